@@ -1,0 +1,38 @@
+"""What a user may say about the data of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from se_nas.errors import DataError
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data set, from where, and how large.
+
+    Attributes:
+        name: a name in `DATASETS`.
+        data_dir: the folder of a data set that lies on disk.
+        resolution: side of the square images in pixels; None is the data set's own.
+        download: fetch a CIFAR data set into `data_dir` if it is not there.
+        seed: of the synthetic images; no other data set depends on it.
+        size: number of synthetic training images.
+
+    Raises:
+        DataError: resolution or size is below 1.
+    """
+
+    name: str
+    data_dir: Path | None = None
+    resolution: int | None = None
+    download: bool = False
+    seed: int = 0
+    size: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.resolution is not None and self.resolution < 1:
+            raise DataError(f"resolution must be at least 1, but got {self.resolution}")
+        if self.size < 1:
+            raise DataError(f"size must be at least 1, but got {self.size}")

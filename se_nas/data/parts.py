@@ -1,0 +1,111 @@
+"""Divide training images into the disjoint parts of a search, and keep the division in a file.
+
+A search names its parts `weights` (steps of the supernet's weights), `choices` (steps of the choice logits) and
+`validation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from se_nas.errors import DataError
+from se_nas.files import write_atomic
+
+_KIND = "se_nas parts"
+
+
+def split_parts(labels: Tensor, fractions: Mapping[str, float], seed: int) -> dict[str, Tensor]:
+    """Indices of the images of each part: disjoint, covering, and the same for the same seed.
+
+    Args:
+        labels: (N,) int64, at least 0.
+        fractions: the share of each part; all above 0, summing to 1.
+        seed: fixes which images go where.
+
+    Returns:
+        Sorted (n,) int64 indices by name of part. Of each class, a part gets its fraction rounded up or down.
+
+    Raises:
+        DataError: the fractions are not as above, or a part would be empty.
+    """
+    shares = ", ".join(f"{name}: {fraction:g}" for name, fraction in fractions.items())
+    if not fractions or min(fractions.values()) <= 0 or abs(math.fsum(fractions.values()) - 1) > 1e-6:
+        raise DataError(f"the fractions of the parts must be above 0 and sum to 1, but got {shares or 'none'}")
+    ends = torch.tensor(list(fractions.values()), dtype=torch.float64).cumsum(0)[:-1]
+    generator = torch.Generator().manual_seed(seed)
+    chosen: dict[str, list[Tensor]] = {name: [] for name in fractions}
+    for label in labels.bincount().nonzero().flatten():
+        members = (labels == label).nonzero().flatten()
+        members = members[torch.randperm(len(members), generator=generator)]
+        # One random offset below 1 for all ends of a class rounds each up or down without a bias to any part; the
+        # 1e-9 keep a product such as 0.3 * 10 from falling below its integer.
+        offset = torch.rand((), generator=generator, dtype=torch.float64) * (1 - 2e-9) + 1e-9
+        cuts = (ends * len(members) + offset).floor().long()
+        for name, piece in zip(fractions, members.tensor_split(cuts), strict=True):
+            chosen[name].append(piece)
+    parts = {name: torch.cat(pieces).sort().values if pieces else labels[:0] for name, pieces in chosen.items()}
+    for name, part in parts.items():
+        if not len(part):
+            raise DataError(f"every part must hold an image, but of {len(labels)} images {shares} leaves {name} none")
+    return parts
+
+
+def save_parts(path: Path, parts: Mapping[str, Tensor], labels: Tensor, seed: int) -> None:
+    """Write parts as JSON, atomically, with the seed and a digest of the labels they were made from.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    content = {
+        "kind": _KIND,
+        "version": 1,
+        "seed": seed,
+        "images": len(labels),
+        "labels_sha256": _digest(labels),
+        "sizes": {name: len(part) for name, part in parts.items()},
+        "parts": {name: part.tolist() for name, part in parts.items()},
+    }
+    write_atomic(path, json.dumps(content) + "\n")
+
+
+def load_parts(path: Path, labels: Tensor) -> dict[str, Tensor]:
+    """The parts in a file that `save_parts` wrote.
+
+    Args:
+        path: the file.
+        labels: (N,) int64, of the data set at hand.
+
+    Raises:
+        DataError: the file cannot be read, is no such file, or was made from other labels.
+    """
+    try:
+        content: Any = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise DataError(f"{path}: the file must be readable, but got: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: the file must be JSON, but got: {error}") from error
+    if not isinstance(content, dict) or content.get("kind") != _KIND or content.get("version") != 1:
+        raise DataError(f"{path}: the file must be of kind {_KIND!r}, version 1, but it is not")
+    if content.get("labels_sha256") != _digest(labels):
+        got = f"{content.get('images')} images where there are {len(labels)}"
+        raise DataError(f"{path}: the parts must be of this data set, but they are of other labels ({got})")
+    try:
+        parts = {str(name): torch.tensor(part, dtype=torch.int64) for name, part in content["parts"].items()}
+        placed = torch.cat(list(parts.values())).sort().values
+    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path}: 'parts' must map names to lists of indices, but it does not") from error
+    if not torch.equal(placed, torch.arange(len(labels))):
+        raise DataError(f"{path}: the parts must hold each of the {len(labels)} images once, but they do not")
+    return parts
+
+
+def _digest(labels: Tensor) -> str:
+    return hashlib.sha256(labels.cpu().numpy().astype("<i8").tobytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""Floor 2: a NetworkSpec as a plain torch module."""

@@ -1,0 +1,24 @@
+"""The names that search spaces may use for activations and for Squeeze-and-Excitation gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "silu": nn.SiLU,
+    "hard_swish": nn.Hardswish,
+    "identity": nn.Identity,
+}
+"""Activation name to a maker of its module; every one is element by element, and none works in place."""
+
+GATES: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "hard_sigmoid": F.hardsigmoid,  # relu6(x + 3) / 6
+}
+"""Gate name to the function that maps an excitation (any shape) into [0, 1]."""

@@ -1,0 +1,188 @@
+"""Squeeze-and-Excitation (https://arxiv.org/abs/1709.01507, eq. 2-4) in the fewest passes over its feature map.
+
+An SE block does almost no arithmetic: what it costs is the memory traffic of reading and writing its feature map.
+Written with autograd it passes over the map 13 times, forward and backward; 7 is the least:
+
+    forward    z = mean(x)                      reads x
+               out = x * s                      reads x, writes out
+    backward   ds = sum(grad * x)               reads grad and x
+               dx = grad * s + dz / (H * W)     reads grad, writes dx
+
+Everything between z and s is a graph over (B, C) vectors, so `squeeze_scale` leaves that part to autograd and any gate,
+fixed or searched, shares these four steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from se_nas.layers.activations import ACTIVATIONS, GATES
+
+Gate = Callable[..., Tensor]
+"""A function gate(z, *parameters) of the squeezed vector (B, C) that returns the scale (B, C)."""
+
+_CHUNK_BYTES_PER_THREAD = 512 * 1024
+"""What one CPU thread keeps of an intermediate feature map: a part that stays in its level-2 cache."""
+
+
+def squeeze_scale(x: Tensor, gate: Gate, *parameters: Tensor) -> Tensor:
+    """Return x * gate(mean of x over height and width, *parameters), channel by channel.
+
+    Args:
+        x: feature map (B, C, H, W), floating point, of any memory format.
+        gate: a function of z (B, C) and of `parameters` that returns the scale (B, C). It must take every tensor that needs a
+            gradient as one of `parameters`: a tensor that it captures gets none.
+        *parameters: the tensors the gate depends on, of any shape.
+
+    Returns:
+        (B, C, H, W) with the dtype and memory format of x. It can be differentiated once, with respect to x and
+        `parameters`; torch raises RuntimeError at the second time.
+    """
+    if _hand_written_backward_applies(x, parameters):
+        result: Tensor = _SqueezeScale.apply(x, gate, *parameters)  # type: ignore[no-untyped-call]
+        return result
+    return _scale(x, gate(_squeeze(x), *parameters))
+
+
+def gate_function(activation: str, gate: str) -> Gate:
+    """Return the gate of eq. 3 as a function (z, w1, b1, w2, b2) -> s, for `squeeze_scale`; it can be pickled.
+
+    Shapes: z (B, C), w1 (hidden, C), b1 (hidden,), w2 (C, hidden), b2 (C,), s (B, C).
+
+    Args:
+        activation: a name in ACTIVATIONS, between the two linear maps.
+        gate: a name in GATES, after them.
+    """
+    return partial(_two_layer_gate, ACTIVATIONS[activation](), GATES[gate])
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a gate computed from the mean of every channel.
+
+    Args:
+        channels: channels C of the feature map.
+        hidden: width of the bottleneck, C / r in the paper.
+        activation: a name in ACTIVATIONS.
+        gate: a name in GATES.
+    """
+
+    def __init__(self, channels: int, hidden: int, activation: str = "relu", gate: str = "sigmoid") -> None:
+        super().__init__()
+        self.reduce = nn.Linear(channels, hidden)
+        self.expand = nn.Linear(hidden, channels)
+        self.activation = activation
+        self.gate = gate
+        self._gate_function = gate_function(activation, gate)
+        for linear in (self.reduce, self.expand):
+            nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape, dtype and memory format."""
+        reduce, expand = self.reduce, self.expand
+        return squeeze_scale(x, self._gate_function, reduce.weight, reduce.bias, expand.weight, expand.bias)
+
+    def extra_repr(self) -> str:
+        return f"activation={self.activation}, gate={self.gate}"
+
+
+def _two_layer_gate(
+    activation: nn.Module, gate: Callable[[Tensor], Tensor], z: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
+) -> Tensor:
+    return gate(F.linear(activation(F.linear(z, w1, b1)), w2, b2))
+
+
+def _squeeze(x: Tensor) -> Tensor:
+    return x.mean((2, 3))
+
+
+def _scale(x: Tensor, s: Tensor) -> Tensor:
+    return x * s.to(x.dtype)[:, :, None, None]  # a gate in another dtype, as under autocast, must not promote x
+
+
+def _hand_written_backward_applies(x: Tensor, parameters: tuple[Tensor, ...]) -> bool:
+    """Whether there is a gradient to take, and nothing is looking that wants to see plain operations instead."""
+    return (
+        torch.is_grad_enabled()
+        and (x.requires_grad or any(p.requires_grad for p in parameters))
+        and not torch.compiler.is_compiling()  # the compiler fuses the plain formula itself
+        and not torch.jit.is_tracing()  # also true in the TorchScript exporter to ONNX
+        and type(x) in (Tensor, nn.Parameter)  # not a torch.fx proxy, a fake tensor or another stand-in
+        and not torch._C._are_functorch_transforms_active()  # vmap, torch.func.grad: they refuse this kind of function
+    )
+
+
+class _SqueezeScale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gate: Gate, *parameters: Tensor) -> Tensor:
+        x_needed, _, *parameters_needed = ctx.needs_input_grad
+        with torch.enable_grad():
+            z = _squeeze(x.detach()).requires_grad_(x_needed)
+            leaves = [p.detach().requires_grad_(n) for p, n in zip(parameters, parameters_needed, strict=True)]
+            s = gate(z, *leaves)
+        ctx.save_for_backward(x)
+        ctx.gate_graph = (z, leaves, s)  # tiny, and points at nothing outside itself
+        return _scale(x, s.detach())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        z, leaves, s = ctx.gate_graph
+        dz, *dleaves = _gate_gradients(s, [z, *leaves], grad, x)
+        dx = _gradient_of_map(grad, s.detach().to(x.dtype), dz, x) if ctx.needs_input_grad[0] else None
+        return dx, None, *dleaves
+
+
+def _gate_gradients(s: Tensor, inputs: list[Tensor], grad: Tensor, x: Tensor) -> list[Tensor | None]:
+    """The gradient of each of the gate's inputs, None where there is none, given the gradient of the output map."""
+    wanted = [t for t in inputs if t.requires_grad]
+    if not s.requires_grad:  # a constant gate
+        return [None] * len(inputs)
+    ds = _sum_of_products(grad, x).to(s.dtype)
+    # retained, so that the outer graph may be walked again; it goes when the outer graph goes
+    found = iter(torch.autograd.grad(s, wanted, ds, retain_graph=True, allow_unused=True))
+    return [next(found) if t.requires_grad else None for t in inputs]
+
+
+def _sum_of_products(grad: Tensor, x: Tensor) -> Tensor:
+    """Return sum(grad * x) over height and width, (B, C), on a CPU without the product ever leaving the cache."""
+    if x.device.type != "cpu":
+        return (grad * x).sum((2, 3))
+    total = x.new_empty(x.shape[:2])
+    size = _chunk_samples(x)
+    product = torch.empty_like(x[:size])
+    for grad_part, x_part, out in zip(grad.split(size), x.split(size), total.split(size), strict=True):
+        part = torch.mul(grad_part, x_part, out=product[: len(x_part)])
+        torch.sum(part, (2, 3), out=out)
+    return total
+
+
+def _gradient_of_map(grad: Tensor, s: Tensor, dz: Tensor | None, x: Tensor) -> Tensor:
+    """Return grad * s + dz / (H * W) in the memory format of x."""
+    factor = s[:, :, None, None]
+    dx = torch.empty_like(x)
+    if dz is None:
+        return torch.mul(grad, factor, out=dx)
+    offset = (dz / (x.shape[2] * x.shape[3]))[:, :, None, None]
+    if x.device.type != "cpu" or x.is_contiguous(memory_format=torch.channels_last):
+        return torch.addcmul(offset, grad, factor, out=dx)
+    # torch's addcmul on a CPU does not vectorise a factor that is constant along rows; these two do
+    size = _chunk_samples(x)
+    for parts in zip(grad.split(size), factor.split(size), offset.split(size), dx.split(size), strict=True):
+        grad_part, factor_part, offset_part, out = parts
+        torch.mul(grad_part, factor_part, out=out).add_(offset_part)
+    return dx
+
+
+def _chunk_samples(x: Tensor) -> int:
+    """Samples to work on at once: whole ones for every thread, and few enough for the caches where samples are small."""
+    samples_per_thread = max(1, _CHUNK_BYTES_PER_THREAD // (x.shape[1:].numel() * x.element_size()))
+    return torch.get_num_threads() * samples_per_thread

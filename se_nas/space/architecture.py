@@ -1,0 +1,95 @@
+"""An architecture: one pick for every choice of a space; and the versioned, self-contained file that carries it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from se_nas.errors import ArchitectureError
+from se_nas.files import write_json
+from se_nas.space.choice import Option
+from se_nas.space.specs import NetworkSpec
+
+FORMAT = "se_nas architecture"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Total and canonical: built by `SearchSpace.architecture`, so that equal networks are equal and hash alike."""
+
+    space_digest: str
+    picks: tuple[tuple[str, Option], ...]
+
+    def as_dict(self) -> dict[str, Option]:
+        """The picks by choice name."""
+        return dict(self.picks)
+
+    def __getitem__(self, choice: str) -> Option:
+        return self.as_dict()[choice]
+
+
+@dataclass(frozen=True)
+class ArchitectureFile:
+    """What `architecture.json` holds: enough to build the network without the space's file."""
+
+    architecture: Architecture
+    space_name: str
+    network: NetworkSpec
+
+
+def network_from_dict(value: Any) -> NetworkSpec:
+    """Read back `NetworkSpec.to_dict`; ValidationError when it is malformed."""
+    return TypeAdapter(NetworkSpec).validate_python(value)
+
+
+def save_architecture(path: str | os.PathLike[str], file: ArchitectureFile) -> Path:
+    """Write an architecture with its network, every block in plain words beside the picks; atomically."""
+    return write_json(
+        path,
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "space": {"name": file.space_name, "digest": file.architecture.space_digest},
+            "picks": file.architecture.as_dict(),
+            "blocks": [block.words() for block in file.network.blocks],
+            "network": file.network.to_dict(),
+        },
+    )
+
+
+def load_architecture(path: str | os.PathLike[str]) -> ArchitectureFile:
+    """Read an architecture file.
+
+    Raises:
+        ArchitectureError: the file is missing, no JSON, of another format or version, or malformed.
+    """
+    try:
+        value = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise ArchitectureError(f"{path}: the architecture file must be readable, but got: {error.strerror}") from error
+    except ValueError as error:
+        raise ArchitectureError(f"{path}: an architecture file must be JSON, but got: {error}") from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise ArchitectureError(f"{path}: 'format' must be '{FORMAT}', but this file has none of that name")
+    if value.get("version") != VERSION:
+        raise ArchitectureError(
+            f"{path}: 'version' must be {VERSION} for this release of se_nas, but got {value.get('version')!r}"
+        )
+    try:
+        return ArchitectureFile(
+            Architecture(str(value["space"]["digest"]), tuple(value["picks"].items())),
+            str(value["space"]["name"]),
+            network_from_dict(value["network"]),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("network", *first["loc"]))
+        raise ArchitectureError(f"{path}: {where}: {first['msg']}, but got {first['input']!r}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArchitectureError(f"{path}: 'space', 'picks' and 'network' must all be given, but got: {error}") from error

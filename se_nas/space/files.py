@@ -1,0 +1,310 @@
+"""Search spaces as YAML: read with every fault reported at once, each with its path in the file, and written back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from se_nas.errors import ConfigError
+from se_nas.space.channels import round_channels
+from se_nas.space.search_space import (
+    NO_SE,
+    HeadTemplate,
+    OpTemplate,
+    SearchSpace,
+    SETemplate,
+    StageTemplate,
+    StemTemplate,
+)
+from se_nas.space.specs import Activation, BlockKind, Gate, Position, RatioOf
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _se_option(value: Any) -> Any:
+    """One SE option: "none" or a ratio; YAML 1.1 reads bare `no` and `off` as false and `null` or `~` as nothing."""
+    if value == NO_SE:
+        return None
+    if value is None or isinstance(value, bool):
+        raise ValueError('must be "none" (in quotes) or a reduction ratio of at least 1')
+    if not isinstance(value, (int, float)) or not 1 <= value < float("inf"):
+        raise ValueError('must be "none" or a reduction ratio of at least 1')
+    return _plain_number(value)
+
+
+def _plain_number(value: float) -> float:
+    """3.0 as 3: one number is one option, however it was written."""
+    return int(value) if value == int(value) else value
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("a kernel must be odd")
+    return value
+
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Kernel = Annotated[int, Field(ge=1, strict=True), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
+Expansion = Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)]
+Name = Annotated[str, StringConstraints(min_length=1, pattern=r"^[\w \-]+$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _SE(_Model):
+    options: Annotated[list[Annotated[Any, BeforeValidator(_se_option)]], Field(min_length=1)]
+    ratio_of: RatioOf = "expanded"
+    divisor: Count = 8
+    squeeze: Literal["mean"] = "mean"
+    activation: Activation = "relu"
+    gate: Gate = "hard_sigmoid"
+    position: Position = "inside"
+
+    def template(self) -> SETemplate:
+        return SETemplate(
+            tuple(self.options),
+            self.ratio_of,
+            self.divisor,
+            self.squeeze,
+            self.activation,
+            self.gate,
+            self.position,
+        )
+
+
+class _Block(_Model):
+    kind: BlockKind
+    name: Name | None = None
+    kernel: Annotated[list[Kernel], BeforeValidator(_as_list), Field(min_length=1)] = [3]
+    expansion: Annotated[list[Expansion], BeforeValidator(_as_list), Field(min_length=1)] = [1.0]
+    se: _SE | None = None
+
+
+class _Stage(_Model):
+    width: Count
+    stride: Annotated[Literal[1, 2], Field()] = 1
+    depth: Annotated[list[Count], BeforeValidator(_as_list), Field(min_length=1)] = [1]
+    activation: Activation = "relu"
+    kernel: Annotated[list[Kernel], BeforeValidator(_as_list), Field(min_length=1)] | None = None
+    expansion: Annotated[list[Expansion], BeforeValidator(_as_list), Field(min_length=1)] | None = None
+    se: _SE | None = None
+    blocks: Annotated[list[_Block], Field(min_length=1)] | None = None
+    share: list[Literal["kernel", "expansion", "se", "block"]] = []
+
+
+class _Stem(_Model):
+    width: Count
+    kernel: Kernel = 3
+    stride: Annotated[Literal[1, 2], Field()] = 1
+    activation: Activation = "relu"
+
+
+class _Head(_Model):
+    width: Annotated[int, Field(ge=0, strict=True)] = 0
+    hidden: Annotated[int, Field(ge=0, strict=True)] = 0
+    activation: Activation = "relu"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class _Space(_Model):
+    name: Name
+    resolution: Count
+    channels: Count = 3
+    classes: Annotated[int, Field(ge=2, strict=True)] = 10
+    channel_divisor: Count = 8
+    stem: _Stem
+    stages: Annotated[list[_Stage], Field(min_length=1)]
+    head: _Head = _Head()
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Any:
+    """Parse a YAML file safely; ConfigError when it cannot be read or parsed."""
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(str(path), [f"the file must be readable, but got: {error.strerror}"]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), ["the file must be YAML, but got: " + " ".join(str(error).split())]) from error
+
+
+def validation_problems(error: ValidationError) -> list[str]:
+    """Pydantic's faults as one line each: `stages[2].se.options[1]: what must hold, but got ...`."""
+    problems = []
+    for fault in error.errors():
+        path = ""
+        for part in fault["loc"]:
+            path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{part}"
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            problems.append(f"{path}: unknown key")
+        elif fault["type"] == "missing":
+            problems.append(f"{path}: must be given")
+        else:
+            problems.append(f"{path or 'file'}: {message[:1].lower() + message[1:]}, but got {fault['input']!r}")
+    return problems
+
+
+def parse_space(value: Any, source: str) -> SearchSpace:
+    """Build a space from plain YAML data; `source` names it in errors.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    try:
+        model = _Space.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError(source, validation_problems(error)) from error
+    problems = list(_problems_between_fields(model))
+    if problems:
+        raise ConfigError(source, problems)
+    return SearchSpace(
+        name=model.name,
+        stages=tuple(_stage(stage) for stage in model.stages),
+        stem=StemTemplate(**model.stem.model_dump()),
+        head=HeadTemplate(**model.head.model_dump()),
+        resolution=model.resolution,
+        channels=model.channels,
+        classes=model.classes,
+        channel_divisor=model.channel_divisor,
+    )
+
+
+def load_space(path: str | os.PathLike[str]) -> SearchSpace:
+    """Read a search space from a YAML file.
+
+    Raises:
+        ConfigError: with every fault found, each with the file and the path in it.
+    """
+    return parse_space(read_yaml(path), str(path))
+
+
+def _problems_between_fields(model: _Space) -> Iterable[str]:
+    """Faults that no single field shows."""
+    width = model.stem.width
+    for s, stage in enumerate(model.stages):
+        where = f"stages[{s}]"
+        for field in ("depth", "kernel", "expansion"):
+            yield from _distinct_problem(f"{where}.{field}", getattr(stage, field))
+        yield from _distinct_problem(f"{where}.se.options", stage.se.options if stage.se else None)
+        yield from _distinct_problem(f"{where}.share", stage.share)
+        if stage.blocks is not None:
+            for field in ("kernel", "expansion", "se"):
+                if getattr(stage, field) is not None:
+                    yield f"{where}.{field}: must stand in each of `blocks` when `blocks` is given"
+            for b, block in enumerate(stage.blocks):
+                for field in ("kernel", "expansion"):
+                    yield from _distinct_problem(f"{where}.blocks[{b}].{field}", getattr(block, field))
+                yield from _distinct_problem(
+                    f"{where}.blocks[{b}].se.options", block.se.options if block.se else None
+                )
+                if block.kind == "identity" and block.model_fields_set - {"kind", "name"}:
+                    extra = ", ".join(sorted(block.model_fields_set - {"kind", "name"}))
+                    yield f"{where}.blocks[{b}]: an identity block takes only `kind` and `name`, but got {extra}"
+        ops = _stage(stage).ops
+        names = [op.name for op in ops]
+        if len(set(names)) != len(names):
+            yield f"{where}.blocks: names must be distinct, but got {', '.join(names)}"
+        for b, op in enumerate(ops):
+            prefix = f"{where}.blocks[{b}]" if stage.blocks is not None else where
+            for block_input in sorted({width, stage.width}) if op.kind == "mbconv" else ():
+                channels = [
+                    block_input if e == 1 else round_channels(block_input * e, model.channel_divisor)
+                    for e in op.expansions
+                ]
+                given = f"but {list(op.expansions)} of {block_input} channels give {channels}"
+                if len(set(channels)) != len(channels):
+                    yield f"{prefix}.expansion: options must give distinct channel counts, {given}"
+                elif len(channels) > 1 and block_input in channels:
+                    yield (
+                        f"{prefix}.expansion: an option that leaves the channels as they are has no expansion "
+                        f"convolution and must be a block of its own under `blocks`, {given}"
+                    )
+        width = stage.width
+
+
+def _distinct_problem(path: str, options: Sequence[Any] | None) -> Iterable[str]:
+    if options is not None and len(set(options)) != len(options):
+        shown = [NO_SE if option is None else option for option in options]
+        yield f"{path}: options must be distinct, but got {shown}"
+
+
+def _stage(stage: _Stage) -> StageTemplate:
+    if stage.blocks is None:
+        blocks = [
+            _Block(kind="mbconv", kernel=stage.kernel or [3], expansion=stage.expansion or [1.0], se=stage.se)
+        ]
+    else:
+        blocks = stage.blocks
+    return StageTemplate(
+        width=stage.width,
+        stride=stage.stride,
+        depths=tuple(stage.depth),
+        ops=tuple(_op(block, stage.activation) for block in blocks),
+        share=tuple(stage.share),
+    )
+
+
+def _op(block: _Block, activation: Activation) -> OpTemplate:
+    if block.kind == "identity":
+        return OpTemplate("identity", block.name or "identity", kernels=(1,), activation="identity")
+    kernels = "/".join(map(str, block.kernel))
+    expansions = "/".join(f"{e:g}" for e in block.expansion)
+    return OpTemplate(
+        kind=block.kind,
+        name=block.name or f"{block.kind} k{kernels} e{expansions}".replace("/", "-"),
+        kernels=tuple(block.kernel),
+        expansions=tuple(_plain_number(e) for e in block.expansion),
+        se=block.se.template() if block.se else SETemplate((None,)),
+        activation=activation,
+    )
+
+
+def dump_space(space: SearchSpace) -> str:
+    """The space as YAML that `parse_space` reads back to an equal space."""
+
+    def se(op: OpTemplate) -> dict[str, Any]:
+        if op.se == SETemplate((None,)):
+            return {}
+        properties = {k: getattr(op.se, k) for k in _SE.model_fields if k != "options"}
+        return {"se": {"options": [NO_SE if r is None else r for r in op.se.options], **properties}}
+
+    def parts(op: OpTemplate) -> dict[str, Any]:
+        if op.kind == "identity":
+            return {}
+        return {"kernel": list(op.kernels), "expansion": list(op.expansions), **se(op)}
+
+    stages = []
+    for stage in space.stages:
+        activations = [op.activation for op in stage.ops if op.kind != "identity"]
+        stages.append(
+            {
+                "width": stage.width,
+                "stride": stage.stride,
+                "depth": list(stage.depths),
+                "activation": activations[0] if activations else "relu",
+                "blocks": [{"kind": op.kind, "name": op.name, **parts(op)} for op in stage.ops],
+                "share": list(stage.share),
+            }
+        )
+    return yaml.safe_dump(
+        {
+            "name": space.name,
+            "resolution": space.resolution,
+            "channels": space.channels,
+            "classes": space.classes,
+            "channel_divisor": space.channel_divisor,
+            "stem": {k: getattr(space.stem, k) for k in _Stem.model_fields},
+            "stages": stages,
+            "head": {k: getattr(space.head, k) for k in _Head.model_fields},
+        },
+        sort_keys=False,
+    )

@@ -1,0 +1,452 @@
+"""A search space: stages of blocks whose kernel, expansion, SE, kind and number are choices; and what one pick gives."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+
+from se_nas.errors import ArchitectureError
+from se_nas.space.architecture import Architecture
+from se_nas.space.channels import round_channels
+from se_nas.space.choice import Axis, Choice, Option
+from se_nas.space.specs import (
+    Activation,
+    BlockKind,
+    BlockSpec,
+    ConvSpec,
+    Gate,
+    HeadSpec,
+    NetworkSpec,
+    Position,
+    RatioOf,
+    SESpec,
+)
+
+NO_SE = "none"
+
+
+def se_label(ratio: float | None) -> str:
+    """The option's name: "none", "r16"."""
+    return NO_SE if ratio is None else f"r{ratio:g}"
+
+
+@dataclass(frozen=True)
+class SETemplate:
+    """SE options of a block: ratios (None for no SE) that share every other property."""
+
+    options: tuple[float | None, ...]
+    ratio_of: RatioOf = "expanded"
+    divisor: int = 8
+    squeeze: str = "mean"
+    activation: Activation = "relu"
+    gate: Gate = "hard_sigmoid"
+    position: Position = "inside"
+
+    def spec(self, ratio: float | None) -> SESpec | None:
+        """The concrete unit for one ratio."""
+        if ratio is None:
+            return None
+        return SESpec(
+            ratio, self.ratio_of, self.divisor, "mean", self.activation, self.gate, self.position
+        )
+
+
+@dataclass(frozen=True)
+class OpTemplate:
+    """One kind of block a stage offers, with the options of its parts."""
+
+    kind: BlockKind
+    name: str
+    kernels: tuple[int, ...] = (3,)
+    expansions: tuple[float, ...] = (1.0,)
+    se: SETemplate = SETemplate((None,))
+    activation: Activation = "relu"
+
+
+@dataclass(frozen=True)
+class StageTemplate:
+    """Blocks of one output width; the first has the stage's stride, `depths` says how many there may be.
+
+    `share` names what is chosen once for the whole stage instead of per block: of "kernel", "expansion", "se", "block".
+    """
+
+    width: int
+    stride: int
+    depths: tuple[int, ...]
+    ops: tuple[OpTemplate, ...]
+    share: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StemTemplate:
+    """The first convolution."""
+
+    width: int
+    kernel: int = 3
+    stride: int = 1
+    activation: Activation = "relu"
+
+
+@dataclass(frozen=True)
+class HeadTemplate:
+    """What follows the last block; see `HeadSpec`."""
+
+    width: int = 0
+    hidden: int = 0
+    activation: Activation = "relu"
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class SlotOp:
+    """One kind of block at one place, with the choices that shape it."""
+
+    template: OpTemplate
+    in_channels: int
+    out_channels: int
+    stride: int
+    resolution: int
+    channel_divisor: int
+    kernel: Axis
+    expansion: Axis
+    se: Axis
+
+    def expanded(self, expansion: Option) -> int:
+        """Channels of the depthwise convolution for one expansion option."""
+        if self.template.kind == "identity" or expansion == 1:
+            return self.in_channels
+        return round_channels(self.in_channels * float(expansion), self.channel_divisor)
+
+    def se_spec(self, label: Option) -> SESpec | None:
+        """The SE unit that an option's name stands for."""
+        ratios = {se_label(ratio): ratio for ratio in self.template.se.options}
+        return self.template.se.spec(ratios[str(label)])
+
+    def block(self, kernel: Option, expansion: Option, se: Option) -> BlockSpec:
+        """The concrete block for one option of each axis."""
+        return BlockSpec(
+            kind=self.template.kind,
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            stride=self.stride,
+            resolution=self.resolution,
+            kernel=int(kernel),
+            expanded=self.expanded(expansion),
+            activation=self.template.activation,
+            se=self.se_spec(se),
+        )
+
+    @property
+    def axes(self) -> tuple[Axis, Axis, Axis]:
+        """The kernel, expansion and SE axes, in the order `block` takes them."""
+        return (self.kernel, self.expansion, self.se)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in the network that holds one block, if the stage's depth reaches it.
+
+    Attributes:
+        stage, index: position, counted from 0.
+        depth: the stage's depth axis; the slot is in use when the picked depth exceeds `index`.
+        op: the axis of the block's kind, by op name.
+        ops: one entry for each option of `op`.
+    """
+
+    stage: int
+    index: int
+    depth: Axis
+    op: Axis
+    ops: tuple[SlotOp, ...]
+
+    @property
+    def name(self) -> str:
+        """Readable position, counted from 1 as choices are."""
+        return f"stage{self.stage + 1}.block{self.index + 1}"
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A set of networks that share stem, stage widths and head.
+
+    Attributes:
+        resolution: side of the square input images, pixels.
+        channels: channels of the input images.
+        channel_divisor: expanded channels are rounded to a multiple of it (1: plain rounding).
+    """
+
+    name: str
+    stages: tuple[StageTemplate, ...]
+    stem: StemTemplate
+    head: HeadTemplate
+    resolution: int
+    channels: int = 3
+    classes: int = 10
+    channel_divisor: int = 8
+
+    # ---- structure
+
+    @cached_property
+    def stem_spec(self) -> ConvSpec:
+        """The concrete stem."""
+        stem = self.stem
+        return ConvSpec(self.channels, stem.width, stem.kernel, stem.stride, stem.activation, self.resolution)
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """Every place for a block, in order of depth."""
+        slots: list[Slot] = []
+        width, resolution = self.stem.width, self.stem_spec.out_resolution
+        for s, stage in enumerate(self.stages):
+            names = tuple(op.name for op in stage.ops)
+            deepest = max(stage.depths)
+            depth = Axis(f"stage{s + 1}.depth" if len(stage.depths) > 1 else None, stage.depths)
+            geometry = []
+            for index in range(deepest):
+                first = index == 0
+                stride = stage.stride if first else 1
+                geometry.append((width if first else stage.width, stride, resolution))
+                resolution = -(-resolution // stride)
+            shared_se = {op.name: self._distinct_ratios(op, stage.width, geometry) for op in stage.ops}
+            for index, place in enumerate(geometry):
+                block_scope, stage_scope = f"stage{s + 1}.block{index + 1}", f"stage{s + 1}"
+
+                def axis(
+                    part: str,
+                    options: tuple[Option, ...],
+                    op_name: str | None,
+                    shared: tuple[str, ...] = stage.share,
+                    scopes: tuple[str, str] = (stage_scope, block_scope),
+                ) -> Axis:
+                    if len(options) < 2:
+                        return Axis(None, options)
+                    scope = scopes[0] if part in shared else scopes[1]
+                    return Axis(f"{scope}.{part}" if op_name is None else f"{scope}.{op_name}.{part}", options)
+
+                ops = []
+                for op in stage.ops:
+                    prefix = op.name.replace(" ", "_") if len(stage.ops) > 1 else None
+                    ratios = shared_se[op.name] if "se" in stage.share else self._distinct_ratios(op, stage.width, [place])
+                    ops.append(
+                        SlotOp(
+                            template=op,
+                            in_channels=place[0],
+                            out_channels=stage.width,
+                            stride=place[1],
+                            resolution=place[2],
+                            channel_divisor=self.channel_divisor,
+                            kernel=axis("kernel", op.kernels, prefix),
+                            expansion=axis("expansion", op.expansions, prefix),
+                            se=axis("se", tuple(se_label(r) for r in ratios), prefix),
+                        )
+                    )
+                slots.append(Slot(s, index, depth, axis("block", names, None), tuple(ops)))
+            width = stage.width
+        return tuple(slots)
+
+    def _distinct_ratios(
+        self, op: OpTemplate, out_channels: int, places: list[tuple[int, int, int]]
+    ) -> tuple[float | None, ...]:
+        """The op's SE options, without those whose real hidden widths another has at all these places."""
+        seen: dict[tuple[int, ...], float | None] = {}
+        for ratio in op.se.options:
+            spec = op.se.spec(ratio)
+            widths = tuple(
+                0
+                if spec is None
+                else spec.hidden(
+                    place[0],
+                    place[0] if expansion == 1 else round_channels(place[0] * expansion, self.channel_divisor),
+                    out_channels,
+                )
+                for place in places
+                for expansion in op.expansions
+            )
+            seen.setdefault(widths, ratio)
+        return tuple(seen.values())
+
+    @cached_property
+    def choices(self) -> tuple[Choice, ...]:
+        """Every choice, in order of depth; a part with one option is no choice."""
+        found: dict[str, Choice] = {}
+        for slot in self.slots:
+            for axis in (slot.depth, slot.op, *(axis for op in slot.ops for axis in op.axes)):
+                if axis.choice is not None:
+                    found.setdefault(axis.choice, Choice(axis.choice, axis.options))
+        return tuple(found.values())
+
+    @cached_property
+    def choice_by_name(self) -> dict[str, Choice]:
+        """The choices by their names."""
+        return {choice.name: choice for choice in self.choices}
+
+    @cached_property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that change whenever any property of the space does."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    # ---- picks to networks
+
+    def _slots_in_use(self, picks: Mapping[str, Option]) -> Iterator[tuple[Slot, SlotOp]]:
+        for slot in self.slots:
+            if slot.index < int(picked(slot.depth, picks)):
+                yield slot, slot.ops[slot.op.options.index(picked(slot.op, picks))]
+
+    def resolve(self, architecture: Architecture) -> NetworkSpec:
+        """The concrete network of an architecture.
+
+        Raises:
+            ArchitectureError: the architecture is of another space.
+        """
+        self.check(architecture)
+        picks = architecture.as_dict()
+        blocks = tuple(op.block(*(picked(axis, picks) for axis in op.axes)) for _, op in self._slots_in_use(picks))
+        return NetworkSpec(self.resolution, self.channels, self.stem_spec, blocks, self.head_spec)
+
+    @cached_property
+    def head_spec(self) -> HeadSpec:
+        """The concrete head."""
+        last = self.slots[-1].ops[0]
+        resolution = -(-last.resolution // last.stride)
+        head = self.head
+        return HeadSpec(
+            self.stages[-1].width, head.width, head.hidden, head.activation, head.dropout, self.classes, resolution
+        )
+
+    def architecture(self, picks: Mapping[str, Option]) -> Architecture:
+        """The canonical architecture of these picks, one for each choice of the space.
+
+        Choices that the picked depths or block kinds leave without effect take their first option, and an SE ratio
+        takes the first one of the same hidden width, so that equal networks are equal architectures.
+
+        Raises:
+            ArchitectureError: a choice is missing, unknown, or picks what is no option of it.
+        """
+        problems = [f"'{name}' is no choice of the space" for name in picks if name not in self.choice_by_name]
+        for choice in self.choices:
+            if choice.name not in picks:
+                problems.append(f"'{choice.name}' must be picked")
+            elif picks[choice.name] not in choice.options:
+                options = ", ".join(map(str, choice.options))
+                problems.append(f"'{choice.name}' must be one of {options}, but got {picks[choice.name]!r}")
+        if problems:
+            raise ArchitectureError(f"space {self.name}: " + "; ".join(problems))
+        return self._canonical(dict(picks))
+
+    def _canonical(self, picks: dict[str, Option]) -> Architecture:
+        total = {choice.name: choice.options[0] for choice in self.choices}
+        se_widths: dict[str, list[list[int]]] = {}
+        for slot, op in self._slots_in_use(picks):
+            for axis in (slot.op, op.kernel, op.expansion):
+                if axis.choice is not None:
+                    total[axis.choice] = picks[axis.choice]
+            if op.se.choice is not None:
+                kernel, expansion = picked(op.kernel, picks), picked(op.expansion, picks)
+                widths = [op.block(kernel, expansion, label).se_hidden for label in op.se.options]
+                se_widths.setdefault(op.se.choice, []).append(widths)
+        for slot in self.slots:
+            if slot.depth.choice is not None:
+                total[slot.depth.choice] = picks[slot.depth.choice]
+        for name, rows in se_widths.items():
+            choice = self.choice_by_name[name]
+            columns = list(zip(*rows, strict=True))
+            total[name] = choice.options[columns.index(columns[choice.index(picks[name])])]
+        return Architecture(self.digest, tuple(total.items()))
+
+    def check(self, architecture: Architecture) -> None:
+        """Raise ArchitectureError unless the architecture is of this space."""
+        if architecture.space_digest != self.digest:
+            raise ArchitectureError(
+                f"space {self.name}: the architecture must be of this space (digest {self.digest}), "
+                f"but it is of the one with digest {architecture.space_digest}"
+            )
+
+    # ---- drawing and walking
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """An architecture with every choice uniform over its options (uniform over picks, not over networks)."""
+        return self._canonical({c.name: c.options[int(rng.integers(len(c.options)))] for c in self.choices})
+
+    def neighbours(self, architecture: Architecture) -> tuple[Architecture, ...]:
+        """Every other network that one changed pick can give."""
+        self.check(architecture)
+        picks = architecture.as_dict()
+        found: dict[Architecture, None] = {}
+        for choice in self.choices:
+            for option in choice.options:
+                if option != picks[choice.name]:
+                    found.setdefault(self._canonical({**picks, choice.name: option}))
+        found.pop(architecture, None)
+        return tuple(found)
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every distinct architecture once; for tiny spaces."""
+        seen: set[Architecture] = set()
+        for options in itertools.product(*(choice.options for choice in self.choices)):
+            architecture = self._canonical(dict(zip((c.name for c in self.choices), options, strict=True)))
+            if architecture not in seen:
+                seen.add(architecture)
+                yield architecture
+
+    @cached_property
+    def size(self) -> int:
+        """Exact number of distinct networks (sequences of blocks; SE ratios of one hidden width count once)."""
+        total = 1
+        for s, stage in enumerate(self.stages):
+            slots = [slot for slot in self.slots if slot.stage == s]
+            total *= sum(self._count(slots[:depth]) for depth in stage.depths)
+        return total
+
+    def _count(self, slots: list[Slot]) -> int:
+        """Distinct block sequences of these slots.
+
+        Choices made once per stage tie slots together, so the count walks the slots and keeps, for every partial
+        sequence, which shared picks could have produced it.
+        """
+        uses: dict[str, int] = {}
+        options: dict[str, tuple[Option, ...]] = {}
+        for slot in slots:
+            for name in {a.choice for a in (slot.op, *(x for op in slot.ops for x in op.axes)) if a.choice}:
+                uses[name] = uses.get(name, 0) + 1
+            for axis in (slot.op, *(x for op in slot.ops for x in op.axes)):
+                if axis.choice:
+                    options[axis.choice] = axis.options
+        shared = [name for name, count in uses.items() if count > 1]
+        combinations = [dict(zip(shared, c, strict=True)) for c in itertools.product(*(options[n] for n in shared))]
+        states: dict[frozenset[int], int] = {frozenset(range(len(combinations))): 1}
+        for slot in slots:
+            producers: dict[tuple[object, ...], set[int]] = {}
+            for number, fixed in enumerate(combinations):
+                for key in self._block_keys(slot, fixed):
+                    producers.setdefault(key, set()).add(number)
+            grown: dict[frozenset[int], int] = {}
+            for able, count in states.items():
+                for by in producers.values():
+                    if both := able & by:
+                        grown[both] = grown.get(both, 0) + count
+            states = grown
+        return sum(states.values())
+
+    @staticmethod
+    def _block_keys(slot: Slot, fixed: Mapping[str, Option]) -> set[tuple[object, ...]]:
+        def free(axis: Axis) -> tuple[Option, ...]:
+            return (fixed[axis.choice],) if axis.choice in fixed else axis.options
+
+        keys: set[tuple[object, ...]] = set()
+        for name in free(slot.op):
+            op = slot.ops[slot.op.options.index(name)]
+            for kernel, expansion, se in itertools.product(*(free(axis) for axis in op.axes)):
+                block = op.block(kernel, expansion, se)
+                keys.add((name, block.kernel, block.expanded, block.se_hidden))
+        return keys
+
+
+def picked(axis: Axis, picks: Mapping[str, Option]) -> Option:
+    """The option of an axis under these picks."""
+    return axis.options[0] if axis.choice is None else picks[axis.choice]

@@ -1,0 +1,34 @@
+"""Batch-norm statistics of one subnet: reset, then averaged over training images; never a momentum update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace every batch norm's running statistics by their plain average over these batches; weights stay.
+
+    The shared statistics of a supernet are those of no subnet (BigNAS, arXiv 2003.11142, section 3.3).
+
+    Args:
+        network: left in the mode, training or evaluation, that it was in.
+        batches: images (B, C, H, W), on the network's device.
+    """
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    modes = [(layer, layer.training) for layer in network.modules()]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average
+        norm.train()
+    for batch in batches:
+        network(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    for layer, mode in modes:
+        layer.training = mode

@@ -1,0 +1,125 @@
+"""The weight-sharing supernet: every network of a space from one set of weights, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from se_nas.layers.network import Head, Network, build_stem, initialise
+from se_nas.space.architecture import Architecture
+from se_nas.space.choice import Axis
+from se_nas.space.search_space import SearchSpace, picked
+from se_nas.space.specs import BlockSpec
+from se_nas.supernet.elastic_blocks import ELASTIC_BLOCKS, ElasticBlock
+
+#: Bias of SE's last layer at the start: sigmoid 0.88, hard-sigmoid 0.83. A gate that starts near 1 leaves the features as
+#: "no SE" has them, so that neither option is ahead before anything is learned.
+SE_GATE_BIAS = 2.0
+
+
+class SuperNet(nn.Module):
+    """All networks of a space. Say which with `activate` or `mix`, then call it on images (B, channels, side, side).
+
+    Draws its initial weights from torch's global generator.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = space
+        self.stem = build_stem(space.stem_spec)
+        self.slots = nn.ModuleList(
+            nn.ModuleList(ELASTIC_BLOCKS[op.template.kind](op) for op in slot.ops) for slot in space.slots
+        )
+        self.head = Head(space.head_spec)
+        initialise(self)
+        for name, parameter in self.named_parameters():
+            if name.endswith("se.expand.bias"):
+                nn.init.constant_(parameter, SE_GATE_BIAS)
+        self._active: list[tuple[ElasticBlock, BlockSpec]] = []
+        self._probabilities: Mapping[str, Tensor] | None = None
+
+    def activate(self, architecture: Architecture) -> SuperNet:
+        """Run one architecture, on slices of the weights and at its own cost, from now on; returns self.
+
+        Raises:
+            ArchitectureError: it is of another space.
+        """
+        self._active = self._elements(architecture)
+        self._probabilities = None
+        return self
+
+    def mix(self, probabilities: Mapping[str, Tensor]) -> SuperNet:
+        """Run the mixture under these probabilities, a (number of options,) tensor for each choice; returns self.
+
+        The output is differentiable in them.
+        """
+        self._probabilities = probabilities
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, side, side) to (B, classes), as `activate` or `mix` last said."""
+        x = self.stem(x)
+        x = self._run_active(x) if self._probabilities is None else self._run_mixture(x, self._probabilities)
+        return self.head(x)
+
+    def export(self, architecture: Architecture) -> Network:
+        """The plain network of an architecture with a copy of its weights and statistics.
+
+        Raises:
+            ArchitectureError: it is of another space.
+        """
+        network = Network(self.space.resolve(architecture)).to(next(self.parameters()).device)
+        network.stem.load_state_dict(self.stem.state_dict())
+        network.head.load_state_dict(self.head.state_dict())
+        for plain, (elastic, block) in zip(network.blocks, self._elements(architecture), strict=True):
+            # strict but for the norms' step counters, which nothing here reads
+            own = plain.state_dict()
+            views = {name: view.detach() for name, view in elastic.sliced(block).items()}
+            counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
+            plain.load_state_dict(views | counters)
+        return network.train(self.training)
+
+    def _elements(self, architecture: Architecture) -> list[tuple[ElasticBlock, BlockSpec]]:
+        blocks = iter(self.space.resolve(architecture).blocks)
+        picks = architecture.as_dict()
+        found = []
+        for slot, ops in zip(self.space.slots, self.slots, strict=True):
+            if slot.index < int(picked(slot.depth, picks)):
+                found.append((ops[slot.op.options.index(picked(slot.op, picks))], next(blocks)))
+        return found
+
+    def _run_active(self, x: Tensor) -> Tensor:
+        if not self._active:
+            raise RuntimeError("say which network to run with activate() or mix() first")
+        for elastic, block in self._active:
+            x = elastic.run_sliced(x, block)
+        return x
+
+    def _run_mixture(self, x: Tensor, probabilities: Mapping[str, Tensor]) -> Tensor:
+        certain = torch.ones(1, device=x.device)
+
+        def probability(axis: Axis) -> Tensor:
+            return certain if axis.choice is None else probabilities[axis.choice]
+
+        mixed: Tensor | None = None
+        for slot, ops in zip(self.space.slots, self.slots, strict=True):
+            if slot.index == 0:
+                x, mixed = (x if mixed is None else mixed), None
+            outputs = [op.run_mixed(x, probability) for op in ops]
+            x = outputs[0] if len(outputs) == 1 else _weighted_sum(outputs, probability(slot.op))
+            if len(slot.depth.options) == 1:
+                mixed = x
+            elif slot.index + 1 in slot.depth.options:
+                weight = probability(slot.depth)[slot.depth.options.index(slot.index + 1)]
+                mixed = x * weight if mixed is None else torch.addcmul(mixed, x, weight)
+        assert mixed is not None  # a space has at least one stage
+        return mixed
+
+
+def _weighted_sum(outputs: list[Tensor], weights: Tensor) -> Tensor:
+    total = outputs[0] * weights[0]
+    for output, weight in zip(outputs[1:], weights[1:], strict=True):
+        total = torch.addcmul(total, output, weight)
+    return total

@@ -1,0 +1,40 @@
+"""The device a run works on, and the precision that is fastest there."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from se_nas.errors import DeviceError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; "auto" takes cuda, then mps, then cpu, whichever is there first.
+
+    Raises:
+        DeviceError: `name` is not one of DEVICES, or that device is not there.
+    """
+    if name not in DEVICES:
+        raise DeviceError(f"device must be one of {', '.join(DEVICES)}, but got {name!r}")
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(candidate for candidate, there in present.items() if there)
+    if not present[name]:
+        there = ", ".join(candidate for candidate, is_there in present.items() if is_there)
+        raise DeviceError(f"device {name!r} must be present, but this torch {torch.__version__} finds only: {there}")
+    return torch.device(name)
+
+
+def autocast_for(device: torch.device, enabled: bool) -> AbstractContextManager[Any]:
+    """A fresh context for one forward pass: bf16 autocast on a CUDA device that computes in it, else none.
+
+    The CPU gets none because bf16 measured slower there; bf16 needs no gradient scaler.
+    """
+    if enabled and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()

@@ -1,0 +1,139 @@
+"""The record of a run: one JSON object a line, and the same numbers in TensorBoard where it is installed.
+
+The position of a phase in the log (its number of lines) is part of a checkpoint. Going back to a checkpoint cuts
+the lines beyond it, so that the log of a resumed run equals that of an uninterrupted one but for the times.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from se_nas.errors import OutputError
+from se_nas.files import write_atomic
+
+
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a log, oldest first; a last line that a kill left torn is dropped.
+
+    Raises:
+        OutputError: a whole line is not an object with a phase.
+    """
+    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    entries = []
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last line end is torn, or empty
+        try:
+            entry = json.loads(line)
+            entry["phase"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise OutputError(f"{path}: line {number} must be a JSON object with a phase, but got {line!r}") from error
+        entries.append(entry)
+    return entries
+
+
+class RunLog:
+    """Writes `folder`/log.jsonl, and `folder`/tensorboard/PHASE where tensorboard is installed.
+
+    Raises:
+        OutputError: the folder cannot be written to, or its log.jsonl is not a log.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.path = self.folder / "log.jsonl"
+        self._writers: dict[str, Any] = {}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            entries = read_log(self.path) if self.path.exists() else []
+        except OSError as error:
+            raise OutputError(f"{self.path}: the log must be writable, but got: {error.strerror or error}") from error
+        self._rewrite(entries)  # without a torn last line, to which a new line must not be glued
+
+    def lines(self, phase: str) -> int:
+        """How many lines `phase` has written."""
+        return self._lines[phase]
+
+    def write(self, step: int, phase: str, **values: Any) -> None:
+        """Append one line: step, phase, time (UTC) and `values`; finite numbers also go to TensorBoard.
+
+        JSON has no NaN and no infinity, so these are written as the strings "nan", "inf" and "-inf".
+        """
+        time = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        entry = {"step": step, "phase": phase, "time": time, **values}
+        try:
+            self._file.write(json.dumps(_finite(entry), allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(f"{self.path}: the log must be writable, but got: {error.strerror or error}") from error
+        self._lines[phase] += 1
+        writer = self._writer(phase, step)
+        for name, value in values.items():
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if writer is not None and is_number and math.isfinite(value):
+                writer.add_scalar(name, value, step)
+
+    def cut(self, phase: str, lines: int, step: int) -> None:
+        """Drop what `phase` wrote after its first `lines` lines, on disk in one rename.
+
+        Args:
+            step: the step the phase goes back to; TensorBoard hides the points of this step and later ones.
+        """
+        if writer := self._writers.pop(phase, None):
+            writer.close()
+        self._writer(phase, step)
+        if lines >= self._lines[phase]:
+            return
+        kept, seen = [], 0
+        for entry in read_log(self.path):
+            seen += entry["phase"] == phase
+            if entry["phase"] != phase or seen <= lines:
+                kept.append(entry)
+        self._file.close()
+        self._rewrite(kept)
+
+    def close(self) -> None:
+        """Close the files; the log can then be opened again by another RunLog."""
+        self._file.close()
+        for writer in self._writers.values():
+            if writer is not None:
+                writer.close()
+        self._writers.clear()
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _rewrite(self, entries: list[dict[str, Any]]) -> None:
+        write_atomic(self.path, "".join(json.dumps(entry) + "\n" for entry in entries))
+        self._lines = Counter(entry["phase"] for entry in entries)
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def _writer(self, phase: str, step: int) -> Any:
+        if phase not in self._writers:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                self._writers[phase] = None
+            else:
+                folder = self.folder / "tensorboard" / phase
+                self._writers[phase] = SummaryWriter(str(folder), purge_step=step)
+        return self._writers[phase]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

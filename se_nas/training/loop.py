@@ -1,0 +1,540 @@
+"""The one training loop: it drives a `step` function, and makes every run resumable and hard to derail.
+
+The loop knows nothing of networks or data. Two ideas carry it:
+
+* Before each step the global torch generator is seeded from (seed, name, step, attempt), so a step depends on
+  the state and its number alone. On the CPU, a run resumed from any checkpoint is bit-equal to one never stopped.
+* The state is copied every few steps, and a copy is trusted only once the loss of a later step is sound, because
+  the loss of step t says nothing of the update that step t makes. A non-finite or exploding loss goes back to
+  the trusted copy, at a lower learning rate. What is written to disk is always the trusted copy: so a checkpoint
+  never holds a broken state, can be written whatever happens, and a resumed run rolls back to the same step as
+  an unbroken one.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import math
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from se_nas.errors import CheckpointError, OutputError, TrainingError
+from se_nas.training.checkpoint import discard_checkpoint, has_checkpoint, load_latest, save_checkpoint
+from se_nas.training.log import RunLog
+
+
+class Stateful(Protocol):
+    """A part of the training state: a module, an optimiser, choice logits, a weight average.
+
+    `load_state_dict` is given a copy that it may keep.
+    """
+
+    def state_dict(self) -> Any:
+        """Tensors and plain values in dicts, lists and tuples."""
+
+    def load_state_dict(self, state: Any, /) -> Any:
+        """Go back to what `state_dict` gave."""
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Where the run stands, given to `step`.
+
+    After a rollback the numbers jump back: derive the batch from `epoch` and `step_in_epoch`, not from an
+    iterator that only goes on.
+
+    Attributes:
+        step: the step of the whole run, from 0.
+        epoch, step_in_epoch: the same position, from 0.
+        total_steps: how many steps the whole run has.
+        attempt: how many rollbacks have happened.
+        lr_scale: what the learning rate must be multiplied by, in (0, 1].
+        seed: a well-mixed seed of this step and attempt, for generators other than torch's global one.
+    """
+
+    step: int
+    epoch: int
+    step_in_epoch: int
+    total_steps: int
+    attempt: int
+    lr_scale: float
+    seed: int
+
+    @property
+    def progress(self) -> float:
+        """The fraction of the run that lies behind this step, in [0, 1)."""
+        return self.step / self.total_steps
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """When a loss is a fault, and what then.
+
+    Attributes:
+        spike_factor: a loss above this many times the running median is a spike.
+        spike_floor: a loss of at most this is never a spike: once a set is memorised, losses jump by factors.
+        window: how many sound losses the running median covers; it judges once half of them are there.
+        max_rollbacks: how many rollbacks a run may have.
+        lr_backoff: what each rollback multiplies the learning rate by.
+        snapshot_every: steps between two copies of the state; also what a kill can lose.
+        check_every: steps between two looks at the losses: 1 on the CPU; 10 or more on a GPU, where each look
+            waits for the device.
+    """
+
+    spike_factor: float = 10.0
+    spike_floor: float = 1.0
+    window: int = 50
+    max_rollbacks: int = 5
+    lr_backoff: float = 0.5
+    snapshot_every: int = 20
+    check_every: int = 1
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """The run was asked to stop (SIGINT or SIGTERM), has saved its state and can be resumed."""
+
+    def __init__(self, name: str, signal_number: int, checkpoint: Path) -> None:
+        self.signal_number = signal_number
+        signal_name = signal.Signals(signal_number).name
+        super().__init__(f"{name}: stopped by {signal_name}; resume from {checkpoint}")
+
+
+@dataclass
+class _Position:
+    """All that the loop itself remembers; plain values, so that it can be saved."""
+
+    step: int = 0
+    attempt: int = 0
+    lr_scale: float = 1.0
+    losses: list[float] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    log_lines: int = 0
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    position: _Position
+    parts: dict[str, Any]
+
+
+class Loop:
+    """Runs `step` for epochs * steps_per_epoch steps.
+
+    Args:
+        name: names the run in the log, the checkpoint and on the screen, and enters every seed.
+        step: does one whole training step (batch, forward, backward, update) and returns its metrics, scalars,
+            with "loss" among them. Tensors are read late: the next step must not overwrite them.
+        end_epoch: called after each epoch with its number, for evaluation; what it returns joins the epoch's
+            history and log line, beside the means of the step metrics, and must be JSON-able (0-d tensors and
+            NumPy scalars are).
+        state: every object that training changes, by name.
+        checkpoint: the file to save to and resume from.
+        log: gets lines with event "step", "epoch" or "rollback", in the phase `name`.
+        save_every_seconds, save_every_steps: how often to save; the steps, when given, replace the seconds.
+        log_every_steps: steps between two "step" lines.
+        progress: a live bar where `console` is a terminal; else one plain line an epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        epochs: int,
+        steps_per_epoch: int,
+        step: Callable[[StepContext], Mapping[str, float | Tensor]],
+        end_epoch: Callable[[int], Mapping[str, Any]] | None = None,
+        state: Mapping[str, Stateful],
+        checkpoint: Path,
+        log: RunLog,
+        seed: int,
+        guard: GuardConfig | None = None,
+        save_every_seconds: float = 60.0,
+        save_every_steps: int | None = None,
+        log_every_steps: int = 50,
+        progress: bool = True,
+        console: Console | None = None,
+    ) -> None:
+        self.name = name
+        self._epochs = epochs
+        self._steps_per_epoch = steps_per_epoch
+        self._total = epochs * steps_per_epoch
+        self._step = step
+        self._end_epoch = end_epoch
+        self._state = dict(state)
+        self._checkpoint = Path(checkpoint)
+        self._log = log
+        self._seed = seed
+        self._guard = guard or GuardConfig()
+        self._save_every_seconds = save_every_seconds
+        self._save_every_steps = save_every_steps
+        self._log_every_steps = log_every_steps
+        self._console = console or Console(stderr=True)
+        self._live = progress and self._console.is_terminal
+
+        self._position = _Position()
+        self._unchecked: list[tuple[int, Mapping[str, float | Tensor]]] = []
+        self._candidate: _Snapshot | None = None
+        self._trusted = _Snapshot(_Position(), {})
+        self._saved_step = -1
+        self._saved_time = time.monotonic()
+        self._stop_signal: int | None = None
+
+    # --- the run ------------------------------------------------------------------------------
+
+    def run(self, resume: bool) -> list[dict[str, Any]]:
+        """Train to the end, from the checkpoint if `resume` and there is one, else from the start.
+
+        Starting from the start discards the checkpoint and the log lines of an earlier run of this name.
+
+        Returns:
+            One dict an epoch: epoch, step, the means of the step metrics, and what `end_epoch` returned.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged or of another run.
+            TrainingError: the loss is still at fault after every rollback.
+            TrainingInterrupted: SIGINT or SIGTERM came; the state is saved. A second signal does not wait for
+                the step to end.
+            OutputError: the checkpoint or the log cannot be written.
+        """
+        if resume and has_checkpoint(self._checkpoint):
+            self._resume()
+        else:
+            self._start()
+        try:
+            with self._signals_noted(), self._bar() as show:
+                while self._position.step < self._total:
+                    self._advance()
+                    show()
+                    if self._stop_signal is not None:
+                        raise TrainingInterrupted(self.name, self._stop_signal, self._checkpoint)
+        except OutputError:
+            raise
+        except BaseException:
+            self._save()
+            raise
+        return copy.deepcopy(self._position.history)
+
+    def _advance(self) -> None:
+        """One step, and what falls due after it."""
+        position, guard = self._position, self._guard
+        seed = self._reseed("step", position.step)
+        metrics = self._step(
+            StepContext(
+                step=position.step,
+                epoch=position.step // self._steps_per_epoch,
+                step_in_epoch=position.step % self._steps_per_epoch,
+                total_steps=self._total,
+                attempt=position.attempt,
+                lr_scale=position.lr_scale,
+                seed=seed,
+            )
+        )
+        # Detached, so that waiting for the check keeps no graph alive.
+        detached = {key: value.detach() if isinstance(value, Tensor) else value for key, value in metrics.items()}
+        self._unchecked.append((position.step, detached))
+        position.step += 1
+        epoch_ends = position.step % self._steps_per_epoch == 0
+        snapshot_due = epoch_ends or position.step % guard.snapshot_every == 0
+        if snapshot_due or position.step % guard.check_every == 0:
+            fault = self._check_losses()
+            if fault is None and snapshot_due and self._state_has_nan():
+                fault = (position.step - 1, math.nan, "the updated state holds NaN")
+            if fault is not None:
+                self._roll_back(*fault)
+                return
+        if epoch_ends:
+            self._finish_epoch(position.step // self._steps_per_epoch - 1)
+        if snapshot_due:
+            self._candidate = self._snapshot()
+        if position.step == self._total:
+            self._trust_candidate()  # no later step will tell
+            self._save()
+        elif self._save_is_due(position.step):
+            self._save()
+
+    def _finish_epoch(self, epoch: int) -> None:
+        position = self._position
+        entry: dict[str, Any] = {"epoch": epoch, "step": position.step}
+        entry.update((name, total / position.counts[name]) for name, total in position.sums.items())
+        if self._end_epoch is not None:
+            self._reseed("end of epoch", epoch)
+            extra = self._end_epoch(epoch)
+            if twice := sorted(set(entry) & set(extra)):
+                raise ValueError(f"end_epoch must not repeat a metric of step, but returned {', '.join(twice)}")
+            entry.update(extra)
+        entry = json.loads(json.dumps(entry, default=lambda value: value.tolist()))  # plain values for the checkpoint
+        position.sums, position.counts = {}, {}
+        position.history.append(entry)
+        rest = {name: value for name, value in entry.items() if name != "step"}
+        self._log.write(position.step, self.name, event="epoch", **rest)
+        if not self._live:
+            self._say(f"{self.name}: epoch {epoch + 1}/{self._epochs}: {_line(rest)}")
+
+    def _reseed(self, purpose: str, number: int) -> int:
+        words = repr((self._seed, self.name, purpose, number, self._position.attempt)).encode()
+        seed = int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "little") >> 1
+        torch.manual_seed(seed)
+        return seed
+
+    # --- the guard ----------------------------------------------------------------------------
+
+    def _check_losses(self) -> tuple[int, float, str] | None:
+        """Read the metrics of the unchecked steps; returns the first fault (step, loss, what), or None."""
+        position = self._position
+        unchecked, self._unchecked = self._unchecked, []
+        for step, metrics in _on_host(unchecked):
+            loss = metrics["loss"]
+            fault = self._fault_of(loss)
+            if fault is not None:
+                return step, loss, fault
+            position.losses = [*position.losses, loss][-self._guard.window :]
+            for name, value in metrics.items():
+                position.sums[name] = position.sums.get(name, 0.0) + value
+                position.counts[name] = position.counts.get(name, 0) + 1
+            if (step + 1) % self._log_every_steps == 0:
+                self._log.write(step + 1, self.name, event="step", **metrics)
+        if unchecked:
+            self._trust_candidate()
+        return None
+
+    def _fault_of(self, loss: float) -> str | None:
+        guard, losses = self._guard, self._position.losses
+        if not math.isfinite(loss):
+            return "a non-finite loss"
+        if loss > guard.spike_floor and 2 * len(losses) >= guard.window:
+            median = statistics.median(losses)
+            if loss > guard.spike_factor * median:
+                return f"a loss above {guard.spike_factor:g} times the running median {median:.4g}"
+        return None
+
+    def _state_has_nan(self) -> bool:
+        """Whether any tensor of the state holds NaN; infinity is allowed, it masks logits."""
+        found = [
+            torch.isnan(tensor).any()
+            for part in self._state.values()
+            for tensor in _tensors_in(part.state_dict())
+            if tensor.is_floating_point()
+        ]
+        by_device: dict[torch.device, list[Tensor]] = {}
+        for flag in found:
+            by_device.setdefault(flag.device, []).append(flag)
+        return any(bool(torch.stack(flags).any()) for flags in by_device.values())
+
+    def _roll_back(self, step: int, loss: float, fault: str) -> None:
+        guard, failed = self._guard, self._position
+        what = f"{fault} ({loss:g}) at step {step}"
+        if failed.attempt >= guard.max_rollbacks:
+            raise TrainingError(
+                f"{self.name}: the loss must stay finite and near its median, but got {what} after"
+                f" {failed.attempt} rollbacks; lower the learning rate (the last sound state is in {self._checkpoint})"
+            )
+        self._candidate = None
+        self._restore(self._trusted)
+        position = self._position
+        position.attempt = failed.attempt + 1
+        position.lr_scale = failed.lr_scale * guard.lr_backoff
+        self._say(
+            f"{self.name}: {what}; back to step {position.step}, learning rate times {position.lr_scale:g}"
+            f" (rollback {position.attempt} of {guard.max_rollbacks})"
+        )
+        self._log.cut(self.name, position.log_lines, position.step)
+        self._log.write(
+            position.step,
+            self.name,
+            event="rollback",
+            fault=fault,
+            fault_step=step,
+            fault_loss=loss,
+            attempt=position.attempt,
+            lr_scale=position.lr_scale,
+        )
+        self._trusted = self._snapshot()
+
+    # --- the state ----------------------------------------------------------------------------
+
+    def _snapshot(self) -> _Snapshot:
+        self._position.log_lines = self._log.lines(self.name)
+        parts = {name: _copied(part.state_dict()) for name, part in self._state.items()}
+        return _Snapshot(copy.deepcopy(self._position), parts)
+
+    def _restore(self, snapshot: _Snapshot) -> None:
+        self._position = copy.deepcopy(snapshot.position)
+        self._unchecked = []
+        for name, part in self._state.items():
+            part.load_state_dict(_copied(snapshot.parts[name]))  # an optimiser keeps the tensors that it loads
+
+    def _trust_candidate(self) -> None:
+        if self._candidate is not None:
+            self._trusted, self._candidate = self._candidate, None
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "seed": self._seed,
+            "epochs": self._epochs,
+            "steps_per_epoch": self._steps_per_epoch,
+            "parts": sorted(self._state),
+        }
+
+    def _save_is_due(self, step: int) -> bool:
+        trusted = self._trusted.position.step
+        if trusted // self._steps_per_epoch > self._saved_step // self._steps_per_epoch:
+            return True
+        if self._save_every_steps is not None:
+            return trusted - self._saved_step >= self._save_every_steps
+        return time.monotonic() - self._saved_time >= self._save_every_seconds
+
+    def _save(self) -> None:
+        """Write the trusted state, unless it is on disk already."""
+        trusted = self._trusted
+        if trusted.position.step == self._saved_step:
+            return
+        position = dataclasses.asdict(trusted.position)
+        save_checkpoint(self._checkpoint, {"run": self._identity(), "position": position, "parts": trusted.parts})
+        self._saved_step = trusted.position.step
+        self._saved_time = time.monotonic()
+
+    def _start(self) -> None:
+        self._log.cut(self.name, 0, 0)
+        discard_checkpoint(self._checkpoint)
+        self._position = _Position()
+        self._trusted = self._snapshot()
+        self._save()  # a place that cannot be written to fails now, not in an hour
+
+    def _resume(self) -> None:
+        saved, warning = load_latest(self._checkpoint)
+        if warning is not None:
+            self._say(warning)
+        identity = self._identity()
+        for key, expected in identity.items():
+            got = saved.get("run", {}).get(key)
+            if got != expected:
+                raise CheckpointError(
+                    f"{self._checkpoint}: a checkpoint to resume must be of the same run, with {key}"
+                    f" {expected!r}, but got {got!r}"
+                )
+        try:
+            self._restore(_Snapshot(_Position(**saved["position"]), saved["parts"]))
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"{self._checkpoint}: a checkpoint to resume must fit this run, but got: {reason}"
+            ) from error
+        self._log.cut(self.name, self._position.log_lines, self._position.step)
+        self._trusted = self._snapshot()
+        self._saved_step = self._position.step
+        self._say(f"{self.name}: resumed at step {self._position.step} of {self._total}")
+
+    # --- the outside world --------------------------------------------------------------------
+
+    @contextmanager
+    def _signals_noted(self) -> Iterator[None]:
+        """Note SIGINT and SIGTERM instead of dying amid a step; only the main thread may take signals."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(signal_number: int, frame: FrameType | None) -> None:
+            if self._stop_signal is not None:
+                raise TrainingInterrupted(self.name, signal_number, self._checkpoint)
+            self._stop_signal = signal_number
+
+        self._stop_signal = None
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def _bar(self) -> Iterator[Callable[[], None]]:
+        """A live progress bar, as a function that brings it up to date."""
+        if not self._live:
+            yield lambda: None
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}"),
+        )
+        with Progress(*columns, console=self._console) as progress:
+            task = progress.add_task(self.name, total=self._total, completed=self._position.step, loss="")
+
+            def show() -> None:
+                position = self._position
+                epoch = min(position.step // self._steps_per_epoch + 1, self._epochs)
+                means = {name: total / position.counts[name] for name, total in position.sums.items()}
+                progress.update(
+                    task,
+                    completed=position.step,
+                    description=f"{self.name} epoch {epoch}/{self._epochs}",
+                    loss=_line(means),
+                )
+
+            yield show
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    shown = {name: value for name, value in values.items() if name != "epoch" and isinstance(value, (int, float))}
+    return ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+
+
+def _on_host(steps: list[tuple[int, Mapping[str, float | Tensor]]]) -> Iterator[tuple[int, dict[str, float]]]:
+    """The steps' metrics as floats, waiting once for the device, not once a metric."""
+    alike: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for _, metrics in steps:
+        for value in metrics.values():
+            if isinstance(value, Tensor):
+                alike.setdefault((value.device, value.dtype), []).append(value)
+    fetched = {kind: iter(torch.stack(values).tolist()) for kind, values in alike.items()}
+    for step, metrics in steps:
+        floats = {}
+        for name, value in metrics.items():
+            floats[name] = float(next(fetched[value.device, value.dtype]) if isinstance(value, Tensor) else value)
+        yield step, floats
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy of a state dict, its tensors detached and on their devices."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied(item) for item in value)
+    return copy.deepcopy(value)
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors_in(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors_in(item)
