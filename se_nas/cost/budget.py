@@ -1,0 +1,69 @@
+"""A budget: an upper limit on one cost metric of the architecture that is searched for."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from se_nas.cost.table import UNITS
+from se_nas.errors import ConfigError
+
+_SUFFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`metric` (a key of UNITS) must be at most `limit`, in the metric's unit."""
+
+    metric: str
+    limit: float
+
+    def holds(self, cost: float) -> bool:
+        """Whether a cost keeps the budget."""
+        return cost <= self.limit
+
+    def __str__(self) -> str:
+        return f"{self.metric} <= {format_cost(self.metric, self.limit)}"
+
+
+def parse_budgets(values: Mapping[str, object], source: str) -> tuple[Budget, ...]:
+    """Budgets from plain data such as `{"macs": "20M", "latency_ms": 3.0}`; k, M and G mean thousands and so on.
+
+    Raises:
+        ConfigError: with every unknown metric and every limit that is no number above 0.
+    """
+    problems, budgets = [], []
+    for metric, value in values.items():
+        if metric not in UNITS:
+            problems.append(f"budgets.{metric}: a budget must be on one of {', '.join(UNITS)}")
+            continue
+        match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([kKMG]?)", str(value).strip())
+        limit = float(match[1]) * _SUFFIXES[match[2]] if match and not isinstance(value, bool) else math.nan
+        if not 0 < limit < math.inf:
+            problems.append(f"budgets.{metric}: a limit must be a number above 0 such as 20M or 3.5, but got {value!r}")
+            continue
+        budgets.append(Budget(metric, limit))
+    if problems:
+        raise ConfigError(source, problems)
+    return tuple(budgets)
+
+
+def parse_budget_options(options: Iterable[str], source: str) -> tuple[Budget, ...]:
+    """Budgets from command-line words such as `macs=15M`; later ones replace earlier ones of the same metric."""
+    words = list(options)
+    wrong = [word for word in words if word.count("=") != 1]
+    if wrong:
+        raise ConfigError(source, [f"a budget must be METRIC=LIMIT such as macs=15M, but got {w!r}" for w in wrong])
+    return parse_budgets(dict(word.split("=") for word in words), source)
+
+
+def format_cost(metric: str, value: float) -> str:
+    """A cost for people: `4.21 M MACs`, `310 k parameters`, `1.93 ms`."""
+    if metric == "latency_ms":
+        return f"{value:.3g} ms"
+    for size, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{suffix} {UNITS[metric]}"
+    return f"{value:g} {UNITS[metric]}"

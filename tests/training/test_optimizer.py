@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from se_nas.training.optimizer import (
+    WeightAverage,
+    clip_gradients,
+    cosine_lr,
+    make_sgd,
+    parameter_groups,
+    set_learning_rate,
+)
+
+
+def _model() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+def test_norms_and_biases_get_no_weight_decay() -> None:
+    model = _model()
+    decayed, plain = parameter_groups(model, 0.1)
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+    assert {id(p) for p in decayed["params"]} == {id(model[0].weight), id(model[3].weight)}
+    assert len(decayed["params"]) + len(plain["params"]) == len(list(model.parameters()))
+
+
+def test_frozen_parameters_and_empty_groups_are_left_out() -> None:
+    model = nn.Linear(2, 2)
+    model.bias.requires_grad_(False)
+    (group,) = parameter_groups(model, 0.1)
+    assert group["params"] == [model.weight]
+
+
+def test_sgd_step_equals_the_hand_formula() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    optimizer = make_sgd(module, learning_rate=0.1, weight_decay=0.01, momentum=0.9)
+    set_learning_rate(optimizer, 0.2)
+    weight = start = module.weight.item()
+    momentum = 0.0
+    for gradient in (1.0, -3.0):
+        module.weight.grad = torch.full((1, 1), gradient)
+        optimizer.step()
+        decayed = gradient + 0.01 * weight
+        momentum = 0.9 * momentum + decayed
+        weight -= 0.2 * (decayed + 0.9 * momentum)
+    assert weight != start
+    assert module.weight.item() == pytest.approx(weight, rel=1e-5)
+
+
+def test_cosine_rises_to_the_base_and_falls_to_the_final_rate() -> None:
+    rates = [cosine_lr(step, 100, 10, 1.0, 0.1) for step in range(101)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.55)
+    assert rates[100] == pytest.approx(0.1)
+    assert all(first > second for first, second in itertools.pairwise(rates[10:]))
+    assert rates[32] == pytest.approx(0.1 + 0.45 * (1 + math.cos(math.pi * 22 / 90)))
+
+
+@pytest.mark.parametrize(("step", "total", "warmup", "rate"), [(0, 1, 0, 1.0), (0, 5, 5, 0.2), (4, 5, 5, 1.0)])
+def test_cosine_of_short_runs(step: int, total: int, warmup: int, rate: float) -> None:
+    assert cosine_lr(step, total, warmup, 1.0, 0.0) == pytest.approx(rate)
+
+
+def test_weight_average_equals_the_hand_formula() -> None:
+    model = _model()
+    average = WeightAverage(model, decay=0.15)
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    for update in range(4):
+        model(torch.randn(2, 3, 3, 3))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        average.update()
+        decay = min(0.15, (1 + update) / (10 + update))
+        for name, value in model.state_dict().items():
+            expected[name] = decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value
+    for name, value in average.module.state_dict().items():
+        torch.testing.assert_close(value, expected[name], msg=name)
+    assert average.module[1].num_batches_tracked.item() == 4
+
+
+def test_weight_average_of_a_constant_is_that_constant() -> None:
+    model = _model()
+    average = WeightAverage(model)
+    average.update()
+    torch.testing.assert_close(average.module.state_dict(), model.state_dict())
+
+
+def test_weight_average_goes_on_where_it_was_saved() -> None:
+    model = _model()
+    first, second = WeightAverage(model), WeightAverage(model)
+    with torch.no_grad():
+        model[3].weight.add_(1.0)
+    first.update()
+    second.load_state_dict(first.state_dict())
+    with torch.no_grad():
+        model[3].weight.add_(1.0)
+    first.update()
+    second.update()
+    assert second.updates == 2
+    assert torch.equal(first.module[3].weight, second.module[3].weight)
+
+
+def test_weight_average_neither_trains_nor_moves_the_model() -> None:
+    model = _model()
+    average = WeightAverage(model)
+    before = model[3].weight.clone()
+    average.update()
+    assert model.training
+    assert not average.module.training
+    assert not any(parameter.requires_grad for parameter in average.module.parameters())
+    assert torch.equal(model[3].weight, before)
+
+
+def test_clipping_scales_all_gradients_alike() -> None:
+    first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    first.grad, second.grad = torch.tensor([3.0]), torch.tensor([4.0])
+    assert clip_gradients([first, second], 1.0).item() == pytest.approx(5.0)
+    assert (first.grad.item(), second.grad.item()) == pytest.approx((0.6, 0.8), rel=1e-4)
+    assert clip_gradients([first, second], 10.0).item() == pytest.approx(1.0, rel=1e-4)
+    assert first.grad.item() == pytest.approx(0.6, rel=1e-4)
