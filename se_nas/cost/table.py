@@ -93,7 +93,7 @@ class CostTable:
         Returns:
             A scalar tensor in the metric's unit, differentiable in the probabilities.
         """
-        like = next(iter(probabilities.values()), torch.zeros(()))
+        like = next(iter(probabilities.values()), torch.zeros((), dtype=torch.float64))
         total = like.new_tensor(self.constant)
         for names, values in self._stacks:
             result = torch.as_tensor(values, dtype=like.dtype, device=like.device)

@@ -37,8 +37,8 @@ def squeeze_scale(x: Tensor, gate: Gate, *parameters: Tensor) -> Tensor:
 
     Args:
         x: feature map (B, C, H, W), floating point, of any memory format.
-        gate: a function of z (B, C) and of `parameters` that returns the scale (B, C). It must take every tensor that needs a
-            gradient as one of `parameters`: a tensor that it captures gets none.
+        gate: a function of z (B, C) and of `parameters` that returns the scale (B, C). It must take every tensor that
+            needs a gradient as one of `parameters`: a tensor that it captures gets none.
         *parameters: the tensors the gate depends on, of any shape.
 
     Returns:
@@ -60,7 +60,8 @@ def gate_function(activation: str, gate: str) -> Gate:
         activation: a name in ACTIVATIONS, between the two linear maps.
         gate: a name in GATES, after them.
     """
-    return partial(_two_layer_gate, ACTIVATIONS[activation](), GATES[gate])
+    # its forward, not itself: torch.fx refuses to call a module that is no submodule
+    return partial(_two_layer_gate, ACTIVATIONS[activation]().forward, GATES[gate])
 
 
 class SqueezeExcite(nn.Module):
@@ -90,11 +91,18 @@ class SqueezeExcite(nn.Module):
         return squeeze_scale(x, self._gate_function, reduce.weight, reduce.bias, expand.weight, expand.bias)
 
     def extra_repr(self) -> str:
+        """Name the activation and the gate, for `repr`."""
         return f"activation={self.activation}, gate={self.gate}"
 
 
 def _two_layer_gate(
-    activation: nn.Module, gate: Callable[[Tensor], Tensor], z: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
+    activation: Callable[[Tensor], Tensor],
+    gate: Callable[[Tensor], Tensor],
+    z: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
 ) -> Tensor:
     return gate(F.linear(activation(F.linear(z, w1, b1)), w2, b2))
 
@@ -110,11 +118,11 @@ def _scale(x: Tensor, s: Tensor) -> Tensor:
 def _hand_written_backward_applies(x: Tensor, parameters: tuple[Tensor, ...]) -> bool:
     """Whether there is a gradient to take, and nothing is looking that wants to see plain operations instead."""
     return (
-        torch.is_grad_enabled()
+        type(x) in (Tensor, nn.Parameter)  # not a torch.fx proxy, a fake tensor or another stand-in
+        and torch.is_grad_enabled()
         and (x.requires_grad or any(p.requires_grad for p in parameters))
         and not torch.compiler.is_compiling()  # the compiler fuses the plain formula itself
-        and not torch.jit.is_tracing()  # also true in the TorchScript exporter to ONNX
-        and type(x) in (Tensor, nn.Parameter)  # not a torch.fx proxy, a fake tensor or another stand-in
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # also in torch.onnx's older exporter
         and not torch._C._are_functorch_transforms_active()  # vmap, torch.func.grad: they refuse this kind of function
     )
 
@@ -159,7 +167,7 @@ def _sum_of_products(grad: Tensor, x: Tensor) -> Tensor:
     total = x.new_empty(x.shape[:2])
     size = _chunk_samples(x)
     product = torch.empty_like(x[:size])
-    for grad_part, x_part, out in zip(grad.split(size), x.split(size), total.split(size), strict=True):
+    for grad_part, x_part, out in zip(*(torch.split(t, size) for t in (grad, x, total)), strict=True):
         part = torch.mul(grad_part, x_part, out=product[: len(x_part)])
         torch.sum(part, (2, 3), out=out)
     return total
@@ -176,13 +184,13 @@ def _gradient_of_map(grad: Tensor, s: Tensor, dz: Tensor | None, x: Tensor) -> T
         return torch.addcmul(offset, grad, factor, out=dx)
     # torch's addcmul on a CPU does not vectorise a factor that is constant along rows; these two do
     size = _chunk_samples(x)
-    for parts in zip(grad.split(size), factor.split(size), offset.split(size), dx.split(size), strict=True):
+    for parts in zip(*(torch.split(t, size) for t in (grad, factor, offset, dx)), strict=True):
         grad_part, factor_part, offset_part, out = parts
         torch.mul(grad_part, factor_part, out=out).add_(offset_part)
     return dx
 
 
 def _chunk_samples(x: Tensor) -> int:
-    """Samples to work on at once: whole ones for every thread, and few enough for the caches where samples are small."""
+    """Samples to work on at once: at least one for each thread, beyond that no more than its cache holds."""
     samples_per_thread = max(1, _CHUNK_BYTES_PER_THREAD // (x.shape[1:].numel() * x.element_size()))
     return torch.get_num_threads() * samples_per_thread

@@ -1,8 +1,8 @@
 """Importing timm or torchvision where torchvision's compiled operators do not match torch.
 
 A torchvision built for CUDA beside a CPU build of torch (or the reverse) cannot load its operators, and its import then
-ends in "operator torchvision::nms does not exist", which takes timm with it. Nothing here calls those operators, so it is
-enough that their schemas exist.
+ends in "operator torchvision::nms does not exist", which takes timm with it. Nothing here calls those operators, so it
+is enough that their schemas exist.
 """
 
 from __future__ import annotations
@@ -46,6 +46,6 @@ def _import(name: str) -> ModuleType:
         for module in set(sys.modules) - known:  # half imported: the next attempt must start afresh
             if module.partition(".")[0] in ("timm", "torchvision"):
                 del sys.modules[module]
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        library.define(_SCHEMAS[match[1]])
+        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+        library.define(_SCHEMAS[match[1]])  # type: ignore[no-untyped-call]
         _registered.append(library)

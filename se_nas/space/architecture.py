@@ -43,6 +43,19 @@ class ArchitectureFile:
     network: NetworkSpec
 
 
+@dataclass(frozen=True)
+class _StoredSpace:
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Stored:
+    space: _StoredSpace
+    picks: dict[str, Option]
+    network: NetworkSpec
+
+
 def network_from_dict(value: Any) -> NetworkSpec:
     """Read back `NetworkSpec.to_dict`; ValidationError when it is malformed."""
     return TypeAdapter(NetworkSpec).validate_python(value)
@@ -82,14 +95,11 @@ def load_architecture(path: str | os.PathLike[str]) -> ArchitectureFile:
             f"{path}: 'version' must be {VERSION} for this release of se_nas, but got {value.get('version')!r}"
         )
     try:
-        return ArchitectureFile(
-            Architecture(str(value["space"]["digest"]), tuple(value["picks"].items())),
-            str(value["space"]["name"]),
-            network_from_dict(value["network"]),
-        )
+        stored = TypeAdapter(_Stored).validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in ("network", *first["loc"]))
-        raise ArchitectureError(f"{path}: {where}: {first['msg']}, but got {first['input']!r}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArchitectureError(f"{path}: 'space', 'picks' and 'network' must all be given, but got: {error}") from error
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        what = "must be given" if fault["type"] == "missing" else f"{fault['msg']}, but got {fault['input']!r}"
+        raise ArchitectureError(f"{path}: {where}: {what}") from error
+    architecture = Architecture(stored.space.digest, tuple(stored.picks.items()))
+    return ArchitectureFile(architecture, stored.space.name, stored.network)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from se_nas.errors import ConfigError
 from se_nas.space.channels import round_channels
@@ -22,6 +31,8 @@ from se_nas.space.search_space import (
     StemTemplate,
 )
 from se_nas.space.specs import Activation, BlockKind, Gate, Position, RatioOf
+
+T = TypeVar("T")
 
 
 def _as_list(value: Any) -> Any:
@@ -50,9 +61,17 @@ def _odd(value: int) -> int:
     return value
 
 
+def _distinct(options: list[T]) -> list[T]:
+    if len(set(options)) != len(options):
+        raise ValueError("options must be distinct")
+    return options
+
+
 Count = Annotated[int, Field(ge=1, strict=True)]
 Kernel = Annotated[int, Field(ge=1, strict=True), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
 Expansion = Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)]
+Options = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
+OneOrMore = Annotated[Options[T], BeforeValidator(_as_list)]
 Name = Annotated[str, StringConstraints(min_length=1, pattern=r"^[\w \-]+$")]
 
 
@@ -61,7 +80,7 @@ class _Model(BaseModel):
 
 
 class _SE(_Model):
-    options: Annotated[list[Annotated[Any, BeforeValidator(_se_option)]], Field(min_length=1)]
+    options: Options[Annotated[Any, BeforeValidator(_se_option)]]
     ratio_of: RatioOf = "expanded"
     divisor: Count = 8
     squeeze: Literal["mean"] = "mean"
@@ -84,21 +103,21 @@ class _SE(_Model):
 class _Block(_Model):
     kind: BlockKind
     name: Name | None = None
-    kernel: Annotated[list[Kernel], BeforeValidator(_as_list), Field(min_length=1)] = [3]
-    expansion: Annotated[list[Expansion], BeforeValidator(_as_list), Field(min_length=1)] = [1.0]
+    kernel: OneOrMore[Kernel] = [3]
+    expansion: OneOrMore[Expansion] = [1.0]
     se: _SE | None = None
 
 
 class _Stage(_Model):
     width: Count
     stride: Annotated[Literal[1, 2], Field()] = 1
-    depth: Annotated[list[Count], BeforeValidator(_as_list), Field(min_length=1)] = [1]
+    depth: OneOrMore[Count] = [1]
     activation: Activation = "relu"
-    kernel: Annotated[list[Kernel], BeforeValidator(_as_list), Field(min_length=1)] | None = None
-    expansion: Annotated[list[Expansion], BeforeValidator(_as_list), Field(min_length=1)] | None = None
+    kernel: OneOrMore[Kernel] | None = None
+    expansion: OneOrMore[Expansion] | None = None
     se: _SE | None = None
     blocks: Annotated[list[_Block], Field(min_length=1)] | None = None
-    share: list[Literal["kernel", "expansion", "se", "block"]] = []
+    share: Annotated[list[Literal["kernel", "expansion", "se", "block"]], AfterValidator(_distinct)] = []
 
 
 class _Stem(_Model):
@@ -112,7 +131,7 @@ class _Head(_Model):
     width: Annotated[int, Field(ge=0, strict=True)] = 0
     hidden: Annotated[int, Field(ge=0, strict=True)] = 0
     activation: Activation = "relu"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
 
 
 class _Space(_Model):
@@ -192,34 +211,23 @@ def _problems_between_fields(model: _Space) -> Iterable[str]:
     width = model.stem.width
     for s, stage in enumerate(model.stages):
         where = f"stages[{s}]"
-        for field in ("depth", "kernel", "expansion"):
-            yield from _distinct_problem(f"{where}.{field}", getattr(stage, field))
-        yield from _distinct_problem(f"{where}.se.options", stage.se.options if stage.se else None)
-        yield from _distinct_problem(f"{where}.share", stage.share)
         if stage.blocks is not None:
             for field in ("kernel", "expansion", "se"):
                 if getattr(stage, field) is not None:
                     yield f"{where}.{field}: must stand in each of `blocks` when `blocks` is given"
             for b, block in enumerate(stage.blocks):
-                for field in ("kernel", "expansion"):
-                    yield from _distinct_problem(f"{where}.blocks[{b}].{field}", getattr(block, field))
-                yield from _distinct_problem(
-                    f"{where}.blocks[{b}].se.options", block.se.options if block.se else None
-                )
                 if block.kind == "identity" and block.model_fields_set - {"kind", "name"}:
                     extra = ", ".join(sorted(block.model_fields_set - {"kind", "name"}))
                     yield f"{where}.blocks[{b}]: an identity block takes only `kind` and `name`, but got {extra}"
         ops = _stage(stage).ops
-        names = [op.name for op in ops]
+        names = [op.name.replace(" ", "_") for op in ops]  # as choices are named
         if len(set(names)) != len(names):
-            yield f"{where}.blocks: names must be distinct, but got {', '.join(names)}"
+            yield f"{where}.blocks: names must be distinct, but got {', '.join(op.name for op in ops)}"
+        inputs = sorted({width, stage.width} if max(stage.depth) > 1 else {width})
         for b, op in enumerate(ops):
             prefix = f"{where}.blocks[{b}]" if stage.blocks is not None else where
-            for block_input in sorted({width, stage.width}) if op.kind == "mbconv" else ():
-                channels = [
-                    block_input if e == 1 else round_channels(block_input * e, model.channel_divisor)
-                    for e in op.expansions
-                ]
+            for block_input in inputs if op.kind == "mbconv" else ():
+                channels = _channels(op, block_input, model.channel_divisor)
                 given = f"but {list(op.expansions)} of {block_input} channels give {channels}"
                 if len(set(channels)) != len(channels):
                     yield f"{prefix}.expansion: options must give distinct channel counts, {given}"
@@ -228,13 +236,36 @@ def _problems_between_fields(model: _Space) -> Iterable[str]:
                         f"{prefix}.expansion: an option that leaves the channels as they are has no expansion "
                         f"convolution and must be a block of its own under `blocks`, {given}"
                     )
+        for (a, one), (b, other) in itertools.combinations(enumerate(ops), 2):
+            if any(
+                _outcomes(one, place, stage.width, model.channel_divisor)
+                & _outcomes(other, place, stage.width, model.channel_divisor)
+                for place in inputs
+            ):
+                yield f"{where}.blocks[{b}]: must give no network that blocks[{a}] gives too, but some options overlap"
         width = stage.width
 
 
-def _distinct_problem(path: str, options: Sequence[Any] | None) -> Iterable[str]:
-    if options is not None and len(set(options)) != len(options):
-        shown = [NO_SE if option is None else option for option in options]
-        yield f"{path}: options must be distinct, but got {shown}"
+def _channels(op: OpTemplate, block_input: int, divisor: int) -> list[int]:
+    """Expanded channels of each expansion option."""
+    return [block_input if e == 1 else round_channels(block_input * e, divisor) for e in op.expansions]
+
+
+def _outcomes(op: OpTemplate, block_input: int, block_output: int, divisor: int) -> set[tuple[object, ...]]:
+    """What the op can be at one place: two ops that share an outcome would make two architectures of one network."""
+    if op.kind == "identity":
+        return {("identity",)}
+    units = [op.se.spec(ratio) for ratio in op.se.options]
+    return {
+        (
+            kernel,
+            channels,
+            unit and (unit.hidden(block_input, channels, block_output), unit.activation, unit.gate, unit.position),
+        )
+        for kernel in op.kernels
+        for channels in _channels(op, block_input, divisor)
+        for unit in units
+    }
 
 
 def _stage(stage: _Stage) -> StageTemplate:
@@ -256,13 +287,13 @@ def _stage(stage: _Stage) -> StageTemplate:
 def _op(block: _Block, activation: Activation) -> OpTemplate:
     if block.kind == "identity":
         return OpTemplate("identity", block.name or "identity", kernels=(1,), activation="identity")
-    kernels = "/".join(map(str, block.kernel))
-    expansions = "/".join(f"{e:g}" for e in block.expansion)
+    expansions = tuple(_plain_number(e) for e in block.expansion)
+    kernel, expansion = "-".join(map(str, block.kernel)), "-".join(map(str, expansions)).replace(".", "_")
     return OpTemplate(
         kind=block.kind,
-        name=block.name or f"{block.kind} k{kernels} e{expansions}".replace("/", "-"),
+        name=block.name or f"{block.kind} k{kernel} e{expansion}",
         kernels=tuple(block.kernel),
-        expansions=tuple(_plain_number(e) for e in block.expansion),
+        expansions=expansions,
         se=block.se.template() if block.se else SETemplate((None,)),
         activation=activation,
     )

@@ -33,7 +33,7 @@ NO_SE = "none"
 
 def se_label(ratio: float | None) -> str:
     """The option's name: "none", "r16"."""
-    return NO_SE if ratio is None else f"r{ratio:g}"
+    return NO_SE if ratio is None else f"r{ratio}"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from se_nas.layers.activations import ACTIVATIONS, GATES
 from se_nas.layers.blocks import Identity, MBConv
 from se_nas.layers.squeeze_excite import gate_function, squeeze_scale
 from se_nas.space.choice import Axis
-from se_nas.space.search_space import SlotOp
+from se_nas.space.search_space import SlotOp, se_label
 from se_nas.space.specs import BlockSpec
 from se_nas.supernet.mixture import gate_weights, kernel_masks, mixed_gate, prefix_masks
 
@@ -27,7 +27,7 @@ Scale = Callable[[Tensor], Tensor]
 def largest_block(op: SlotOp) -> BlockSpec:
     """The block with every option at its largest."""
     ratios = [ratio for ratio in op.template.se.options if ratio is not None]
-    label = "none" if not ratios else f"r{min(ratios):g}"
+    label = se_label(min(ratios, default=None))
     return op.block(max(op.kernel.options), max(op.expansion.options), label)
 
 

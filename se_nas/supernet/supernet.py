@@ -70,7 +70,7 @@ class SuperNet(nn.Module):
         Raises:
             ArchitectureError: it is of another space.
         """
-        network = Network(self.space.resolve(architecture)).to(next(self.parameters()).device)
+        network = Network(self.space.resolve(architecture)).to(next(self.parameters()))
         network.stem.load_state_dict(self.stem.state_dict())
         network.head.load_state_dict(self.head.state_dict())
         for plain, (elastic, block) in zip(network.blocks, self._elements(architecture), strict=True):
@@ -98,7 +98,7 @@ class SuperNet(nn.Module):
         return x
 
     def _run_mixture(self, x: Tensor, probabilities: Mapping[str, Tensor]) -> Tensor:
-        certain = torch.ones(1, device=x.device)
+        certain = next(self.parameters()).new_ones(1)
 
         def probability(axis: Axis) -> Tensor:
             return certain if axis.choice is None else probabilities[axis.choice]

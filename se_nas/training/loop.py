@@ -267,7 +267,7 @@ class Loop:
         if position.step == self._total:
             self._trust_candidate()  # no later step will tell
             self._save()
-        elif self._save_is_due(position.step):
+        elif self._save_is_due():
             self._save()
 
     def _finish_epoch(self, epoch: int) -> None:
@@ -376,10 +376,11 @@ class Loop:
         return _Snapshot(copy.deepcopy(self._position), parts)
 
     def _restore(self, snapshot: _Snapshot) -> None:
+        """Go back to `snapshot`, which is spent then: an optimiser keeps and changes the tensors that it loads."""
         self._position = copy.deepcopy(snapshot.position)
         self._unchecked = []
         for name, part in self._state.items():
-            part.load_state_dict(_copied(snapshot.parts[name]))  # an optimiser keeps the tensors that it loads
+            part.load_state_dict(snapshot.parts[name])
 
     def _trust_candidate(self) -> None:
         if self._candidate is not None:
@@ -394,7 +395,7 @@ class Loop:
             "parts": sorted(self._state),
         }
 
-    def _save_is_due(self, step: int) -> bool:
+    def _save_is_due(self) -> bool:
         trusted = self._trusted.position.step
         if trusted // self._steps_per_epoch > self._saved_step // self._steps_per_epoch:
             return True

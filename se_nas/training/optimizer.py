@@ -28,10 +28,16 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     return [group for group in groups if group["params"]]
 
 
-def make_sgd(module: nn.Module, learning_rate: float, weight_decay: float, momentum: float = 0.9) -> torch.optim.SGD:
-    """SGD with Nesterov momentum over `parameter_groups(module, weight_decay)`."""
+def make_sgd(
+    module: nn.Module, learning_rate: float, weight_decay: float, momentum: float = 0.9, fused: bool = True
+) -> torch.optim.SGD:
+    """SGD with Nesterov momentum over `parameter_groups(module, weight_decay)`.
+
+    `fused` must be False where some parameters get no gradient in some steps, as a supernet's do: torch's fused
+    kernel wants every momentum buffer or none.
+    """
     groups = parameter_groups(module, weight_decay)
-    return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+    return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0, fused=fused)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -165,6 +165,18 @@ def test_another_seed_or_name_gives_other_numbers(tmp_path: Path) -> None:
     assert len({history[-1]["loss"] for history in histories}) == 3
 
 
+def test_what_end_epoch_draws_does_not_depend_on_what_steps_draw(tmp_path: Path) -> None:
+    plain, greedy = Run(tmp_path / "plain"), Run(tmp_path / "greedy")
+
+    def step(context: StepContext) -> dict[str, float | Tensor]:
+        metrics = greedy.step(context)
+        torch.rand(3)
+        return metrics
+
+    greedy._options["step"] = step
+    assert plain.run() == greedy.run()
+
+
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120)

@@ -1,0 +1,76 @@
+"""A second opinion on our counts: thop's (https://github.com/Lyken17/pytorch-OpCounter), and what it counts otherwise.
+
+Of the parts of a Network, thop counts convolutions and linear layers as `counts` does, SE's two with the rule given here,
+and it adds four operations for every element that a norm puts out. It sees no functions that are no modules, so that
+global means, SE's rescaling and the sums of skips are counted by neither, nor are activations.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from se_nas.cost.counts import network_counts
+from se_nas.layers.squeeze_excite import SqueezeExcite
+from se_nas.space.specs import NetworkSpec
+
+THOP_OPERATIONS_PER_NORM_ELEMENT = 4
+
+
+class CrossCheck(TypedDict):
+    """Our counts beside thop's; `norms` is what thop adds for norms, and the two must agree without it."""
+
+    macs: int
+    params: int
+    thop_macs: int
+    thop_params: int
+    norms: int
+    agree: bool
+
+
+def cross_check_counts(network: nn.Module, spec: NetworkSpec) -> CrossCheck:
+    """Count a built network with thop and its specification with `counts`, for one image.
+
+    Args:
+        network: what `spec` builds; left as it is.
+        spec: the specification that our counts read.
+
+    Raises:
+        ImportError: thop is not installed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # thop compares versions by distutils
+        from thop import profile
+
+    copied = copy.deepcopy(network).cpu().float().eval()  # thop leaves buffers behind
+    elements = 0
+
+    def see_norm(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal elements
+        elements += output.numel()
+
+    for layer in copied.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.register_forward_hook(see_norm)
+    image = torch.zeros(1, spec.in_channels, spec.resolution, spec.resolution)
+    macs, params = profile(copied, (image,), {SqueezeExcite: _count_squeeze_excite}, verbose=False)
+    ours = network_counts(spec)
+    norms = THOP_OPERATIONS_PER_NORM_ELEMENT * elements
+    return CrossCheck(
+        macs=ours.macs,
+        params=ours.params,
+        thop_macs=int(macs),
+        thop_params=int(params),
+        norms=norms,
+        agree=ours.macs == int(macs) - norms and ours.params == int(params),
+    )
+
+
+def _count_squeeze_excite(unit: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    """Both linear maps, which `SqueezeExcite.forward` runs as functions of their weights and thop cannot see."""
+    assert isinstance(unit, SqueezeExcite) and isinstance(unit.total_ops, Tensor)
+    unit.total_ops += unit.reduce.weight.numel() + unit.expand.weight.numel()

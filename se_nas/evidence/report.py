@@ -1,0 +1,502 @@
+"""A run as one page to look at: what was found, what it costs, how the search got there, and how to do it again.
+
+`write_report` reads nothing but the run's folder and writes `report.html`, which loads nothing, beside `plots/`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import yaml
+from matplotlib.figure import Figure
+
+from se_nas.cost.budget import format_cost
+from se_nas.cost.counts import block_counts, network_counts, se_counts
+from se_nas.errors import ConfigError
+from se_nas.evidence import plots
+from se_nas.evidence.architecture_drawing import draw_architecture_svg
+from se_nas.evidence.palette import css_variables
+from se_nas.evidence.quantities import (
+    ABSENT,
+    format_exact,
+    format_percent,
+    format_seconds,
+    format_size,
+    wilson_interval,
+)
+from se_nas.files import write_atomic
+from se_nas.space.architecture import ArchitectureFile, load_architecture
+from se_nas.space.specs import NetworkSpec
+
+_ABSOLUTE = re.compile(r"(?<![\w.:/<])/(?:[^\s/<>'\",]+/)+")
+
+_CSS = """
+*{box-sizing:border-box}
+html{color-scheme:light dark;-webkit-text-size-adjust:100%}
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 var(--sans);font-variant-numeric:tabular-nums}
+main{max-width:1120px;margin:0 auto;padding:56px 28px 80px}
+h1,h2,.figure{font-family:var(--serif);font-weight:500;letter-spacing:-.01em}
+h1{font-size:40px;line-height:1.15;margin:2px 0 0;overflow-wrap:anywhere}
+h2{font-size:24px;line-height:1.25;margin:0 0 4px}
+h3{font-size:13px;font-weight:600;margin:26px 0 6px}
+p{margin:0 0 14px;max-width:74ch}
+.quiet{color:var(--muted)} .eyebrow{color:var(--muted);font-size:13px;letter-spacing:.04em}
+section{border-top:1px solid var(--rule);padding:34px 0 30px}
+.headline{display:grid;grid-template-columns:minmax(250px,5fr) 7fr;gap:56px;padding:38px 0 40px}
+.figure{font-size:72px;line-height:1;white-space:nowrap} .figure small{font-size:34px}
+.budget{display:grid;grid-template-columns:22px 1fr auto;column-gap:10px;align-items:baseline;margin-bottom:18px}
+.budget b{font-weight:600} .mark{color:var(--green);font-weight:700} .broken .mark{color:var(--red)}
+.bar{grid-column:2/4;height:7px;border-radius:4px;background:var(--rule);overflow:hidden;margin-top:5px}
+.bar i{display:block;height:100%;border-radius:4px;background:var(--blue)} .broken .bar i{background:var(--red)}
+.facts{display:flex;flex-wrap:wrap;gap:14px 38px;margin:0;padding:0 0 36px}
+.facts div{min-width:0} .facts dt{color:var(--muted);font-size:13px} .facts dd{margin:0;font-weight:600}
+.wide{overflow-x:auto;margin-top:18px} .wide svg{display:block;max-width:100%;height:auto;margin:0}
+svg.plot{width:100%;height:auto;display:block} .plot text{font-family:var(--sans)!important}
+.side{display:grid;grid-template-columns:minmax(0,460px) 1fr;gap:40px;align-items:start}
+table{border-collapse:collapse;font-size:14px;margin:6px 0 4px}
+th{font-weight:500;color:var(--muted);text-align:left;font-size:13px} td,th{padding:5px 26px 5px 0;vertical-align:top}
+tr{border-bottom:1px solid var(--rule)} .n{text-align:right;white-space:nowrap}
+.pairs td:first-child{color:var(--muted);white-space:nowrap} .pairs td{overflow-wrap:anywhere}
+.columns{display:grid;grid-template-columns:1fr 1fr;gap:8px 56px}
+pre{background:var(--wash);border-radius:6px;padding:12px 16px;margin:6px 0 14px;font:13px/1.5 var(--mono);
+white-space:pre-wrap;overflow-wrap:anywhere}
+@media(max-width:760px){.headline,.side,.columns{grid-template-columns:1fr;gap:28px}.figure{font-size:56px}}
+@media print{main{max-width:none;padding:0}body{font-size:11pt}section{padding:20px 0 14px}
+figure,.wide,table,.budget,h2{break-inside:avoid}h2{break-after:avoid}@page{margin:14mm}
+*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
+"""
+
+_FONTS = (
+    "--sans:system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;"
+    "--serif:ui-serif,'Iowan Old Style','Palatino Linotype',Palatino,Georgia,'DejaVu Serif',serif;"
+    "--mono:ui-monospace,'SF Mono',Menlo,Consolas,'DejaVu Sans Mono',monospace;"
+)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run's folder holds; what is missing is empty."""
+
+    result: Mapping[str, Any]
+    architecture: ArchitectureFile
+    certificate: Mapping[str, Any]
+    search: list[Mapping[str, Any]]
+    retrain: list[Mapping[str, Any]]
+    choices: Mapping[str, list[Any]]
+    latency: Mapping[str, Any]
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write `report.html` and `plots/` into a run's folder from the files there.
+
+    Args:
+        run_folder: holds `result.json`, `architecture.json` and `certificate.json`; the histories, `choices.json` and
+            `latency.json` add their sections where they are there.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ConfigError: a file that must be there is not, or one is no JSON.
+        ArchitectureError: `architecture.json` cannot be read.
+        OutputError: the folder cannot be written to.
+    """
+    folder = Path(run_folder)
+    run = _Run(
+        result=_read(folder / "result.json"),
+        architecture=load_architecture(folder / "architecture.json"),
+        certificate=_read(folder / "certificate.json"),
+        search=_read(folder / "search" / "history.json", default=[]),
+        retrain=_read(folder / "retrain" / "history.json", default=[]),
+        choices=_read(folder / "choices.json", default={}),
+        latency=_read(folder / "latency.json", default={}),
+    )
+    figures = _figures(run)
+    for name, figure in figures.items():
+        write_atomic(folder / "plots" / f"{name}.png", plots.figure_png(figure))
+    drawing = draw_architecture_svg(run.architecture.network)
+    write_atomic(folder / "plots" / "architecture.svg", drawing)
+    inline = {name: plots.figure_svg(figure, name.replace("_", "-")) for name, figure in figures.items()}
+    return write_atomic(folder / "report.html", _page(run, inline, drawing))
+
+
+def _read(path: Path, default: Any = None) -> Any:
+    if default is not None and not path.exists():
+        return default
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), [f"a report needs this file of the run, but got: {error.strerror}"]) from error
+    except ValueError as error:
+        raise ConfigError(str(path), [f"must be JSON, but got: {error}"]) from error
+    wanted = list if isinstance(default, list) else dict
+    if not isinstance(value, wanted):
+        raise ConfigError(str(path), [f"must hold a {wanted.__name__}, but got a {type(value).__name__}"])
+    return value
+
+
+def _figures(run: _Run) -> dict[str, Figure]:
+    """Every plot that the run has the numbers for, by the name of its file."""
+    picks = run.architecture.architecture.as_dict()
+    recorded = {name for row in run.search for name in (row.get("probabilities") or {})}
+    choices = {name: options for name, options in run.choices.items() if name in recorded}
+    figures: dict[str, Figure] = {}
+    if any(plots.is_se_choice(name) for name in choices):
+        figures["se_probabilities"] = plots.se_probabilities(run.search, choices, picks)
+    if any(not plots.is_se_choice(name) for name in choices):
+        figures["other_probabilities"] = plots.other_probabilities(run.search, choices, picks)
+    if any(row.get("expected") for row in run.search):
+        limits = {entry["metric"]: float(entry["limit"]) for entry in run.certificate.get("budgets", [])}
+        final = {entry["metric"]: float(entry["value"]) for entry in run.certificate.get("costs", [])}
+        figures["expected_cost"] = plots.expected_cost(run.search, limits, final)
+    if run.search or run.retrain:
+        figures["learning_curves"] = plots.learning_curves(run.search, run.retrain)
+    if any(row.get("entropy") is not None or row.get("temperature") is not None for row in run.search):
+        figures["decisiveness"] = plots.decisiveness(run.search)
+    held_out = run.latency.get("held_out") or {}
+    predicted, measured = held_out.get("predicted_ms") or [], held_out.get("measured_ms") or []
+    if predicted and len(predicted) == len(measured):
+        figures["latency"] = plots.latency_agreement(predicted, measured)
+    return figures
+
+
+# ---- the page
+
+
+def _text(value: object) -> str:
+    """Escaped text without the folders of absolute paths, which belong to one machine."""
+    return escape(_ABSOLUTE.sub("…/", str(value)))
+
+
+def _page(run: _Run, figures: Mapping[str, str], drawing: str) -> str:
+    name = _text(run.result.get("name", "run"))
+    body = [
+        _headline(run),
+        _section(
+            "The architecture", _architecture_words(run.architecture.network), f'<div class="wide">{drawing}</div>'
+        ),
+        _plot_section(
+            figures,
+            "se_probabilities",
+            "How each block chose its SE",
+            "Probability of each option over the epochs, blocks in order of depth. The bold label and the bar at the "
+            "right edge mark the option of the final network. The decode picks the best network inside every budget, "
+            "so this need not be the likeliest option.",
+        ),
+        _plot_section(
+            figures,
+            "other_probabilities",
+            "The other choices",
+            "The same for everything else: one column a block, darker for larger; the picked option below each cell.",
+        ),
+        _plot_section(
+            figures,
+            "expected_cost",
+            "Expected cost against the budgets",
+            "Mean cost of the networks that the search would draw at each epoch. The point is the final network.",
+        ),
+        _plot_section(figures, "learning_curves", "Learning curves", ""),
+        _plot_section(
+            figures,
+            "decisiveness",
+            "How decided the search was",
+            "Entropy averaged over the choices, each relative to its uniform distribution.",
+        ),
+        _latency(run, figures),
+        _certificate(run),
+        _warnings(run),
+        _provenance(run),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{name} - se_nas</title><style>"
+        f":root{{{_FONTS}{css_variables(dark=False)}}}"
+        f"@media screen and (prefers-color-scheme:dark){{:root{{{css_variables(dark=True)}}}}}{_CSS}"
+        f"</style></head>\n<body><main>\n{''.join(body)}</main></body></html>\n"
+    )
+
+
+def _section(title: str, lead: str, content: str) -> str:
+    words = f'<p class="quiet">{lead}</p>' if lead else ""
+    return f"<section><h2>{title}</h2>{words}{content}</section>\n"
+
+
+def _plot_section(figures: Mapping[str, str], name: str, title: str, lead: str) -> str:
+    return _section(title, lead, f'<div class="wide">{figures[name]}</div>') if name in figures else ""
+
+
+def _pairs(rows: Iterable[tuple[object, object]]) -> str:
+    cells = "".join(f"<tr><td>{_text(key)}</td><td>{_text(value)}</td></tr>" for key, value in rows)
+    return f'<table class="pairs">{cells}</table>' if cells else ""
+
+
+def _accuracy(run: _Run) -> tuple[str, str]:
+    """The page's one big number, and what it is."""
+    result, retrain = run.result, run.result.get("retrain") or {}
+    parts = result.get("data", {}).get("parts", {})
+    if retrain.get("test_accuracy") is not None:
+        value, images = float(retrain["test_accuracy"]), int(retrain.get("test_images") or parts.get("test") or 0)
+        words = "test accuracy after retraining from scratch"
+        if images:
+            low, high = wilson_interval(round(value * images), images)
+            words += (
+                f", on {images:,} images; 95 % interval {100 * low:.2f} to {100 * high:.2f} % "
+                "(Wilson; from the draw of these images alone, for this one training)"
+            )
+        return f"{100 * value:.2f}<small> %</small>", words
+    measured = (result.get("search") or {}).get("validation_accuracy")
+    if measured is None:
+        return ABSENT, "no accuracy was measured in this run"
+    value, images = float(measured), int(parts.get("validation") or 0)
+    words = "validation accuracy with the supernet's weights; not retrained, not tested"
+    if images:
+        low, high = wilson_interval(round(value * images), images)
+        words += f"; {images:,} images, 95 % interval {100 * low:.2f} to {100 * high:.2f} % (Wilson)"
+    return f"{100 * value:.2f}<small> %</small>", words
+
+
+def _headline(run: _Run) -> str:
+    result, search, retrain = run.result, run.result.get("search") or {}, run.result.get("retrain") or {}
+    data, space = result.get("data", {}), result.get("space", {})
+    number, words = _accuracy(run)
+    budgets = "".join(_budget(entry) for entry in run.certificate.get("budgets", []))
+    blocks = run.architecture.network.blocks
+    facts = [
+        ("blocks with SE", f"{sum(block.se is not None for block in blocks)} of {len(blocks)}"),
+        *(
+            (plots.METRIC_WORDS.get(entry["metric"], entry["metric"]), _cost(entry["metric"], entry["value"]))
+            for entry in run.certificate.get("costs", [])
+            if entry["metric"] not in {budget["metric"] for budget in run.certificate.get("budgets", [])}
+        ),
+    ]
+    if "size" in space:
+        facts.append(("networks in the space", format_size(int(space["size"]))))
+    if search.get("seconds") is not None:
+        facts.append((f"{search.get('strategy', '')} search".strip(), format_seconds(float(search["seconds"]))))
+    if retrain.get("seconds") is not None:
+        facts.append(("retraining", format_seconds(float(retrain["seconds"]))))
+    if retrain.get("ema_test_accuracy") is not None:
+        facts.append(("with averaged weights", format_percent(float(retrain["ema_test_accuracy"]), 2)))
+    if retrain and search.get("validation_accuracy") is not None:
+        facts.append(("validation, in the supernet", format_percent(float(search["validation_accuracy"]), 2)))
+    shown = "".join(f"<div><dt>{_text(key)}</dt><dd>{_text(value)}</dd></div>" for key, value in facts)
+    return (
+        f'<header><div class="eyebrow">se_nas · {_text(data.get("name", "unnamed data"))} · space '
+        f"{_text(space.get('name', run.architecture.space_name))} · seed {_text(result.get('seed', ABSENT))}</div>"
+        f"<h1>{_text(result.get('name', 'run'))}</h1>"
+        f'<div class="headline"><div><div class="figure">{number}</div><p class="quiet">{words}</p></div>'
+        f"<div>{budgets or '<p class=quiet>No budget was set.</p>'}</div></div>"
+        f'<dl class="facts">{shown}</dl></header>\n'
+    )
+
+
+def _cost(metric: str, value: float) -> str:
+    return format_cost(metric, float(value))
+
+
+def _budget(entry: Mapping[str, Any]) -> str:
+    metric, limit, value = entry["metric"], float(entry["limit"]), float(entry["value"])
+    share, holds = value / limit, bool(entry.get("holds"))
+    mark = '<span class="mark" title="kept">✓</span>' if holds else '<span class="mark" title="broken">✗</span>'
+    return (
+        f'<div class="budget{"" if holds else " broken"}">{mark}'
+        f"<span><b>{_text(_cost(metric, value))}</b> <span class=quiet>of {_text(_cost(metric, limit))}, "
+        f"{_text(entry.get('how', ''))}</span></span><span>{format_percent(share)}</span>"
+        f'<div class="bar"><i style="width:{100 * min(share, 1):.1f}%"></i></div></div>'
+    )
+
+
+def _architecture_words(network: NetworkSpec) -> str:
+    blocks = network.blocks
+    with_se = [block for block in blocks if block.se]
+    whole = network_counts(network)
+    se = [se_counts(block.se_channels, block.se_hidden) for block in with_se]
+    words = (
+        f"{len(blocks)} blocks, {len(with_se)} of them with Squeeze-and-Excitation. SE takes "
+        f"{format_percent(sum(c.macs for c in se) / whole.macs, 2)} of the MACs and "
+        f"{format_percent(sum(c.params for c in se) / whole.params)} of the parameters."
+    )
+    heaviest = max(range(len(blocks)), key=lambda i: block_counts(blocks[i]).macs)
+    share = format_percent(block_counts(blocks[heaviest]).macs / whole.macs)
+    return f"{words} Block {heaviest + 1} is the dearest, with {share} of the MACs. Point at a block for its figures."
+
+
+def _latency(run: _Run, figures: Mapping[str, str]) -> str:
+    report = run.latency.get("report") or {}
+    held_out = report.get("held_out") or {}
+    rows: list[tuple[str, str]] = []
+    for key, words in (("mape", "mean absolute error"), ("within_5", "within 5 %"), ("within_10", "within 10 %")):
+        if held_out.get(key) is not None:
+            rows.append((words, format_percent(float(held_out[key]))))
+    if held_out.get("spearman") is not None:
+        rows.append(("Spearman rank correlation", f"{float(held_out['spearman']):.3f}"))
+    for key, words in (("n", "held-out networks"), ("calibrated_on", "calibrated on networks")):
+        value = held_out.get(key, report.get(key))
+        if value is not None:
+            rows.append((words, str(value)))
+    rows += [(key.replace("_", " "), str(value)) for key, value in (run.latency.get("key") or {}).items()]
+    if not rows and "latency" not in figures:
+        return ""
+    lead = "The table that the search used, against networks that its calibration has not seen."
+    content = f"{figures['latency']}{_pairs(rows)}" if "latency" in figures else _pairs(rows)
+    return _section("Predicted and measured latency", lead, f'<div class="side wide">{content}</div>')
+
+
+def _certificate(run: _Run) -> str:
+    certificate = run.certificate
+    limits = {entry["metric"]: entry for entry in certificate.get("budgets", [])}
+    entries = [*limits.values(), *(e for e in certificate.get("costs", []) if e["metric"] not in limits)]
+    rows = ""
+    for entry in entries:
+        interval = entry.get("ci95")
+        verdict = ABSENT if "limit" not in entry else ("✓ kept" if entry.get("holds") else "✗ broken")
+        cells = (
+            format_exact(float(entry["value"])),
+            format_exact(float(entry["limit"])) if "limit" in entry else ABSENT,
+            f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else ABSENT,
+            entry.get("n", ABSENT),
+        )
+        rows += (
+            f"<tr><td>{_text(plots.METRIC_WORDS.get(entry['metric'], entry['metric']))} "
+            f"<span class=quiet>({_text(entry.get('unit', ''))})</span></td>"
+            + "".join(f'<td class="n">{_text(cell)}</td>' for cell in cells)
+            + f"<td>{_text(entry.get('how', ABSENT))}</td><td>{verdict}</td></tr>"
+        )
+    table = (
+        '<table><tr><th>cost</th><th class="n">value</th><th class="n">limit</th><th class="n">95 % interval</th>'
+        f'<th class="n">n</th><th>how</th><th>budget</th></tr>{rows}</table>'
+    )
+    checks = _pairs(
+        (key.replace("_", " "), _plain(value)) for key, value in _flat(certificate.get("cross_check") or {})
+    )
+    more = f"<div><h3>Cross-check</h3>{checks}</div>" if checks else ""
+    decodes = (run.result.get("search") or {}).get("decodes") or []
+    if len(decodes) > 1:
+        more += f"<div>{_decodes(decodes)}</div>"
+    return _section(
+        "Certificate",
+        "Each budget and cost of the network that was built, and how each is known.",
+        f'<div class="wide">{table}</div><div class="columns">{more}</div>',
+    )
+
+
+def _decodes(decodes: Iterable[Mapping[str, Any]]) -> str:
+    rows = ""
+    for decode in decodes:
+        limits, costs = (
+            ", ".join(_cost(metric, value) for metric, value in (decode.get(key) or {}).items()) or "none"
+            for key in ("limits", "costs")
+        )
+        score = decode.get("score")
+        rows += (
+            f"<tr><td>{_text(limits)}</td><td>{_text(costs)}</td>"
+            f'<td class="n">{ABSENT if score is None else f"{float(score):.4g}"}</td></tr>'
+        )
+    return (
+        "<h3>Decodes of this search under several limits</h3>"
+        f'<table><tr><th>limits</th><th>costs</th><th class="n">score</th></tr>{rows}</table>'
+    )
+
+
+def _warnings(run: _Run) -> str:
+    if not run.search:
+        return ""
+    seen: dict[str, list[int]] = {}
+    for row in run.search:
+        for warning in row.get("warnings") or []:
+            seen.setdefault(str(warning), []).append(int(row["epoch"]))
+    if not seen:
+        lead = f"The watchdog raised no warning in {len(run.search)} epochs."
+        return _section("What was seen", lead, "")
+    rows = "".join(f"<tr><td>{_epochs(epochs)}</td><td>{_text(words)}</td></tr>" for words, epochs in seen.items())
+    return _section(
+        "What was seen", "Warnings of the watchdog.", f"<table><tr><th>epochs</th><th>warning</th></tr>{rows}</table>"
+    )
+
+
+def _epochs(epochs: list[int]) -> str:
+    """Epochs with runs shortened: 3, 7 to 9."""
+    spans = []
+    for _, group in groupby(enumerate(epochs), key=lambda pair: pair[1] - pair[0]):
+        span = [epoch for _, epoch in group]
+        spans.append(f"{span[0]}" if len(span) == 1 else f"{span[0]} to {span[-1]}")
+    return ", ".join(spans)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flat(item, f"{prefix}{key} ")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return format_exact(float(value)) if isinstance(value, float) else f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return ABSENT if value is None else str(value)
+
+
+def _provenance(run: _Run) -> str:
+    result, environment = run.result, run.result.get("environment") or run.certificate.get("environment") or {}
+    command = result.get("command") or shlex.join(["se-nas", "search", f"runs/{result.get('name', 'run')}.yaml"])
+    commit = environment.get("commit")
+    where: list[tuple[str, Any]] = [
+        ("seed", result.get("seed", ABSENT)),
+        ("se_nas", environment.get("se_nas", ABSENT)),
+        ("commit", _commit(commit)),
+    ]
+    versions = environment.get("packages") or {}
+    skipped = {"se_nas", "commit", "packages"}
+    where += [(key, _plain(value)) for key, value in environment.items() if key not in skipped and value is not None]
+    where += [(package, version) for package, version in versions.items() if version]
+    setting = [
+        (f"{part} {key}", _plain(value))
+        for part in ("data", "space", "search", "retrain")
+        for key, value in _flat({k: v for k, v in (result.get(part) or {}).items() if k != "decodes"})
+        if not (part == "space" and key == "size")
+    ]
+    ledger = result.get("cost_ledger") or []
+    rows = "".join(
+        f'<tr><td>{_text(entry["part"])}</td><td class="n">{format_seconds(float(entry["seconds"]))}</td></tr>'
+        for entry in ledger
+    )
+    total = format_seconds(sum(float(entry["seconds"]) for entry in ledger))
+    money = (
+        f"<h3>Where the time went</h3><table>{rows}"
+        f'<tr><td><b>total</b></td><td class="n"><b>{total}</b></td></tr></table>'
+        if ledger
+        else ""
+    )
+    configuration = result.get("configuration")
+    recipe = (
+        f"<h3>Configuration</h3><pre>{_text(yaml.safe_dump(configuration, sort_keys=False))}</pre>"
+        if configuration
+        else ""
+    )
+    return _section(
+        "Provenance",
+        "",
+        f"<h3>To make this again</h3><pre>{_text(command)}</pre>"
+        f'<div class="columns"><div><h3>Run</h3>{_pairs(setting)}</div>'
+        f"<div><h3>Machine and versions</h3>{_pairs(where)}{money}</div></div>{recipe}",
+    )
+
+
+def _commit(commit: Any) -> str:
+    if not isinstance(commit, Mapping):
+        return str(commit or ABSENT)
+    return f"{str(commit.get('hash', ABSENT))[:12]}{', with uncommitted changes' if commit.get('dirty') else ''}"

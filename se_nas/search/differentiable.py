@@ -1,0 +1,268 @@
+"""Differentiable search: weights and choice logits of one supernet learn in turn, on disjoint parts of the training set.
+
+After a warm-up of the weights on architectures drawn uniformly, every step has two halves (DARTS, arXiv 1806.09055, first
+order): the weights take one on an architecture drawn from the present probabilities, sliced and at its own cost; the logits
+take one on the one-pass mixture under Gumbel-softmax (as FBNet, arXiv 1812.03443), with the budgets on expected cost as
+an augmented Lagrangian. Weights that have only met whole architectures leave no gap when one is decoded.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from se_nas.data.batches import Augmentation, DeviceImages, batches_per_epoch, epoch_order
+from se_nas.layers.network import Network
+from se_nas.search.choice_logits import ChoiceLogits
+from se_nas.search.decode import decode
+from se_nas.search.lagrangian import BudgetPenalty
+from se_nas.search.problem import SearchProblem
+from se_nas.search.watchdog import warnings_of
+from se_nas.space.architecture import Architecture
+from se_nas.supernet.calibration import recalibrate
+from se_nas.supernet.supernet import SuperNet
+from se_nas.training.device import autocast_for
+from se_nas.training.evaluate import accuracy
+from se_nas.training.log import RunLog
+from se_nas.training.loop import GuardConfig, Loop, StepContext
+from se_nas.training.optimizer import clip_gradients, cosine_lr, make_sgd, set_learning_rate
+
+
+class DifferentiableConfig(BaseModel):
+    """How the differentiable search runs.
+
+    Attributes:
+        warmup_epochs: of weight steps alone, before the logits move.
+        epochs: of both, after the warm-up.
+        choice_every: weight steps for each choice step.
+        relaxation: "gumbel" mixes under Gumbel-softmax samples, "softmax" under the probabilities themselves.
+        temperature: of the relaxation at the first and the last epoch, falling geometrically between them.
+        weight_step: "sampled" trains the weights on whole architectures, "mixture" on the relaxed mixture.
+        penalty_strength, penalty_rate: see `BudgetPenalty`.
+        validate_every: epochs between two evaluations of the architecture that would be decoded now.
+        calibration_images: for the batch norms of an architecture before it is evaluated.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategy: Literal["differentiable"] = "differentiable"
+    warmup_epochs: int = Field(5, ge=0)
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(128, ge=2)
+    learning_rate: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(4e-5, ge=0)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    clip: float = Field(5.0, gt=0)
+    choice_every: int = Field(1, ge=1)
+    choice_learning_rate: float = Field(0.05, gt=0)
+    relaxation: Literal["gumbel", "softmax"] = "gumbel"
+    temperature: tuple[float, float] = (3.0, 0.5)
+    weight_step: Literal["sampled", "mixture"] = "sampled"
+    penalty_strength: float = Field(2.0, gt=0)
+    penalty_rate: float = Field(0.02, gt=0, le=1)
+    validate_every: int = Field(1, ge=1)
+    calibration_images: int = Field(2048, ge=1)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found out; the answer under any budgets is a decode of `scores`.
+
+    Attributes:
+        scores: for each choice the logits of its options.
+        history: one dict an epoch, as the report reads it.
+        seconds: wall time of this process's part.
+        images: training images seen, of both parts.
+    """
+
+    scores: dict[str, list[float]]
+    history: list[dict[str, Any]]
+    supernet: SuperNet
+    seconds: float
+    images: int
+
+
+class _Search:
+    """The state of one differentiable search and its two kinds of step."""
+
+    def __init__(self, problem: SearchProblem, config: DifferentiableConfig) -> None:
+        self.problem, self.config = problem, config
+        torch.manual_seed(problem.seed)
+        device = problem.device
+        self.supernet = SuperNet(problem.space)
+        self.supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.logits = ChoiceLogits(problem.space).to(device)
+        self.penalty = BudgetPenalty(problem.budgets, config.penalty_strength, config.penalty_rate).to(device)
+        self.optimizer = make_sgd(self.supernet, config.learning_rate, config.weight_decay, config.momentum, fused=False)
+        # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
+        self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
+        augmentation = Augmentation(problem.info.flip, problem.info.crop_padding)
+        self.images = DeviceImages(problem.info, problem.train, device, augmentation)
+        self.steps_per_epoch = batches_per_epoch(len(problem.parts["weights"]), config.batch_size)
+        self.total_epochs = config.warmup_epochs + config.epochs
+        self._orders: dict[str, tuple[int, Tensor]] = {}
+
+    # ---- steps
+
+    def step(self, context: StepContext) -> dict[str, float | Tensor]:
+        """One weight step and, after the warm-up, every `choice_every` of them one choice step."""
+        searching = context.epoch >= self.config.warmup_epochs
+        metrics = self._weight_step(context, searching)
+        if searching and context.step_in_epoch % self.config.choice_every == 0:
+            metrics |= self._choice_step(context)
+        return metrics
+
+    def _weight_step(self, context: StepContext, searching: bool) -> dict[str, float | Tensor]:
+        config = self.config
+        warmup = min(self.steps_per_epoch, context.total_steps // 10)
+        rate = cosine_lr(context.step, context.total_steps, warmup, config.learning_rate, 0.0) * context.lr_scale
+        set_learning_rate(self.optimizer, rate)
+        x, y = self._batch("weights", context.epoch, context.step_in_epoch)
+        self.supernet.train()
+        if searching and config.weight_step == "mixture":
+            with torch.no_grad():
+                mixture = self.logits.relaxed(self.temperature(context.epoch), config.relaxation == "gumbel")
+            self.supernet.mix(mixture)
+        else:
+            rng = np.random.default_rng(context.seed)
+            self.supernet.activate(self.logits.sample(rng) if searching else self.problem.space.sample(rng))
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast_for(self.problem.device, True):
+            predicted = self.supernet(x)
+            loss = F.cross_entropy(predicted.float(), y, label_smoothing=config.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        clip_gradients(self.supernet.parameters(), config.clip)
+        self.optimizer.step()
+        return {"loss": loss.detach(), "accuracy": (predicted.argmax(1) == y).float().mean(), "lr": rate}
+
+    def _choice_step(self, context: StepContext) -> dict[str, float | Tensor]:
+        x, y = self._batch("choices", context.epoch, context.step_in_epoch)
+        relaxed = self.logits.relaxed(self.temperature(context.epoch), self.config.relaxation == "gumbel")
+        with autocast_for(self.problem.device, True):
+            task_loss = F.cross_entropy(self.supernet.mix(relaxed)(x).float(), y)
+        expected = self._expected()
+        loss = task_loss + self.penalty(expected)
+        (gradient,) = torch.autograd.grad(loss, [self.logits.logits])
+        self.logits.logits.grad = gradient
+        self.choice_optimizer.step()
+        self.penalty.update(expected)
+        return {"choice_loss": task_loss.detach()}
+
+    def _expected(self) -> dict[str, Tensor]:
+        probabilities = self.logits.probabilities()
+        return {name: table.expected_cost(probabilities) for name, table in self.problem.tables.items()}
+
+    def temperature(self, epoch: int) -> float:
+        """Of the relaxation in an epoch; the first one's until the warm-up is over."""
+        first, last = self.config.temperature
+        share = max(0, epoch - self.config.warmup_epochs) / max(1, self.config.epochs - 1)
+        return first * (last / first) ** share
+
+    def _batch(self, part: str, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        indices, size = self.problem.parts[part], self.config.batch_size
+        # the smaller part is gone through as often as the larger one needs
+        per_pass = batches_per_epoch(len(indices), size)
+        number = epoch * self.steps_per_epoch + step
+        turn, place = divmod(number, per_pass)
+        if self._orders.get(part, (-1,))[0] != turn:
+            order = epoch_order(len(indices), self.problem.seed, turn)
+            self._orders[part] = (turn, indices[order])
+        return self.images.batch(self._orders[part][1][place * size : (place + 1) * size])
+
+    # ---- between epochs
+
+    def end_epoch(self, epoch: int) -> dict[str, Any]:
+        """What the report shows of an epoch, and the accuracy of what would be decoded now."""
+        config = self.config
+        searching = epoch >= config.warmup_epochs
+        entropies = self.logits.entropy()
+        due = searching and ((epoch + 1) % config.validate_every == 0 or epoch + 1 == self.total_epochs)
+        validation = None
+        if due:
+            found = decode(self.problem.space, self.problem.tables, self.problem.budgets, self.logits.scores())
+            validation = self.validate(found.architecture)
+        with torch.no_grad():
+            expected = {name: float(value) for name, value in self._expected().items()}
+            probabilities = {name: p.tolist() for name, p in self.logits.probabilities().items()}
+        return {
+            "searching": searching,
+            "validation_accuracy": validation,
+            "temperature": self.temperature(epoch) if searching else None,
+            "entropy": sum(entropies.values()) / max(1, len(entropies)),
+            "expected": expected,
+            "multipliers": self.penalty.by_metric(),
+            "probabilities": probabilities,
+            "warnings": warnings_of(self.problem, expected, probabilities, entropies, epoch, self.total_epochs)
+            if searching
+            else [],
+        }
+
+    def validate(self, architecture: Architecture) -> float:
+        """Accuracy on the validation part with inherited weights and recalibrated norms."""
+        network = inherit(self.supernet, architecture, self.images, self.problem, self.config.calibration_images)
+        return accuracy(network, self.images, self.problem.parts["validation"])
+
+
+def inherit(
+    supernet: SuperNet, architecture: Architecture, images: DeviceImages, problem: SearchProblem, calibration_images: int
+) -> Network:
+    """The plain network of an architecture with the supernet's weights and batch norms of its own."""
+    network = supernet.export(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    order = epoch_order(len(problem.parts["weights"]), problem.seed, 0)
+    chosen = problem.parts["weights"][order[:calibration_images]]
+    recalibrate(network, (x for x, _ in images.evaluate_batches(chosen, 256)))
+    return network
+
+
+def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) -> SearchResult:
+    """Run, or resume, a differentiable search.
+
+    Raises:
+        InfeasibleBudgetError: before any training, when no architecture keeps the budgets.
+        CheckpointError, TrainingError: see `training.loop.Loop.run`.
+    """
+    started = time.monotonic()
+    flat = {choice.name: [0.0] * len(choice.options) for choice in problem.space.choices}
+    decode(problem.space, problem.tables, problem.budgets, flat)  # an infeasible budget ends here
+    search = _Search(problem, config)
+    with RunLog(problem.folder) as log:
+        history = Loop(
+            name="search",
+            epochs=search.total_epochs,
+            steps_per_epoch=search.steps_per_epoch,
+            step=search.step,
+            end_epoch=search.end_epoch,
+            state={
+                "supernet": search.supernet,
+                "logits": search.logits,
+                "penalty": search.penalty,
+                "optimizer": search.optimizer,
+                "choice_optimizer": search.choice_optimizer,
+            },
+            checkpoint=problem.folder / "checkpoint.pt",
+            log=log,
+            seed=problem.seed,
+            guard=GuardConfig(check_every=1 if problem.device.type == "cpu" else 10),
+            progress=problem.progress,
+        ).run(problem.resume)
+    choice_steps = config.epochs * math.ceil(search.steps_per_epoch / config.choice_every)
+    steps = search.total_epochs * search.steps_per_epoch + choice_steps
+    return SearchResult(
+        search.logits.scores(), history, search.supernet, time.monotonic() - started, steps * config.batch_size
+    )
+
+
+def validation_accuracy(problem: SearchProblem, result: SearchResult, architecture: Architecture, images: int) -> float:
+    """Accuracy of an architecture on the validation part, with inherited weights and norms of its own."""
+    device_images = DeviceImages(problem.info, problem.train, problem.device)
+    network = inherit(result.supernet, architecture, device_images, problem, images)
+    return accuracy(network, device_images, problem.parts["validation"])

@@ -1,0 +1,41 @@
+"""What a search is given. It holds no test images, nor any way to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from se_nas.cost.budget import Budget
+from se_nas.cost.table import CostTable
+from se_nas.data.images import DataInfo, ImageSet
+from se_nas.space.search_space import SearchSpace
+
+
+@dataclass(frozen=True)
+class SearchProblem:
+    """A space to search under budgets, on training images.
+
+    Attributes:
+        budgets: all must be kept by the answer.
+        tables: cost tables by metric; every budgeted metric is among them.
+        train: training images; `parts` indexes them.
+        parts: disjoint (n,) indices: `weights` for weight steps, `choices` for choice steps, `validation`.
+        folder: where checkpoints and logs of the search go.
+        resume: continue from what `folder` holds.
+    """
+
+    space: SearchSpace
+    budgets: tuple[Budget, ...]
+    tables: Mapping[str, CostTable]
+    info: DataInfo
+    train: ImageSet
+    parts: Mapping[str, Tensor]
+    device: torch.device
+    seed: int
+    folder: Path
+    resume: bool = False
+    progress: bool = True

@@ -1,0 +1,52 @@
+"""What every test shares: reproducible hypothesis examples, one thread, and a space small enough to enumerate."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from se_nas.space.files import parse_space
+from se_nas.space.search_space import SearchSpace
+
+settings.register_profile(
+    "se_nas", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("thorough", deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "se_nas"))
+
+torch.set_num_threads(1)  # the networks of the tests are too small to share, and sums keep one order
+
+TINY_SPACE = {
+    "name": "tiny",
+    "resolution": 8,
+    "channels": 1,
+    "classes": 3,
+    "stem": {"width": 8},
+    "stages": [
+        {
+            "width": 8,
+            "depth": [1, 2],
+            "kernel": [3, 5],
+            "expansion": 2,
+            "se": {"options": ["none", 2]},
+        },
+        {
+            "width": 16,
+            "stride": 2,
+            "activation": "hard_swish",
+            "blocks": [
+                {"kind": "identity"},
+                {"kind": "mbconv", "expansion": [2, 3], "se": {"options": ["none", 2, 4], "divisor": 4}},
+            ],
+        },
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_space() -> SearchSpace:
+    """20 x 7 networks: depth, kernel and SE by block, then an identity or a block of two expansions and three SEs."""
+    return parse_space(TINY_SPACE, "tiny_space")

@@ -1,0 +1,246 @@
+"""A plausible finished run, written as a run writes it, without training anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from se_nas.cost.counts import network_counts
+from se_nas.cost.table import count_tables
+from se_nas.files import write_json
+from se_nas.space.architecture import Architecture, ArchitectureFile, save_architecture
+from se_nas.space.files import load_space
+from se_nas.space.search_space import SearchSpace
+
+SPACES = Path(__file__).parents[2] / "search_spaces"
+LIMITS = {
+    "mbconv_digits": {"macs": 0.4e6, "params": 30e3, "latency_ms": 0.6},
+    "mbconv_cifar": {"macs": 20e6, "params": 600e3, "latency_ms": 3.0},
+    "mbconv_imagenet": {"macs": 400e6, "params": 6e6, "latency_ms": 18.0},
+}
+ENVIRONMENT = {
+    "se_nas": "0.1.0",
+    "commit": {"hash": "6430c1e0f0a1b2c3d4e5f60718293a4b5c6d7e8f", "dirty": False},
+    "python": "3.11.9",
+    "platform": "Linux-6.1-x86_64-with-glibc2.36",
+    "cpu": "AMD EPYC 9654",
+    "cores": 16,
+    "threads": 8,
+    "gpu": "NVIDIA H200",
+    "packages": {"torch": "2.13.0", "numpy": "2.3.1", "scipy": "1.17.0", "onnx": None},
+    "time": "2026-01-05T12:00:00+00:00",
+}
+
+
+def latency_of(costs: Mapping[str, float], limits: Mapping[str, float]) -> float:
+    return limits["latency_ms"] * (0.15 + 0.78 * costs["macs"] / limits["macs"])
+
+
+def pick_within(space: SearchSpace, limits: Mapping[str, float], rng: np.random.Generator) -> Architecture:
+    """Of some samples that keep the budgets, the largest."""
+    sampled = [space.sample(rng) for _ in range(400)]
+    counts = {a: network_counts(space.resolve(a)) for a in sampled}
+    kept = [a for a, c in counts.items() if c.macs <= limits["macs"] and c.params <= limits["params"]]
+    return max(kept or [min(sampled, key=lambda a: counts[a].macs)], key=lambda a: counts[a].macs)
+
+
+def probabilities(space: SearchSpace, picks: Mapping[str, Any], progress: float, seed: int) -> dict[str, list[float]]:
+    """Softmaxes that move from uniform towards the picks, each at its own pace and with detours."""
+    found = {}
+    for number, choice in enumerate(space.choices):
+        own = np.random.default_rng([seed, number])
+        rival, pace = own.integers(len(choice.options)), own.uniform(0.6, 1.6)
+        logits = 0.25 * own.normal(size=len(choice.options)) * min(1.0, 4 * progress)
+        logits[rival] += 2.2 * np.exp(-(((progress - 0.35) / 0.22) ** 2)) * (progress > 0)
+        logits[choice.index(picks[choice.name])] += 6 * max(progress - 0.15, 0) ** 1.4 * pace
+        share = np.exp(logits - logits.max())
+        found[choice.name] = [float(p) for p in share / share.sum()]
+    return found
+
+
+def search_history(
+    space: SearchSpace, picks: Mapping[str, Any], limits: Mapping[str, float], epochs: int, seed: int
+) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    tables, warmup = count_tables(space), epochs // 6
+    rows = []
+    for epoch in range(1, epochs + 1):
+        warm = epoch <= warmup
+        progress = 0.0 if warm else (epoch - warmup) / (epochs - warmup)
+        shares = probabilities(space, picks, progress, seed)
+        tensors = {name: torch.tensor(p, dtype=torch.float64) for name, p in shares.items()}
+        expected = {metric: float(table.expected_cost(tensors)) for metric, table in tables.items()}
+        expected["latency_ms"] = latency_of(expected, limits)
+        entropy = np.mean([-sum(p * np.log(p) for p in row) / np.log(len(row)) for row in shares.values()])
+        over = max(expected["macs"] / limits["macs"] - 1, 0)
+        rows.append(
+            {
+                "epoch": epoch,
+                "phase": "warmup" if warm else "search",
+                "loss": 0.55 + 1.7 * float(np.exp(-epoch / (0.28 * epochs))) + 0.02 * float(rng.normal()),
+                "validation_accuracy": None
+                if warm
+                else float(0.90 - 0.45 * np.exp(-2.5 * progress) + 0.006 * rng.normal()),
+                "temperature": None if warm else float(5 * 0.04**progress),
+                "entropy": float(entropy),
+                "expected": expected,
+                "multipliers": {} if warm else {"macs": 0.4 + over, "params": 0.1 + 0.3 * progress, "latency_ms": 0.0},
+                "probabilities": shares,
+                "lr": 0.05 * (1 - (epoch - 1) / epochs),
+                "warnings": ["stage4.block2.se: SE-off collapse, entropy below 0.05"] if epoch in (30, 31, 32) else [],
+            }
+        )
+    return rows
+
+
+def retrain_history(epochs: int, seed: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for epoch in range(1, epochs + 1):
+        gain = 1 - float(np.exp(-4 * epoch / epochs))
+        rows.append(
+            {
+                "epoch": epoch,
+                "loss": 2.2 - 2.1 * gain + 0.02 * float(rng.normal()),
+                "accuracy": min(0.30 + 0.69 * gain, 0.995),
+                "test_accuracy": 0.35 + 0.59 * gain + 0.006 * float(rng.normal()) if epoch % 2 == 0 else None,
+                "lr": 0.1 * (1 - epoch / epochs),
+            }
+        )
+    return rows
+
+
+def cost_entries(costs: Mapping[str, float]) -> list[dict[str, Any]]:
+    units = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
+    return [
+        {
+            "metric": metric,
+            "unit": units[metric],
+            "value": value,
+            "how": "measured" if metric == "latency_ms" else "counted",
+            "n": 50 if metric == "latency_ms" else 1,
+            "ci95": [0.985 * value, 1.017 * value] if metric == "latency_ms" else None,
+        }
+        for metric, value in costs.items()
+    ]
+
+
+def make_fake_run(
+    folder: Path, space_name: str = "mbconv_cifar", *, epochs: int = 60, seed: int = 0, complete: bool = True
+) -> Path:
+    """Write a run folder; with `complete` false only what every run has, under a MACs budget alone."""
+    rng = np.random.default_rng(seed)
+    space = load_space(SPACES / f"{space_name}.yaml")
+    limits = LIMITS[space_name]
+    architecture = pick_within(space, limits, rng)
+    network = space.resolve(architecture)
+    counts = network_counts(network)
+    costs: dict[str, float] = {"macs": counts.macs, "params": counts.params}
+    if complete:
+        costs["latency_ms"] = latency_of(costs, limits)
+    kept = {metric: limit for metric, limit in limits.items() if complete or metric == "macs"}
+    entries = cost_entries(costs)
+    budgets = [
+        {**entry, "limit": kept[entry["metric"]], "holds": entry["value"] <= kept[entry["metric"]]}
+        for entry in entries
+        if entry["metric"] in kept
+    ]
+    images = 10_000 if complete else 297
+    result = {
+        "name": space_name.removeprefix("mbconv_"),
+        "seed": seed,
+        "data": {
+            "name": space_name.removeprefix("mbconv_") + "10" * (space_name == "mbconv_cifar"),
+            "classes": space.classes,
+            "parts": {"weights": 30_000, "choices": 15_000, "validation": 5_000, "test": images},
+        },
+        "space": {
+            "name": space.name,
+            "digest": space.digest,
+            "size": str(space.size),
+            "choices": len(space.choices),
+        },
+        "budgets": kept,
+        "search": {
+            "strategy": "differentiable",
+            "epochs": epochs,
+            "warmup_epochs": epochs // 6,
+            "seconds": 4210.0,
+            "images": 45_000 * epochs,
+            "validation_accuracy": 0.8874,
+            "decodes": [
+                {"limits": kept, "costs": costs, "score": 0.912},
+                {"limits": {"macs": limits["macs"] / 2}, "costs": {"macs": limits["macs"] / 2.03}, "score": 0.884},
+            ],
+        },
+        "retrain": {
+            "epochs": 90,
+            "seconds": 6123.0,
+            "test_accuracy": 0.9342,
+            "test_images": images,
+            "train_accuracy": 0.9921,
+            "ema_test_accuracy": 0.9351,
+        }
+        if complete
+        else None,
+        "environment": ENVIRONMENT,
+        "cost_ledger": [
+            {"part": "latency table", "seconds": 312.4},
+            {"part": "search", "seconds": 4210.0},
+            {"part": "retraining", "seconds": 6123.0},
+        ],
+    }
+    write_json(folder / "result.json", result)
+    save_architecture(folder / "architecture.json", ArchitectureFile(architecture, space.name, network))
+    write_json(
+        folder / "certificate.json",
+        {
+            "version": 1,
+            "budgets": budgets,
+            "costs": entries,
+            "cross_check": {"thop_macs": counts.macs, "built_parameters": counts.params, "agrees": True},
+            "environment": ENVIRONMENT,
+        },
+    )
+    write_json(folder / "choices.json", {choice.name: list(choice.options) for choice in space.choices})
+    history = search_history(space, architecture.as_dict(), limits, epochs, seed)
+    if not complete:
+        for row in history:
+            row["expected"] = {"macs": row["expected"]["macs"]}
+    write_json(folder / "search" / "history.json", history)
+    if complete:
+        write_json(folder / "retrain" / "history.json", retrain_history(90, seed))
+        measured = limits["latency_ms"] * rng.uniform(0.35, 1.6, 40)
+        predicted = measured * (1 + 0.035 * rng.normal(size=40))
+        error = np.abs(predicted / measured - 1)
+        write_json(
+            folder / "latency.json",
+            {
+                "key": {
+                    "device": "cuda NVIDIA H200",
+                    "backend": "eager",
+                    "dtype": "float32",
+                    "batch_size": 1,
+                    "threads": 1,
+                },
+                "report": {
+                    "held_out": {
+                        "n": 40,
+                        "mape": float(error.mean()),
+                        "within_5": float((error <= 0.05).mean()),
+                        "within_10": float((error <= 0.10).mean()),
+                        "spearman": 0.991,
+                        "residual_std": float(error.std()),
+                    },
+                    "calibrated_on": 24,
+                    "intercept_ms": 0.11,
+                    "factor": 0.87,
+                },
+                "held_out": {"predicted_ms": predicted.tolist(), "measured_ms": measured.tolist()},
+            },
+        )
+    return folder
