@@ -1,8 +1,8 @@
 """A second opinion on our counts: thop's (https://github.com/Lyken17/pytorch-OpCounter), and what it counts otherwise.
 
-Of the parts of a Network, thop counts convolutions and linear layers as `counts` does, SE's two with the rule given here,
-and it adds four operations for every element that a norm puts out. It sees no functions that are no modules, so that
-global means, SE's rescaling and the sums of skips are counted by neither, nor are activations.
+Of the parts of a Network, thop counts convolutions and linear layers as `counts` does (SE's two by the rule given
+here), and it adds four operations for every element that a norm puts out. Activations, global means, SE's rescaling and
+the sums of skips are counted by neither.
 """
 
 from __future__ import annotations
@@ -72,5 +72,6 @@ def cross_check_counts(network: nn.Module, spec: NetworkSpec) -> CrossCheck:
 
 def _count_squeeze_excite(unit: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     """Both linear maps, which `SqueezeExcite.forward` runs as functions of their weights and thop cannot see."""
-    assert isinstance(unit, SqueezeExcite) and isinstance(unit.total_ops, Tensor)
+    assert isinstance(unit, SqueezeExcite)
+    assert isinstance(unit.total_ops, Tensor)
     unit.total_ops += unit.reduce.weight.numel() + unit.expand.weight.numel()

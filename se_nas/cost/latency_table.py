@@ -16,12 +16,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.stats import spearmanr
@@ -35,7 +36,7 @@ from se_nas.cost.latency_measure import (
     no_report,
 )
 from se_nas.cost.table import CostTable, FloatArray, build_table
-from se_nas.errors import ConfigError
+from se_nas.errors import ArchitectureError, ConfigError
 from se_nas.files import write_json
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Choice
@@ -47,6 +48,9 @@ VERSION = 1
 
 BlockTimer = Callable[[Sequence[BlockSpec], LatencyKey, Report], list[float]]
 NetworkTimer = Callable[[Sequence[NetworkSpec], LatencyKey, Report], list[Measurement]]
+
+_TIME_BLOCKS: BlockTimer = partial(measure_blocks, passes=2)
+_TIME_NETWORKS: NetworkTimer = partial(measure_networks, rounds=10)
 
 _log = logging.getLogger(__name__)
 
@@ -88,12 +92,14 @@ class LatencyTable:
     Attributes:
         block_ms: uncalibrated milliseconds of every distinct block of the space.
         calibration: the networks that the calibration was fitted on, with their measured milliseconds.
+        held_out: networks that the fit has not seen, with their measured milliseconds.
     """
 
     space: SearchSpace
     key: LatencyKey
     block_ms: Mapping[BlockSpec, float]
     calibration: tuple[tuple[Architecture, float], ...]
+    held_out: tuple[tuple[Architecture, float], ...]
     report: LatencyReport
 
     @cached_property
@@ -114,6 +120,9 @@ class LatencyTable:
             "report": asdict(self.report),
             "blocks": [{"block": block.words(), "ms": ms} for block, ms in self.block_ms.items()],
             "calibration": [{"picks": a.as_dict(), "ms": ms} for a, ms in self.calibration],
+            "held_out": [
+                {"picks": a.as_dict(), "ms": ms, "predicted_ms": self.table.cost(a)} for a, ms in self.held_out
+            ],
         }
 
     @classmethod
@@ -136,16 +145,17 @@ class LatencyTable:
             blocks = distinct_blocks(space)
             if [entry["block"] for entry in value["blocks"]] != [block.words() for block in blocks]:
                 raise ConfigError(source, [f"blocks: must be the {len(blocks)} blocks of the space in their order"])
-            report = value["report"]
             return cls(
                 space,
-                LatencyKey(**value["key"]),
+                TypeAdapter(LatencyKey).validate_python(value["key"]),
                 {block: float(entry["ms"]) for block, entry in zip(blocks, value["blocks"], strict=True)},
-                tuple((space.architecture(entry["picks"]), float(entry["ms"])) for entry in value["calibration"]),
-                LatencyReport(**{**report, "held_out": Accuracy(**report["held_out"])}),
+                _measured(space, value["calibration"]),
+                _measured(space, value["held_out"]),
+                TypeAdapter(LatencyReport).validate_python(value["report"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            problem = f"must be what a latency table writes, but got {type(error).__name__}: {error}"
+        except (KeyError, TypeError, ValueError, ArchitectureError) as error:
+            fault = " ".join(f"{type(error).__name__}: {error}".split())
+            problem = f"must be what a latency table writes, but got {fault}"
             raise ConfigError(source, [problem]) from error
 
 
@@ -159,10 +169,14 @@ def build_latency_table(
     fresh: bool = False,
     calibrate_on: int = 24,
     held_out: int = 24,
-    time_blocks: BlockTimer = measure_blocks,
-    time_networks: NetworkTimer = measure_networks,
+    visits: int = 4,
+    time_blocks: BlockTimer = _TIME_BLOCKS,
+    time_networks: NetworkTimer = _TIME_NETWORKS,
 ) -> LatencyTable:
-    """The latency table of a space: from the cache if this space was timed under this key and torch before, else timed now.
+    """The latency table of a space: from the cache if it was timed under this key and torch before, else timed now.
+
+    Blocks and networks take turns over several visits: a shared machine's speed drifts by some per cent within a
+    minute, and a calibration in one slow spell would bias every prediction.
 
     Args:
         seed: draws the networks to calibrate on and those held out.
@@ -170,7 +184,8 @@ def build_latency_table(
         cache_folder: where tables are kept; by default `default_cache_folder()`.
         fresh: time it now in any case, and replace what the cache holds.
         calibrate_on, held_out: how many networks; halves of what there is in a space of fewer networks.
-        time_blocks, time_networks: the clocks.
+        visits: how often all blocks and then all networks are timed, at least 1.
+        time_blocks, time_networks: the clocks; the medians over their visits count.
 
     Raises:
         ConfigError: the space has fewer than 6 networks.
@@ -190,8 +205,13 @@ def build_latency_table(
     networks = [space.resolve(architecture) for architecture in found]
     blocks = distinct_blocks(space)
     with _reports(progress) as (on_blocks, on_networks):
-        block_ms = dict(zip(blocks, time_blocks(blocks, key, on_blocks), strict=True))
-        measured = np.array([m.median_ms for m in time_networks(networks, key, on_networks)])
+        block_visits, network_visits = [], []
+        for visit in range(visits):
+            block_visits.append(time_blocks(blocks, key, _part(on_blocks, visit, visits)))
+            timed = time_networks(networks, key, _part(on_networks, visit, visits))
+            network_visits.append([measurement.median_ms for measurement in timed])
+    block_ms = dict(zip(blocks, map(float, np.median(block_visits, axis=0)), strict=True))
+    measured = np.median(network_visits, axis=0)
     sums = np.array([sum(block_ms[block] for block in network.blocks) for network in networks])
     intercept, factor = fit_relative(sums[:cut], measured[:cut])
     report = LatencyReport(
@@ -201,10 +221,15 @@ def build_latency_table(
         factor=factor,
         environment=_environment(),
     )
-    calibration = tuple(zip(found[:cut], map(float, measured[:cut]), strict=True))
-    table = LatencyTable(space, key, block_ms, calibration, report)
+    timed_networks = tuple(zip(found, map(float, measured), strict=True))
+    table = LatencyTable(space, key, block_ms, timed_networks[:cut], timed_networks[cut:], report)
     write_json(path, table.to_dict())
     return table
+
+
+def cached_latency_table(space: SearchSpace, key: LatencyKey) -> LatencyTable | None:
+    """The table in the default cache folder; None where there is none that fits."""
+    return _read(default_cache_folder() / cache_name(space, key), space, key)
 
 
 def default_cache_folder() -> Path:
@@ -224,7 +249,7 @@ def latency_report_lines(table: LatencyTable) -> list[str]:
     key, report, held_out = table.key, table.report, table.report.held_out
     return [
         f"{table.space.name} on {key.device}: {key.backend}, {key.dtype}, batch {key.batch_size}, "
-        f"threads {key.threads}, torch {report.environment['torch']}",
+        f"threads {key.threads}; " + ", ".join(f"{name} {version}" for name, version in report.environment.items()),
         f"{len(table.block_ms)} distinct blocks timed; latency = {report.intercept_ms:.3f} ms + {report.factor:.3f} * "
         f"their sum, fitted on {report.calibrated_on} networks",
         f"on {held_out.n} held-out networks: mean absolute error {held_out.mape:.1%}, {held_out.within_5:.0%} within "
@@ -301,6 +326,15 @@ def accuracy(predicted: FloatArray, measured: FloatArray) -> Accuracy:
     )
 
 
+def _part(report: Report, index: int, parts: int) -> Report:
+    """The report of one of several equal parts of the work."""
+    return lambda done, total: report(index * total + done, parts * total)
+
+
+def _measured(space: SearchSpace, entries: Sequence[Mapping[str, Any]]) -> tuple[tuple[Architecture, float], ...]:
+    return tuple((space.architecture(entry["picks"]), float(entry["ms"])) for entry in entries)
+
+
 def _environment() -> dict[str, str]:
     return {"torch": torch.__version__, "python": platform.python_version(), "platform": platform.platform()}
 
@@ -316,7 +350,7 @@ def _read(path: Path, space: SearchSpace, key: LatencyKey) -> LatencyTable | Non
         _log.warning("%s: the cached latency table is unusable and is measured anew: %s", path, reason)
         return None
     # another torch has other kernels
-    return table if table.key == key and table.report.environment["torch"] == torch.__version__ else None
+    return table if table.key == key and table.report.environment.get("torch") == torch.__version__ else None
 
 
 @contextmanager

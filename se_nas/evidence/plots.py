@@ -128,19 +128,19 @@ def series(history: History, *path: str) -> tuple[list[float], list[float]]:
 
 
 def _warmup_end(history: History) -> float | None:
-    last = [float(row["epoch"]) for row in history if row.get("phase") == "warmup"]
+    last = [float(row["epoch"]) for row in history if row.get("searching") is False]
     return max(last) + 0.5 if last else None
 
 
-def _shade_warmup(axes: Axes, history: History) -> None:
+def _shade_warmup(axes: Axes, history: History, named: bool) -> None:
     end = _warmup_end(history)
     if end is None:
         return
     start = float(history[0]["epoch"])
     axes.axvspan(start, end, color=light("wash"), linewidth=0, zorder=-1)
-    axes.text(
-        start, 0.02, " warm-up", transform=axes.get_xaxis_transform(), va="bottom", color=light("muted"), fontsize=7.5
-    )
+    if named:
+        at = axes.get_xaxis_transform()
+        axes.text(start, 0.02, " warm-up", transform=at, va="bottom", color=light("muted"), fontsize=7.5)
 
 
 def _epoch_axis(axes: Axes, history: History) -> None:
@@ -217,8 +217,8 @@ def se_probabilities(history: History, choices: Choices, picks: Picks) -> Figure
 
     def make() -> Figure:
         names = [name for name in choices if is_se_choice(name)]
-        columns = 5
-        rows = math.ceil(len(names) / columns)
+        rows = math.ceil(len(names) / 5)
+        columns = max(math.ceil(len(names) / rows), 3)
         height = 1.35 * rows + 0.75
         figure = Figure(figsize=(_WIDTH, height))
         grid = figure.add_gridspec(
@@ -248,7 +248,7 @@ def se_probabilities(history: History, choices: Choices, picks: Picks) -> Figure
             if used and name in picks and picks[name] in options and len(shares):
                 _mark_pick(axes, shares[-1], options.index(picks[name]), str(picks[name]))
             elif not used:
-                axes.text(1, 1.04, "not used", transform=axes.transAxes, ha="right", fontsize=7.5, color=light("muted"))
+                axes.set_title("not used", loc="right", fontsize=7.5, color=light("muted"), pad=4)
                 axes.add_patch(
                     Rectangle((0, 0), 1, 1, transform=axes.transAxes, color=light("paper"), alpha=0.72, zorder=3)
                 )
@@ -277,18 +277,9 @@ def _span(history: History) -> tuple[float, float]:
 def _mark_pick(axes: Axes, shares: np.ndarray, pick: int, label: str) -> None:
     low = float(shares[:pick].sum())
     axes.add_patch(
-        Rectangle((1.012, low), 0.022, float(shares[pick]), transform=axes.transAxes, color=light("ink"), clip_on=False)
+        Rectangle((1.012, low), 0.018, float(shares[pick]), transform=axes.transAxes, color=light("ink"), clip_on=False)
     )
-    axes.text(
-        1,
-        1.04,
-        f"{label}  {100 * float(shares[pick]):.0f} %",
-        transform=axes.transAxes,
-        ha="right",
-        va="baseline",
-        fontsize=8,
-        fontweight="bold",
-    )
+    axes.set_title(f"{label}  {100 * float(shares[pick]):.0f} %", loc="right", fontsize=8, fontweight="bold", pad=4)
 
 
 def _swatches(figure: Figure, keys: Sequence[tuple[str, str]], left: float, height: float) -> None:
@@ -312,46 +303,44 @@ def other_probabilities(history: History, choices: Choices, picks: Picks) -> Fig
     """
 
     def make() -> Figure:
-        columns: dict[tuple[str, str], int] = {}
-        for name in choices:
-            place = _place(name)
-            if place.block:
-                columns.setdefault((place.stage, place.block), len(columns))
-        stages = list(dict.fromkeys(_place(name).stage for name in choices))
-        for stage in stages:  # a stage without a choice of its own blocks still needs a column
-            if not any(key[0] == stage for key in columns):
-                columns[stage, ""] = len(columns)
-        columns = {
-            key: i for i, key in enumerate(sorted(columns, key=lambda key: (stages.index(key[0]), columns[key])))
-        }
-        lefts = {key: i * 1.0 + 0.35 * stages.index(key[0]) for key, i in columns.items()}
-        names = [name for name in choices if not is_se_choice(name)]
-        rows = list(dict.fromkeys(_place(name).part for name in sorted(names, key=lambda n: _place(n).block is None)))
-        height = 0.86 * len(rows) + 0.62
-        notes: list[str] = []
+        places = {name: _place(name) for name in choices if not is_se_choice(name)}
+        stages = list(dict.fromkeys(place.stage for place in places.values()))
+        columns: list[tuple[str, str]] = []
+        for stage in stages:
+            blocks = dict.fromkeys(p.block for p in places.values() if p.stage == stage and p.block)
+            columns += [(stage, block) for block in blocks] or [(stage, "")]
+        lefts = {key: i + 0.35 * stages.index(key[0]) for i, key in enumerate(columns)}
+        rows: dict[str, list[str]] = {}  # a block's own choices first, then those of whole stages
+        for name in sorted(places, key=lambda name: places[name].block is None):
+            rows.setdefault(places[name].part, []).append(name)
+        labels = {part: _option_labels(choices[name] for name in names) for part, names in rows.items()}
+        notes = [
+            f"{part} {letter} is {option}"
+            for part, letters in labels.items()
+            for option, letter in letters.items()
+            if letter != str(option)
+        ]
+        height = 0.86 * len(rows) + 0.42 + 0.2 * bool(notes)
         figure = Figure(figsize=(_WIDTH, height))
         total = max(lefts.values()) + 1
         axes = figure.add_axes((0.085, 0.02, 0.905, 0.96))
         axes.set_xlim(0, total)
-        axes.set_ylim(-1.42 * len(rows) - 0.28, 0.62)
+        axes.set_ylim(-1.42 * len(rows) + 0.1 - 0.36 * bool(notes), 0.62)
         axes.axis("off")
         for stage in stages:
             mine = [left for key, left in lefts.items() if key[0] == stage]
             axes.text(
                 (min(mine) + max(mine) + 0.9) / 2, 0.30, _spaced(stage), ha="center", fontsize=8, color=light("muted")
             )
-        for row, part in enumerate(rows):
+        for row, (part, names) in enumerate(rows.items()):
             base = -1.42 * row - 1.0
-            alike = {name: choices[name] for name in names if _place(name).part == part}
-            labels = _option_labels(alike.values())
-            _row_key(axes, part, base, labels)
-            for name in alike:
-                place = _place(name)
+            _row_key(axes, part, base, labels[part])
+            for name in names:
+                place = places[name]
                 spanned = [x for key, x in lefts.items() if key == (place.stage, place.block or key[1])]
                 box = (min(spanned), base, max(spanned) + 0.9 - min(spanned), 1.0)
-                _cell(axes, history, name, choices[name], labels, picks, box)
-            notes += [f"{part} {letter} is {option}" for option, letter in labels.items() if letter != str(option)]
-        axes.text(0, -1.42 * len(rows) - 0.02, ";  ".join(notes), fontsize=8, color=light("muted"), va="top")
+                _cell(axes, history, name, choices[name], labels[part], picks, box)
+        axes.text(0, -1.42 * len(rows) + 0.02, ";  ".join(notes), fontsize=8, color=light("muted"), va="top")
         return figure
 
     return drawn(make)
@@ -430,7 +419,7 @@ def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[
         figure = Figure(figsize=(_WIDTH, 2.75), layout="constrained")
         for axes, metric in zip(np.atleast_1d(figure.subplots(1, max(len(metrics), 1))), metrics, strict=True):
             epochs, values = series(history, "expected", metric)
-            _shade_warmup(axes, history)
+            _shade_warmup(axes, history, named=metric == metrics[0])
             axes.plot(epochs, values, color=light("blue"))
             _epoch_axis(axes, history)
             shown = [*values]
@@ -473,7 +462,7 @@ class _Panel:
 def _line_panels(panels: Sequence[tuple[History, _Panel]], height: float) -> Figure:
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     for axes, (history, panel) in zip(np.atleast_1d(figure.subplots(1, max(len(panels), 1))), panels, strict=True):
-        _shade_warmup(axes, history)
+        _shade_warmup(axes, history, named=panel is panels[0][1])
         count = 0
         for label, tone, dashed, path in panel.lines:
             epochs, values = series(history, *path)

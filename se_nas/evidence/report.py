@@ -47,7 +47,7 @@ h1,h2,.figure{font-family:var(--serif);font-weight:500;letter-spacing:-.01em}
 h1{font-size:40px;line-height:1.15;margin:2px 0 0;overflow-wrap:anywhere}
 h2{font-size:24px;line-height:1.25;margin:0 0 4px}
 h3{font-size:13px;font-weight:600;margin:26px 0 6px}
-p{margin:0 0 14px;max-width:74ch}
+p{margin:0 0 14px;max-width:84ch}
 .quiet{color:var(--muted)} .eyebrow{color:var(--muted);font-size:13px;letter-spacing:.04em}
 section{border-top:1px solid var(--rule);padding:34px 0 30px}
 .headline{display:grid;grid-template-columns:minmax(250px,5fr) 7fr;gap:56px;padding:38px 0 40px}
@@ -68,9 +68,10 @@ tr{border-bottom:1px solid var(--rule)} .n{text-align:right;white-space:nowrap}
 .columns{display:grid;grid-template-columns:1fr 1fr;gap:8px 56px}
 pre{background:var(--wash);border-radius:6px;padding:12px 16px;margin:6px 0 14px;font:13px/1.5 var(--mono);
 white-space:pre-wrap;overflow-wrap:anywhere}
-@media(max-width:760px){.headline,.side,.columns{grid-template-columns:1fr;gap:28px}.figure{font-size:56px}}
-@media print{main{max-width:none;padding:0}body{font-size:11pt}section{padding:20px 0 14px}
-figure,.wide,table,.budget,h2{break-inside:avoid}h2{break-after:avoid}@page{margin:14mm}
+@media screen and (max-width:760px){.headline,.side,.columns{grid-template-columns:1fr;gap:28px}.figure{font-size:56px}}
+@media print{@page{size:landscape;margin:13mm}:root{--paper:#fff}.paper{fill:#fff!important}main{max-width:none;padding:0}body{font-size:13px}
+section{padding:18px 0 12px}.headline{padding:26px 0}.wide{overflow:visible}
+section,.wide,tr,.budget,pre{break-inside:avoid}h2,h3,section>p{break-after:avoid}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
 
@@ -161,9 +162,9 @@ def _figures(run: _Run) -> dict[str, Figure]:
         figures["learning_curves"] = plots.learning_curves(run.search, run.retrain)
     if any(row.get("entropy") is not None or row.get("temperature") is not None for row in run.search):
         figures["decisiveness"] = plots.decisiveness(run.search)
-    held_out = run.latency.get("held_out") or {}
-    predicted, measured = held_out.get("predicted_ms") or [], held_out.get("measured_ms") or []
-    if predicted and len(predicted) == len(measured):
+    held_out = run.latency.get("held_out") or []
+    if held_out:
+        predicted, measured = ([float(entry[name]) for entry in held_out] for name in ("predicted_ms", "ms"))
         figures["latency"] = plots.latency_agreement(predicted, measured)
     return figures
 
@@ -195,7 +196,7 @@ def _page(run: _Run, figures: Mapping[str, str], drawing: str) -> str:
             figures,
             "other_probabilities",
             "The other choices",
-            "The same for everything else: one column a block, darker for larger; the picked option below each cell.",
+            "The same for the rest: a column a block, the stronger the larger; the picked option below each cell.",
         ),
         _plot_section(
             figures,
@@ -273,7 +274,7 @@ def _headline(run: _Run) -> str:
     facts = [
         ("blocks with SE", f"{sum(block.se is not None for block in blocks)} of {len(blocks)}"),
         *(
-            (plots.METRIC_WORDS.get(entry["metric"], entry["metric"]), _cost(entry["metric"], entry["value"]))
+            (str(entry.get("how", "cost")), _cost(entry["metric"], entry["value"]))
             for entry in run.certificate.get("costs", [])
             if entry["metric"] not in {budget["metric"] for budget in run.certificate.get("budgets", [])}
         ),
@@ -464,7 +465,7 @@ def _provenance(run: _Run) -> str:
     where += [(key, _plain(value)) for key, value in environment.items() if key not in skipped and value is not None]
     where += [(package, version) for package, version in versions.items() if version]
     setting = [
-        (f"{part} {key}", _plain(value))
+        (f"{part} {key}".replace("data parts ", "images for "), _plain(value))
         for part in ("data", "space", "search", "retrain")
         for key, value in _flat({k: v for k, v in (result.get(part) or {}).items() if k != "decodes"})
         if not (part == "space" and key == "size")

@@ -12,7 +12,9 @@ from se_nas.layers.squeeze_excite import SqueezeExcite
 from se_nas.space.specs import BlockSpec
 
 
-def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+def conv_norm(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
     """A convolution without bias ("same" padding for odd kernels at stride 1) and its batch norm."""
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
     return conv, nn.BatchNorm2d(out_channels)
@@ -41,7 +43,8 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
-        spec, y = self.spec, x
+        spec = self.spec
+        y: Tensor = x
         if self.has_expansion:
             y = self.activation(self.expand_norm(self.expand(y)))
         y = self.activation(self.depthwise_norm(self.depthwise(y)))
@@ -75,7 +78,9 @@ def build_block(spec: BlockSpec) -> nn.Module:
     return BLOCKS[spec.kind](spec)
 
 
-def conv_norm_activation(in_channels: int, out_channels: int, kernel: int, stride: int, activation: str) -> nn.Sequential:
+def conv_norm_activation(
+    in_channels: int, out_channels: int, kernel: int, stride: int, activation: str
+) -> nn.Sequential:
     """`conv`, `norm`, `activation` in sequence."""
     conv, norm = conv_norm(in_channels, out_channels, kernel, stride)
     return nn.Sequential(OrderedDict(conv=conv, norm=norm, activation=ACTIVATIONS[activation]()))

@@ -33,7 +33,8 @@ class Head(nn.Module):
         x = x.mean((2, 3))
         if self.spec.hidden:
             x = self.activation(self.hidden(x))
-        return self.classifier(self.dropout(x))
+        logits: Tensor = self.classifier(self.dropout(x))
+        return logits
 
 
 def build_stem(spec: ConvSpec) -> nn.Sequential:
@@ -56,7 +57,8 @@ class Network(nn.Module):
         x = self.stem(x)
         for block in self.blocks:
             x = block(x)
-        return self.head(x)
+        logits: Tensor = self.head(x)
+        return logits
 
 
 @torch.no_grad()
@@ -71,6 +73,6 @@ def initialise(module: nn.Module) -> None:
             nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / fan_out))
         elif isinstance(layer, nn.BatchNorm2d):
             layer.reset_parameters()
-        elif isinstance(layer, nn.Linear) and not name.split(".")[-2:-1] == ["se"]:
+        elif isinstance(layer, nn.Linear) and name.split(".")[-2:-1] != ["se"]:
             nn.init.normal_(layer.weight, 0.0, 0.01)
             nn.init.zeros_(layer.bias)

@@ -68,6 +68,7 @@ def _distinct(options: list[T]) -> list[T]:
 
 
 Count = Annotated[int, Field(ge=1, strict=True)]
+Stride = Annotated[int, Field(ge=1, le=2, strict=True)]
 Kernel = Annotated[int, Field(ge=1, strict=True), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
 Expansion = Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)]
 Options = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
@@ -110,7 +111,7 @@ class _Block(_Model):
 
 class _Stage(_Model):
     width: Count
-    stride: Annotated[Literal[1, 2], Field()] = 1
+    stride: Stride = 1
     depth: OneOrMore[Count] = [1]
     activation: Activation = "relu"
     kernel: OneOrMore[Kernel] | None = None
@@ -123,7 +124,7 @@ class _Stage(_Model):
 class _Stem(_Model):
     width: Count
     kernel: Kernel = 3
-    stride: Annotated[Literal[1, 2], Field()] = 1
+    stride: Stride = 1
     activation: Activation = "relu"
 
 
@@ -270,9 +271,7 @@ def _outcomes(op: OpTemplate, block_input: int, block_output: int, divisor: int)
 
 def _stage(stage: _Stage) -> StageTemplate:
     if stage.blocks is None:
-        blocks = [
-            _Block(kind="mbconv", kernel=stage.kernel or [3], expansion=stage.expansion or [1.0], se=stage.se)
-        ]
+        blocks = [_Block(kind="mbconv", kernel=stage.kernel or [3], expansion=stage.expansion or [1.0], se=stage.se)]
     else:
         blocks = stage.blocks
     return StageTemplate(

@@ -1,4 +1,4 @@
-"""A search space: stages of blocks whose kernel, expansion, SE, kind and number are choices; and what one pick gives."""
+"""A search space: stages of blocks whose kernel, expansion, SE, kind and number are choices; what a pick gives."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ class SETemplate:
         """The concrete unit for one ratio."""
         if ratio is None:
             return None
-        return SESpec(
-            ratio, self.ratio_of, self.divisor, "mean", self.activation, self.gate, self.position
-        )
+        return SESpec(ratio, self.ratio_of, self.divisor, "mean", self.activation, self.gate, self.position)
 
 
 @dataclass(frozen=True)
@@ -232,7 +230,9 @@ class SearchSpace:
                 ops = []
                 for op in stage.ops:
                     prefix = op.name.replace(" ", "_") if len(stage.ops) > 1 else None
-                    ratios = shared_se[op.name] if "se" in stage.share else self._distinct_ratios(op, stage.width, [place])
+                    ratios = (
+                        shared_se[op.name] if "se" in stage.share else self._distinct_ratios(op, stage.width, [place])
+                    )
                     ops.append(
                         SlotOp(
                             template=op,
@@ -436,7 +436,7 @@ class SearchSpace:
     @staticmethod
     def _block_keys(slot: Slot, fixed: Mapping[str, Option]) -> set[tuple[object, ...]]:
         def free(axis: Axis) -> tuple[Option, ...]:
-            return (fixed[axis.choice],) if axis.choice in fixed else axis.options
+            return axis.options if axis.choice is None or axis.choice not in fixed else (fixed[axis.choice],)
 
         keys: set[tuple[object, ...]] = set()
         for name in free(slot.op):

@@ -15,8 +15,11 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     The shared statistics of a supernet are those of no subnet (BigNAS, arXiv 2003.11142, section 3.3).
 
     Args:
-        network: left in the mode, training or evaluation, that it was in.
-        batches: images (B, C, H, W), on the network's device.
+        network: a plain network, as `SuperNet.export` gives it; left in the mode that it was in.
+        batches: images (B, C, H, W), on the network's device; at least one batch.
+
+    Raises:
+        ValueError: a norm saw no batch, which would leave it without statistics.
     """
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -26,9 +29,13 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # cumulative average
         norm.train()
-    for batch in batches:
-        network(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    for layer, mode in modes:
-        layer.training = mode
+    try:
+        for batch in batches:
+            network(batch)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for layer, mode in modes:
+            layer.training = mode
+    if any(norm.num_batches_tracked == 0 for norm in norms):
+        raise ValueError("every norm must see a batch: recalibrate an exported network, on one batch or more")

@@ -34,6 +34,10 @@ def largest_block(op: SlotOp) -> BlockSpec:
 class ElasticMBConv(MBConv):
     """MBConv over its kernel, expansion and SE options."""
 
+    kernel_masks: Tensor
+    channel_masks: Tensor
+    gate_incidence: Tensor
+
     def __init__(self, op: SlotOp) -> None:
         super().__init__(largest_block(op))
         self.op = op
@@ -86,7 +90,9 @@ class ElasticMBConv(MBConv):
         if len(op.kernel.options) > 1:
             mask = torch.tensordot(probability(op.kernel), self.kernel_masks, 1)
             views["depthwise.weight"] = views["depthwise.weight"] * mask
-        channel_mask = torch.mv(self.channel_masks.t(), probability(op.expansion)) if len(op.expansion.options) > 1 else None
+        channel_mask = (
+            torch.mv(self.channel_masks.t(), probability(op.expansion)) if len(op.expansion.options) > 1 else None
+        )
         inside = self.spec.se is not None and self.spec.se.position == "inside"
         if channel_mask is not None and not inside:
             # no gate to carry the mask; the projection is linear in its input channels
@@ -134,11 +140,11 @@ class ElasticIdentity(Identity):
 
     def run_sliced(self, x: Tensor, block: BlockSpec) -> Tensor:
         """(B, in, H, W) to (B, out, H / stride, W / stride)."""
-        return self(x)
+        return self.forward(x)
 
     def run_mixed(self, x: Tensor, probability: Callable[[Axis], Tensor]) -> Tensor:
         """(B, in, H, W) to (B, out, H / stride, W / stride)."""
-        return self(x)
+        return self.forward(x)
 
 
 ElasticBlock = ElasticMBConv | ElasticIdentity

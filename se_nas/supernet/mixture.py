@@ -2,8 +2,8 @@
 
 A convolution is linear in its weight, so a mixture of centred crops of one kernel is one convolution whose weight is
 masked ring by ring. Nothing between the expansion and the projection mixes channels but SE, so a mixture of expansion
-ratios is a soft prefix mask on channels. And sum_k w_k (x * s_k) = x * (sum_k w_k s_k), so a mixture of SE ratios is one
-SE whose gate is mixed, with "no SE" as the gate 1. At one-hot probabilities each is exactly the sliced part.
+ratios is a soft prefix mask on channels. And sum_k w_k (x * s_k) = x * (sum_k w_k s_k), so a mixture of SE ratios is
+one SE whose gate is mixed, with "no SE" as the gate 1. At one-hot probabilities each is exactly the sliced part.
 """
 
 from __future__ import annotations

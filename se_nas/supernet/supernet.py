@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,12 @@ from torch import Tensor, nn
 from se_nas.layers.network import Head, Network, build_stem, initialise
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Axis
-from se_nas.space.search_space import SearchSpace, picked
+from se_nas.space.search_space import SearchSpace, Slot, picked
 from se_nas.space.specs import BlockSpec
 from se_nas.supernet.elastic_blocks import ELASTIC_BLOCKS, ElasticBlock
 
-#: Bias of SE's last layer at the start: sigmoid 0.88, hard-sigmoid 0.83. A gate that starts near 1 leaves the features as
-#: "no SE" has them, so that neither option is ahead before anything is learned.
+#: Bias of SE's last layer at the start: sigmoid 0.88, hard-sigmoid 0.83. A gate that starts near 1 leaves the features
+#: as "no SE" has them, so that neither option is ahead before anything is learned.
 SE_GATE_BIAS = 2.0
 
 
@@ -62,7 +63,8 @@ class SuperNet(nn.Module):
         """(B, channels, side, side) to (B, classes), as `activate` or `mix` last said."""
         x = self.stem(x)
         x = self._run_active(x) if self._probabilities is None else self._run_mixture(x, self._probabilities)
-        return self.head(x)
+        logits: Tensor = self.head(x)
+        return logits
 
     def export(self, architecture: Architecture) -> Network:
         """The plain network of an architecture with a copy of its weights and statistics.
@@ -81,11 +83,15 @@ class SuperNet(nn.Module):
             plain.load_state_dict(views | counters)
         return network.train(self.training)
 
+    def _places(self) -> Iterator[tuple[Slot, Sequence[ElasticBlock]]]:
+        for slot, ops in zip(self.space.slots, self.slots, strict=True):
+            yield slot, cast(Sequence[ElasticBlock], ops)
+
     def _elements(self, architecture: Architecture) -> list[tuple[ElasticBlock, BlockSpec]]:
         blocks = iter(self.space.resolve(architecture).blocks)
         picks = architecture.as_dict()
         found = []
-        for slot, ops in zip(self.space.slots, self.slots, strict=True):
+        for slot, ops in self._places():
             if slot.index < int(picked(slot.depth, picks)):
                 found.append((ops[slot.op.options.index(picked(slot.op, picks))], next(blocks)))
         return found
@@ -104,7 +110,7 @@ class SuperNet(nn.Module):
             return certain if axis.choice is None else probabilities[axis.choice]
 
         mixed: Tensor | None = None
-        for slot, ops in zip(self.space.slots, self.slots, strict=True):
+        for slot, ops in self._places():
             if slot.index == 0:
                 x, mixed = (x if mixed is None else mixed), None
             outputs = [op.run_mixed(x, probability) for op in ops]

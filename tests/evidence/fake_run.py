@@ -80,7 +80,7 @@ def search_history(
         rows.append(
             {
                 "epoch": epoch,
-                "phase": "warmup" if warm else "search",
+                "searching": not warm,
                 "loss": 0.55 + 1.7 * float(np.exp(-epoch / (0.28 * epochs))) + 0.02 * float(rng.normal()),
                 "validation_accuracy": None
                 if warm

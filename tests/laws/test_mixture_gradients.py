@@ -89,8 +89,7 @@ def test_every_probability_and_every_weight_learns() -> None:
     supernet.mix(probabilities)(torch.randn(3, 1, 6, 6, dtype=torch.float64)).square().sum().backward()
     for name, tensor in [*probabilities.items(), *supernet.named_parameters()]:
         assert tensor.grad is not None, name
-        # a bias before a norm is no part of the space, so nothing is cancelled and all must move
-        assert (tensor.grad.abs() > 0).all(), name
+        assert (tensor.grad.abs() > 0).all(), name  # the rims of kernels and the last hidden units too
 
 
 @given(spaces(), st.integers(0, 2**16))

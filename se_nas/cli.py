@@ -1,0 +1,276 @@
+"""The command line, `se-nas`: each command parses, calls one function, and prints what it gave."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+import se_nas
+from se_nas.cost.budget import Budget, format_cost, parse_budget_options
+from se_nas.cost.latency_measure import latency_key, measure_networks
+from se_nas.cost.latency_table import build_latency_table, cached_latency_table, latency_report_lines
+from se_nas.cost.table import CostTable, count_tables
+from se_nas.data.options import DataOptions
+from se_nas.data.sources import load_train
+from se_nas.errors import ConfigError, OutputError, SeNasError
+from se_nas.evidence.report import write_report
+from se_nas.runs import RunFolder, decode_again, load_run, parse_recipe, read_network, retrain, run_search
+from se_nas.search.decode import greatest_cost, least_cost
+from se_nas.space.files import load_space
+from se_nas.space.search_space import SearchSpace
+from se_nas.training.allocator import tune_allocator
+from se_nas.training.device import pick_device
+from se_nas.training.loop import TrainingInterrupted
+
+app = typer.Typer(
+    name="se-nas",
+    help="Search CNNs that use Squeeze-and-Excitation exactly where it pays, under hard budgets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+space_app = typer.Typer(no_args_is_help=True, help="Look at search spaces.")
+app.add_typer(space_app, name="space")
+
+out = Console(highlight=False, soft_wrap=True)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes the fastest there is.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder that holds the data set (CIFAR's official layout, or class folders).")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch a CIFAR data set into --data-dir if it is not there.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from what the output folder holds.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option("--budget", help="METRIC=LIMIT, such as macs=15M, params=300k or latency_ms=2.5; may be repeated."),
+]
+
+
+def _say(line: str) -> None:
+    out.print(line, markup=False)
+
+
+def _tune_allocator(device: str) -> None:
+    if pick_device(device).type == "cpu" and tune_allocator():
+        _say("allocator: freed memory is kept for the next training step (mallopt), not returned to the system")
+
+
+@app.command()
+def search(
+    run_file: Annotated[Path, typer.Argument(help="Run file (YAML), such as runs/digits.yaml.")],
+    output: Annotated[Path | None, typer.Option("--out", help="Run folder; by default NAME beside the run file.")] = None,
+    resume: Resume = False,
+    data_dir: DataDir = None,
+    download: Download = False,
+    device: Annotated[str | None, typer.Option(help="Replaces the run file's device.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the run file's seed.")] = None,
+    budget: Budgets = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="PATH=VALUE replaces a value of the run file, such as search.epochs=5; may be repeated."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Do the whole job of a run file: supernet, search, decode, certificate, retraining of the winner, report.
+
+    Everything lands in the run folder; open report.html there. A run that was stopped, however hard, goes on with
+    --resume and ends with the same numbers.
+    """
+    changes: dict[str, Any] = {}
+    for word in change or []:
+        path, equals, value = word.partition("=")
+        if not (path and equals):
+            raise ConfigError("--set", [f"a change must be PATH=VALUE such as search.epochs=5, but got {word!r}"])
+        changes[path] = yaml.safe_load(value)
+    if data_dir is not None:
+        changes["data.dir"] = str(data_dir)
+    if download:
+        changes["data.download"] = True
+    if device is not None:
+        changes["device"] = device
+    if seed is not None:
+        changes["seed"] = seed
+    for wanted in parse_budget_options(budget or [], "--budget"):
+        changes[f"budgets.{wanted.metric}"] = wanted.limit
+    config = load_run(run_file, changes)
+    _tune_allocator(config.device)
+    folder = output or run_file.parent / config.name
+    run = run_search(run_file, config, folder, resume=resume, progress=not quiet, say=_say)
+    _print_answer(run.path)
+    _say(f"report: {run / 'report.html'}")
+
+
+@app.command()
+def decode(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished search.")],
+    budget: Budgets = None,
+    output: Annotated[Path | None, typer.Option("--out", help="Folder for the answer; by default RUN/decodes/BUDGETS.")] = None,
+) -> None:
+    """Answer other budgets from a finished search: a new exact decode and certificate in seconds, no new search."""
+    budgets = parse_budget_options(budget or [], "--budget")
+    if not budgets:
+        raise ConfigError("--budget", ["at least one budget must be given, such as --budget macs=15M"])
+    name = "_".join(f"{b.metric}-{b.limit:g}" for b in budgets)
+    folder = output or run / "decodes" / name
+    decode_again(run, budgets, folder, _say)
+    _print_answer(folder)
+
+
+@app.command("retrain")
+def retrain_command(
+    architecture: Annotated[Path, typer.Argument(help="architecture.json of a search.")],
+    data: Annotated[str, typer.Option(help="digits, cifar10, cifar100, folder or synthetic.")] = "digits",
+    data_dir: DataDir = None,
+    download: Download = False,
+    recipe: Annotated[Path | None, typer.Option(help="YAML file with the recipe's values; by default the built-in ones.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Replaces the recipe's epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Replaces the recipe's batch size.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Replaces the recipe's peak learning rate.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the initial weights, the order and the augmentation.")] = 0,
+    output: Annotated[Path | None, typer.Option("--out", help="Folder; by default retrain-DATA beside the file.")] = None,
+    device: Device = "auto",
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train an exported architecture from scratch on all training images, and say its accuracy on the test images."""
+    changes = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    settings = parse_recipe(recipe, {name: value for name, value in changes.items() if value is not None})
+    folder = output or architecture.parent / f"retrain-{data}"
+    if (folder / "checkpoint.pt").exists() and not resume:
+        raise OutputError(f"{folder}: the folder must hold no training yet, but it does; add --resume or choose --out")
+    spec = read_network(architecture)
+    options = DataOptions(data, data_dir, spec.resolution, download, seed)
+    _tune_allocator(device)
+    info, train = load_train(options)
+    spec = replace(spec, head=replace(spec.head, classes=info.classes))
+    trained = retrain(
+        spec, settings, info, train, options, pick_device(device), seed, folder, resume, not quiet
+    )
+    _say(f"test accuracy: {trained.test_accuracy:.2%} ({data}, {settings.epochs} epochs, seed {seed})")
+    if trained.ema_test_accuracy is not None:
+        _say(f"of the averaged weights: {trained.ema_test_accuracy:.2%}")
+    _say(f"weights and history: {folder}")
+
+
+@app.command()
+def latency(
+    space_file: Annotated[Path, typer.Argument(metavar="SPACE", help="Search space (YAML).")],
+    device: Device = "auto",
+    backend: Annotated[str, typer.Option(help="eager, or cuda_graph on CUDA.")] = "eager",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    batch_size: Annotated[int, typer.Option(help="Images in one run; a latency is that of the run.")] = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again even if a table is cached.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time every block of a space, calibrate on whole networks, and say how well held-out networks are predicted.
+
+    The table is cached and reused by searches under the same conditions (SE_NAS_CACHE names another cache folder).
+    """
+    space = load_space(space_file)
+    _tune_allocator(device)
+    key = latency_key(pick_device(device).type, backend, dtype, batch_size, threads)
+    for line in latency_report_lines(build_latency_table(space, key, progress=not quiet, fresh=fresh)):
+        _say(line)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Write report.html of a finished run again."""
+    _say(f"report: {write_report(run)}")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    _say(se_nas.__version__)
+
+
+@space_app.command("show")
+def space_show(space_file: Annotated[Path, typer.Argument(metavar="FILE", help="Search space (YAML).")]) -> None:
+    """The exact number of distinct networks, each stage's choices, and the least and greatest costs."""
+    space = load_space(space_file)
+    _say(f"{space.name}: {space.size:,} distinct networks ({space.size:.3g}), {len(space.choices)} choices, digest {space.digest}")
+    stem, head = space.stem_spec, space.head_spec
+    _say(f"stem: {stem.kernel}x{stem.kernel} to {stem.out_channels} channels, stride {stem.stride}, {space.resolution}x{space.resolution} input")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("stage", "width", "stride", "depth", "block", "kernel", "expansion", "SE ratio", "SE of", "once per stage"):
+        table.add_column(column, no_wrap=True)
+    for number, stage in enumerate(space.stages, 1):
+        for row, op in enumerate(stage.ops):
+            ratios = " ".join("none" if ratio is None else f"{ratio:g}" for ratio in op.se.options)
+            first = [str(number), str(stage.width), str(stage.stride), " ".join(map(str, stage.depths))]
+            table.add_row(
+                *(first if row == 0 else [""] * 4),
+                op.name if len(stage.ops) > 1 else op.kind,
+                " ".join(map(str, op.kernels)),
+                " ".join(f"{e:g}" for e in op.expansions),
+                ratios,
+                op.se.ratio_of if ratios != "none" else "",
+                " ".join(stage.share) if row == 0 else "",
+            )
+    out.print(table)
+    _say(f"head: {head.width or 'no'} channels, {head.classes} classes")
+    tables: dict[str, CostTable] = dict(count_tables(space))
+    cached = cached_latency_table(space, latency_key())
+    if cached is not None:
+        tables["latency_ms"] = cached.table
+    for metric in tables:
+        least, greatest = (format_cost(metric, find(space, tables, metric).costs[metric]) for find in (least_cost, greatest_cost))
+        how = "" if metric != "latency_ms" else " (predicted by the cached table; CPU, batch 1, 1 thread)"
+        _say(f"{metric}: {least} to {greatest}{how}")
+    if cached is None:
+        _say(_measured_span(space, tables))
+
+
+def _measured_span(space: SearchSpace, tables: dict[str, CostTable]) -> str:
+    found = [find(space, tables, "macs").architecture for find in (least_cost, greatest_cost)]
+    least, greatest = measure_networks([space.resolve(architecture) for architecture in found], latency_key())
+    return (
+        f"latency_ms: {least.median_ms:.3g} ms to {greatest.median_ms:.3g} ms (measured on the networks of the least and the greatest "
+        "MACs; CPU, batch 1, 1 thread; `se-nas latency` makes the table that gives the exact span)"
+    )
+
+
+def _print_answer(folder: Path) -> None:
+    certificate = RunFolder(folder).read("certificate.json")
+    table = Table(box=None, padding=(0, 2, 0, 0), title=f"certificate: {folder / 'certificate.json'}", title_justify="left")
+    for column in ("cost", "value", "95 % interval", "how", "limit", "holds"):
+        table.add_column(column, no_wrap=True)
+    limits = {entry["metric"]: entry for entry in certificate["budgets"]}
+    for entry in certificate["costs"]:
+        metric = entry["metric"]
+        bound = limits.get(metric) if entry["how"] != "predicted" else None
+        table.add_row(
+            metric,
+            format_cost(metric, entry["value"]),
+            " to ".join(f"{end:.3g}" for end in entry["ci95"]) if entry["ci95"] else "",
+            entry["how"] + (f", n={entry['n']}" if entry["n"] > 1 else ""),
+            str(Budget(metric, bound["limit"])).split("<= ")[1] if bound else "",
+            ("yes" if bound["holds"] else "NO") if bound else "",
+        )
+    out.print(table)
+    _say(f"architecture: {folder / 'architecture.json'}")
+
+
+def main() -> None:
+    """Run the command line: errors a user can cause are printed on one line each, with exit code 2."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        app()
+    except SeNasError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+    except TrainingInterrupted as error:
+        print(f"{error} (add --resume to the same command)", file=sys.stderr)
+        sys.exit(128 + error.signal_number)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,388 @@
+"""A run: everything from a YAML file to a certified, retrained architecture with a report, resumable at every point."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from se_nas.cost.budget import Budget, parse_budgets
+from se_nas.cost.latency_measure import LatencyKey, latency_key
+from se_nas.cost.latency_table import LatencyTable, build_latency_table, latency_report_lines
+from se_nas.cost.table import CostTable, count_tables
+from se_nas.data.images import DataInfo, ImageSet
+from se_nas.data.options import DataOptions
+from se_nas.data.parts import load_parts, save_parts, split_parts
+from se_nas.data.sources import load_test, load_train
+from se_nas.errors import ConfigError, OutputError
+from se_nas.evidence.report import write_report
+from se_nas.files import write_atomic, write_json
+from se_nas.search.certificate import Answer, answer
+from se_nas.search.decode import decode
+from se_nas.search.differentiable import (
+    DifferentiableConfig,
+    SearchResult,
+    search_differentiable,
+    validation_accuracy,
+)
+from se_nas.search.problem import SearchProblem
+from se_nas.space.architecture import ArchitectureFile, load_architecture, save_architecture
+from se_nas.space.files import dump_space, load_space, parse_space, read_yaml, validation_problems
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import NetworkSpec
+from se_nas.training.checkpoint import save_checkpoint
+from se_nas.training.device import pick_device
+from se_nas.training.environment import describe_environment
+from se_nas.training.stand_alone import Trained, TrainingRecipe, count_images, train_network
+
+Say = Callable[[str], None]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Model):
+    """Which images; see `data.options.DataOptions`."""
+
+    name: str = "digits"
+    dir: str | None = None
+    download: bool = False
+    size: int = Field(2000, ge=1)
+
+
+class LatencyConfig(_Model):
+    """Under which conditions latency is measured; see `cost.latency_measure.LatencyKey`."""
+
+    device: str = "auto"
+    backend: str = "eager"
+    dtype: str = "float32"
+    batch_size: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1)
+
+    def key(self) -> LatencyKey:
+        """The key for this machine; DeviceError when the device is not there."""
+        return latency_key(pick_device(self.device).type, self.backend, self.dtype, self.batch_size, self.threads)
+
+
+class RunConfig(_Model):
+    """A run file.
+
+    Attributes:
+        space: path of the search space, relative to the run file.
+        parts: shares of the training images for weight steps, choice steps and validation.
+        budgets: limits by metric, such as `macs: 20M`.
+        retrain: the recipe of the winner's training from scratch; null for none.
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[\w\-]+$")
+    seed: int = Field(0, ge=0)
+    device: str = "auto"
+    space: str
+    data: DataConfig = DataConfig()
+    parts: dict[str, float] = {"weights": 0.5, "choices": 0.4, "validation": 0.1}
+    budgets: dict[str, str | int | float] = {}
+    latency: LatencyConfig = LatencyConfig()
+    search: DifferentiableConfig = DifferentiableConfig()
+    retrain: TrainingRecipe | None = TrainingRecipe()
+
+
+def load_run(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read a run file.
+
+    Args:
+        changes: values by dotted path, such as `{"search.epochs": 3}`, that replace the file's.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    value = read_yaml(path)
+    if not isinstance(value, dict):
+        raise ConfigError(str(path), [f"file: must be a mapping, but got {type(value).__name__}"])
+    for dotted, new in (changes or {}).items():
+        *parents, last = dotted.split(".")
+        at = value
+        for parent in parents:
+            at = at.setdefault(parent, {})
+            if not isinstance(at, dict):
+                raise ConfigError(str(path), [f"{dotted}: `{parent}` must be a mapping to set a value in it"])
+        at[last] = new
+    try:
+        config = RunConfig.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError(str(path), validation_problems(error)) from error
+    if set(config.parts) != {"weights", "choices", "validation"}:
+        raise ConfigError(str(path), [f"parts: must be weights, choices and validation, but got {list(config.parts)}"])
+    parse_budgets(config.budgets, str(path))
+    return config
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run."""
+
+    path: Path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def read(self, name: str) -> Any:
+        """A JSON file of the run; ConfigError when it is damaged or missing."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except OSError as error:
+            raise ConfigError(str(self.path / name), [f"file: must be readable, but got: {error.strerror}"]) from error
+        except ValueError as error:
+            raise ConfigError(str(self.path / name), [f"file: must be JSON, but got: {error}"]) from error
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space that was searched."""
+        return load_space(self.path / "space.yaml")
+
+
+def run_search(
+    run_file: Path, config: RunConfig, folder: Path, *, resume: bool, progress: bool, say: Say
+) -> RunFolder:
+    """Do a whole run, or what is left of one.
+
+    Raises:
+        ConfigError: a fault in the configuration, or `resume` with another one.
+        OutputError: the folder holds a run and `resume` is not given, or cannot be written to.
+        InfeasibleBudgetError: no architecture keeps the budgets; before any training.
+        SeNasError: the other faults a user can cause.
+    """
+    run = RunFolder(folder)
+    device = pick_device(config.device)
+    key = config.latency.key()
+    budgets = parse_budgets(config.budgets, str(run_file))
+    space = load_space(run_file.parent / config.space)
+    options = DataOptions(
+        config.data.name,
+        Path(config.data.dir) if config.data.dir else None,
+        space.resolution,
+        config.data.download,
+        config.seed,
+        config.data.size,
+    )
+    _open_folder(run, config, resume)
+    info, train = load_train(options)
+    space = replace(space, classes=info.classes, channels=info.channels)
+    if not (run / "space.yaml").exists():
+        write_atomic(run / "space.yaml", dump_space(space))
+    if not (run / "parts.json").exists():
+        save_parts(run / "parts.json", split_parts(train.labels, config.parts, config.seed), train.labels, config.seed)
+    parts = load_parts(run / "parts.json", train.labels)
+    write_json(run / "choices.json", {choice.name: list(choice.options) for choice in space.choices})
+    sizes = ", ".join(f"{len(indices)} for {name}" for name, indices in parts.items())
+    say(f"{config.name}: space {space.name} of {space.size:.3g} networks, {info.name} ({sizes}), device {device}")
+
+    count_only = count_tables(space)
+    # an infeasible count budget ends here, before minutes of timing
+    _check_feasible(space, count_only, [b for b in budgets if b.metric in count_only])
+    latency, seconds = _latency(run, space, key, config.seed, progress)
+    for line in latency_report_lines(latency):
+        say(line)
+    tables = {**count_only, "latency_ms": latency.table}
+
+    problem = SearchProblem(
+        space, budgets, tables, info, train, parts, device, config.seed, run / "search", resume, progress
+    )
+    result = search_differentiable(problem, config.search)
+    _save_search(run, result)
+    found = _answer(run, space, tables, latency, budgets, result)
+    for entry in found.certificate["budgets"]:
+        state = "holds" if entry["holds"] else "BROKEN"
+        say(f"budget {entry['metric']}: {entry['value']:.6g} of {entry['limit']:.6g} {entry['unit']}, {state} ({entry['how']})")
+    inherited = validation_accuracy(problem, result, found.architecture, config.search.calibration_images)
+    say(f"with the supernet's weights: {inherited:.2%} on {len(parts['validation'])} validation images")
+
+    trained = None
+    if config.retrain is not None:
+        trained = retrain(
+            found.network, config.retrain, info, train, options, device, config.seed, run / "retrain", resume, progress
+        )
+        say(f"retrained: {trained.test_accuracy:.2%} on the test images")
+    write_json(
+        run / "result.json",
+        _result(config, info, space, parts, budgets, result, found, inherited, trained, train, options, seconds),
+    )
+    write_report(run.path)
+    return run
+
+
+def retrain(
+    spec: NetworkSpec,
+    recipe: TrainingRecipe,
+    info: DataInfo,
+    train: ImageSet,
+    options: DataOptions,
+    device: torch.device,
+    seed: int,
+    folder: Path,
+    resume: bool,
+    progress: bool,
+) -> Trained:
+    """Train a network from scratch; `folder` gets its history and, as `network.pt`, its weights."""
+    test = load_test(options)
+    trained = train_network(
+        spec, recipe, info, train, test, device=device, seed=seed, folder=folder, resume=resume, progress=progress
+    )
+    write_json(folder / "history.json", trained.history)
+    save_checkpoint(folder / "network.pt", {"network": trained.network.state_dict()})
+    return trained
+
+
+def decode_again(folder: Path, budgets: Sequence[Budget], out: Path, say: Say) -> Answer:
+    """Another answer of a finished search, under other budgets, in `out`.
+
+    Raises:
+        ConfigError: the folder holds no finished search.
+        InfeasibleBudgetError: no architecture keeps the budgets.
+    """
+    run = RunFolder(folder)
+    scores = run.read("search/scores.json")
+    space = run.space
+    latency = LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json"))
+    tables = {**count_tables(space), "latency_ms": latency.table}
+    found = answer(space, tables, latency, budgets, scores)
+    _save_answer(out, space, found)
+    say(f"{out}: {len(found.network.blocks)} blocks")
+    return found
+
+
+def read_network(path: Path) -> NetworkSpec:
+    """The network of an architecture file; ArchitectureError when there is none."""
+    return load_architecture(path).network
+
+
+def parse_recipe(path: Path | None, changes: Mapping[str, Any]) -> TrainingRecipe:
+    """A recipe from a YAML file, or the default one, with some values replaced; ConfigError with every fault."""
+    value = {} if path is None else read_yaml(path)
+    if not isinstance(value, dict):
+        raise ConfigError(str(path), [f"file: must be a mapping, but got {type(value).__name__}"])
+    try:
+        return TrainingRecipe.model_validate({**value, **changes})
+    except ValidationError as error:
+        raise ConfigError(str(path or "recipe"), validation_problems(error)) from error
+
+
+def _open_folder(run: RunFolder, config: RunConfig, resume: bool) -> None:
+    resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    saved = run / "config.yaml"
+    if saved.exists():
+        if not resume:
+            raise OutputError(f"{run.path}: the folder must hold no run yet, but it does; add --resume or choose --out")
+        if saved.read_text() != resolved:
+            before, now = yaml.safe_load(saved.read_text()), yaml.safe_load(resolved)
+            differ = [name for name in now if now[name] != before.get(name)]
+            raise ConfigError(str(saved), [f"{name}: --resume must continue the same run, but it differs" for name in differ])
+        return
+    write_atomic(saved, resolved)
+    write_json(run / "environment.json", describe_environment())
+
+
+def _check_feasible(space: SearchSpace, tables: Mapping[str, CostTable], budgets: Sequence[Budget]) -> None:
+    decode(space, tables, budgets, {c.name: [0.0] * len(c.options) for c in space.choices})
+
+
+def _latency(
+    run: RunFolder, space: SearchSpace, key: LatencyKey, seed: int, progress: bool
+) -> tuple[LatencyTable, float]:
+    """The table that the run began with, else the cached or a new one."""
+    started = time.monotonic()
+    if (run / "latency.json").exists():
+        return LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json")), 0.0
+    latency = build_latency_table(space, key, seed=seed, progress=progress)
+    write_json(run / "latency.json", latency.to_dict())
+    return latency, time.monotonic() - started
+
+
+def _save_search(run: RunFolder, result: SearchResult) -> None:
+    write_json(run / "search/history.json", result.history)
+    write_json(run / "search/scores.json", result.scores)
+
+
+def _answer(
+    run: RunFolder,
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    latency: LatencyTable,
+    budgets: Sequence[Budget],
+    result: SearchResult,
+) -> Answer:
+    """The answer that a resumed run already gave, or a new one: a latency measured twice must not change it."""
+    if (run / "certificate.json").exists() and (run / "decodes.json").exists():
+        architecture = load_architecture(run / "architecture.json").architecture
+        return Answer(
+            architecture, space.resolve(architecture), run.read("certificate.json"), run.read("decodes.json")
+        )
+    found = answer(space, tables, latency, budgets, result.scores)
+    _save_answer(run.path, space, found)
+    return found
+
+
+def _save_answer(folder: Path, space: SearchSpace, found: Answer) -> None:
+    save_architecture(folder / "architecture.json", ArchitectureFile(found.architecture, space.name, found.network))
+    write_json(folder / "decodes.json", found.decodes)
+    write_json(folder / "certificate.json", found.certificate)
+
+
+def _result(
+    config: RunConfig,
+    info: DataInfo,
+    space: SearchSpace,
+    parts: Mapping[str, torch.Tensor],
+    budgets: Sequence[Budget],
+    result: SearchResult,
+    found: Answer,
+    inherited: float,
+    trained: Trained | None,
+    train: ImageSet,
+    options: DataOptions,
+    latency_seconds: float,
+) -> dict[str, Any]:
+    ledger = [
+        {"part": "latency table", "seconds": latency_seconds},
+        {"part": "search", "seconds": result.seconds, "images": result.images},
+    ]
+    retrained = None
+    if trained is not None and config.retrain is not None:
+        images = count_images(config.retrain, len(train))
+        ledger.append({"part": "retraining", "seconds": trained.seconds, "images": images})
+        retrained = {
+            "epochs": config.retrain.epochs,
+            "seconds": trained.seconds,
+            "images": images,
+            "test_accuracy": trained.test_accuracy,
+            "ema_test_accuracy": trained.ema_test_accuracy,
+            "train_accuracy": trained.history[-1]["accuracy"],
+            "test_images": len(load_test(options)),
+        }
+    return {
+        "name": config.name,
+        "seed": config.seed,
+        "data": {"name": info.name, "classes": info.classes, "parts": {name: len(p) for name, p in parts.items()}},
+        "space": {"name": space.name, "digest": space.digest, "size": str(space.size), "choices": len(space.choices)},
+        "budgets": {budget.metric: budget.limit for budget in budgets},
+        "search": {
+            "strategy": config.search.strategy,
+            "epochs": config.search.epochs,
+            "warmup_epochs": config.search.warmup_epochs,
+            "seconds": result.seconds,
+            "images": result.images,
+            "validation_accuracy": inherited,
+            "decodes": found.decodes,
+        },
+        "retrain": retrained,
+        "environment": describe_environment(),
+        "cost_ledger": ledger,
+    }

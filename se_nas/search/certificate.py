@@ -1,0 +1,135 @@
+"""The answer under hard budgets, and the certificate that says of each budget what is known and how it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from se_nas.cost.budget import Budget, format_cost
+from se_nas.cost.cross_check import cross_check_counts
+from se_nas.cost.latency_measure import Measurement, measure_network
+from se_nas.cost.latency_table import LatencyTable
+from se_nas.cost.table import UNITS, CostTable, FloatArray
+from se_nas.errors import InfeasibleBudgetError
+from se_nas.layers.network import Network
+from se_nas.search.decode import Decoded, decode
+from se_nas.space.architecture import Architecture
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import NetworkSpec
+from se_nas.training.environment import describe_environment
+
+VERSION = 1
+#: Decodes under a tightened latency budget before giving up; each cuts the gap that the measurement showed.
+ATTEMPTS = 8
+#: Aim this share below the latency limit when tightening, so that the next measurement need not be lucky.
+MARGIN = 0.01
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An architecture that keeps its budgets, its network and certificate, and the decodes that led to it."""
+
+    architecture: Architecture
+    network: NetworkSpec
+    certificate: dict[str, Any]
+    decodes: list[dict[str, Any]]
+
+
+def answer(
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    latency: LatencyTable,
+    budgets: Sequence[Budget],
+    scores: Mapping[str, Sequence[float] | FloatArray],
+) -> Answer:
+    """Decode, measure what was decoded on the network that is really built, and tighten and decode again if it must be.
+
+    A latency budget holds when the upper end of the measured median's 95 % interval is within it. Where it is not, the
+    limit for the predicted latency is cut by the ratio of the two and the decode repeated.
+
+    Raises:
+        InfeasibleBudgetError: no architecture keeps the budgets, or none was found whose measured latency does.
+    """
+    asked = {budget.metric: budget for budget in budgets}
+    limits = dict(asked)
+    decodes: list[dict[str, Any]] = []
+    for _ in range(ATTEMPTS):
+        found = decode(space, tables, list(limits.values()), scores)
+        spec = space.resolve(found.architecture)
+        measured = measure_network(spec, latency.key)
+        decodes.append(
+            {
+                "limits": {metric: budget.limit for metric, budget in limits.items()},
+                "costs": found.costs,
+                "score": found.score,
+                "measured_ms": measured.median_ms,
+            }
+        )
+        budget = asked.get("latency_ms")
+        if budget is None or budget.holds(measured.ci95_ms[1]):
+            return Answer(found.architecture, spec, certify(spec, budgets, latency, found, measured), decodes)
+        allowed = found.costs["latency_ms"] * (1 - MARGIN) * min(1.0, budget.limit / measured.ci95_ms[1])
+        limits["latency_ms"] = replace(budget, limit=allowed)
+    shortest = min(entry["measured_ms"] for entry in decodes)
+    raise InfeasibleBudgetError(
+        f"space {space.name}: some architecture's measured latency must keep {asked['latency_ms']}, but after {ATTEMPTS} "
+        f"decodes the least measured was {format_cost('latency_ms', shortest)}; the machine may be busy"
+    )
+
+
+def certify(
+    spec: NetworkSpec, budgets: Sequence[Budget], latency: LatencyTable, found: Decoded, measured: Measurement
+) -> dict[str, Any]:
+    """The certificate of a network, as `certificate.json` holds it.
+
+    Of each cost: how it is known (counted exactly, predicted by the table, measured with n timings and the 95 % interval
+    of their median); MACs and parameters are those of the network that is really built, cross-checked with thop.
+    """
+    network = Network(spec)
+    check = cross_check_counts(network, spec)
+    known = {
+        "macs": _entry("macs", check["macs"], "counted"),
+        "params": _entry("params", sum(p.numel() for p in network.parameters()), "counted"),
+        "latency_ms": _entry("latency_ms", measured.median_ms, "measured", measured.n, measured.ci95_ms),
+    }
+    kept = []
+    for budget in budgets:
+        entry = known[budget.metric]
+        worst = entry["ci95"][1] if entry["ci95"] else entry["value"]
+        kept.append({**entry, "limit": budget.limit, "holds": budget.holds(worst)})
+    predicted = _entry("latency_ms", found.costs["latency_ms"], "predicted", latency.report.held_out.n)
+    held_out = latency.report.held_out
+    predicted["relative_error_std"] = held_out.residual_std
+    return {
+        "format": "se_nas certificate",
+        "version": VERSION,
+        "budgets": kept,
+        "costs": [known["macs"], known["params"], predicted, known["latency_ms"]],
+        "cross_check": {
+            **check,
+            "note": "thop adds four operations for every element that a batch norm puts out (`norms`); without them the "
+            "two counts must agree. Neither counts activations, global means, SE's rescaling or the sums of skips.",
+        },
+        "latency_conditions": {
+            "device": latency.key.device,
+            "backend": latency.key.backend,
+            "dtype": latency.key.dtype,
+            "batch_size": latency.key.batch_size,
+            "threads": latency.key.threads,
+        },
+        "environment": describe_environment(),
+    }
+
+
+def _entry(
+    metric: str, value: float, how: str, n: int = 1, ci95: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    return {
+        "metric": metric,
+        "unit": UNITS[metric],
+        "value": value,
+        "how": how,
+        "n": n,
+        "ci95": list(ci95) if ci95 else None,
+    }

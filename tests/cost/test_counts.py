@@ -1,0 +1,68 @@
+"""Closed forms against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from se_nas.cost.counts import (
+    BLOCK_COUNTS,
+    Counts,
+    block_counts,
+    conv_norm_counts,
+    head_counts,
+    linear_counts,
+    network_counts,
+    se_counts,
+)
+from se_nas.layers.blocks import BLOCKS
+from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
+
+
+def test_parts() -> None:
+    assert conv_norm_counts(3, 16, 3, 10) == Counts(3 * 16 * 9 * 100, 3 * 16 * 9 + 32)
+    assert conv_norm_counts(8, 8, 5, 4, groups=8) == Counts(8 * 25 * 16, 8 * 25 + 16)
+    assert linear_counts(7, 5) == Counts(35, 40)
+    assert se_counts(96, 24) == Counts(2 * 96 * 24, 2 * 96 * 24 + 96 + 24)
+    assert se_counts(0, 0) == Counts(0, 0)
+
+
+def test_an_inverted_residual() -> None:
+    block = BlockSpec("mbconv", 8, 12, 2, 7, 3, 16, "relu")
+    expand, depthwise, project = 8 * 16, 16 * 9, 16 * 12
+    norms = 2 * (16 + 16 + 12)
+    assert block_counts(block) == Counts(expand * 49 + (depthwise + project) * 16, expand + depthwise + project + norms)
+    excited = dataclasses.replace(block, se=SESpec(4, divisor=1))
+    assert block_counts(excited) == block_counts(block) + Counts(2 * 16 * 4, 2 * 16 * 4 + 16 + 4)
+
+
+def test_without_expansion_there_is_no_expansion_convolution() -> None:
+    block = BlockSpec("mbconv", 8, 8, 1, 4, 5, 8, "relu")
+    assert block_counts(block) == Counts((8 * 25 + 64) * 16, 8 * 25 + 64 + 2 * 16)
+
+
+def test_identity_costs_nothing_or_its_projection() -> None:
+    kept = BlockSpec("identity", 8, 8, 1, 5, 1, 8, "identity")
+    assert block_counts(kept) == Counts(0, 0)
+    assert block_counts(dataclasses.replace(kept, stride=2)) == Counts(64 * 9, 64 + 16)
+    assert block_counts(dataclasses.replace(kept, out_channels=4)) == Counts(32 * 25, 32 + 8)
+
+
+def test_heads() -> None:
+    head = HeadSpec(24, 0, 0, "relu", 0.0, 10, 4)
+    assert head_counts(head) == Counts(240, 250)
+    with_conv = dataclasses.replace(head, width=64)
+    assert head_counts(with_conv) == Counts(24 * 64 * 16 + 640, 24 * 64 + 128 + 650)
+    with_both = dataclasses.replace(with_conv, hidden=32)
+    assert head_counts(with_both) == Counts(24 * 64 * 16 + 64 * 32 + 320, 24 * 64 + 128 + 65 * 32 + 330)
+
+
+def test_a_network_is_the_sum_of_its_parts() -> None:
+    block = BlockSpec("mbconv", 8, 8, 1, 4, 3, 16, "relu")
+    head = HeadSpec(8, 0, 0, "relu", 0.0, 10, 4)
+    spec = NetworkSpec(8, 3, ConvSpec(3, 8, 3, 2, "relu", 8), (block, block), head)
+    stem = conv_norm_counts(3, 8, 3, 4)
+    assert network_counts(spec) == stem + block_counts(block) + block_counts(block) + head_counts(head)
+
+
+def test_every_kind_of_block_is_counted() -> None:
+    assert BLOCK_COUNTS.keys() == BLOCKS.keys()

@@ -1,0 +1,55 @@
+"""What a specification derives from its fields."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from se_nas.space.specs import BlockSpec, HeadSpec, RatioOf, SESpec
+
+BLOCK = BlockSpec("mbconv", 16, 24, 2, 9, 3, 64, "relu")
+
+
+@pytest.mark.parametrize(
+    ("ratio_of", "divisor", "expected"),
+    [("block_input", 1, 4), ("expanded", 1, 16), ("block_output", 1, 6), ("block_output", 8, 8), ("expanded", 24, 24)],
+)
+def test_what_the_ratio_divides(ratio_of: RatioOf, divisor: int, expected: int) -> None:
+    block = dataclasses.replace(BLOCK, se=SESpec(4, ratio_of, divisor))
+    assert block.se_hidden == expected
+
+
+def test_what_se_scales() -> None:
+    inside, standard = (dataclasses.replace(BLOCK, se=SESpec(4, position=p)) for p in ("inside", "standard"))
+    assert (BLOCK.se_channels, inside.se_channels, standard.se_channels) == (0, 64, 24)
+    assert BLOCK.se_hidden == 0
+
+
+def test_a_stride_rounds_the_side_up() -> None:
+    assert BLOCK.out_resolution == 5
+    assert not BLOCK.keeps_shape
+    assert dataclasses.replace(BLOCK, stride=1, out_channels=16).keeps_shape
+    assert not dataclasses.replace(BLOCK, stride=1).keeps_shape
+
+
+@pytest.mark.parametrize(("width", "hidden", "features"), [(0, 0, 24), (96, 0, 96), (0, 50, 50), (96, 50, 50)])
+def test_inputs_of_the_classifier(width: int, hidden: int, features: int) -> None:
+    assert HeadSpec(24, width, hidden, "relu", 0.0, 10, 4).features == features
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        (BLOCK, "MBConv kernel 3, 64 expanded channels, 16 to 24 channels at 9x9, stride 2, relu, no SE"),
+        (
+            dataclasses.replace(BLOCK, se=SESpec(2.5)),
+            "MBConv kernel 3, 64 expanded channels, 16 to 24 channels at 9x9, stride 2, relu, "
+            "SE ratio 2.5 (64 to 24 channels)",
+        ),
+        (BlockSpec("identity", 8, 8, 1, 4, 1, 8, "identity"), "identity, 8 to 8 channels at 4x4"),
+        (BlockSpec("identity", 8, 8, 2, 4, 1, 8, "identity"), "1x1 convolution, 8 to 8 channels at 4x4, stride 2"),
+    ],
+)
+def test_words(block: BlockSpec, words: str) -> None:
+    assert block.words() == words

@@ -1,0 +1,65 @@
+"""An elastic block is the plain block at its largest; a slice of it is the plain block with its weights cut by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from se_nas.layers.blocks import BLOCKS, build_block
+from se_nas.space.files import parse_space
+from se_nas.space.search_space import SlotOp
+from se_nas.supernet.elastic_blocks import ELASTIC_BLOCKS, ElasticMBConv, largest_block
+
+
+@pytest.fixture
+def op() -> SlotOp:
+    stage = {
+        "width": 8,
+        "kernel": [3, 5],
+        "expansion": [4, 2],
+        "se": {"options": [4, "none", 2], "divisor": 2, "gate": "sigmoid"},
+    }
+    data = {"name": "one", "resolution": 6, "stem": {"width": 8}, "stages": [stage]}
+    return parse_space(data, "one").slots[0].ops[0]
+
+
+def test_every_kind_of_block_has_an_elastic_one() -> None:
+    assert ELASTIC_BLOCKS.keys() == BLOCKS.keys()
+
+
+def test_the_largest_block_has_every_option_at_its_largest(op: SlotOp) -> None:
+    largest = largest_block(op)
+    assert (largest.kernel, largest.expanded, largest.se_hidden) == (5, 32, 16)
+
+
+def test_parameters_are_the_largest_block_s(op: SlotOp) -> None:
+    elastic, plain = ElasticMBConv(op), build_block(largest_block(op))
+    assert {n: p.shape for n, p in elastic.named_parameters()} == {n: p.shape for n, p in plain.named_parameters()}
+
+
+def test_a_slice_is_cut_as_by_hand(op: SlotOp) -> None:
+    torch.manual_seed(0)
+    elastic = ElasticMBConv(op)
+    block = op.block(3, 2, "r4")
+    assert (block.expanded, block.se_hidden) == (16, 4)
+    views = elastic.sliced(block)
+    assert torch.equal(views["expand.weight"], elastic.expand.weight[:16])
+    assert torch.equal(views["depthwise.weight"], elastic.depthwise.weight[:16, :, 1:4, 1:4])
+    assert torch.equal(views["project.weight"], elastic.project.weight[:, :16])
+    assert torch.equal(views["se.reduce.weight"], elastic.se.reduce.weight[:4, :16])
+    assert torch.equal(views["se.expand.weight"], elastic.se.expand.weight[:16, :4])
+    assert torch.equal(views["project_norm.running_var"], elastic.project_norm.running_var)
+    assert views["depthwise_norm.bias"].shape == (16,)
+    assert {name for name in build_block(block).state_dict() if "num_batches" not in name} == set(views)
+
+
+def test_slices_are_views_of_shared_weights(op: SlotOp) -> None:
+    elastic = ElasticMBConv(op)
+    small, large = (elastic.sliced(op.block(k, e, "r2")) for k, e in ((3, 2), (5, 4)))
+    with torch.no_grad():
+        large["depthwise.weight"].zero_()
+    assert not small["depthwise.weight"].any()
+
+
+def test_without_se_there_is_no_se_weight(op: SlotOp) -> None:
+    assert not [name for name in ElasticMBConv(op).sliced(op.block(3, 2, "none")) if name.startswith("se.")]
