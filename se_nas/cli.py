@@ -40,7 +40,8 @@ app = typer.Typer(
 space_app = typer.Typer(no_args_is_help=True, help="Look at search spaces.")
 app.add_typer(space_app, name="space")
 
-out = Console(highlight=False, soft_wrap=True)
+# tables written to a file or a pipe are not cut to a terminal's width
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes the fastest there is.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder that holds the data set (CIFAR's official layout, or class folders).")]
@@ -202,7 +203,7 @@ def space_show(space_file: Annotated[Path, typer.Argument(metavar="FILE", help="
     _say(f"stem: {stem.kernel}x{stem.kernel} to {stem.out_channels} channels, stride {stem.stride}, {space.resolution}x{space.resolution} input")
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("stage", "width", "stride", "depth", "block", "kernel", "expansion", "SE ratio", "SE of", "once per stage"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold")
     for number, stage in enumerate(space.stages, 1):
         for row, op in enumerate(stage.ops):
             ratios = " ".join("none" if ratio is None else f"{ratio:g}" for ratio in op.se.options)
@@ -243,7 +244,7 @@ def _print_answer(folder: Path) -> None:
     certificate = RunFolder(folder).read("certificate.json")
     table = Table(box=None, padding=(0, 2, 0, 0), title=f"certificate: {folder / 'certificate.json'}", title_justify="left")
     for column in ("cost", "value", "95 % interval", "how", "limit", "holds"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold")
     limits = {entry["metric"]: entry for entry in certificate["budgets"]}
     for entry in certificate["costs"]:
         metric = entry["metric"]

@@ -213,7 +213,7 @@ def run_search(
         say(f"retrained: {trained.test_accuracy:.2%} on the test images")
     write_json(
         run / "result.json",
-        _result(config, info, space, parts, budgets, result, found, inherited, trained, train, options, seconds),
+        _result(run, config, info, space, parts, budgets, result, found, inherited, trained, train, options, seconds),
     )
     write_report(run.path)
     return run
@@ -337,6 +337,7 @@ def _save_answer(folder: Path, space: SearchSpace, found: Answer) -> None:
 
 
 def _result(
+    run: RunFolder,
     config: RunConfig,
     info: DataInfo,
     space: SearchSpace,
@@ -383,6 +384,6 @@ def _result(
             "decodes": found.decodes,
         },
         "retrain": retrained,
-        "environment": describe_environment(),
+        "environment": run.read("environment.json"),
         "cost_ledger": ledger,
     }

@@ -48,7 +48,7 @@ def space_data(draw: st.DrawFn, most_picks: int = 10**6) -> dict[str, Any]:
             "stride": draw(st.sampled_from((1, 2))),
             "activation": draw(st.sampled_from(ACTIVATIONS)),
         },
-        "stages": [_stage(draw, picks, divisor, draw(widths)) for _ in range(draw(st.integers(1, 3)))],
+        "stages": _stages(draw, picks, divisor, draw(st.lists(widths, min_size=1, max_size=3))),
         "head": {
             "width": draw(st.sampled_from((0, 12))),
             "hidden": draw(st.sampled_from((0, 7))),
@@ -58,8 +58,18 @@ def space_data(draw: st.DrawFn, most_picks: int = 10**6) -> dict[str, Any]:
     }
 
 
-def _stage(draw: st.DrawFn, picks: _Picks, divisor: int, width: int) -> dict[str, Any]:
-    depth = picks.options(draw, (1, 2, 3), 1)
+def _stages(draw: st.DrawFn, picks: _Picks, divisor: int, widths: list[int]) -> list[dict[str, Any]]:
+    stages: list[dict[str, Any]] = []
+    for before, width in zip((None, *widths), widths, strict=False):
+        stride = draw(st.sampled_from((1, 2)))
+        # where no border shows between two stages, only the first may vary in depth
+        depths = 1 if stride == 1 and width == before else 3
+        stages.append(_stage(draw, picks, divisor, width, stride, depths))
+    return stages
+
+
+def _stage(draw: st.DrawFn, picks: _Picks, divisor: int, width: int, stride: int, depths: int) -> dict[str, Any]:
+    depth = picks.options(draw, (1, 2, 3), 1, most=depths)
     share = draw(st.lists(st.sampled_from(("kernel", "expansion", "se", "block")), unique=True))
 
     def places(part: str) -> int:
@@ -74,7 +84,7 @@ def _stage(draw: st.DrawFn, picks: _Picks, divisor: int, width: int) -> dict[str
 
     stage: dict[str, Any] = {
         "width": width,
-        "stride": draw(st.sampled_from((1, 2))),
+        "stride": stride,
         "depth": depth,
         "activation": draw(st.sampled_from(ACTIVATIONS)),
         "share": share,

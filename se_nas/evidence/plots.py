@@ -488,11 +488,22 @@ def learning_curves(search: History, retrain: History) -> Figure:
     panels: list[tuple[History, _Panel]] = []
     if search:
         panels += [
-            (search, _Panel("Search: loss", (("loss", "blue", False, ("loss",)),))),
             (
                 search,
                 _Panel(
-                    "Search: validation accuracy", (("validation", "orange", False, ("validation_accuracy",)),), True
+                    "Search: loss",
+                    (("weight steps", "blue", True, ("loss",)), ("choice steps", "orange", False, ("choice_loss",))),
+                ),
+            ),
+            (
+                search,
+                _Panel(
+                    "Search: accuracy",
+                    (
+                        ("train, sampled", "blue", True, ("accuracy",)),
+                        ("validation, decoded", "orange", False, ("validation_accuracy",)),
+                    ),
+                    True,
                 ),
             ),
         ]

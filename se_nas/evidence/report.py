@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -15,7 +14,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import yaml
 from matplotlib.figure import Figure
 
 from se_nas.cost.budget import format_cost
@@ -69,7 +67,8 @@ tr{border-bottom:1px solid var(--rule)} .n{text-align:right;white-space:nowrap}
 pre{background:var(--wash);border-radius:6px;padding:12px 16px;margin:6px 0 14px;font:13px/1.5 var(--mono);
 white-space:pre-wrap;overflow-wrap:anywhere}
 @media screen and (max-width:760px){.headline,.side,.columns{grid-template-columns:1fr;gap:28px}.figure{font-size:56px}}
-@media print{@page{size:landscape;margin:13mm}:root{--paper:#fff}.paper{fill:#fff!important}main{max-width:none;padding:0}body{font-size:13px}
+@media print{@page{size:landscape;margin:13mm}:root{--paper:#fff}.paper{fill:#fff!important}
+main{max-width:none;padding:0}body{font-size:13px}
 section{padding:18px 0 12px}.headline{padding:26px 0}.wide{overflow:visible}
 section,.wide,tr,.budget,pre{break-inside:avoid}h2,h3,section>p{break-after:avoid}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
@@ -93,14 +92,15 @@ class _Run:
     retrain: list[Mapping[str, Any]]
     choices: Mapping[str, list[Any]]
     latency: Mapping[str, Any]
+    configuration: str
 
 
 def write_report(run_folder: Path) -> Path:
     """Write `report.html` and `plots/` into a run's folder from the files there.
 
     Args:
-        run_folder: holds `result.json`, `architecture.json` and `certificate.json`; the histories, `choices.json` and
-            `latency.json` add their sections where they are there.
+        run_folder: holds `result.json`, `architecture.json` and `certificate.json`; the histories, `choices.json`,
+            `latency.json` and `config.yaml` add their parts where they are there.
 
     Returns:
         The page's path.
@@ -115,10 +115,11 @@ def write_report(run_folder: Path) -> Path:
         result=_read(folder / "result.json"),
         architecture=load_architecture(folder / "architecture.json"),
         certificate=_read(folder / "certificate.json"),
-        search=_read(folder / "search" / "history.json", default=[]),
-        retrain=_read(folder / "retrain" / "history.json", default=[]),
+        search=_history(folder / "search" / "history.json"),
+        retrain=_history(folder / "retrain" / "history.json"),
         choices=_read(folder / "choices.json", default={}),
         latency=_read(folder / "latency.json", default={}),
+        configuration=(folder / "config.yaml").read_text(encoding="utf-8") if (folder / "config.yaml").exists() else "",
     )
     figures = _figures(run)
     for name, figure in figures.items():
@@ -144,6 +145,11 @@ def _read(path: Path, default: Any = None) -> Any:
     return value
 
 
+def _history(path: Path) -> list[Mapping[str, Any]]:
+    """The epochs of a training, numbered from 1 as people do; the loop that writes them counts from 0."""
+    return [{**row, "epoch": int(row["epoch"]) + 1} for row in _read(path, default=[])]
+
+
 def _figures(run: _Run) -> dict[str, Figure]:
     """Every plot that the run has the numbers for, by the name of its file."""
     picks = run.architecture.architecture.as_dict()
@@ -156,7 +162,9 @@ def _figures(run: _Run) -> dict[str, Figure]:
         figures["other_probabilities"] = plots.other_probabilities(run.search, choices, picks)
     if any(row.get("expected") for row in run.search):
         limits = {entry["metric"]: float(entry["limit"]) for entry in run.certificate.get("budgets", [])}
-        final = {entry["metric"]: float(entry["value"]) for entry in run.certificate.get("costs", [])}
+        costs = run.certificate.get("costs", [])
+        costs = sorted(costs, key=lambda entry: entry.get("how") == "predicted")  # the search reckons by predictions
+        final = {entry["metric"]: float(entry["value"]) for entry in costs}
         figures["expected_cost"] = plots.expected_cost(run.search, limits, final)
     if run.search or run.retrain:
         figures["learning_curves"] = plots.learning_curves(run.search, run.retrain)
@@ -202,7 +210,8 @@ def _page(run: _Run, figures: Mapping[str, str], drawing: str) -> str:
             figures,
             "expected_cost",
             "Expected cost against the budgets",
-            "Mean cost of the networks that the search would draw at each epoch. The point is the final network.",
+            "Mean cost of the networks that the search would draw at each epoch, latency as the table predicts it. The "
+            "point is the final network, by the same reckoning.",
         ),
         _plot_section(figures, "learning_curves", "Learning curves", ""),
         _plot_section(
@@ -354,8 +363,9 @@ def _latency(run: _Run, figures: Mapping[str, str]) -> str:
 
 def _certificate(run: _Run) -> str:
     certificate = run.certificate
-    limits = {entry["metric"]: entry for entry in certificate.get("budgets", [])}
-    entries = [*limits.values(), *(e for e in certificate.get("costs", []) if e["metric"] not in limits)]
+    budgets = certificate.get("budgets", [])
+    bound = {(entry["metric"], entry.get("how")) for entry in budgets}
+    entries = [*budgets, *(e for e in certificate.get("costs", []) if (e["metric"], e.get("how")) not in bound)]
     rows = ""
     for entry in entries:
         interval = entry.get("ci95")
@@ -380,12 +390,17 @@ def _certificate(run: _Run) -> str:
         (key.replace("_", " "), _plain(value)) for key, value in _flat(certificate.get("cross_check") or {})
     )
     more = f"<div><h3>Cross-check</h3>{checks}</div>" if checks else ""
+    conditions = _pairs(
+        (key.replace("_", " "), _plain(value)) for key, value in (certificate.get("latency_conditions") or {}).items()
+    )
+    more += f"<div><h3>Conditions of the latency</h3>{conditions}</div>" if conditions else ""
     decodes = (run.result.get("search") or {}).get("decodes") or []
     if len(decodes) > 1:
         more += f"<div>{_decodes(decodes)}</div>"
     return _section(
         "Certificate",
-        "Each budget and cost of the network that was built, and how each is known.",
+        "Each budget and cost of the network that was built, and how each is known. A measured "
+        "budget is kept where the upper end of its interval is within the limit.",
         f'<div class="wide">{table}</div><div class="columns">{more}</div>',
     )
 
@@ -397,14 +412,16 @@ def _decodes(decodes: Iterable[Mapping[str, Any]]) -> str:
             ", ".join(_cost(metric, value) for metric, value in (decode.get(key) or {}).items()) or "none"
             for key in ("limits", "costs")
         )
-        score = decode.get("score")
+        score, measured = decode.get("score"), decode.get("measured_ms")
         rows += (
             f"<tr><td>{_text(limits)}</td><td>{_text(costs)}</td>"
+            f'<td class="n">{ABSENT if measured is None else _text(_cost("latency_ms", measured))}</td>'
             f'<td class="n">{ABSENT if score is None else f"{float(score):.4g}"}</td></tr>'
         )
     return (
-        "<h3>Decodes of this search under several limits</h3>"
-        f'<table><tr><th>limits</th><th>costs</th><th class="n">score</th></tr>{rows}</table>'
+        "<h3>Decodes: the predicted latency is tightened until the measured one is kept</h3>"
+        '<table><tr><th>limits</th><th>counted and predicted</th><th class="n">measured</th><th class="n">score</th></tr>'
+        f"{rows}</table>"
     )
 
 
@@ -453,7 +470,7 @@ def _plain(value: Any) -> str:
 
 def _provenance(run: _Run) -> str:
     result, environment = run.result, run.result.get("environment") or run.certificate.get("environment") or {}
-    command = result.get("command") or shlex.join(["se-nas", "search", f"runs/{result.get('name', 'run')}.yaml"])
+    command = f"se-nas search runs/{result.get('name', 'run')}.yaml"
     commit = environment.get("commit")
     where: list[tuple[str, Any]] = [
         ("seed", result.get("seed", ABSENT)),
@@ -482,12 +499,7 @@ def _provenance(run: _Run) -> str:
         if ledger
         else ""
     )
-    configuration = result.get("configuration")
-    recipe = (
-        f"<h3>Configuration</h3><pre>{_text(yaml.safe_dump(configuration, sort_keys=False))}</pre>"
-        if configuration
-        else ""
-    )
+    recipe = f"<h3>The run file with every value</h3><pre>{_text(run.configuration)}</pre>" if run.configuration else ""
     return _section(
         "Provenance",
         "",

@@ -183,7 +183,7 @@ def _solve(
 ) -> dict[str, Option] | None:
     """Maximise the groups' values and the tied choices' scores under the budgets; None when nothing keeps them.
 
-    One binary variable for each undominated configuration of a group, one in [0, 1] for each option of a tied choice.
+    One binary variable for each undominated configuration of a group and for each option of a tied choice.
     """
     tied = _tied_choices(groups)
     rows = [_undominated(group, value, tied) for group, value in zip(groups, values, strict=True)]
@@ -223,7 +223,6 @@ def _solve(
 
     row_index, column_index, data = zip(*entries, strict=True) if entries else ((), (), ())
     matrix = csr_array((data, (row_index, column_index)), shape=(len(low), width))
-    integrality = np.concatenate([np.ones(int(starts[-1])), np.zeros(width - int(starts[-1]))])
     free = {c.name: c.options[int(np.argmax(scores[c.name]))] for c in space.choices}
     while True:
         if not width:
@@ -232,7 +231,7 @@ def _solve(
             result = milp(
                 -gain,
                 constraints=LinearConstraint(matrix, np.array(low), np.array(high)),
-                integrality=integrality,
+                integrality=np.ones(width),
                 bounds=Bounds(0, 1),
                 options={"mip_rel_gap": 0.0},
             )

@@ -210,8 +210,17 @@ def load_space(path: str | os.PathLike[str]) -> SearchSpace:
 def _problems_between_fields(model: _Space) -> Iterable[str]:
     """Faults that no single field shows."""
     width = model.stem.width
+    depth_varies = False  # in this stage or in one before it that flows into it without a visible border
     for s, stage in enumerate(model.stages):
         where = f"stages[{s}]"
+        if s == 0 or not _flows_into(model.stages[s - 1], stage, model.channel_divisor):
+            depth_varies = False
+        if depth_varies and len(stage.depth) > 1:
+            yield (
+                f"{where}.depth: must be one number, because the stage before has the same width and some of the same "
+                f"blocks and varies in depth too, so that one network would be two architectures, but got {stage.depth}"
+            )
+        depth_varies = depth_varies or len(stage.depth) > 1
         if stage.blocks is not None:
             for field in ("kernel", "expansion", "se"):
                 if getattr(stage, field) is not None:
@@ -247,6 +256,17 @@ def _problems_between_fields(model: _Space) -> Iterable[str]:
         width = stage.width
 
 
+def _flows_into(before: _Stage, stage: _Stage, divisor: int) -> bool:
+    """Whether a block at the border could be of either stage."""
+    if stage.stride != 1 or stage.width != before.width:
+        return False
+    sides = [
+        set().union(*(_outcomes(op, stage.width, stage.width, divisor) for op in _stage(side).ops))
+        for side in (before, stage)
+    ]
+    return bool(sides[0] & sides[1])
+
+
 def _channels(op: OpTemplate, block_input: int, divisor: int) -> list[int]:
     """Expanded channels of each expansion option."""
     return [block_input if e == 1 else round_channels(block_input * e, divisor) for e in op.expansions]
@@ -255,10 +275,11 @@ def _channels(op: OpTemplate, block_input: int, divisor: int) -> list[int]:
 def _outcomes(op: OpTemplate, block_input: int, block_output: int, divisor: int) -> set[tuple[object, ...]]:
     """What the op can be at one place: two ops that share an outcome would make two architectures of one network."""
     if op.kind == "identity":
-        return {("identity",)}
+        return {(op.kind,)}
     units = [op.se.spec(ratio) for ratio in op.se.options]
     return {
         (
+            op.activation,
             kernel,
             channels,
             unit and (unit.hidden(block_input, channels, block_output), unit.activation, unit.gate, unit.position),

@@ -11,7 +11,7 @@ import torch
 
 from se_nas.cost.counts import network_counts
 from se_nas.cost.table import count_tables
-from se_nas.files import write_json
+from se_nas.files import write_atomic, write_json
 from se_nas.space.architecture import Architecture, ArchitectureFile, save_architecture
 from se_nas.space.files import load_space
 from se_nas.space.search_space import SearchSpace
@@ -34,6 +34,8 @@ ENVIRONMENT = {
     "packages": {"torch": "2.13.0", "numpy": "2.3.1", "scipy": "1.17.0", "onnx": None},
     "time": "2026-01-05T12:00:00+00:00",
 }
+
+KEY = {"device": "cuda NVIDIA H200", "backend": "eager", "dtype": "float32", "batch_size": 1, "threads": 1}
 
 
 def latency_of(costs: Mapping[str, float], limits: Mapping[str, float]) -> float:
@@ -68,9 +70,9 @@ def search_history(
     rng = np.random.default_rng(seed)
     tables, warmup = count_tables(space), epochs // 6
     rows = []
-    for epoch in range(1, epochs + 1):
-        warm = epoch <= warmup
-        progress = 0.0 if warm else (epoch - warmup) / (epochs - warmup)
+    for epoch in range(epochs):
+        warm = epoch < warmup
+        progress = 0.0 if warm else (epoch + 1 - warmup) / (epochs - warmup)
         shares = probabilities(space, picks, progress, seed)
         tensors = {name: torch.tensor(p, dtype=torch.float64) for name, p in shares.items()}
         expected = {metric: float(table.expected_cost(tensors)) for metric, table in tables.items()}
@@ -81,17 +83,19 @@ def search_history(
             {
                 "epoch": epoch,
                 "searching": not warm,
+                "accuracy": float(0.85 - 0.55 * np.exp(-4 * (epoch + 1) / epochs)),
                 "loss": 0.55 + 1.7 * float(np.exp(-epoch / (0.28 * epochs))) + 0.02 * float(rng.normal()),
+                **({} if warm else {"choice_loss": 0.5 + 0.8 * float(np.exp(-3 * progress))}),
                 "validation_accuracy": None
-                if warm
+                if warm or epoch % 5 != 4
                 else float(0.90 - 0.45 * np.exp(-2.5 * progress) + 0.006 * rng.normal()),
                 "temperature": None if warm else float(5 * 0.04**progress),
                 "entropy": float(entropy),
                 "expected": expected,
                 "multipliers": {} if warm else {"macs": 0.4 + over, "params": 0.1 + 0.3 * progress, "latency_ms": 0.0},
                 "probabilities": shares,
-                "lr": 0.05 * (1 - (epoch - 1) / epochs),
-                "warnings": ["stage4.block2.se: SE-off collapse, entropy below 0.05"] if epoch in (30, 31, 32) else [],
+                "lr": 0.05 * (1 - epoch / epochs),
+                "warnings": ["stage4.block2.se: SE-off collapse, entropy below 0.05"] if epoch in (29, 30, 31) else [],
             }
         )
     return rows
@@ -100,14 +104,14 @@ def search_history(
 def retrain_history(epochs: int, seed: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(seed)
     rows = []
-    for epoch in range(1, epochs + 1):
-        gain = 1 - float(np.exp(-4 * epoch / epochs))
+    for epoch in range(epochs):
+        gain = 1 - float(np.exp(-4 * (epoch + 1) / epochs))
         rows.append(
             {
                 "epoch": epoch,
                 "loss": 2.2 - 2.1 * gain + 0.02 * float(rng.normal()),
                 "accuracy": min(0.30 + 0.69 * gain, 0.995),
-                "test_accuracy": 0.35 + 0.59 * gain + 0.006 * float(rng.normal()) if epoch % 2 == 0 else None,
+                "test_accuracy": 0.35 + 0.59 * gain + 0.006 * float(rng.normal()) if epoch % 5 == 4 else None,
                 "lr": 0.1 * (1 - epoch / epochs),
             }
         )
@@ -149,6 +153,11 @@ def make_fake_run(
         for entry in entries
         if entry["metric"] in kept
     ]
+    predicted = [
+        {**entry, "how": "predicted", "value": 0.98 * entry["value"], "ci95": None}
+        for entry in entries
+        if entry["metric"] == "latency_ms"
+    ]
     images = 10_000 if complete else 297
     result = {
         "name": space_name.removeprefix("mbconv_"),
@@ -156,7 +165,7 @@ def make_fake_run(
         "data": {
             "name": space_name.removeprefix("mbconv_") + "10" * (space_name == "mbconv_cifar"),
             "classes": space.classes,
-            "parts": {"weights": 30_000, "choices": 15_000, "validation": 5_000, "test": images},
+            "parts": {"weights": 30_000, "choices": 15_000, "validation": 5_000},
         },
         "space": {
             "name": space.name,
@@ -173,8 +182,8 @@ def make_fake_run(
             "images": 45_000 * epochs,
             "validation_accuracy": 0.8874,
             "decodes": [
-                {"limits": kept, "costs": costs, "score": 0.912},
-                {"limits": {"macs": limits["macs"] / 2}, "costs": {"macs": limits["macs"] / 2.03}, "score": 0.884},
+                {"limits": kept, "costs": costs, "score": 0.912, "measured_ms": 1.04 * limits["latency_ms"]},
+                {"limits": kept, "costs": costs, "score": 0.884, "measured_ms": 0.93 * limits["latency_ms"]},
             ],
         },
         "retrain": {
@@ -201,8 +210,17 @@ def make_fake_run(
         {
             "version": 1,
             "budgets": budgets,
-            "costs": entries,
-            "cross_check": {"thop_macs": counts.macs, "built_parameters": counts.params, "agrees": True},
+            "costs": [*entries, *predicted],
+            "cross_check": {
+                "macs": counts.macs,
+                "params": counts.params,
+                "thop_macs": counts.macs + 40,
+                "thop_params": counts.params,
+                "norms": 40,
+                "agree": True,
+                "note": "thop adds four operations for every element that a batch norm puts out.",
+            },
+            "latency_conditions": KEY,
             "environment": ENVIRONMENT,
         },
     )
@@ -213,20 +231,15 @@ def make_fake_run(
             row["expected"] = {"macs": row["expected"]["macs"]}
     write_json(folder / "search" / "history.json", history)
     if complete:
+        write_atomic(folder / "config.yaml", f"name: {result['name']}\nseed: {seed}\nbudgets: {{macs: 20M}}\n")
         write_json(folder / "retrain" / "history.json", retrain_history(90, seed))
         measured = limits["latency_ms"] * rng.uniform(0.35, 1.6, 40)
-        predicted = measured * (1 + 0.035 * rng.normal(size=40))
-        error = np.abs(predicted / measured - 1)
+        guessed = measured * (1 + 0.035 * rng.normal(size=40))
+        error = np.abs(guessed / measured - 1)
         write_json(
             folder / "latency.json",
             {
-                "key": {
-                    "device": "cuda NVIDIA H200",
-                    "backend": "eager",
-                    "dtype": "float32",
-                    "batch_size": 1,
-                    "threads": 1,
-                },
+                "key": KEY,
                 "report": {
                     "held_out": {
                         "n": 40,
@@ -240,7 +253,10 @@ def make_fake_run(
                     "intercept_ms": 0.11,
                     "factor": 0.87,
                 },
-                "held_out": {"predicted_ms": predicted.tolist(), "measured_ms": measured.tolist()},
+                "held_out": [
+                    {"picks": {}, "ms": ms, "predicted_ms": guess}
+                    for ms, guess in zip(measured.tolist(), guessed.tolist(), strict=True)
+                ],
             },
         )
     return folder

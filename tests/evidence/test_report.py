@@ -94,7 +94,9 @@ def test_the_certificate_appears(run: Path, page: Page) -> None:
         assert f"{round(entry['limit']):,}" in page.text
     low, high = certificate["budgets"][-1]["ci95"]
     assert f"{low:.4g} to {high:.4g}" in page.text
-    assert page.text.count("kept") == len(certificate["budgets"])
+    assert page.text.count("✓ kept") == len(certificate["budgets"])
+    (predicted,) = (entry for entry in certificate["costs"] if entry["how"] == "predicted")
+    assert f"{predicted['value']:.5g}" in page.text
 
 
 def test_the_headline_gives_accuracy_images_and_interval(page: Page) -> None:
@@ -113,7 +115,7 @@ def test_a_broken_budget_is_shown_as_broken(tmp_path: Path) -> None:
     change(folder / "certificate.json", budgets=[{**budget, "limit": budget["value"] / 2, "holds": False}])
     text = Page(write_report(folder).read_text()).text
     assert "broken" in text
-    assert "kept" not in text
+    assert "✓" not in text
     assert "200.0 %" in text
 
 
@@ -127,9 +129,8 @@ def test_all_text_is_escaped_and_names_no_folder(tmp_path: Path) -> None:
         data={**result["data"], "name": attack},
         environment={**result["environment"], "cpu": attack},
         cost_ledger=[{"part": attack, "seconds": 1.0}],
-        command="se-nas search /home/somebody/runs/mine.yaml",
-        configuration={"data": {"folder": "/mnt/disk/images", "note": attack}},
     )
+    (folder / "config.yaml").write_text(f"data: {{dir: /mnt/somebody/images}}  # {attack}")
     history = json.loads((folder / "search" / "history.json").read_text())
     history[0]["warnings"] = [attack]
     write_json(folder / "search" / "history.json", history)
@@ -138,7 +139,7 @@ def test_all_text_is_escaped_and_names_no_folder(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in text
     assert "somebody" not in text
     assert "/mnt" not in text
-    assert "…/mine.yaml" in text
+    assert "…/images" in text
     assert str(tmp_path) not in text
 
 

@@ -157,6 +157,11 @@ FAULTS: list[tuple[str, Change, str]] = [
     ),
     ("two identities", block(1, kind="identity"), f"{BLOCKS}[1]: an identity block takes only"),
     ("a block's expansions", block(2, expansion=[1, 4]), f"{BLOCKS}[2].expansion: an option that leaves the channels"),
+    (
+        "a border that cannot be seen",
+        lambda data: data["stages"].insert(1, copy.deepcopy(data["stages"][0])),
+        "stages[1].depth: must be one number, because the stage before has the same width",
+    ),
     ("negative head", assign("head", to={"width": -1}), "head.width: "),
     ("dropout 1", assign("head", to={"dropout": 1}), "head.dropout: "),
     ("dropout as truth", assign("head", to={"dropout": False}), "head.dropout: "),
@@ -187,6 +192,13 @@ def test_a_fault_is_reported_with_its_path(change: Change, expected: str) -> Non
     change(data)
     problems = problems_of(data)
     assert any(problem.startswith(expected) for problem in problems), problems
+
+
+@pytest.mark.parametrize("change", [{"depth": 2}, {"stride": 2}, {"width": 32}, {"activation": "silu"}])
+def test_two_stages_that_can_be_told_apart(change: dict[str, Any]) -> None:
+    data = good()
+    data["stages"].insert(1, {**copy.deepcopy(data["stages"][0]), **change})
+    assert len(parse_space(data, "space.yaml").stages) == 3
 
 
 def test_all_faults_are_reported_at_once() -> None:
