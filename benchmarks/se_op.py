@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from se_nas.cost.latency_measure import processor_name
 from se_nas.layers.squeeze_excite import SqueezeExcite
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.training.allocator import tune_allocator
@@ -143,16 +142,6 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"median": round(median, 3), "q1": round(low, 3), "q3": round(high, 3)}
 
 
-def processor(device: str) -> str:
-    """Name the hardware that does the work."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
-
-
 def main() -> None:
     """Measure every shape, print a table for people and one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -171,7 +160,7 @@ def main() -> None:
         table.add_row("x".join(map(str, f["shape"])), *cells, f"{f['ratio']:.2f}", *passes)
     Console(width=120).print(table)
     setting = {
-        "hardware": processor(options.device),
+        "hardware": processor_name(options.device),
         "device": options.device,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

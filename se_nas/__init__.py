@@ -1,3 +1,3 @@
-"""Neural architecture search over CNNs whose blocks choose whether to use Squeeze-and-Excitation, and at which ratio."""
+"""Neural architecture search over CNNs that choose, block by block, whether to use SE and at which ratio."""
 
 __version__ = "0.1.0"

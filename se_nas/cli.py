@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import yaml
@@ -19,10 +20,9 @@ from se_nas.cost.latency_measure import latency_key, measure_networks
 from se_nas.cost.latency_table import build_latency_table, cached_latency_table, latency_report_lines
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.options import DataOptions
-from se_nas.data.sources import load_train
-from se_nas.errors import ConfigError, OutputError, SeNasError
+from se_nas.errors import ConfigError, SeNasError
 from se_nas.evidence.report import write_report
-from se_nas.runs import RunFolder, decode_again, load_run, parse_recipe, read_network, retrain, run_search
+from se_nas.runs import RunFolder, decode_again, load_run, parse_recipe, retrain_exported, run_search
 from se_nas.search.decode import greatest_cost, least_cost
 from se_nas.space.files import load_space
 from se_nas.space.search_space import SearchSpace
@@ -44,14 +44,22 @@ app.add_typer(space_app, name="space")
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes the fastest there is.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder that holds the data set (CIFAR's official layout, or class folders).")]
-Download = Annotated[bool, typer.Option("--download", help="Fetch a CIFAR data set into --data-dir if it is not there.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder that holds the data set (CIFAR's official layout, or class folders).")
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch a CIFAR data set into --data-dir if it is not there.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from what the output folder holds.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 Budgets = Annotated[
     list[str] | None,
     typer.Option("--budget", help="METRIC=LIMIT, such as macs=15M, params=300k or latency_ms=2.5; may be repeated."),
 ]
+
+
+# what typer raises for words that it cannot parse; of that family it exports this subclass alone
+_UsageError: Any = typer.BadParameter.__base__
 
 
 def _say(line: str) -> None:
@@ -63,10 +71,22 @@ def _tune_allocator(device: str) -> None:
         _say("allocator: freed memory is kept for the next training step (mallopt), not returned to the system")
 
 
+@contextmanager
+def _stop_explained() -> Iterator[None]:
+    """A training stopped by a signal says how to go on; typer would end it without a word."""
+    try:
+        yield
+    except TrainingInterrupted as error:
+        print(f"{error} (add --resume to the same command)", file=sys.stderr)
+        raise typer.Exit(128 + error.signal_number) from error
+
+
 @app.command()
 def search(
     run_file: Annotated[Path, typer.Argument(help="Run file (YAML), such as runs/digits.yaml.")],
-    output: Annotated[Path | None, typer.Option("--out", help="Run folder; by default NAME beside the run file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Run folder; by default NAME beside the run file.")
+    ] = None,
     resume: Resume = False,
     data_dir: DataDir = None,
     download: Download = False,
@@ -75,7 +95,9 @@ def search(
     budget: Budgets = None,
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", help="PATH=VALUE replaces a value of the run file, such as search.epochs=5; may be repeated."),
+        typer.Option(
+            "--set", help="PATH=VALUE replaces a value of the run file, such as search.epochs=5; may be repeated."
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -89,7 +111,10 @@ def search(
         path, equals, value = word.partition("=")
         if not (path and equals):
             raise ConfigError("--set", [f"a change must be PATH=VALUE such as search.epochs=5, but got {word!r}"])
-        changes[path] = yaml.safe_load(value)
+        try:
+            changes[path] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError("--set", [f"{path}: the value must be YAML, but got {value!r}"]) from error
     if data_dir is not None:
         changes["data.dir"] = str(data_dir)
     if download:
@@ -103,7 +128,8 @@ def search(
     config = load_run(run_file, changes)
     _tune_allocator(config.device)
     folder = output or run_file.parent / config.name
-    run = run_search(run_file, config, folder, resume=resume, progress=not quiet, say=_say)
+    with _stop_explained():
+        run = run_search(run_file, config, folder, resume=resume, progress=not quiet, say=_say)
     _print_answer(run.path)
     _say(f"report: {run / 'report.html'}")
 
@@ -112,7 +138,9 @@ def search(
 def decode(
     run: Annotated[Path, typer.Argument(help="Folder of a finished search.")],
     budget: Budgets = None,
-    output: Annotated[Path | None, typer.Option("--out", help="Folder for the answer; by default RUN/decodes/BUDGETS.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the answer; by default RUN/decodes/BUDGETS.")
+    ] = None,
 ) -> None:
     """Answer other budgets from a finished search: a new exact decode and certificate in seconds, no new search."""
     budgets = parse_budget_options(budget or [], "--budget")
@@ -130,12 +158,16 @@ def retrain_command(
     data: Annotated[str, typer.Option(help="digits, cifar10, cifar100, folder or synthetic.")] = "digits",
     data_dir: DataDir = None,
     download: Download = False,
-    recipe: Annotated[Path | None, typer.Option(help="YAML file with the recipe's values; by default the built-in ones.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="YAML file with the recipe's values; by default the built-in ones.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Replaces the recipe's epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Replaces the recipe's batch size.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Replaces the recipe's peak learning rate.")] = None,
     seed: Annotated[int, typer.Option(help="Of the initial weights, the order and the augmentation.")] = 0,
-    output: Annotated[Path | None, typer.Option("--out", help="Folder; by default retrain-DATA beside the file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Folder; by default retrain-DATA beside the file.")
+    ] = None,
     device: Device = "auto",
     resume: Resume = False,
     quiet: Quiet = False,
@@ -144,16 +176,12 @@ def retrain_command(
     changes = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     settings = parse_recipe(recipe, {name: value for name, value in changes.items() if value is not None})
     folder = output or architecture.parent / f"retrain-{data}"
-    if (folder / "checkpoint.pt").exists() and not resume:
-        raise OutputError(f"{folder}: the folder must hold no training yet, but it does; add --resume or choose --out")
-    spec = read_network(architecture)
-    options = DataOptions(data, data_dir, spec.resolution, download, seed)
+    options = DataOptions(data, data_dir, download=download, seed=seed)
     _tune_allocator(device)
-    info, train = load_train(options)
-    spec = replace(spec, head=replace(spec.head, classes=info.classes))
-    trained = retrain(
-        spec, settings, info, train, options, pick_device(device), seed, folder, resume, not quiet
-    )
+    with _stop_explained():
+        trained = retrain_exported(
+            architecture, settings, options, pick_device(device), folder, seed=seed, resume=resume, progress=not quiet
+        )
     _say(f"test accuracy: {trained.test_accuracy:.2%} ({data}, {settings.epochs} epochs, seed {seed})")
     if trained.ema_test_accuracy is not None:
         _say(f"of the averaged weights: {trained.ema_test_accuracy:.2%}")
@@ -198,11 +226,26 @@ def version() -> None:
 def space_show(space_file: Annotated[Path, typer.Argument(metavar="FILE", help="Search space (YAML).")]) -> None:
     """The exact number of distinct networks, each stage's choices, and the least and greatest costs."""
     space = load_space(space_file)
-    _say(f"{space.name}: {space.size:,} distinct networks ({space.size:.3g}), {len(space.choices)} choices, digest {space.digest}")
+    _say(
+        f"{space.name}: {space.size:,} distinct networks ({space.size:.3g}), {len(space.choices)} choices, digest {space.digest}"
+    )
     stem, head = space.stem_spec, space.head_spec
-    _say(f"stem: {stem.kernel}x{stem.kernel} to {stem.out_channels} channels, stride {stem.stride}, {space.resolution}x{space.resolution} input")
+    _say(
+        f"stem: {stem.kernel}x{stem.kernel} to {stem.out_channels} channels, stride {stem.stride}, {space.resolution}x{space.resolution} input"
+    )
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("stage", "width", "stride", "depth", "block", "kernel", "expansion", "SE ratio", "SE of", "once per stage"):
+    for column in (
+        "stage",
+        "width",
+        "stride",
+        "depth",
+        "block",
+        "kernel",
+        "expansion",
+        "SE ratio",
+        "SE of",
+        "once per stage",
+    ):
         table.add_column(column, overflow="fold")
     for number, stage in enumerate(space.stages, 1):
         for row, op in enumerate(stage.ops):
@@ -224,7 +267,9 @@ def space_show(space_file: Annotated[Path, typer.Argument(metavar="FILE", help="
     if cached is not None:
         tables["latency_ms"] = cached.table
     for metric in tables:
-        least, greatest = (format_cost(metric, find(space, tables, metric).costs[metric]) for find in (least_cost, greatest_cost))
+        least, greatest = (
+            format_cost(metric, find(space, tables, metric).costs[metric]) for find in (least_cost, greatest_cost)
+        )
         how = "" if metric != "latency_ms" else " (predicted by the cached table; CPU, batch 1, 1 thread)"
         _say(f"{metric}: {least} to {greatest}{how}")
     if cached is None:
@@ -242,7 +287,9 @@ def _measured_span(space: SearchSpace, tables: dict[str, CostTable]) -> str:
 
 def _print_answer(folder: Path) -> None:
     certificate = RunFolder(folder).read("certificate.json")
-    table = Table(box=None, padding=(0, 2, 0, 0), title=f"certificate: {folder / 'certificate.json'}", title_justify="left")
+    table = Table(
+        box=None, padding=(0, 2, 0, 0), title=f"certificate: {folder / 'certificate.json'}", title_justify="left"
+    )
     for column in ("cost", "value", "95 % interval", "how", "limit", "holds"):
         table.add_column(column, overflow="fold")
     limits = {entry["metric"]: entry for entry in certificate["budgets"]}
@@ -265,13 +312,19 @@ def main() -> None:
     """Run the command line: errors a user can cause are printed on one line each, with exit code 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
-        app()
+        code = app(standalone_mode=False)
     except SeNasError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
-    except TrainingInterrupted as error:
-        print(f"{error} (add --resume to the same command)", file=sys.stderr)
-        sys.exit(128 + error.signal_number)
-    except KeyboardInterrupt:
+        _fail(str(error).splitlines())
+    except _UsageError as error:
+        message = " ".join(error.format_message().split())  # empty where the help was shown instead
+        command = error.ctx.command_path if error.ctx else app.info.name
+        _fail([f"{message} ({command} --help says more)"] if message else [])
+    except typer.Abort:
         sys.exit(130)
+    sys.exit(code)
+
+
+def _fail(lines: list[str]) -> NoReturn:
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)

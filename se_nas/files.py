@@ -32,7 +32,8 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     except OSError as error:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
-        reason = error.strerror or str(error)
+        blocked = isinstance(error, (FileExistsError, NotADirectoryError))
+        reason = "a file stands where a folder must be" if blocked else error.strerror or str(error)
         raise OutputError(f"{target}: the output must be writable, but got: {reason}") from error
     return target
 

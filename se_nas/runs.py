@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from se_nas.cost.budget import Budget, parse_budgets
 from se_nas.cost.latency_measure import LatencyKey, latency_key
@@ -35,7 +36,7 @@ from se_nas.search.differentiable import (
 )
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import ArchitectureFile, load_architecture, save_architecture
-from se_nas.space.files import dump_space, load_space, parse_space, read_yaml, validation_problems
+from se_nas.space.files import dump_space, load_space, read_yaml, validation_problems
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.checkpoint import save_checkpoint
@@ -73,6 +74,12 @@ class LatencyConfig(_Model):
         return latency_key(pick_device(self.device).type, self.backend, self.dtype, self.batch_size, self.threads)
 
 
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[\w\-]+", name):
+        raise ValueError("must be letters, digits, - and _ only")
+    return name
+
+
 class RunConfig(_Model):
     """A run file.
 
@@ -83,13 +90,13 @@ class RunConfig(_Model):
         retrain: the recipe of the winner's training from scratch; null for none.
     """
 
-    name: str = Field(min_length=1, pattern=r"^[\w\-]+$")
+    name: Annotated[str, AfterValidator(_folder_name)]
     seed: int = Field(0, ge=0)
     device: str = "auto"
     space: str
     data: DataConfig = DataConfig()
     parts: dict[str, float] = {"weights": 0.5, "choices": 0.4, "validation": 0.1}
-    budgets: dict[str, str | int | float] = {}
+    budgets: dict[str, Any] = {}
     latency: LatencyConfig = LatencyConfig()
     search: DifferentiableConfig = DifferentiableConfig()
     retrain: TrainingRecipe | None = TrainingRecipe()
@@ -149,9 +156,7 @@ class RunFolder:
         return load_space(self.path / "space.yaml")
 
 
-def run_search(
-    run_file: Path, config: RunConfig, folder: Path, *, resume: bool, progress: bool, say: Say
-) -> RunFolder:
+def run_search(run_file: Path, config: RunConfig, folder: Path, *, resume: bool, progress: bool, say: Say) -> RunFolder:
     """Do a whole run, or what is left of one.
 
     Raises:
@@ -161,10 +166,13 @@ def run_search(
         SeNasError: the other faults a user can cause.
     """
     run = RunFolder(folder)
+    resolved = config.model_dump(mode="json")
+    begun = _has_begun(folder, resolved, resume)
     device = pick_device(config.device)
     key = config.latency.key()
     budgets = parse_budgets(config.budgets, str(run_file))
-    space = load_space(run_file.parent / config.space)
+    space_file = run_file.parent / config.space
+    space = load_space(space_file)
     options = DataOptions(
         config.data.name,
         Path(config.data.dir) if config.data.dir else None,
@@ -173,25 +181,28 @@ def run_search(
         config.seed,
         config.data.size,
     )
-    _open_folder(run, config, resume)
     info, train = load_train(options)
     space = replace(space, classes=info.classes, channels=info.channels)
-    if not (run / "space.yaml").exists():
-        write_atomic(run / "space.yaml", dump_space(space))
-    if not (run / "parts.json").exists():
-        save_parts(run / "parts.json", split_parts(train.labels, config.parts, config.seed), train.labels, config.seed)
-    parts = load_parts(run / "parts.json", train.labels)
-    write_json(run / "choices.json", {choice.name: list(choice.options) for choice in space.choices})
+    if begun and run.space.digest != space.digest:
+        raise ConfigError(str(space_file), [f"must be the space of the run that --resume continues, {run / 'space.yaml'}"])
+    parts = load_parts(run / "parts.json", train.labels) if begun else split_parts(train.labels, config.parts, config.seed)
     sizes = ", ".join(f"{len(indices)} for {name}" for name, indices in parts.items())
     say(f"{config.name}: space {space.name} of {space.size:.3g} networks, {info.name} ({sizes}), device {device}")
 
     count_only = count_tables(space)
     # an infeasible count budget ends here, before minutes of timing
     _check_feasible(space, count_only, [b for b in budgets if b.metric in count_only])
-    latency, seconds = _latency(run, space, key, config.seed, progress)
+    latency, seconds = _latency(run, begun, space, key, config.seed, progress)
     for line in latency_report_lines(latency):
         say(line)
     tables = {**count_only, "latency_ms": latency.table}
+    _check_feasible(space, tables, budgets)
+    if not begun:
+        write_atomic(run / "space.yaml", dump_space(space))
+        write_json(run / "choices.json", {choice.name: list(choice.options) for choice in space.choices})
+        save_parts(run / "parts.json", parts, train.labels, config.seed)
+        write_json(run / "latency.json", latency.to_dict())
+        _begin(folder, resolved)
 
     problem = SearchProblem(
         space, budgets, tables, info, train, parts, device, config.seed, run / "search", resume, progress
@@ -201,7 +212,9 @@ def run_search(
     found = _answer(run, space, tables, latency, budgets, result)
     for entry in found.certificate["budgets"]:
         state = "holds" if entry["holds"] else "BROKEN"
-        say(f"budget {entry['metric']}: {entry['value']:.6g} of {entry['limit']:.6g} {entry['unit']}, {state} ({entry['how']})")
+        say(
+            f"budget {entry['metric']}: {entry['value']:.6g} of {entry['limit']:.6g} {entry['unit']}, {state} ({entry['how']})"
+        )
     inherited = validation_accuracy(problem, result, found.architecture, config.search.calibration_images)
     say(f"with the supernet's weights: {inherited:.2%} on {len(parts['validation'])} validation images")
 
@@ -249,6 +262,8 @@ def decode_again(folder: Path, budgets: Sequence[Budget], out: Path, say: Say) -
         InfeasibleBudgetError: no architecture keeps the budgets.
     """
     run = RunFolder(folder)
+    if not (run / "search/scores.json").exists():
+        raise ConfigError(str(folder), ["must be the folder of a run whose search is done, but it has no search/scores.json"])
     scores = run.read("search/scores.json")
     space = run.space
     latency = LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json"))
@@ -259,9 +274,39 @@ def decode_again(folder: Path, budgets: Sequence[Budget], out: Path, say: Say) -
     return found
 
 
-def read_network(path: Path) -> NetworkSpec:
-    """The network of an architecture file; ArchitectureError when there is none."""
-    return load_architecture(path).network
+def retrain_exported(
+    architecture: Path,
+    recipe: TrainingRecipe,
+    data: DataOptions,
+    device: torch.device,
+    folder: Path,
+    *,
+    seed: int,
+    resume: bool,
+    progress: bool,
+) -> Trained:
+    """Train the network of an architecture file from scratch, its classifier made for the classes of `data`.
+
+    Raises:
+        ArchitectureError: the file holds no architecture that this version can read.
+        OutputError: the folder holds a training and `resume` is not given, or cannot be written to.
+        ConfigError: `resume` with other settings.
+        DataError: the data are missing or damaged.
+    """
+    spec = load_architecture(architecture).network
+    data = replace(data, resolution=spec.resolution)
+    info, train = load_train(data)
+    spec = replace(spec, head=replace(spec.head, classes=info.classes))
+    resolved = {
+        "network": json.loads(json.dumps(spec.to_dict())),
+        "data": {"name": data.name, "dir": str(data.data_dir) if data.data_dir else None, "size": data.size},
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": seed,
+    }
+    if not _has_begun(folder, resolved, resume):
+        write_json(folder / "environment.json", describe_environment())
+        _begin(folder, resolved)
+    return retrain(spec, recipe, info, train, data, device, seed, folder, resume, progress)
 
 
 def parse_recipe(path: Path | None, changes: Mapping[str, Any]) -> TrainingRecipe:
@@ -275,19 +320,33 @@ def parse_recipe(path: Path | None, changes: Mapping[str, Any]) -> TrainingRecip
         raise ConfigError(str(path or "recipe"), validation_problems(error)) from error
 
 
-def _open_folder(run: RunFolder, config: RunConfig, resume: bool) -> None:
-    resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    saved = run / "config.yaml"
-    if saved.exists():
-        if not resume:
-            raise OutputError(f"{run.path}: the folder must hold no run yet, but it does; add --resume or choose --out")
-        if saved.read_text() != resolved:
-            before, now = yaml.safe_load(saved.read_text()), yaml.safe_load(resolved)
-            differ = [name for name in now if now[name] != before.get(name)]
-            raise ConfigError(str(saved), [f"{name}: --resume must continue the same run, but it differs" for name in differ])
+def _has_begun(folder: Path, resolved: Mapping[str, Any], resume: bool) -> bool:
+    """Whether the folder holds this very run; an error when it holds another, or this one and `resume` is not given."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        return False
+    if not resume:
+        raise OutputError(f"{folder}: the folder must hold no run yet, but it does; add --resume or choose --out")
+    before, now = dict(_flat(read_yaml(path))), dict(_flat(resolved))
+    differ = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if differ:
+        must = "must be as in the run that --resume continues"
+        raise ConfigError(str(path), [f"{n}: {must}, {before.get(n)!r}, but got {now.get(n)!r}" for n in differ])
+    return True
+
+
+def _begin(folder: Path, resolved: Mapping[str, Any]) -> None:
+    """Mark the folder as holding a run; last of all that a run starts with, so that a refused run leaves no mark."""
+    write_atomic(folder / "config.yaml", yaml.safe_dump(dict(resolved), sort_keys=False))
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every plain value in nested mappings, by its dotted path."""
+    if not isinstance(value, dict) or not value:
+        yield path or "file", value
         return
-    write_atomic(saved, resolved)
-    write_json(run / "environment.json", describe_environment())
+    for name, item in value.items():
+        yield from _flat(item, f"{path}.{name}" if path else str(name))
 
 
 def _check_feasible(space: SearchSpace, tables: Mapping[str, CostTable], budgets: Sequence[Budget]) -> None:
@@ -295,15 +354,14 @@ def _check_feasible(space: SearchSpace, tables: Mapping[str, CostTable], budgets
 
 
 def _latency(
-    run: RunFolder, space: SearchSpace, key: LatencyKey, seed: int, progress: bool
+    run: RunFolder, begun: bool, space: SearchSpace, key: LatencyKey, seed: int, progress: bool
 ) -> tuple[LatencyTable, float]:
     """The table that the run began with, else the cached or a new one."""
     started = time.monotonic()
-    if (run / "latency.json").exists():
+    if begun:
         return LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json")), 0.0
-    latency = build_latency_table(space, key, seed=seed, progress=progress)
-    write_json(run / "latency.json", latency.to_dict())
-    return latency, time.monotonic() - started
+    write_json(run / "environment.json", describe_environment())  # a folder that cannot be written to fails before the timing
+    return build_latency_table(space, key, seed=seed, progress=progress), time.monotonic() - started
 
 
 def _save_search(run: RunFolder, result: SearchResult) -> None:
@@ -322,9 +380,7 @@ def _answer(
     """The answer that a resumed run already gave, or a new one: a latency measured twice must not change it."""
     if (run / "certificate.json").exists() and (run / "decodes.json").exists():
         architecture = load_architecture(run / "architecture.json").architecture
-        return Answer(
-            architecture, space.resolve(architecture), run.read("certificate.json"), run.read("decodes.json")
-        )
+        return Answer(architecture, space.resolve(architecture), run.read("certificate.json"), run.read("decodes.json"))
     found = answer(space, tables, latency, budgets, result.scores)
     _save_answer(run.path, space, found)
     return found

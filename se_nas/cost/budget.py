@@ -6,11 +6,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 
 from se_nas.cost.table import UNITS
 from se_nas.errors import ConfigError
 
-_SUFFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+_POWERS = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9}
+_NUMBER = re.compile(r"([0-9]*\.?[0-9]+)(?:[eE]([-+]?[0-9]{1,3}))?\s*([kKMG]?)")
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ def parse_budgets(values: Mapping[str, object], source: str) -> tuple[Budget, ..
         if metric not in UNITS:
             problems.append(f"budgets.{metric}: a budget must be on one of {', '.join(UNITS)}")
             continue
-        match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([kKMG]?)", str(value).strip())
-        limit = float(match[1]) * _SUFFIXES[match[2]] if match and not isinstance(value, bool) else math.nan
+        match = _NUMBER.fullmatch(str(value).strip())
+        # read as one number: 4.1 * 1e6 would fall short of 4.1M
+        limit = float(f"{match[1]}e{int(match[2] or 0) + _POWERS[match[3]]}") if match else math.nan
         if not 0 < limit < math.inf:
             problems.append(f"budgets.{metric}: a limit must be a number above 0 such as 20M or 3.5, but got {value!r}")
             continue
@@ -59,8 +62,11 @@ def parse_budget_options(options: Iterable[str], source: str) -> tuple[Budget, .
     return parse_budgets(dict(word.split("=") for word in words), source)
 
 
-def format_cost(metric: str, value: float) -> str:
-    """A cost for people: `4.21 M MACs`, `310 k parameters`, `1.93 ms`."""
+def format_cost(metric: str, value: float, up: bool = False) -> str:
+    """A cost for people: `4.21 M MACs`, `310 k parameters`, `1.93 ms`; `up` rounds it up, to be read as a limit."""
+    if up:
+        digits = 3 if metric == "latency_ms" else 4
+        value = float(Context(prec=digits, rounding=ROUND_CEILING).create_decimal_from_float(value))
     if metric == "latency_ms":
         return f"{value:.3g} ms"
     for size, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):

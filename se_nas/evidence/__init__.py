@@ -1,0 +1,1 @@
+"""Floor 6: what a run shows of itself."""

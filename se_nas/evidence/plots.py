@@ -538,6 +538,7 @@ def decisiveness(history: History) -> Figure:
     metrics = list(dict.fromkeys(key for row in history for key in (row.get("multipliers") or {})))
     if metrics:
         tones = itertools.cycle(("blue", "orange", "green", "red"))
+        idle = not any(value for metric in metrics for value in series(history, "multipliers", metric)[1])
         panels.append(
             (
                 history,
@@ -547,6 +548,7 @@ def decisiveness(history: History) -> Figure:
                         (METRIC_WORDS.get(metric, metric), next(tones), i > 0, ("multipliers", metric))
                         for i, metric in enumerate(metrics)
                     ),
+                    bounds=(-0.03, 1.0) if idle else None,
                 ),
             )
         )

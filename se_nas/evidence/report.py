@@ -395,13 +395,12 @@ def _certificate(run: _Run) -> str:
     )
     more += f"<div><h3>Conditions of the latency</h3>{conditions}</div>" if conditions else ""
     decodes = (run.result.get("search") or {}).get("decodes") or []
-    if len(decodes) > 1:
-        more += f"<div>{_decodes(decodes)}</div>"
+    way = _decodes(decodes) if len(decodes) > 1 else ""
     return _section(
         "Certificate",
         "Each budget and cost of the network that was built, and how each is known. A measured "
         "budget is kept where the upper end of its interval is within the limit.",
-        f'<div class="wide">{table}</div><div class="columns">{more}</div>',
+        f'<div class="wide">{table}</div><div class="columns">{more}</div>{way}',
     )
 
 
@@ -420,7 +419,8 @@ def _decodes(decodes: Iterable[Mapping[str, Any]]) -> str:
         )
     return (
         "<h3>Decodes: the predicted latency is tightened until the measured one is kept</h3>"
-        '<table><tr><th>limits</th><th>counted and predicted</th><th class="n">measured</th><th class="n">score</th></tr>'
+        '<table><tr><th>limits</th><th>counted and predicted</th><th class="n">measured</th>'
+        '<th class="n">score</th></tr>'
         f"{rows}</table>"
     )
 
@@ -500,10 +500,11 @@ def _provenance(run: _Run) -> str:
         else ""
     )
     recipe = f"<h3>The run file with every value</h3><pre>{_text(run.configuration)}</pre>" if run.configuration else ""
+    note = "Values that were set on the command line are in the run file at the end of this page." if recipe else ""
     return _section(
         "Provenance",
         "",
-        f"<h3>To make this again</h3><pre>{_text(command)}</pre>"
+        f'<h3>To make this again</h3><pre>{_text(command)}</pre><p class="quiet">{note}</p>'
         f'<div class="columns"><div><h3>Run</h3>{_pairs(setting)}</div>'
         f"<div><h3>Machine and versions</h3>{_pairs(where)}{money}</div></div>{recipe}",
     )

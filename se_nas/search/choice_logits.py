@@ -36,7 +36,7 @@ class ChoiceLogits(nn.Module):
         return self._rows(torch.softmax(self.logits + self.mask, 1))
 
     def relaxed(self, temperature: float, gumbel: bool) -> dict[str, Tensor]:
-        """The softmax at a temperature, of logits with Gumbel noise (Gumbel-softmax, arXiv 1611.01144, eq. 2) or without.
+        """The softmax at a temperature, of logits with Gumbel noise (arXiv 1611.01144, eq. 2) or without.
 
         The noise comes from torch's global generator of the CPU.
         """

@@ -1,13 +1,12 @@
 """Exact decoding: the best-scored architecture that keeps every budget, as a multiple-choice knapsack solved by HiGHS.
 
-Each choice scores each option (choice logits, say); an architecture's score is the sum over its choices, counted from the
-best option, so that a choice that depth switches off costs nothing. Costs come from the terms of the cost tables, so the
-optimum is exact under all budgets together. A new budget is a new decode, not a new search.
+Each choice scores each option (choice logits, say); an architecture's score is the sum over its choices, counted from
+the best option, so that a choice that depth switches off costs nothing. Costs come from the terms of the cost tables,
+so the optimum is exact under all budgets together. A new budget is a new decode, not a new search.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -68,7 +67,10 @@ def decode(
     groups = _groups(space, tables, [budget.metric for budget in budgets])
     tied = _tied_choices(groups)
     values = [
-        sum((centred[name][group.options[:, i]] for i, name in enumerate(group.choices) if name not in tied), _zeros(group))
+        sum(
+            (centred[name][group.options[:, i]] for i, name in enumerate(group.choices) if name not in tied),
+            _zeros(group),
+        )
         for group in groups
     ]
     picks = _solve(space, tables, budgets, groups, values, centred)
@@ -79,7 +81,9 @@ def decode(
     return Decoded(architecture, score, {name: table.cost(architecture) for name, table in tables.items()})
 
 
-def least_cost(space: SearchSpace, tables: Mapping[str, CostTable], metric: str, held: Sequence[Budget] = ()) -> Decoded:
+def least_cost(
+    space: SearchSpace, tables: Mapping[str, CostTable], metric: str, held: Sequence[Budget] = ()
+) -> Decoded:
     """The architecture of the least cost in one metric that keeps the budgets `held`.
 
     Raises:
@@ -114,7 +118,8 @@ def _what_is_reachable(space: SearchSpace, tables: Mapping[str, CostTable], budg
     broken = [budget for budget in budgets if not budget.holds(alone[budget])]
     if broken:
         return start + "; ".join(
-            f"{budget}, where the least reachable is {format_cost(budget.metric, alone[budget])}" for budget in broken
+            f"{budget}, where the least reachable is {format_cost(budget.metric, alone[budget], up=True)}"
+            for budget in broken
         )
     # each can be kept alone: take them one by one and say where it ends
     for number in range(1, len(budgets)):
@@ -122,7 +127,9 @@ def _what_is_reachable(space: SearchSpace, tables: Mapping[str, CostTable], budg
         least = least_cost(space, tables, last.metric, held).costs[last.metric]
         if not last.holds(least):
             kept = " and ".join(str(budget) for budget in held)
-            return start + f"{last}, where the least reachable with {kept} is {format_cost(last.metric, least)}"
+            return (
+                start + f"{last}, where the least reachable with {kept} is {format_cost(last.metric, least, up=True)}"
+            )
     raise AssertionError("the budgets can be kept one by one and together, yet no architecture was found")
 
 
@@ -215,7 +222,9 @@ def _solve(
         gain[start : start + len(scores[name])] = scores[name]
     for m, budget in enumerate(budgets):
         room = budget.limit - tables[budget.metric].constant
-        scale = max(abs(room), 1e-9)
+        # a room of 0 is a fair one, but HiGHS refuses coefficients of 1e15
+        greatest = max((float(np.abs(group.costs[:, m]).max()) for group in groups), default=0.0)
+        scale = max(abs(room), 1e-6 * greatest, 1e-9)
         for start, row, group in zip(starts, rows, groups, strict=False):
             entries += [(len(low), start + i, float(c)) for i, c in enumerate(group.costs[row, m] / scale)]
         low.append(-np.inf)

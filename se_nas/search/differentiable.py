@@ -1,9 +1,10 @@
-"""Differentiable search: weights and choice logits of one supernet learn in turn, on disjoint parts of the training set.
+"""Differentiable search: weights and choice logits of one supernet learn in turn, on disjoint parts of the images.
 
-After a warm-up of the weights on architectures drawn uniformly, every step has two halves (DARTS, arXiv 1806.09055, first
-order): the weights take one on an architecture drawn from the present probabilities, sliced and at its own cost; the logits
-take one on the one-pass mixture under Gumbel-softmax (as FBNet, arXiv 1812.03443), with the budgets on expected cost as
-an augmented Lagrangian. Weights that have only met whole architectures leave no gap when one is decoded.
+After a warm-up of the weights on architectures drawn uniformly, every step has two halves (DARTS, arXiv 1806.09055,
+first order): the weights take one on an architecture drawn from the present probabilities, sliced and at its own cost;
+the logits take one on the one-pass mixture under Gumbel-softmax (as FBNet, arXiv 1812.03443), with the budgets on
+expected cost as an augmented Lagrangian. Weights that have only met whole architectures leave no gap when one is
+decoded.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ class _Search:
         self.supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.logits = ChoiceLogits(problem.space).to(device)
         self.penalty = BudgetPenalty(problem.budgets, config.penalty_strength, config.penalty_rate).to(device)
-        self.optimizer = make_sgd(self.supernet, config.learning_rate, config.weight_decay, config.momentum, fused=False)
+        self.optimizer = make_sgd(
+            self.supernet, config.learning_rate, config.weight_decay, config.momentum, fused=False
+        )
         # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
         self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
         augmentation = Augmentation(problem.info.flip, problem.info.crop_padding)
@@ -165,7 +168,7 @@ class _Search:
         """Of the relaxation in an epoch; the first one's until the warm-up is over."""
         first, last = self.config.temperature
         share = max(0, epoch - self.config.warmup_epochs) / max(1, self.config.epochs - 1)
-        return first * (last / first) ** share
+        return float(first * (last / first) ** share)
 
     def _batch(self, part: str, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         indices, size = self.problem.parts[part], self.config.batch_size
@@ -213,10 +216,14 @@ class _Search:
 
 
 def inherit(
-    supernet: SuperNet, architecture: Architecture, images: DeviceImages, problem: SearchProblem, calibration_images: int
+    supernet: SuperNet,
+    architecture: Architecture,
+    images: DeviceImages,
+    problem: SearchProblem,
+    calibration_images: int,
 ) -> Network:
     """The plain network of an architecture with the supernet's weights and batch norms of its own."""
-    network = supernet.export(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: Network = supernet.export(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     order = epoch_order(len(problem.parts["weights"]), problem.seed, 0)
     chosen = problem.parts["weights"][order[:calibration_images]]
     recalibrate(network, (x for x, _ in images.evaluate_batches(chosen, 256)))

@@ -1,7 +1,7 @@
 """Budgets on expected cost, by the augmented Lagrangian for inequality constraints.
 
-For g = E[cost] / limit - 1 <= 0, the penalty is (max(0, m + r g)^2 - m^2) / (2 r), with a multiplier m that climbs while the
-budget is broken and falls to 0 when it is slack (Nocedal and Wright, Numerical Optimization, chapter 17.4).
+For g = E[cost] / limit - 1 <= 0, the penalty is (max(0, m + r g)^2 - m^2) / (2 r), with a multiplier m that climbs
+while the budget is broken and falls to 0 when it is slack (Nocedal and Wright, Numerical Optimization, chapter 17.4).
 """
 
 from __future__ import annotations

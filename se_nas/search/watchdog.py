@@ -35,7 +35,9 @@ def warnings_of(
     depth = {c.name: c.options for c in problem.space.choices if c.name.endswith(".depth")}
     shallow = [n for n, options in depth.items() if probabilities[n][options.index(min(options))] > SURE]
     if len(shallow) > 1 and len(shallow) == len(depth):
-        found.append(f"all {len(depth)} depth choices lean to the least with probability above {SURE:g}: depth has collapsed")
+        found.append(
+            f"all {len(depth)} depth choices lean to the least with probability above {SURE:g}: depth has collapsed"
+        )
     if last:
         for budget in problem.budgets:
             excess = expected[budget.metric] / budget.limit - 1

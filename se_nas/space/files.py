@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,7 +16,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    StringConstraints,
     ValidationError,
 )
 
@@ -55,6 +55,12 @@ def _plain_number(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
+def _plain_name(value: str) -> str:
+    if not re.fullmatch(r"[\w \-]+", value):
+        raise ValueError("must be letters, digits, spaces, - and _ only")
+    return value
+
+
 def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError("a kernel must be odd")
@@ -73,7 +79,7 @@ Kernel = Annotated[int, Field(ge=1, strict=True), BeforeValidator(lambda v: _odd
 Expansion = Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)]
 Options = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
 OneOrMore = Annotated[Options[T], BeforeValidator(_as_list)]
-Name = Annotated[str, StringConstraints(min_length=1, pattern=r"^[\w \-]+$")]
+Name = Annotated[str, AfterValidator(_plain_name)]
 
 
 class _Model(BaseModel):
@@ -146,6 +152,19 @@ class _Space(_Model):
     head: _Head = _Head()
 
 
+# for faults whose message in pydantic names its own classes or speaks of its workings
+_PLAIN_WORDS = {
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type", "dataclass_type"), "must be a mapping"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+}
+
+
 def read_yaml(path: str | os.PathLike[str]) -> Any:
     """Parse a YAML file safely; ConfigError when it cannot be read or parsed."""
     try:
@@ -153,7 +172,13 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
     except OSError as error:
         raise ConfigError(str(path), [f"the file must be readable, but got: {error.strerror}"]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), ["the file must be YAML, but got: " + " ".join(str(error).split())]) from error
+        raise ConfigError(str(path), [f"the file must be YAML, but got: {_yaml_fault(error)}"]) from error
+
+
+def _yaml_fault(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} at line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+    return " ".join(str(error).split())
 
 
 def validation_problems(error: ValidationError) -> list[str]:
@@ -163,7 +188,8 @@ def validation_problems(error: ValidationError) -> list[str]:
         path = ""
         for part in fault["loc"]:
             path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{part}"
-        message = fault["msg"].removeprefix("Value error, ")
+        message = _PLAIN_WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+        message = message.replace("Input should be", "must be")
         if fault["type"] == "extra_forbidden":
             problems.append(f"{path}: unknown key")
         elif fault["type"] == "missing":

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import se_nas
+from se_nas.cost.latency_measure import processor_name
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "timm", "optuna", "nni", "onnx", "onnxruntime")
 
@@ -27,7 +28,7 @@ def describe_environment() -> dict[str, Any]:
         "commit": _commit(Path(se_nas.__file__).resolve().parent.parent),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _cpu_model(),
+        "cpu": processor_name("cpu"),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -41,15 +42,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _cpu_model() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or None
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or None
 
 
 def _commit(checkout: Path) -> dict[str, Any] | None:

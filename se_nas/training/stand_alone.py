@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
 from torch.nn import functional as F
 
 from se_nas.data.batches import Augmentation, DeviceImages, batches_per_epoch, epoch_order
@@ -143,9 +142,7 @@ def train_network(
             progress=progress,
         ).run(resume)
     last = history[-1]
-    return Trained(
-        network, history, last["test_accuracy"], last.get("ema_test_accuracy"), time.monotonic() - started
-    )
+    return Trained(network, history, last["test_accuracy"], last.get("ema_test_accuracy"), time.monotonic() - started)
 
 
 def count_images(recipe: TrainingRecipe, images: int) -> int:

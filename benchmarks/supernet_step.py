@@ -1,0 +1,232 @@
+"""Claim: a differentiable step of the whole space costs at most 1.25 times a training step of its largest network.
+
+The differentiable step mixes every option of every choice under Gumbel-softmax and takes the gradients of all weights
+and all choice logits, with the budgets on expected cost, and both updates; the other step trains the plain network of
+the greatest MACs, forward, backward and update. They take turns, on the same images. The number of SE options should
+hardly matter, so a second pair compares the space with 2 SE options ("none" and 2) to the same space with 8.
+Peak memory is what each step adds in a process of its own. Run:
+python benchmarks/supernet_step.py [--space search_spaces/mbconv_cifar.yaml] [--batch-size 64] [--repeats 9].
+The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.nn import functional as F
+
+from se_nas.cost.budget import Budget
+from se_nas.cost.latency_measure import processor_name
+from se_nas.cost.table import count_tables
+from se_nas.layers.network import Network, initialise
+from se_nas.search.choice_logits import ChoiceLogits
+from se_nas.search.decode import greatest_cost
+from se_nas.search.lagrangian import BudgetPenalty
+from se_nas.space.files import load_space
+from se_nas.space.search_space import SearchSpace
+from se_nas.supernet.supernet import SuperNet
+from se_nas.training.allocator import tune_allocator
+from se_nas.training.device import autocast_for, pick_device
+from se_nas.training.optimizer import make_sgd
+
+SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "mbconv_cifar.yaml"
+BARS = {"time_ratio": 1.25, "memory_ratio": 1.25, "se_options_ratio": 1.03}
+TWO, EIGHT = (None, 2), (None, 2, 3, 4, 6, 8, 16, 32)
+"""SE options of the second comparison; both largest networks are the same."""
+
+Step = Callable[[], None]
+
+
+def with_se_options(space: SearchSpace, options: tuple[float | None, ...]) -> SearchSpace:
+    """The space with these SE ratios in every block, rounded to single channels so that all stay distinct."""
+    stages = tuple(
+        replace(stage, ops=tuple(replace(op, se=replace(op.se, options=options, divisor=1)) for op in stage.ops))
+        for stage in space.stages
+    )
+    return replace(space, name=f"{space.name}, {len(options)} SE options", stages=stages)
+
+
+def differentiable_step(space: SearchSpace, x: torch.Tensor, y: torch.Tensor) -> Step:
+    """One step of all weights and all choice logits through the mixture."""
+    supernet = SuperNet(space).to(x.device, memory_format=torch.channels_last)
+    logits = ChoiceLogits(space).to(x.device)
+    tables = count_tables(space)
+    penalty = BudgetPenalty([Budget("macs", 20e6), Budget("params", 1e6)], 2.0, 0.02).to(x.device)
+    optimizer = make_sgd(supernet, 0.01, 4e-5)
+    choice_optimizer = torch.optim.Adam(logits.parameters(), 0.01)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        choice_optimizer.zero_grad(set_to_none=True)
+        with autocast_for(x.device, True):
+            loss = F.cross_entropy(supernet.mix(logits.relaxed(1.0, gumbel=True))(x).float(), y)
+        probabilities = logits.probabilities()
+        expected = {name: table.expected_cost(probabilities) for name, table in tables.items()}
+        (loss + penalty(expected)).backward()
+        optimizer.step()
+        choice_optimizer.step()
+        penalty.update(expected)
+
+    return step
+
+
+def largest_step(space: SearchSpace, x: torch.Tensor, y: torch.Tensor) -> Step:
+    """One training step of the network of the greatest MACs."""
+    network = Network(space.resolve(greatest_cost(space, count_tables(space), "macs").architecture))
+    initialise(network)
+    network = network.to(x.device, memory_format=torch.channels_last)
+    optimizer = make_sgd(network, 0.01, 4e-5)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast_for(x.device, True):
+            loss = F.cross_entropy(network(x).float(), y)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def images(space: SearchSpace, batch_size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random images and labels."""
+    torch.manual_seed(0)
+    x = torch.randn(batch_size, space.channels, space.resolution, space.resolution, device=device)
+    return x.to(memory_format=torch.channels_last), torch.randint(space.classes, (batch_size,), device=device)
+
+
+def milliseconds(step: Step, device: torch.device) -> float:
+    """Wall time of one step."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    started = time.perf_counter()
+    step()
+    wait()
+    return (time.perf_counter() - started) * 1e3
+
+
+def in_turn(steps: dict[str, Step], device: torch.device, repeats: int) -> dict[str, list[float]]:
+    """Times of every step, taken in turn after two untimed rounds."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(repeats + 2):
+        for name, step in steps.items():
+            elapsed = milliseconds(step, device)
+            if number >= 2:
+                times[name].append(elapsed)
+    return times
+
+
+def peak_mib(kind: str, options: argparse.Namespace) -> float:
+    """Peak memory that two steps add to a process that has loaded everything else."""
+    command = [sys.executable, __file__, "--space", str(options.space), "--device", options.device]
+    command += ["--batch-size", str(options.batch_size), "--peak-of", kind]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+
+
+def print_peak(kind: str, options: argparse.Namespace) -> None:
+    """What the process started by `peak_mib` does."""
+    device, space = pick_device(options.device), load_space(options.space)
+    x, y = images(space, options.batch_size, device)
+    # resident now, in pages; the peak so far may be that of an import
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    step = {"mixture": differentiable_step, "largest": largest_step}[kind](space, x, y)
+    step()
+    step()
+    if device.type == "cuda":
+        print(torch.cuda.max_memory_allocated() / 2**20)
+    else:
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        print(int(status["VmHWM"].split()[0]) / 1024 - before)
+
+
+def ratio(times: dict[str, list[float]], above: str, below: str) -> tuple[float, list[float]]:
+    """Median of the paired ratios, and their quartiles."""
+    low, median, high = statistics.quantiles([a / b for a, b in zip(times[above], times[below], strict=True)], n=4)
+    return median, [round(low, 3), round(high, 3)]
+
+
+def main() -> None:
+    """Measure, print a table for people and one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", type=Path, default=SPACE)
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=9, help="timed steps of each kind, at least 2")
+    parser.add_argument("--peak-of", choices=("mixture", "largest"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak_of:
+        # without the allocator setting: what is freed must leave the peak alone
+        print_peak(options.peak_of, options)
+        return
+    tuned = tune_allocator()
+    device, space = pick_device(options.device), load_space(options.space)
+    x, y = images(space, options.batch_size, device)
+    main_pair = in_turn(
+        {"mixture": differentiable_step(space, x, y), "largest": largest_step(space, x, y)}, device, options.repeats
+    )
+    two, eight = with_se_options(space, TWO), with_se_options(space, EIGHT)
+    se_pair = in_turn(
+        {"two": differentiable_step(two, x, y), "eight": differentiable_step(eight, x, y)}, device, options.repeats
+    )
+    memory = {kind: peak_mib(kind, options) for kind in ("mixture", "largest")}
+    time_ratio, time_quartiles = ratio(main_pair, "mixture", "largest")
+    se_ratio, se_quartiles = ratio(se_pair, "eight", "two")
+    memory_ratio = memory["mixture"] / memory["largest"]
+
+    table = Table(title=f"{space.name}, batch {options.batch_size}")
+    for heading in ("step", "median ms", "peak MiB", "ratio (quartiles)", "bar"):
+        table.add_column(heading, justify="right")
+    ms = {name: statistics.median(times) for name, times in {**main_pair, **se_pair}.items()}
+    table.add_row("largest network", f"{ms['largest']:.0f}", f"{memory['largest']:.0f}", "", "")
+    table.add_row(
+        "whole space, mixed",
+        f"{ms['mixture']:.0f}",
+        f"{memory['mixture']:.0f}",
+        f"time {time_ratio:.3f} ({time_quartiles[0]} to {time_quartiles[1]}), memory {memory_ratio:.3f}",
+        f"{BARS['time_ratio']}",
+    )
+    table.add_row("with 2 SE options", f"{ms['two']:.0f}", "", "", "")
+    table.add_row(
+        "with 8 SE options",
+        f"{ms['eight']:.0f}",
+        "",
+        f"time {se_ratio:.3f} ({se_quartiles[0]} to {se_quartiles[1]})",
+        f"{BARS['se_options_ratio']}",
+    )
+    Console(width=120).print(table)
+    figures = {
+        "time_ratio": round(time_ratio, 4),
+        "time_ratio_quartiles": time_quartiles,
+        "memory_ratio": round(memory_ratio, 4),
+        "se_options_ratio": round(se_ratio, 4),
+        "se_options_ratio_quartiles": se_quartiles,
+        "median_ms": {name: round(value, 1) for name, value in ms.items()},
+        "peak_mib": {name: round(value, 1) for name, value in memory.items()},
+    }
+    setting = {
+        "hardware": processor_name(device.type),
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "batch_size": options.batch_size,
+        "n": options.repeats,
+        "allocator_tuned": tuned,
+    }
+    print(", ".join(f"{key} {value}" for key, value in setting.items()))
+    holds = all(figures[name] <= bar for name, bar in BARS.items())
+    print(json.dumps({"benchmark": "supernet_step", **setting, "figures": figures, "bars": BARS, "holds": holds}))
+
+
+if __name__ == "__main__":
+    main()

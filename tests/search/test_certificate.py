@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from se_nas.cost.budget import Budget
+from se_nas.cost.counts import network_counts
+from se_nas.cost.latency_measure import LatencyKey, Measurement
+from se_nas.cost.latency_table import LatencyTable, build_latency_table
+from se_nas.cost.table import CostTable, count_tables
+from se_nas.errors import InfeasibleBudgetError
+from se_nas.layers.network import Network
+from se_nas.search import certificate
+from se_nas.search.certificate import ATTEMPTS, Answer, answer
+from se_nas.search.decode import decode, greatest_cost, least_cost
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import BlockSpec, NetworkSpec
+
+KEY = LatencyKey("cpu Babbage")
+SPREAD = 0.02  # half the width of the fake clock's confidence interval
+
+
+def true_block_ms(block: BlockSpec) -> float:
+    return 0.01 * block.kernel + 0.001 * block.expanded + 0.002 * block.se_hidden
+
+
+def true_ms(network: NetworkSpec) -> float:
+    return 0.5 + sum(map(true_block_ms, network.blocks))
+
+
+def measurement(ms: float) -> Measurement:
+    return Measurement(ms, ms, (ms * (1 - SPREAD), ms * (1 + SPREAD)), 40)
+
+
+@pytest.fixture(scope="module")
+def latency(tiny_space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> LatencyTable:
+    """A table that predicts `true_ms` exactly."""
+    return build_latency_table(
+        tiny_space,
+        KEY,
+        cache_folder=tmp_path_factory.mktemp("latency"),
+        time_blocks=lambda blocks, key, report: [true_block_ms(block) for block in blocks],
+        time_networks=lambda networks, key, report: [measurement(true_ms(network)) for network in networks],
+    )
+
+
+@pytest.fixture(scope="module")
+def tables(tiny_space: SearchSpace, latency: LatencyTable) -> dict[str, CostTable]:
+    return {**count_tables(tiny_space), "latency_ms": latency.table}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets how many times longer than predicted the fake clock finds every network to run."""
+
+    def slow_by(factor: float) -> None:
+        monkeypatch.setattr(certificate, "measure_network", lambda spec, key: measurement(factor * true_ms(spec)))
+
+    slow_by(1.0)
+    return slow_by
+
+
+def large_first(space: SearchSpace) -> dict[str, list[float]]:
+    """Scores that want the last option of every choice, which is mostly the dearest."""
+    return {c.name: [0.7**i * i for i in range(len(c.options))] for c in space.choices}
+
+
+def find(space: SearchSpace, tables: dict[str, CostTable], latency: LatencyTable, *budgets: Budget) -> Answer:
+    return answer(space, tables, latency, budgets, large_first(space))
+
+
+def middle(space: SearchSpace, tables: dict[str, CostTable], metric: str, share: float = 0.6) -> Budget:
+    low, high = least_cost(space, tables, metric).costs[metric], greatest_cost(space, tables, metric).costs[metric]
+    return Budget(metric, low + share * (high - low))
+
+
+def test_the_certificate_says_of_each_cost_what_the_built_network_has(tiny_space, tables, latency, clock) -> None:
+    budgets = [middle(tiny_space, tables, metric) for metric in tables]
+    found = find(tiny_space, tables, latency, *budgets)
+    assert found.network == tiny_space.resolve(found.architecture)
+    counts = network_counts(found.network)
+    built = sum(p.numel() for p in Network(found.network).parameters())
+    macs, params, predicted, measured = found.certificate["costs"]
+    assert (macs["metric"], macs["value"], macs["how"], macs["unit"]) == ("macs", counts.macs, "counted", "MACs")
+    assert (params["metric"], params["value"], params["how"]) == ("params", built, "counted")
+    assert (predicted["how"], measured["how"]) == ("predicted", "measured")
+    assert predicted["value"] == pytest.approx(true_ms(found.network))
+    assert predicted["n"] == latency.report.held_out.n
+    assert (measured["value"], measured["n"]) == (pytest.approx(true_ms(found.network)), 40)
+    assert [entry["limit"] for entry in found.certificate["budgets"]] == [budget.limit for budget in budgets]
+    assert all(entry["holds"] for entry in found.certificate["budgets"])
+    assert found.certificate["latency_conditions"]["device"] == KEY.device
+    assert json.loads(json.dumps(found.certificate)) == found.certificate
+
+
+def test_thop_agrees(tiny_space, tables, latency, clock) -> None:
+    check = find(tiny_space, tables, latency, middle(tiny_space, tables, "macs")).certificate["cross_check"]
+    assert check["agree"]
+    assert check["norms"] > 0
+    assert check["thop_macs"] - check["norms"] == check["macs"]
+    assert check["thop_params"] == check["params"]
+
+
+def test_without_budgets_every_choice_has_its_best_option(tiny_space, tables, latency, clock) -> None:
+    found = find(tiny_space, tables, latency)
+    assert found.decodes[0]["score"] == 0
+    assert len(found.decodes) == 1
+    assert found.certificate["budgets"] == []
+
+
+def test_an_exact_prediction_needs_tightening_only_for_the_interval(tiny_space, tables, latency, clock) -> None:
+    budget = middle(tiny_space, tables, "latency_ms")
+    first = decode(tiny_space, tables, [budget], large_first(tiny_space))
+    roomy = Budget("latency_ms", first.costs["latency_ms"] * (1 + SPREAD) * 1.0001)
+    assert len(find(tiny_space, tables, latency, roomy).decodes) == 1
+    # the median keeps this one, the upper end of its interval does not
+    tight = Budget("latency_ms", first.costs["latency_ms"] * (1 + SPREAD / 2))
+    found = find(tiny_space, tables, latency, tight)
+    assert len(found.decodes) > 1
+    assert found.decodes[0]["measured_ms"] <= tight.limit
+    (entry,) = found.certificate["budgets"]
+    assert entry["holds"]
+    assert entry["ci95"][1] <= tight.limit
+
+
+def test_a_network_that_runs_longer_than_predicted_is_replaced(tiny_space, tables, latency, clock) -> None:
+    clock(1.2)
+    budgets = [middle(tiny_space, tables, "macs", 0.9), middle(tiny_space, tables, "latency_ms", 0.8)]
+    found = find(tiny_space, tables, latency, *budgets)
+    assert 1.2 * true_ms(found.network) * (1 + SPREAD) <= budgets[1].limit
+    assert network_counts(found.network).macs <= budgets[0].limit
+    assert all(entry["holds"] for entry in found.certificate["budgets"])
+    assert len(found.decodes) > 1
+    assert found.decodes[0]["limits"] == {budget.metric: budget.limit for budget in budgets}
+    limits = [entry["limits"]["latency_ms"] for entry in found.decodes]
+    assert limits == sorted(limits, reverse=True)
+    assert {entry["limits"]["macs"] for entry in found.decodes} == {budgets[0].limit}
+    assert [entry["measured_ms"] for entry in found.decodes] == pytest.approx(
+        [1.2 * entry["costs"]["latency_ms"] for entry in found.decodes]
+    )
+    assert found.certificate["budgets"][1]["limit"] == budgets[1].limit  # what was asked, not what was decoded under
+
+
+@pytest.mark.parametrize("factor", [1.5, 1000.0])
+def test_a_latency_that_is_never_measured_is_an_error_in_one_line(tiny_space, tables, latency, clock, factor) -> None:
+    clock(factor)
+    least = least_cost(tiny_space, tables, "latency_ms").costs["latency_ms"]
+    with pytest.raises(InfeasibleBudgetError) as error:
+        find(tiny_space, tables, latency, Budget("latency_ms", least * 1.3))
+    message = str(error.value)
+    assert "\n" not in message
+    assert f"measured latency must keep latency_ms <= {least * 1.3:.3g} ms" in message
+    assert f"after {ATTEMPTS} decodes the least measured was {least * factor:.3g} ms" in message
+
+
+def test_one_disturbed_measurement_does_not_rule_out_the_fastest(tiny_space, tables, latency, monkeypatch) -> None:
+    factors = iter([50.0, 1.0])
+    monkeypatch.setattr(certificate, "measure_network", lambda spec, key: measurement(next(factors) * true_ms(spec)))
+    found = find(tiny_space, tables, latency, middle(tiny_space, tables, "latency_ms"))
+    fastest = least_cost(tiny_space, tables, "latency_ms").costs["latency_ms"]
+    assert [entry["costs"]["latency_ms"] for entry in found.decodes][1:] == [fastest]
+    assert found.certificate["budgets"][0]["holds"]
+
+
+def test_a_budget_infeasible_from_the_start_is_told_as_by_a_decode(tiny_space, tables, latency, clock) -> None:
+    with pytest.raises(InfeasibleBudgetError, match="where the least reachable is"):
+        find(tiny_space, tables, latency, Budget("latency_ms", 1e-6), Budget("macs", math.inf))

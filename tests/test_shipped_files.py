@@ -1,0 +1,108 @@
+"""Every YAML that is shipped loads and says which command uses it, and the commands in the README exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from se_nas.cli import app
+from se_nas.cost.budget import parse_budgets
+from se_nas.cost.table import count_tables
+from se_nas.data.sources import DATASETS
+from se_nas.runs import load_run
+from se_nas.search.decode import decode
+from se_nas.space.files import load_space, read_yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
+RUNS = sorted(path for path in (ROOT / "runs").glob("*.yaml") if isinstance(read_yaml(path), dict))
+RUN_FILES = [path for path in RUNS if "space" in read_yaml(path)]
+RECIPES = [path for path in RUNS if path not in RUN_FILES]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def commands_in(text: str) -> list[str]:
+    """The lines that start with `se-nas`, at a `$` or `#` or not, with continued lines joined and remarks left out."""
+    joined = re.sub(r"\\\n\s*", " ", text)
+    found = (re.match(r"\s*[#$]?\s*(se-nas\b.*)", line) for line in joined.splitlines())
+    return [re.split(r"\s{2,}\(|\s+#\s", match[1])[0].strip() for match in found if match]
+
+
+def parse(line: str) -> None:
+    """Raise typer's usage error where the command line does not know the command or one of its options."""
+    words = shlex.split(line)[1:]
+    command, context = typer.main.get_command(app), None
+    while True:
+        subcommands = getattr(command, "commands", None)
+        if subcommands is None or not words or words[0].startswith("-"):
+            break
+        assert words[0] in subcommands, f"{line}: no command {words[0]!r}"
+        command, words = subcommands[words[0]], words[1:]
+    try:
+        context = command.make_context("se-nas", words)
+    except typer.Exit as exit:  # --help
+        assert not exit.exit_code
+    else:
+        context.close()
+
+
+def test_there_are_shipped_files() -> None:
+    assert len(SPACES) >= 4
+    assert len(RUN_FILES) >= 3
+
+
+@pytest.mark.parametrize("path", SPACES, ids=name_of)
+def test_a_space_loads(path: Path) -> None:
+    space = load_space(path)
+    assert space.size >= 1
+
+
+@pytest.mark.parametrize("path", RUN_FILES, ids=name_of)
+def test_a_run_file_loads_and_its_counted_budgets_can_be_kept(path: Path) -> None:
+    config = load_run(path)
+    assert config.data.name in DATASETS
+    space = load_space(path.parent / config.space)
+    tables = count_tables(space)
+    budgets = [budget for budget in parse_budgets(config.budgets, str(path)) if budget.metric in tables]
+    assert budgets
+    flat = {choice.name: [0.0] * len(choice.options) for choice in space.choices}
+    decode(space, tables, budgets, flat)  # raises where none keeps them
+
+
+@pytest.mark.parametrize("path", [*SPACES, *RUNS], ids=name_of)
+def test_a_header_names_a_command_that_exists_and_files_that_exist(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    header = [line for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]]
+    commands = commands_in("\n".join(header))
+    assert commands, f"{name_of(path)} must begin with comments that name the se-nas command that uses it"
+    for command in commands:
+        parse(command)
+        for word in shlex.split(command):
+            if word.endswith(".yaml"):
+                assert (ROOT / word).is_file(), f"{name_of(path)} names {word}, which is not there"
+
+
+def test_the_commands_in_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```(?:sh|bash|shell|console)?\n(.*?)```", text, flags=re.DOTALL)
+    commands = commands_in("\n".join(blocks))
+    if not commands:
+        pytest.skip("the README has no commands yet")
+    for command in commands:
+        parse(command)
+        for word in shlex.split(command):
+            if word.endswith(".yaml") and word.startswith(("runs/", "search_spaces/")):
+                assert (ROOT / word).is_file(), f"the README names {word}, which is not there"
+
+
+@pytest.mark.parametrize("line", ["se-nas serch x", "se-nas search x --foo", "se-nas space", "se-nas space show"])
+def test_a_command_that_does_not_exist_is_found_out(line: str) -> None:
+    with pytest.raises(Exception):  # noqa: B017, PT011  typer's usage errors have no public base
+        parse(line)
