@@ -227,11 +227,13 @@ def space_show(space_file: Annotated[Path, typer.Argument(metavar="FILE", help="
     """The exact number of distinct networks, each stage's choices, and the least and greatest costs."""
     space = load_space(space_file)
     _say(
-        f"{space.name}: {space.size:,} distinct networks ({space.size:.3g}), {len(space.choices)} choices, digest {space.digest}"
+        f"{space.name}: {space.size:,} distinct networks ({space.size:.3g}), "
+        f"{len(space.choices)} choices, digest {space.digest}"
     )
     stem, head = space.stem_spec, space.head_spec
     _say(
-        f"stem: {stem.kernel}x{stem.kernel} to {stem.out_channels} channels, stride {stem.stride}, {space.resolution}x{space.resolution} input"
+        f"stem: {stem.kernel}x{stem.kernel} to {stem.out_channels} channels, stride {stem.stride}, "
+        f"{space.resolution}x{space.resolution} input"
     )
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in (
@@ -280,8 +282,9 @@ def _measured_span(space: SearchSpace, tables: dict[str, CostTable]) -> str:
     found = [find(space, tables, "macs").architecture for find in (least_cost, greatest_cost)]
     least, greatest = measure_networks([space.resolve(architecture) for architecture in found], latency_key())
     return (
-        f"latency_ms: {least.median_ms:.3g} ms to {greatest.median_ms:.3g} ms (measured on the networks of the least and the greatest "
-        "MACs; CPU, batch 1, 1 thread; `se-nas latency` makes the table that gives the exact span)"
+        f"latency_ms: {least.median_ms:.3g} ms to {greatest.median_ms:.3g} ms (measured on the networks of "
+        "the least and the greatest MACs; CPU, batch 1, 1 thread; `se-nas latency` makes the table that gives the "
+        "exact span)"
     )
 
 
@@ -312,7 +315,7 @@ def main() -> None:
     """Run the command line: errors a user can cause are printed on one line each, with exit code 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="se-nas", standalone_mode=False)
     except SeNasError as error:
         _fail(str(error).splitlines())
     except _UsageError as error:

@@ -184,8 +184,12 @@ def run_search(run_file: Path, config: RunConfig, folder: Path, *, resume: bool,
     info, train = load_train(options)
     space = replace(space, classes=info.classes, channels=info.channels)
     if begun and run.space.digest != space.digest:
-        raise ConfigError(str(space_file), [f"must be the space of the run that --resume continues, {run / 'space.yaml'}"])
-    parts = load_parts(run / "parts.json", train.labels) if begun else split_parts(train.labels, config.parts, config.seed)
+        raise ConfigError(
+            str(space_file), [f"must be the space of the run that --resume continues, {run / 'space.yaml'}"]
+        )
+    parts = (
+        load_parts(run / "parts.json", train.labels) if begun else split_parts(train.labels, config.parts, config.seed)
+    )
     sizes = ", ".join(f"{len(indices)} for {name}" for name, indices in parts.items())
     say(f"{config.name}: space {space.name} of {space.size:.3g} networks, {info.name} ({sizes}), device {device}")
 
@@ -213,7 +217,8 @@ def run_search(run_file: Path, config: RunConfig, folder: Path, *, resume: bool,
     for entry in found.certificate["budgets"]:
         state = "holds" if entry["holds"] else "BROKEN"
         say(
-            f"budget {entry['metric']}: {entry['value']:.6g} of {entry['limit']:.6g} {entry['unit']}, {state} ({entry['how']})"
+            f"budget {entry['metric']}: {entry['value']:.6g} of {entry['limit']:.6g} {entry['unit']}, "
+            f"{state} ({entry['how']})"
         )
     inherited = validation_accuracy(problem, result, found.architecture, config.search.calibration_images)
     say(f"with the supernet's weights: {inherited:.2%} on {len(parts['validation'])} validation images")
@@ -263,7 +268,9 @@ def decode_again(folder: Path, budgets: Sequence[Budget], out: Path, say: Say) -
     """
     run = RunFolder(folder)
     if not (run / "search/scores.json").exists():
-        raise ConfigError(str(folder), ["must be the folder of a run whose search is done, but it has no search/scores.json"])
+        raise ConfigError(
+            str(folder), ["must be the folder of a run whose search is done, but it has no search/scores.json"]
+        )
     scores = run.read("search/scores.json")
     space = run.space
     latency = LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json"))
@@ -360,7 +367,9 @@ def _latency(
     started = time.monotonic()
     if begun:
         return LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json")), 0.0
-    write_json(run / "environment.json", describe_environment())  # a folder that cannot be written to fails before the timing
+    write_json(
+        run / "environment.json", describe_environment()
+    )  # a folder that cannot be written to fails before the timing
     return build_latency_table(space, key, seed=seed, progress=progress), time.monotonic() - started
 
 

@@ -1,4 +1,4 @@
-"""A whole run that takes seconds: a space of 8 x 8 images, a run file, and a cached latency table that no clock made."""
+"""A whole run that takes seconds: a space of 8x8 images, a run file, and a cached latency table that no clock made."""
 
 from __future__ import annotations
 

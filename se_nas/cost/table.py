@@ -121,10 +121,16 @@ def build_table(
 
 def _slot_term(slot: Slot, op: SlotOp, block_cost: Callable[[BlockSpec], float]) -> CostTerm:
     parts = np.zeros(tuple(len(axis.options) for axis in op.axes))
+    # SE ratios of one hidden width are one network, so they take one cost, also where a clock finds two
+    known: dict[tuple[int, int, int], float] = {}
     for index, options in zip(
         np.ndindex(parts.shape), itertools.product(*(axis.options for axis in op.axes)), strict=True
     ):
-        parts[index] = block_cost(op.block(*options))
+        block = op.block(*options)
+        same = (block.kernel, block.expanded, block.se_hidden)
+        if same not in known:
+            known[same] = block_cost(block)
+        parts[index] = known[same]
     reached = np.array([float(slot.index < int(d)) for d in slot.depth.options])
     taken = np.array([float(name == op.template.name) for name in slot.op.options])
     values = np.einsum("d,o,kes->dokes", reached, taken, parts)

@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
 from se_nas.data.batches import Augmentation, DeviceImages, batches_per_epoch, epoch_order
+from se_nas.errors import ConfigError
 from se_nas.layers.network import Network
 from se_nas.search.choice_logits import ChoiceLogits
 from se_nas.search.decode import decode
@@ -66,7 +67,7 @@ class DifferentiableConfig(BaseModel):
     choice_every: int = Field(1, ge=1)
     choice_learning_rate: float = Field(0.05, gt=0)
     relaxation: Literal["gumbel", "softmax"] = "gumbel"
-    temperature: tuple[float, float] = (3.0, 0.5)
+    temperature: tuple[PositiveFloat, PositiveFloat] = (3.0, 0.5)
     weight_step: Literal["sampled", "mixture"] = "sampled"
     penalty_strength: float = Field(2.0, gt=0)
     penalty_rate: float = Field(0.02, gt=0, le=1)
@@ -234,10 +235,13 @@ def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) 
     """Run, or resume, a differentiable search.
 
     Raises:
+        ConfigError: the space leaves no choice.
         InfeasibleBudgetError: before any training, when no architecture keeps the budgets.
         CheckpointError, TrainingError: see `training.loop.Loop.run`.
     """
     started = time.monotonic()
+    if not problem.space.choices:
+        raise ConfigError(f"space {problem.space.name}", ["a space to search must leave a choice, but it has none"])
     flat = {choice.name: [0.0] * len(choice.options) for choice in problem.space.choices}
     decode(problem.space, problem.tables, problem.budgets, flat)  # an infeasible budget ends here
     search = _Search(problem, config)

@@ -35,7 +35,8 @@ def test_a_suffix_loses_nothing(thousandths: int, suffix: tuple[str, int]) -> No
 
 
 @pytest.mark.parametrize(
-    "value", ["", "M", "-1", 0, "0M", "nan", float("inf"), "inf", True, None, [3], "1e999", "1e-999", "3 ms", "20MM", "1,5"]
+    "value",
+    ["", "M", "-1", 0, "0M", "nan", float("inf"), "inf", True, None, [3], "1e999", "1e-999", "3 ms", "20MM", "1,5"],
 )
 def test_what_is_no_limit_is_refused(value: object) -> None:
     with pytest.raises(ConfigError, match=r"budgets\.macs: a limit must be a number above 0") as error:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -146,7 +145,7 @@ def test_a_network_that_runs_longer_than_predicted_is_replaced(tiny_space, table
 
 
 @pytest.mark.parametrize("factor", [1.5, 1000.0])
-def test_a_latency_that_is_never_measured_is_an_error_in_one_line(tiny_space, tables, latency, clock, factor) -> None:
+def test_a_latency_never_met_is_an_error_in_one_line(tiny_space, tables, latency, clock, factor) -> None:
     clock(factor)
     least = least_cost(tiny_space, tables, "latency_ms").costs["latency_ms"]
     with pytest.raises(InfeasibleBudgetError) as error:

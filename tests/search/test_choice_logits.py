@@ -55,7 +55,9 @@ def test_probabilities_are_the_softmax_of_the_scores(tiny_space: SearchSpace) ->
 def test_uniform_at_first_and_then_as_decided_as_the_entropy_says(tiny_space: SearchSpace) -> None:
     logits = ChoiceLogits(tiny_space)
     for choice in tiny_space.choices:
-        assert logits.probabilities()[choice.name].tolist() == pytest.approx([1 / len(choice.options)] * len(choice.options))
+        assert logits.probabilities()[choice.name].tolist() == pytest.approx(
+            [1 / len(choice.options)] * len(choice.options)
+        )
     assert list(logits.entropy().values()) == pytest.approx([1.0] * len(tiny_space.choices))
     with torch.no_grad():
         logits.logits[:, 0] = 1000.0

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from se_nas.data.batches import DeviceImages
+from se_nas.data.images import DataInfo, ImageSet
+from se_nas.training.evaluate import accuracy
+
+CLASSES = 4
+INFO = DataInfo("fake", CLASSES, ("a", "b", "c", "d"), 2, 1, (0.0,), (1.0,), False, 0)
+
+
+class Brightness(nn.Module):
+    """Says that the class of an image is the value of its pixels; notes its mode and the batches it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modes: list[bool] = []
+        self.batches: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.modes.append(self.training)
+        self.batches.append(len(x))
+        value = x.mean((1, 2, 3)) * 255
+        return -(value.unsqueeze(1) - torch.arange(CLASSES)).square()
+
+
+@pytest.fixture
+def images() -> DeviceImages:
+    """Ten images of which the first seven show their label."""
+    labels = torch.arange(10) % CLASSES
+    shown = torch.where(torch.arange(10) < 7, labels, (labels + 1) % CLASSES)
+    pixels = shown.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 2, 2, 1).contiguous()
+    return DeviceImages(INFO, ImageSet(pixels, labels), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("indices", "expected"),
+    [(range(10), 0.7), (range(7), 1.0), (range(7, 10), 0.0), ([9, 0], 0.5), ([3, 3, 8], 2 / 3)],
+)
+def test_accuracy_is_the_share_of_the_chosen_images(images: DeviceImages, indices: object, expected: float) -> None:
+    chosen = torch.tensor(list(indices))  # type: ignore[call-overload]
+    assert accuracy(Brightness(), images, chosen) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 500])
+def test_the_batch_size_changes_nothing_and_no_image_is_left_out(images: DeviceImages, batch_size: int) -> None:
+    network = Brightness()
+    assert accuracy(network, images, torch.arange(10), batch_size) == 0.7
+    assert sum(network.batches) == 10
+    assert max(network.batches) <= batch_size
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_is_in_evaluation_mode_meanwhile_and_as_before_afterwards(
+    images: DeviceImages, training: bool
+) -> None:
+    network = Brightness().train(training)
+    accuracy(network, images, torch.arange(10), 4)
+    assert network.modes == [False, False, False]
+    assert network.training is training
+
+
+def test_no_images_are_no_division_by_zero(images: DeviceImages) -> None:
+    assert accuracy(Brightness(), images, torch.arange(0)) == 0.0
+
+
+def test_batch_norm_statistics_are_left_alone(images: DeviceImages) -> None:
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, CLASSES))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    accuracy(network, images, torch.arange(10))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from se_nas.data import synthetic
+from se_nas.data.images import DataInfo, ImageSet
+from se_nas.data.options import DataOptions
+from se_nas.errors import CheckpointError
+from se_nas.space.files import parse_space
+from se_nas.space.specs import NetworkSpec
+from se_nas.training import stand_alone
+from se_nas.training.checkpoint import load_checkpoint
+from se_nas.training.stand_alone import Trained, TrainingRecipe, count_images, train_network
+from tests.tiny_runs import SPACE
+
+OPTIONS = DataOptions("synthetic", resolution=8, size=200)
+RECIPE = TrainingRecipe(epochs=4, batch_size=20, test_every=2)
+
+
+@pytest.fixture(scope="module")
+def spec() -> NetworkSpec:
+    space = parse_space(SPACE, "space")
+    return space.resolve(space.sample(np.random.default_rng(0)))
+
+
+@pytest.fixture(scope="module")
+def train() -> tuple[DataInfo, ImageSet]:
+    return synthetic.load_train(OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def held_out() -> ImageSet:
+    return synthetic.load_test(OPTIONS)
+
+
+def trained(
+    spec: NetworkSpec,
+    data: tuple[DataInfo, ImageSet],
+    test: ImageSet,
+    folder: Path,
+    recipe: TrainingRecipe = RECIPE,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+) -> Trained:
+    return train_network(
+        spec, recipe, *data, test, device=torch.device("cpu"), seed=seed, folder=folder, resume=resume, progress=False
+    )
+
+
+def weights(result: Trained) -> dict[str, torch.Tensor]:
+    return result.network.state_dict()
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.fixture(scope="module")
+def whole(spec: NetworkSpec, train: Any, held_out: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(spec, train, held_out, tmp_path_factory.mktemp("whole"))
+
+
+def test_training_learns_beyond_chance_on_images_it_has_not_seen(
+    spec: NetworkSpec, train: Any, held_out: ImageSet, tmp_path: Path
+) -> None:
+    recipe = TrainingRecipe(epochs=12, batch_size=20, label_smoothing=0.0)
+    result = trained(spec, train, held_out, tmp_path, recipe)
+    assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
+    assert result.test_accuracy > 0.3  # chance is 0.1
+    assert result.test_accuracy == result.history[-1]["test_accuracy"]
+
+
+def test_the_history_looks_at_the_test_images_when_asked_to_and_at_the_end(whole: Trained) -> None:
+    assert [entry["test_accuracy"] is not None for entry in whole.history] == [False, True, False, True]
+    assert all("ema_test_accuracy" not in entry for entry in whole.history)
+    assert whole.ema_test_accuracy is None
+    assert whole.seconds > 0
+
+
+def test_the_same_seed_gives_the_same_network_and_another_seed_another(
+    whole: Trained, spec: NetworkSpec, train: Any, held_out: ImageSet, tmp_path: Path
+) -> None:
+    again = trained(spec, train, held_out, tmp_path / "again")
+    assert again.history == whole.history
+    assert same(weights(again), weights(whole))
+    other = trained(spec, train, held_out, tmp_path / "other", seed=1)
+    assert other.history != whole.history
+    assert not same(weights(other), weights(whole))
+
+
+def test_the_test_images_never_influence_the_weights(
+    whole: Trained, spec: NetworkSpec, train: Any, held_out: ImageSet, tmp_path: Path
+) -> None:
+    noise = torch.randint(0, 256, (7, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    other = ImageSet(noise, torch.arange(7))
+    result = trained(spec, train, other, tmp_path / "other", RECIPE.model_copy(update={"test_every": 1}))
+    assert same(weights(result), weights(whole))
+    assert [e["loss"] for e in result.history] == [e["loss"] for e in whole.history]
+    assert result.test_accuracy != whole.test_accuracy
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_resumed_training_equals_one_never_stopped(
+    spec: NetworkSpec,
+    train: Any,
+    held_out: ImageSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ema_decay: float | None,
+) -> None:
+    recipe = RECIPE.model_copy(update={"ema_decay": ema_decay, "test_every": 1})
+    never_stopped = trained(spec, train, held_out, tmp_path / "whole", recipe)
+    looks = 0
+
+    def stopping(*arguments: Any) -> float:
+        nonlocal looks
+        looks += 1
+        if looks == 4:
+            raise KeyboardInterrupt
+        return 0.5
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stand_alone, "accuracy", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            trained(spec, train, held_out, tmp_path / "stopped", recipe)
+    resumed = trained(spec, train, held_out, tmp_path / "stopped", recipe, resume=True)
+    assert same(weights(resumed), weights(never_stopped))
+    assert [e["loss"] for e in resumed.history] == [e["loss"] for e in never_stopped.history]
+    assert resumed.history[-1] == never_stopped.history[-1]
+    ends = [load_checkpoint(tmp_path / name / "checkpoint.pt")["parts"] for name in ("whole", "stopped")]
+    assert ("average" in ends[0]) == (ema_decay is not None)
+    if ema_decay is not None:
+        assert same(ends[0]["average"]["module"], ends[1]["average"]["module"])
+
+
+def test_the_average_is_evaluated_beside_the_weights_and_leaves_them_alone(
+    whole: Trained, spec: NetworkSpec, train: Any, held_out: ImageSet, tmp_path: Path
+) -> None:
+    recipe = RECIPE.model_copy(update={"ema_decay": 0.5})
+    result = trained(spec, train, held_out, tmp_path, recipe)
+    assert same(weights(result), weights(whole))
+    assert result.ema_test_accuracy == result.history[-1]["ema_test_accuracy"]
+    assert [entry["ema_test_accuracy"] is not None for entry in result.history] == [False, True, False, True]
+    average = load_checkpoint(tmp_path / "checkpoint.pt")["parts"]["average"]["module"]
+    assert not same(average, weights(result))
+
+
+def test_resuming_a_training_of_another_length_is_refused(
+    spec: NetworkSpec, train: Any, held_out: ImageSet, tmp_path: Path
+) -> None:
+    trained(spec, train, held_out, tmp_path, RECIPE.model_copy(update={"epochs": 1}))
+    with pytest.raises(CheckpointError, match="must be of the same run, with epochs 4, but got 1"):
+        trained(spec, train, held_out, tmp_path, resume=True)
+
+
+def test_the_images_seen_are_counted_as_the_loop_counts_them(whole: Trained) -> None:
+    assert count_images(RECIPE, 200) == whole.history[-1]["step"] * RECIPE.batch_size == 800
+    assert count_images(TrainingRecipe(epochs=3, batch_size=64), 100) == 3 * 64  # the partial batch is dropped
+    assert count_images(TrainingRecipe(epochs=3, batch_size=64), 10) == 3 * 10  # unless there is no other
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"epochs": 0}, {"batch_size": 1}, {"learning_rate": 0}, {"momentum": 1.0}, {"ema_decay": 1.0}, {"lr": 0.1}],
+)
+def test_a_recipe_refuses_what_cannot_train(value: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        TrainingRecipe.model_validate(value)
