@@ -4,7 +4,7 @@ An SE block does almost no arithmetic: what it costs is the memory traffic of re
 Written with autograd it passes over the map 13 times, forward and backward; 7 is the least:
 
     forward    z = mean(x)                      reads x
-               out = x * s                      reads x (from the cache, where a few samples take turns), writes out
+               out = x * s                      reads x, writes out
     backward   ds = sum(grad * x)               reads grad and x
                dx = grad * s + dz / (H * W)     reads grad, writes dx
 
@@ -28,11 +28,14 @@ from se_nas.layers.activations import ACTIVATIONS, GATES
 Gate = Callable[..., Tensor]
 """A function gate(z, *parameters) of the squeezed vector (B, C) that returns the scale (B, C)."""
 
+_BANDS = 8
+"""Bands of rows that a map of products is added up from, so that what is written is an eighth of a map."""
+
 _CHUNK_BYTES_PER_THREAD = 512 * 1024
 """What one CPU thread keeps of an intermediate feature map: a part that stays in its level-2 cache."""
 
 
-def squeeze_scale(x: Tensor, gate: Gate, *parameters: Tensor, gate_is_cheap: bool = False) -> Tensor:
+def squeeze_scale(x: Tensor, gate: Gate, *parameters: Tensor) -> Tensor:
     """Return x * gate(mean of x over height and width, *parameters), channel by channel.
 
     Args:
@@ -40,15 +43,13 @@ def squeeze_scale(x: Tensor, gate: Gate, *parameters: Tensor, gate_is_cheap: boo
         gate: a function of z (B, C) and of `parameters` that returns the scale (B, C). It must take every tensor that
             needs a gradient as one of `parameters`: a tensor that it captures gets none.
         *parameters: the tensors the gate depends on, of any shape.
-        gate_is_cheap: that the gate is a few operations, so that a CPU may evaluate it for a few samples at a time:
-            their map is then squeezed and scaled while it is in the cache, and read from memory once, not twice.
 
     Returns:
         (B, C, H, W) with the dtype and memory format of x. It can be differentiated once, with respect to x and
         `parameters`; torch raises RuntimeError at the second time.
     """
     if _hand_written_backward_applies(x, parameters):
-        result: Tensor = _SqueezeScale.apply(x, gate, gate_is_cheap, *parameters)  # type: ignore[no-untyped-call]
+        result: Tensor = _SqueezeScale.apply(x, gate, *parameters)  # type: ignore[no-untyped-call]
         return result
     return _scale(x, gate(_squeeze(x), *parameters))
 
@@ -90,8 +91,7 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape, dtype and memory format."""
         reduce, expand = self.reduce, self.expand
-        parameters = (reduce.weight, reduce.bias, expand.weight, expand.bias)
-        return squeeze_scale(x, self._gate_function, *parameters, gate_is_cheap=True)
+        return squeeze_scale(x, self._gate_function, reduce.weight, reduce.bias, expand.weight, expand.bias)
 
     def extra_repr(self) -> str:
         """Name the activation and the gate, for `repr`."""
@@ -132,17 +132,15 @@ def _hand_written_backward_applies(x: Tensor, parameters: tuple[Tensor, ...]) ->
 
 class _SqueezeScale(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gate: Gate, gate_is_cheap: bool, *parameters: Tensor) -> Tensor:
-        x_needed, _, _, *parameters_needed = ctx.needs_input_grad
-        chunked = gate_is_cheap and x.device.type == "cpu"
-        z, out = _scale_in_chunks(x, gate, parameters) if chunked else (_squeeze(x), None)
+    def forward(ctx: Any, x: Tensor, gate: Gate, *parameters: Tensor) -> Tensor:
+        x_needed, _, *parameters_needed = ctx.needs_input_grad
         with torch.enable_grad():
-            z = z.requires_grad_(x_needed)
+            z = _squeeze(x.detach()).requires_grad_(x_needed)
             leaves = [p.detach().requires_grad_(n) for p, n in zip(parameters, parameters_needed, strict=True)]
             s = gate(z, *leaves)
         ctx.save_for_backward(x)
         ctx.gate_graph = (z, leaves, s)  # tiny, and points at nothing outside itself
-        return _scale(x, s.detach()) if out is None else out
+        return _scale(x, s.detach())
 
     @staticmethod
     @once_differentiable
@@ -151,17 +149,7 @@ class _SqueezeScale(torch.autograd.Function):
         z, leaves, s = ctx.gate_graph
         dz, *dleaves = _gate_gradients(s, [z, *leaves], grad, x)
         dx = _gradient_of_map(grad, s.detach().to(x.dtype), dz, x) if ctx.needs_input_grad[0] else None
-        return dx, None, None, *dleaves
-
-
-def _scale_in_chunks(x: Tensor, gate: Gate, parameters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """The squeezed vector (B, C) and the scaled map, a few samples at a time; without gradients."""
-    z, out = x.new_empty(x.shape[:2]), torch.empty_like(x)
-    size = _chunk_samples(x)
-    for x_part, z_part, out_part in zip(*(torch.split(t, size) for t in (x, z, out)), strict=True):
-        torch.mean(x_part, (2, 3), out=z_part)
-        torch.mul(x_part, gate(z_part, *parameters).to(x.dtype)[:, :, None, None], out=out_part)
-    return z, out
+        return dx, None, *dleaves
 
 
 def _gate_gradients(s: Tensor, inputs: list[Tensor], grad: Tensor, x: Tensor) -> list[Tensor | None]:
@@ -176,16 +164,15 @@ def _gate_gradients(s: Tensor, inputs: list[Tensor], grad: Tensor, x: Tensor) ->
 
 
 def _sum_of_products(grad: Tensor, x: Tensor) -> Tensor:
-    """Return sum(grad * x) over height and width, (B, C), on a CPU without the product ever leaving the cache."""
+    """Return sum(grad * x) over height and width, (B, C), on a CPU without writing a whole map of products."""
     if x.device.type != "cpu":
         return (grad * x).sum((2, 3))
-    total = x.new_empty(x.shape[:2])
-    size = _chunk_samples(x)
-    product = torch.empty_like(x[:size])
-    for grad_part, x_part, out in zip(*(torch.split(t, size) for t in (grad, x, total)), strict=True):
-        part = torch.mul(grad_part, x_part, out=product[: len(x_part)])
-        torch.sum(part, (2, 3), out=out)
-    return total
+    rows = -(-x.shape[2] // _BANDS)
+    (grad_band, x_band), *rest = zip(grad.split(rows, 2), x.split(rows, 2), strict=True)
+    total = grad_band * x_band
+    for grad_band, x_band in rest:  # the last may have fewer rows
+        total[:, :, : x_band.shape[2]].addcmul_(grad_band, x_band)
+    return total.sum((2, 3))
 
 
 def _gradient_of_map(grad: Tensor, s: Tensor, dz: Tensor | None, x: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ class ElasticMBConv(MBConv):
             return self._run(x, views, None)
         names = ("reduce.weight", "reduce.bias", "expand.weight", "expand.bias")
         parameters = [views[f"se.{name}"] for name in names]
-        return self._run(x, views, lambda y: squeeze_scale(y, self._plain_gate, *parameters, gate_is_cheap=True))
+        return self._run(x, views, lambda y: squeeze_scale(y, self._plain_gate, *parameters))
 
     def run_mixed(self, x: Tensor, probability: Callable[[Axis], Tensor]) -> Tensor:
         """The mixture of every option at about the cost of the largest: (B, in, H, W) to (B, out, H / s, W / s)."""
