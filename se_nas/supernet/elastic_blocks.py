@@ -19,7 +19,7 @@ from se_nas.layers.squeeze_excite import gate_function, squeeze_scale
 from se_nas.space.choice import Axis
 from se_nas.space.search_space import SlotOp, se_label
 from se_nas.space.specs import BlockSpec
-from se_nas.supernet.mixture import gate_weights, kernel_masks, mixed_gate, prefix_masks
+from se_nas.supernet.mixture import gate_masks, kernel_masks, mixed_gate, prefix_masks
 
 Scale = Callable[[Tensor], Tensor]
 
@@ -36,21 +36,23 @@ class ElasticMBConv(MBConv):
 
     kernel_masks: Tensor
     channel_masks: Tensor
-    gate_incidence: Tensor
+    gate_masks: Tensor
+    gate_selection: Tensor
 
     def __init__(self, op: SlotOp) -> None:
         super().__init__(largest_block(op))
         self.op = op
         expanded = [op.expanded(e) for e in op.expansion.options]
         widths = [[op.block(op.kernel.options[0], e, s).se_hidden for s in op.se.options] for e in op.expansion.options]
-        self.se_widths, incidence = gate_weights(widths)
+        masks, selection = gate_masks(widths)
         self.register_buffer("kernel_masks", kernel_masks([int(k) for k in op.kernel.options]), persistent=False)
         self.register_buffer("channel_masks", prefix_masks(expanded), persistent=False)
-        self.register_buffer("gate_incidence", incidence, persistent=False)
+        self.register_buffer("gate_masks", masks, persistent=False)
+        self.register_buffer("gate_selection", selection, persistent=False)
         se = self.spec.se
         if se is not None:
             self._plain_gate = gate_function(se.activation, se.gate)
-            self._mixed_gate = partial(mixed_gate, self.se_widths, ACTIVATIONS[se.activation](), GATES[se.gate])
+            self._mixed_gate = partial(mixed_gate, ACTIVATIONS[se.activation](), GATES[se.gate])
 
     def sliced(self, block: BlockSpec) -> dict[str, Tensor]:
         """Views of the weights and statistics of one block, under the plain block's names."""
@@ -99,8 +101,10 @@ class ElasticMBConv(MBConv):
             views["project.weight"] = views["project.weight"] * channel_mask[:, None, None]
         if self.spec.se is None:
             return self._run(x, views, None)
-        weights = torch.einsum("kes,e,s->k", self.gate_incidence, probability(op.expansion), probability(op.se))
-        parameters = [weights, self.se.reduce.weight, self.se.reduce.bias, self.se.expand.weight, self.se.expand.bias]
+        weights = torch.mv(self.gate_selection, probability(op.se))
+        masks = torch.einsum("geh,e->gh", self.gate_masks, probability(op.expansion))
+        se = self.se
+        parameters = [weights, masks, se.reduce.weight, se.reduce.bias, se.expand.weight, se.expand.bias]
         if inside and channel_mask is not None:
             parameters.append(channel_mask)
         return self._run(x, views, lambda y: squeeze_scale(y, self._mixed_gate, *parameters))

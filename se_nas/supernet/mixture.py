@@ -30,42 +30,44 @@ def prefix_masks(widths: Sequence[int]) -> Tensor:
     return (torch.arange(max(widths)) < torch.tensor(list(widths))[:, None]).float()
 
 
-def gate_weights(widths: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], Tensor]:
-    """Which SE hidden width each (expansion, SE option) pair gives.
+def gate_masks(widths: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """The hidden units that each SE option uses, and which option each gate is of.
 
     Args:
-        widths: hidden width for each expansion option (rows) and SE option (columns); 0 for no SE.
+        widths: hidden width for each expansion option (rows) and SE option (columns); a column of 0 is "no SE".
 
     Returns:
-        The distinct widths above 0, ascending, and an incidence tensor (1 + number of widths, expansions, SE options)
-        whose first entry stands for no SE: contracted with both probabilities, it weighs the gates.
+        (gates, expansions, H) prefix masks, H the largest width and at least 1, one gate for each option with SE; and a
+        (1 + gates, SE options) selection whose first row picks "no SE" (all 0 where that is no option).
     """
     table = torch.tensor([list(row) for row in widths])
-    distinct = tuple(sorted({int(w) for w in table.flatten()} - {0}))
-    return distinct, torch.stack([(table == width).float() for width in (0, *distinct)])
+    largest = max(1, int(table.max()))
+    with_se = [option for option in range(table.shape[1]) if table[:, option].any()]
+    masks = (torch.arange(largest) < table.t()[with_se, :, None]).float()
+    selection = torch.zeros(1 + len(with_se), table.shape[1])
+    for option in range(table.shape[1]):
+        selection[1 + with_se.index(option) if option in with_se else 0, option] = 1
+    return masks, selection
 
 
 def mixed_gate(
-    widths: tuple[int, ...],
     activation: nn.Module,
     gate: Callable[[Tensor], Tensor],
     z: Tensor,
     weights: Tensor,
+    masks: Tensor,
     w1: Tensor,
     b1: Tensor,
     w2: Tensor,
     b2: Tensor,
     *channel_mask: Tensor,
 ) -> Tensor:
-    """The weighted sum of the gates of every hidden width, as one pass over one W1 and one W2.
-
-    The gate of width h uses the first h hidden units. What the second linear map makes of hidden units h to h' is
-    added to what it made of the first h, so all widths together cost the multiplications of the widest.
+    """The weighted sum of the gates of every SE option, from one W1 and one W2.
 
     Args:
-        widths: distinct hidden widths, ascending.
-        z: squeezed channels (B, C); weights: (1 + len(widths),), first the weight of "no SE".
-        w1, b1, w2, b2: the two linear maps, (H, C), (H,), (C, H), (C,), H the largest width.
+        z: squeezed channels (B, C); weights: (1 + gates,), first the weight of "no SE", whose gate is 1.
+        masks: (gates, H) the hidden units that each gate uses; soft where the expansion that they depend on is mixed.
+        w1, b1, w2, b2: the two linear maps, (H, C), (H,), (C, H), (C,).
         channel_mask: at most one (C,) mask on the channels that are present.
 
     Returns:
@@ -73,13 +75,9 @@ def mixed_gate(
     """
     for mask in channel_mask:
         z = z * mask
-    hidden = activation(F.linear(z, w1, b1))
-    before, start = b2, 0
-    scale = weights[0]
-    for index, width in enumerate(widths):
-        before = torch.addmm(before, hidden[:, start:width], w2[:, start:width].t())
-        scale = torch.addcmul(scale, gate(before), weights[index + 1])
-        start = width
+    hidden = activation(F.linear(z, w1, b1)) * masks[:, None, :]
+    gates = gate(F.linear(hidden, w2, b2))
+    scale = weights[0] + torch.tensordot(weights[1:], gates, 1)
     for mask in channel_mask:
         scale = scale * mask
     return scale

@@ -89,7 +89,8 @@ def test_every_probability_and_every_weight_learns() -> None:
     supernet.mix(probabilities)(torch.randn(3, 1, 6, 6, dtype=torch.float64)).square().sum().backward()
     for name, tensor in [*probabilities.items(), *supernet.named_parameters()]:
         assert tensor.grad is not None, name
-        assert (tensor.grad.abs() > 0).all(), name  # the rims of kernels and the last hidden units too
+        if not name.endswith("project_norm.bias"):  # the norm after the next convolution takes a shift out again
+            assert (tensor.grad.abs() > 0).all(), name  # the rims of kernels and the last hidden units too
 
 
 @given(spaces(), st.integers(0, 2**16))

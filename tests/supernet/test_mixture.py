@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from se_nas.supernet.mixture import gate_weights, kernel_masks, mixed_gate, prefix_masks
+from se_nas.supernet.mixture import gate_masks, kernel_masks, mixed_gate, prefix_masks
 
 
 def test_kernel_masks_are_centred_crops() -> None:
@@ -32,18 +32,17 @@ def test_prefix_masks() -> None:
     assert prefix_masks([2, 4, 1]).tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]]
 
 
-def test_gate_weights_gather_pairs_of_one_width() -> None:
-    widths, incidence = gate_weights([[0, 8, 16], [0, 16, 24]])
-    assert widths == (8, 16, 24)
-    expansion, se = torch.tensor([0.25, 0.75]), torch.tensor([0.5, 0.3, 0.2])
-    weights = torch.einsum("kes,e,s->k", incidence, expansion, se)
-    torch.testing.assert_close(weights, torch.tensor([0.5, 0.25 * 0.3, 0.25 * 0.2 + 0.75 * 0.3, 0.75 * 0.2]))
+def test_gate_masks_say_which_hidden_units_an_option_uses() -> None:
+    masks, selection = gate_masks([[2, 0, 3], [3, 0, 4]])
+    assert masks.tolist() == [[[1, 1, 0, 0], [1, 1, 1, 0]], [[1, 1, 1, 0], [1, 1, 1, 1]]]
+    assert selection.tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
 
 
-def test_gate_weights_without_any_se() -> None:
-    widths, incidence = gate_weights([[0], [0]])
-    assert widths == ()
-    assert incidence.tolist() == [[[1.0], [1.0]]]
+def test_gate_masks_without_no_se_or_without_any_se() -> None:
+    assert gate_masks([[2, 1]])[1].tolist() == [[0, 0], [1, 0], [0, 1]]
+    masks, selection = gate_masks([[0], [0]])
+    assert masks.shape == (0, 2, 1)
+    assert selection.tolist() == [[1.0]]
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -53,7 +52,8 @@ def test_a_mixed_gate_is_the_sum_of_the_gates(masked: bool) -> None:
     z, w1, b1, w2, b2 = (torch.randn(s) for s in ((2, channels), (4, channels), (4,), (channels, 4), (channels,)))
     weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
     mask = torch.tensor([1.0, 1.0, 0.5, 0.5, 0.0])
-    found = mixed_gate(widths, nn.SiLU(), torch.sigmoid, z, weights, w1, b1, w2, b2, *([mask] if masked else []))
+    units = prefix_masks(widths)
+    found = mixed_gate(nn.SiLU(), torch.sigmoid, z, weights, units, w1, b1, w2, b2, *([mask] if masked else []))
     seen = z * mask if masked else z
     expected = weights[0] * torch.ones(2, channels)
     for weight, width in zip(weights[1:], widths, strict=True):
