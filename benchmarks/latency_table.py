@@ -4,7 +4,7 @@ It is compared with measurements of random networks that the table was not calib
 and beside it a straight line on multiply-accumulates (MACs) fitted on the same calibration networks. A shared machine's
 speed drifts by some per cent within minutes, which no prediction can know: the calibration networks are timed again,
 in turn with the held-out ones, and the median of now over then scales the predictions. The figures without that scale
-stand beside them, and "holds" is about those with it. Run:
+stand beside them, and "holds" asks for both. Run:
 python benchmarks/latency_table.py [--space search_spaces/mbconv_cifar.yaml] [--device cpu] [--held-out 30] [--fresh].
 It takes about two minutes where the table is not in the cache yet. The last line is one JSON object.
 """
@@ -90,6 +90,7 @@ def main() -> None:
     Console(width=120).print(table)
     print("\n".join(latency_report_lines(latency)))
     ours = found["latency table"]
+    by_table_alone = (ours, found["latency table, drift left in"])
     print(
         json.dumps(
             {
@@ -108,7 +109,7 @@ def main() -> None:
                 "n": ours.n,
                 "figures": {name: {k: round(v, 4) for k, v in asdict(f).items()} for name, f in found.items()},
                 "bars": BARS,
-                "holds": ours.mape <= BARS["mape"] and ours.spearman >= BARS["spearman"],
+                "holds": all(f.mape <= BARS["mape"] and f.spearman >= BARS["spearman"] for f in by_table_alone),
             }
         )
     )

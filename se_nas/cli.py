@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import se_nas
-from se_nas.cost.budget import Budget, format_cost, parse_budget_options
+from se_nas.cost.budget import format_cost, parse_budget_options
 from se_nas.cost.latency_measure import latency_key, measure_networks
 from se_nas.cost.latency_table import build_latency_table, cached_latency_table, latency_report_lines
 from se_nas.cost.table import CostTable, count_tables
@@ -66,9 +66,10 @@ def _say(line: str) -> None:
     out.print(line, markup=False)
 
 
-def _tune_allocator(device: str) -> None:
-    if pick_device(device).type == "cpu" and tune_allocator():
-        _say("allocator: freed memory is kept for the next training step (mallopt), not returned to the system")
+def _tune_allocator() -> None:
+    """For training and for timing alike: a latency holds under the allocator that it was measured with."""
+    if tune_allocator():
+        _say("allocator: freed memory is kept for the next step (mallopt), not returned to the system")
 
 
 @contextmanager
@@ -126,7 +127,7 @@ def search(
     for wanted in parse_budget_options(budget or [], "--budget"):
         changes[f"budgets.{wanted.metric}"] = wanted.limit
     config = load_run(run_file, changes)
-    _tune_allocator(config.device)
+    _tune_allocator()
     folder = output or run_file.parent / config.name
     with _stop_explained():
         run = run_search(run_file, config, folder, resume=resume, progress=not quiet, say=_say)
@@ -146,9 +147,10 @@ def decode(
     budgets = parse_budget_options(budget or [], "--budget")
     if not budgets:
         raise ConfigError("--budget", ["at least one budget must be given, such as --budget macs=15M"])
-    name = "_".join(f"{b.metric}-{b.limit:g}" for b in budgets)
+    name = "_".join(f"{b.metric}-{b.limit!r}" for b in budgets)
     folder = output or run / "decodes" / name
-    decode_again(run, budgets, folder, _say)
+    _tune_allocator()
+    decode_again(run, budgets, folder)
     _print_answer(folder)
 
 
@@ -177,7 +179,7 @@ def retrain_command(
     settings = parse_recipe(recipe, {name: value for name, value in changes.items() if value is not None})
     folder = output or architecture.parent / f"retrain-{data}"
     options = DataOptions(data, data_dir, download=download, seed=seed)
-    _tune_allocator(device)
+    _tune_allocator()
     with _stop_explained():
         trained = retrain_exported(
             architecture, settings, options, pick_device(device), folder, seed=seed, resume=resume, progress=not quiet
@@ -204,7 +206,7 @@ def latency(
     The table is cached and reused by searches under the same conditions (SE_NAS_CACHE names another cache folder).
     """
     space = load_space(space_file)
-    _tune_allocator(device)
+    _tune_allocator()
     key = latency_key(pick_device(device).type, backend, dtype, batch_size, threads)
     for line in latency_report_lines(build_latency_table(space, key, progress=not quiet, fresh=fresh)):
         _say(line)
@@ -226,6 +228,7 @@ def version() -> None:
 def space_show(space_file: Annotated[Path, typer.Argument(metavar="FILE", help="Search space (YAML).")]) -> None:
     """The exact number of distinct networks, each stage's choices, and the least and greatest costs."""
     space = load_space(space_file)
+    _tune_allocator()
     _say(
         f"{space.name}: {space.size:,} distinct networks ({space.size:.3g}), "
         f"{len(space.choices)} choices, digest {space.digest}"
@@ -304,7 +307,7 @@ def _print_answer(folder: Path) -> None:
             format_cost(metric, entry["value"]),
             " to ".join(f"{end:.3g}" for end in entry["ci95"]) if entry["ci95"] else "",
             entry["how"] + (f", n={entry['n']}" if entry["n"] > 1 else ""),
-            str(Budget(metric, bound["limit"])).split("<= ")[1] if bound else "",
+            format_cost(metric, bound["limit"]) if bound else "",
             ("yes" if bound["holds"] else "NO") if bound else "",
         )
     out.print(table)

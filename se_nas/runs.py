@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from se_nas.cost.budget import Budget, parse_budgets
+from se_nas.cost.budget import Budget, format_cost, parse_budgets
 from se_nas.cost.latency_measure import LatencyKey, latency_key
 from se_nas.cost.latency_table import LatencyTable, build_latency_table, latency_report_lines
 from se_nas.cost.table import CostTable, count_tables
@@ -42,7 +41,7 @@ from se_nas.space.specs import NetworkSpec
 from se_nas.training.checkpoint import save_checkpoint
 from se_nas.training.device import pick_device
 from se_nas.training.environment import describe_environment
-from se_nas.training.stand_alone import Trained, TrainingRecipe, count_images, train_network
+from se_nas.training.stand_alone import Trained, TrainingRecipe, train_network
 
 Say = Callable[[str], None]
 
@@ -61,17 +60,19 @@ class DataConfig(_Model):
 
 
 class LatencyConfig(_Model):
-    """Under which conditions latency is measured; see `cost.latency_measure.LatencyKey`."""
+    """Under which conditions latency is measured; see `cost.latency_measure.LatencyKey`. `device` null is the run's."""
 
-    device: str = "auto"
+    device: str | None = None
     backend: str = "eager"
     dtype: str = "float32"
     batch_size: int = Field(1, ge=1)
     threads: int = Field(1, ge=1)
 
-    def key(self) -> LatencyKey:
-        """The key for this machine; DeviceError when the device is not there."""
-        return latency_key(pick_device(self.device).type, self.backend, self.dtype, self.batch_size, self.threads)
+    def key(self, device: str) -> LatencyKey:
+        """The key for this machine, on `device` where none is set; DeviceError when it is not there."""
+        return latency_key(
+            pick_device(self.device or device).type, self.backend, self.dtype, self.batch_size, self.threads
+        )
 
 
 def _folder_name(name: str) -> str:
@@ -144,7 +145,7 @@ class RunFolder:
     def read(self, name: str) -> Any:
         """A JSON file of the run; ConfigError when it is damaged or missing."""
         try:
-            return json.loads((self.path / name).read_text())
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(str(self.path / name), [f"file: must be readable, but got: {error.strerror}"]) from error
         except ValueError as error:
@@ -166,10 +167,12 @@ def run_search(run_file: Path, config: RunConfig, folder: Path, *, resume: bool,
         SeNasError: the other faults a user can cause.
     """
     run = RunFolder(folder)
-    resolved = config.model_dump(mode="json")
+    _pin_threads()
+    # the space lies beside the configuration, so that `se-nas search FOLDER/config.yaml` does the same again
+    resolved = config.model_dump(mode="json") | {"space": "space.yaml"}
     begun = _has_begun(folder, resolved, resume)
     device = pick_device(config.device)
-    key = config.latency.key()
+    key = config.latency.key(config.device)
     budgets = parse_budgets(config.budgets, str(run_file))
     space_file = run_file.parent / config.space
     space = load_space(space_file)
@@ -196,7 +199,7 @@ def run_search(run_file: Path, config: RunConfig, folder: Path, *, resume: bool,
     count_only = count_tables(space)
     # an infeasible count budget ends here, before minutes of timing
     _check_feasible(space, count_only, [b for b in budgets if b.metric in count_only])
-    latency, seconds = _latency(run, begun, space, key, config.seed, progress)
+    latency = _latency(run, begun, space, key, config.seed, progress)
     for line in latency_report_lines(latency):
         say(line)
     tables = {**count_only, "latency_ms": latency.table}
@@ -215,11 +218,8 @@ def run_search(run_file: Path, config: RunConfig, folder: Path, *, resume: bool,
     _save_search(run, result)
     found = _answer(run, space, tables, latency, budgets, result)
     for entry in found.certificate["budgets"]:
-        state = "holds" if entry["holds"] else "BROKEN"
-        say(
-            f"budget {entry['metric']}: {entry['value']:.6g} of {entry['limit']:.6g} {entry['unit']}, "
-            f"{state} ({entry['how']})"
-        )
+        value, limit = (format_cost(entry["metric"], entry[name]) for name in ("value", "limit"))
+        say(f"budget {entry['metric']}: {value} of {limit} ({entry['how']})")
     inherited = validation_accuracy(problem, result, found.architecture, config.search.calibration_images)
     say(f"with the supernet's weights: {inherited:.2%} on {len(parts['validation'])} validation images")
 
@@ -231,7 +231,7 @@ def run_search(run_file: Path, config: RunConfig, folder: Path, *, resume: bool,
         say(f"retrained: {trained.test_accuracy:.2%} on the test images")
     write_json(
         run / "result.json",
-        _result(run, config, info, space, parts, budgets, result, found, inherited, trained, train, options, seconds),
+        _result(run, config, info, space, parts, budgets, result, found, inherited, trained, latency),
     )
     write_report(run.path)
     return run
@@ -259,14 +259,19 @@ def retrain(
     return trained
 
 
-def decode_again(folder: Path, budgets: Sequence[Budget], out: Path, say: Say) -> Answer:
+def decode_again(folder: Path, budgets: Sequence[Budget], out: Path) -> Answer:
     """Another answer of a finished search, under other budgets, in `out`.
 
     Raises:
         ConfigError: the folder holds no finished search.
+        OutputError: `out` is the folder of a run, or cannot be written to.
         InfeasibleBudgetError: no architecture keeps the budgets.
     """
     run = RunFolder(folder)
+    if (out / "config.yaml").exists():
+        raise OutputError(
+            f"{out}: the folder for the answer must not be that of a run, but it is; choose another --out"
+        )
     if not (run / "search/scores.json").exists():
         raise ConfigError(
             str(folder), ["must be the folder of a run whose search is done, but it has no search/scores.json"]
@@ -277,7 +282,6 @@ def decode_again(folder: Path, budgets: Sequence[Budget], out: Path, say: Say) -
     tables = {**count_tables(space), "latency_ms": latency.table}
     found = answer(space, tables, latency, budgets, scores)
     _save_answer(out, space, found)
-    say(f"{out}: {len(found.network.blocks)} blocks")
     return found
 
 
@@ -300,6 +304,7 @@ def retrain_exported(
         ConfigError: `resume` with other settings.
         DataError: the data are missing or damaged.
     """
+    _pin_threads()
     spec = load_architecture(architecture).network
     data = replace(data, resolution=spec.resolution)
     info, train = load_train(data)
@@ -313,7 +318,17 @@ def retrain_exported(
     if not _has_begun(folder, resolved, resume):
         write_json(folder / "environment.json", describe_environment())
         _begin(folder, resolved)
-    return retrain(spec, recipe, info, train, data, device, seed, folder, resume, progress)
+    trained = retrain(spec, recipe, info, train, data, device, seed, folder, resume, progress)
+    write_json(
+        folder / "result.json",
+        {
+            "data": data.name,
+            "seed": seed,
+            "retrain": _retrained(trained, recipe),
+            "environment": RunFolder(folder).read("environment.json"),
+        },
+    )
+    return trained
 
 
 def parse_recipe(path: Path | None, changes: Mapping[str, Any]) -> TrainingRecipe:
@@ -335,11 +350,17 @@ def _has_begun(folder: Path, resolved: Mapping[str, Any], resume: bool) -> bool:
     if not resume:
         raise OutputError(f"{folder}: the folder must hold no run yet, but it does; add --resume or choose --out")
     before, now = dict(_flat(read_yaml(path))), dict(_flat(resolved))
-    differ = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    # where the data lie may change; that they are the same is seen by the parts
+    differ = [n for n in {**before, **now} if before.get(n) != now.get(n) and n not in ("data.dir", "data.download")]
     if differ:
         must = "must be as in the run that --resume continues"
         raise ConfigError(str(path), [f"{n}: {must}, {before.get(n)!r}, but got {now.get(n)!r}" for n in differ])
     return True
+
+
+def _pin_threads() -> None:
+    """Fix the number of threads at what it is, as measuring latency does, so that a resumed process sums alike."""
+    torch.set_num_threads(torch.get_num_threads())
 
 
 def _begin(folder: Path, resolved: Mapping[str, Any]) -> None:
@@ -362,15 +383,14 @@ def _check_feasible(space: SearchSpace, tables: Mapping[str, CostTable], budgets
 
 def _latency(
     run: RunFolder, begun: bool, space: SearchSpace, key: LatencyKey, seed: int, progress: bool
-) -> tuple[LatencyTable, float]:
+) -> LatencyTable:
     """The table that the run began with, else the cached or a new one."""
-    started = time.monotonic()
     if begun:
-        return LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json")), 0.0
+        return LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json"))
     write_json(
         run / "environment.json", describe_environment()
     )  # a folder that cannot be written to fails before the timing
-    return build_latency_table(space, key, seed=seed, progress=progress), time.monotonic() - started
+    return build_latency_table(space, key, seed=seed, progress=progress)
 
 
 def _save_search(run: RunFolder, result: SearchResult) -> None:
@@ -412,27 +432,16 @@ def _result(
     found: Answer,
     inherited: float,
     trained: Trained | None,
-    train: ImageSet,
-    options: DataOptions,
-    latency_seconds: float,
+    latency: LatencyTable,
 ) -> dict[str, Any]:
     ledger = [
-        {"part": "latency table", "seconds": latency_seconds},
+        {"part": "latency table", "seconds": latency.report.seconds},
         {"part": "search", "seconds": result.seconds, "images": result.images},
     ]
     retrained = None
     if trained is not None and config.retrain is not None:
-        images = count_images(config.retrain, len(train))
-        ledger.append({"part": "retraining", "seconds": trained.seconds, "images": images})
-        retrained = {
-            "epochs": config.retrain.epochs,
-            "seconds": trained.seconds,
-            "images": images,
-            "test_accuracy": trained.test_accuracy,
-            "ema_test_accuracy": trained.ema_test_accuracy,
-            "train_accuracy": trained.history[-1]["accuracy"],
-            "test_images": len(load_test(options)),
-        }
+        ledger.append({"part": "retraining", "seconds": trained.seconds, "images": trained.images})
+        retrained = _retrained(trained, config.retrain)
     return {
         "name": config.name,
         "seed": config.seed,
@@ -451,4 +460,16 @@ def _result(
         "retrain": retrained,
         "environment": run.read("environment.json"),
         "cost_ledger": ledger,
+    }
+
+
+def _retrained(trained: Trained, recipe: TrainingRecipe) -> dict[str, Any]:
+    return {
+        "epochs": recipe.epochs,
+        "seconds": trained.seconds,
+        "images": trained.images,
+        "test_accuracy": trained.test_accuracy,
+        "ema_test_accuracy": trained.ema_test_accuracy,
+        "train_accuracy": trained.history[-1]["accuracy"],
+        "test_images": trained.test_images,
     }

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from se_nas.cost.counts import network_counts
+from se_nas.errors import SeNasError
 from se_nas.layers.squeeze_excite import SqueezeExcite
 from se_nas.space.specs import NetworkSpec
 
@@ -40,11 +41,14 @@ def cross_check_counts(network: nn.Module, spec: NetworkSpec) -> CrossCheck:
         spec: the specification that our counts read.
 
     Raises:
-        ImportError: thop is not installed.
+        SeNasError: thop is not installed.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # thop compares versions by distutils
-        from thop import profile
+        try:
+            from thop import profile
+        except ImportError as error:
+            raise SeNasError("a certificate needs thop for its cross-check, but it is not installed") from error
 
     copied = copy.deepcopy(network).cpu().float().eval()  # thop leaves buffers behind
     elements = 0

@@ -250,12 +250,23 @@ def _runner(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Cal
     return replay
 
 
+def clock_name(key: LatencyKey) -> str:
+    """What latencies under this key are read from."""
+    if key.torch_device.type == "cuda":
+        return "CUDA events"
+    return "CPU time of the one thread" if _by_thread_clock(key) else "wall clock"
+
+
+def _by_thread_clock(key: LatencyKey) -> bool:
+    # Windows counts a thread's time in steps of 15 ms
+    fine = time.get_clock_info("thread_time").resolution < 1e-6
+    return key.torch_device.type == "cpu" and key.threads == 1 and fine
+
+
 def _stopwatch(key: LatencyKey) -> Callable[[Callable[[], object]], float]:
     """A function that runs its argument and returns the milliseconds until the device is done."""
     device = key.torch_device.type
-    # Windows counts a thread's time in steps of 15 ms
-    own_time = device == "cpu" and key.threads == 1 and time.get_clock_info("thread_time").resolution < 1e-6
-    clock = time.thread_time if own_time else time.perf_counter
+    clock = time.thread_time if _by_thread_clock(key) else time.perf_counter
 
     def elapsed(run: Callable[[], object]) -> float:
         if device == "mps":

@@ -13,6 +13,7 @@ import logging
 import os
 import platform
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -36,7 +37,7 @@ from se_nas.cost.latency_measure import (
     no_report,
 )
 from se_nas.cost.table import CostTable, FloatArray, build_table
-from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.errors import ArchitectureError, ConfigError, OutputError
 from se_nas.files import write_json
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Choice
@@ -82,6 +83,7 @@ class LatencyReport:
     calibrated_on: int
     intercept_ms: float
     factor: float
+    seconds: float
     environment: dict[str, str]
 
 
@@ -190,12 +192,12 @@ def build_latency_table(
     Raises:
         ConfigError: the space has fewer than 6 networks.
         DeviceError: it must be timed, but the key is of another machine.
-        OutputError: the cache cannot be written.
     """
     folder = default_cache_folder() if cache_folder is None else Path(cache_folder)
     path = folder / cache_name(space, key)
     if not fresh and (cached := _read(path, space, key)) is not None:
         return cached
+    started = time.monotonic()
     found = spread_architectures(space, calibrate_on + held_out, np.random.default_rng(seed))
     if len(found) < 6:
         raise ConfigError(
@@ -219,11 +221,15 @@ def build_latency_table(
         calibrated_on=cut,
         intercept_ms=intercept,
         factor=factor,
+        seconds=time.monotonic() - started,
         environment=_environment(),
     )
     timed_networks = tuple(zip(found, map(float, measured), strict=True))
     table = LatencyTable(space, key, block_ms, timed_networks[:cut], timed_networks[cut:], report)
-    write_json(path, table.to_dict())
+    try:
+        write_json(path, table.to_dict())
+    except OutputError as error:  # what was measured is not lost for want of a cache
+        _log.warning("the latency table is not cached: %s", error)
     return table
 
 
@@ -336,7 +342,11 @@ def _measured(space: SearchSpace, entries: Sequence[Mapping[str, Any]]) -> tuple
 
 
 def _environment() -> dict[str, str]:
-    return {"torch": torch.__version__, "python": platform.python_version(), "platform": platform.platform()}
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def _read(path: Path, space: SearchSpace, key: LatencyKey) -> LatencyTable | None:
@@ -344,7 +354,7 @@ def _read(path: Path, space: SearchSpace, key: LatencyKey) -> LatencyTable | Non
     if not path.exists():
         return None
     try:
-        table = LatencyTable.from_dict(space, json.loads(path.read_text()), str(path))
+        table = LatencyTable.from_dict(space, json.loads(path.read_text(encoding="utf-8")), str(path))
     except (OSError, ValueError, ConfigError) as error:
         reason = str(error).removeprefix(f"{path}: ")
         _log.warning("%s: the cached latency table is unusable and is measured anew: %s", path, reason)

@@ -87,7 +87,7 @@ def load_parts(path: Path, labels: Tensor) -> dict[str, Tensor]:
         DataError: the file cannot be read, is no such file, or was made from other labels.
     """
     try:
-        content: Any = json.loads(Path(path).read_text())
+        content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: the file must be readable, but got: {error.strerror or error}") from error
     except ValueError as error:

@@ -470,7 +470,7 @@ def _plain(value: Any) -> str:
 
 def _provenance(run: _Run) -> str:
     result, environment = run.result, run.result.get("environment") or run.certificate.get("environment") or {}
-    command = f"se-nas search runs/{result.get('name', 'run')}.yaml"
+    command = "se-nas search FOLDER/config.yaml --out NEW    # FOLDER: where this page lies"
     commit = environment.get("commit")
     where: list[tuple[str, Any]] = [
         ("seed", result.get("seed", ABSENT)),

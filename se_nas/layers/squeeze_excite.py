@@ -8,6 +8,9 @@ Written with autograd it passes over the map 13 times, forward and backward; 7 i
     backward   ds = sum(grad * x)               reads grad and x
                dx = grad * s + dz / (H * W)     reads grad, writes dx
 
+On a CPU the products of the third step are added up in a buffer of an eighth of a map, which passes do not count; on a
+GPU, where torch has no such reduction in one kernel, they are written and read once more, which makes 9.
+
 Everything between z and s is a graph over (B, C) vectors, so `squeeze_scale` leaves that part to autograd and any gate,
 fixed or searched, shares these four steps.
 """
@@ -29,7 +32,7 @@ Gate = Callable[..., Tensor]
 """A function gate(z, *parameters) of the squeezed vector (B, C) that returns the scale (B, C)."""
 
 _BANDS = 8
-"""Bands of rows that a map of products is added up from, so that what is written is an eighth of a map."""
+"""Bands of rows that a map of products is added up from, in a buffer of an eighth of a map."""
 
 _CHUNK_BYTES_PER_THREAD = 512 * 1024
 """What one CPU thread keeps of an intermediate feature map: a part that stays in its level-2 cache."""
@@ -168,8 +171,8 @@ def _sum_of_products(grad: Tensor, x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return (grad * x).sum((2, 3))
     rows = -(-x.shape[2] // _BANDS)
-    (grad_band, x_band), *rest = zip(grad.split(rows, 2), x.split(rows, 2), strict=True)
-    total = grad_band * x_band
+    (grad_band, x_band), *rest = zip(torch.split(grad, rows, 2), torch.split(x, rows, 2), strict=True)
+    total: Tensor = grad_band * x_band
     for grad_band, x_band in rest:  # the last may have fewer rows
         total[:, :, : x_band.shape[2]].addcmul_(grad_band, x_band)
     return total.sum((2, 3))

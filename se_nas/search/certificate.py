@@ -8,10 +8,10 @@ from typing import Any
 
 from se_nas.cost.budget import Budget, format_cost
 from se_nas.cost.cross_check import cross_check_counts
-from se_nas.cost.latency_measure import Measurement, measure_network
+from se_nas.cost.latency_measure import Measurement, clock_name, measure_network
 from se_nas.cost.latency_table import LatencyTable
 from se_nas.cost.table import UNITS, CostTable, FloatArray
-from se_nas.errors import InfeasibleBudgetError
+from se_nas.errors import InfeasibleBudgetError, SeNasError
 from se_nas.layers.network import Network
 from se_nas.search.decode import Decoded, decode, least_cost
 from se_nas.space.architecture import Architecture
@@ -92,8 +92,10 @@ def certify(
     """
     network = Network(spec)
     check = cross_check_counts(network, spec)
+    if not check["agree"]:
+        raise SeNasError(f"the counts of the network that is built must be those of its specification, but got {check}")
     known = {
-        "macs": _entry("macs", check["macs"], "counted"),
+        "macs": _entry("macs", check["thop_macs"] - check["norms"], "counted"),
         "params": _entry("params", sum(p.numel() for p in network.parameters()), "counted"),
         "latency_ms": _entry("latency_ms", measured.median_ms, "measured", measured.n, measured.ci95_ms),
     }
@@ -101,7 +103,9 @@ def certify(
     for budget in budgets:
         entry = known[budget.metric]
         worst = entry["ci95"][1] if entry["ci95"] else entry["value"]
-        kept.append({**entry, "limit": budget.limit, "holds": budget.holds(worst)})
+        if not budget.holds(worst):
+            raise SeNasError(f"the network that is built must keep {budget}, but costs {worst}")
+        kept.append({**entry, "limit": budget.limit, "holds": True})
     predicted = _entry("latency_ms", found.costs["latency_ms"], "predicted", latency.report.held_out.n)
     held_out = latency.report.held_out
     predicted["relative_error_std"] = held_out.residual_std
@@ -121,6 +125,7 @@ def certify(
             "dtype": latency.key.dtype,
             "batch_size": latency.key.batch_size,
             "threads": latency.key.threads,
+            "clock": clock_name(latency.key),
         },
         "environment": describe_environment(),
     }

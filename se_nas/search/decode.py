@@ -17,7 +17,7 @@ from scipy.sparse import csr_array, vstack
 
 from se_nas.cost.budget import Budget, format_cost
 from se_nas.cost.table import CostTable
-from se_nas.errors import ConfigError, InfeasibleBudgetError
+from se_nas.errors import ConfigError, InfeasibleBudgetError, SeNasError
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
@@ -244,6 +244,10 @@ def _solve(
                 bounds=Bounds(0, 1),
                 options={"mip_rel_gap": 0.0},
             )
+            if result.status not in (0, 2):  # neither solved nor infeasible
+                raise SeNasError(
+                    f"space {space.name}: the decoder must solve its program, but HiGHS says: {result.message}"
+                )
             if result.x is None:
                 return None
             solution = result.x

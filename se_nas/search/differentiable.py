@@ -10,7 +10,6 @@ decoded.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,6 +43,7 @@ class DifferentiableConfig(BaseModel):
     Attributes:
         warmup_epochs: of weight steps alone, before the logits move.
         epochs: of both, after the warm-up.
+        learning_rate, rate_warmup_epochs: of the weights: a linear rise, then half a cosine over the whole search.
         choice_every: weight steps for each choice step.
         relaxation: "gumbel" mixes under Gumbel-softmax samples, "softmax" under the probabilities themselves.
         temperature: of the relaxation at the first and the last epoch, falling geometrically between them.
@@ -60,6 +60,7 @@ class DifferentiableConfig(BaseModel):
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(128, ge=2)
     learning_rate: float = Field(0.1, gt=0)
+    rate_warmup_epochs: float = Field(1.0, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(4e-5, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
@@ -82,7 +83,7 @@ class SearchResult:
     Attributes:
         scores: for each choice the logits of its options.
         history: one dict an epoch, as the report reads it.
-        seconds: wall time of this process's part.
+        seconds: wall time of the training, added up over resumed processes.
         images: training images seen, of both parts.
     """
 
@@ -112,6 +113,7 @@ class _Search:
         augmentation = Augmentation(problem.info.flip, problem.info.crop_padding)
         self.images = DeviceImages(problem.info, problem.train, device, augmentation)
         self.steps_per_epoch = batches_per_epoch(len(problem.parts["weights"]), config.batch_size)
+        self.choice_steps_per_epoch = math.ceil(self.steps_per_epoch / config.choice_every)
         self.total_epochs = config.warmup_epochs + config.epochs
         self._orders: dict[str, tuple[int, Tensor]] = {}
 
@@ -122,15 +124,15 @@ class _Search:
         searching = context.epoch >= self.config.warmup_epochs
         metrics = self._weight_step(context, searching)
         if searching and context.step_in_epoch % self.config.choice_every == 0:
-            metrics |= self._choice_step(context)
+            metrics |= self._choice_step(context.epoch, context.step_in_epoch)
         return metrics
 
     def _weight_step(self, context: StepContext, searching: bool) -> dict[str, float | Tensor]:
         config = self.config
-        warmup = min(self.steps_per_epoch, context.total_steps // 10)
+        warmup = int(config.rate_warmup_epochs * self.steps_per_epoch)
         rate = cosine_lr(context.step, context.total_steps, warmup, config.learning_rate, 0.0) * context.lr_scale
         set_learning_rate(self.optimizer, rate)
-        x, y = self._batch("weights", context.epoch, context.step_in_epoch)
+        x, y = self._batch("weights", context.step)
         self.supernet.train()
         if searching and config.weight_step == "mixture":
             with torch.no_grad():
@@ -148,9 +150,10 @@ class _Search:
         self.optimizer.step()
         return {"loss": loss.detach(), "accuracy": (predicted.argmax(1) == y).float().mean(), "lr": rate}
 
-    def _choice_step(self, context: StepContext) -> dict[str, float | Tensor]:
-        x, y = self._batch("choices", context.epoch, context.step_in_epoch)
-        relaxed = self.logits.relaxed(self.temperature(context.epoch), self.config.relaxation == "gumbel")
+    def _choice_step(self, epoch: int, step_in_epoch: int) -> dict[str, float | Tensor]:
+        before = (epoch - self.config.warmup_epochs) * self.choice_steps_per_epoch
+        x, y = self._batch("choices", before + step_in_epoch // self.config.choice_every)
+        relaxed = self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel")
         with autocast_for(self.problem.device, True):
             task_loss = F.cross_entropy(self.supernet.mix(relaxed)(x).float(), y)
         expected = self._expected()
@@ -171,12 +174,10 @@ class _Search:
         share = max(0, epoch - self.config.warmup_epochs) / max(1, self.config.epochs - 1)
         return float(first * (last / first) ** share)
 
-    def _batch(self, part: str, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+    def _batch(self, part: str, number: int) -> tuple[Tensor, Tensor]:
+        """Batch `number` of a part, counted over the whole search; each pass through it has an order of its own."""
         indices, size = self.problem.parts[part], self.config.batch_size
-        # the smaller part is gone through as often as the larger one needs
-        per_pass = batches_per_epoch(len(indices), size)
-        number = epoch * self.steps_per_epoch + step
-        turn, place = divmod(number, per_pass)
+        turn, place = divmod(number, batches_per_epoch(len(indices), size))
         if self._orders.get(part, (-1,))[0] != turn:
             order = epoch_order(len(indices), self.problem.seed, turn)
             self._orders[part] = (turn, indices[order])
@@ -205,7 +206,9 @@ class _Search:
             "expected": expected,
             "multipliers": self.penalty.by_metric(),
             "probabilities": probabilities,
-            "warnings": warnings_of(self.problem, expected, probabilities, entropies, epoch, self.total_epochs)
+            "warnings": warnings_of(
+                self.problem, expected, probabilities, entropies, epoch - config.warmup_epochs, config.epochs
+            )
             if searching
             else [],
         }
@@ -227,7 +230,9 @@ def inherit(
     network: Network = supernet.export(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     order = epoch_order(len(problem.parts["weights"]), problem.seed, 0)
     chosen = problem.parts["weights"][order[:calibration_images]]
-    recalibrate(network, (x for x, _ in images.evaluate_batches(chosen, 256)))
+    size = min(256, len(chosen))
+    whole = chosen[: len(chosen) // size * size]  # a last, smaller batch would weigh as much as the others
+    recalibrate(network, (x for x, _ in images.evaluate_batches(whole, size)))
     return network
 
 
@@ -239,14 +244,13 @@ def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) 
         InfeasibleBudgetError: before any training, when no architecture keeps the budgets.
         CheckpointError, TrainingError: see `training.loop.Loop.run`.
     """
-    started = time.monotonic()
     if not problem.space.choices:
         raise ConfigError(f"space {problem.space.name}", ["a space to search must leave a choice, but it has none"])
     flat = {choice.name: [0.0] * len(choice.options) for choice in problem.space.choices}
     decode(problem.space, problem.tables, problem.budgets, flat)  # an infeasible budget ends here
     search = _Search(problem, config)
     with RunLog(problem.folder) as log:
-        history = Loop(
+        loop = Loop(
             name="search",
             epochs=search.total_epochs,
             steps_per_epoch=search.steps_per_epoch,
@@ -264,12 +268,14 @@ def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) 
             seed=problem.seed,
             guard=GuardConfig(check_every=1 if problem.device.type == "cpu" else 10),
             progress=problem.progress,
-        ).run(problem.resume)
-    choice_steps = config.epochs * math.ceil(search.steps_per_epoch / config.choice_every)
-    steps = search.total_epochs * search.steps_per_epoch + choice_steps
-    return SearchResult(
-        search.logits.scores(), history, search.supernet, time.monotonic() - started, steps * config.batch_size
-    )
+        )
+        history = loop.run(problem.resume)
+    steps = {
+        "weights": search.total_epochs * search.steps_per_epoch,
+        "choices": config.epochs * search.choice_steps_per_epoch,
+    }
+    images = sum(count * min(config.batch_size, len(problem.parts[part])) for part, count in steps.items())
+    return SearchResult(search.logits.scores(), history, search.supernet, loop.seconds, images)
 
 
 def validation_accuracy(problem: SearchProblem, result: SearchResult, architecture: Architecture, images: int) -> float:

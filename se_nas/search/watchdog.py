@@ -20,7 +20,11 @@ def warnings_of(
     epoch: int,
     epochs: int,
 ) -> list[str]:
-    """One line for each thing worth knowing: early certainty, no decision, collapse of SE or depth, a broken budget."""
+    """One line for each thing worth knowing: early certainty, no decision, collapse of SE or depth, a broken budget.
+
+    Args:
+        epoch, epochs: which epoch has ended, from 0, and how many there are; the warm-up counts in neither.
+    """
     found = []
     mean = sum(entropies.values()) / max(1, len(entropies))
     last = epoch + 1 == epochs

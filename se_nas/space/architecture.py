@@ -83,7 +83,7 @@ def load_architecture(path: str | os.PathLike[str]) -> ArchitectureFile:
         ArchitectureError: the file is missing, no JSON, of another format or version, or malformed.
     """
     try:
-        value = json.loads(Path(path).read_text())
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ArchitectureError(f"{path}: the architecture file must be readable, but got: {error.strerror}") from error
     except ValueError as error:

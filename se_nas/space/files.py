@@ -168,7 +168,7 @@ _PLAIN_WORDS = {
 def read_yaml(path: str | os.PathLike[str]) -> Any:
     """Parse a YAML file safely; ConfigError when it cannot be read or parsed."""
     try:
-        return yaml.safe_load(Path(path).read_text())
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(str(path), [f"the file must be readable, but got: {error.strerror}"]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -26,6 +26,7 @@ from se_nas.space.specs import (
     Position,
     RatioOf,
     SESpec,
+    Squeeze,
 )
 
 NO_SE = "none"
@@ -43,7 +44,7 @@ class SETemplate:
     options: tuple[float | None, ...]
     ratio_of: RatioOf = "expanded"
     divisor: int = 8
-    squeeze: str = "mean"
+    squeeze: Squeeze = "mean"
     activation: Activation = "relu"
     gate: Gate = "hard_sigmoid"
     position: Position = "inside"
@@ -52,7 +53,7 @@ class SETemplate:
         """The concrete unit for one ratio."""
         if ratio is None:
             return None
-        return SESpec(ratio, self.ratio_of, self.divisor, "mean", self.activation, self.gate, self.position)
+        return SESpec(ratio, self.ratio_of, self.divisor, self.squeeze, self.activation, self.gate, self.position)
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,6 @@ class Slot:
     depth: Axis
     op: Axis
     ops: tuple[SlotOp, ...]
-
-    @property
-    def name(self) -> str:
-        """Readable position, counted from 1 as choices are."""
-        return f"stage{self.stage + 1}.block{self.index + 1}"
 
 
 @dataclass(frozen=True)

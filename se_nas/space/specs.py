@@ -9,6 +9,7 @@ from se_nas.space.channels import round_channels
 
 Activation = Literal["relu", "relu6", "silu", "hard_swish", "identity"]
 Gate = Literal["sigmoid", "hard_sigmoid"]
+Squeeze = Literal["mean"]
 RatioOf = Literal["block_input", "expanded", "block_output"]
 Position = Literal["inside", "standard"]
 BlockKind = Literal["mbconv", "identity"]
@@ -32,7 +33,7 @@ class SESpec:
     ratio: float
     ratio_of: RatioOf = "expanded"
     divisor: int = 8
-    squeeze: Literal["mean"] = "mean"
+    squeeze: Squeeze = "mean"
     activation: Activation = "relu"
     gate: Gate = "hard_sigmoid"
     position: Position = "inside"

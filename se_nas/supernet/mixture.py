@@ -77,7 +77,7 @@ def mixed_gate(
         z = z * mask
     hidden = activation(F.linear(z, w1, b1)) * masks[:, None, :]
     gates = gate(F.linear(hidden, w2, b2))
-    scale = weights[0] + torch.tensordot(weights[1:], gates, 1)
+    scale: Tensor = weights[0] + torch.tensordot(weights[1:], gates, 1)
     for mask in channel_mask:
         scale = scale * mask
     return scale

@@ -27,7 +27,7 @@ def describe_environment() -> dict[str, Any]:
         "se_nas": se_nas.__version__,
         "commit": _commit(Path(se_nas.__file__).resolve().parent.parent),
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "cpu": processor_name("cpu"),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

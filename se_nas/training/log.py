@@ -10,6 +10,7 @@ import datetime
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -72,10 +73,10 @@ class RunLog:
             raise OutputError(f"{self.path}: the log must be writable, but got: {error.strerror or error}") from error
         self._lines[phase] += 1
         writer = self._writer(phase, step)
-        for name, value in values.items():
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if writer is not None and is_number and math.isfinite(value):
-                writer.add_scalar(name, value, step)
+        if writer is not None:
+            for name, value in numbers_in(values):
+                if math.isfinite(value):
+                    writer.add_scalar(name, value, step)
 
     def cut(self, phase: str, lines: int, step: int) -> None:
         """Drop what `phase` wrote after its first `lines` lines, on disk in one rename.
@@ -127,6 +128,15 @@ class RunLog:
                 folder = self.folder / "tensorboard" / phase
                 self._writers[phase] = SummaryWriter(str(folder), purge_step=step)
         return self._writers[phase]
+
+
+def numbers_in(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The numbers among the values, those of a mapping as `name.key`; truth values and lists are none."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", number) for key, number in numbers_in(value))
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield name, value
 
 
 def _finite(value: Any) -> Any:

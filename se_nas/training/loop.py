@@ -36,7 +36,7 @@ from torch import Tensor
 
 from se_nas.errors import CheckpointError, OutputError, TrainingError
 from se_nas.training.checkpoint import discard_checkpoint, has_checkpoint, load_latest, save_checkpoint
-from se_nas.training.log import RunLog
+from se_nas.training.log import RunLog, numbers_in
 
 
 class Stateful(Protocol):
@@ -75,11 +75,6 @@ class StepContext:
     attempt: int
     lr_scale: float
     seed: int
-
-    @property
-    def progress(self) -> float:
-        """The fraction of the run that lies behind this step, in [0, 1)."""
-        return self.step / self.total_steps
 
 
 @dataclass(frozen=True)
@@ -127,6 +122,7 @@ class _Position:
     counts: dict[str, int] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     log_lines: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +140,7 @@ class Loop:
             with "loss" among them. Tensors are read late: the next step must not overwrite them.
         end_epoch: called after each epoch with its number, for evaluation; what it returns joins the epoch's
             history and log line, beside the means of the step metrics, and must be JSON-able (0-d tensors and
-            NumPy scalars are).
+            NumPy scalars are). "warnings", a list of lines, are also said.
         state: every object that training changes, by name.
         checkpoint: the file to save to and resume from.
         log: gets lines with event "step", "epoch" or "rollback", in the phase `name`.
@@ -197,6 +193,11 @@ class Loop:
         self._saved_time = time.monotonic()
         self._stop_signal: int | None = None
 
+    @property
+    def seconds(self) -> float:
+        """Wall time of the steps and evaluations that led here, added up over resumed processes."""
+        return self._position.seconds
+
     # --- the run ------------------------------------------------------------------------------
 
     def run(self, resume: bool) -> list[dict[str, Any]]:
@@ -235,6 +236,7 @@ class Loop:
     def _advance(self) -> None:
         """One step, and what falls due after it."""
         position, guard = self._position, self._guard
+        started = time.monotonic()
         seed = self._reseed("step", position.step)
         metrics = self._step(
             StepContext(
@@ -262,6 +264,7 @@ class Loop:
                 return
         if epoch_ends:
             self._finish_epoch(position.step // self._steps_per_epoch - 1)
+        position.seconds += time.monotonic() - started
         if snapshot_due:
             self._candidate = self._snapshot()
         if position.step == self._total:
@@ -287,6 +290,8 @@ class Loop:
         self._log.write(position.step, self.name, event="epoch", **rest)
         if not self._live:
             self._say(f"{self.name}: epoch {epoch + 1}/{self._epochs}: {_line(rest)}")
+        for warning in entry.get("warnings", ()):
+            self._say(f"{self.name}: epoch {epoch + 1}: warning: {warning}")
 
     def _reseed(self, purpose: str, number: int) -> int:
         words = repr((self._seed, self.name, purpose, number, self._position.attempt)).encode()
@@ -500,8 +505,7 @@ class Loop:
 
 
 def _line(values: Mapping[str, Any]) -> str:
-    shown = {name: value for name, value in values.items() if name != "epoch" and isinstance(value, (int, float))}
-    return ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+    return ", ".join(f"{name} {value:.4g}" for name, value in numbers_in(values) if name != "epoch")
 
 
 def _on_host(steps: list[tuple[int, Mapping[str, float | Tensor]]]) -> Iterator[tuple[int, dict[str, float]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,8 @@ class Trained:
 
     Attributes:
         ema_test_accuracy: of the averaged weights; None where the recipe has none.
-        seconds: wall time of this process's part; a resumed training counts from its resumption.
+        seconds: wall time of the training, added up over resumed processes.
+        images: training images seen; test_images: images that the test accuracy is over.
     """
 
     network: Network
@@ -62,6 +62,8 @@ class Trained:
     test_accuracy: float
     ema_test_accuracy: float | None
     seconds: float
+    images: int
+    test_images: int
 
 
 def train_network(
@@ -83,7 +85,6 @@ def train_network(
         CheckpointError: the checkpoint in `folder` is damaged or of another training.
         TrainingError: the loss does not stay finite.
     """
-    started = time.monotonic()
     torch.manual_seed(seed)
     network = Network(spec)
     initialise(network)
@@ -128,7 +129,7 @@ def train_network(
     if average is not None:
         state["average"] = average
     with RunLog(folder) as log:
-        history = Loop(
+        loop = Loop(
             name="retrain",
             epochs=recipe.epochs,
             steps_per_epoch=steps,
@@ -140,11 +141,15 @@ def train_network(
             seed=seed,
             guard=GuardConfig(check_every=1 if device.type == "cpu" else 10),
             progress=progress,
-        ).run(resume)
+        )
+        history = loop.run(resume)
     last = history[-1]
-    return Trained(network, history, last["test_accuracy"], last.get("ema_test_accuracy"), time.monotonic() - started)
-
-
-def count_images(recipe: TrainingRecipe, images: int) -> int:
-    """Training images that a training with this recipe sees."""
-    return recipe.epochs * batches_per_epoch(images, recipe.batch_size) * min(recipe.batch_size, images)
+    return Trained(
+        network,
+        history,
+        test_accuracy=last["test_accuracy"],
+        ema_test_accuracy=last.get("ema_test_accuracy"),
+        seconds=loop.seconds,
+        images=recipe.epochs * steps * min(recipe.batch_size, len(train)),
+        test_images=len(test),
+    )
