@@ -21,7 +21,7 @@ from se_nas.data import sources, synthetic
 from se_nas.data.options import DataOptions
 from se_nas.data.parts import load_parts
 from se_nas.data.sources import DataSource
-from se_nas.errors import ConfigError, InfeasibleBudgetError
+from se_nas.errors import ConfigError, InfeasibleBudgetError, OutputError
 from se_nas.layers.network import Network
 from se_nas.runs import RunFolder, decode_again, load_run, run_search
 from se_nas.search.decode import least_cost
@@ -228,7 +228,7 @@ def test_another_budget_is_answered_without_touching_the_run(done: Done, tmp_pat
     least = least_cost(space, count_tables(space), "macs").costs["macs"]
     limit = math.floor((used + least) / 2)
     assert least <= limit < used
-    found = decode_again(done.folder, [Budget("macs", limit), Budget("latency_ms", 1e3)], tmp_path / "out", print)
+    found = decode_again(done.folder, [Budget("macs", limit), Budget("latency_ms", 1e3)], tmp_path / "out")
     assert network_counts(found.network).macs <= limit
     file = load_architecture(tmp_path / "out/architecture.json")
     assert (file.architecture, file.network) == (found.architecture, found.network)
@@ -242,9 +242,9 @@ def test_another_budget_is_answered_without_touching_the_run(done: Done, tmp_pat
 
 def test_decoding_again_says_what_is_missing_or_impossible(done: Done, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must be the folder of a run whose search is done"):
-        decode_again(tmp_path, [Budget("macs", 1e6)], tmp_path / "out", print)
+        decode_again(tmp_path, [Budget("macs", 1e6)], tmp_path / "out")
     with pytest.raises(InfeasibleBudgetError, match="least reachable"):
-        decode_again(done.folder, [Budget("macs", 10.0)], tmp_path / "out", print)
+        decode_again(done.folder, [Budget("macs", 10.0)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -285,3 +285,10 @@ def test_an_exported_architecture_is_retrained_on_other_classes_without_its_spac
     weights = load_checkpoint(out / "network.pt")["network"]
     assert len(weights["head.classifier.weight"]) == 4
     assert [entry["epoch"] for entry in read_json(out / "history.json")] == [0, 1]
+
+
+def test_a_decode_never_overwrites_a_run(done: Any) -> None:
+    before = (done.folder / "architecture.json").read_text()
+    with pytest.raises(OutputError, match="must not be that of a run"):
+        decode_again(done.folder, [Budget("latency_ms", 1e3)], done.folder)
+    assert (done.folder / "architecture.json").read_text() == before

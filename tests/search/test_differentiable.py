@@ -271,3 +271,22 @@ def test_the_option_that_the_loss_asks_for_is_found(
     assert answer.architecture == problem.space.architecture(
         {choice.name: choice.options[-1] for choice in problem.space.choices}
     )
+
+
+@pytest.mark.parametrize("choice_every", [1, 2])
+def test_every_image_for_the_choices_is_used_once_a_pass(
+    tiny_space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice_every: int
+) -> None:
+    problem = make_problem(tiny_space, tmp_path)
+    of_choices = set(problem.parts["choices"].tolist())
+    seen: list[int] = []
+    batch = DeviceImages.batch
+
+    def spy(self: DeviceImages, indices: Tensor, *arguments: Any) -> Any:
+        seen.extend(i for i in indices.tolist() if i in of_choices)
+        return batch(self, indices, *arguments)
+
+    monkeypatch.setattr(DeviceImages, "batch", spy)
+    search_differentiable(problem, config(epochs=3, choice_every=choice_every))
+    assert len(seen) >= len(of_choices)
+    assert set(seen[: len(of_choices)]) == of_choices

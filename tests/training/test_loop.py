@@ -89,7 +89,8 @@ class Run:
 
     def run(self, resume: bool = False) -> list[dict[str, Any]]:
         with RunLog(self.folder) as log:
-            return Loop(log=log, **self._options).run(resume)
+            self.loop = Loop(log=log, **self._options)
+            return self.loop.run(resume)
 
     def state(self) -> dict[str, Tensor]:
         tensors = dict(self.model.state_dict())
@@ -246,6 +247,20 @@ def test_resuming_a_finished_run_does_no_step(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.run(resume=True) == history
     assert run.contexts == []
+
+
+def test_the_time_of_a_training_survives_its_process(tmp_path: Path) -> None:
+    first = Run(tmp_path)
+    first.run()
+    resumed = Run(tmp_path)
+    resumed.run(resume=True)
+    assert resumed.loop.seconds == pytest.approx(first.loop.seconds) > 0
+
+
+def test_warnings_of_an_epoch_are_said(tmp_path: Path) -> None:
+    run = Run(tmp_path, end_epoch=lambda epoch: {"warnings": ["the kettle boils"] if epoch == 1 else []})
+    run.run()
+    assert run.screen.getvalue().count("tiny: epoch 2: warning: the kettle boils") == 1
 
 
 def test_resuming_from_the_previous_checkpoint_warns_and_equals(
