@@ -228,7 +228,7 @@ def version() -> None:
 def space_show(space_file: Annotated[Path, typer.Argument(metavar="FILE", help="Search space (YAML).")]) -> None:
     """The exact number of distinct networks, each stage's choices, and the least and greatest costs."""
     space = load_space(space_file)
-    _tune_allocator()
+    tune_allocator()
     _say(
         f"{space.name}: {space.size:,} distinct networks ({space.size:.3g}), "
         f"{len(space.choices)} choices, digest {space.digest}"
