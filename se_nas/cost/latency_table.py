@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.stats import spearmanr
@@ -41,6 +41,7 @@ from se_nas.errors import ArchitectureError, ConfigError, OutputError
 from se_nas.files import write_json
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Choice
+from se_nas.space.files import validation_problems
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec, NetworkSpec
 
@@ -156,7 +157,9 @@ class LatencyTable:
                 TypeAdapter(LatencyReport).validate_python(value["report"]),
             )
         except (KeyError, TypeError, ValueError, ArchitectureError) as error:
-            fault = " ".join(f"{type(error).__name__}: {error}".split())
+            fault = f"{type(error).__name__}: {error}"
+            if isinstance(error, ValidationError):
+                fault = "; ".join(validation_problems(error))
             problem = f"must be what a latency table writes, but got {fault}"
             raise ConfigError(source, [problem]) from error
 
