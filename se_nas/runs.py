@@ -26,7 +26,7 @@ from se_nas.errors import ConfigError, OutputError
 from se_nas.evidence.report import write_report
 from se_nas.files import write_atomic, write_json
 from se_nas.search.certificate import Answer, answer
-from se_nas.search.decode import decode
+from se_nas.search.decode import check_feasible
 from se_nas.search.differentiable import (
     DifferentiableConfig,
     SearchResult,
@@ -198,12 +198,12 @@ def run_search(run_file: Path, config: RunConfig, folder: Path, *, resume: bool,
 
     count_only = count_tables(space)
     # an infeasible count budget ends here, before minutes of timing
-    _check_feasible(space, count_only, [b for b in budgets if b.metric in count_only])
+    check_feasible(space, count_only, [b for b in budgets if b.metric in count_only])
     latency = _latency(run, begun, space, key, config.seed, progress)
     for line in latency_report_lines(latency):
         say(line)
     tables = {**count_only, "latency_ms": latency.table}
-    _check_feasible(space, tables, budgets)
+    check_feasible(space, tables, budgets)
     if not begun:
         write_atomic(run / "space.yaml", dump_space(space))
         write_json(run / "choices.json", {choice.name: list(choice.options) for choice in space.choices})
@@ -375,10 +375,6 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     for name, item in value.items():
         yield from _flat(item, f"{path}.{name}" if path else str(name))
-
-
-def _check_feasible(space: SearchSpace, tables: Mapping[str, CostTable], budgets: Sequence[Budget]) -> None:
-    decode(space, tables, budgets, {c.name: [0.0] * len(c.options) for c in space.choices})
 
 
 def _latency(

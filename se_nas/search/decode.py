@@ -16,13 +16,11 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
 from se_nas.cost.budget import Budget, format_cost
-from se_nas.cost.table import CostTable
+from se_nas.cost.table import CostTable, FloatArray
 from se_nas.errors import ConfigError, InfeasibleBudgetError, SeNasError
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,11 @@ def decode(
     score = sum(float(centred[c.name][c.index(picks[c.name])]) for c in space.choices)
     architecture = space.architecture(picks)
     return Decoded(architecture, score, {name: table.cost(architecture) for name, table in tables.items()})
+
+
+def check_feasible(space: SearchSpace, tables: Mapping[str, CostTable], budgets: Sequence[Budget]) -> None:
+    """Raise as `decode` does where no architecture keeps the budgets."""
+    decode(space, tables, budgets, {choice.name: [0.0] * len(choice.options) for choice in space.choices})
 
 
 def least_cost(

@@ -23,7 +23,7 @@ from se_nas.data.batches import Augmentation, DeviceImages, batches_per_epoch, e
 from se_nas.errors import ConfigError
 from se_nas.layers.network import Network
 from se_nas.search.choice_logits import ChoiceLogits
-from se_nas.search.decode import decode
+from se_nas.search.decode import check_feasible, decode
 from se_nas.search.lagrangian import BudgetPenalty
 from se_nas.search.problem import SearchProblem
 from se_nas.search.watchdog import warnings_of
@@ -246,8 +246,7 @@ def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) 
     """
     if not problem.space.choices:
         raise ConfigError(f"space {problem.space.name}", ["a space to search must leave a choice, but it has none"])
-    flat = {choice.name: [0.0] * len(choice.options) for choice in problem.space.choices}
-    decode(problem.space, problem.tables, problem.budgets, flat)  # an infeasible budget ends here
+    check_feasible(problem.space, problem.tables, problem.budgets)
     search = _Search(problem, config)
     with RunLog(problem.folder) as log:
         loop = Loop(
