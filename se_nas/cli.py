@@ -22,7 +22,11 @@ from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.options import DataOptions
 from se_nas.errors import ConfigError, SeNasError
 from se_nas.evidence.report import write_report
-from se_nas.runs import RunFolder, decode_again, load_run, parse_recipe, retrain_exported, run_search
+from se_nas.runs.config import load_run, parse_recipe
+from se_nas.runs.folder import RunFolder
+from se_nas.runs.retraining import retrain_exported
+from se_nas.runs.study import work_on
+from se_nas.runs.whole import decode_again, run_search
 from se_nas.search.decode import greatest_cost, least_cost
 from se_nas.space.files import load_space
 from se_nas.space.search_space import SearchSpace
@@ -52,6 +56,13 @@ Download = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from what the output folder holds.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SE_NAS_STORAGE",
+        help="Database that several workers share, such as postgresql+psycopg://user@host/name; never written down.",
+    ),
+]
 Budgets = Annotated[
     list[str] | None,
     typer.Option("--budget", help="METRIC=LIMIT, such as macs=15M, params=300k or latency_ms=2.5; may be repeated."),
@@ -100,6 +111,14 @@ def search(
             "--set", help="PATH=VALUE replaces a value of the run file, such as search.epochs=5; may be repeated."
         ),
     ] = None,
+    enqueue: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of an Optuna-driven search: evaluate this first: an architecture.json, a finished run's folder, or a "
+            "baseline such as no_se or se_r16; may be repeated."
+        ),
+    ] = None,
+    storage: Storage = None,
     quiet: Quiet = False,
 ) -> None:
     """Do the whole job of a run file: supernet, search, decode, certificate, retraining of the winner, report.
@@ -107,8 +126,29 @@ def search(
     Everything lands in the run folder; open report.html there. A run that was stopped, however hard, goes on with
     --resume and ends with the same numbers.
     """
+    changes = _changes(change, data_dir, download, device, seed, budget)
+    if enqueue:
+        changes["search.enqueue"] = [str(Path(word).resolve()) if Path(word).exists() else word for word in enqueue]
+    config = load_run(run_file, changes)
+    _tune_allocator()
+    folder = output or run_file.parent / config.name
+    with _stop_explained():
+        run = run_search(run_file, config, folder, resume=resume, progress=not quiet, say=_say, storage=storage)
+    _print_answer(run.path)
+    _say(f"report: {run / 'report.html'}")
+
+
+def _changes(
+    words: list[str] | None,
+    data_dir: Path | None,
+    download: bool,
+    device: str | None,
+    seed: int | None,
+    budget: list[str] | None,
+) -> dict[str, Any]:
+    """What the command line says otherwise than the run file, by dotted path."""
     changes: dict[str, Any] = {}
-    for word in change or []:
+    for word in words or []:
         path, equals, value = word.partition("=")
         if not (path and equals):
             raise ConfigError("--set", [f"a change must be PATH=VALUE such as search.epochs=5, but got {word!r}"])
@@ -126,13 +166,30 @@ def search(
         changes["seed"] = seed
     for wanted in parse_budget_options(budget or [], "--budget"):
         changes[f"budgets.{wanted.metric}"] = wanted.limit
-    config = load_run(run_file, changes)
+    return changes
+
+
+@app.command()
+def worker(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that another process has begun, or a copy of it.")],
+    storage: Storage = None,
+    data_dir: DataDir = None,
+    device: Annotated[str | None, typer.Option(help="Replaces the run's device.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Join a running Optuna-driven search from any machine that reaches its storage, until the search is done.
+
+    A worker may come and go: if it dies, another evaluates what it was evaluating.
+    """
+    if storage is None:
+        raise ConfigError("--storage", ["must be the storage that `se-nas search` was given, but got none"])
+    changes = {"data.dir": str(data_dir) if data_dir else None, "device": device}
     _tune_allocator()
-    folder = output or run_file.parent / config.name
     with _stop_explained():
-        run = run_search(run_file, config, folder, resume=resume, progress=not quiet, say=_say)
-    _print_answer(run.path)
-    _say(f"report: {run / 'report.html'}")
+        done = work_on(
+            run, storage, {name: v for name, v in changes.items() if v is not None}, progress=not quiet, say=_say
+        )
+    _say(f"{done} evaluations were done here; the search has what it needs")
 
 
 @app.command()

@@ -49,3 +49,11 @@ class OutputError(SeNasError):
 
 class DeviceError(SeNasError):
     """A device that was asked for and is not there."""
+
+
+class StorageError(SeNasError):
+    """A study's database that cannot be reached, or that holds another study."""
+
+
+class LaunchError(SeNasError):
+    """An NNI experiment that cannot be started, reached or stopped as asked."""

@@ -17,6 +17,7 @@ import yaml
 from se_nas import cli
 from se_nas.cost.latency_measure import Measurement
 from se_nas.space.files import load_space
+from se_nas.search.strategy import STRATEGIES
 from tests.tiny_runs import RUN, SPACE, cache_latency, changed, contents, read_json, write_run, write_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -223,8 +224,8 @@ def test_an_infeasible_budget_names_the_least_reachable_before_anything_is_timed
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("this must not be reached")
 
-    for name in ("build_latency_table", "search_differentiable"):
-        monkeypatch.setattr(f"se_nas.runs.{name}", refuse)
+    monkeypatch.setattr("se_nas.runs.setting.build_latency_table", refuse)
+    monkeypatch.setitem(STRATEGIES, "differentiable", refuse)
     write_run(tmp_path)
     result = se_nas("search", "run.yaml", "--budget", "macs=10", "--budget", "params=20")
     assert_refused(

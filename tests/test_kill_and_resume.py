@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from se_nas.runs import load_run, run_search
+from se_nas.runs.config import load_run
+from se_nas.runs.whole import run_search
 from se_nas.training.checkpoint import load_checkpoint
 from se_nas.training.log import read_log
 from tests.tiny_runs import RUN, cache_latency, changed, read_json, write_run

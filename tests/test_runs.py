@@ -23,7 +23,9 @@ from se_nas.data.parts import load_parts
 from se_nas.data.sources import DataSource
 from se_nas.errors import ConfigError, InfeasibleBudgetError, OutputError
 from se_nas.layers.network import Network
-from se_nas.runs import RunFolder, decode_again, load_run, run_search
+from se_nas.runs.config import load_run
+from se_nas.runs.folder import RunFolder
+from se_nas.runs.whole import decode_again, run_search
 from se_nas.search.decode import least_cost
 from se_nas.space.architecture import load_architecture
 from se_nas.training.checkpoint import load_checkpoint

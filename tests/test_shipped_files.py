@@ -14,7 +14,7 @@ from se_nas.cli import app
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.table import count_tables
 from se_nas.data.sources import DATASETS
-from se_nas.runs import load_run
+from se_nas.runs.config import load_run
 from se_nas.search.decode import decode
 from se_nas.space.files import load_space
 

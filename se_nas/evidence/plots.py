@@ -30,8 +30,8 @@ History = Sequence[Mapping[str, Any]]
 Choices = Mapping[str, Sequence[Option]]
 Picks = Mapping[str, Option]
 
-_STEPS = [1, 2, 2.5, 5, 10]
-_WIDTH = 11.0  # inches of every figure that fills the page
+STEPS = [1, 2, 2.5, 5, 10]
+WIDTH = 11.0  # inches of every figure that fills the page
 
 _STYLE: dict[Any, Any] = {
     "font.family": ["sans-serif"],
@@ -69,15 +69,23 @@ _STYLE: dict[Any, Any] = {
 METRIC_WORDS = {"macs": "MACs", "params": "Parameters", "latency_ms": "Latency"}
 
 
-def _tick(value: float, _: int | None = None) -> str:
+def tick(value: float, _: int | None = None) -> str:
+    """A cost at a tick of an axis: 2.5 M."""
     for size, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= size:
             return f"{value / size:g}{suffix}"
     return f"{value:.6g}"
 
 
-def _percent_tick(value: float, _: int | None = None) -> str:
+def percent_tick(value: float, _: int | None = None) -> str:
+    """A share at a tick of an axis: 62.5 %."""
     return f"{100 * value:.6g} %"
+
+
+def metric_title(metric: str) -> str:
+    """A metric with its unit: Latency (ms)."""
+    word, unit = METRIC_WORDS.get(metric, metric), UNITS.get(metric, "")
+    return f"{word} ({unit})" if unit and unit.lower() != word.lower() else word
 
 
 def drawn(make: Callable[[], Figure]) -> Figure:
@@ -144,14 +152,14 @@ def _shade_warmup(axes: Axes, history: History, named: bool) -> None:
 
 
 def _epoch_axis(axes: Axes, history: History) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=_STEPS, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS, integer=True))
     first, last = float(history[0]["epoch"]), float(history[-1]["epoch"])
     axes.set_xlim(first, max(last, first + 1))
     axes.set_xlabel("epoch")
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where a choice acts, read from its name: "stage3.block2.se", "stage3.depth"."""
 
     stage: str
@@ -160,6 +168,7 @@ class _Place:
 
     @property
     def words(self) -> str:
+        """The stage and the block, without the part."""
         return f"{_spaced(self.stage)} · {_spaced(self.block)}" if self.block else _spaced(self.stage)
 
 
@@ -167,15 +176,16 @@ def _spaced(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=\d)", " ", name)
 
 
-def _place(choice: str) -> _Place:
+def place_of(choice: str) -> Place:
+    """Where a choice acts."""
     stage, *rest = choice.split(".")
     block = rest.pop(0) if len(rest) > 1 and rest[0].startswith("block") else None
-    return _Place(stage, block, " ".join(rest).replace("_", " ") or stage)
+    return Place(stage, block, " ".join(rest).replace("_", " ") or stage)
 
 
 def _in_use(choice: str, picks: Picks) -> bool:
     """Whether the block the choice shapes is in the network, its stage's depth considered."""
-    place = _place(choice)
+    place = place_of(choice)
     depth = picks.get(f"{place.stage}.depth")
     number = re.search(r"\d+$", place.block or "")
     return not (isinstance(depth, int) and number and int(number.group()) > depth)
@@ -220,7 +230,7 @@ def se_probabilities(history: History, choices: Choices, picks: Picks) -> Figure
         rows = math.ceil(len(names) / 5)
         columns = max(math.ceil(len(names) / rows), 3)
         height = 1.35 * rows + 0.75
-        figure = Figure(figsize=(_WIDTH, height))
+        figure = Figure(figsize=(WIDTH, height))
         grid = figure.add_gridspec(
             rows,
             columns,
@@ -244,7 +254,7 @@ def se_probabilities(history: History, choices: Choices, picks: Picks) -> Figure
             lowest = index + columns >= len(names)
             axes.xaxis.set_major_locator(MaxNLocator(3, integer=True) if lowest else NullLocator())
             used = _in_use(name, picks)
-            axes.set_title(_place(name).words, fontsize=8, color=light("ink" if used else "muted"), pad=4)
+            axes.set_title(place_of(name).words, fontsize=8, color=light("ink" if used else "muted"), pad=4)
             if used and name in picks and picks[name] in options and len(shares):
                 _mark_pick(axes, shares[-1], options.index(picks[name]), str(picks[name]))
             elif not used:
@@ -303,7 +313,7 @@ def other_probabilities(history: History, choices: Choices, picks: Picks) -> Fig
     """
 
     def make() -> Figure:
-        places = {name: _place(name) for name in choices if not is_se_choice(name)}
+        places = {name: place_of(name) for name in choices if not is_se_choice(name)}
         stages = list(dict.fromkeys(place.stage for place in places.values()))
         columns: list[tuple[str, str]] = []
         for stage in stages:
@@ -321,7 +331,7 @@ def other_probabilities(history: History, choices: Choices, picks: Picks) -> Fig
             if letter != str(option)
         ]
         height = 0.86 * len(rows) + 0.42 + 0.2 * bool(notes)
-        figure = Figure(figsize=(_WIDTH, height))
+        figure = Figure(figsize=(WIDTH, height))
         total = max(lefts.values()) + 1
         axes = figure.add_axes((0.085, 0.02, 0.905, 0.96))
         axes.set_xlim(0, total)
@@ -416,7 +426,7 @@ def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[
     def make() -> Figure:
         metrics = list(dict.fromkeys(key for row in history for key in (row.get("expected") or {})))
         metrics.sort(key=lambda metric: metric not in limits)
-        figure = Figure(figsize=(_WIDTH, 2.75), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.75), layout="constrained")
         for axes, metric in zip(np.atleast_1d(figure.subplots(1, max(len(metrics), 1))), metrics, strict=True):
             epochs, values = series(history, "expected", metric)
             _shade_warmup(axes, history, named=metric == metrics[0])
@@ -439,11 +449,9 @@ def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[
             low, high = min(shown), max(shown)
             room = 0.14 * ((high - low) or high or 1.0)
             axes.set_ylim(max(low - room, 0.0), high + 1.6 * room)
-            axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
-            axes.yaxis.set_major_formatter(FuncFormatter(_tick))
-            unit = UNITS.get(metric, "")
-            word = METRIC_WORDS.get(metric, metric)
-            axes.set_title(f"{word} ({unit})" if unit and unit.lower() != word.lower() else word)
+            axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+            axes.yaxis.set_major_formatter(FuncFormatter(tick))
+            axes.set_title(metric_title(metric))
         return figure
 
     return drawn(make)
@@ -460,7 +468,7 @@ class _Panel:
 
 
 def _line_panels(panels: Sequence[tuple[History, _Panel]], height: float) -> Figure:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     for axes, (history, panel) in zip(np.atleast_1d(figure.subplots(1, max(len(panels), 1))), panels, strict=True):
         _shade_warmup(axes, history, named=panel is panels[0][1])
         count = 0
@@ -472,8 +480,8 @@ def _line_panels(panels: Sequence[tuple[History, _Panel]], height: float) -> Fig
                 axes.plot(
                     epochs, values, color=light(tone), linestyle="--" if dashed else "-", label=label, marker=marker
                 )
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
-        axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick if panel.percent else _tick))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+        axes.yaxis.set_major_formatter(FuncFormatter(percent_tick if panel.percent else tick))
         if panel.bounds:
             axes.set_ylim(*panel.bounds)
         _epoch_axis(axes, history)
@@ -484,9 +492,25 @@ def _line_panels(panels: Sequence[tuple[History, _Panel]], height: float) -> Fig
 
 
 def learning_curves(search: History, retrain: History) -> Figure:
-    """Loss and accuracy of the search and, where it is not empty, of the retraining."""
+    """Loss and accuracy of the search, or of its supernet alone, and, where it is not empty, of the retraining."""
     panels: list[tuple[History, _Panel]] = []
-    if search:
+    if any("largest_accuracy" in row for row in search):
+        panels += [
+            (search, _Panel("Supernet: loss", (("loss", "blue", False, ("loss",)),))),
+            (
+                search,
+                _Panel(
+                    "Supernet: accuracy",
+                    (
+                        ("train", "blue", True, ("accuracy",)),
+                        ("largest subnet", "orange", False, ("largest_accuracy",)),
+                        ("smallest subnet", "green", False, ("smallest_accuracy",)),
+                    ),
+                    True,
+                ),
+            ),
+        ]
+    elif search:
         panels += [
             (
                 search,

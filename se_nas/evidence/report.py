@@ -9,17 +9,20 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from se_nas.cost.budget import format_cost
 from se_nas.cost.counts import block_counts, network_counts, se_counts
+from se_nas.cost.table import UNITS
 from se_nas.errors import ConfigError
-from se_nas.evidence import plots
+from se_nas.evidence import plots, study_plots
 from se_nas.evidence.architecture_drawing import draw_architecture_svg
 from se_nas.evidence.palette import css_variables
 from se_nas.evidence.quantities import (
@@ -31,7 +34,10 @@ from se_nas.evidence.quantities import (
     wilson_interval,
 )
 from se_nas.files import write_atomic
-from se_nas.space.architecture import ArchitectureFile, load_architecture
+from se_nas.search.evaluation import Evaluation, evaluations_from
+from se_nas.space.architecture import Architecture, ArchitectureFile, load_architecture
+from se_nas.space.files import load_space
+from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 
 _ABSOLUTE = re.compile(r"(?<![\w.:/<])/(?:[^\s/<>'\",]+/)+")
@@ -63,6 +69,7 @@ table{border-collapse:collapse;font-size:14px;margin:6px 0 4px}
 th{font-weight:500;color:var(--muted);text-align:left;font-size:13px} td,th{padding:5px 26px 5px 0;vertical-align:top}
 tr{border-bottom:1px solid var(--rule)} .n{text-align:right;white-space:nowrap}
 .pairs td:first-child{color:var(--muted);white-space:nowrap} .pairs td{overflow-wrap:anywhere}
+.chosen{font-weight:600} .chosen td:last-child{color:var(--orange)}
 .columns{display:grid;grid-template-columns:1fr 1fr;gap:8px 56px}
 pre{background:var(--wash);border-radius:6px;padding:12px 16px;margin:6px 0 14px;font:13px/1.5 var(--mono);
 white-space:pre-wrap;overflow-wrap:anywhere}
@@ -81,6 +88,40 @@ _FONTS = (
 )
 
 
+_FRONT_ROWS = 20
+_SAMPLERS = {
+    "nsga2": "NSGA-II",
+    "nsga3": "NSGA-III",
+    "tpe": "TPE",
+    "gp": "a Gaussian process",
+    "random": "chance",
+    "evolution": "regularised evolution",
+}
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What a black-box search wrote down, in the space that it searched."""
+
+    space: SearchSpace
+    sampler: str
+    objectives: list[str]
+    limits: Mapping[str, float]
+    evaluations: list[Evaluation]
+    importance: Mapping[str, float]
+    chosen: Architecture
+
+    @cached_property
+    def hypervolume(self) -> np.ndarray | None:
+        return study_plots.hypervolume_shares(self.evaluations, self.objectives, self.limits)
+
+    @property
+    def front(self) -> list[Evaluation]:
+        """The front in the objectives; of a search for accuracy alone, in accuracy and the costs with budgets."""
+        several = self.objectives if len(self.objectives) > 1 else ["accuracy", *self.limits]
+        return study_plots.front_of(self.evaluations, several)
+
+
 @dataclass(frozen=True)
 class _Run:
     """What a run's folder holds; what is missing is empty."""
@@ -92,6 +133,7 @@ class _Run:
     retrain: list[Mapping[str, Any]]
     choices: Mapping[str, list[Any]]
     latency: Mapping[str, Any]
+    study: _Study | None
     configuration: str
 
 
@@ -100,7 +142,8 @@ def write_report(run_folder: Path) -> Path:
 
     Args:
         run_folder: holds `result.json`, `architecture.json` and `certificate.json`; the histories, `choices.json`,
-            `latency.json` and `config.yaml` add their parts where they are there.
+            `latency.json`, `config.yaml` and, beside `space.yaml`, `search/evaluations.json` and
+            `search/importance.json` add their parts where they are there.
 
     Returns:
         The page's path.
@@ -111,14 +154,17 @@ def write_report(run_folder: Path) -> Path:
         OutputError: the folder cannot be written to.
     """
     folder = Path(run_folder)
+    result = _read(folder / "result.json")
+    architecture = load_architecture(folder / "architecture.json")
     run = _Run(
-        result=_read(folder / "result.json"),
-        architecture=load_architecture(folder / "architecture.json"),
+        result=result,
+        architecture=architecture,
         certificate=_read(folder / "certificate.json"),
         search=_history(folder / "search" / "history.json"),
         retrain=_history(folder / "retrain" / "history.json"),
         choices=_read(folder / "choices.json", default={}),
         latency=_read(folder / "latency.json", default={}),
+        study=_study(folder, architecture.architecture),
         configuration=(folder / "config.yaml").read_text(encoding="utf-8") if (folder / "config.yaml").exists() else "",
     )
     figures = _figures(run)
@@ -150,12 +196,30 @@ def _history(path: Path) -> list[Mapping[str, Any]]:
     return [{**row, "epoch": int(row["epoch"]) + 1} for row in _read(path, default=[])]
 
 
+def _study(folder: Path, chosen: Architecture) -> _Study | None:
+    """The black-box search of a run, if it had one."""
+    path = folder / "search" / "evaluations.json"
+    value = _read(path, default={})
+    if not value:
+        return None
+    space = load_space(folder / "space.yaml")
+    return _Study(
+        space,
+        sampler=str(value.get("sampler", "")),
+        objectives=list(value.get("objectives", ["accuracy"])),
+        limits={metric: float(limit) for metric, limit in value.get("budgets", {}).items()},
+        evaluations=evaluations_from(space, value, str(path)),
+        importance=_read(folder / "search" / "importance.json", default={}),
+        chosen=chosen,
+    )
+
+
 def _figures(run: _Run) -> dict[str, Figure]:
     """Every plot that the run has the numbers for, by the name of its file."""
     picks = run.architecture.architecture.as_dict()
     recorded = {name for row in run.search for name in (row.get("probabilities") or {})}
     choices = {name: options for name, options in run.choices.items() if name in recorded}
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Figure] = {} if run.study is None else _study_figures(run.study)
     if any(plots.is_se_choice(name) for name in choices):
         figures["se_probabilities"] = plots.se_probabilities(run.search, choices, picks)
     if any(not plots.is_se_choice(name) for name in choices):
@@ -177,6 +241,22 @@ def _figures(run: _Run) -> dict[str, Figure]:
     return figures
 
 
+def _study_figures(study: _Study) -> dict[str, Figure]:
+    evaluations = study_plots.evaluated(study.evaluations)
+    figures: dict[str, Figure] = {}
+    if any(entry.complete for entry in evaluations):
+        if study_plots.panel_metrics(study.objectives, study.limits):
+            figures["pareto_fronts"] = study_plots.pareto_fronts(
+                evaluations, study.objectives, study.limits, study.chosen
+            )
+        figures["progress"] = study_plots.progress(evaluations, study.hypervolume)
+    if study.importance:
+        figures["importance"] = study_plots.importance(study.importance)
+    if any(entry.curve for entry in evaluations):
+        figures["intermediate_accuracy"] = study_plots.intermediate_accuracy(evaluations, study.chosen)
+    return figures
+
+
 # ---- the page
 
 
@@ -191,6 +271,30 @@ def _page(run: _Run, figures: Mapping[str, str], drawing: str) -> str:
         _headline(run),
         _section(
             "The architecture", _architecture_words(run.architecture.network), f'<div class="wide">{drawing}</div>'
+        ),
+        _front(run.study, figures),
+        _plot_section(
+            figures,
+            "progress",
+            "How the search got on",
+            "What the evaluations found, in their order."
+            if run.study is None or run.study.hypervolume is None
+            else "What the evaluations found, in their order; the hypervolume is what the front within the budgets "
+            "dominates of the box from the best value of each objective to its budget or, where it has none, to the "
+            "worst value.",
+        ),
+        _plot_section(
+            figures,
+            "importance",
+            "Which choices mattered",
+            "Share of the differences in accuracy that each choice explains, by Optuna's estimate over the complete "
+            "evaluations.",
+        ),
+        _plot_section(
+            figures,
+            "intermediate_accuracy",
+            "Training each architecture",
+            "Accuracy by epoch of the short trainings; a cross ends those that fell behind the others.",
         ),
         _plot_section(
             figures,
@@ -263,15 +367,38 @@ def _accuracy(run: _Run) -> tuple[str, str]:
                 "(Wilson; from the draw of these images alone, for this one training)"
             )
         return f"{100 * value:.2f}<small> %</small>", words
-    measured = (result.get("search") or {}).get("validation_accuracy")
+    measured = _validation_accuracy(run)
     if measured is None:
         return ABSENT, "no accuracy was measured in this run"
-    value, images = float(measured), int(parts.get("validation") or 0)
-    words = "validation accuracy with the supernet's weights; not retrained, not tested"
-    if images:
+    value, images = measured, int(parts.get("validation") or 0)
+    words = f"validation accuracy {_weights(run)}; not retrained, not tested"
+    if images and not _tabular(run):
         low, high = wilson_interval(round(value * images), images)
         words += f"; {images:,} images, 95 % interval {100 * low:.2f} to {100 * high:.2f} % (Wilson)"
+        if run.study is not None and len(run.study.evaluations) > 1:
+            words += "; picked by this very accuracy, so it reads somewhat high"
     return f"{100 * value:.2f}<small> %</small>", words
+
+
+def _validation_accuracy(run: _Run) -> float | None:
+    """Of the chosen network, before any retraining."""
+    measured = (run.result.get("search") or {}).get("validation_accuracy")
+    if measured is None and run.study is not None:
+        found = [entry for entry in run.study.evaluations if entry.complete and entry.architecture == run.study.chosen]
+        measured = found[0].accuracy if found else None
+    return None if measured is None else float(measured)
+
+
+def _tabular(run: _Run) -> bool:
+    return (run.result.get("search") or {}).get("evaluator") == "table"
+
+
+def _weights(run: _Run) -> str:
+    """Where the validation accuracy of a search came from."""
+    if _tabular(run):
+        return "in the table of known architectures"
+    supernet = (run.result.get("search") or {}).get("evaluator") in (None, "supernet")
+    return "with the supernet's weights" if supernet else "after a short training"
 
 
 def _headline(run: _Run) -> str:
@@ -296,8 +423,9 @@ def _headline(run: _Run) -> str:
         facts.append(("retraining", format_seconds(float(retrain["seconds"]))))
     if retrain.get("ema_test_accuracy") is not None:
         facts.append(("with averaged weights", format_percent(float(retrain["ema_test_accuracy"]), 2)))
-    if retrain and search.get("validation_accuracy") is not None:
-        facts.append(("validation, in the supernet", format_percent(float(search["validation_accuracy"]), 2)))
+    validation = _validation_accuracy(run)
+    if retrain and validation is not None:
+        facts.append((f"validation, {_weights(run)}", format_percent(validation, 2)))
     shown = "".join(f"<div><dt>{_text(key)}</dt><dd>{_text(value)}</dd></div>" for key, value in facts)
     return (
         f'<header><div class="eyebrow">se_nas · {_text(data.get("name", "unnamed data"))} · space '
@@ -338,6 +466,69 @@ def _architecture_words(network: NetworkSpec) -> str:
     heaviest = max(range(len(blocks)), key=lambda i: block_counts(blocks[i]).macs)
     share = format_percent(block_counts(blocks[heaviest]).macs / whole.macs)
     return f"{words} Block {heaviest + 1} is the dearest, with {share} of the MACs. Point at a block for its figures."
+
+
+def _front(study: _Study | None, figures: Mapping[str, str]) -> str:
+    if study is None:
+        return ""
+    front = study.front
+    shown = _spread(front, study.chosen)
+    metrics = study_plots.panel_metrics(study.objectives, study.limits)
+    heads = "".join(f'<th class="n">{_text(plots.metric_title(metric))}</th>' for metric in metrics)
+    rows = ""
+    for entry in shown:
+        blocks = study.space.resolve(entry.architecture).blocks
+        cells = [
+            format_percent(float(entry.accuracy or 0.0), 2),
+            *(_cost(metric, entry.costs[metric]).removesuffix(f" {UNITS[metric]}") for metric in metrics),
+            f"{sum(block.se is not None for block in blocks)} of {len(blocks)}",
+            str(entry.number),
+        ]
+        row = "".join(f'<td class="n">{_text(cell)}</td>' for cell in cells)
+        chosen = entry.architecture == study.chosen
+        rows += f'<tr class="chosen">{row}<td>chosen</td></tr>' if chosen else f"<tr>{row}<td></td></tr>"
+    note = f" ({len(shown)} of {len(front)}, spread evenly)" if len(shown) < len(front) else ""
+    table = (
+        f"<h3>The front{' within the budgets' if study.limits else ''}{note}</h3>"
+        f'<table><tr><th class="n">accuracy</th>{heads}<th class="n">blocks with SE</th>'
+        f'<th class="n">number</th><th></th></tr>{rows}</table>'
+    )
+    if not front:
+        table = "<p>No complete evaluation is of an architecture that keeps every budget.</p>"
+    return _section(
+        "The Pareto front",
+        _study_words(study),
+        f'<div class="wide">{figures.get("pareto_fronts", "")}</div><div class="wide">{table}</div>',
+    )
+
+
+def _spread(front: list[Evaluation], chosen: Architecture) -> list[Evaluation]:
+    """At most `_FRONT_ROWS` of a front, spread evenly over it, the chosen one among them."""
+    if len(front) <= _FRONT_ROWS:
+        return front
+    places = [round(row * (len(front) - 1) / (_FRONT_ROWS - 1)) for row in range(_FRONT_ROWS)]
+    for wanted in (place for place, entry in enumerate(front) if entry.architecture == chosen):
+        nearest = min(range(_FRONT_ROWS), key=lambda row: abs(places[row] - wanted))
+        places[nearest] = wanted
+    return [front[place] for place in places]
+
+
+def _study_words(study: _Study) -> str:
+    """How many architectures were evaluated, proposed by what, and what became of them."""
+    entries = study_plots.evaluated(study.evaluations)
+    repeated = sum(entry.same_as is not None for entry in study.evaluations)
+    outcomes = [
+        (sum(entry.complete and not entry.feasible for entry in entries), "outside a budget"),
+        (sum(entry.state == "pruned" for entry in entries), "ended early"),
+        (sum(entry.state == "failed" for entry in entries), "failed"),
+        (repeated, "further proposals of known ones"),
+    ]
+    told = ", ".join(f"{count:,} {words}" for count, words in outcomes if count)
+    plural = "architecture was" if len(entries) == 1 else "architectures were"
+    return (
+        f"{len(entries):,} {plural} evaluated, proposed by {_text(_SAMPLERS.get(study.sampler, study.sampler))}"
+        f"{': ' if told else ''}{told}."
+    )
 
 
 def _latency(run: _Run, figures: Mapping[str, str]) -> str:
@@ -426,7 +617,7 @@ def _decodes(decodes: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _warnings(run: _Run) -> str:
-    if not run.search:
+    if not any("warnings" in row for row in run.search):
         return ""
     seen: dict[str, list[int]] = {}
     for row in run.search:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from se_nas.cost.budget import Budget, format_cost
 from se_nas.cost.cross_check import cross_check_counts
-from se_nas.cost.latency_measure import Measurement, clock_name, measure_network
+from se_nas.cost.latency_measure import LatencyKey, Measurement, clock_name, measure_network
 from se_nas.cost.latency_table import LatencyTable
 from se_nas.cost.table import UNITS, CostTable, FloatArray
 from se_nas.errors import InfeasibleBudgetError, SeNasError
@@ -22,13 +22,16 @@ from se_nas.training.environment import describe_environment
 VERSION = 1
 #: Decodes under a tightened latency budget before giving up; each cuts the gap that the measurement showed.
 ATTEMPTS = 8
+#: What is known of latency: a table of the whole space, or, where none was made, how to measure a network.
+Latency = LatencyTable | LatencyKey
+
 #: Aim this share below the latency limit when tightening, so that the next measurement need not be lucky.
 MARGIN = 0.01
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An architecture that keeps its budgets, its network and certificate, and the decodes that led to it."""
+    """An architecture that keeps its budgets, its network and certificate, and the tries that led to it."""
 
     architecture: Architecture
     network: NetworkSpec
@@ -39,7 +42,7 @@ class Answer:
 def answer(
     space: SearchSpace,
     tables: Mapping[str, CostTable],
-    latency: LatencyTable,
+    latency: Latency,
     budgets: Sequence[Budget],
     scores: Mapping[str, Sequence[float] | FloatArray],
 ) -> Answer:
@@ -56,33 +59,96 @@ def answer(
     decodes: list[dict[str, Any]] = []
     for _ in range(ATTEMPTS):
         found = decode(space, tables, list(limits.values()), scores)
-        spec = space.resolve(found.architecture)
-        measured = measure_network(spec, latency.key)
-        decodes.append(
-            {
-                "limits": {metric: budget.limit for metric, budget in limits.items()},
-                "costs": found.costs,
-                "score": found.score,
-                "measured_ms": measured.median_ms,
-            }
-        )
+        measured = _measure(space, latency, limits, found, decodes)
         budget = asked.get("latency_ms")
         if budget is None or budget.holds(measured.ci95_ms[1]):
-            return Answer(found.architecture, spec, certify(spec, budgets, latency, found, measured), decodes)
+            return _answer(space, budgets, latency, found, measured, decodes)
         allowed = found.costs["latency_ms"] * (1 - MARGIN) * min(1.0, budget.limit / measured.ci95_ms[1])
         # one disturbed measurement must not rule out the fastest, nor an error speak of a limit that nobody set
         held = [other for other in budgets if other.metric != "latency_ms"]
         fastest = least_cost(space, tables, "latency_ms", held).costs["latency_ms"]
         limits["latency_ms"] = replace(budget, limit=max(allowed, fastest))
-    shortest = min(entry["measured_ms"] for entry in decodes)
-    raise InfeasibleBudgetError(
-        f"space {space.name}: some architecture's measured latency must keep {asked['latency_ms']}, but after "
-        f"{ATTEMPTS} decodes the least measured was {format_cost('latency_ms', shortest)}; the machine may be busy"
+    raise _too_slow(space, asked["latency_ms"], decodes)
+
+
+def answer_among(
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    latency: Latency,
+    budgets: Sequence[Budget],
+    ranked: Iterable[tuple[Architecture, float]],
+) -> Answer:
+    """The first of some architectures, best first with their scores, that keeps every budget where it is really built.
+
+    Raises:
+        InfeasibleBudgetError: none keeps the budgets, or none of the first `ATTEMPTS` that should has a measured
+            latency that does.
+    """
+    asked = {budget.metric: budget for budget in budgets}
+    tries: list[dict[str, Any]] = []
+    for architecture, score in ranked:
+        costs = {name: table.cost(architecture) for name, table in tables.items()}
+        if not all(budget.holds(costs[budget.metric]) for budget in budgets):
+            continue
+        found = Decoded(architecture, score, costs)
+        measured = _measure(space, latency, asked, found, tries)
+        budget = asked.get("latency_ms")
+        if budget is None or budget.holds(measured.ci95_ms[1]):
+            return _answer(space, budgets, latency, found, measured, tries)
+        if len(tries) == ATTEMPTS:
+            break
+    if tries:
+        raise _too_slow(space, asked["latency_ms"], tries)
+    limits = " and ".join(map(str, budgets))
+    raise InfeasibleBudgetError(f"space {space.name}: an evaluated architecture must keep {limits}, but none does")
+
+
+def _measure(
+    space: SearchSpace,
+    latency: Latency,
+    limits: Mapping[str, Budget],
+    found: Decoded,
+    tries: list[dict[str, Any]],
+) -> Measurement:
+    """Time an architecture's network, and add the try to the record."""
+    measured = measure_network(space.resolve(found.architecture), _key(latency))
+    tries.append(
+        {
+            "limits": {metric: budget.limit for metric, budget in limits.items()},
+            "costs": found.costs,
+            "score": found.score,
+            "measured_ms": measured.median_ms,
+        }
+    )
+    return measured
+
+
+def _answer(
+    space: SearchSpace,
+    budgets: Sequence[Budget],
+    latency: Latency,
+    found: Decoded,
+    measured: Measurement,
+    tries: list[dict[str, Any]],
+) -> Answer:
+    spec = space.resolve(found.architecture)
+    return Answer(found.architecture, spec, certify(spec, budgets, latency, found, measured), tries)
+
+
+def _too_slow(space: SearchSpace, budget: Budget, tries: Sequence[Mapping[str, Any]]) -> InfeasibleBudgetError:
+    shortest = min(entry["measured_ms"] for entry in tries)
+    return InfeasibleBudgetError(
+        f"space {space.name}: some architecture's measured latency must keep {budget}, but after {len(tries)} tries "
+        f"the least measured was {format_cost('latency_ms', shortest)}; the machine may be busy"
     )
 
 
+def _key(latency: Latency) -> LatencyKey:
+    return latency.key if isinstance(latency, LatencyTable) else latency
+
+
 def certify(
-    spec: NetworkSpec, budgets: Sequence[Budget], latency: LatencyTable, found: Decoded, measured: Measurement
+    spec: NetworkSpec, budgets: Sequence[Budget], latency: Latency, found: Decoded, measured: Measurement
 ) -> dict[str, Any]:
     """The certificate of a network, as `certificate.json` holds it.
 
@@ -106,26 +172,29 @@ def certify(
         if not budget.holds(worst):
             raise SeNasError(f"the network that is built must keep {budget}, but costs {worst}")
         kept.append({**entry, "limit": budget.limit, "holds": True})
-    predicted = _entry("latency_ms", found.costs["latency_ms"], "predicted", latency.report.held_out.n)
-    held_out = latency.report.held_out
-    predicted["relative_error_std"] = held_out.residual_std
+    costs = [known["macs"], known["params"], known["latency_ms"]]
+    if isinstance(latency, LatencyTable):
+        held_out = latency.report.held_out
+        predicted = _entry("latency_ms", found.costs["latency_ms"], "predicted", held_out.n)
+        costs.insert(2, {**predicted, "relative_error_std": held_out.residual_std})
+    key = _key(latency)
     return {
         "format": "se_nas certificate",
         "version": VERSION,
         "budgets": kept,
-        "costs": [known["macs"], known["params"], predicted, known["latency_ms"]],
+        "costs": costs,
         "cross_check": {
             **check,
             "note": "thop adds four operations for every element that a batch norm puts out (`norms`); without them "
             "the two counts must agree. Neither counts activations, global means, SE's rescaling or the sums of skips.",
         },
         "latency_conditions": {
-            "device": latency.key.device,
-            "backend": latency.key.backend,
-            "dtype": latency.key.dtype,
-            "batch_size": latency.key.batch_size,
-            "threads": latency.key.threads,
-            "clock": clock_name(latency.key),
+            "device": key.device,
+            "backend": key.backend,
+            "dtype": key.dtype,
+            "batch_size": key.batch_size,
+            "threads": key.threads,
+            "clock": clock_name(key),
         },
         "environment": describe_environment(),
     }

@@ -7,13 +7,14 @@ so the optimum is exact under all budgets together. A new budget is a new decode
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import coo_array, csc_array, vstack
 
 from se_nas.cost.budget import Budget, format_cost
 from se_nas.cost.table import CostTable, FloatArray
@@ -21,6 +22,8 @@ from se_nas.errors import ConfigError, InfeasibleBudgetError, SeNasError
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
+
+Scores = Mapping[str, Sequence[float] | FloatArray]
 
 
 @dataclass(frozen=True)
@@ -32,51 +35,49 @@ class Decoded:
     costs: dict[str, float]
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Configurations of the choices of one block: option indices (N, choices) and costs (N, metrics)."""
-
-    choices: tuple[str, ...]
-    options: NDArray[np.intp]
-    costs: FloatArray
-
-
-def decode(
-    space: SearchSpace,
-    tables: Mapping[str, CostTable],
-    budgets: Sequence[Budget],
-    scores: Mapping[str, Sequence[float] | FloatArray],
-) -> Decoded:
-    """The architecture of the highest score among those that keep all budgets.
+class Decoder:
+    """Decodes of one space under the same budgets, for scores that change.
 
     Args:
         tables: by metric; every budgeted metric must be there.
-        scores: for each choice, one finite score an option; higher is better.
 
     Raises:
-        InfeasibleBudgetError: none keeps them; the message names the least reachable cost.
         ConfigError: a budget on a metric that has no table.
     """
-    for budget in budgets:
-        if budget.metric not in tables:
-            known = ", ".join(tables)
-            raise ConfigError("budgets", [f"{budget.metric}: needs a cost table, but there are only those of {known}"])
-    centred = {c.name: np.asarray(scores[c.name], float) - np.max(scores[c.name]) for c in space.choices}
-    groups = _groups(space, tables, [budget.metric for budget in budgets])
-    tied = _tied_choices(groups)
-    values = [
-        sum(
-            (centred[name][group.options[:, i]] for i, name in enumerate(group.choices) if name not in tied),
-            _zeros(group),
-        )
-        for group in groups
-    ]
-    picks = _solve(space, tables, budgets, groups, values, centred)
-    if picks is None:
-        raise InfeasibleBudgetError(_what_is_reachable(space, tables, budgets))
-    score = sum(float(centred[c.name][c.index(picks[c.name])]) for c in space.choices)
-    architecture = space.architecture(picks)
-    return Decoded(architecture, score, {name: table.cost(architecture) for name, table in tables.items()})
+
+    def __init__(self, space: SearchSpace, tables: Mapping[str, CostTable], budgets: Sequence[Budget]) -> None:
+        for budget in budgets:
+            if budget.metric not in tables:
+                known = ", ".join(tables)
+                problem = f"{budget.metric}: needs a cost table, but there are only those of {known}"
+                raise ConfigError("budgets", [problem])
+        self.space, self.tables, self.budgets = space, dict(tables), tuple(budgets)
+        self._program = _Program(space, tables, budgets)
+
+    def decode(self, scores: Scores) -> Decoded:
+        """The architecture of the highest score among those that keep all budgets.
+
+        Args:
+            scores: for each choice, one finite score an option; higher is better.
+
+        Raises:
+            InfeasibleBudgetError: none keeps them; the message names the least reachable cost.
+        """
+        picks, architecture = self.best(scores)
+        score = sum(float(scores[c.name][c.index(picks[c.name])] - np.max(scores[c.name])) for c in self.space.choices)
+        return Decoded(architecture, score, {name: table.cost(architecture) for name, table in self.tables.items()})
+
+    def best(self, scores: Scores) -> tuple[dict[str, Option], Architecture]:
+        """The picks that `decode` takes, with the best option where a choice is without effect; and what they give."""
+        solution = self._program.solve({c.name: np.asarray(scores[c.name], float) for c in self.space.choices})
+        if solution is None:
+            raise InfeasibleBudgetError(_what_is_reachable(self.space, self.tables, self.budgets, {}))
+        return solution
+
+
+def decode(space: SearchSpace, tables: Mapping[str, CostTable], budgets: Sequence[Budget], scores: Scores) -> Decoded:
+    """The one answer of a `Decoder`."""
+    return Decoder(space, tables, budgets).decode(scores)
 
 
 def check_feasible(space: SearchSpace, tables: Mapping[str, CostTable], budgets: Sequence[Budget]) -> None:
@@ -85,39 +86,63 @@ def check_feasible(space: SearchSpace, tables: Mapping[str, CostTable], budgets:
 
 
 def least_cost(
-    space: SearchSpace, tables: Mapping[str, CostTable], metric: str, held: Sequence[Budget] = ()
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    metric: str,
+    held: Sequence[Budget] = (),
+    only: Mapping[str, Option] | None = None,
 ) -> Decoded:
-    """The architecture of the least cost in one metric that keeps the budgets `held`.
+    """The architecture of the least cost in one metric among those that keep the budgets `held` and the picks `only`.
 
     Raises:
         InfeasibleBudgetError: none keeps them.
     """
-    return _extreme(space, tables, metric, held, sign=1.0)
+    return _extreme(space, tables, metric, held, only or {}, -1.0, 0.0)
 
 
-def greatest_cost(space: SearchSpace, tables: Mapping[str, CostTable], metric: str) -> Decoded:
-    """The architecture of the greatest cost in one metric."""
-    return _extreme(space, tables, metric, (), sign=-1.0)
+def greatest_cost(
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    metric: str,
+    held: Sequence[Budget] = (),
+    only: Mapping[str, Option] | None = None,
+    gap: float = 0.0,
+) -> Decoded:
+    """The architecture of the greatest cost in one metric; see `least_cost`.
+
+    Args:
+        gap: share of the cost by which it may fall short of the greatest; with a budget on the same metric, the very
+            greatest is a subset-sum problem that can take minutes.
+    """
+    return _extreme(space, tables, metric, held, only or {}, 1.0, gap)
 
 
 def _extreme(
-    space: SearchSpace, tables: Mapping[str, CostTable], metric: str, held: Sequence[Budget], sign: float
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    metric: str,
+    held: Sequence[Budget],
+    only: Mapping[str, Option],
+    weight: float,
+    gap: float,
 ) -> Decoded:
-    joined = _groups(space, tables, [*(budget.metric for budget in held), metric])
-    scale = max(sum(float(np.abs(group.costs[:, -1]).max()) for group in joined), 1e-12)
-    values = [-sign * group.costs[:, -1] / scale for group in joined]
-    groups = [_Group(group.choices, group.options, group.costs[:, :-1]) for group in joined]
-    picks = _solve(space, tables, held, groups, values, {c.name: np.zeros(len(c.options)) for c in space.choices})
-    if picks is None:
-        raise InfeasibleBudgetError(_what_is_reachable(space, tables, held))
-    architecture = space.architecture(picks)
+    allowed = {
+        c.name: np.array([0.0 if only.get(c.name, option) == option else -math.inf for option in c.options])
+        for c in space.choices
+    }
+    solution = _Program(space, tables, held, (metric, weight)).solve(allowed, gap)
+    if solution is None:
+        raise InfeasibleBudgetError(_what_is_reachable(space, tables, held, only))
+    architecture = solution[1]
     return Decoded(architecture, 0.0, {name: table.cost(architecture) for name, table in tables.items()})
 
 
-def _what_is_reachable(space: SearchSpace, tables: Mapping[str, CostTable], budgets: Sequence[Budget]) -> str:
+def _what_is_reachable(
+    space: SearchSpace, tables: Mapping[str, CostTable], budgets: Sequence[Budget], only: Mapping[str, Option]
+) -> str:
     """One line that says which budget cannot be kept and what could be."""
     start = f"space {space.name}: some architecture must keep every budget, but got "
-    alone = {budget: least_cost(space, tables, budget.metric).costs[budget.metric] for budget in budgets}
+    alone = {budget: least_cost(space, tables, budget.metric, (), only).costs[budget.metric] for budget in budgets}
     broken = [budget for budget in budgets if not budget.holds(alone[budget])]
     if broken:
         return start + "; ".join(
@@ -127,13 +152,197 @@ def _what_is_reachable(space: SearchSpace, tables: Mapping[str, CostTable], budg
     # each can be kept alone: take them one by one and say where it ends
     for number in range(1, len(budgets)):
         held, last = budgets[:number], budgets[number]
-        least = least_cost(space, tables, last.metric, held).costs[last.metric]
+        least = least_cost(space, tables, last.metric, held, only).costs[last.metric]
         if not last.holds(least):
             kept = " and ".join(str(budget) for budget in held)
             return (
                 start + f"{last}, where the least reachable with {kept} is {format_cost(last.metric, least, up=True)}"
             )
     raise AssertionError("the budgets can be kept one by one and together, yet no architecture was found")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Configurations of the choices of one block, with their costs.
+
+    Attributes:
+        own: choices of this block alone; `options` (N, own) are their option indices.
+        tied: choices that other groups share. Options of one that make no difference here are one class: `class_of`
+            (options,) for each, and `classes` (N, tied) says which ones a configuration is for.
+        costs: (N, metrics); configurations of the same classes follow one another.
+    """
+
+    own: tuple[str, ...]
+    options: NDArray[np.intp]
+    tied: tuple[str, ...]
+    class_of: tuple[NDArray[np.intp], ...]
+    classes: NDArray[np.intp]
+    costs: FloatArray
+
+
+class _Program:
+    """The integer program: a binary variable for each configuration of a group and for each option of a tied choice.
+
+    Args:
+        objective: a metric and the weight of its cost, relative to the greatest, beside the scores.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        tables: Mapping[str, CostTable],
+        budgets: Sequence[Budget],
+        objective: tuple[str, float] | None = None,
+    ) -> None:
+        self.space, self.tables, self.budgets = space, tables, budgets
+        metrics = [budget.metric for budget in budgets] + ([objective[0]] if objective else [])
+        self.groups = _groups(space, tables, metrics)
+        self.starts = np.cumsum([0, *(len(group.options) for group in self.groups)])
+        self.costs = np.concatenate([np.zeros((0, len(metrics))), *(group.costs for group in self.groups)])
+        self.offset = np.zeros(len(self.costs))
+        if objective:
+            scale = max(sum(float(np.abs(group.costs[:, -1]).max()) for group in self.groups), 1e-12)
+            self.offset = objective[1] * self.costs[:, -1] / scale
+            self.costs = self.costs[:, :-1]
+        self._index_scores()
+        self._compare()
+        self._constrain()
+
+    def _index_scores(self) -> None:
+        """Where, in the scores of all choices one after the other and a last 0, those of each configuration are."""
+        ends = np.cumsum([len(choice.options) for choice in self.space.choices], dtype=int)
+        first = {c.name: int(end) - len(c.options) for c, end in zip(self.space.choices, ends, strict=True)}
+        widest = max((len(group.own) for group in self.groups), default=0)
+        self.score_index = np.full((len(self.costs), widest), ends[-1] if len(ends) else 0)
+        for start, group in zip(self.starts, self.groups, strict=False):
+            for i, name in enumerate(group.own):
+                self.score_index[start : start + len(group.options), i] = first[name] + group.options[:, i]
+        self.tied = sorted({name for group in self.groups for name in group.tied})
+        sizes = [len(self.space.choice_by_name[name].options) for name in self.tied]
+        self.tied_starts = len(self.costs) + np.cumsum([0, *sizes])
+        self.tied_index = np.concatenate(
+            [np.zeros(0, int), *(first[name] + np.arange(size) for name, size in zip(self.tied, sizes, strict=True))]
+        )
+
+    def _compare(self) -> None:
+        """Which configurations of the same classes cost no more than which; those of as many go together."""
+        runs: dict[int, list[int]] = {}
+        for start, group in zip(self.starts, self.groups, strict=False):
+            kinds = int(np.prod([c.max() + 1 for c in group.class_of], dtype=int))
+            size = len(group.options) // kinds
+            runs.setdefault(size, []).extend(int(start) + size * k for k in range(kinds))
+        self.rivals = []
+        for size, begins in runs.items():
+            rows = np.array(begins)[:, None] + np.arange(size)
+            costs = self.costs[rows]
+            below = np.all(costs[:, :, None, :] <= costs[:, None, :, :], axis=3)
+            equal = below & below.swapaxes(1, 2)
+            # of equals the first stays
+            self.rivals.append((rows, below, below & ~(equal & np.tril(np.ones((size, size), bool)))))
+
+    def _undominated(self, values: FloatArray) -> NDArray[np.intp]:
+        """Configurations that no other one of the same classes beats or equals in value and in every cost."""
+        kept = values > -math.inf
+        for rows, below, beside in self.rivals:
+            value = values[rows]
+            better, equal = value[:, :, None] > value[:, None, :], value[:, :, None] == value[:, None, :]
+            kept[rows] &= ~np.any((below & better) | (beside & equal), axis=1)
+        return np.flatnonzero(kept)
+
+    def _constrain(self) -> None:
+        """One configuration a group, one option a tied choice, the same one everywhere; and the budgets."""
+        rows: list[NDArray[np.intp]] = []
+        columns: list[NDArray[np.intp]] = []
+        data: list[FloatArray] = []
+        total: list[float] = []
+
+        def add(row: NDArray[np.intp] | int, column: NDArray[np.intp], value: FloatArray | float) -> None:
+            rows.append(np.broadcast_to(row, column.shape))
+            columns.append(column)
+            data.append(np.broadcast_to(value, column.shape))
+
+        tied_start = dict(zip(self.tied, self.tied_starts, strict=False))
+        for name, start in tied_start.items():
+            add(len(total), start + np.arange(len(self.space.choice_by_name[name].options)), 1.0)
+            total.append(1.0)
+        for start, group in zip(self.starts, self.groups, strict=False):
+            members = start + np.arange(len(group.options))
+            if not group.tied:
+                add(len(total), members, 1.0)
+                total.append(1.0)
+            for i, (name, class_of) in enumerate(zip(group.tied, group.class_of, strict=True)):
+                add(len(total) + group.classes[:, i], members, 1.0)
+                add(len(total) + class_of, tied_start[name] + np.arange(len(class_of)), -1.0)
+                total += [0.0] * int(class_of.max() + 1)
+        self.low = np.array([*total, *(-math.inf for _ in self.budgets)])
+        for m, budget in enumerate(self.budgets):
+            room = budget.limit - self.tables[budget.metric].constant
+            # a room of 0 is a fair one, but HiGHS refuses coefficients of 1e15
+            greatest = float(np.abs(self.costs[:, m]).max(initial=0.0))
+            scale = max(abs(room), 1e-6 * greatest, 1e-9)
+            add(len(total), np.arange(len(self.costs)), self.costs[:, m] / scale)
+            total.append(room / scale)
+        self.high = np.array(total)
+        where = (np.concatenate(rows), np.concatenate(columns)) if rows else (np.zeros(0, int), np.zeros(0, int))
+        shape = (len(total), int(self.tied_starts[-1]))
+        self.matrix = csc_array(coo_array((np.concatenate(data) if data else np.zeros(0), where), shape=shape))
+
+    def solve(
+        self, scores: Mapping[str, FloatArray], gap: float = 0.0
+    ) -> tuple[dict[str, Option], Architecture] | None:
+        """The picks of the greatest score, and their architecture; None when nothing keeps the budgets.
+
+        Args:
+            scores: for each choice, one score an option, -inf where it must not be taken.
+            gap: share of the optimum by which the answer may fall short of it.
+        """
+        centred = [scores[c.name] - np.max(scores[c.name]) for c in self.space.choices]
+        joined = np.concatenate([*centred, np.zeros(1)])
+        values = joined[self.score_index].sum(axis=1) + self.offset
+        kept = self._undominated(values)
+        starts = np.searchsorted(kept, self.starts)
+        tied = np.arange(self.tied_starts[0], self.tied_starts[-1])
+        gain = np.concatenate([values[kept], joined[self.tied_index]])
+        allowed = gain > -math.inf
+        gain[~allowed] = 0.0
+        matrix, low, high = self.matrix[:, np.concatenate([kept, tied])], self.low, self.high
+        picks = {c.name: c.options[int(np.argmax(scores[c.name]))] for c in self.space.choices}
+        while True:
+            solution = np.zeros(0)
+            if len(gain):
+                result = milp(
+                    -gain,
+                    constraints=LinearConstraint(matrix, low, high),
+                    integrality=np.ones(len(gain)),
+                    bounds=Bounds(0, allowed.astype(float)),
+                    options={"mip_rel_gap": gap},
+                )
+                if result.status not in (0, 2):  # neither solved nor infeasible
+                    raise SeNasError(
+                        f"space {self.space.name}: the decoder must solve its program, but HiGHS says: {result.message}"
+                    )
+                if result.x is None:
+                    return None
+                solution = result.x
+            chosen = []
+            for group, first, start, end in zip(self.groups, self.starts, starts, starts[1:], strict=False):
+                chosen.append(int(start + np.argmax(solution[start:end])))
+                row = kept[chosen[-1]] - first
+                for name, option in zip(group.own, group.options[row], strict=True):
+                    picks[name] = self.space.choice_by_name[name].options[int(option)]
+            shift = len(kept) - self.tied_starts[0]
+            for name, start, end in zip(self.tied, self.tied_starts, self.tied_starts[1:], strict=False):
+                option = int(np.argmax(solution[start + shift : end + shift]))
+                picks[name] = self.space.choice_by_name[name].options[option]
+            architecture = self.space.architecture(picks)
+            if all(budget.holds(self.tables[budget.metric].cost(architecture)) for budget in self.budgets):
+                return picks, architecture
+            if not chosen:
+                return None
+            # within the solver's tolerance but over a budget by a few units: forbid this one and go on
+            cut = coo_array((np.ones(len(chosen)), (np.zeros(len(chosen), int), chosen)), shape=(1, len(gain)))
+            matrix = csc_array(vstack([matrix, cut]))
+            low, high = np.append(low, -math.inf), np.append(high, len(chosen) - 1.0)
 
 
 def _groups(space: SearchSpace, tables: Mapping[str, CostTable], metrics: Sequence[str]) -> list[_Group]:
@@ -148,126 +357,26 @@ def _groups(space: SearchSpace, tables: Mapping[str, CostTable], metrics: Sequen
         order = sorted(range(len(term.choices)), key=lambda i: home.index(term.choices[i]))
         shape = [len(space.choice_by_name[name].options) if name in term.choices else 1 for name in home]
         arrays[home][..., m] += np.transpose(term.values, order).reshape(shape)
-    return [
-        _Group(key, np.indices(array.shape[:-1]).reshape(len(key), -1).T, array.reshape(-1, len(metrics)))
-        for key, array in arrays.items()
-    ]
+    names = [name for key in arrays for name in key]
+    return [_group(key, array, {name for name in key if names.count(name) > 1}) for key, array in arrays.items()]
 
 
-def _zeros(group: _Group) -> FloatArray:
-    return np.zeros(len(group.options))
-
-
-def _tied_choices(groups: Sequence[_Group]) -> set[str]:
-    """Choices that several groups share, so that these must agree on them."""
-    counts: dict[str, int] = {}
-    for group in groups:
-        for name in group.choices:
-            counts[name] = counts.get(name, 0) + 1
-    return {name for name, count in counts.items() if count > 1}
-
-
-def _undominated(group: _Group, values: FloatArray, tied: set[str]) -> NDArray[np.intp]:
-    """Rows that no other row with the same tied options beats or equals in value and in every cost."""
-    columns = [i for i, name in enumerate(group.choices) if name in tied]
-    keys: dict[tuple[int, ...], list[int]] = {}
-    for row in np.lexsort((*group.costs.T, -values)):
-        keys.setdefault(tuple(int(o) for o in group.options[row, columns]), []).append(int(row))
-    kept: list[int] = []
-    for rows in keys.values():
-        # sorted by value, so that a row can only be dominated by one before it
-        costs = group.costs[rows]
-        below = np.all(costs[:, None, :] <= costs[None, :, :], axis=2)
-        dominated = np.any(np.triu(below, 1), axis=0)
-        kept += [row for row, out in zip(rows, dominated, strict=True) if not out]
-    return np.array(kept, dtype=np.intp)
-
-
-def _solve(
-    space: SearchSpace,
-    tables: Mapping[str, CostTable],
-    budgets: Sequence[Budget],
-    groups: Sequence[_Group],
-    values: Sequence[FloatArray],
-    scores: Mapping[str, FloatArray],
-) -> dict[str, Option] | None:
-    """Maximise the groups' values and the tied choices' scores under the budgets; None when nothing keeps them.
-
-    One binary variable for each undominated configuration of a group and for each option of a tied choice.
-    """
-    tied = _tied_choices(groups)
-    rows = [_undominated(group, value, tied) for group, value in zip(groups, values, strict=True)]
-    starts = np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(int)
-    tied_starts: dict[str, int] = {}
-    width = int(starts[-1])
-    for name in sorted(tied):
-        tied_starts[name] = width
-        width += len(space.choice_by_name[name].options)
-
-    gain = np.zeros(width)
-    entries: list[tuple[int, int, float]] = []
-    low: list[float] = []
-    high: list[float] = []
-    for start, row, group, value in zip(starts, rows, groups, values, strict=False):
-        gain[start : start + len(row)] = value[row]
-        entries += [(len(low), start + i, 1.0) for i in range(len(row))]
-        low.append(1.0)
-        high.append(1.0)
-        for column, name in enumerate(group.choices):
-            if name in tied:
-                options = group.options[row, column]
-                entries += [(len(low) + int(option), start + i, 1.0) for i, option in enumerate(options)]
-                for option in range(len(space.choice_by_name[name].options)):
-                    entries.append((len(low), tied_starts[name] + option, -1.0))
-                    low.append(0.0)
-                    high.append(0.0)
-    for name, start in tied_starts.items():
-        gain[start : start + len(scores[name])] = scores[name]
-    for m, budget in enumerate(budgets):
-        room = budget.limit - tables[budget.metric].constant
-        # a room of 0 is a fair one, but HiGHS refuses coefficients of 1e15
-        greatest = max((float(np.abs(group.costs[:, m]).max()) for group in groups), default=0.0)
-        scale = max(abs(room), 1e-6 * greatest, 1e-9)
-        for start, row, group in zip(starts, rows, groups, strict=False):
-            entries += [(len(low), start + i, float(c)) for i, c in enumerate(group.costs[row, m] / scale)]
-        low.append(-np.inf)
-        high.append(room / scale)
-
-    row_index, column_index, data = zip(*entries, strict=True) if entries else ((), (), ())
-    matrix = csr_array((data, (row_index, column_index)), shape=(len(low), width))
-    free = {c.name: c.options[int(np.argmax(scores[c.name]))] for c in space.choices}
-    while True:
-        if not width:
-            solution = np.zeros(0)
-        else:
-            result = milp(
-                -gain,
-                constraints=LinearConstraint(matrix, np.array(low), np.array(high)),
-                integrality=np.ones(width),
-                bounds=Bounds(0, 1),
-                options={"mip_rel_gap": 0.0},
-            )
-            if result.status not in (0, 2):  # neither solved nor infeasible
-                raise SeNasError(
-                    f"space {space.name}: the decoder must solve its program, but HiGHS says: {result.message}"
-                )
-            if result.x is None:
-                return None
-            solution = result.x
-        picks = dict(free)
-        chosen = []
-        for start, row, group in zip(starts, rows, groups, strict=False):
-            best = int(np.argmax(solution[start : start + len(row)]))
-            chosen.append(start + best)
-            for name, option in zip(group.choices, group.options[row[best]], strict=True):
-                picks[name] = space.choice_by_name[name].options[int(option)]
-        architecture = space.architecture(picks)
-        if all(budget.holds(tables[budget.metric].cost(architecture)) for budget in budgets):
-            return picks
-        if not chosen:
-            return None
-        # within the solver's tolerance but over a budget by a few units: forbid this one and go on
-        cut = csr_array((np.ones(len(chosen)), (np.zeros(len(chosen), int), chosen)), shape=(1, width))
-        matrix = vstack([matrix, cut]).tocsr()
-        low.append(-np.inf)
-        high.append(len(chosen) - 1.0)
+def _group(names: tuple[str, ...], costs: FloatArray, shared: set[str]) -> _Group:
+    tied = [i for i, name in enumerate(names) if name in shared]
+    own = [i for i, name in enumerate(names) if name not in shared]
+    class_of = []
+    for axis in tied:
+        rows = np.moveaxis(costs, axis, 0).reshape(costs.shape[axis], -1)
+        _, firsts, classes = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        costs = np.take(costs, firsts, axis=axis)
+        class_of.append(classes.reshape(-1))
+    costs = np.transpose(costs, (*tied, *own, len(names)))
+    indices = np.indices(costs.shape[:-1]).reshape(len(names), -1).T
+    return _Group(
+        own=tuple(names[i] for i in own),
+        options=indices[:, len(tied) :],
+        tied=tuple(names[i] for i in tied),
+        class_of=tuple(class_of),
+        classes=indices[:, : len(tied)],
+        costs=costs.reshape(-1, costs.shape[-1]),
+    )

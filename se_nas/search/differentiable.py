@@ -21,17 +21,14 @@ from torch.nn import functional as F
 
 from se_nas.data.batches import Augmentation, DeviceImages, batches_per_epoch, epoch_order
 from se_nas.errors import ConfigError
-from se_nas.layers.network import Network
 from se_nas.search.choice_logits import ChoiceLogits
 from se_nas.search.decode import check_feasible, decode
+from se_nas.search.inheritance import inherited_accuracy
 from se_nas.search.lagrangian import BudgetPenalty
 from se_nas.search.problem import SearchProblem
 from se_nas.search.watchdog import warnings_of
-from se_nas.space.architecture import Architecture
-from se_nas.supernet.calibration import recalibrate
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.device import autocast_for
-from se_nas.training.evaluate import accuracy
 from se_nas.training.log import RunLog
 from se_nas.training.loop import GuardConfig, Loop, StepContext
 from se_nas.training.optimizer import clip_gradients, cosine_lr, make_sgd, set_learning_rate
@@ -194,7 +191,9 @@ class _Search:
         validation = None
         if due:
             found = decode(self.problem.space, self.problem.tables, self.problem.budgets, self.logits.scores())
-            validation = self.validate(found.architecture)
+            validation = inherited_accuracy(
+                self.supernet, found.architecture, self.images, self.problem, config.calibration_images
+            )
         with torch.no_grad():
             expected = {name: float(value) for name, value in self._expected().items()}
             probabilities = {name: p.tolist() for name, p in self.logits.probabilities().items()}
@@ -212,28 +211,6 @@ class _Search:
             if searching
             else [],
         }
-
-    def validate(self, architecture: Architecture) -> float:
-        """Accuracy on the validation part with inherited weights and recalibrated norms."""
-        network = inherit(self.supernet, architecture, self.images, self.problem, self.config.calibration_images)
-        return accuracy(network, self.images, self.problem.parts["validation"])
-
-
-def inherit(
-    supernet: SuperNet,
-    architecture: Architecture,
-    images: DeviceImages,
-    problem: SearchProblem,
-    calibration_images: int,
-) -> Network:
-    """The plain network of an architecture with the supernet's weights and batch norms of its own."""
-    network: Network = supernet.export(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    order = epoch_order(len(problem.parts["weights"]), problem.seed, 0)
-    chosen = problem.parts["weights"][order[:calibration_images]]
-    size = min(256, len(chosen))
-    whole = chosen[: len(chosen) // size * size]  # a last, smaller batch would weigh as much as the others
-    recalibrate(network, (x for x, _ in images.evaluate_batches(whole, size)))
-    return network
 
 
 def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) -> SearchResult:
@@ -275,10 +252,3 @@ def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) 
     }
     images = sum(count * min(config.batch_size, len(problem.parts[part])) for part, count in steps.items())
     return SearchResult(search.logits.scores(), history, search.supernet, loop.seconds, images)
-
-
-def validation_accuracy(problem: SearchProblem, result: SearchResult, architecture: Architecture, images: int) -> float:
-    """Accuracy of an architecture on the validation part, with inherited weights and norms of its own."""
-    device_images = DeviceImages(problem.info, problem.train, problem.device)
-    network = inherit(result.supernet, architecture, device_images, problem, images)
-    return accuracy(network, device_images, problem.parts["validation"])

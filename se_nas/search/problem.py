@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class SearchProblem:
         parts: disjoint (n,) indices: `weights` for weight steps, `choices` for choice steps, `validation`.
         folder: where checkpoints and logs of the search go.
         resume: continue from what `folder` holds.
+        storage: URL of a database that several workers of one search share; None for a file in `folder`.
+        report: is told what is known after each epoch of a differentiable search, for who watches it live.
     """
 
     space: SearchSpace
@@ -39,3 +42,5 @@ class SearchProblem:
     folder: Path
     resume: bool = False
     progress: bool = True
+    storage: str | None = None
+    report: Callable[[Mapping[str, Any]], None] | None = None

@@ -1,13 +1,15 @@
-"""Training one network from scratch on all training images; the test images are looked at, never selected by."""
+"""Training one network from scratch; the images that it is held against are looked at, never learned from."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
 from torch.nn import functional as F
 
 from se_nas.data.batches import Augmentation, DeviceImages, batches_per_epoch, epoch_order
@@ -21,15 +23,14 @@ from se_nas.training.loop import GuardConfig, Loop, Stateful, StepContext
 from se_nas.training.optimizer import WeightAverage, clip_gradients, cosine_lr, make_sgd, set_learning_rate
 
 
-class TrainingRecipe(BaseModel):
-    """How a network is trained from scratch.
+class StepRecipe(BaseModel):
+    """How a network learns from its training images.
 
     Attributes:
         learning_rate: peak of the cosine schedule, for this batch size.
+        warmup_epochs: of a linear rise to the peak.
         clip: greatest norm of all gradients together.
-        ema_decay: of a running average of the weights, evaluated beside them; None for no average.
         cutout: side in pixels of the square that is blanked out (0: none).
-        test_every: epochs between two looks at the test images, for the curve alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,27 +43,63 @@ class TrainingRecipe(BaseModel):
     weight_decay: float = Field(5e-4, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     clip: float = Field(5.0, gt=0)
-    ema_decay: float | None = Field(None, gt=0, lt=1)
     cutout: int = Field(0, ge=0)
+
+
+class TrainingRecipe(StepRecipe):
+    """How a found network is trained from scratch.
+
+    Attributes:
+        ema_decay: of a running average of the weights, evaluated beside them; None for no average.
+        test_every: epochs between two looks at the test images, for the curve alone.
+    """
+
+    ema_decay: float | None = Field(None, gt=0, lt=1)
     test_every: int = Field(5, ge=1)
 
 
 @dataclass(frozen=True)
-class Trained:
+class HeldOut:
+    """Images that a training looks at and never learns from.
+
+    Attributes:
+        name: what the history calls them: "test" gives it `test_accuracy`, and `ema_test_accuracy` of averaged weights.
+        every: epochs between two looks; there is one after the last epoch anyhow.
+    """
+
+    name: str
+    images: ImageSet
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class Training:
     """A trained network and what its training gave.
 
     Attributes:
-        ema_test_accuracy: of the averaged weights; None where the recipe has none.
+        history: one dict an epoch: epoch, step, loss, accuracy (of training), lr, and the held-out accuracies, which
+            are None in epochs without a look.
         seconds: wall time of the training, added up over resumed processes.
-        images: training images seen; test_images: images that the test accuracy is over.
+        images: training images seen.
     """
 
     network: Network
     history: list[dict[str, Any]]
-    test_accuracy: float
-    ema_test_accuracy: float | None
     seconds: float
     images: int
+
+
+@dataclass(frozen=True)
+class Trained(Training):
+    """A network trained on all training images, and what the test images say of it.
+
+    Attributes:
+        ema_test_accuracy: of the averaged weights; None where the recipe has none.
+        test_images: images that the test accuracy is over.
+    """
+
+    test_accuracy: float
+    ema_test_accuracy: float | None
     test_images: int
 
 
@@ -79,7 +116,55 @@ def train_network(
     resume: bool,
     progress: bool = True,
 ) -> Trained:
+    """Train on all training images and look at the test images; otherwise as `train_from_scratch`."""
+    training = train_from_scratch(
+        spec,
+        recipe,
+        info,
+        train,
+        HeldOut("test", test, recipe.test_every),
+        phase="retrain",
+        ema_decay=recipe.ema_decay,
+        device=device,
+        seed=seed,
+        folder=folder,
+        resume=resume,
+        progress=progress,
+    )
+    last = training.history[-1]
+    return Trained(
+        **vars(training),
+        test_accuracy=last["test_accuracy"],
+        ema_test_accuracy=last.get("ema_test_accuracy"),
+        test_images=len(test),
+    )
+
+
+def train_from_scratch(
+    spec: NetworkSpec,
+    recipe: StepRecipe,
+    info: DataInfo,
+    train: ImageSet,
+    held_out: HeldOut,
+    *,
+    phase: str,
+    ema_decay: float | None = None,
+    after_look: Callable[[int, float], None] | None = None,
+    device: torch.device,
+    seed: int,
+    folder: Path,
+    resume: bool,
+    progress: bool = True,
+    console: Console | None = None,
+) -> Training:
     """Train from random weights; checkpoints and logs go to `folder`, from which `resume` continues.
+
+    Args:
+        phase: names the training in the log and on the screen, and enters every random number.
+        ema_decay: see `TrainingRecipe`.
+        after_look: given an epoch, from 0, and the held-out accuracy of the weights after it. What it raises ends the
+            training, which can be resumed. Epochs that a rollback or a resumed process repeats are looked at again.
+        progress, console: see `training.loop.Loop`.
 
     Raises:
         CheckpointError: the checkpoint in `folder` is damaged or of another training.
@@ -90,10 +175,10 @@ def train_network(
     initialise(network)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     augmented = DeviceImages(info, train, device, Augmentation(info.flip, info.crop_padding, recipe.cutout))
-    held_out = DeviceImages(info, test, device)
-    everything = torch.arange(len(test))
+    looked_at = DeviceImages(info, held_out.images, device)
+    everything = torch.arange(len(looked_at))
     optimizer = make_sgd(network, recipe.learning_rate, recipe.weight_decay, recipe.momentum)
-    average = WeightAverage(network, recipe.ema_decay) if recipe.ema_decay is not None else None
+    average = WeightAverage(network, ema_decay) if ema_decay is not None else None
     steps = batches_per_epoch(len(train), recipe.batch_size)
     order: dict[int, torch.Tensor] = {}
 
@@ -119,10 +204,14 @@ def train_network(
         return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == y).float().mean(), "lr": rate}
 
     def end_epoch(epoch: int) -> dict[str, Any]:
-        due = (epoch + 1) % recipe.test_every == 0 or epoch + 1 == recipe.epochs
-        result: dict[str, Any] = {"test_accuracy": accuracy(network, held_out, everything) if due else None}
+        due = (epoch + 1) % held_out.every == 0 or epoch + 1 == recipe.epochs
+        found = accuracy(network, looked_at, everything) if due else None
+        result: dict[str, Any] = {f"{held_out.name}_accuracy": found}
         if average is not None:
-            result["ema_test_accuracy"] = accuracy(average.module, held_out, everything) if due else None
+            of_average = accuracy(average.module, looked_at, everything) if due else None
+            result[f"ema_{held_out.name}_accuracy"] = of_average
+        if found is not None and after_look is not None:
+            after_look(epoch, found)
         return result
 
     state: dict[str, Stateful] = {"network": network, "optimizer": optimizer}
@@ -130,7 +219,7 @@ def train_network(
         state["average"] = average
     with RunLog(folder) as log:
         loop = Loop(
-            name="retrain",
+            name=phase,
             epochs=recipe.epochs,
             steps_per_epoch=steps,
             step=step,
@@ -141,15 +230,8 @@ def train_network(
             seed=seed,
             guard=GuardConfig(check_every=1 if device.type == "cpu" else 10),
             progress=progress,
+            console=console,
         )
         history = loop.run(resume)
-    last = history[-1]
-    return Trained(
-        network,
-        history,
-        test_accuracy=last["test_accuracy"],
-        ema_test_accuracy=last.get("ema_test_accuracy"),
-        seconds=loop.seconds,
-        images=recipe.epochs * steps * min(recipe.batch_size, len(train)),
-        test_images=len(test),
-    )
+    images = recipe.epochs * steps * min(recipe.batch_size, len(train))
+    return Training(network, history, loop.seconds, images)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
 from se_nas.cost.table import count_tables
 from se_nas.files import write_atomic, write_json
+from se_nas.search.evaluation import Evaluation, excess_of, save_evaluations
 from se_nas.space.architecture import Architecture, ArchitectureFile, save_architecture
-from se_nas.space.files import load_space
+from se_nas.space.files import dump_space, load_space
 from se_nas.space.search_space import SearchSpace
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
@@ -259,4 +262,64 @@ def make_fake_run(
                 ],
             },
         )
+    return folder
+
+
+def fake_evaluations(
+    space: SearchSpace, budgets: Sequence[Budget], count: int, seed: int = 0, epochs: int = 0
+) -> list[Evaluation]:
+    """Random architectures whose accuracy grows with their MACs; with `epochs`, curves, every third one pruned."""
+    rng = np.random.default_rng(seed)
+    found: list[Evaluation] = []
+    known: dict[Architecture, Evaluation] = {}
+    for number in range(count):
+        architecture = space.sample(rng)
+        counts = network_counts(space.resolve(architecture))
+        costs = {"macs": float(counts.macs), "params": float(counts.params)}
+        accuracy = min(0.5 + 0.1 * np.log10(counts.macs / 1e4) + 0.03 * float(rng.normal()), 0.99)
+        curve = [(epoch, accuracy * (1 - 0.5 ** (epoch + 1))) for epoch in range(epochs)]
+        pruned = bool(epochs) and number % 3 == 2
+        same = known.get(architecture)
+        entry = Evaluation(
+            number=number,
+            architecture=architecture,
+            state="pruned" if pruned else "complete",
+            accuracy=same.accuracy if same else curve[1][1] if pruned else accuracy,
+            costs=costs,
+            excess=excess_of(costs, budgets),
+            seconds=1.5,
+            same_as=same.number if same else None,
+            curve=curve[:2] if pruned else curve,
+        )
+        known.setdefault(architecture, entry)
+        found.append(entry)
+    return found
+
+
+def make_fake_study(
+    folder: Path,
+    budgets: Sequence[Budget],
+    evaluations: Sequence[Evaluation],
+    *,
+    objectives: Sequence[str] = ("accuracy", "macs"),
+    evaluator: str = "table",
+    chosen: Architecture | None = None,
+) -> Path:
+    """Make a run folder that of a black-box search, with no training of a supernet and no latency."""
+    make_fake_run(folder, "mbconv_digits", epochs=4, complete=False)
+    space = load_space(SPACES / "mbconv_digits.yaml")
+    (folder / "search" / "history.json").unlink()
+    write_atomic(folder / "space.yaml", dump_space(space))
+    if chosen is not None:
+        file = ArchitectureFile(chosen, space.name, space.resolve(chosen))
+        save_architecture(folder / "architecture.json", file)
+    result = json.loads((folder / "result.json").read_text())
+    result["search"] = {"strategy": "optuna", "sampler": "nsga2", "evaluator": evaluator, "seconds": 30.0}
+    write_json(folder / "result.json", result)
+    save_evaluations(
+        folder / "search" / "evaluations.json", evaluations, objectives=objectives, sampler="nsga2", budgets=budgets
+    )
+    shares = {choice.name: (place + 1.0) for place, choice in enumerate(space.choices)}
+    total = sum(shares.values())
+    write_json(folder / "search" / "importance.json", {name: share / total for name, share in shares.items()})
     return folder

@@ -3,17 +3,21 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_run import make_fake_run
+from fake_run import SPACES, fake_evaluations, make_fake_run, make_fake_study
 
+from se_nas.cost.budget import Budget
 from se_nas.errors import ArchitectureError, ConfigError
 from se_nas.evidence.report import write_report
 from se_nas.files import write_json
+from se_nas.search.evaluation import Evaluation
 from se_nas.space.architecture import load_architecture
+from se_nas.space.files import load_space
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -201,3 +205,128 @@ def test_a_missing_or_foreign_file_is_a_one_line_error(tmp_path: Path, name: str
         write_report(folder)
     with pytest.raises((ConfigError, ArchitectureError)):
         write_report(tmp_path / "nowhere")
+
+
+BUDGETS = (Budget("macs", 400e3),)
+
+
+def digits_evaluations(count: int, epochs: int = 0) -> list[Evaluation]:
+    return fake_evaluations(load_space(SPACES / "mbconv_digits.yaml"), BUDGETS, count, epochs=epochs)
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The rows of the front's table, cell by cell."""
+    (table,) = re.findall(r"<h3>The front within.*?</table>", text, re.DOTALL)
+    return [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in table.split("<tr")[2:]]
+
+
+def test_a_black_box_search_shows_its_front_progress_and_importance(tmp_path: Path) -> None:
+    evaluations = digits_evaluations(80)
+    feasible = sorted((e for e in evaluations if e.feasible), key=lambda e: -float(e.accuracy or 0))
+    best = feasible[0]
+    known = replace(best, number=80, same_as=best.number)
+    lost = replace(best, number=81, state="failed", accuracy=None)
+    folder = make_fake_study(tmp_path, BUDGETS, [*evaluations, known, lost], chosen=best.architecture)
+    text = write_report(folder).read_text()
+    page = Page(text)
+    told = f"81 architectures were evaluated, proposed by NSGA-II: {80 - len(feasible)} outside a budget, 1 failed, "
+    assert f"{told}1 further proposals of known ones." in page.text
+    rows = table_rows(text)
+    assert rows[0] == [
+        f"{100 * float(best.accuracy or 0):.2f} %",
+        f"{best.costs['macs'] / 1e3:.4g} k",
+        rows[0][2],
+        str(best.number),
+        "chosen",
+    ]
+    blocks = load_architecture(folder / "architecture.json").network.blocks
+    assert rows[0][2] == f"{sum(block.se is not None for block in blocks)} of {len(blocks)}"
+    assert [row[-1] for row in rows[1:]] == [""] * (len(rows) - 1)
+    assert f"{rows[0][0][:-2]} % validation accuracy in the table of known architectures" in " ".join(page.text.split())
+    for words in ("How the search got on", "the hypervolume is what the front", "Which choices mattered"):
+        assert words in page.text
+    for words in ("How each block chose", "Learning curves", "watchdog", "Predicted and measured", "Training each"):
+        assert words not in page.text
+    assert {path.name for path in (folder / "plots").iterdir()} == {
+        "architecture.svg",
+        "importance.png",
+        "pareto_fronts.png",
+        "progress.png",
+    }
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_a_long_front_is_thinned_and_keeps_the_chosen_one(tmp_path: Path) -> None:
+    evaluations = [
+        replace(entry, accuracy=0.5 + entry.costs["macs"] / 1e7, excess={"macs": -0.1})
+        for entry in digits_evaluations(60)
+    ]
+    ranked = sorted(evaluations, key=lambda e: -float(e.accuracy or 0))
+    folder = make_fake_study(tmp_path, BUDGETS, evaluations, chosen=ranked[7].architecture)
+    text = write_report(folder).read_text()
+    rows = table_rows(text)
+    assert len(rows) == 20
+    assert f"20 of {len({entry.architecture for entry in evaluations})}, spread evenly" in text
+    assert [row[-1] for row in rows].count("chosen") == 1
+    accuracies = [float(row[0][:-2]) for row in rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert accuracies[0] == round(100 * float(ranked[0].accuracy or 0), 2)
+
+
+def test_a_search_in_which_nothing_keeps_the_budget_says_so(tmp_path: Path) -> None:
+    evaluations = [replace(entry, excess={"macs": 2.0}) for entry in digits_evaluations(12)]
+    text = Page(write_report(make_fake_study(tmp_path, BUDGETS, evaluations)).read_text()).text
+    assert "No complete evaluation is of an architecture that keeps every budget." in text
+    assert "12 outside a budget" in text
+    assert "hypervolume" not in text
+
+
+def test_a_search_of_which_every_evaluation_failed_still_has_a_page(tmp_path: Path) -> None:
+    failed = [replace(entry, state="failed", accuracy=None) for entry in digits_evaluations(3)]
+    folder = make_fake_study(tmp_path, BUDGETS, failed, objectives=["accuracy"])
+    (folder / "search" / "importance.json").unlink()
+    text = Page(write_report(folder).read_text()).text
+    assert "3 architectures were evaluated, proposed by NSGA-II: 3 failed." in text
+    assert "no accuracy was measured" in text
+    assert {path.name for path in (folder / "plots").iterdir()} == {"architecture.svg"}
+
+
+def test_short_trainings_show_their_curves_and_a_supernet_its_own(tmp_path: Path) -> None:
+    evaluations = digits_evaluations(9, epochs=4)
+    chosen = next(entry.architecture for entry in evaluations if entry.complete)
+    folder = make_fake_study(tmp_path, BUDGETS, evaluations, evaluator="stand_alone", chosen=chosen)
+    text = " ".join(Page(write_report(folder).read_text()).text.split())
+    assert "validation accuracy after a short training; not retrained" in text
+    assert "picked by this very accuracy" in text
+    assert "Training each architecture" in text
+    assert "ended early (3)" in text
+    assert "Supernet:" not in text
+    rows = [
+        {
+            "epoch": e,
+            "step": e,
+            "loss": 2.0,
+            "accuracy": 0.4,
+            "lr": 0.1,
+            "largest_accuracy": 0.5,
+            "smallest_accuracy": None,
+        }
+        for e in range(3)
+    ]
+    write_json(folder / "search" / "history.json", rows)
+    text = Page(write_report(folder).read_text()).text
+    assert "Supernet: loss" in text
+    assert "largest subnet" in text
+    assert "smallest subnet" not in text
+    assert "choice steps" not in text
+
+
+def test_evaluations_of_something_else_or_without_their_space_are_a_one_line_error(tmp_path: Path) -> None:
+    folder = make_fake_study(tmp_path, BUDGETS, digits_evaluations(3))
+    (folder / "space.yaml").rename(folder / "away.yaml")
+    with pytest.raises(ConfigError, match=r"space\.yaml"):
+        write_report(folder)
+    (folder / "away.yaml").rename(folder / "space.yaml")
+    change(folder / "search" / "evaluations.json", version=99)
+    with pytest.raises(ConfigError, match=r"evaluations\.json"):
+        write_report(folder)

@@ -153,7 +153,7 @@ def test_a_latency_never_met_is_an_error_in_one_line(tiny_space, tables, latency
     message = str(error.value)
     assert "\n" not in message
     assert f"measured latency must keep latency_ms <= {least * 1.3:.3g} ms" in message
-    assert f"after {ATTEMPTS} decodes the least measured was {least * factor:.3g} ms" in message
+    assert f"after {ATTEMPTS} tries the least measured was {least * factor:.3g} ms" in message
 
 
 def test_one_disturbed_measurement_does_not_rule_out_the_fastest(tiny_space, tables, latency, monkeypatch) -> None:

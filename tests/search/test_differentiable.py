@@ -20,13 +20,9 @@ from se_nas.data.options import DataOptions
 from se_nas.errors import InfeasibleBudgetError
 from se_nas.search import differentiable
 from se_nas.search.decode import decode
-from se_nas.search.differentiable import (
-    DifferentiableConfig,
-    SearchResult,
-    search_differentiable,
-    validation_accuracy,
-)
+from se_nas.search.differentiable import DifferentiableConfig, SearchResult, search_differentiable
 from se_nas.search.problem import SearchProblem
+from se_nas.search.supernet_evaluator import SupernetEvaluator
 from se_nas.space.search_space import SearchSpace
 from se_nas.training.log import read_log
 from tests.search.problems import make_problem
@@ -100,7 +96,7 @@ def test_the_answer_is_in_the_space_and_within_its_budgets(found) -> None:
     assert answer.architecture in set(problem.space.enumerate())
     assert network_counts(problem.space.resolve(answer.architecture)).macs <= problem.budgets[0].limit
     last = result.history[-1]["validation_accuracy"]
-    assert validation_accuracy(problem, result, answer.architecture, CONFIG.calibration_images) == last
+    assert SupernetEvaluator(problem, result.supernet, CONFIG.calibration_images)(answer.architecture) == last
 
 
 def test_an_infeasible_budget_ends_before_any_training(tiny_space: SearchSpace, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from se_nas.space.files import parse_space
 from se_nas.space.specs import NetworkSpec
 from se_nas.training import stand_alone
 from se_nas.training.checkpoint import load_checkpoint
-from se_nas.training.stand_alone import Trained, TrainingRecipe, train_network
+from se_nas.training.log import read_log
+from se_nas.training.stand_alone import HeldOut, StepRecipe, Trained, TrainingRecipe, train_from_scratch, train_network
 from tests.tiny_runs import SPACE
 
 OPTIONS = DataOptions("synthetic", resolution=8, size=200)
@@ -149,6 +150,37 @@ def test_the_average_is_evaluated_beside_the_weights_and_leaves_them_alone(
     assert [entry["ema_test_accuracy"] is not None for entry in result.history] == [False, True, False, True]
     average = load_checkpoint(tmp_path / "checkpoint.pt")["parts"]["average"]["module"]
     assert not same(average, weights(result))
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_the_history_names_what_was_held_out_and_each_look_is_told(
+    spec: NetworkSpec, train: Any, held_out: ImageSet, tmp_path: Path, every: int
+) -> None:
+    recipe = StepRecipe(epochs=3, batch_size=20)
+    told: list[tuple[int, float]] = []
+    training = train_from_scratch(
+        spec,
+        recipe,
+        *train,
+        HeldOut("validation", held_out, every),
+        phase="evaluation",
+        ema_decay=0.9,
+        after_look=lambda *look: told.append(look),
+        device=torch.device("cpu"),
+        seed=0,
+        folder=tmp_path,
+        resume=False,
+        progress=False,
+    )
+    assert [epoch for epoch, _ in told] == ([0, 1, 2] if every == 1 else [1, 2])
+    assert told == [
+        (entry["epoch"], entry["validation_accuracy"])
+        for entry in training.history
+        if entry["validation_accuracy"] is not None
+    ]
+    assert training.history[-1]["ema_validation_accuracy"] is not None
+    assert not [name for name in training.history[-1] if "test" in name]
+    assert {line["phase"] for line in read_log(tmp_path / "log.jsonl")} == {"evaluation"}
 
 
 def test_resuming_a_training_of_another_length_is_refused(

@@ -1,0 +1,488 @@
+"""A real NNI manager for a folder: started detached, found again, watched, stopped and resumed.
+
+NNI's own `Experiment` listens on every interface, ends with the terminal's session and knows its experiments by a list
+in the home folder alone. Here everything of an experiment is in `folder/nni` and `folder/nni.json`, NNI's list is kept
+too (its page and `nnictl` read it), and no process outlives `stop`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from se_nas.errors import ConfigError, LaunchError
+from se_nas.files import write_json
+from se_nas.nni_bridge import addresses, processes, stored
+from se_nas.nni_bridge.manager_client import UNFINISHED, ManagerClient
+
+Action = Literal["create", "resume", "view"]
+
+FORMAT = "se_nas nni experiment"
+VERSION = 1
+
+#: How long the manager may take to answer, and then the tuner to connect (which imports PyTorch), in seconds.
+START_SECONDS = 150.0
+
+#: The same where NNI first installs itself on the machines it reaches by SSH.
+REMOTE_SECONDS = 600.0
+
+#: NNI gives its tuner 30 seconds to end, its trials 5, and itself 60 for everything.
+STOP_SECONDS = 75.0
+
+#: States that nothing leaves without being asked; DIED is ours, of a manager that ended without being stopped.
+ENDED = frozenset({"DONE", "ERROR", "STOPPED", "DIED"})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A running manager: its page is at `url`; `host` is the address it listens on."""
+
+    id: str
+    port: int
+    host: str
+    url: str
+    pid: int
+
+    def client(self) -> ManagerClient:
+        """Its REST interface, which always answers on 127.0.0.1 too."""
+        return ManagerClient(addresses.url("0.0.0.0", self.port))
+
+
+@dataclass(frozen=True)
+class Status:
+    """An experiment at one moment.
+
+    Attributes:
+        id: NNI's id of the experiment.
+        state: what NNI says (INITIALIZED, RUNNING, NO_MORE_TRIAL, TUNER_NO_MORE_TRIAL, DONE, ERROR, VIEWED, STOPPING),
+            and where no manager runs STOPPED, DONE (stopped after it was done) or DIED (it ended by itself).
+        trials: number of trials by NNI's status; where no manager runs them, those cut off are INTERRUPTED (a
+            resume runs them again).
+        url: the page's address, None where no manager runs.
+        errors: what the manager says went wrong.
+    """
+
+    id: str
+    state: str
+    trials: dict[str, int]
+    url: str | None
+    errors: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> int:
+        """Number of trials that have ended, in whatever way."""
+        return sum(n for name, n in self.trials.items() if name not in UNFINISHED and name != "INTERRUPTED")
+
+
+def start(
+    folder: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    *,
+    port: int,
+    host: str = "127.0.0.1",
+    action: Action = "create",
+) -> Experiment:
+    """Start an NNI manager that goes on when this program ends, and wait until its tuner is connected.
+
+    Args:
+        folder: the run's folder; the experiment is written to `folder/nni` and recorded in `folder/nni.json`.
+        config: NNI's ExperimentConfig as a mapping (snake_case or camelCase); the working directory is set here.
+        port: of the page. Remote training services may use the next one too.
+        host: the address of this machine to listen on, "0.0.0.0" for all. NNI asks nobody for a password.
+        action: "create" a new experiment, "resume" that of the folder, or "view" its page without running anything.
+
+    Raises:
+        LaunchError: NNI cannot be imported or refuses the configuration, the port is taken, the folder holds an
+            experiment already (none, if not to create), trials could not reach the host, or the tuner did not start.
+            Nothing of a new experiment is left behind then but its log, and a stopped one stays as it was.
+    """
+    _check_nni()
+    home = _home(folder)
+    record = _read_record(folder, missing_ok=action == "create")
+    if record is not None and processes.is_manager(record["pid"], record["id"], home):
+        raise LaunchError(f"{folder}: the experiment must not be running, but it is, at {_url(record)}; stop it first")
+    if record is not None and action == "create":
+        raise LaunchError(f"{folder}: holds NNI experiment {record['id']} already; resume it, or give another folder")
+    address = addresses.resolve(host)
+    checked = _canonical(config, home)
+    told = record["told"] if record is not None else None
+    if action != "view":
+        addresses.check_reachable(checked.json(), address)
+        told = addresses.manager_ip(checked.json(), address)
+        checked.nni_manager_ip = checked.nni_manager_ip or told
+        checked = _canonical(checked.json(), home)
+    addresses.check_free(address, port)
+    if action != "view" and addresses.needs_next_port(checked.json()):
+        addresses.check_free(address, port + 1)
+    if record is not None:
+        _end_leftovers(record["id"], home)
+    now = {"id": _new_id(home) if record is None else record["id"], "port": port, "host": address, "told": told}
+    now |= {"state": "VIEWED" if action == "view" else "RUNNING", "before": record and _settled(record)}
+    return _start_manager(folder, checked, now, record, action)
+
+
+def resume(folder: str | os.PathLike[str], *, port: int | None = None, host: str | None = None) -> Experiment:
+    """Go on with the stopped experiment of `folder`, at the same port and host unless others are given.
+
+    Trials that were cut off run again with their parameters. Raises what `start` raises.
+    """
+    return _start_again(folder, port, host, "resume")
+
+
+def view(folder: str | os.PathLike[str], *, port: int | None = None, host: str | None = None) -> Experiment:
+    """Show the page of the stopped experiment of `folder`, running nothing else, until `stop`. Raises like `start`."""
+    return _start_again(folder, port, host, "view")
+
+
+def stop(folder: str | os.PathLike[str]) -> None:
+    """Stop the experiment of `folder`: afterwards none of its processes is left on this machine.
+
+    A manager that died earlier is cleaned up after in the same way; a stopped one is no error.
+
+    Raises:
+        LaunchError: the folder holds no experiment, or a process could not be ended.
+    """
+    _check_nni()
+    home = _home(folder)
+    record = _read_record(folder)
+    experiment, pid = record["id"], record["pid"]
+    state = _settled(record)
+    if processes.is_manager(pid, experiment, home):
+        with contextlib.suppress(LaunchError):
+            state = "DONE" if _experiment(record).client().state().name == "DONE" else state
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + STOP_SECONDS
+        while processes.is_manager(pid, experiment, home) and time.monotonic() < end:
+            time.sleep(0.1)
+    _end_leftovers(experiment, home)
+    _note_in_nnis_list(experiment, lambda entries: entries.update_experiment(experiment, "status", "STOPPED"))
+    _write_record(folder, {**record, "pid": None, "state": state})
+
+
+def status(folder: str | os.PathLike[str]) -> Status:
+    """The state of the experiment of `folder` and its trials, whether or not a manager runs.
+
+    Raises:
+        LaunchError: the folder holds no experiment, or its manager does not answer.
+    """
+    _check_nni()
+    home = _home(folder)
+    record = _read_record(folder)
+    if processes.is_manager(record["pid"], record["id"], home):
+        client = _experiment(record).client()
+        with contextlib.suppress(LaunchError):
+            state = client.state()
+            if state.name == "VIEWED":
+                trials = stored.trial_counts(record["id"], home)
+            else:
+                trials = {} if state.name == "INITIALIZING" else client.counts()
+            return Status(record["id"], state.name, trials, _url(record), state.errors)
+        if processes.is_manager(record["pid"], record["id"], home):
+            state = client.state()  # it is alive but did not answer, perhaps it is just stopping: its own error
+            return Status(record["id"], state.name, {}, _url(record), state.errors)
+    log = home / record["id"] / "log"
+    died = record["pid"] is not None and record["state"] == "RUNNING"
+    if died:  # or was stopped by nnictl or with the machine
+        died = "Experiment stopped." not in _text(log / "nnimanager.log", record["log_begin"])
+    state_name = "DIED" if died else _settled(record)
+    errors = (_fault(log, record["log_begin"]),) if died else ()
+    return Status(record["id"], state_name, stored.trial_counts(record["id"], home), None, errors)
+
+
+def wait_until_done(
+    folder: str | os.PathLike[str], on_change: Callable[[Status], object] | None = None, *, poll: float = 1.0
+) -> Status:
+    """Wait until the experiment of `folder` is done, failed or stopped, and give back its last status.
+
+    NNI never calls an experiment done whose tuner has nothing left to try; it is done when its last trial has ended.
+
+    Args:
+        folder: the run's folder.
+        on_change: called with each status that differs from the one before.
+        poll: seconds between two looks.
+    """
+    before: Status | None = None
+    while True:
+        now = status(folder)
+        if now != before and on_change is not None:
+            on_change(now)
+        idle = now.state == "TUNER_NO_MORE_TRIAL" and not UNFINISHED & now.trials.keys()
+        # a trial that the tuner proposed last may not have been submitted yet: look twice
+        if now.state in ENDED or (idle and now == before):
+            return now
+        before = now
+        time.sleep(poll)
+
+
+def running(folder: str | os.PathLike[str]) -> Experiment | None:
+    """The live manager of `folder`, None where there is none (or no experiment at all)."""
+    record = _read_record(folder, missing_ok=True)
+    if record is None or record["pid"] is None:
+        return None
+    return _experiment(record) if processes.is_manager(record["pid"], record["id"], _home(folder)) else None
+
+
+def _check_nni() -> None:
+    try:
+        import nni.experiment.launcher  # noqa: F401
+        import nni_node  # noqa: F401
+    except Exception as error:  # any fault of its many dependencies, told in one line
+        raise LaunchError(
+            f"NNI must be importable, but got {type(error).__name__}: {_first_line(error)}; "
+            'install it with: pip install "nni==3.0"'
+        ) from error
+    if find_spec("pkg_resources") is None:
+        raise LaunchError(
+            'NNI 3.0 imports pkg_resources, which is not there; pip install "setuptools<81" brings it back'
+        )
+
+
+def _home(folder: str | os.PathLike[str]) -> Path:
+    return (Path(folder) / "nni").resolve()
+
+
+def _canonical(config: Mapping[str, Any], home: Path) -> Any:
+    """NNI's ExperimentConfig, complete and checked by NNI."""
+    from nni.experiment.config import ExperimentConfig
+
+    logging.getLogger("nni.experiment.config").disabled = True  # warns at every look that nni_manager_ip is not set yet
+    try:
+        parsed = ExperimentConfig(**config)
+        parsed.experiment_working_directory = str(home)
+        if parsed.log_level in ("warning", "error", "fatal"):
+            parsed.log_level = "info"  # its log tells when it has started
+        return parsed.canonical_copy()
+    except Exception as error:  # NNI raises assertions, type errors and value errors alike
+        reason = _first_line(error) or "an assertion of NNI's"
+        raise LaunchError(f"NNI refuses the configuration: {reason}") from error
+
+
+def _start_manager(
+    folder: str | os.PathLike[str], config: Any, record: dict[str, Any], before: dict[str, Any] | None, action: Action
+) -> Experiment:
+    """Start what `record` says and write it down; put everything back as it was (`before`) where it does not start."""
+    home = _home(folder)
+    experiment = record["id"]
+    old_config = None
+    try:
+        log = home / experiment / "log"
+        log.mkdir(parents=True, exist_ok=True)
+        (log / "manager.stderr").write_bytes(b"")  # what an earlier manager said would be told as this one's fault
+        log_begin = _size(log / "nnimanager.log")
+        record = {**record, "log_begin": log_begin}
+        if action == "resume":
+            stored.forget_cut_off_resumes(experiment, home)
+            old_config = stored.replace_config(experiment, home, json.dumps(config.json()))
+        record = {**record, "pid": _spawn(config, record, action, home, log)}
+        _write_record(folder, record)
+        launched = _experiment(record)
+        _wait_until_listening(launched, home, log)
+        _note_in_nnis_list(experiment, lambda entries: _list_in(entries, launched, config, home))
+        launched.client().begin(config.json())
+        if action != "view":
+            _wait_until_running(launched, config, home, log, log_begin)
+        return launched
+    except BaseException:
+        with contextlib.suppress(Exception):
+            processes.end_all(experiment, home)
+        if before is None:
+            (Path(folder) / "nni.json").unlink(missing_ok=True)
+            _note_in_nnis_list(experiment, lambda entries: entries.remove_experiment(experiment))
+        else:
+            if old_config is not None:
+                stored.replace_config(experiment, home, old_config)
+            _write_record(folder, {**before, "pid": None, "state": _settled(before)})
+        raise
+
+
+def _spawn(config: Any, record: Mapping[str, Any], action: Action, home: Path, log: Path) -> int:
+    """Start NNI's Node in a session of its own, so that closing the terminal does not end it."""
+    import nni_node
+    from nni.experiment.launcher import NniManagerArgs
+
+    node = Path(nni_node.__path__[0])
+    here = Path(__file__).parent
+    experiment, port = record["id"], record["port"]
+    arguments = NniManagerArgs(action, experiment, config, port, False, False, None, None).to_command_line_args()
+    # the preloads are arguments of this Node alone: in NODE_OPTIONS they would reach every trial
+    preloads = ["--require", str(here / "loopback.js"), "--require", str(here / "patience.js")]
+    command = [str(node / "node"), *preloads, "--max-old-space-size=4096", str(node / "main.js"), *arguments]
+    environment = {**os.environ, processes.MARK: processes.mark(experiment, home), "SE_NAS_NNI_HOST": record["host"]}
+    for name in ("no_proxy", "NO_PROXY"):  # tuner and trials talk to the manager by libraries that heed a proxy
+        environment[name] = ",".join(filter(None, [os.environ.get(name), "localhost", "127.0.0.1"]))
+    with (log / "manager.stderr").open("ab") as errors, (log / "manager.stdout").open("ab") as output:
+        manager = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            cwd=node,
+            env=environment,
+            start_new_session=True,
+        )
+    manager.returncode = 0  # it is meant to outlive this program: no warning that it still runs
+    return manager.pid
+
+
+def _list_in(entries: Any, experiment: Experiment, config: Any, home: Path) -> None:
+    several = isinstance(config.training_service, list)
+    entries.add_experiment(
+        experiment.id,
+        experiment.port,
+        int(time.time() * 1000),
+        "hybrid" if several else config.training_service.platform,
+        config.experiment_name,
+        pid=experiment.pid,
+        logDir=str(home),
+    )
+
+
+def _wait_until_listening(experiment: Experiment, home: Path, log: Path) -> None:
+    client = experiment.client()
+    for _ in _ticks(START_SECONDS, "the NNI manager did not answer"):
+        if not processes.is_manager(experiment.pid, experiment.id, home):
+            raise LaunchError(f"the NNI manager ended at once: {_fault(log)}")
+        with contextlib.suppress(LaunchError):
+            if client.state().name != "INITIALIZING":
+                return
+
+
+def _wait_until_running(experiment: Experiment, config: Any, home: Path, log: Path, begin: int) -> None:
+    """NNI calls an experiment running before its tuner and remote machines are connected: wait for its log's word."""
+    lines, seconds = [b"Add event listeners"], START_SECONDS
+    if any(s["platform"] == "remote" and not s.get("reuseMode") for s in addresses.services(config.json())):
+        lines.append(b"Remote training service started")
+        seconds = REMOTE_SECONDS
+    client = experiment.client()
+    for _ in _ticks(seconds, "NNI's tuner or its remote machines did not connect"):
+        # looked at before the log, so that a tuner that connected and ended meanwhile is one that started
+        tuner_lives = processes.has_tuner(experiment.pid)
+        with (log / "nnimanager.log").open("rb") as file:
+            file.seek(begin)
+            text = file.read()
+        if all(line in text for line in lines):
+            return
+        try:
+            failed = client.state().name == "ERROR"
+        except LaunchError:
+            failed = False  # it may be ending, as it does where it cannot reach a remote machine
+        if not processes.is_manager(experiment.pid, experiment.id, home):
+            raise LaunchError(f"the NNI manager ended: {_fault(log, begin)}; its log is in {log}")
+        if not tuner_lives or failed:
+            raise LaunchError(f"the NNI experiment did not start: {_fault(log, begin)}; its log is in {log}")
+
+
+def _ticks(seconds: float, failure: str) -> Iterator[None]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+        time.sleep(0.2)
+    raise LaunchError(f"{failure} within {seconds:.0f} seconds")
+
+
+def _start_again(folder: str | os.PathLike[str], port: int | None, host: str | None, action: Action) -> Experiment:
+    _check_nni()
+    record = _read_record(folder)
+    config = stored.config(record["id"], _home(folder))
+    service = config["trainingService"]
+    for part in (config, *(service if isinstance(service, list) else [service])):
+        if part.get("nniManagerIp") == record["told"]:
+            part["nniManagerIp"] = None  # it was ours, and the host may be another now
+    return start(folder, config, port=port or record["port"], host=host or record["host"], action=action)
+
+
+def _end_leftovers(experiment: str, home: Path) -> None:
+    left = processes.end_all(experiment, home)
+    if left:
+        raise LaunchError(
+            f"processes {[process.pid for process in left]} of NNI experiment {experiment} could not be ended"
+        )
+
+
+def _new_id(home: Path) -> str:
+    """An id that NNI accepts, that no experiment of the folder has."""
+    from nni.experiment.management import generate_experiment_id
+
+    while True:
+        experiment: str = generate_experiment_id()
+        if not (home / experiment).exists():
+            return experiment
+
+
+def _note_in_nnis_list(experiment: str, change: Callable[[Any], object]) -> None:
+    """Change NNI's list of experiments in the home folder, which its page and nnictl read; we can do without it."""
+    with contextlib.suppress(OSError):
+        from nni.tools.nnictl.config_utils import Experiments
+
+        change(Experiments(os.path.join(os.path.expanduser("~"), "nni-experiments")))
+
+
+def _read_record(folder: str | os.PathLike[str], missing_ok: bool = False) -> Any:
+    path = Path(folder) / "nni.json"
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        if missing_ok:
+            return None
+        raise LaunchError(f"{folder}: holds no NNI experiment (no nni.json); launch one first") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(path), [f"must be what se-nas launch wrote, but got: {error}"]) from error
+    if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (FORMAT, VERSION):
+        raise ConfigError(str(path), [f"format and version must be {FORMAT!r} and {VERSION}"])
+    return record
+
+
+def _write_record(folder: str | os.PathLike[str], record: Mapping[str, Any]) -> None:
+    write_json(Path(folder) / "nni.json", {**record, "format": FORMAT, "version": VERSION})
+
+
+def _experiment(record: Mapping[str, Any]) -> Experiment:
+    return Experiment(record["id"], record["port"], record["host"], _url(record), record["pid"])
+
+
+def _settled(record: Mapping[str, Any]) -> str:
+    """The state of an experiment whose manager is gone: viewing it changed nothing."""
+    return str({"RUNNING": "STOPPED", "VIEWED": record["before"]}.get(record["state"], record["state"]))
+
+
+def _url(record: Mapping[str, Any]) -> str:
+    return addresses.url(record["host"], record["port"])
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else ""
+
+
+def _fault(log: Path, begin: int = 0) -> str:
+    """What went wrong: the last error that NNI's processes left on their stderr, else the last that NNI logged."""
+    # an error's own line is not indented, where those that say where it was are
+    lines = [line for line in _text(log / "manager.stderr").splitlines() if line[:1].isalpha()]
+    if not lines:
+        logged = re.findall(r"(?:ERROR|CRITICAL) \((.*?)\) (.*)", _text(log / "nnimanager.log", begin))
+        lines = [f"{module}: {message}" for module, message in logged]
+    return re.sub(r"\x1b\[[0-9;]*m", "", lines[-1])[:300] if lines else "it left no word"
+
+
+def _text(path: Path, begin: int = 0) -> str:
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(begin)
+        return file.read().decode(errors="replace")

@@ -1,0 +1,157 @@
+"""What a running NNI manager says over its REST interface: its state, its trial jobs and their metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from se_nas.errors import LaunchError
+
+#: The manager is on this machine or on a network near it: no proxy of the environment is asked.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+#: States of a trial job in which it still uses or waits for a machine.
+UNFINISHED = frozenset({"WAITING", "RUNNING", "UNKNOWN"})
+
+
+@dataclass(frozen=True)
+class ManagerState:
+    """`name` as NNI has it (INITIALIZED, RUNNING, NO_MORE_TRIAL, DONE, ERROR, VIEWED, ...), with its errors so far."""
+
+    name: str
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """A trial as the page shows it.
+
+    Attributes:
+        id: NNI's id of the job, such as "kCb7Q".
+        status: WAITING, RUNNING, SUCCEEDED, FAILED, USER_CANCELED, EARLY_STOPPED, SYS_CANCELED or UNKNOWN.
+        sequence: the number of the trial in the experiment; after a resume NNI gives a number out twice.
+        parameters: the parameters that the page shows for this job.
+        parameter_id: NNI's id of them, which restarts at 0 after a resume; None for parameters the user added.
+        final: the final metrics of a job that succeeded, else None.
+        started, ended: milliseconds since 1970, None where unknown.
+    """
+
+    id: str
+    status: str
+    sequence: int | None
+    parameters: dict[str, Any]
+    parameter_id: int | None
+    final: Any
+    started: int | None
+    ended: int | None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One report of a trial; `sequence` counts its intermediate results from 0."""
+
+    trial: str
+    kind: Literal["PERIODICAL", "FINAL"]
+    sequence: int
+    value: Any
+
+
+class ManagerClient:
+    """The REST interface of the manager at `url`, such as "http://127.0.0.1:8080".
+
+    Every method raises a LaunchError of one line where the manager does not answer within `timeout` seconds or refuses.
+    """
+
+    def __init__(self, url: str, timeout: float = 10.0) -> None:
+        self.url = url.rstrip("/")
+        self._timeout = timeout
+
+    def state(self) -> ManagerState:
+        """The state of the experiment; INITIALIZING while the manager is not ready to be told what to run."""
+        answer = self._ask("GET", "check-status")
+        if not isinstance(answer, dict):
+            return ManagerState(str(answer), ())
+        return ManagerState(answer["status"], tuple(answer["errors"]))
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Hand over NNI's canonical configuration, upon which the manager starts the tuner (unless it only views)."""
+        self._ask("POST", "experiment", config, timeout=60.0)
+
+    def profile(self) -> dict[str, Any]:
+        """The experiment as NNI has it: `id`, `params` (its configuration), `execDuration` in seconds, `startTime`."""
+        profile: dict[str, Any] = self._ask("GET", "experiment")
+        return profile
+
+    def trials(self) -> list[TrialJob]:
+        """All trial jobs, in the order in which they were first submitted."""
+        return [_trial(job) for job in self._ask("GET", "trial-jobs")]
+
+    def trial(self, job: str) -> TrialJob:
+        """One trial job."""
+        answer = self._ask("GET", f"trial-jobs/{job}")
+        if not isinstance(answer, dict):
+            raise LaunchError(f"the NNI manager at {self.url} knows no trial job {job!r}")
+        return _trial(answer)
+
+    def counts(self) -> dict[str, int]:
+        """How many trial jobs there are by status."""
+        return {row["trialJobStatus"]: row["trialJobNumber"] for row in self._ask("GET", "job-statistics")}
+
+    def metrics(self, job: str | None = None) -> list[Metric]:
+        """What trial `job` reported, or all trials, in the order of arrival."""
+        rows = self._ask("GET", "metric-data" if job is None else f"metric-data/{job}")
+        return [Metric(row["trialJobId"], row["type"], row["sequence"], _value(row["data"])) for row in rows]
+
+    def _ask(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/api/v1/nni/{path}", data=data, method=method)
+        request.add_header("Content-Type", "application/json")
+        try:
+            with _OPENER.open(request, timeout=timeout or self._timeout) as response:
+                text = response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                reason = _reason(error.read().decode(errors="replace")) or f"status {error.code}"
+            raise LaunchError(f"the NNI manager at {self.url} refused {method} {path}: {reason}") from error
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+            raise LaunchError(f"the NNI manager at {self.url} does not answer: {reason}") from error
+        try:
+            return json.loads(text) if text else None
+        except ValueError:
+            return text
+
+
+def _reason(text: str) -> str:
+    """The first line of an error that the manager sent, as JSON or as plain text."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        text = str(json.loads(text)["error"])
+    lines = text.strip().splitlines()
+    return lines[0][:300] if lines else ""
+
+
+def _trial(job: Mapping[str, Any]) -> TrialJob:
+    shown = json.loads(job["hyperParameters"][-1]) if job.get("hyperParameters") else {}
+    final = job.get("finalMetricData")
+    return TrialJob(
+        id=job["trialJobId"],
+        status=job["status"],
+        sequence=job.get("sequenceId"),
+        parameters=shown.get("parameters") or {},
+        parameter_id=shown.get("parameter_id"),
+        final=_value(final[0]["data"]) if final else None,
+        started=job.get("startTime"),
+        ended=job.get("endTime"),
+    )
+
+
+def _value(data: str) -> Any:
+    """A reported value: NNI sends JSON inside JSON."""
+    value = json.loads(data)
+    return json.loads(value) if isinstance(value, str) else value

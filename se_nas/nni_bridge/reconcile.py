@@ -1,0 +1,88 @@
+"""Tells an Optuna study what became of NNI's trials: each once, and none of another's result."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from se_nas.errors import ArchitectureError
+from se_nas.nni_bridge.manager_client import UNFINISHED, TrialJob
+from se_nas.nni_bridge.page_values import PROPOSAL
+
+if TYPE_CHECKING:
+    from se_nas.search.optuna_study import ArchitectureStudy
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """Numbers of the proposals that were running in Optuna: told now, and left to jobs that NNI still runs."""
+
+    complete: tuple[int, ...]
+    failed: tuple[int, ...]
+    left: tuple[int, ...]
+
+
+def reconcile(study: ArchitectureStudy, jobs: Sequence[TrialJob]) -> Reconciled:
+    """Finish in Optuna what NNI has finished or never started; for when the experiment is done.
+
+    NNI asks its tuner for more trials than it submits, ignores the end of a trial that was run again after a resume,
+    and loses what a killed tuner was not told. Proposals whose job is still waiting or running are left as they are.
+
+    Args:
+        jobs: all of the manager's.
+    """
+    before = set(study.running())
+    tell_results(study, [(job.parameters, job.final) for job in jobs if job.status == "SUCCEEDED" and job.final])
+    live = {job.parameters.get(PROPOSAL) for job in jobs if job.status in UNFINISHED}
+    failed = [number for number in study.running() if number not in live]
+    for number in failed:
+        study.tell(number, None, state="failed")
+    left = set(study.running())
+    return Reconciled(tuple(sorted(before - left - set(failed))), tuple(failed), tuple(sorted(left)))
+
+
+def tell_results(study: ArchitectureStudy, results: Sequence[tuple[Mapping[str, Any], Any]]) -> None:
+    """Tell the study final results, of those proposals that are still running in it.
+
+    Args:
+        results: a trial's parameters with its final result. One that a user made up on the page is passed over: its
+            picks are not those of the proposal whose number it carries.
+    """
+    running = {e.number: e.architecture for e in study.evaluations() if e.state == "running"} if results else {}
+    for parameters, final in results:
+        number = proposal_of(parameters, final)
+        if number not in running:
+            continue
+        picks = {name: option for name, option in parameters.items() if name != PROPOSAL}
+        own_number = parameters.get(PROPOSAL) == number  # else the result alone says whose it is
+        try:
+            if own_number and study.space.architecture(picks) != running[number]:
+                _log.warning("a trial has the number of proposal %d and other picks: its result is left out", number)
+                continue
+        except ArchitectureError as error:
+            _log.warning("the result of a trial with the number of proposal %d is left out: %s", number, error)
+            continue
+        tell(study, number, final)
+        del running[number]
+
+
+def tell(study: ArchitectureStudy, number: int, final: Any) -> None:
+    """Tell one final result, as failed where it holds no accuracy."""
+    metrics = final if isinstance(final, Mapping) else {"default": final}
+    accuracy, seconds = metrics.get("default"), metrics.get("seconds", 0.0)
+    if isinstance(accuracy, (int, float)) and math.isfinite(accuracy):
+        study.tell(number, float(accuracy), seconds=float(seconds))
+    else:
+        _log.warning("the result of proposal %d has no accuracy, so it counts as failed: %s", number, final)
+        study.tell(number, None, state="failed", seconds=float(seconds))
+
+
+def proposal_of(parameters: Mapping[str, Any], final: Any) -> int | None:
+    """The proposal that a result is of: the one that it names itself, else the one that the parameters name."""
+    number = final.get(PROPOSAL) if isinstance(final, Mapping) else None
+    return parameters.get(PROPOSAL) if number is None else number

@@ -1,0 +1,77 @@
+"""What NNI stored of an experiment, read from its database and mended there, while no manager runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from se_nas.errors import LaunchError
+from se_nas.nni_bridge.manager_client import UNFINISHED
+
+LATEST = "id = ? and revision = (select max(revision) from ExperimentProfile where id = ?)"
+
+
+def config(experiment: str, home: Path) -> dict[str, Any]:
+    """NNI's canonical configuration of the experiment in the folder `home`.
+
+    Raises:
+        LaunchError: the database is missing, damaged, or of another experiment.
+    """
+    with _database(experiment, home) as database:
+        stored: dict[str, Any] = json.loads(_config_text(database, experiment, home))
+        return stored
+
+
+def replace_config(experiment: str, home: Path, text: str) -> str:
+    """Store another configuration, as NNI resumes with the stored one whatever it is sent; give back the old text."""
+    with _database(experiment, home) as database:
+        old = _config_text(database, experiment, home)
+        database.execute(f"update ExperimentProfile set params = ? where {LATEST}", (text, experiment, experiment))
+        database.commit()
+        return old
+
+
+def forget_cut_off_resumes(experiment: str, home: Path) -> None:
+    """Let NNI run again the trials that it was about to resume when it was stopped.
+
+    It marks such a trial ADD_RESUMED, and the next resume looks for those WAITING and RUNNING alone.
+    """
+    with _database(experiment, home) as database:
+        database.execute("delete from TrialJobEvent where event = 'ADD_RESUMED'")
+        database.commit()
+
+
+def trial_counts(experiment: str, home: Path) -> dict[str, int]:
+    """Number of trials by status, replayed from NNI's events as NNI does; what had not ended is INTERRUPTED."""
+    last: dict[str, str] = {}
+    with _database(experiment, home) as database:
+        for job, event in database.execute("select trialJobId, event from TrialJobEvent order by rowid"):
+            if job and event not in ("ADD_HYPERPARAMETER", "IMPORT_DATA"):
+                last[job] = {"USER_TO_CANCEL": "USER_CANCELED"}.get(event, event)
+    counts: dict[str, int] = {}
+    for event in last.values():
+        name = "INTERRUPTED" if event in UNFINISHED or event == "ADD_RESUMED" else event
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _config_text(database: sqlite3.Connection, experiment: str, home: Path) -> str:
+    row = database.execute(f"select params from ExperimentProfile where {LATEST}", (experiment, experiment)).fetchone()
+    if row is None:
+        raise LaunchError(f"{home}: must hold NNI experiment {experiment}, but NNI stored none of that name")
+    return str(row[0])
+
+
+@contextlib.contextmanager
+def _database(experiment: str, home: Path) -> Iterator[sqlite3.Connection]:
+    """NNI's database, never made anew; writable, for a killed manager may have left a transaction to roll back."""
+    path = home / experiment / "db" / "nni.sqlite"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=10.0)) as database:
+            yield database
+    except sqlite3.Error as error:
+        raise LaunchError(f"{path}: must be the database of an NNI experiment, but got: {error}") from error

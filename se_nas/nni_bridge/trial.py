@@ -1,0 +1,84 @@
+"""One trial of NNI: an architecture of a black-box search, or a whole differentiable search.
+
+NNI starts it as `python -m se_nas.nni_bridge.trial RUN`. Its results are what NNI's page shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from se_nas.errors import SeNasError
+from se_nas.nni_bridge.own_parameters import take_parameters
+from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics
+
+#: Takes an epoch, counted from 0, and its metrics.
+ReportEpoch = Callable[[int, dict[str, float]], None]
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> dict[str, float]:
+    """The final result of the architecture that a black-box search proposed."""
+    from se_nas.runs import describe, open_evaluator
+    from se_nas.search.evaluation import evaluate_with
+    from se_nas.space.files import load_space
+
+    picks = dict(parameters)
+    proposal = int(picks.pop(PROPOSAL))
+    architecture = load_space(run / "space.yaml").architecture(picks)
+    evaluator = open_evaluator(run)
+    began = time.perf_counter()
+    accuracy = evaluate_with(evaluator, architecture, lambda epoch, value: report(epoch, {"default": value}))
+    seconds = time.perf_counter() - began
+    costs, excess = describe(run, architecture)
+    return final_metrics(accuracy, costs, excess, seconds, proposal)
+
+
+def search(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> dict[str, float]:
+    """The final result of a whole differentiable search, which writes a run folder of its own."""
+    from se_nas.runs import run_trial_search
+
+    began = time.perf_counter()
+    metrics = EpochMetrics()
+    accuracy, costs, excess = run_trial_search(
+        run, dict(parameters), lambda entry: report(int(entry["epoch"]), metrics(entry))
+    )
+    return final_metrics(accuracy, costs, excess, time.perf_counter() - began)
+
+
+def report_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+    """Show an epoch's metrics at their place in the page's chart, also when the trial is run again."""
+    import nni
+    import nni.trial
+
+    nni.trial.overwrite_intermediate_seq(epoch)
+    nni.report_intermediate_result(dict(metrics))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the trial that NNI started; the exit code is 0 where it has reported a final result."""
+    import nni
+
+    (folder,) = arguments
+    own = take_parameters()
+    final = own.final
+    if final is None:
+        run = evaluate if PROPOSAL in own.parameters else search
+        try:
+            final = run(Path(folder), own.parameters, report_epoch)
+        except SeNasError as error:
+            _log.error("%s", error)
+            return 2
+    else:
+        _log.info("this trial had reported its result before it was stopped: %s", final)
+    nni.report_final_result(final)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,105 @@
+"""NNI's tuner around our Optuna study: NNI asks it for architectures and tells it their results.
+
+The study is the only state, and a proposal's number in it travels inside the parameters. What NNI asked for and never
+submitted stays running in the study until `reconcile` finishes it, when the experiment is done.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nni import NoMoreTrialError
+from nni.tuner import Tuner
+
+from se_nas.nni_bridge.page_values import trial_parameters
+from se_nas.nni_bridge.reconcile import proposal_of, tell, tell_results
+
+if TYPE_CHECKING:
+    from se_nas.search.optuna_study import ArchitectureStudy
+
+_log = logging.getLogger(__name__)
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _ends_the_tuner(method: _Method) -> _Method:
+    """End the process where a method fails, after which NNI's page shows an error and a resume goes on.
+
+    NNI itself keeps a tuner of which a method failed, and the experiment waits for it for ever.
+    """
+
+    @functools.wraps(method)
+    def guarded(self: SeNasTuner, *args: Any, **kwargs: Any) -> Any:
+        try:
+            with self.lock:
+                return method(self, *args, **kwargs)
+        except NoMoreTrialError:
+            raise
+        except BaseException:
+            _log.exception("the tuner ends")
+            logging.shutdown()
+            os._exit(1)
+
+    return guarded  # type: ignore[return-value]
+
+
+class SeNasTuner(Tuner):  # type: ignore[misc]
+    """See the module. NNI makes one from `classArgs: {"run": ...}`.
+
+    Args:
+        run: absolute path of the run folder.
+    """
+
+    def __init__(self, run: str) -> None:
+        super().__init__()
+        self.run = Path(run)
+        self.lock = threading.RLock()  # NNI calls `trial_end` from a second thread
+        self._numbers: dict[int, int] = {}  # of what this process handed out, by NNI's id
+
+    @functools.cached_property
+    def study(self) -> ArchitectureStudy:
+        """The run's study; opened late, since NNI gives a tuner few seconds until it must have connected."""
+        from se_nas.runs import open_study
+
+        return open_study(self.run)
+
+    @_ends_the_tuner
+    def update_search_space(self, search_space: Any) -> None:
+        """Open the study. The space is that of the run, whatever is edited on the page."""
+        _log.info("the study has %d proposals", len(self.study.evaluations()))
+
+    @_ends_the_tuner
+    def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
+        """The picks of the next architecture and its number; NoMoreTrialError when none is left."""
+        from se_nas.search.optuna_study import SpaceExhausted
+
+        try:
+            candidate = self.study.ask()
+        except SpaceExhausted:
+            raise NoMoreTrialError from None
+        self._numbers[parameter_id] = candidate.number
+        return trial_parameters(candidate.number, candidate.architecture)
+
+    @_ends_the_tuner
+    def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
+        """Tell the study the final result of a trial that this process proposed."""
+        number = proposal_of(parameters, value)
+        assert number is not None
+        tell(self.study, number, value)
+
+    @_ends_the_tuner
+    def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
+        """Tell the study of a trial that failed or was cancelled, unless its result came first."""
+        number = self._numbers.pop(parameter_id, None)
+        if not success and number is not None:
+            self.study.tell(number, None, state="failed")
+
+    @_ends_the_tuner
+    def import_data(self, data: Sequence[dict[str, Any]]) -> None:
+        """Tell the study what no tuner heard of: after a resume, NNI gives every trial that has finished."""
+        tell_results(self.study, [(entry["parameter"], entry["value"]) for entry in data])

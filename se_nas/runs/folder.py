@@ -1,0 +1,72 @@
+"""The folder of a run: its files, and the mark that says which run it holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from se_nas.errors import ConfigError, OutputError
+from se_nas.files import write_atomic
+from se_nas.space.files import load_space, read_yaml
+from se_nas.space.search_space import SearchSpace
+
+#: Values that may differ when a run is resumed: that the data are the same is seen by the parts.
+MAY_CHANGE = ("data.dir", "data.download")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run."""
+
+    path: Path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def read(self, name: str) -> Any:
+        """A JSON file of the run; ConfigError when it is damaged or missing."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(str(self.path / name), [f"file: must be readable, but got: {error.strerror}"]) from error
+        except ValueError as error:
+            raise ConfigError(str(self.path / name), [f"file: must be JSON, but got: {error}"]) from error
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space that was searched."""
+        return load_space(self.path / "space.yaml")
+
+    def has_begun(self, resolved: Mapping[str, Any], resume: bool) -> bool:
+        """Whether it holds this very run; an error when it holds another, or this one and `resume` is not given."""
+        path = self.path / "config.yaml"
+        if not path.exists():
+            return False
+        if not resume:
+            raise OutputError(
+                f"{self.path}: the folder must hold no run yet, but it does; add --resume or choose --out"
+            )
+        before, now = dict(_flat(read_yaml(path))), dict(_flat(resolved))
+        differ = [name for name in {**before, **now} if before.get(name) != now.get(name) and name not in MAY_CHANGE]
+        if differ:
+            must = "must be as in the run that --resume continues"
+            raise ConfigError(str(path), [f"{n}: {must}, {before.get(n)!r}, but got {now.get(n)!r}" for n in differ])
+        return True
+
+    def begin(self, resolved: Mapping[str, Any]) -> None:
+        """Mark it as holding a run; last of all that a run starts with, so that a refused run leaves no mark."""
+        write_atomic(self.path / "config.yaml", yaml.safe_dump(dict(resolved), sort_keys=False))
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every plain value in nested mappings, by its dotted path."""
+    if not isinstance(value, dict) or not value:
+        yield path or "file", value
+        return
+    for name, item in value.items():
+        yield from _flat(item, f"{path}.{name}" if path else str(name))

@@ -1,0 +1,104 @@
+"""Training the network of an answer, or of an exported architecture, from scratch on all training images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from se_nas.data.images import DataInfo, ImageSet
+from se_nas.data.options import DataOptions
+from se_nas.data.sources import load_test, load_train
+from se_nas.files import write_json
+from se_nas.runs.folder import RunFolder
+from se_nas.runs.setting import pin_threads
+from se_nas.space.architecture import load_architecture
+from se_nas.space.specs import NetworkSpec
+from se_nas.training.checkpoint import save_checkpoint
+from se_nas.training.environment import describe_environment
+from se_nas.training.stand_alone import Trained, TrainingRecipe, train_network
+
+
+def retrain(
+    spec: NetworkSpec,
+    recipe: TrainingRecipe,
+    info: DataInfo,
+    train: ImageSet,
+    options: DataOptions,
+    device: torch.device,
+    seed: int,
+    folder: Path,
+    resume: bool,
+    progress: bool,
+) -> Trained:
+    """Train a network from scratch; `folder` gets its history and, as `network.pt`, its weights."""
+    test = load_test(options)
+    trained = train_network(
+        spec, recipe, info, train, test, device=device, seed=seed, folder=folder, resume=resume, progress=progress
+    )
+    write_json(folder / "history.json", trained.history)
+    save_checkpoint(folder / "network.pt", {"network": trained.network.state_dict()})
+    return trained
+
+
+def retrain_exported(
+    architecture: Path,
+    recipe: TrainingRecipe,
+    data: DataOptions,
+    device: torch.device,
+    folder: Path,
+    *,
+    seed: int,
+    resume: bool,
+    progress: bool,
+) -> Trained:
+    """Train the network of an architecture file from scratch, its classifier made for the classes of `data`.
+
+    Raises:
+        ArchitectureError: the file holds no architecture that this version can read.
+        OutputError: the folder holds a training and `resume` is not given, or cannot be written to.
+        ConfigError: `resume` with other settings.
+        DataError: the data are missing or damaged.
+    """
+    pin_threads()
+    spec = load_architecture(architecture).network
+    data = replace(data, resolution=spec.resolution)
+    info, train = load_train(data)
+    spec = replace(spec, head=replace(spec.head, classes=info.classes))
+    resolved = {
+        "network": json.loads(json.dumps(spec.to_dict())),
+        "data": {"name": data.name, "dir": str(data.data_dir) if data.data_dir else None, "size": data.size},
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": seed,
+    }
+    run = RunFolder(folder)
+    if not run.has_begun(resolved, resume):
+        write_json(folder / "environment.json", describe_environment())
+        run.begin(resolved)
+    trained = retrain(spec, recipe, info, train, data, device, seed, folder, resume, progress)
+    write_json(
+        folder / "result.json",
+        {
+            "data": data.name,
+            "seed": seed,
+            "retrain": retrained(trained, recipe),
+            "environment": run.read("environment.json"),
+        },
+    )
+    return trained
+
+
+def retrained(trained: Trained, recipe: TrainingRecipe) -> dict[str, Any]:
+    """What `result.json` says of a training."""
+    return {
+        "epochs": recipe.epochs,
+        "seconds": trained.seconds,
+        "images": trained.images,
+        "test_accuracy": trained.test_accuracy,
+        "ema_test_accuracy": trained.ema_test_accuracy,
+        "train_accuracy": trained.history[-1]["accuracy"],
+        "test_images": trained.test_images,
+    }

@@ -1,0 +1,218 @@
+"""What a run works with: its space, its images in parts, its budgets and cost tables; made once, opened again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from se_nas.cost.budget import Budget, parse_budgets
+from se_nas.cost.latency_measure import LatencyKey
+from se_nas.cost.latency_table import LatencyTable, build_latency_table, latency_report_lines
+from se_nas.cost.table import CostTable, count_tables
+from se_nas.data.images import DataInfo, ImageSet
+from se_nas.data.options import DataOptions
+from se_nas.data.parts import load_parts, save_parts, split_parts
+from se_nas.data.sources import load_train
+from se_nas.errors import ConfigError
+from se_nas.files import write_atomic, write_json
+from se_nas.runs.config import RunConfig, load_run
+from se_nas.runs.folder import RunFolder
+from se_nas.search.baselines import known_baselines
+from se_nas.search.certificate import Latency
+from se_nas.search.decode import check_feasible
+from se_nas.search.optuna_config import OptunaConfig
+from se_nas.search.problem import SearchProblem
+from se_nas.search.table_evaluator import TableEvaluator
+from se_nas.space.architecture import load_architecture
+from se_nas.space.files import dump_space, load_space
+from se_nas.space.search_space import SearchSpace
+from se_nas.training.device import pick_device
+from se_nas.training.environment import describe_environment
+
+Say = Callable[[str], None]
+
+#: Where the folder keeps copies of what a run file names, so that the folder is complete.
+TABLE = "search/table.jsonl"
+ENQUEUED = "search/enqueued"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that a run works with.
+
+    Attributes:
+        latency: the table of the space, or the conditions alone where the run makes none.
+        options: how the images are loaded, the test images by the retraining alone.
+    """
+
+    config: RunConfig
+    run: RunFolder
+    space: SearchSpace
+    budgets: tuple[Budget, ...]
+    tables: Mapping[str, CostTable]
+    latency: Latency
+    info: DataInfo
+    train: ImageSet
+    parts: Mapping[str, torch.Tensor]
+    options: DataOptions
+    device: torch.device
+
+    def problem(self, *, resume: bool, progress: bool, storage: str | None = None, **more: Any) -> SearchProblem:
+        """The problem that the run's search is given."""
+        return SearchProblem(
+            self.space,
+            self.budgets,
+            self.tables,
+            self.info,
+            self.train,
+            self.parts,
+            self.device,
+            self.config.seed,
+            self.run / "search",
+            resume,
+            progress,
+            storage,
+            **more,
+        )
+
+
+def make_setting(run_file: Path, config: RunConfig, folder: Path, *, resume: bool, progress: bool, say: Say) -> Setting:
+    """Load or make all that a run needs, and mark its folder; nothing is trained yet.
+
+    Raises:
+        ConfigError: a fault in the configuration, or `resume` with another one.
+        OutputError: the folder holds a run and `resume` is not given, or cannot be written to.
+        InfeasibleBudgetError: no architecture keeps the budgets.
+        SeNasError: the other faults a user can cause.
+    """
+    run = RunFolder(folder)
+    pin_threads()
+    config, copies = _with_copies(run_file, config)
+    # the space lies beside the configuration, so that `se-nas search FOLDER/config.yaml` does the same again
+    resolved = config.model_dump(mode="json") | {"space": "space.yaml"}
+    begun = run.has_begun(resolved, resume)
+    device = pick_device(config.device)
+    key = config.latency.key(config.device)
+    budgets = parse_budgets(config.budgets, str(run_file))
+    space_file = run / "space.yaml" if begun and run_file.parent == folder else run_file.parent / config.space
+    space = load_space(space_file)
+    options = DataOptions(
+        config.data.name,
+        Path(config.data.dir) if config.data.dir else None,
+        space.resolution,
+        config.data.download,
+        config.seed,
+        config.data.size,
+    )
+    info, train = load_train(options)
+    space = replace(space, classes=info.classes, channels=info.channels)
+    if begun and run.space.digest != space.digest:
+        raise ConfigError(
+            str(space_file), [f"must be the space of the run that --resume continues, {run / 'space.yaml'}"]
+        )
+    parts = (
+        load_parts(run / "parts.json", train.labels) if begun else split_parts(train.labels, config.parts, config.seed)
+    )
+    sizes = ", ".join(f"{len(indices)} for {name}" for name, indices in parts.items())
+    say(f"{config.name}: space {space.name} of {space.size:.3g} networks, {info.name} ({sizes}), device {device}")
+
+    tables = count_tables(space)
+    # an infeasible count budget ends here, before minutes of timing
+    check_feasible(space, tables, [b for b in budgets if b.metric in tables])
+    if not begun:
+        _check_words(config, copies, space)
+        # a folder that cannot be written to fails before the timing
+        write_json(run / "environment.json", describe_environment())
+    latency = _latency(run, begun, space, key, config, progress)
+    if isinstance(latency, LatencyTable):
+        for line in latency_report_lines(latency):
+            say(line)
+        tables["latency_ms"] = latency.table
+        check_feasible(space, tables, budgets)
+    if not begun:
+        write_atomic(run / "space.yaml", dump_space(space))
+        write_json(run / "choices.json", {choice.name: list(choice.options) for choice in space.choices})
+        save_parts(run / "parts.json", parts, train.labels, config.seed)
+        if isinstance(latency, LatencyTable):
+            write_json(run / "latency.json", latency.to_dict())
+        for source, name in copies.items():
+            write_atomic(run / name, source.read_bytes())
+        run.begin(resolved)
+    return Setting(config, run, space, budgets, tables, latency, info, train, parts, options, device)
+
+
+def open_setting(folder: Path, changes: Mapping[str, Any] | None = None) -> Setting:
+    """The setting of a run that has begun, for another process that works on it.
+
+    Args:
+        changes: values of the configuration by dotted path that this process has otherwise, such as the data folder.
+
+    Raises:
+        ConfigError: the folder holds no run.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise ConfigError(str(folder), ["must be the folder of a run, but it has no config.yaml"])
+    config = load_run(path, changes)
+    return make_setting(path, config, folder, resume=True, progress=False, say=lambda line: None)
+
+
+def pin_threads() -> None:
+    """Fix the number of threads at what it is, as measuring latency does, so that a resumed process sums alike."""
+    torch.set_num_threads(torch.get_num_threads())
+
+
+def _with_copies(run_file: Path, config: RunConfig) -> tuple[RunConfig, dict[Path, str]]:
+    """The configuration with the files that it names as they will lie in the run's folder, and what to copy there."""
+    search = config.search
+    if not isinstance(search, OptunaConfig):
+        return config, {}
+    copies: dict[Path, str] = {}
+    table = search.table
+    if table is not None:
+        copies[_there(run_file.parent / table, "search.table")] = table = TABLE
+    words: list[str] = []
+    for word in search.enqueue:
+        path = run_file.parent / word
+        path = path / "architecture.json" if path.is_dir() else path
+        if path.exists():
+            word = copies.setdefault(path, f"{ENQUEUED}/{len(words)}.json")
+        words.append(word)
+    search = search.model_copy(update={"table": table, "enqueue": tuple(words)})
+    return config.model_copy(update={"search": search}), copies
+
+
+def _there(path: Path, where: str) -> Path:
+    if not path.is_file():
+        raise ConfigError(where, [f"{path}: must be a file that can be read, but there is none"])
+    return path
+
+
+def _check_words(config: RunConfig, copies: Mapping[Path, str], space: SearchSpace) -> None:
+    """Refuse a table or an architecture of another space, or an unknown baseline, before anything is written."""
+    for source, name in copies.items():
+        if name == TABLE:
+            TableEvaluator.load(source, space)
+        else:
+            space.check(load_architecture(source).architecture)
+    words = config.search.enqueue if isinstance(config.search, OptunaConfig) else ()
+    known = known_baselines(space)
+    unknown = [word for word in words if word not in known and word not in copies.values()]
+    if unknown:
+        must = f"must be an architecture file, a run folder, or one of {', '.join(known)}"
+        raise ConfigError("search.enqueue", [f"{must}, but got {word!r}" for word in unknown])
+
+
+def _latency(
+    run: RunFolder, begun: bool, space: SearchSpace, key: LatencyKey, config: RunConfig, progress: bool
+) -> Latency:
+    """The table that the run began with, else the cached or a new one; the key alone where the run makes none."""
+    if not config.latency.table:
+        return key
+    if begun:
+        return LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json"))
+    return build_latency_table(space, key, seed=config.seed, progress=progress)

@@ -1,0 +1,86 @@
+"""Other processes on the search of a run: workers on a shared storage, and the tuner and the trials of NNI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from se_nas.errors import ConfigError
+from se_nas.runs.config import load_run
+from se_nas.runs.folder import RunFolder
+from se_nas.runs.setting import Say, Setting, open_setting
+from se_nas.runs.whole import run_search
+from se_nas.search.optuna_config import OptunaConfig
+from se_nas.training.allocator import tune_allocator
+
+if TYPE_CHECKING:
+    from se_nas.search.evaluation import Evaluate, ReportingEvaluator
+    from se_nas.search.optuna_study import ArchitectureStudy
+
+
+def optuna_config(setting: Setting) -> OptunaConfig:
+    """The search's configuration; ConfigError where the run's search is another one."""
+    search = setting.config.search
+    if not isinstance(search, OptunaConfig):
+        where = str(setting.run.path)
+        raise ConfigError(where, [f"search.strategy: must be optuna to be worked on, but is {search.strategy}"])
+    return search
+
+
+def work_on(folder: Path, storage: str, changes: Mapping[str, Any], *, progress: bool, say: Say) -> int:
+    """Join the search of a run that another process has begun, until it is done; how many were evaluated here.
+
+    Args:
+        folder: of the run, or a copy of it.
+        storage: URL of the database that the run's search was given.
+        changes: see `open_setting`.
+
+    Raises:
+        ConfigError: the folder holds no run, or one whose search has no study, or of another space than the storage.
+        StorageError: the storage cannot be reached.
+    """
+    from se_nas.search.optuna_search import work
+    from se_nas.search.optuna_strategy import open_evaluator, open_study
+
+    setting = open_setting(folder, changes)
+    config = optuna_config(setting)
+    problem = setting.problem(resume=True, progress=progress, storage=storage)
+    if not (folder / "search/study.json").exists():
+        must = "must be the folder of a run whose search has begun, but it has no search/study.json"
+        raise ConfigError(str(folder), [must])
+    study = open_study(problem, config)
+    evaluate = open_evaluator(problem, config, wait=lambda: say("waiting for the supernet that the run trains"))
+    return work(study, evaluate, config.max_evaluations, progress).evaluated
+
+
+def study_of(folder: Path) -> ArchitectureStudy:
+    """The study of a run, for a tuner that asks for several candidates at a time."""
+    from se_nas.search.optuna_strategy import open_study
+
+    setting = open_setting(folder)
+    return open_study(setting.problem(resume=True, progress=False), optuna_config(setting), parallel=True)
+
+
+def evaluator_of(folder: Path) -> tuple[Setting, Evaluate | ReportingEvaluator]:
+    """The setting and the evaluator of a run that is prepared, for a process that evaluates one architecture."""
+    from se_nas.search.optuna_strategy import open_evaluator
+
+    tune_allocator()
+    setting = open_setting(folder)
+    return setting, open_evaluator(setting.problem(resume=True, progress=False), optuna_config(setting))
+
+
+def search_beside(
+    folder: Path, changes: Mapping[str, Any], out: Path, report: Callable[[Mapping[str, Any]], None]
+) -> RunFolder:
+    """A whole run like that of `folder`, with some values changed, in a folder of its own; resumes what is there.
+
+    Args:
+        changes: values of the configuration by dotted path.
+        report: is told what is known after each epoch; see `SearchProblem`.
+    """
+    tune_allocator()
+    path = folder / "config.yaml"
+    config = load_run(path, changes)
+    return run_search(path, config, out, resume=True, progress=False, say=print, report=report)

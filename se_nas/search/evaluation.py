@@ -1,0 +1,147 @@
+"""What a black-box search asks of an evaluator, and the record of each architecture that it proposed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from se_nas.cost.budget import Budget
+from se_nas.errors import ConfigError
+from se_nas.files import write_json
+from se_nas.space.architecture import Architecture
+from se_nas.space.search_space import SearchSpace
+
+#: `report(epoch, accuracy)` after each epoch of an evaluation, counted from 0; it raises `Pruned` to end it early.
+Report = Callable[[int, float], None]
+
+#: Any function of an architecture can be searched: its accuracy, from 0 to 1.
+Evaluate = Callable[[Architecture], float]
+
+State = Literal["complete", "pruned", "failed", "running"]
+
+FORMAT = "se_nas evaluations"
+VERSION = 1
+
+
+class Pruned(Exception):
+    """An evaluation that was ended early because its first epochs fell behind those of others."""
+
+
+@runtime_checkable
+class ReportingEvaluator(Protocol):
+    """An evaluator with epochs, after each of which it can be ended."""
+
+    def evaluate(self, architecture: Architecture, report: Report) -> float:
+        """The accuracy, from 0 to 1; passes `Pruned` on."""
+
+
+def evaluate_with(evaluator: Evaluate | ReportingEvaluator, architecture: Architecture, report: Report) -> float:
+    """The accuracy that an evaluator of either kind gives."""
+    if isinstance(evaluator, ReportingEvaluator):
+        return evaluator.evaluate(architecture, report)
+    return float(evaluator(architecture))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One proposal of a search, and what became of it.
+
+    Attributes:
+        number: of the proposal, from 0.
+        accuracy: on the validation part, from 0 to 1; of a pruned one what it last reported; None where there is none.
+        costs: by metric, in the metric's unit.
+        excess: of each budget, (cost - limit) / limit; at most 0 where it is kept.
+        seconds: wall time of the evaluation; 0 where the accuracy was known.
+        same_as: number of the earlier proposal of the same architecture, whose accuracy this one took.
+        curve: (epoch, accuracy) pairs that were reported on the way.
+    """
+
+    number: int
+    architecture: Architecture
+    state: State
+    accuracy: float | None
+    costs: dict[str, float]
+    excess: dict[str, float]
+    seconds: float = 0.0
+    same_as: int | None = None
+    curve: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every budget is kept, by the tables."""
+        return all(value <= 0 for value in self.excess.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was evaluated to the end, with a finite accuracy."""
+        return self.state == "complete" and self.accuracy is not None and math.isfinite(self.accuracy)
+
+
+def excess_of(costs: Mapping[str, float], budgets: Sequence[Budget]) -> dict[str, float]:
+    """By budgeted metric, how far a cost is above its limit, as a share of the limit."""
+    return {budget.metric: (costs[budget.metric] - budget.limit) / budget.limit for budget in budgets}
+
+
+def best_first(evaluations: Sequence[Evaluation], budgets: Sequence[Budget]) -> list[Evaluation]:
+    """The complete evaluations that keep these budgets, each architecture once, by falling accuracy, then number."""
+    first: dict[Architecture, Evaluation] = {}
+    for entry in sorted(evaluations, key=lambda e: e.number):
+        if entry.complete and all(budget.holds(entry.costs[budget.metric]) for budget in budgets):
+            first.setdefault(entry.architecture, entry)
+    return sorted(first.values(), key=lambda e: (-float(e.accuracy or 0.0), e.number))
+
+
+def save_evaluations(
+    path: Path,
+    evaluations: Sequence[Evaluation],
+    *,
+    objectives: Sequence[str],
+    sampler: str,
+    budgets: Sequence[Budget],
+) -> Path:
+    """Write `evaluations.json`, which reports and later decodes read."""
+    rows = [
+        {
+            "number": entry.number,
+            "state": entry.state,
+            "accuracy": entry.accuracy,
+            "costs": entry.costs,
+            "excess": entry.excess,
+            "feasible": entry.feasible,
+            "seconds": entry.seconds,
+            "same_as": entry.same_as,
+            "curve": [list(point) for point in entry.curve],
+            "picks": entry.architecture.as_dict(),
+        }
+        for entry in evaluations
+    ]
+    limits = {budget.metric: budget.limit for budget in budgets}
+    head = {"format": FORMAT, "version": VERSION, "sampler": sampler, "objectives": list(objectives), "budgets": limits}
+    return write_json(path, {**head, "evaluations": rows})
+
+
+def evaluations_from(space: SearchSpace, value: Any, source: str) -> list[Evaluation]:
+    """The evaluations in what `save_evaluations` wrote.
+
+    Raises:
+        ConfigError: it is something else, or of another space.
+    """
+    if not isinstance(value, dict) or value.get("format") != FORMAT or value.get("version") != VERSION:
+        raise ConfigError(source, [f"must be '{FORMAT}' of version {VERSION}, but it is something else"])
+    return [
+        Evaluation(
+            number=row["number"],
+            architecture=space.architecture(row["picks"]),
+            state=row["state"],
+            accuracy=row["accuracy"],
+            costs=row["costs"],
+            excess=row["excess"],
+            seconds=row["seconds"],
+            same_as=row["same_as"],
+            curve=[(int(epoch), float(accuracy)) for epoch, accuracy in row["curve"]],
+        )
+        for row in value["evaluations"]
+    ]

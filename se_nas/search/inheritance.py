@@ -1,0 +1,54 @@
+"""Weights that an architecture inherits from a supernet, with batch norms of its own, and how accurate it is with them.
+
+The shared running statistics of a supernet are those of no subnet: BigNAS, arXiv 2003.11142, section 3.3.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from se_nas.data.batches import DeviceImages, epoch_order
+from se_nas.layers.network import Network
+from se_nas.search.problem import SearchProblem
+from se_nas.space.architecture import Architecture
+from se_nas.supernet.calibration import recalibrate
+from se_nas.supernet.supernet import SuperNet
+from se_nas.training.evaluate import accuracy
+
+
+def inherit(
+    supernet: SuperNet,
+    architecture: Architecture,
+    images: DeviceImages,
+    problem: SearchProblem,
+    calibration_images: int,
+) -> Network:
+    """The plain network of an architecture with a copy of the supernet's weights; the supernet stays as it is.
+
+    Args:
+        images: the problem's training images.
+        calibration_images: how many of the `weights` part the batch norms are averaged over; the problem's seed says
+            which, so that they are the same for every architecture.
+
+    Raises:
+        ArchitectureError: the architecture is of another space.
+    """
+    network: Network = supernet.export(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    order = epoch_order(len(problem.parts["weights"]), problem.seed, 0)
+    chosen = problem.parts["weights"][order[:calibration_images]]
+    size = min(256, len(chosen))
+    whole = chosen[: len(chosen) // size * size]  # a last, smaller batch would weigh as much as the others
+    recalibrate(network, (x for x, _ in images.evaluate_batches(whole, size)))
+    return network
+
+
+def inherited_accuracy(
+    supernet: SuperNet,
+    architecture: Architecture,
+    images: DeviceImages,
+    problem: SearchProblem,
+    calibration_images: int,
+) -> float:
+    """Accuracy, from 0 to 1, on the `validation` part with inherited weights; see `inherit`."""
+    network = inherit(supernet, architecture, images, problem, calibration_images)
+    return accuracy(network, images, problem.parts["validation"])

@@ -1,0 +1,255 @@
+"""One-shot training of a supernet whose subnets a black-box search then judges by their inherited weights.
+
+Which subnets a step trains is the one idea here, and there are three answers: the sandwich rule with in-place
+distillation (arXiv 1903.05134; BigNAS, arXiv 2003.11142), strict fairness (FairNAS, arXiv 1907.01845, section 3) and
+one subnet drawn uniformly (SPOS, arXiv 1904.00420). Every subnet runs sliced, at its own cost, and gives up its
+activations before the next one starts, so that a step needs the memory of its largest subnet alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from se_nas.data.batches import Augmentation, DeviceImages, batches_per_epoch, epoch_order
+from se_nas.errors import ConfigError
+from se_nas.search.decode import greatest_cost, least_cost
+from se_nas.search.inheritance import inherited_accuracy
+from se_nas.search.problem import SearchProblem
+from se_nas.space.architecture import Architecture
+from se_nas.space.choice import Option
+from se_nas.space.search_space import SearchSpace
+from se_nas.supernet.supernet import SuperNet
+from se_nas.training.device import autocast_for
+from se_nas.training.log import RunLog
+from se_nas.training.loop import GuardConfig, Loop, StepContext
+from se_nas.training.optimizer import clip_gradients, cosine_lr, make_sgd, set_learning_rate
+
+
+class OneShotConfig(BaseModel):
+    """How a supernet is trained for a black-box search.
+
+    Attributes:
+        sampling: what a step trains. "sandwich": the subnet of the most MACs on the labels, then the one of the fewest
+            and `random_subnets` drawn uniformly on the soft answers of the first. "strict_fairness": as many subnets as
+            the largest choice has options, see `fair_picks`. "uniform": one subnet drawn uniformly. The gradients of a
+            step's subnets add up, each with weight 1, for one update.
+        random_subnets: of a sandwich step; the other samplings do not read it.
+        learning_rate, rate_warmup_epochs: a linear rise, then half a cosine down to 0.
+        label_smoothing: of the losses on labels; distillation has none.
+        clip: greatest norm of a step's added gradients.
+        validate_every: epochs between two validations of the largest and the smallest subnet; the last epoch has one.
+        calibration_images: for the batch norms of a subnet before it is validated.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sampling: Literal["sandwich", "strict_fairness", "uniform"] = "sandwich"
+    random_subnets: int = Field(2, ge=0)
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(128, ge=2)
+    learning_rate: float = Field(0.1, gt=0)
+    rate_warmup_epochs: float = Field(1.0, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(4e-5, ge=0)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    clip: float = Field(5.0, gt=0)
+    validate_every: int = Field(5, ge=1)
+    calibration_images: int = Field(2048, ge=1)
+
+
+@dataclass(frozen=True)
+class OneShotResult:
+    """A trained supernet. Its running batch-norm statistics are of no subnet: recalibrate each one that is used.
+
+    Attributes:
+        history: one dict an epoch: epoch, step; loss and accuracy of training, means over the subnets that learn from
+            labels; distillation, the mean divergence of the others from their teacher (sandwich alone); lr;
+            largest_accuracy and smallest_accuracy on the validation part, None in epochs without validation.
+        seconds: wall time of the training, added up over resumed processes.
+        images: training images seen, an image of a batch counted once however many subnets it trained.
+        passes: images times the subnets that each trained, which is what the training cost.
+    """
+
+    supernet: SuperNet
+    history: list[dict[str, Any]]
+    seconds: float
+    images: int
+    passes: int
+
+
+class _Training:
+    """The state of one training and its step."""
+
+    def __init__(self, problem: SearchProblem, config: OneShotConfig) -> None:
+        self.problem, self.config = problem, config
+        torch.manual_seed(problem.seed)
+        self.supernet = SuperNet(problem.space)
+        self.supernet.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = make_sgd(
+            self.supernet, config.learning_rate, config.weight_decay, config.momentum, fused=False
+        )
+        self.largest = greatest_cost(problem.space, problem.tables, "macs").architecture
+        self.smallest = least_cost(problem.space, problem.tables, "macs").architecture
+        augmentation = Augmentation(problem.info.flip, problem.info.crop_padding)
+        self.images = DeviceImages(problem.info, problem.train, problem.device, augmentation)
+        # no choice steps here, so that their images are free to train the weights
+        self.indices = torch.cat([problem.parts["weights"], problem.parts["choices"]])
+        self.steps_per_epoch = batches_per_epoch(len(self.indices), config.batch_size)
+        self._order: tuple[int, Tensor] | None = None
+
+    def subnets(self, context: StepContext) -> list[Architecture]:
+        """What a step trains; under the sandwich rule the first is the others' teacher."""
+        space, config = self.problem.space, self.config
+        if config.sampling == "strict_fairness":
+            return [space.architecture(picks) for picks in fair_picks(space, self.problem.seed, context.step)]
+        rng = np.random.default_rng(context.seed)
+        if config.sampling == "uniform":
+            return [space.sample(rng)]
+        return [self.largest, self.smallest, *(space.sample(rng) for _ in range(config.random_subnets))]
+
+    def step(self, context: StepContext) -> dict[str, float | Tensor]:
+        """One update from the added gradients of the step's subnets."""
+        config = self.config
+        warmup = int(config.rate_warmup_epochs * self.steps_per_epoch)
+        rate = cosine_lr(context.step, context.total_steps, warmup, config.learning_rate, 0.0) * context.lr_scale
+        set_learning_rate(self.optimizer, rate)
+        x, y = self._batch(context)
+        # to None, not to zero: what no subnet of this step holds must not decay or move by its old momentum
+        self.optimizer.zero_grad(set_to_none=True)
+        metrics = self.add_gradients(self.subnets(context), x, y)
+        clip_gradients(self.supernet.parameters(), config.clip)
+        self.optimizer.step()
+        return {**metrics, "lr": rate}
+
+    def add_gradients(self, subnets: Sequence[Architecture], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Run the subnets one after another, backwards too; returns the means of their losses."""
+        self.supernet.train()
+        teacher: Tensor | None = None
+        losses, accuracies, divergences = [], [], []
+        for subnet in subnets:
+            with autocast_for(self.problem.device, True):
+                predicted = self.supernet.activate(subnet)(x)
+            predicted = predicted.float()
+            if teacher is None:
+                loss = F.cross_entropy(predicted, y, label_smoothing=self.config.label_smoothing)
+                losses.append(loss.detach())
+                accuracies.append((predicted.detach().argmax(1) == y).float().mean())
+            else:
+                loss = divergence(predicted, teacher)
+                divergences.append(loss.detach())
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.config.sampling == "sandwich" and teacher is None:
+                teacher = predicted
+        metrics = {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(accuracies).mean()}
+        return metrics | ({"distillation": torch.stack(divergences).mean()} if divergences else {})
+
+    def _batch(self, context: StepContext) -> tuple[Tensor, Tensor]:
+        if self._order is None or self._order[0] != context.epoch:
+            order = epoch_order(len(self.indices), self.problem.seed, context.epoch)
+            self._order = (context.epoch, self.indices[order])
+        size = self.config.batch_size
+        return self.images.batch(self._order[1][context.step_in_epoch * size : (context.step_in_epoch + 1) * size])
+
+    def end_epoch(self, epoch: int) -> dict[str, float | None]:
+        """Validation of both ends of the space, where it is due."""
+        due = (epoch + 1) % self.config.validate_every == 0 or epoch + 1 == self.config.epochs
+        return {
+            "largest_accuracy": self.validate(self.largest) if due else None,
+            "smallest_accuracy": self.validate(self.smallest) if due else None,
+        }
+
+    def validate(self, architecture: Architecture) -> float:
+        """Accuracy on the validation part with inherited weights and recalibrated norms."""
+        return inherited_accuracy(
+            self.supernet, architecture, self.images, self.problem, self.config.calibration_images
+        )
+
+
+def divergence(predicted: Tensor, teacher: Tensor) -> Tensor:
+    """KL divergence of soft answers from a teacher's, 0-d, of logits (B, classes); the teacher gets no gradient."""
+    target = F.log_softmax(teacher.detach(), 1)
+    return F.kl_div(F.log_softmax(predicted, 1), target, reduction="batchmean", log_target=True)
+
+
+def fair_picks(space: SearchSpace, seed: int, step: int) -> list[dict[str, Option]]:
+    """The picks of a strictly fair step: m of them, m the greatest number of options that a choice has.
+
+    What is fair is the drawing. Each choice goes through its options in random orders, one after another, each order
+    independent of the other choices'; a step takes the next m of every choice. So a choice of m options has each of
+    them once in every step; one of n < m options has the remainder of an order carried over to the next step, and its
+    options' counts differ by at most 1 after any number of steps and are equal after every n steps. Gradients are not
+    as fair: a choice of a block that a shallower pick of depth, or another pick of kind, switches off gets none then,
+    and SE ratios that round to one hidden width share one.
+
+    The picks depend on the seed and the step alone, also across a resume or a rollback.
+
+    Raises:
+        ValueError: the space has no choice.
+    """
+    count = max(len(choice.options) for choice in space.choices)
+    drawn: list[dict[str, Option]] = [{} for _ in range(count)]
+    for choice in space.choices:
+        options = len(choice.options)
+        order: list[int] = []
+        for picks, turn in zip(drawn, range(step * count, (step + 1) * count), strict=True):
+            if not order or turn % options == 0:
+                order = _order(options, seed, choice.name, turn // options)
+            picks[choice.name] = choice.options[order[turn % options]]
+    return drawn
+
+
+def _order(options: int, seed: int, choice: str, number: int) -> list[int]:
+    words = repr((seed, choice, number)).encode()
+    digest = hashlib.blake2b(words, digest_size=8).digest()
+    return [int(i) for i in np.random.default_rng(int.from_bytes(digest, "little")).permutation(options)]
+
+
+def train_one_shot(problem: SearchProblem, config: OneShotConfig) -> OneShotResult:
+    """Train, or resume training, the supernet of a problem on its parts "weights" and "choices" together.
+
+    The budgets play no part: one supernet serves them all. "macs" must be among the tables.
+
+    Raises:
+        ConfigError: the space leaves no choice.
+        CheckpointError, TrainingError: see `training.loop.Loop.run`.
+    """
+    if not problem.space.choices:
+        raise ConfigError(f"space {problem.space.name}", ["a space to search must leave a choice, but it has none"])
+    training = _Training(problem, config)
+    with RunLog(problem.folder) as log:
+        loop = Loop(
+            name="supernet",
+            epochs=config.epochs,
+            steps_per_epoch=training.steps_per_epoch,
+            step=training.step,
+            end_epoch=training.end_epoch,
+            state={"supernet": training.supernet, "optimizer": training.optimizer},
+            checkpoint=problem.folder / "checkpoint.pt",
+            log=log,
+            seed=problem.seed,
+            guard=GuardConfig(check_every=1 if problem.device.type == "cpu" else 10),
+            progress=problem.progress,
+        )
+        history = loop.run(problem.resume)
+    batch = min(config.batch_size, len(training.indices))
+    images = config.epochs * training.steps_per_epoch * batch
+    return OneShotResult(
+        training.supernet, history, loop.seconds, images, images * _subnets_a_step(problem.space, config)
+    )
+
+
+def _subnets_a_step(space: SearchSpace, config: OneShotConfig) -> int:
+    return {
+        "sandwich": 2 + config.random_subnets,
+        "strict_fairness": max(len(choice.options) for choice in space.choices),
+        "uniform": 1,
+    }[config.sampling]

@@ -1,0 +1,241 @@
+"""The black-box search: ask the study, evaluate, tell, until enough distinct architectures are evaluated.
+
+Any function of an architecture can be searched from Python:
+
+    result = search_architectures(space, parse_budgets({"macs": "20M"}, "here"), evaluate, max_evaluations=200)
+    result.best, result.front
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from se_nas.cost.budget import Budget
+from se_nas.cost.table import CostTable, count_tables
+from se_nas.errors import TrainingError
+from se_nas.search.evaluation import Evaluate, Evaluation, Pruned, ReportingEvaluator, best_first, evaluate_with
+from se_nas.search.optuna_config import OptunaConfig
+from se_nas.search.optuna_study import ArchitectureStudy, Candidate, SpaceExhausted
+from se_nas.search.pareto import non_dominated, objective_points
+from se_nas.space.architecture import Architecture
+from se_nas.space.search_space import SearchSpace
+from se_nas.training.loop import TrainingInterrupted
+
+log = logging.getLogger(__name__)
+
+#: Evaluations that fail in a row until the search gives up: the fault is then not the architectures'.
+FAILURES = 5
+
+
+@dataclass(frozen=True)
+class BlackBoxResult:
+    """What a black-box search found.
+
+    Attributes:
+        evaluations: every proposal, in order.
+        front: the evaluations that keep the budgets and that none dominates in the objectives, by rising cost.
+        best: of those that keep the budgets, the one of the highest accuracy; None when there is none.
+        exhausted: whether the search ended because nothing new was left to propose.
+    """
+
+    evaluations: list[Evaluation]
+    front: list[Evaluation]
+    best: Evaluation | None
+    exhausted: bool
+
+
+def search_architectures(
+    space: SearchSpace,
+    budgets: Sequence[Budget],
+    evaluate: Evaluate | ReportingEvaluator,
+    *,
+    config: OptunaConfig | None = None,
+    tables: Mapping[str, CostTable] | None = None,
+    seed: int = 0,
+    file: Path | None = None,
+    enqueue: Sequence[Architecture] = (),
+    progress: bool = False,
+) -> BlackBoxResult:
+    """Search a space with any function `Architecture -> accuracy`.
+
+    Args:
+        budgets: every proposal keeps them.
+        config: see `OptunaConfig`; what it says of evaluators is not read.
+        tables: cost tables by metric; None for those of MACs and parameters.
+        file: where the study is kept, so that another call goes on with it; None for memory.
+        enqueue: architectures to evaluate first.
+
+    Raises:
+        InfeasibleBudgetError, ConfigError: see `ArchitectureStudy`.
+    """
+    config = config or OptunaConfig()
+    study = ArchitectureStudy(
+        space.name, space, budgets, tables or count_tables(space), config, seed, file=file, take_over=file is not None
+    )
+    for architecture in enqueue:
+        study.enqueue(architecture)
+    return result_of(study, work(study, evaluate, config.max_evaluations, progress).exhausted)
+
+
+def result_of(study: ArchitectureStudy, exhausted: bool) -> BlackBoxResult:
+    """What a study has found so far."""
+    evaluations = study.evaluations()
+    ranked = best_first(evaluations, study.budgets)
+    return BlackBoxResult(
+        evaluations, pareto_front(ranked, study.config.objectives), ranked[0] if ranked else None, exhausted
+    )
+
+
+def pareto_front(ranked: Sequence[Evaluation], objectives: Sequence[str]) -> list[Evaluation]:
+    """Those of `best_first` that none dominates, by rising second objective."""
+    if not ranked:
+        return []
+    keep = non_dominated(objective_points(ranked, objectives))
+    front = [entry for entry, kept in zip(ranked, keep, strict=True) if kept]
+    return sorted(front, key=lambda e: e.costs[objectives[1]]) if len(objectives) > 1 else front
+
+
+class Worked(NamedTuple):
+    """What a worker did: how many it evaluated, and whether it ended because nothing new was left to propose."""
+
+    evaluated: int
+    exhausted: bool
+
+
+def work(
+    study: ArchitectureStudy, evaluate: Evaluate | ReportingEvaluator, max_evaluations: int, progress: bool
+) -> Worked:
+    """Evaluate until the study has `max_evaluations`, alone or beside other workers.
+
+    With others at work it waits for their evaluations to end, and takes over those of workers that died.
+
+    Raises:
+        TrainingError: several evaluations failed in a row.
+        TrainingInterrupted: SIGINT or SIGTERM; the evaluation at hand is done again on resuming.
+    """
+    failures, evaluated, exhausted = 0, 0, False
+    with _stoppable(study), _Bar(study, max_evaluations, progress) as show:
+        while True:
+            study.reap()
+            room = max_evaluations - study.count() - (len(study.running()) - study.left)
+            if (room > 0 and not exhausted) or study.waiting or study.left:
+                try:
+                    candidate = study.ask()
+                except SpaceExhausted:
+                    exhausted = True
+                    continue
+                evaluated += 1
+                failures = 0 if _evaluate(study, evaluate, candidate) else failures + 1
+                if failures >= FAILURES:
+                    raise TrainingError(
+                        f"{failures} evaluations in a row failed, the last one number {candidate.number}"
+                    )
+            elif study.shared and study.running():
+                time.sleep(0.2)
+            else:
+                return Worked(evaluated, exhausted)
+            show()
+
+
+@contextmanager
+def _stoppable(study: ArchitectureStudy) -> Iterator[None]:
+    """SIGINT and SIGTERM end the search with a word on how to go on; the study keeps all that was told."""
+    stopped_by = signal.SIGINT
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped_by
+        stopped_by = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if here else None
+    try:
+        yield
+    except TrainingInterrupted:
+        raise
+    except KeyboardInterrupt as error:
+        raise TrainingInterrupted("search", stopped_by, Path(study.where)) from error
+    finally:
+        if here:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _evaluate(study: ArchitectureStudy, evaluate: Evaluate | ReportingEvaluator, candidate: Candidate) -> bool:
+    """Evaluate one candidate and tell the study; False when the evaluation failed."""
+    started, number = time.monotonic(), candidate.number
+    curve: list[tuple[int, float]] = []
+
+    def report(epoch: int, accuracy: float) -> None:
+        curve.append((epoch, accuracy))
+        study.report(number, epoch, accuracy)
+
+    try:
+        accuracy = evaluate_with(evaluate, candidate.architecture, report)
+    except Pruned:
+        study.tell(number, None, state="pruned", seconds=time.monotonic() - started, curve=curve)
+        return True
+    except TrainingError as error:
+        log.warning("evaluation %d failed: %s", number, error)
+        study.tell(number, None, state="failed", seconds=time.monotonic() - started, curve=curve)
+        return False
+    if not math.isfinite(accuracy):
+        log.warning("evaluation %d failed: an accuracy must be finite, but got %r", number, accuracy)
+        study.tell(number, None, state="failed", seconds=time.monotonic() - started, curve=curve)
+        return False
+    study.tell(number, accuracy, seconds=time.monotonic() - started, curve=curve)
+    return True
+
+
+class _Bar:
+    """A progress bar with the best accuracy so far, on a terminal; else a line now and then."""
+
+    def __init__(self, study: ArchitectureStudy, total: int, progress: bool) -> None:
+        self._study, self._total = study, total
+        self._console = Console(stderr=True)
+        self._say = progress and not self._console.is_terminal
+        self._shown = -1
+        self._progress: Progress | None = None
+        if progress and self._console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[best]}"),
+            )
+            self._progress = Progress(*columns, console=self._console)
+            self._task = self._progress.add_task("evaluations", total=total, best="")
+
+    def __enter__(self) -> _Bar:
+        if self._progress is not None:
+            self._progress.start()
+        self()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def __call__(self) -> None:
+        if self._progress is None and not self._say:
+            return
+        done, best = self._study.count(), self._study.best_accuracy()
+        words = "" if best is None else f"best {best:.2%}"
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, best=words)
+        elif done // max(1, self._total // 20) > self._shown // max(1, self._total // 20):
+            self._console.print(f"evaluations: {done}/{self._total} {words}", highlight=False)
+            self._shown = done

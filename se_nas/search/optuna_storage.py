@@ -1,0 +1,145 @@
+"""Where a study is kept: in memory, in a file of the run's folder, or in a database that several machines share."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages.journal import JournalFileBackend
+
+from se_nas.errors import OutputError, StorageError
+
+#: Heartbeats that a worker may miss before another takes its evaluation.
+MISSED_HEARTBEATS = 3
+
+
+class _FileBackend(JournalFileBackend):
+    """Optuna's journal file without an fsync for every line: a killed process loses nothing, and 65 choices need 65
+    lines. One process writes at a time, so no lock is taken either."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in logs)
+        with open(self._file_path, "ab") as file:
+            file.write(lines.encode())
+
+
+def file_storage(path: Path) -> BaseStorage:
+    """The study in a file; one process at a time. `optuna-dashboard FILE` opens it.
+
+    Raises:
+        OutputError: the file cannot be written to, or is no study.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_torn_line(path)
+        return JournalStorage(_FileBackend(str(path)))
+    except OSError as error:
+        raise OutputError(f"{path}: the study must be writable, but got: {error.strerror or error}") from error
+    except (ValueError, KeyError) as error:
+        raise OutputError(f"{path}: must be a study that Optuna wrote, but it is damaged or something else") from error
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut what follows the last line end: a line that a crash of the machine left torn would be glued to the next."""
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as file:
+                file.truncate(whole)
+
+
+def open_storage(url: str | None, path: Path | None, heartbeat_seconds: int) -> BaseStorage:
+    """The storage of a study.
+
+    Args:
+        url: of a database, such as `postgresql+psycopg://user@host/name`; None for none.
+        path: of the file where there is no database; None for memory.
+        heartbeat_seconds: how often a worker on a database shows that it lives.
+
+    Raises:
+        StorageError: the database cannot be reached, or its driver is not installed.
+        OutputError: see `file_storage`.
+    """
+    if url is None:
+        return InMemoryStorage() if path is None else file_storage(path)
+    with _explained(url), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return RDBStorage(
+            url,
+            engine_kwargs={"pool_pre_ping": True, **_timeout(url)},
+            heartbeat_interval=heartbeat_seconds,
+            grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        )
+
+
+def _timeout(url: str) -> dict[str, Any]:
+    return {"connect_args": {"connect_timeout": 10}} if url.startswith("postgresql") else {}
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    shown = re.sub(r"//([^:/@]*):[^@]*@", r"//\1:***@", url)
+    try:
+        yield
+    except ImportError as error:
+        raise StorageError(
+            f"{shown}: the database's driver must be installed, but got: {error.name or error} is missing"
+            ' (pip install "psycopg[binary]" for PostgreSQL)'
+        ) from error
+    except sqlalchemy.exc.ArgumentError as error:
+        raise StorageError(
+            f"{shown}: a storage must be a URL such as postgresql+psycopg://user@host/name, but this is none"
+        ) from error
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        words = str(getattr(cause, "orig", None) or cause).strip().splitlines()
+        raise StorageError(
+            f"{shown}: the storage must be reachable, but got: {words[0] if words else cause}"
+        ) from error
+
+
+class Heartbeat:
+    """Shows, from a thread of its own, that the worker on an evaluation lives; does nothing where nobody looks."""
+
+    def __init__(self, storage: BaseStorage, trial_id: int) -> None:
+        self._storage, self._trial_id = storage, trial_id
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.beats = self.possible(storage)
+        if self.beats:
+            self._record()
+            self._thread = threading.Thread(target=self._beat, daemon=True)
+            self._thread.start()
+
+    @staticmethod
+    def possible(storage: BaseStorage) -> bool:
+        """Whether the storage looks at heartbeats: a database does."""
+        return getattr(storage, "get_heartbeat_interval", lambda: None)() is not None
+
+    def _record(self) -> None:
+        self._storage.record_heartbeat(self._trial_id)  # type: ignore[attr-defined]
+
+    def _beat(self) -> None:
+        interval = self._storage.get_heartbeat_interval()  # type: ignore[attr-defined]
+        while not self._stop.wait(interval):
+            try:
+                self._record()
+            except Exception:  # a database that is away for a moment must not end the thread
+                continue
+
+    def stop(self) -> None:
+        """End it."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()

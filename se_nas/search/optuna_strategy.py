@@ -1,0 +1,194 @@
+"""Optuna-driven search of a run: the evaluator that its configuration names, its study, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from se_nas.files import write_json
+from se_nas.search.baselines import baseline, known_baselines
+from se_nas.search.certificate import answer_among
+from se_nas.search.evaluation import Evaluate, ReportingEvaluator, best_first, evaluate_with, save_evaluations
+from se_nas.search.one_shot import train_one_shot
+from se_nas.search.optuna_config import OptunaConfig
+from se_nas.search.optuna_search import BlackBoxResult, result_of, work
+from se_nas.search.optuna_study import ArchitectureStudy, importances
+from se_nas.search.problem import SearchProblem
+from se_nas.search.stand_alone_evaluator import StandAloneEvaluator
+from se_nas.search.strategy import EVALUATIONS, Found
+from se_nas.search.supernet_evaluator import SupernetEvaluator
+from se_nas.search.table_evaluator import TableEvaluator
+from se_nas.space.architecture import Architecture, load_architecture
+from se_nas.supernet.supernet import SuperNet
+from se_nas.training.checkpoint import load_checkpoint, save_checkpoint
+
+#: Files in the problem's folder.
+STUDY = "study.journal"
+SUPERNET = "supernet.pt"
+TABLE = "table.jsonl"
+NAME = "study.json"
+
+#: Seconds between two looks for a supernet that another machine is training.
+PATIENCE = 2.0
+
+
+def search_optuna(problem: SearchProblem, config: OptunaConfig) -> Found:
+    """Do, or finish, the whole search.
+
+    Raises:
+        ConfigError, InfeasibleBudgetError, StorageError: see `ArchitectureStudy`.
+        CheckpointError, TrainingError: see `training.loop.Loop.run`.
+    """
+    study = begin_study(problem, config)  # a storage out of reach must not cost a supernet
+    prepared = prepare(problem, config)
+    evaluator = open_evaluator(problem, config)
+    worked = work(study, evaluator, config.max_evaluations, problem.progress)
+    return finish(problem, config, study, evaluator, prepared, worked.exhausted)
+
+
+def begin_study(problem: SearchProblem, config: OptunaConfig, *, parallel: bool = False) -> ArchitectureStudy:
+    """The study, made or opened again by the process that answers for it, with what is to be evaluated first."""
+    study = open_study(problem, config, parallel=parallel, take_over=not parallel)
+    for word in config.enqueue:
+        study.enqueue(named_architecture(problem, word))
+    return study
+
+
+def prepare(problem: SearchProblem, config: OptunaConfig) -> dict[str, Any]:
+    """Train the supernet, where the evaluator needs one, and keep it in the folder; its seconds and images."""
+    if config.evaluator != "supernet":
+        return {"seconds": 0.0, "images": 0}
+    result = train_one_shot(problem, config.supernet)
+    write_json(problem.folder / "history.json", result.history)
+    save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
+    return {"seconds": result.seconds, "images": result.images}
+
+
+def open_evaluator(
+    problem: SearchProblem, config: OptunaConfig, wait: Callable[[], None] | None = None
+) -> Evaluate | ReportingEvaluator:
+    """The evaluator of a run that is prepared, in this process or in another.
+
+    Args:
+        wait: called once before waiting for the supernet that another process is training; None for no waiting.
+
+    Raises:
+        CheckpointError: the folder holds no supernet, and `wait` is None.
+        ConfigError: the table is damaged or of another space.
+    """
+    if config.evaluator == "table":
+        return TableEvaluator.load(problem.folder / TABLE, problem.space)
+    if config.evaluator == "stand_alone":
+        return StandAloneEvaluator(problem, config.stand_alone, problem.folder / "stand_alone")
+    path = problem.folder / SUPERNET
+    if wait is not None and not path.exists():
+        wait()
+        while not path.exists():
+            time.sleep(PATIENCE)
+    supernet = SuperNet(problem.space)
+    supernet.load_state_dict(load_checkpoint(path)["supernet"])
+    supernet.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return SupernetEvaluator(problem, supernet, config.supernet.calibration_images)
+
+
+def open_study(
+    problem: SearchProblem, config: OptunaConfig, *, parallel: bool = False, take_over: bool = False
+) -> ArchitectureStudy:
+    """The study of a run: in its folder, or in the problem's storage."""
+    return ArchitectureStudy(
+        study_name(problem),
+        problem.space,
+        problem.budgets,
+        problem.tables,
+        config,
+        problem.seed,
+        file=problem.folder / STUDY,
+        url=problem.storage,
+        parallel=parallel,
+        take_over=take_over and problem.storage is None,
+    )
+
+
+def study_name(problem: SearchProblem) -> str:
+    """The study's name, unique to the run, so that runs of one name may share a storage; made when first asked for."""
+    path = problem.folder / NAME
+    if not path.exists():
+        write_json(path, {"study": f"{problem.folder.parent.resolve().name}-{uuid.uuid4().hex[:8]}"})
+    return str(json.loads(path.read_text(encoding="utf-8"))["study"])
+
+
+def named_architecture(problem: SearchProblem, word: str) -> Architecture:
+    """The architecture that a word of `enqueue` names: a baseline, or an architecture file in the run's folder.
+
+    Raises:
+        ArchitectureError: the file cannot be read, or is of another space.
+    """
+    if word in known_baselines(problem.space):
+        return baseline(word, problem.space, problem.tables, problem.budgets)
+    architecture = load_architecture(problem.folder.parent / word).architecture
+    problem.space.check(architecture)
+    return problem.space.architecture(architecture.as_dict())
+
+
+def finish(
+    problem: SearchProblem,
+    config: OptunaConfig,
+    study: ArchitectureStudy,
+    evaluator: Evaluate | ReportingEvaluator,
+    prepared: dict[str, Any],
+    exhausted: bool,
+) -> Found:
+    """Write down what the study found, and hand it back."""
+    result = result_of(study, exhausted)
+    save_evaluations(
+        problem.folder / EVALUATIONS,
+        result.evaluations,
+        objectives=config.objectives,
+        sampler=config.chosen_sampler,
+        budgets=problem.budgets,
+    )
+    write_json(problem.folder / "importance.json", importances(result.evaluations, problem.space, problem.seed))
+    known = {e.architecture: e.accuracy for e in result.evaluations if e.complete}
+
+    def accuracy(architecture: Architecture) -> float:
+        found = known.get(architecture)
+        return found if found is not None else evaluate_with(evaluator, architecture, lambda epoch, value: None)
+
+    ranked = best_first(result.evaluations, problem.budgets)
+    seconds = sum(e.seconds for e in result.evaluations)
+    return Found(
+        lambda latency: answer_among(
+            problem.space,
+            problem.tables,
+            latency,
+            problem.budgets,
+            ((e.architecture, e.accuracy or 0.0) for e in ranked),
+        ),
+        accuracy,
+        _summary(config, result, prepared, seconds),
+        prepared["seconds"] + seconds,
+        prepared["images"],
+    )
+
+
+def _summary(config: OptunaConfig, result: BlackBoxResult, prepared: dict[str, Any], seconds: float) -> dict[str, Any]:
+    entries = result.evaluations
+    return {
+        "sampler": config.chosen_sampler,
+        "objectives": list(config.objectives),
+        "evaluator": config.evaluator,
+        "evaluations": sum(e.state in ("complete", "pruned") for e in entries),
+        "distinct": sum(e.state in ("complete", "pruned") and e.same_as is None for e in entries),
+        "infeasible": sum(e.complete and not e.feasible for e in entries),
+        "pruned": sum(e.state == "pruned" for e in entries),
+        "failed": sum(e.state == "failed" for e in entries),
+        "front": len(result.front),
+        "exhausted": result.exhausted,
+        "supernet_seconds": prepared["seconds"],
+        "evaluation_seconds": seconds,
+    }

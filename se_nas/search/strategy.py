@@ -1,0 +1,101 @@
+"""The ways to search: each takes a problem and its configuration, and hands back the same kind of finding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from se_nas.cost.budget import Budget
+from se_nas.cost.table import CostTable
+from se_nas.errors import ConfigError
+from se_nas.files import write_json
+from se_nas.search.certificate import Answer, Latency, answer, answer_among
+from se_nas.search.differentiable import DifferentiableConfig, search_differentiable
+from se_nas.search.evaluation import best_first, evaluations_from
+from se_nas.search.optuna_config import OptunaConfig
+from se_nas.search.problem import SearchProblem
+from se_nas.search.supernet_evaluator import SupernetEvaluator
+from se_nas.space.architecture import Architecture
+from se_nas.space.search_space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        answer: the architecture for the problem's budgets, certified; given what is known of latency.
+        accuracy: of an architecture on the validation part, as the search judges it.
+        summary: what `result.json` says of the search.
+        seconds: wall time, added up over resumed processes; images: training images seen.
+    """
+
+    answer: Callable[[Latency], Answer]
+    accuracy: Callable[[Architecture], float]
+    summary: dict[str, Any]
+    seconds: float
+    images: int
+
+
+def _differentiable(problem: SearchProblem, config: DifferentiableConfig) -> Found:
+    result = search_differentiable(problem, config)
+    write_json(problem.folder / "history.json", result.history)
+    write_json(problem.folder / SCORES, result.scores)
+    return Found(
+        lambda latency: answer(problem.space, problem.tables, latency, problem.budgets, result.scores),
+        SupernetEvaluator(problem, result.supernet, config.calibration_images),
+        {"epochs": config.epochs, "warmup_epochs": config.warmup_epochs},
+        result.seconds,
+        result.images,
+    )
+
+
+def _optuna(problem: SearchProblem, config: OptunaConfig) -> Found:
+    from se_nas.search.optuna_strategy import search_optuna  # needs Optuna
+
+    return search_optuna(problem, config)
+
+
+STRATEGIES: dict[str, Callable[[SearchProblem, Any], Found]] = {"differentiable": _differentiable, "optuna": _optuna}
+
+#: What the strategies leave in a problem's folder for other budgets.
+SCORES = "scores.json"
+EVALUATIONS = "evaluations.json"
+
+
+def answer_again(
+    folder: Path,
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    latency: Latency,
+    budgets: Sequence[Budget],
+) -> Answer:
+    """The answer of a finished search under other budgets: a decode of its scores, or the best that it evaluated.
+
+    Args:
+        folder: the problem's, where the search left what it learned.
+
+    Raises:
+        ConfigError: it holds no finished search.
+        InfeasibleBudgetError: no architecture keeps the budgets.
+    """
+    if (folder / SCORES).exists():
+        return answer(space, tables, latency, budgets, _read(folder / SCORES))
+    if (folder / EVALUATIONS).exists():
+        source = str(folder / EVALUATIONS)
+        ranked = best_first(evaluations_from(space, _read(folder / EVALUATIONS), source), budgets)
+        return answer_among(space, tables, latency, budgets, ((e.architecture, e.accuracy or 0.0) for e in ranked))
+    raise ConfigError(
+        str(folder.parent),
+        [f"must be the folder of a run whose search is done, but it has no {folder.name}/{SCORES} or {EVALUATIONS}"],
+    )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(path), [f"file: must be JSON that can be read, but got: {error}"]) from error

@@ -1,0 +1,395 @@
+"""A real NNI manager is started, stopped, killed, viewed and resumed, here and over SSH, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from se_nas.errors import ConfigError, LaunchError
+from se_nas.nni_bridge import addresses, manager, processes, stored
+from se_nas.nni_bridge.manager_client import ManagerClient
+
+# a trial that waits for the file `go` beside it
+TRIAL = """
+import pathlib, time, nni
+x = nni.get_next_parameter()["x"]
+nni.report_intermediate_result(x / 2)
+while not pathlib.Path("go").exists():
+    time.sleep(0.1)
+nni.report_final_result({"default": x, "macs": 3})
+"""
+
+TUNER = """
+import time
+{before}
+from nni.algorithms.hpo.random_tuner import RandomTuner
+class Toy(RandomTuner):
+    pass
+"""
+
+
+def until(true: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.2)
+
+
+def free_port() -> int:
+    """A free port whose next one is free too."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+def listening(port: int) -> set[str]:
+    """The addresses that something listens on at the port, as the kernel says."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            address, number = line.split()[1].split(":")
+            if line.split()[3] == "0A" and int(number, 16) == port:
+                found.add(".".join(str(byte) for byte in reversed(bytes.fromhex(address))))
+    return found
+
+
+def left(folder: Path, experiment: str) -> list[list[str]]:
+    return [process.cmdline() for process in processes.of_experiment(experiment, (folder / "nni").resolve())]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home folder with `code/trial.py` and a run folder, whose experiment is stopped whatever happens."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "trial.py").write_text(TRIAL)
+    (tmp_path / "run").mkdir()
+    yield tmp_path
+    if (tmp_path / "run" / "nni.json").exists():
+        manager.stop(tmp_path / "run")
+
+
+def config(place: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "experiment_name": "toy",
+        "search_space": {"x": {"_type": "uniform", "_value": [0, 1]}},
+        "trial_command": f"{sys.executable} trial.py",
+        "trial_code_directory": str(place / "code"),
+        "trial_concurrency": 1,
+        "max_trial_number": 2,
+        "tuner": {"name": "Random"},
+        "training_service": {"platform": "local"},
+        **changes,
+    }
+
+
+def test_an_experiment_is_stopped_viewed_resumed_killed_and_leaves_nothing_behind(place: Path) -> None:
+    run, port = place / "run", free_port()
+    first = manager.start(run, config(place), port=port)
+    assert (first.url, first.host) == (f"http://127.0.0.1:{port}", "127.0.0.1")
+    assert listening(port) == {"127.0.0.1"}
+    assert os.getsid(first.pid) == first.pid  # closing the terminal does not reach it
+    assert manager.running(run) == first
+    client = first.client()
+    until(client.metrics)
+    (cut,) = client.trials()
+    assert [(m.trial, m.kind, m.value) for m in client.metrics()] == [(cut.id, "PERIODICAL", cut.parameters["x"] / 2)]
+    assert client.profile()["params"]["experimentName"] == "toy"
+    commands = [" ".join(command) for command in left(run, first.id)]
+    assert {"main.js", "--exp_params", "trial.py"} <= {
+        word for word in ("main.js", "--exp_params", "trial.py") if any(word in command for command in commands)
+    }
+    trial = next(p for p in processes.of_experiment(first.id, run / "nni") if "trial.py" in p.cmdline())
+    assert not {"NODE_OPTIONS", "SE_NAS_NNI_HOST"} & trial.environ().keys()
+    with pytest.raises(LaunchError, match=f"must not be running, but it is, at {first.url}"):
+        manager.resume(run)
+
+    manager.stop(run)
+    assert left(run, first.id) == []
+    assert listening(port) == set()
+    assert manager.status(run) == manager.Status(first.id, "STOPPED", {"INTERRUPTED": 1}, None)
+    with pytest.raises(LaunchError, match="already; resume it"):
+        manager.start(run, config(place), port=port)
+
+    viewed = manager.view(run, host="127.0.0.2")
+    assert viewed.id == first.id
+    assert listening(port) == {"127.0.0.1", "127.0.0.2"}
+    assert manager.status(run) == manager.Status(first.id, "VIEWED", {"INTERRUPTED": 1}, viewed.url)
+    assert [trial.id for trial in viewed.client().trials()] == [cut.id]
+    manager.stop(run)
+    assert manager.status(run).state == "STOPPED"
+
+    (place / "code" / "go").touch()
+    before = (run / "nni.json").read_text()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(LaunchError, match=r"must be free, but something listens there; give another --port"):
+            manager.resume(run, port=other.getsockname()[1])
+    assert (run / "nni.json").read_text() == before
+
+    resumed = manager.resume(run, host="127.0.0.2")  # where its tuner and trials still connect to localhost
+    assert (resumed.id, resumed.port) == (first.id, port)
+    seen: list[manager.Status] = []
+    done = manager.wait_until_done(run, seen.append, poll=0.2)
+    assert (done.state, done.trials, done.finished) == ("DONE", {"SUCCEEDED": 2}, 2)
+    assert seen[-1] == done
+    again, _ = resumed.client().trials()
+    assert (again.id, again.parameters) == (cut.id, cut.parameters)
+    assert again.final == {"default": cut.parameters["x"], "macs": 3}
+
+    os.kill(resumed.pid, signal.SIGKILL)
+    until(lambda: manager.status(run).state == "DIED")
+    assert any("--exp_params" in command for command in map(" ".join, left(run, first.id)))
+    manager.stop(run)
+    assert left(run, first.id) == []
+    assert manager.status(run) == manager.Status(first.id, "STOPPED", {"SUCCEEDED": 2}, None)
+    listed = json.loads((place / "nni-experiments" / ".experiment").read_text())
+    assert listed[first.id]["status"] == "STOPPED"  # for nnictl and for the page of other experiments
+
+
+def test_a_resume_ends_what_a_killed_manager_left_and_takes_the_next_configuration(place: Path) -> None:
+    run = place / "run"
+    killed = manager.start(run, config(place), port=free_port())
+    until(killed.client().metrics)
+    os.kill(killed.pid, signal.SIGKILL)
+    orphans = processes.of_experiment(killed.id, run / "nni")
+    assert any("trial.py" in process.cmdline() for process in orphans)
+    (place / "code" / "toy.py").write_text(TUNER.format(before="import nothing_of_this_name"))
+    broken = config(place, tuner={"class_name": "toy.Toy", "code_directory": str(place / "code")})
+    with pytest.raises(LaunchError, match="nothing_of_this_name"):
+        manager.start(run, broken, port=free_port(), action="resume")
+    assert not any(process.is_running() for process in orphans if process.pid != killed.pid)
+    assert manager.status(run) == manager.Status(killed.id, "STOPPED", {"INTERRUPTED": 1}, None)
+    assert stored.config(killed.id, run / "nni")["tuner"] == {"name": "Random"}  # as it was
+
+    (place / "code" / "go").touch()
+    manager.start(run, config(place, max_trial_number=1), port=free_port(), action="resume")
+    done = manager.wait_until_done(run, poll=0.2)
+    assert (done.id, done.state, done.trials) == (killed.id, "DONE", {"SUCCEEDED": 1})
+    manager.stop(run)
+    assert manager.status(run).state == "DONE"
+
+
+def test_a_tuner_that_fails_is_told_in_one_line_and_recorded_nowhere(place: Path) -> None:
+    (place / "code" / "toy.py").write_text(TUNER.format(before="import nothing_of_this_name"))
+    tuner = {"class_name": "toy.Toy", "code_directory": str(place / "code")}
+    with pytest.raises(LaunchError, match=r"did not start: ModuleNotFoundError: .*nothing_of_this_name") as caught:
+        manager.start(place / "run", config(place, tuner=tuner), port=free_port())
+    assert "\n" not in str(caught.value)
+    assert not (place / "run" / "nni.json").exists()
+    assert json.loads((place / "nni-experiments" / ".experiment").read_text()) == {}
+    (experiment,) = (path.name for path in (place / "run" / "nni").iterdir())
+    assert left(place / "run", experiment) == []
+
+
+def test_a_tuner_may_take_longer_to_import_than_the_10_seconds_that_nni_gives_it(place: Path) -> None:
+    (place / "code" / "toy.py").write_text(TUNER.format(before="time.sleep(11)"))
+    tuner = {"class_name": "toy.Toy", "code_directory": str(place / "code")}
+    manager.start(place / "run", config(place, tuner=tuner), port=free_port())
+    assert manager.status(place / "run").state == "RUNNING"
+
+
+@pytest.fixture
+def ssh_port(place: Path) -> Iterator[int]:
+    """An SSH server of this user on loopback, which takes the key `place/key`."""
+    server = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+    if server is None or shutil.which("ssh-keygen") is None:
+        pytest.skip("no sshd and ssh-keygen to reach this machine by SSH with")
+    for name in ("key", "host_key"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / name], check=True)
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(parents=True, exist_ok=True)  # where sshd of root insists on dropping its rights
+    port = free_port()
+    options = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": place / "host_key",
+        "AuthorizedKeysFile": place / "key.pub",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PidFile": "none",
+        "Subsystem": "sftp internal-sftp",
+        # NNI writes to the home folder there, and installs itself with pip before anything else
+        "SetEnv": f"HOME={place / 'remote'} PIP_NO_INDEX=1",
+    }
+    (place / "remote").mkdir()
+    (place / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in options.items()))
+    log = place / "sshd.log"
+    with subprocess.Popen([server, "-D", "-f", place / "sshd_config", "-E", log]) as running:
+        try:
+            until(lambda: running.poll() is not None or answers(port), 20.0)
+            if running.poll() is not None:
+                pytest.skip(f"sshd does not run here: {log.read_text()}")
+            yield port
+        finally:
+            running.terminate()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_trials_run_over_ssh_on_this_machine_with_the_page_on_loopback_alone(place: Path, ssh_port: int) -> None:
+    (place / "code" / "go").touch()
+    machine = {
+        "host": "127.0.0.1",
+        "port": ssh_port,
+        "user": os.environ.get("USER", "root"),
+        "ssh_key_file": str(place / "key"),
+        "python_path": str(Path(sys.executable).parent),
+    }
+    remote = {"platform": "remote", "machine_list": [machine]}
+    run, port = place / "run", free_port()
+    started = manager.start(run, config(place, trial_command="python3 trial.py", training_service=remote), port=port)
+    assert listening(port) == {"127.0.0.1"}
+    until(lambda: any("trial.py" in command for command in left(run, started.id)))
+    done = manager.wait_until_done(run, poll=0.2)
+    assert (done.state, done.trials) == ("DONE", {"SUCCEEDED": 2})
+    for trial in started.client().trials():
+        assert trial.final == {"default": trial.parameters["x"], "macs": 3}
+    (keeper,) = (place / "remote").glob("nni-experiments/*/environments/*/trial_keeper/trial_keeper_config.json")
+    assert json.loads(keeper.read_text())["managerCommandChannel"].startswith(f"ws://127.0.0.1:{port}/")
+    assert any("trial_keeper" in " ".join(command) for command in left(run, started.id))
+    manager.stop(run)
+    assert left(run, started.id) == []
+
+
+def remote_config(host: str, **changes: Any) -> dict[str, Any]:
+    return {"trainingService": {"platform": "remote", "machineList": [{"host": host}], **changes}}
+
+
+def test_a_remote_machine_cannot_reach_loopback() -> None:
+    with pytest.raises(
+        LaunchError, match=r"trials on 192\.0\.2\.7 must reach the manager.*on 127\.0\.0\.1 only; give --host"
+    ):
+        addresses.check_reachable(remote_config("192.0.2.7"), "127.0.0.1")
+    addresses.check_reachable(remote_config("192.0.2.7"), "192.0.2.1")
+    addresses.check_reachable(remote_config("192.0.2.7"), "0.0.0.0")
+    addresses.check_reachable(remote_config("127.0.0.1"), "127.0.0.1")
+    addresses.check_reachable(remote_config("localhost"), "127.0.0.1")
+    addresses.check_reachable(remote_config("192.0.2.7", nniManagerIp="127.0.0.1"), "127.0.0.1")  # by a tunnel
+    addresses.check_reachable({"trainingService": {"platform": "local"}}, "127.0.0.1")
+    hybrid = [{"platform": "local"}, {"platform": "kubeflow"}]
+    with pytest.raises(LaunchError, match="trials on the kubeflow service must reach"):
+        addresses.check_reachable({"trainingService": hybrid}, "127.0.0.1")
+
+
+def test_other_machines_are_told_the_address_that_the_manager_listens_on() -> None:
+    assert addresses.manager_ip(remote_config("192.0.2.7"), "192.0.2.1") == "192.0.2.1"
+    assert addresses.manager_ip({"trainingService": {"platform": "local"}}, "192.0.2.1") is None
+    assert addresses.needs_next_port(remote_config("192.0.2.7"))
+    assert not addresses.needs_next_port({"trainingService": {"platform": "local"}})
+
+
+def test_addresses_are_told_as_a_browser_takes_them() -> None:
+    assert addresses.url("0.0.0.0", 8080) == "http://127.0.0.1:8080"
+    assert addresses.url("::1", 8080) == "http://[::1]:8080"
+    assert addresses.resolve("localhost") == "127.0.0.1"
+    with pytest.raises(LaunchError, match="must be a name or an address of this machine, but got 'no such host'"):
+        addresses.resolve("no such host")
+
+
+@pytest.mark.parametrize("port", [0, 65536, -1])
+def test_a_port_out_of_range_is_refused(port: int) -> None:
+    with pytest.raises(LaunchError, match=f"port must be from 1 to 65535, but got {port}"):
+        addresses.check_free("127.0.0.1", port)
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(LaunchError, match=r"cannot listen at port \d+ of 203\.0\.113\.9"):
+        addresses.check_free("203.0.113.9", free_port())
+
+
+def test_a_configuration_that_nni_refuses_is_told_in_one_line_and_writes_nothing(place: Path) -> None:
+    faults = {"trial_concurrency": 0, "trial_code_directory": str(place / "nowhere"), "no_such_field": 1}
+    for name, value in faults.items():
+        with pytest.raises(LaunchError, match=r"NNI refuses the configuration: .") as caught:
+            manager.start(place / "run", config(place, **{name: value}), port=free_port())
+        assert "\n" not in str(caught.value)
+    assert list((place / "run").iterdir()) == []
+
+
+def test_a_port_in_use_writes_nothing(place: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(LaunchError, match="must be free"):
+            manager.start(place / "run", config(place), port=other.getsockname()[1])
+    assert list((place / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("act", [manager.stop, manager.resume, manager.view, manager.status])
+def test_a_folder_without_an_experiment_is_refused(act: Callable[[Path], object], tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match=r"holds no NNI experiment \(no nni\.json\); launch one first"):
+        act(tmp_path)
+    assert manager.running(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": "se_nas nni experiment", "version": 99}'])
+def test_a_record_of_another_program_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "nni.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"nni\.json: "):
+        manager.status(tmp_path)
+
+
+def test_a_record_without_its_database_is_refused(tmp_path: Path) -> None:
+    record = {"id": "abc", "port": 1, "host": "127.0.0.1", "pid": None, "told": None, "state": "STOPPED"}
+    record |= {"before": None, "log_begin": 0, "format": manager.FORMAT, "version": manager.VERSION}
+    (tmp_path / "nni.json").write_text(json.dumps(record))
+    for act in (manager.status, manager.resume):
+        with pytest.raises(LaunchError, match=r"nni\.sqlite: must be the database of an NNI experiment"):
+            act(tmp_path)
+
+
+def test_a_trial_whose_resume_was_cut_off_is_resumed_by_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / "abc" / "db").mkdir(parents=True)
+    events = [("a", "WAITING"), ("b", "WAITING"), ("a", "RUNNING"), ("b", "RUNNING"), ("b", "SUCCEEDED")]
+    events += [("a", "ADD_RESUMED"), ("", "IMPORT_DATA"), ("c", "WAITING"), ("c", "USER_TO_CANCEL")]
+    with contextlib.closing(sqlite3.connect(tmp_path / "abc" / "db" / "nni.sqlite")) as database:
+        database.execute("create table TrialJobEvent (trialJobId text, event text)")
+        database.executemany("insert into TrialJobEvent values (?, ?)", events)
+        database.commit()
+        counts = {"INTERRUPTED": 1, "SUCCEEDED": 1, "USER_CANCELED": 1}
+        assert stored.trial_counts("abc", tmp_path) == counts
+        stored.forget_cut_off_resumes("abc", tmp_path)
+        assert stored.trial_counts("abc", tmp_path) == counts
+        last = "select event from TrialJobEvent where trialJobId = 'a' order by rowid desc"
+        assert database.execute(last).fetchone() == ("RUNNING",)  # which NNI looks for
+
+
+@pytest.mark.parametrize(("module", "remedy"), [("nni", r"nni==3\.0"), ("pkg_resources", "setuptools<81")])
+def test_a_missing_module_is_named_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, remedy: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    for name in [name for name in sys.modules if name.startswith("nni.") and module == "nni"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(LaunchError, match=f"{module}.*{remedy}") as caught:
+        manager.status(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manager_that_does_not_answer_is_told_in_one_line() -> None:
+    with pytest.raises(LaunchError, match=r"the NNI manager at http://127\.0\.0\.1:\d+ does not answer: ."):
+        ManagerClient(f"http://127.0.0.1:{free_port()}").trials()
