@@ -16,8 +16,8 @@ import yaml
 
 from se_nas import cli
 from se_nas.cost.latency_measure import Measurement
-from se_nas.space.files import load_space
 from se_nas.search.strategy import STRATEGIES
+from se_nas.space.files import load_space
 from tests.tiny_runs import RUN, SPACE, cache_latency, changed, contents, read_json, write_run, write_yaml
 
 ROOT = Path(__file__).resolve().parent.parent

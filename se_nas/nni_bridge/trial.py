@@ -6,6 +6,7 @@ NNI starts it as `python -m se_nas.nni_bridge.trial RUN`. Its results are what N
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 from se_nas.errors import SeNasError
 from se_nas.nni_bridge.own_parameters import take_parameters
 from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics
+from se_nas.nni_bridge.sweep import sweep_changes, sweep_name
 
 #: Takes an epoch, counted from 0, and its metrics.
 ReportEpoch = Callable[[int, dict[str, float]], None]
@@ -24,31 +26,35 @@ _log = logging.getLogger(__name__)
 
 def evaluate(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> dict[str, float]:
     """The final result of the architecture that a black-box search proposed."""
-    from se_nas.runs import describe, open_evaluator
-    from se_nas.search.evaluation import evaluate_with
-    from se_nas.space.files import load_space
+    from se_nas.runs.study import evaluate_one
 
     picks = dict(parameters)
     proposal = int(picks.pop(PROPOSAL))
-    architecture = load_space(run / "space.yaml").architecture(picks)
-    evaluator = open_evaluator(run)
     began = time.perf_counter()
-    accuracy = evaluate_with(evaluator, architecture, lambda epoch, value: report(epoch, {"default": value}))
-    seconds = time.perf_counter() - began
-    costs, excess = describe(run, architecture)
-    return final_metrics(accuracy, costs, excess, seconds, proposal)
+    accuracy, costs, excess = evaluate_one(run, picks, lambda epoch, value: report(epoch, {"default": value}))
+    return final_metrics(accuracy, costs, excess, time.perf_counter() - began, proposal)
 
 
 def search(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> dict[str, float]:
     """The final result of a whole differentiable search, which writes a run folder of its own."""
-    from se_nas.runs import run_trial_search
+    from se_nas.runs.study import search_one
 
     began = time.perf_counter()
     metrics = EpochMetrics()
-    accuracy, costs, excess = run_trial_search(
-        run, dict(parameters), lambda entry: report(int(entry["epoch"]), metrics(entry))
+    accuracy, costs, excess = search_one(
+        run,
+        sweep_changes(parameters),
+        _folder(run, parameters),
+        lambda entry: report(int(entry["epoch"]), metrics(entry)),
     )
     return final_metrics(accuracy, costs, excess, time.perf_counter() - began)
+
+
+def _folder(run: Path, parameters: Mapping[str, Any]) -> Path:
+    """Where the search of a trial is kept: beside the run on this machine, in the trial's own output elsewhere."""
+    if os.environ.get("NNI_PLATFORM") == "local":
+        return run / "trials" / sweep_name(parameters)
+    return Path(os.environ["NNI_OUTPUT_DIR"]) / sweep_name(parameters)
 
 
 def report_epoch(epoch: int, metrics: Mapping[str, float]) -> None:

@@ -64,9 +64,9 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
     @functools.cached_property
     def study(self) -> ArchitectureStudy:
         """The run's study; opened late, since NNI gives a tuner few seconds until it must have connected."""
-        from se_nas.runs import open_study
+        from se_nas.runs.study import study_of
 
-        return open_study(self.run)
+        return study_of(self.run)
 
     @_ends_the_tuner
     def update_search_space(self, search_space: Any) -> None:

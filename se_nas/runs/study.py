@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from se_nas.cost.budget import parse_budgets
 from se_nas.errors import ConfigError
 from se_nas.runs.config import load_run
-from se_nas.runs.folder import RunFolder
 from se_nas.runs.setting import Say, Setting, open_setting
 from se_nas.runs.whole import run_search
+from se_nas.search.evaluation import Report, evaluate_with, excess_of
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.training.allocator import tune_allocator
 
 if TYPE_CHECKING:
-    from se_nas.search.evaluation import Evaluate, ReportingEvaluator
     from se_nas.search.optuna_study import ArchitectureStudy
 
 
@@ -62,25 +62,40 @@ def study_of(folder: Path) -> ArchitectureStudy:
     return open_study(setting.problem(resume=True, progress=False), optuna_config(setting), parallel=True)
 
 
-def evaluator_of(folder: Path) -> tuple[Setting, Evaluate | ReportingEvaluator]:
-    """The setting and the evaluator of a run that is prepared, for a process that evaluates one architecture."""
+#: Accuracy, costs by metric, and excess by budgeted metric.
+Worth = tuple[float, dict[str, float], dict[str, float]]
+
+
+def evaluate_one(folder: Path, picks: Mapping[str, Any], report: Report) -> Worth:
+    """What one architecture of a run's space is worth, by the run's evaluator."""
     from se_nas.search.optuna_strategy import open_evaluator
 
     tune_allocator()
     setting = open_setting(folder)
-    return setting, open_evaluator(setting.problem(resume=True, progress=False), optuna_config(setting))
+    architecture = setting.space.architecture(picks)
+    evaluator = open_evaluator(setting.problem(resume=True, progress=False), optuna_config(setting))
+    accuracy = evaluate_with(evaluator, architecture, report)
+    costs = {metric: table.cost(architecture) for metric, table in setting.tables.items()}
+    return accuracy, costs, excess_of(costs, setting.budgets)
 
 
-def search_beside(
+def search_one(
     folder: Path, changes: Mapping[str, Any], out: Path, report: Callable[[Mapping[str, Any]], None]
-) -> RunFolder:
+) -> Worth:
     """A whole run like that of `folder`, with some values changed, in a folder of its own; resumes what is there.
 
     Args:
         changes: values of the configuration by dotted path.
         report: is told what is known after each epoch; see `SearchProblem`.
+
+    Returns:
+        What the answer is worth, its latency as measured.
     """
     tune_allocator()
     path = folder / "config.yaml"
     config = load_run(path, changes)
-    return run_search(path, config, out, resume=True, progress=False, say=print, report=report)
+    run = run_search(path, config, out, resume=True, progress=False, say=print, report=report)
+    result, certificate = run.read("result.json"), run.read("certificate.json")
+    costs = {entry["metric"]: float(entry["value"]) for entry in certificate["costs"] if entry["how"] != "predicted"}
+    budgets = parse_budgets(config.budgets, str(path))
+    return float(result["search"]["validation_accuracy"]), costs, excess_of(costs, budgets)

@@ -197,7 +197,7 @@ class _Search:
         with torch.no_grad():
             expected = {name: float(value) for name, value in self._expected().items()}
             probabilities = {name: p.tolist() for name, p in self.logits.probabilities().items()}
-        return {
+        entry = {
             "searching": searching,
             "validation_accuracy": validation,
             "temperature": self.temperature(epoch) if searching else None,
@@ -211,6 +211,9 @@ class _Search:
             if searching
             else [],
         }
+        if self.problem.report is not None:
+            self.problem.report({"epoch": epoch, **entry})
+        return entry
 
 
 def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) -> SearchResult:

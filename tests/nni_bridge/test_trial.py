@@ -17,7 +17,6 @@ from se_nas.errors import DataError
 from se_nas.nni_bridge import trial
 from se_nas.nni_bridge.own_parameters import manager_urls, take_parameters
 from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics, nni_search_space, trial_parameters
-from se_nas.space.architecture import Architecture
 from se_nas.space.files import load_space
 from tests.tiny_runs import SPACE, write_yaml
 
@@ -206,7 +205,7 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | str, Any]]:
 
 
 def provide(monkeypatch: pytest.MonkeyPatch, name: str, function: Callable[..., Any]) -> None:
-    monkeypatch.setattr(f"se_nas.runs.{name}", function, raising=False)
+    monkeypatch.setattr(f"se_nas.runs.study.{name}", function)
 
 
 def test_a_trial_of_a_black_box_search_evaluates_its_picks(
@@ -216,15 +215,13 @@ def test_a_trial_of_a_black_box_search_evaluates_its_picks(
     architecture = next(space.enumerate())
     manager.parameters = json.loads(json.dumps(trial_parameters(4, architecture)))
 
-    class Evaluator:
-        def evaluate(self, got: Architecture, report: Callable[[int, float], None]) -> float:
-            assert got == architecture
-            report(0, 0.25)
-            report(1, 0.5)
-            return 0.625
+    def evaluate_one(run: Path, picks: dict[str, Any], report: Callable[[int, float], None]) -> Any:
+        assert (run, space.architecture(picks)) == (tmp_path, architecture)
+        report(0, 0.25)
+        report(1, 0.5)
+        return 0.625, {"macs": 1e5}, {"macs": -0.1}
 
-    provide(monkeypatch, "open_evaluator", lambda run: Evaluator())
-    provide(monkeypatch, "describe", lambda run, got: ({"macs": 1e5}, {"macs": -0.1}))
+    provide(monkeypatch, "evaluate_one", evaluate_one)
     assert trial.main([str(tmp_path)]) == 0
     assert reports[:2] == [(0, {"default": 0.25}), (1, {"default": 0.5})]
     (_, final) = reports.pop()
@@ -233,17 +230,26 @@ def test_a_trial_of_a_black_box_search_evaluates_its_picks(
     assert len(reports) == 2
 
 
+@pytest.mark.parametrize("platform", ["local", "remote"])
 def test_a_trial_of_a_differentiable_search_is_a_whole_search(
-    manager: Manager, reports: list[tuple[int | str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manager: Manager,
+    reports: list[tuple[int | str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    platform: str,
 ) -> None:
-    manager.parameters = {"seed": 1, "budgets": "macs=300k"}
+    manager.parameters = {"seed": 1, "budgets": "macs=300k params=20k"}
+    monkeypatch.setenv("NNI_PLATFORM", platform)
+    monkeypatch.setenv("NNI_OUTPUT_DIR", str(tmp_path / "output"))
+    place = tmp_path / ("trials" if platform == "local" else "output")
 
-    def run_trial_search(run: Path, changes: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> Any:
-        assert (run, changes) == (tmp_path, {"seed": 1, "budgets": "macs=300k"})
+    def search_one(run: Path, changes: dict[str, Any], out: Path, report: Callable[[dict[str, Any]], None]) -> Any:
+        assert (run, changes) == (tmp_path, {"seed": 1, "budgets": {"macs": 300e3, "params": 20e3}})
+        assert out == place / "seed1_macs-300k-params-20k"
         report(entry(4, 0.5, 3.0))  # resumed: it goes on at its place in the chart
         return 0.75, {"macs": 2e5}, {"macs": -0.3}
 
-    provide(monkeypatch, "run_trial_search", run_trial_search)
+    provide(monkeypatch, "search_one", search_one)
     assert trial.main([str(tmp_path)]) == 0
     (sequence, shown), (_, final) = reports
     assert (sequence, shown["default"], shown["temperature"]) == (4, 0.5, 3.0)
@@ -266,12 +272,13 @@ def test_a_users_error_is_one_line_in_the_trials_log_and_fails_it(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    manager.parameters = {"seed": 1}
+    manager.parameters = {"seed": 1, "budgets": ""}
+    monkeypatch.setenv("NNI_PLATFORM", "local")
 
     def fail(*_: Any) -> None:
         raise DataError("there must be images, but there are none")
 
-    provide(monkeypatch, "run_trial_search", fail)
+    provide(monkeypatch, "search_one", fail)
     assert trial.main([str(tmp_path)]) == 2
     assert "there must be images" in caplog.text
     assert reports == []
