@@ -68,6 +68,13 @@ Budgets = Annotated[
     typer.Option("--budget", help="METRIC=LIMIT, such as macs=15M, params=300k or latency_ms=2.5; may be repeated."),
 ]
 
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="PATH=VALUE replaces a value of the run file, such as search.epochs=5; may be repeated."
+    ),
+]
+
 
 # what typer raises for words that it cannot parse; of that family it exports this subclass alone
 _UsageError: Any = typer.BadParameter.__base__
@@ -105,12 +112,7 @@ def search(
     device: Annotated[str | None, typer.Option(help="Replaces the run file's device.")] = None,
     seed: Annotated[int | None, typer.Option(help="Replaces the run file's seed.")] = None,
     budget: Budgets = None,
-    change: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="PATH=VALUE replaces a value of the run file, such as search.epochs=5; may be repeated."
-        ),
-    ] = None,
+    change: Changes = None,
     enqueue: Annotated[
         list[str] | None,
         typer.Option(
@@ -190,6 +192,82 @@ def worker(
             run, storage, {name: v for name, v in changes.items() if v is not None}, progress=not quiet, say=_say
         )
     _say(f"{done} evaluations were done here; the search has what it needs")
+
+
+Port = Annotated[int, typer.Option(help="Of the page.")]
+NewPort = Annotated[int | None, typer.Option(help="Of the page; by default the one it had.")]
+NewHost = Annotated[str | None, typer.Option(help="Address to listen on; by default the one it had.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Do not wait for the experiment to end.")]
+Launched = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that `se-nas launch` began.")]
+
+
+@app.command()
+def launch(
+    run_file: Annotated[Path, typer.Argument(help="Run file (YAML), such as runs/digits_nni.yaml.")],
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Run folder; by default NAME beside the run file.")
+    ] = None,
+    port: Port = 8080,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on. NNI's page asks nobody for a password: anyone who reaches it can run commands "
+            "here. Trials on other machines need an address that they reach."
+        ),
+    ] = "127.0.0.1",
+    data_dir: DataDir = None,
+    download: Download = False,
+    device: Annotated[str | None, typer.Option(help="Replaces the run file's device.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the run file's seed.")] = None,
+    budget: Budgets = None,
+    change: Changes = None,
+    detach: Detach = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a search as an NNI experiment, to be watched in NNI's web dashboard.
+
+    An Optuna-driven search has one trial for each architecture, with its readable picks; of differentiable searches
+    (see `nni:` in the run file) each trial is a whole one, shown epoch by epoch. When the experiment is done, the
+    answer is certified, retrained and reported as after `se-nas search`; the page stays up until `se-nas stop RUN`.
+    """
+    from se_nas.nni_bridge.launch import launch as launch_run
+
+    config = load_run(run_file, _changes(change, data_dir, download, device, seed, budget))
+    _tune_allocator()
+    folder = output or run_file.parent / config.name
+    with _stop_explained():
+        launch_run(run_file, config, folder, port=port, host=host, detach=detach, progress=not quiet, say=_say)
+    _print_answer_of_launch(folder)
+
+
+@app.command()
+def resume(
+    run: Launched, port: NewPort = None, host: NewHost = None, detach: Detach = False, quiet: Quiet = False
+) -> None:
+    """Go on with a launched run that was stopped or cut off, or watch one that is running, to its end."""
+    from se_nas.nni_bridge.launch import resume as resume_run
+
+    _tune_allocator()
+    with _stop_explained():
+        resume_run(run, port=port, host=host, detach=detach, progress=not quiet, say=_say)
+    _print_answer_of_launch(run)
+
+
+@app.command()
+def view(run: Launched, port: NewPort = None, host: NewHost = None) -> None:
+    """Open the page of a stopped experiment, read-only."""
+    from se_nas.nni_bridge.launch import view as view_run
+
+    view_run(run, port=port, host=host, say=_say)
+
+
+@app.command()
+def stop(run: Launched, quiet: Quiet = False) -> None:
+    """Stop the experiment of a launched run and close its page; what was found so far is kept for `se-nas resume`."""
+    from se_nas.nni_bridge.launch import stop as stop_run
+
+    _tune_allocator()
+    stop_run(run, progress=not quiet, say=_say)
 
 
 @app.command()
@@ -346,6 +424,12 @@ def _measured_span(space: SearchSpace, tables: dict[str, CostTable]) -> str:
         "the least and the greatest MACs; CPU, batch 1, 1 thread; `se-nas latency` makes the table that gives the "
         "exact span)"
     )
+
+
+def _print_answer_of_launch(folder: Path) -> None:
+    """A detached or a swept run has no answer of its own yet."""
+    if (folder / "result.json").exists():
+        _print_answer(folder)
 
 
 def _print_answer(folder: Path) -> None:

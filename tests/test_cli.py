@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -526,3 +527,140 @@ def test_space_show_tells_the_size_and_the_span_of_every_cost(
     for metric in ("macs", "params", "latency_ms"):
         (line,) = [line for line in out.splitlines() if line.startswith(f"{metric}: ")]
         assert " to " in line
+
+
+TABULAR = {**RUN, "search": {"strategy": "optuna", "evaluator": "table", "table": "known.jsonl"}, "retrain": None}
+OPTUNA_FAULTS: list[tuple[str, str, Any, str]] = [
+    ("unknown sampler", "search.sampler", "nsga4", "run.yaml: search.sampler: must be 'auto', 'nsga2', 'nsga3', "),
+    ("unknown objective", "search.objectives", ["accuracy", "size"], "run.yaml: search.objectives[1]: must be "),
+    (
+        "accuracy not first",
+        "search.objectives",
+        ["macs", "accuracy"],
+        "run.yaml: search: objectives must be distinct, accuracy first",
+    ),
+    (
+        "evolution of two objectives",
+        "search",
+        {"strategy": "optuna", "sampler": "evolution", "objectives": ["accuracy", "macs"]},
+        "run.yaml: search: the sampler evolution needs objectives [accuracy] alone; nsga2 takes several",
+    ),
+    (
+        "pruner with a supernet",
+        "search",
+        {"strategy": "optuna", "pruner": "hyperband"},
+        "run.yaml: search: a pruner needs evaluator stand_alone and objectives [accuracy] alone",
+    ),
+    ("no table", "search.table", None, "run.yaml: search: table must be given with evaluator table, and only then"),
+    ("a table that is not there", "search.table", "gone.jsonl", "search.table: gone.jsonl: must be a file that can be"),
+    (
+        "an unknown word",
+        "search.enqueue",
+        ["se_r2", "se_r3"],
+        "search.enqueue: must be an architecture file, a run folder, or one of no_se, se_r2, se_r4, but got 'se_r3'",
+    ),
+    ("latency without a table", "latency.table", False, "run.yaml: budgets.latency_ms: latency_ms needs latency.table"),
+    ("no evaluations", "search.max_evaluations", 0, "run.yaml: search.max_evaluations: must be greater than or equal"),
+    ("key of another search", "search.warmup_epochs", 3, "run.yaml: search.warmup_epochs: unknown key"),
+]
+
+
+def write_tabular(folder: Path, run: dict[str, Any] = TABULAR, **metrics: Any) -> None:
+    """A run on a table of three architectures, each with these metrics."""
+    write_run(folder, run)
+    space = load_space(folder / "space.yaml")
+    lines = [json.dumps({"picks": a.as_dict(), **(metrics or {"accuracy": 0.5})}) for a in space.enumerate()]
+    (folder / "known.jsonl").write_text("\n".join(lines[:3]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"), [fault[1:] for fault in OPTUNA_FAULTS], ids=[fault[0] for fault in OPTUNA_FAULTS]
+)
+def test_a_fault_in_an_optuna_driven_run(se_nas: Run, tmp_path: Path, path: str, value: Any, expected: str) -> None:
+    run = changed(TABULAR, "budgets", {"latency_ms": 1000}) if path.startswith("latency") else TABULAR
+    write_tabular(tmp_path, changed(run, path, value))
+    assert_refused(se_nas("search", "run.yaml", "--quiet"), expected)
+    assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ({"precision": 0.5}, "line 1: must have the metric accuracy, but has picks, precision"),
+        ({"accuracy": 93.5}, "line 1: accuracy: must be a share from 0 to 1, but got 93.5; percent must be divided by"),
+        ({"accuracy": "high"}, "line 1: accuracy: must be a number, but got 'high'"),
+    ],
+    ids=["missing metric", "percent", "word"],
+)
+def test_a_table_at_fault_is_refused_before_anything_is_left(
+    se_nas: Run, tmp_path: Path, metrics: dict[str, Any], expected: str
+) -> None:
+    write_tabular(tmp_path, **metrics)
+    assert_refused(
+        se_nas("search", "run.yaml", "--quiet"), *(f"known.jsonl: {expected.replace('1', n, 1)}" for n in "123")
+    )
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_table_of_another_space_is_refused(se_nas: Run, tmp_path: Path) -> None:
+    write_tabular(tmp_path)
+    write_yaml(tmp_path / "space.yaml", changed(SPACE, "stages.0.depth", 1))
+    result = se_nas("search", "run.yaml", "--quiet")
+    assert_refused(
+        result, *[f"known.jsonl: line {n}: space tiny: 'stage1.depth' is no choice of the space" for n in "123"]
+    )
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_table_that_lacks_an_architecture_says_which(se_nas: Run, tmp_path: Path) -> None:
+    write_tabular(tmp_path)
+    code, (line,), _ = se_nas("search", "run.yaml", "--quiet")
+    assert code == 2
+    assert line.startswith("error: tiny/search/table.jsonl: an architecture to look up must be in the table, but it ")
+
+
+def test_what_cannot_be_enqueued_is_refused_before_anything_is_left(
+    se_nas: Run, finished: Path, tmp_path: Path
+) -> None:
+    architecture = finished / "out/architecture.json"
+    write_tabular(tmp_path)
+    write_yaml(tmp_path / "space.yaml", SPACE)
+    assert_refused(
+        se_nas("search", "run.yaml", "--enqueue", "se_r99"),
+        "search.enqueue: must be an architecture file, a run folder, or one of no_se, se_r2, se_r4, but got 'se_r99'",
+    )
+    (tmp_path / "empty").mkdir()
+    assert_refused(se_nas("search", "run.yaml", "--enqueue", "empty"), "search.enqueue: must be an architecture file")
+    (tmp_path / "broken.json").write_text("{}")
+    assert_refused(
+        se_nas("search", "run.yaml", "--enqueue", "broken.json"), f"{tmp_path}/broken.json: 'format' must be"
+    )
+    supernet = {**TABULAR, "search": "optuna"}
+    write_run(tmp_path, supernet, changed(SPACE, "stages.0.width", 16))
+    for word in (architecture, finished / "out"):
+        assert_refused(
+            se_nas("search", "run.yaml", "--enqueue", word),
+            "space tiny: the architecture must be of this space (digest ",
+        )
+    write_run(tmp_path)
+    assert_refused(se_nas("search", "run.yaml", "--enqueue", architecture), "run.yaml: search.enqueue: unknown key")
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_another_budget_of_an_optuna_driven_run_is_answered_from_its_evaluations(se_nas: Run, tmp_path: Path) -> None:
+    write_tabular(tmp_path, changed(TABULAR, "search.max_evaluations", 5))
+    space = load_space(tmp_path / "space.yaml")
+    lines = [json.dumps({"picks": a.as_dict(), "accuracy": 0.5}) for a in space.enumerate()]
+    (tmp_path / "known.jsonl").write_text("\n".join(lines))
+    code, errors, out = se_nas("search", "run.yaml", "--out", "run", "--enqueue", "no_se", "--quiet")
+    assert (code, errors) == (0, [])
+    assert "by the table: 50.00%" in out
+    assert len(read_json(tmp_path / "run/search/evaluations.json")["evaluations"]) == 5
+    code, errors, out = se_nas("decode", "run", "--budget", "macs=85k", "--out", "other")
+    assert (code, errors) == (0, [])
+    assert read_json(tmp_path / "other/certificate.json")["budgets"][0]["value"] <= 85e3
+    assert_refused(
+        se_nas("decode", "run", "--budget", "macs=10", "--out", "none"),
+        "space tiny: an evaluated architecture must keep macs <= 10 MACs, but none does",
+    )
+    assert not (tmp_path / "none").exists()

@@ -107,7 +107,7 @@ def start(
             experiment already (none, if not to create), trials could not reach the host, or the tuner did not start.
             Nothing of a new experiment is left behind then but its log, and a stopped one stays as it was.
     """
-    _check_nni()
+    check_nni()
     home = _home(folder)
     record = _read_record(folder, missing_ok=action == "create")
     if record is not None and processes.is_manager(record["pid"], record["id"], home):
@@ -153,7 +153,7 @@ def stop(folder: str | os.PathLike[str]) -> None:
     Raises:
         LaunchError: the folder holds no experiment, or a process could not be ended.
     """
-    _check_nni()
+    check_nni()
     home = _home(folder)
     record = _read_record(folder)
     experiment, pid = record["id"], record["pid"]
@@ -177,7 +177,7 @@ def status(folder: str | os.PathLike[str]) -> Status:
     Raises:
         LaunchError: the folder holds no experiment, or its manager does not answer.
     """
-    _check_nni()
+    check_nni()
     home = _home(folder)
     record = _read_record(folder)
     if processes.is_manager(record["pid"], record["id"], home):
@@ -234,7 +234,8 @@ def running(folder: str | os.PathLike[str]) -> Experiment | None:
     return _experiment(record) if processes.is_manager(record["pid"], record["id"], _home(folder)) else None
 
 
-def _check_nni() -> None:
+def check_nni() -> None:
+    """Raise LaunchError of one line where NNI, or what it needs, cannot be imported."""
     try:
         import nni.experiment.launcher  # noqa: F401
         import nni_node  # noqa: F401
@@ -247,6 +248,11 @@ def _check_nni() -> None:
         raise LaunchError(
             'NNI 3.0 imports pkg_resources, which is not there; pip install "setuptools<81" brings it back'
         )
+
+
+def check_service(folder: str | os.PathLike[str], config: Mapping[str, Any], host: str) -> None:
+    """Raise LaunchError where NNI refuses a configuration, or its trials could not reach `host`; see `start`."""
+    addresses.check_reachable(_canonical(config, _home(folder)).json(), addresses.resolve(host))
 
 
 def _home(folder: str | os.PathLike[str]) -> Path:
@@ -393,7 +399,7 @@ def _ticks(seconds: float, failure: str) -> Iterator[None]:
 
 
 def _start_again(folder: str | os.PathLike[str], port: int | None, host: str | None, action: Action) -> Experiment:
-    _check_nni()
+    check_nni()
     record = _read_record(folder)
     config = stored.config(record["id"], _home(folder))
     service = config["trainingService"]

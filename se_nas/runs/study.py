@@ -38,9 +38,10 @@ def work_on(folder: Path, storage: str, changes: Mapping[str, Any], *, progress:
 
     Raises:
         ConfigError: the folder holds no run, or one whose search has no study, or of another space than the storage.
-        StorageError: the storage cannot be reached.
+        StorageError: the storage cannot be reached, or does not hold the run's study.
     """
     from se_nas.search.optuna_search import work
+    from se_nas.search.optuna_storage import storage_faults_told
     from se_nas.search.optuna_strategy import open_evaluator, open_study
 
     setting = open_setting(folder, changes)
@@ -49,9 +50,10 @@ def work_on(folder: Path, storage: str, changes: Mapping[str, Any], *, progress:
     if not (folder / "search/study.json").exists():
         must = "must be the folder of a run whose search has begun, but it has no search/study.json"
         raise ConfigError(str(folder), [must])
-    study = open_study(problem, config)
-    evaluate = open_evaluator(problem, config, wait=lambda: say("waiting for the supernet that the run trains"))
-    return work(study, evaluate, config.max_evaluations, progress).evaluated
+    with storage_faults_told(storage):
+        study = open_study(problem, config, join=True)
+        evaluate = open_evaluator(problem, config, wait=lambda: say("waiting for the supernet that the run trains"))
+        return work(study, evaluate, config.max_evaluations, progress).evaluated
 
 
 def study_of(folder: Path) -> ArchitectureStudy:

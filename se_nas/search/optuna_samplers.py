@@ -27,8 +27,11 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
 
-#: Single changes to a proposal that was evaluated before, until it is taken as it is.
+#: Single changes to a proposal that was evaluated before, until the nearest new one is looked up or, in a space that is
+#: too large for that, the proposal is taken as it is.
 MOVES = 20
+#: Where a trial's attributes keep its picks, written at once before Optuna writes them one by one.
+PROPOSAL = "proposal"
 
 Distributions = dict[str, BaseDistribution]
 
@@ -47,6 +50,7 @@ class ArchitectureSampler(BaseSampler):
     Args:
         repair: decides what a proposal must keep.
         seen: the architectures proposed so far; read at each proposal.
+        unseen: all others that may be proposed, in a fixed order; None where there are too many. Read likewise.
         parallel: whether several proposals are evaluated at a time.
     """
 
@@ -57,11 +61,18 @@ class ArchitectureSampler(BaseSampler):
         seed: int,
         repair: Repair,
         seen: Collection[Architecture],
+        unseen: Collection[Architecture] | None,
         parallel: bool,
     ) -> None:
         self._space, self._config, self._seed, self._repair = space, config, seed, repair
-        self._seen, self._parallel = seen, parallel
+        self._seen, self._unseen, self._parallel = seen, unseen, parallel
         self._distributions = distributions(space)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Put it into a generation, enqueued ones too, so that they can become parents."""
+        base = self._base(self._seed)
+        if isinstance(base, optuna.samplers.BaseGASampler):
+            base.get_trial_generation(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Distributions:
         """All choices, always."""
@@ -70,12 +81,17 @@ class ArchitectureSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: Distributions
     ) -> dict[str, Option]:
-        """Picks for every choice of the space."""
+        """Picks for every choice of the space; for a proposal that a kill cut short, those that it began with."""
+        begun = trial.system_attrs.get(PROPOSAL)
+        if begun is not None:
+            return dict(begun)
         words = repr((self._seed, "proposal", trial.number)).encode()
         seed = int.from_bytes(hashlib.blake2b(words, digest_size=4).digest(), "little")
         rng = np.random.default_rng(seed)
         picks = {**self._space.sample(rng).as_dict(), **self._proposed(study, trial, seed)}
-        return self._unseen(self._repair.nearest(picks, rng), rng).as_dict()
+        found = self._new(self._repair.nearest(picks, rng), rng).as_dict()
+        study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, found)
+        return found
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -83,16 +99,25 @@ class ArchitectureSampler(BaseSampler):
         """Never asked for, because `sample_relative` covers every choice."""
         raise AssertionError(f"{param_name} is no choice of space {self._space.name}")
 
+    def _base(self, seed: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return SAMPLERS[self._config.chosen_sampler](self._config, seed, self._parallel)
+
     def _proposed(self, study: optuna.Study, trial: FrozenTrial, seed: int) -> Mapping[str, Option]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            base = SAMPLERS[self._config.chosen_sampler](self._config, seed, self._parallel)
+            base = self._base(seed)
+            if isinstance(base, optuna.samplers.BaseGASampler):
+                # a generation's parents are drawn once and kept; what comes after must not depend on whether just now
+                base.get_parent_population(study, base.get_trial_generation(study, trial))
+                base = self._base(seed)
             # TPE groups the choices by which of them were in use together; the others see one space
             grouped = isinstance(base, optuna.samplers.TPESampler)
             space = base.infer_relative_search_space(study, trial) if grouped else self._distributions
             return base.sample_relative(study, trial, space)
 
-    def _unseen(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+    def _new(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         choices = self._space.choices
         for _ in range(MOVES):
             if architecture not in self._seen:
@@ -100,6 +125,11 @@ class ArchitectureSampler(BaseSampler):
             choice = choices[int(rng.integers(len(choices)))]
             option = choice.options[int(rng.integers(len(choice.options)))]
             architecture = self._repair.nearest({**architecture.as_dict(), choice.name: option}, rng)
+        if architecture in self._seen and self._unseen:
+            changes = [sum(a != b for a, b in zip(u.picks, architecture.picks, strict=True)) for u in self._unseen]
+            least = min(changes)
+            nearest = [u for u, count in zip(self._unseen, changes, strict=True) if count == least]
+            architecture = nearest[int(rng.integers(len(nearest)))]
         return architecture
 
 

@@ -28,7 +28,7 @@ from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import TrainingError
 from se_nas.search.evaluation import Evaluate, Evaluation, Pruned, ReportingEvaluator, best_first, evaluate_with
 from se_nas.search.optuna_config import OptunaConfig
-from se_nas.search.optuna_study import ArchitectureStudy, Candidate, SpaceExhausted
+from se_nas.search.optuna_study import ArchitectureStudy, Candidate, EnoughProposed, SpaceExhausted
 from se_nas.search.pareto import non_dominated, objective_points
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -133,7 +133,9 @@ def work(
             room = max_evaluations - study.count() - (len(study.running()) - study.left)
             if (room > 0 and not exhausted) or study.waiting or study.left:
                 try:
-                    candidate = study.ask()
+                    candidate = study.ask(at_most=max_evaluations)
+                except EnoughProposed:
+                    continue
                 except SpaceExhausted:
                     exhausted = True
                     continue

@@ -44,15 +44,19 @@ def file_storage(path: Path) -> BaseStorage:
         return JournalStorage(_FileBackend(str(path)))
     except OSError as error:
         raise OutputError(f"{path}: the study must be writable, but got: {error.strerror or error}") from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise OutputError(f"{path}: must be a study that Optuna wrote, but it is damaged or something else") from error
 
 
 def _drop_torn_line(path: Path) -> None:
-    """Cut what follows the last line end: a line that a crash of the machine left torn would be glued to the next."""
+    """Cut what follows the last line end: a line that a crash of the machine left torn would be glued to the next.
+
+    ValueError when the last whole line is no JSON.
+    """
     if path.exists():
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
+        json.loads(content[:whole].splitlines()[-1] if whole else "{}")  # Optuna passes over a last line that is none
         if whole < len(content):
             with path.open("r+b") as file:
                 file.truncate(whole)
@@ -72,7 +76,7 @@ def open_storage(url: str | None, path: Path | None, heartbeat_seconds: int) -> 
     """
     if url is None:
         return InMemoryStorage() if path is None else file_storage(path)
-    with _explained(url), warnings.catch_warnings():
+    with _explained(url), storage_faults_told(url), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return RDBStorage(
             url,
@@ -87,25 +91,44 @@ def _timeout(url: str) -> dict[str, Any]:
     return {"connect_args": {"connect_timeout": 10}} if url.startswith("postgresql") else {}
 
 
+def masked(url: str) -> str:
+    """A URL to show: without its password."""
+    shown = re.sub(r"//([^:/@]*):.*@", r"//\1:***@", url)
+    return re.sub(r"(password=)[^&]*", r"\1***", shown)
+
+
 @contextmanager
 def _explained(url: str) -> Iterator[None]:
-    shown = re.sub(r"//([^:/@]*):[^@]*@", r"//\1:***@", url)
+    """Faults of the URL itself."""
+    shown = masked(url)
     try:
         yield
     except ImportError as error:
+        missing = getattr(error.__cause__, "name", None) or error.name or error
         raise StorageError(
-            f"{shown}: the database's driver must be installed, but got: {error.name or error} is missing"
+            f"{shown}: the database's driver must be installed, but got: {missing} is missing"
             ' (pip install "psycopg[binary]" for PostgreSQL)'
         ) from error
-    except sqlalchemy.exc.ArgumentError as error:
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         raise StorageError(
             f"{shown}: a storage must be a URL such as postgresql+psycopg://user@host/name, but this is none"
         ) from error
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+    except RuntimeError as error:  # tables that another version of Optuna made
+        raise StorageError(f"{shown}: the storage must be Optuna's, but got: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def storage_faults_told(url: str | None) -> Iterator[None]:
+    """Turn what the database cannot do, at any moment of a search, into a StorageError of one line."""
+    try:
+        yield
+    except sqlalchemy.exc.ArgumentError:
+        raise
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
         words = str(getattr(cause, "orig", None) or cause).strip().splitlines()
         raise StorageError(
-            f"{shown}: the storage must be reachable, but got: {words[0] if words else cause}"
+            f"{masked(url or 'memory')}: the storage must be reachable, but got: {words[0] if words else cause}"
         ) from error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from se_nas.errors import ConfigError
 from se_nas.files import write_json
 from se_nas.search.baselines import baseline, known_baselines
 from se_nas.search.certificate import answer_among
@@ -17,6 +18,7 @@ from se_nas.search.evaluation import Evaluate, ReportingEvaluator, best_first, e
 from se_nas.search.one_shot import train_one_shot
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.optuna_search import BlackBoxResult, result_of, work
+from se_nas.search.optuna_storage import storage_faults_told
 from se_nas.search.optuna_study import ArchitectureStudy, importances
 from se_nas.search.problem import SearchProblem
 from se_nas.search.stand_alone_evaluator import StandAloneEvaluator
@@ -44,11 +46,12 @@ def search_optuna(problem: SearchProblem, config: OptunaConfig) -> Found:
         ConfigError, InfeasibleBudgetError, StorageError: see `ArchitectureStudy`.
         CheckpointError, TrainingError: see `training.loop.Loop.run`.
     """
-    study = begin_study(problem, config)  # a storage out of reach must not cost a supernet
-    prepared = prepare(problem, config)
-    evaluator = open_evaluator(problem, config)
-    worked = work(study, evaluator, config.max_evaluations, problem.progress)
-    return finish(problem, config, study, evaluator, prepared, worked.exhausted)
+    with storage_faults_told(problem.storage):
+        study = begin_study(problem, config)  # a storage out of reach must not cost a supernet
+        prepared = prepare(problem, config)
+        evaluator = open_evaluator(problem, config)
+        worked = work(study, evaluator, config.max_evaluations, problem.progress)
+        return finish(problem, config, study, evaluator, prepared, worked.exhausted)
 
 
 def begin_study(problem: SearchProblem, config: OptunaConfig, *, parallel: bool = False) -> ArchitectureStudy:
@@ -65,7 +68,8 @@ def prepare(problem: SearchProblem, config: OptunaConfig) -> dict[str, Any]:
         return {"seconds": 0.0, "images": 0}
     result = train_one_shot(problem, config.supernet)
     write_json(problem.folder / "history.json", result.history)
-    save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
+    if not (problem.folder / SUPERNET).exists():
+        save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
     return {"seconds": result.seconds, "images": result.images}
 
 
@@ -97,11 +101,32 @@ def open_evaluator(
 
 
 def open_study(
-    problem: SearchProblem, config: OptunaConfig, *, parallel: bool = False, take_over: bool = False
+    problem: SearchProblem,
+    config: OptunaConfig,
+    *,
+    parallel: bool = False,
+    take_over: bool = False,
+    join: bool = False,
 ) -> ArchitectureStudy:
-    """The study of a run: in its folder, or in the problem's storage."""
-    return ArchitectureStudy(
-        study_name(problem),
+    """The study of a run: in its folder, or in the problem's storage.
+
+    Its name is unique to the run, so that runs of one name may share a storage. The folder keeps it, once there is a
+    study, for those who join; not the storage's URL, which may hold a password.
+
+    Raises:
+        ConfigError: the search began in its folder and goes on with a storage, or the other way round.
+    """
+    path = problem.folder / NAME
+    shared = problem.storage is not None
+    begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if begun is not None and begun["shared"] != shared:
+        must = "began on a shared storage, so --storage must be given again, but it is not"
+        if shared:
+            must = "began without a shared storage, so --storage must not be given, but it is"
+        raise ConfigError(str(problem.folder.parent), [f"its search {must}"])
+    name = begun["study"] if begun else f"{problem.folder.parent.resolve().name}-{uuid.uuid4().hex[:8]}"
+    study = ArchitectureStudy(
+        name,
         problem.space,
         problem.budgets,
         problem.tables,
@@ -110,16 +135,12 @@ def open_study(
         file=problem.folder / STUDY,
         url=problem.storage,
         parallel=parallel,
-        take_over=take_over and problem.storage is None,
+        take_over=take_over and not shared,
+        join=join,
     )
-
-
-def study_name(problem: SearchProblem) -> str:
-    """The study's name, unique to the run, so that runs of one name may share a storage; made when first asked for."""
-    path = problem.folder / NAME
-    if not path.exists():
-        write_json(path, {"study": f"{problem.folder.parent.resolve().name}-{uuid.uuid4().hex[:8]}"})
-    return str(json.loads(path.read_text(encoding="utf-8"))["study"])
+    if begun is None:
+        write_json(path, {"study": name, "shared": shared})
+    return study
 
 
 def named_architecture(problem: SearchProblem, word: str) -> Architecture:

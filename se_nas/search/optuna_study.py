@@ -5,7 +5,9 @@ The study is the only state. A search, several workers on one database, and NNI'
 
 from __future__ import annotations
 
-import datetime
+import os
+import platform
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +15,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import optuna
-from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
-from se_nas.errors import ConfigError
+from se_nas.errors import ConfigError, StorageError
+from se_nas.search.decode import check_feasible
 from se_nas.search.evaluation import Evaluation, Pruned, State, excess_of
 from se_nas.search.optuna_config import OptunaConfig
+from se_nas.search.optuna_pruner import HalvingPruner
 from se_nas.search.optuna_samplers import ArchitectureSampler, distributions
-from se_nas.search.optuna_storage import MISSED_HEARTBEATS, Heartbeat, open_storage
+from se_nas.search.optuna_storage import MISSED_HEARTBEATS, Heartbeat, masked, open_storage
 from se_nas.search.repair import Repair
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Axis, Option
@@ -44,6 +50,10 @@ REPEATS = 100
 
 class SpaceExhausted(Exception):
     """Every architecture that keeps the budgets has been proposed, as far as can be told."""
+
+
+class EnoughProposed(Exception):
+    """Other workers are at the last of the evaluations that are wanted."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ class ArchitectureStudy:
         url: of a database that several workers share.
         parallel: whether several candidates are asked for before one is told.
         take_over: whether what an earlier process left running is asked for again; never with other processes alive.
+        join: whether the study must be there already.
 
     Raises:
         InfeasibleBudgetError: no architecture keeps the budgets.
@@ -91,6 +102,7 @@ class ArchitectureStudy:
         url: str | None = None,
         parallel: bool = False,
         take_over: bool = False,
+        join: bool = False,
     ) -> None:
         self.space, self.budgets, self.tables, self.config = space, tuple(budgets), tables, config
         self.where = "the storage" if url is not None else "memory" if file is None else str(file)
@@ -99,29 +111,34 @@ class ArchitectureStudy:
             raise ConfigError(
                 "search.objectives", [f"{name}: needs a cost table, but there is none" for name in missing]
             )
+        check_feasible(space, tables, self.budgets)
         self._seen: set[Architecture] = set()
-        self._accuracies: dict[Architecture, tuple[int, float]] = {}
+        self._known: dict[Architecture, FrozenTrial] = {}
+        self._unseen = self._enumerate() if space.size <= SMALL else None
         self._architectures: dict[int, Architecture] = {}
         self._settled = 0
         self._heartbeats: dict[int, Heartbeat] = {}
+        self._silent_since: dict[int, float] = {}
         repair = Repair(space, tables, self.budgets if config.proposals == "feasible" else ())
-        sampler = ArchitectureSampler(space, config, seed, repair, self._seen, parallel or url is not None)
+        many = parallel or url is not None
+        sampler = ArchitectureSampler(space, config, seed, repair, self._seen, self._unseen, many)
         storage = open_storage(url, file, config.heartbeat_seconds)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study = optuna.create_study(
-                study_name=name,
-                storage=storage,
-                sampler=sampler,
-                pruner=_pruner(config),
-                directions=["maximize" if o == "accuracy" else "minimize" for o in config.objectives],
-                load_if_exists=True,
+        if join and name not in optuna.get_all_study_names(storage):
+            where = self.where if url is None else masked(url)
+            raise StorageError(
+                f"{where}: must hold this run's study, {name}, but does not: is it the search's storage?"
             )
+        self._study = _load_or_create(
+            name,
+            storage,
+            sampler,
+            _pruner(config),
+            ["maximize" if o == "accuracy" else "minimize" for o in config.objectives],
+        )
         self._storage = self._study._storage  # as Optuna wraps it, with its cache
         self._check_settings(name, seed, file, url)
         self._left = [t._trial_id for t in self._trials(TrialState.RUNNING)] if take_over else []
-        self._unseen = self._enumerate() if space.size <= SMALL else None
         self._sync()
 
     def _check_settings(self, name: str, seed: int, file: Path | None, url: str | None) -> None:
@@ -149,28 +166,40 @@ class ArchitectureStudy:
 
     # ---- asking
 
-    def ask(self) -> Candidate:
+    def ask(self, at_most: int | None = None) -> Candidate:
         """The next architecture to evaluate: one that was enqueued or lost by a dead worker, else a new proposal.
 
-        A proposal that was evaluated before takes that accuracy by itself, and the next one is asked for.
+        A proposal that was evaluated before takes what became of it then, and the next one is asked for.
+
+        Args:
+            at_most: evaluations in the study, of all its workers; None for any number.
 
         Raises:
             SpaceExhausted: there is nothing new to propose.
+            EnoughProposed: there are `at_most` already, with those at work and those that wait.
         """
         for _ in range(REPEATS):
             self._sync()
             if self._unseen is not None and not self._left and not self._unseen and not self.waiting:
                 break
             trial = self._next_trial()
+            if at_most is not None and self._is_fresh(trial) and self._ahead_of(trial.number) >= at_most:
+                self.tell(trial.number, None, state="failed")
+                raise EnoughProposed
             architecture = self._suggest(trial)
             costs = {name: table.cost(architecture) for name, table in self.tables.items()}
             excess = excess_of(costs, self.budgets)
             self._write_down(trial, costs, excess)
-            known = self._accuracies.get(architecture)
-            if known is None:
+            twin = self._twin(trial.number, architecture)
+            if twin is None:
                 return Candidate(trial.number, architecture, costs, excess)
-            trial.set_user_attr("same_as", known[0])
-            self.tell(trial.number, known[1])
+            trial.set_user_attr("same_as", twin.number)
+            if twin.state == TrialState.COMPLETE:
+                self.tell(trial.number, float(twin.values[0]))
+            elif twin.state == TrialState.PRUNED:
+                self.tell(trial.number, None, state="pruned", curve=twin.user_attrs.get("curve", ()))
+            else:  # at work elsewhere
+                self.tell(trial.number, None, state="failed")
         raise SpaceExhausted
 
     def _next_trial(self) -> Trial:
@@ -183,9 +212,39 @@ class ArchitectureStudy:
                 trial = self._study.ask()
         heartbeat = Heartbeat(self._storage, trial._trial_id)
         self._heartbeats[trial.number] = heartbeat
-        if heartbeat.beats:
-            trial.set_user_attr("heartbeat", True)
+        if heartbeat.beats:  # the number tells it from what a dead worker's trial hands on to its repetition
+            worker = {"proposal": trial.number, "host": platform.node(), "process": os.getpid()}
+            trial.set_user_attr("worker", worker)
         return trial
+
+    def _is_fresh(self, trial: Trial) -> bool:
+        """Whether it is a new proposal: not one that was enqueued, or lost by a dead worker."""
+        return not {"fixed_params", "failed_trial"} & self._trial(trial.number).system_attrs.keys()
+
+    def _ahead_of(self, number: int) -> int:
+        """Evaluations done, at work or waiting that come before a new proposal.
+
+        Numbers are given one after the other, also to workers that ask at the same time: each sees all smaller ones.
+        """
+        live = self._trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
+        counted = (trial for trial in live if "same_as" not in trial.user_attrs)
+        return sum(trial.number < number or trial.state == TrialState.WAITING for trial in counted)
+
+    def _twin(self, number: int, architecture: Architecture) -> FrozenTrial | None:
+        """The proposal by which this architecture is, or was, evaluated: of two asked for at a time, the first."""
+        while self.shared and any(not self._is_whole(t) for t in self._trials(TrialState.RUNNING) if t.number < number):
+            time.sleep(0.02)  # another worker is about to write down what it evaluates
+            self.reap()
+        running = [trial.number for trial in self._trials(TrialState.RUNNING) if trial.number < number]
+        self._sync()
+        if architecture in self._known:
+            return self._known[architecture]
+        twins = [self._trial(n) for n in running if self._architectures.get(n) == architecture]
+        return next((trial for trial in twins if trial.state != TrialState.FAIL), None)
+
+    def _is_whole(self, trial: FrozenTrial) -> bool:
+        """Whether all of a proposal is written down: the costs are last."""
+        return all(metric in trial.user_attrs for metric in self.tables)
 
     def _suggest(self, trial: Trial) -> Architecture:
         """Every choice as a parameter; for TPE, which groups them, only those that are in use."""
@@ -220,7 +279,8 @@ class ArchitectureStudy:
     def enqueue(self, architecture: Architecture) -> None:
         """Have `ask` give this architecture before any proposal, unless it is in the study."""
         self.space.check(architecture)
-        queued = [trial.system_attrs.get("fixed_params") for trial in self._trials(TrialState.WAITING)]
+        # also one that a killed process had begun to take
+        queued = [trial.system_attrs.get("fixed_params") for trial in self._trials()]
         self._sync()
         if architecture not in self._seen and architecture.as_dict() not in queued:
             self._study.enqueue_trial(architecture.as_dict())
@@ -232,8 +292,12 @@ class ArchitectureStudy:
         if self.config.pruner == "none":
             return
         frozen = self._trial(number)
+        if frozen.state.is_finished():
+            raise Pruned  # taken for dead, as a machine that slept is: another worker has it
+        if epoch < (frozen.last_step or 0):
+            return  # an evaluation that goes on after a kill reports its first epochs again
         trial = Trial(self._study, frozen._trial_id)
-        if epoch not in frozen.intermediate_values:  # reported before the process was killed
+        if epoch not in frozen.intermediate_values:
             trial.report(accuracy, epoch)
         if trial.should_prune():
             raise Pruned
@@ -271,14 +335,26 @@ class ArchitectureStudy:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(self._study)
-        # a worker that died before its first beat is not stale to Optuna
-        grace = datetime.timedelta(seconds=MISSED_HEARTBEATS * self.config.heartbeat_seconds)
-        for trial in self._trials(TrialState.RUNNING):
-            started = trial.datetime_start
-            old = started is not None and datetime.datetime.now() - started > grace
-            if old and "heartbeat" not in trial.user_attrs and trial.number not in self._heartbeats:
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-                RetryHeartbeatStaleTrialCallback()(self._study, trial)
+        # a worker that died before its first beat is not stale to Optuna; machines' clocks differ, so ours alone counts
+        now, grace = time.monotonic(), MISSED_HEARTBEATS * self.config.heartbeat_seconds
+        silent = [t for t in self._trials(TrialState.RUNNING) if not self._has_beaten(t)]
+        self._silent_since = {t.number: self._silent_since.get(t.number, now) for t in silent}
+        for trial in silent:
+            if now - self._silent_since[trial.number] > grace:
+                self._hand_on(trial)
+
+    def _has_beaten(self, trial: FrozenTrial) -> bool:
+        worker = trial.user_attrs.get("worker", {})
+        return trial.number in self._heartbeats or worker.get("proposal") == trial.number
+
+    def _hand_on(self, trial: FrozenTrial) -> None:
+        try:
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        except optuna.exceptions.UpdateFinishedTrialError:  # another worker was first
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            RetryHeartbeatStaleTrialCallback()(self._study, trial)
 
     # ---- looking
 
@@ -312,10 +388,10 @@ class ArchitectureStudy:
         return max((float(t.values[0]) for t in trials if all(v <= 0 for v in t.constraints.values())), default=None)
 
     def evaluations(self) -> list[Evaluation]:
-        """Every proposal but those that wait."""
+        """Every proposal but those that wait, and those that a dead worker had not written down."""
         self._sync()
         found = []
-        for trial in self._trials(*_STATES):
+        for trial in filter(self._is_whole, self._trials(*_STATES)):
             architecture = self._architectures.get(trial.number) or self._architecture(trial.params)
             costs = {name: table.cost(architecture) for name, table in self.tables.items()}
             curve = [(int(epoch), float(value)) for epoch, value in trial.user_attrs.get("curve", [])]
@@ -351,31 +427,46 @@ class ArchitectureStudy:
             finished = trial.state.is_finished()
             unfinished |= not finished
             self._settled += not unfinished
-            # a proposal is whole once its costs are written down
-            if trial.state == TrialState.WAITING or not all(metric in trial.user_attrs for metric in self.tables):
+            if trial.state == TrialState.WAITING or not self._is_whole(trial):
                 continue
             architecture = self._architectures.get(trial.number)
             if architecture is None:
                 architecture = self._architectures[trial.number] = self._architecture(trial.params)
                 self._seen.add(architecture)
                 if self._unseen is not None:
-                    self._unseen.discard(architecture)
-            if trial.state == TrialState.COMPLETE and "same_as" not in trial.user_attrs:
-                self._accuracies.setdefault(architecture, (trial.number, float(trial.values[0])))
+                    self._unseen.pop(architecture, None)
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "same_as" not in trial.user_attrs:
+                self._known.setdefault(architecture, trial)
 
-    def _enumerate(self) -> set[Architecture]:
+    def _enumerate(self) -> dict[Architecture, None]:
         keep = self.budgets if self.config.proposals == "feasible" else ()
-        found = list(self.space.enumerate())
-        return {a for a in found if all(b.holds(self.tables[b.metric].cost(a)) for b in keep)}
+        every = self.space.enumerate()
+        return {a: None for a in every if all(b.holds(self.tables[b.metric].cost(a)) for b in keep)}
 
 
-def _pruner(config: OptunaConfig) -> optuna.pruners.BasePruner:
-    epochs = config.stand_alone.epochs
-    if config.pruner == "successive_halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
-    if config.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3)
-    return optuna.pruners.NopPruner()
+def _load_or_create(
+    name: str, storage: BaseStorage, sampler: BaseSampler, pruner: BasePruner, directions: Sequence[str]
+) -> optuna.Study:
+    """Loading first, because creating leaves a line in the file even where the study is there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            return optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
+        except KeyError:
+            return optuna.create_study(
+                study_name=name,
+                storage=storage,
+                sampler=sampler,
+                pruner=pruner,
+                directions=directions,
+                load_if_exists=True,  # another process may have made it just now
+            )
+
+
+def _pruner(config: OptunaConfig) -> BasePruner:
+    if config.pruner == "none":
+        return optuna.pruners.NopPruner()
+    return HalvingPruner(config.stand_alone.epochs, hyperband=config.pruner == "hyperband")
 
 
 def importances(evaluations: Sequence[Evaluation], space: SearchSpace, seed: int) -> dict[str, float]:

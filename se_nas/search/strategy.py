@@ -86,6 +86,11 @@ def answer_again(
         return answer(space, tables, latency, budgets, _read(folder / SCORES))
     if (folder / EVALUATIONS).exists():
         source = str(folder / EVALUATIONS)
+        missing = [budget.metric for budget in budgets if budget.metric not in tables]
+        if missing:
+            raise ConfigError(
+                "budgets", [f"{metric}: needs a cost table, but the run was made without one" for metric in missing]
+            )
         ranked = best_first(evaluations_from(space, _read(folder / EVALUATIONS), source), budgets)
         return answer_among(space, tables, latency, budgets, ((e.architecture, e.accuracy or 0.0) for e in ranked))
     raise ConfigError(

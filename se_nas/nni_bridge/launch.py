@@ -1,0 +1,263 @@
+"""Runs under NNI: prepared, launched, watched until done, finished like any other run; stopped, resumed, viewed.
+
+A black-box search is one experiment whose trials are architectures; of differentiable searches, each trial is a whole
+one. The page stays up until it is stopped.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from se_nas.errors import LaunchError
+from se_nas.files import write_json
+from se_nas.nni_bridge import addresses, manager
+from se_nas.nni_bridge.manager import Experiment, Status
+from se_nas.nni_bridge.manager_client import TrialJob
+from se_nas.nni_bridge.page_values import nni_search_space
+from se_nas.nni_bridge.reconcile import reconcile
+from se_nas.nni_bridge.sweep import sweep, sweep_name, sweep_space
+from se_nas.runs.config import RunConfig, load_run
+from se_nas.runs.setting import Say, Setting, make_setting, open_setting
+from se_nas.runs.study import optuna_config
+from se_nas.runs.whole import finish_run
+from se_nas.search.optuna_config import OptunaConfig
+
+#: Where the page is unless the user says otherwise.
+PORT = 8080
+HOST = "127.0.0.1"
+
+#: What a trial on another machine needs of the run's folder.
+NEEDED = ("config.yaml", "space.yaml", "parts.json", "latency.json", "search/supernet.pt", "search/table.jsonl")
+
+#: Where it is put together for NNI to copy.
+CODE = "nni_code"
+
+
+def launch(
+    run_file: Path, config: RunConfig, folder: Path, *, port: int, host: str, detach: bool, progress: bool, say: Say
+) -> None:
+    """Prepare a run, start its experiment, and, unless `detach`, finish the run when the experiment is done.
+
+    Raises:
+        LaunchError: see `manager.start`; before anything is trained where the port is taken or NNI is missing.
+        SeNasError: what `run_search` raises.
+    """
+    _check_possible(port, host)
+    if config.data.dir is not None:  # trials run in a folder of their own
+        config = config.model_copy(update={"data": config.data.model_copy(update={"dir": _absolute(config.data.dir)})})
+    setting = make_setting(run_file, config, folder, resume=False, progress=progress, say=say)
+    _start(setting, port, host, progress, say)
+    _go_on(folder, detach, progress, say)
+
+
+def resume(folder: Path, *, port: int | None, host: str | None, detach: bool, progress: bool, say: Say) -> None:
+    """Go on with a run that was launched: prepare what is left, start what was stopped, watch what is running.
+
+    Raises:
+        ConfigError: the folder holds no run.
+        LaunchError: see `manager.start`.
+    """
+    if not (folder / "nni.json").exists():
+        setting = open_setting(folder)
+        _check_possible(port or PORT, host or HOST)
+        _start(setting, port or PORT, host or HOST, progress, say)
+    else:
+        state = manager.status(folder).state
+        if manager.running(folder) is not None and state in ("ERROR", "VIEWED"):
+            manager.stop(folder)
+        if manager.running(folder) is None and state != "DONE":
+            say(_page(manager.resume(folder, port=port, host=host)))
+    _go_on(folder, detach, progress, say)
+
+
+def stop(folder: Path, *, progress: bool, say: Say) -> None:
+    """Stop the experiment and close its page; a run whose experiment was done and that nobody finished is finished."""
+    before = manager.status(folder)
+    if before.state == "DONE" and not _finished(folder):
+        _finish(folder, progress, say)
+    manager.stop(folder)
+    counted = ", ".join(f"{number} {name.lower()}" for name, number in before.trials.items()) or "no trials"
+    say(f"stopped ({counted})")
+    if before.state != "DONE":
+        say(f"go on: se-nas resume {folder}; look at it: se-nas view {folder}")
+
+
+def view(folder: Path, *, port: int | None, host: str | None, say: Say) -> None:
+    """Open the page of a stopped experiment, read-only, until it is stopped."""
+    say(_page(manager.view(folder, port=port, host=host)))
+    say(f"close it: se-nas stop {folder}")
+
+
+def _check_possible(port: int, host: str) -> None:
+    """What must hold for an experiment to start, looked at before anything is trained."""
+    manager.check_nni()
+    addresses.check_free(addresses.resolve(host), port)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).resolve())
+
+
+def _page(experiment: Experiment) -> str:
+    return f"NNI page: {experiment.url}"
+
+
+def _start(setting: Setting, port: int, host: str, progress: bool, say: Say) -> None:
+    folder = setting.run.path
+    manager.check_service(folder, _nni_config(setting), host)
+    if isinstance(setting.config.search, OptunaConfig):
+        from se_nas.search.optuna_strategy import begin_study, prepare
+
+        problem = setting.problem(resume=True, progress=progress)
+        begin_study(problem, setting.config.search, parallel=True)
+        prepare(problem, setting.config.search)
+    experiment = manager.start(folder, _nni_config(setting), port=port, host=host)
+    say(_page(experiment))
+
+
+def _nni_config(setting: Setting) -> dict[str, Any]:
+    config, folder = setting.config, setting.run.path.resolve()
+    black_box = isinstance(config.search, OptunaConfig)
+    local = config.nni.training_service.get("platform") == "local"
+    run = str(folder) if local else "."
+    python = sys.executable if local else "python3"
+    tuner = "tuner.SeNasTuner" if black_box else "sweep_tuner.SweepTuner"
+    return {
+        "experiment_name": config.name,
+        "search_space": nni_search_space(setting.space) if black_box else sweep_space(config),
+        # one simple command: NNI signals its shell alone
+        "trial_command": f"exec {shlex.quote(python)} -m se_nas.nni_bridge.trial {shlex.quote(run)}",
+        "trial_code_directory": str(folder if local else _code(folder)),
+        "trial_concurrency": config.nni.concurrency,
+        "max_trial_number": config.search.max_evaluations
+        if isinstance(config.search, OptunaConfig)
+        else len(sweep(config)),
+        "tuner": {
+            "class_name": f"se_nas.nni_bridge.{tuner}",
+            "code_directory": str(folder),
+            "class_args": {"run": str(folder)},
+        },
+        "training_service": config.nni.training_service,
+        **config.nni.experiment,
+    }
+
+
+def _code(folder: Path) -> Path:
+    """A copy of the part of the run's folder that trials elsewhere need."""
+    code = folder / CODE
+    shutil.rmtree(code, ignore_errors=True)
+    for name in NEEDED:
+        if (folder / name).exists():
+            (code / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, code / name)
+    return code
+
+
+def _go_on(folder: Path, detach: bool, progress: bool, say: Say) -> None:
+    """Watch the experiment to its end and finish the run."""
+    if detach:
+        say(f"the experiment goes on without this terminal; se-nas resume {folder} watches it to its end")
+        return
+    try:
+        with _Bar(folder, progress) as show:
+            status = manager.wait_until_done(folder, show)
+    except KeyboardInterrupt:
+        say(f"the experiment goes on; se-nas resume {folder} watches it, se-nas stop {folder} stops it")
+        raise
+    if status.state not in ("DONE", "TUNER_NO_MORE_TRIAL"):
+        why = "; ".join(status.errors) or f"its state is {status.state}"
+        raise LaunchError(f"{folder}: the experiment must run to its end, but {why}; se-nas resume {folder} goes on")
+    _finish(folder, progress, say)
+    experiment = manager.running(folder)
+    if experiment is not None:
+        say(f"{_page(experiment)} (until se-nas stop {folder})")
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "result.json").exists() or (folder / "sweep.json").exists()
+
+
+def _jobs(folder: Path) -> list[TrialJob]:
+    """All trials of the experiment, whether or not its page is up."""
+    experiment = manager.running(folder)
+    if experiment is not None:
+        return experiment.client().trials()
+    try:
+        return manager.view(folder).client().trials()
+    finally:
+        manager.stop(folder)
+
+
+def _finish(folder: Path, progress: bool, say: Say) -> None:
+    """Write down what the trials found, as any run of its kind does."""
+    setting = open_setting(folder)
+    jobs = _jobs(folder)
+    if not isinstance(setting.config.search, OptunaConfig):
+        _finish_sweep(setting, jobs, say)
+        return
+    from se_nas.search.optuna_strategy import finish, open_evaluator, open_study, prepare
+
+    config = optuna_config(setting)
+    problem = setting.problem(resume=True, progress=progress)
+    study = open_study(problem, config, parallel=True)
+    reconcile(study, jobs)
+    found = finish(problem, config, study, open_evaluator(problem, config), prepare(problem, config), exhausted=False)
+    finish_run(setting, found, resume=True, progress=progress, say=say)
+    say(f"report: {folder / 'report.html'}")
+
+
+def _finish_sweep(setting: Setting, jobs: list[TrialJob], say: Say) -> None:
+    """List what each search of a sweep found; each has a folder and a report of its own."""
+    rows: list[dict[str, Any]] = []
+    for job in jobs:
+        if not job.parameters:
+            continue
+        row: dict[str, Any] = {"parameters": job.parameters, "status": job.status, "folder": f"trials/{sweep_name(job.parameters)}"}
+        if isinstance(job.final, Mapping):
+            row |= {"accuracy": job.final["default"], "metrics": dict(job.final)}
+        rows.append(row)
+    write_json(setting.run / "sweep.json", rows)
+    for found in rows:
+        accuracy = f"{found['accuracy']:.2%} on validation" if "accuracy" in found else found["status"].lower()
+        words = " ".join(f"{name}={value}" for name, value in found["parameters"].items())
+        say(f"{words}: {accuracy}, {setting.run / found['folder']}")
+
+
+class _Bar:
+    """Trials that have ended, as a bar on a terminal, else a line for each change."""
+
+    def __init__(self, folder: Path, progress: bool) -> None:
+        config = load_run(folder / "config.yaml")
+        self._total = config.search.max_evaluations if isinstance(config.search, OptunaConfig) else len(sweep(config))
+        self._console = Console(stderr=True)
+        self._progress: Progress | None = None
+        self._say = progress and not self._console.is_terminal
+        self._shown = -1
+        if progress and self._console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=self._console)
+            self._task = self._progress.add_task("trials", total=self._total)
+
+    def __enter__(self) -> _Bar:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def __call__(self, status: Status) -> None:
+        if self._progress is not None:
+            self._progress.update(self._task, completed=status.finished, description=f"trials ({status.state.lower()})")
+        elif self._say and status.finished != self._shown:
+            self._shown = status.finished
+            self._console.print(f"trials: {status.finished}/{self._total}", highlight=False)

@@ -1,0 +1,123 @@
+"""Law 5 for the black-box search with every sampler: the answer is in the space, within the budgets, the same for the
+same seed, and on a tiny space the brute-force optimum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from se_nas.cost.budget import Budget
+from se_nas.cost.counts import network_counts
+from se_nas.cost.latency_measure import latency_key
+from se_nas.cost.table import count_tables
+from se_nas.errors import InfeasibleBudgetError
+from se_nas.search.differentiable import DifferentiableConfig
+from se_nas.search.optuna_config import OptunaConfig
+from se_nas.search.optuna_samplers import SAMPLERS
+from se_nas.search.optuna_search import BlackBoxResult, search_architectures
+from se_nas.search.strategy import STRATEGIES
+from se_nas.space.architecture import Architecture
+from se_nas.space.search_space import SearchSpace
+from tests.search.known_worth import binding, feasible, worth
+from tests.search.problems import make_problem
+
+CONFIGS: dict[str, Any] = {
+    "differentiable": DifferentiableConfig(warmup_epochs=1, epochs=1, batch_size=20, calibration_images=48),
+    "optuna": OptunaConfig(
+        max_evaluations=4, supernet={"epochs": 1, "batch_size": 20, "calibration_images": 48}, objectives=["accuracy"]
+    ),
+}
+
+
+def budgets_for(space: SearchSpace, sampler: str) -> list[Budget]:
+    """Fewer networks for the sampler whose every proposal is dear."""
+    return binding(space, 0.15 if sampler == "gp" else 0.5)
+
+
+def search(space: SearchSpace, sampler: str, seed: int = 0, **fields: Any) -> BlackBoxResult:
+    config = OptunaConfig(**{"sampler": sampler, "population": 6, "max_evaluations": 200, **fields})
+    return search_architectures(space, budgets_for(space, sampler), worth, config=config, seed=seed)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_finds_the_brute_force_optimum_within_the_budgets(tiny_space: SearchSpace, sampler: str) -> None:
+    budgets = budgets_for(tiny_space, sampler)
+    allowed = feasible(tiny_space, budgets)
+    best = max(allowed, key=worth)
+    assert best != max(tiny_space.enumerate(), key=worth)  # the budgets bind
+    found = search(tiny_space, sampler)
+    assert found.best is not None
+    assert (found.best.architecture, found.best.accuracy) == (best, worth(best))
+    assert {e.architecture for e in found.evaluations} == set(allowed)
+    assert found.exhausted
+    counts = network_counts(tiny_space.resolve(found.best.architecture))
+    assert all(b.holds(getattr(counts, b.metric)) for b in budgets)
+
+
+def numbers(found: BlackBoxResult) -> list[tuple[int, Architecture, float | None, str]]:
+    return [(e.number, e.architecture, e.accuracy, e.state) for e in found.evaluations]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_one_seed_gives_one_search_and_another_seed_another(tiny_space: SearchSpace, sampler: str) -> None:
+    first, again, other = (numbers(search(tiny_space, sampler, seed, max_evaluations=13)) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert len(first) == 13
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "evolution"])
+def test_the_front_of_two_objectives_is_that_of_brute_force(tiny_space: SearchSpace, sampler: str) -> None:
+    found = search(tiny_space, sampler, objectives=("accuracy", "macs"))
+    macs = count_tables(tiny_space)["macs"].cost
+    budgets = budgets_for(tiny_space, sampler)
+    allowed = feasible(tiny_space, budgets)
+    front = {
+        a
+        for a in allowed
+        if not any(
+            worth(b) >= worth(a) and macs(b) <= macs(a) and (worth(b), macs(b)) != (worth(a), macs(a)) for b in allowed
+        )
+    }
+    assert {e.architecture for e in found.front} == front
+    assert [e.costs["macs"] for e in found.front] == sorted(macs(a) for a in front)
+
+
+@pytest.mark.parametrize("proposals", ["feasible", "any"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_an_infeasible_budget_ends_a_search_before_any_evaluation(
+    tiny_space: SearchSpace, sampler: str, proposals: Any
+) -> None:
+    def refuse(architecture: Architecture) -> float:
+        raise AssertionError("nothing may be evaluated")
+
+    config = OptunaConfig(sampler=sampler, proposals=proposals)  # type: ignore[arg-type]
+    with pytest.raises(InfeasibleBudgetError, match="macs <= 10 MACs, where the least reachable is"):
+        search_architectures(tiny_space, [Budget("macs", 10)], refuse, config=config)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_gives_a_member_of_the_space_within_the_budgets_and_the_same_for_the_same_seed(
+    tiny_space: SearchSpace, tmp_path: Path, strategy: str
+) -> None:
+    answers = []
+    for name in ("one", "two"):
+        problem = make_problem(tiny_space, tmp_path / name / "search", macs=0.5)
+        found = STRATEGIES[strategy](problem, CONFIGS[strategy])
+        answer = found.answer(latency_key())
+        assert answer.architecture in set(problem.space.enumerate())
+        assert network_counts(answer.network).macs <= problem.budgets[0].limit
+        answers.append((answer.architecture, found.accuracy(answer.architecture)))
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_no_strategy_trains_or_writes_under_an_infeasible_budget(
+    tiny_space: SearchSpace, tmp_path: Path, strategy: str
+) -> None:
+    problem = make_problem(tiny_space, tmp_path / "search", budgets=(Budget("macs", 10.0),))
+    with pytest.raises(InfeasibleBudgetError, match="least reachable"):
+        STRATEGIES[strategy](problem, CONFIGS[strategy])
+    assert not (tmp_path / "search" / "log.jsonl").exists()
