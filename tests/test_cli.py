@@ -624,10 +624,9 @@ def test_what_cannot_be_enqueued_is_refused_before_anything_is_left(
 ) -> None:
     architecture = finished / "out/architecture.json"
     write_tabular(tmp_path)
-    write_yaml(tmp_path / "space.yaml", SPACE)
     assert_refused(
         se_nas("search", "run.yaml", "--enqueue", "se_r99"),
-        "search.enqueue: must be an architecture file, a run folder, or one of no_se, se_r2, se_r4, but got 'se_r99'",
+        "search.enqueue: must be an architecture file, a run folder, or one of no_se, se_r2, se_r4, but got",
     )
     (tmp_path / "empty").mkdir()
     assert_refused(se_nas("search", "run.yaml", "--enqueue", "empty"), "search.enqueue: must be an architecture file")
@@ -636,7 +635,7 @@ def test_what_cannot_be_enqueued_is_refused_before_anything_is_left(
         se_nas("search", "run.yaml", "--enqueue", "broken.json"), f"{tmp_path}/broken.json: 'format' must be"
     )
     supernet = {**TABULAR, "search": "optuna"}
-    write_run(tmp_path, supernet, changed(SPACE, "stages.0.width", 16))
+    write_run(tmp_path, supernet, changed(SPACE, "stages.0.kernel", [3, 7]))
     for word in (architecture, finished / "out"):
         assert_refused(
             se_nas("search", "run.yaml", "--enqueue", word),

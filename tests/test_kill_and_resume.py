@@ -23,6 +23,22 @@ from tests.tiny_runs import RUN, cache_latency, changed, read_json, write_run
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = changed(changed(RUN, "search.epochs", 5), "retrain.epochs", 6)
+SUPERNET = {
+    "strategy": "optuna",
+    "objectives": ["accuracy", "macs"],
+    "max_evaluations": 40,
+    "population": 6,
+    "enqueue": ["no_se", "se_r2"],
+    "supernet": {"epochs": 3, "batch_size": 20, "calibration_images": 48},
+}
+STAND_ALONE = {
+    "strategy": "optuna",
+    "max_evaluations": 20,
+    "population": 6,
+    "evaluator": "stand_alone",
+    "pruner": "hyperband",
+    "stand_alone": {"epochs": 4, "batch_size": 40},
+}
 LONG = changed(changed(RUN, "search.epochs", 29), "retrain.epochs", 30)
 
 
@@ -97,6 +113,10 @@ def finish(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, errors
 
 
+def weights(checkpoint: Path, part: str) -> dict[str, Any]:
+    return {name: value.tolist() for name, value in load_checkpoint(checkpoint)[part].items()}
+
+
 def numbers(out: Path) -> dict[str, Any]:
     """All numbers of a finished run that no clock made."""
     result = read_json(out / "result.json")
@@ -109,9 +129,7 @@ def numbers(out: Path) -> dict[str, Any]:
         "decodes": [{k: v for k, v in d.items() if k != "measured_ms"} for d in read_json(out / "decodes.json")],
         "validation": result["search"]["validation_accuracy"],
         "test": result["retrain"]["test_accuracy"],
-        "weights": {
-            name: value.tolist() for name, value in load_checkpoint(out / "retrain/network.pt")["network"].items()
-        },
+        "weights": weights(out / "retrain/network.pt", "network"),
         "logs": {
             part: [{k: v for k, v in line.items() if k != "time"} for line in read_log(out / part / "log.jsonl")]
             for part in ("search", "retrain")
@@ -119,12 +137,16 @@ def numbers(out: Path) -> dict[str, Any]:
     }
 
 
-def uninterrupted(at: Place) -> dict[str, Any]:
+def uninterrupted_run(at: Place) -> Path:
     out = at.folder / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SE_NAS_CACHE", str(at.cache))
         run_search(at.run_file, load_run(at.run_file), out, resume=False, progress=False, say=lambda line: None)
-    return numbers(out)
+    return out
+
+
+def uninterrupted(at: Place) -> dict[str, Any]:
+    return numbers(uninterrupted_run(at))
 
 
 def test_a_run_killed_in_each_of_its_stages_ends_as_one_never_stopped(short: Place, whole: dict[str, Any]) -> None:
@@ -172,3 +194,65 @@ def test_ten_kills_of_the_search_and_ten_of_the_retraining_at_random_moments(tmp
     finish(at.start(out))
     assert kills == {"search": 10, "retrain": 10}
     assert numbers(out) == whole
+
+
+def optuna_numbers(out: Path) -> dict[str, Any]:
+    """All numbers of a finished Optuna-driven run that no clock made."""
+    found = read_json(out / "search/evaluations.json")
+    for row in found["evaluations"]:
+        del row["seconds"]
+    supernet = out / "search/supernet.pt"
+    return {
+        "evaluations": found,
+        "importance": read_json(out / "search/importance.json"),
+        "architecture": read_json(out / "architecture.json"),
+        "validation": read_json(out / "result.json")["search"]["validation_accuracy"],
+        "supernet": weights(supernet, "supernet") if supernet.exists() else None,
+    }
+
+
+def optuna_run(search: dict[str, Any]) -> dict[str, Any]:
+    return {**RUN, "search": search, "retrain": None}
+
+
+def studied(out: Path, size: int) -> Callable[[], bool]:
+    """Whether the study's file has so many bytes."""
+    file = out / "search/study.journal"
+    return lambda: file.exists() and file.stat().st_size >= size
+
+
+def test_an_optuna_driven_run_killed_and_stopped_in_its_stages_ends_as_one_never_stopped(tmp_path: Path) -> None:
+    at = place(tmp_path, optuna_run(SUPERNET))
+    uninterrupted_run(at)
+    out, size = at.folder / "killed", (at.folder / "whole/search/study.journal").stat().st_size
+    kills = [kill_when(at.start(out), due) for due in (at_epoch(out, "search", 1), studied(out, size // 3))]
+    process = at.start(out)
+    while not studied(out, 2 * size // 3)() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT, errors
+    (line,) = [line for line in errors.splitlines() if "SIGINT" in line]
+    assert line == (
+        f"search: stopped by SIGINT; resume from {out / 'search/study.journal'} (add --resume to the same command)"
+    )
+    assert "Traceback" not in errors
+    assert not (out / "result.json").exists()
+    finish(at.start(out))
+    assert kills == [True, True]
+    assert optuna_numbers(out) == optuna_numbers(at.folder / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("search", [SUPERNET, STAND_ALONE], ids=["supernet", "stand_alone"])
+def test_ten_kills_of_an_optuna_driven_run_at_random_moments(tmp_path: Path, search: dict[str, Any]) -> None:
+    at = place(tmp_path, optuna_run(search))
+    uninterrupted_run(at)
+    rng = random.Random(int(os.environ.get("SE_NAS_TEST_SEED", "0")))
+    out, size = at.folder / "killed", (at.folder / "whole/search/study.journal").stat().st_size
+    moments = sorted(rng.sample(range(size), 10))
+    kills = [kill_when(at.start(out), studied(out, moment), delay=rng.uniform(0.0, 0.05)) for moment in moments]
+    assert kills == [True] * 10
+    finish(at.start(out))
+    assert optuna_numbers(out) == optuna_numbers(at.folder / "whole")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import signal
@@ -21,7 +20,6 @@ import pytest
 import sqlalchemy
 import yaml
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.pool import NullPool
 
 from se_nas.cli import main
 from se_nas.cost.table import count_tables
@@ -56,10 +54,18 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def _closes_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process nothing ends a study's connections; none may outlive its test."""
-    create = functools.partial(sqlalchemy.engine.create_engine, poolclass=NullPool)
-    monkeypatch.setattr(sqlalchemy.engine, "create_engine", create)
+def _connections_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A study keeps its connections as long as its process lives; here none may outlive its test."""
+    create, engines = sqlalchemy.engine.create_engine, []
+
+    def remembered(*words: Any, **settings: Any) -> sqlalchemy.engine.Engine:
+        engines.append(create(*words, **settings))
+        return engines[-1]
+
+    monkeypatch.setattr(sqlalchemy.engine, "create_engine", remembered)
+    yield
+    for engine in engines:
+        engine.dispose()
 
 
 @pytest.fixture
@@ -108,7 +114,7 @@ def wait_for(due: Callable[[], Any], processes: Sequence[subprocess.Popen[str]],
     while not (found := due()):
         assert time.monotonic() < limit, "nothing happens"
         for process in processes:
-            assert process.poll() is None, process.communicate()[1]
+            assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.02)
     return found
 
@@ -460,7 +466,7 @@ def test_a_worker_says_why_it_cannot_join(
     study.write_text(name)
 
     other = yaml.safe_load((out / "space.yaml").read_text())
-    other["stages"][0]["kernel"] = [3]
+    other["stages"][0]["depth"] = [1]
     (out / "space.yaml").write_text(yaml.safe_dump(other))
     assert "space: must be that of this run" in refused(capsys, "worker", out, "--storage", storage)
 
@@ -513,7 +519,8 @@ def test_optuna_dashboard_opens_the_study_in_a_runs_folder(tmp_path: Path, tiny_
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "optuna_dashboard", str(file), "--host", "127.0.0.1", "--port", str(port)]
+    program = "from optuna_dashboard._cli import main; main()"
+    command = [sys.executable, "-c", program, str(file), "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def fetched(path: str) -> Any:

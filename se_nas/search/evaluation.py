@@ -86,12 +86,13 @@ def excess_of(costs: Mapping[str, float], budgets: Sequence[Budget]) -> dict[str
 
 
 def best_first(evaluations: Sequence[Evaluation], budgets: Sequence[Budget]) -> list[Evaluation]:
-    """The complete evaluations that keep these budgets, each architecture once, by falling accuracy, then number."""
+    """The complete evaluations that keep these budgets, each architecture once: by falling accuracy, then the cheaper
+    first (by the metrics in their order), then the earlier."""
     first: dict[Architecture, Evaluation] = {}
     for entry in sorted(evaluations, key=lambda e: e.number):
         if entry.complete and all(budget.holds(entry.costs[budget.metric]) for budget in budgets):
             first.setdefault(entry.architecture, entry)
-    return sorted(first.values(), key=lambda e: (-float(e.accuracy or 0.0), e.number))
+    return sorted(first.values(), key=lambda e: (-float(e.accuracy or 0.0), *e.costs.values(), e.number))
 
 
 def save_evaluations(

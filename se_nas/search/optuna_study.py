@@ -159,9 +159,9 @@ class ArchitectureStudy:
         for key, value in wanted.items():
             if key not in found:
                 self._study.set_user_attr(key, value)
-        if len(self.config.objectives) > 1 and "metric_names" not in found:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if len(self.config.objectives) > 1 and self._study.metric_names is None:
                 self._study.set_metric_names(list(self.config.objectives))
 
     # ---- asking
