@@ -11,8 +11,9 @@ what it would hand back is judged by the mean of the three.
 The table is data/nas-bench-macro_cifar10.json of https://github.com/xiusu/NAS-Bench-Macro; it may be packed by xz or
 gzip. --write-table converts it for `evaluator: table` of a run file and ends. Run:
 python benchmarks/nas_bench_macro.py TABLE.json [--write-table FILE.jsonl] [--results FOLDER] [--processes 2].
-All samplers together take about an hour of one core, of which all but two minutes are the Gaussian process's; --samplers
-leaves some out. The last line is one JSON object.
+The Gaussian process needs a second a proposal when it knows hundreds of networks, so it gets fewer evaluations and
+seeds; it still takes most of the time, some 15 minutes of a core, and --samplers can leave it out. The last line is one
+JSON object.
 """
 
 from __future__ import annotations
@@ -69,11 +70,18 @@ BARS = {"default_share_of_uniform": 0.5, "at": 200}
 
 @dataclass(frozen=True)
 class Setup:
-    """A kind of search: sampler and objectives; `noisy` ones see one training of each network."""
+    """A kind of search.
+
+    Attributes:
+        noisy: whether it sees one training of each network.
+        evaluations, seeds: at most so many, and so many searches.
+    """
 
     sampler: str
     objectives: tuple[str, ...] = ("accuracy",)
     noisy: bool = False
+    evaluations: int = EVALUATIONS
+    seeds: int = 20
 
     @property
     def name(self) -> str:
@@ -90,7 +98,7 @@ SETUPS = (
     Setup("nsga3", BOTH),
     Setup("tpe"),
     Setup("tpe", BOTH),
-    Setup("gp"),
+    Setup("gp", evaluations=200, seeds=5),
     Setup("random"),
     Setup("evolution", noisy=True),
 )
@@ -180,7 +188,8 @@ def uniform_distribution(accuracies: Numbers, evaluations: int) -> tuple[Numbers
     probabilities = np.empty((evaluations, count))
     better = np.arange(count + 1)
     for n in range(evaluations):
-        undrawn = undrawn * np.maximum(0, count - n - better) / max(1, count - n)
+        if n < count:
+            undrawn = undrawn * np.maximum(0, count - n - better) / (count - n)
         probabilities[n] = undrawn[:-1] - undrawn[1:]
     return falling[0] - falling, probabilities
 
@@ -207,12 +216,12 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 
 
 def search_regrets(table: MacroTable, setup: Setup, budget: Budget, seed: int, **changes: Any) -> Numbers:
-    """(EVALUATIONS,) regrets of one search; changes are of `OptunaConfig`."""
+    """(evaluations,) regrets of one search; changes are of `OptunaConfig`."""
     training = int(np.random.default_rng(seed).integers(TRAININGS))
     true = table.means
     seen = table.accuracies[:, training] if setup.noisy else true
     config = OptunaConfig(
-        **{"sampler": setup.sampler, "objectives": setup.objectives, "max_evaluations": EVALUATIONS, **changes}
+        **{"sampler": setup.sampler, "objectives": setup.objectives, "max_evaluations": setup.evaluations, **changes}
     )
 
     def evaluate(architecture: Architecture) -> float:
@@ -262,10 +271,10 @@ def _work(job: Job) -> tuple[Job, Numbers, float]:
 def plot(found: Curves, table: MacroTable) -> Figure:
     """Median regret and its quartiles over the evaluations: a row a budget, a column a sampler."""
     samplers = list(dict.fromkeys(setup.sampler for setup, _ in found if not setup.noisy))
-    x = np.arange(1, EVALUATIONS + 1)
 
     def line(axes: Axes, quartiles: Numbers, tone: str, label: str) -> None:
         low, middle, high = quartiles
+        x = np.arange(1, len(middle) + 1)
         axes.fill_between(x, low, high, color=light(tone), alpha=0.16, linewidth=0)
         axes.plot(x, middle, color=light(tone), label=label)
 
@@ -278,10 +287,10 @@ def plot(found: Curves, table: MacroTable) -> Figure:
             uniform = np.array([[values[key] for values in each] for key in ("q1", "median", "q3")])
             for axes, sampler in zip(row, samplers, strict=True):
                 line(axes, uniform, "muted", "uniform random")
-                for objectives, tone in ((DEFAULT.objectives, "blue"), (BOTH, "orange")):
-                    got = found.get((Setup(sampler, objectives), budget))
-                    if got is not None:
-                        line(axes, np.quantile(got, (0.25, 0.5, 0.75), axis=0), tone, f"[{', '.join(objectives)}]")
+                for (setup, kept), got in found.items():
+                    if setup.sampler == sampler and kept == budget and not setup.noisy:
+                        tone, label = ("orange" if setup.objectives == BOTH else "blue", ", ".join(setup.objectives))
+                        line(axes, np.quantile(got, (0.25, 0.5, 0.75), axis=0), tone, f"[{label}]")
                 axes.set_xscale("log")
                 axes.set_xlim(10, EVALUATIONS)
                 axes.set_ylim(0, 0.8)
@@ -304,7 +313,7 @@ def plot(found: Curves, table: MacroTable) -> Figure:
 
 
 def gathered(done: Sequence[tuple[Job, Numbers, float]]) -> tuple[Curves, dict[Setup, float]]:
-    """(seeds, EVALUATIONS) regrets by kind and budget, and CPU seconds of one search by kind."""
+    """(seeds, evaluations) regrets by kind and budget, and CPU seconds of one search by kind."""
     order = sorted(done, key=lambda entry: (SETUPS.index(entry[0][0]), entry[0][1].limit, entry[0][2]))
     curves: dict[tuple[Setup, Budget], list[Numbers]] = {}
     seconds: dict[Setup, list[float]] = {}
@@ -316,8 +325,8 @@ def gathered(done: Sequence[tuple[Job, Numbers, float]]) -> tuple[Curves, dict[S
 
 
 def at_marks(curve: Numbers) -> dict[str, dict[str, float]]:
-    """Summaries of (n, EVALUATIONS) regrets."""
-    return {str(mark): summary(curve[:, mark - 1]) for mark in MARKS}
+    """Summaries of (n, evaluations) regrets."""
+    return {str(mark): summary(curve[:, mark - 1]) for mark in MARKS if mark <= curve.shape[1]}
 
 
 def rows_of(curves: Curves, seconds: dict[Setup, float], noisy: bool) -> dict[str, dict[str, Any]]:
@@ -329,7 +338,11 @@ def rows_of(curves: Curves, seconds: dict[Setup, float], noisy: bool) -> dict[st
             "cpu_seconds_a_search": round(seconds[setup], 2),
             "regret": {str(budget): at_marks(curves[setup, budget]) for budget in BUDGETS},
             "regret_of_each_seed": {
-                str(budget): {str(mark): curves[setup, budget][:, mark - 1].round(4).tolist() for mark in MARKS}
+                str(budget): {
+                    str(mark): curves[setup, budget][:, mark - 1].round(4).tolist()
+                    for mark in MARKS
+                    if mark <= setup.evaluations
+                }
                 for budget in BUDGETS
             },
         }
@@ -358,9 +371,8 @@ def markdown(rows: dict[str, dict[str, Any]]) -> list[str]:
     columns = [f"{budget.limit / 1e6:g}M, {mark}" for budget in BUDGETS for mark in MARKS]
     lines = ["| sampler | seeds | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     for name, row in rows.items():
-        cells = [
-            f"{at['median']:.2f} ({at['mean']:.2f})" for budget in BUDGETS for at in row["regret"][str(budget)].values()
-        ]
+        found = [row["regret"][str(budget)].get(str(mark)) for budget in BUDGETS for mark in MARKS]
+        cells = ["" if at is None else f"{at['median']:.2f} ({at['mean']:.2f})" for at in found]
         lines.append(f"| {name} | {row['seeds']} | " + " | ".join(cells) + " |")
     return lines
 
@@ -372,7 +384,7 @@ def main() -> None:
     parser.add_argument("--write-table", type=Path, metavar="FILE", help="convert the table, and end")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="write regrets.json and regrets.png there")
     parser.add_argument("--samplers", default=",".join(dict.fromkeys(s.sampler for s in SETUPS)), help="with commas")
-    parser.add_argument("--seeds", type=int, default=20, help="searches of each kind")
+    parser.add_argument("--seeds", type=int, default=20, help="at most so many searches of each kind")
     parser.add_argument("--processes", type=int, default=1, help="searches at a time")
     options = parser.parse_args()
     table = load_table(options.table)
@@ -381,7 +393,12 @@ def main() -> None:
         print(f"wrote {len(table.architectures)} networks to {options.write_table}")
         return
     setups = [setup for setup in SETUPS if setup.sampler in options.samplers.split(",")]
-    jobs = [(setup, budget, seed) for setup in setups for budget in BUDGETS for seed in range(options.seeds)]
+    jobs = [
+        (setup, budget, seed)
+        for setup in setups
+        for budget in BUDGETS
+        for seed in range(min(options.seeds, setup.seeds))
+    ]
     with multiprocessing.get_context("spawn").Pool(options.processes, _start, (options.table,)) as pool:
         working = pool.imap_unordered(_work, jobs)
         done = list(track(working, "searches", len(jobs), console=Console(stderr=True)))

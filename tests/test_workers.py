@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -20,10 +21,12 @@ import pytest
 import sqlalchemy
 import yaml
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.pool import NullPool
 
 from se_nas.cli import main
 from se_nas.cost.table import count_tables
 from se_nas.runs.config import load_run
+from se_nas.runs.setting import make_setting
 from se_nas.runs.whole import run_search
 from se_nas.search.evaluation import Pruned
 from se_nas.search.optuna_config import OptunaConfig
@@ -33,7 +36,7 @@ from se_nas.search.optuna_study import ArchitectureStudy, EnoughProposed
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from tests.postgresql import Server, running_postgresql
-from tests.tiny_runs import RUN, changed, read_json, write_run
+from tests.tiny_runs import RUN, changed, read_json, write_run, write_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,7 +45,7 @@ SEARCH = {
     "strategy": "optuna",
     "evaluator": "stand_alone",
     "max_evaluations": 8,
-    "stand_alone": {"epochs": 6, "batch_size": 20},
+    "stand_alone": {"epochs": 8, "batch_size": 20},
     "heartbeat_seconds": 1,
 }
 
@@ -119,9 +122,15 @@ def wait_for(due: Callable[[], Any], processes: Sequence[subprocess.Popen[str]],
     return found
 
 
+@functools.cache
+def looked_into(storage: str) -> optuna.storages.RDBStorage:
+    """The storage, for looking often; it holds no connection open."""
+    return optuna.storages.RDBStorage(storage, engine_kwargs={"poolclass": NullPool})
+
+
 def trials_of(run_file: Path, storage: str) -> list[FrozenTrial]:
     name = read_json(run_file.parent / "out/search/study.json")["study"]
-    return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    return optuna.load_study(study_name=name, storage=looked_into(storage)).get_trials(deepcopy=False)
 
 
 def at_work(run_file: Path, storage: str, process: subprocess.Popen[str]) -> FrozenTrial | None:
@@ -139,57 +148,88 @@ def files_with(folder: Path, word: str) -> list[Path]:
 
 def check_whole(run_file: Path, storage: str, killed: Sequence[FrozenTrial]) -> None:
     """All evaluations are done, each once, and those of the killed as well."""
-    trials = trials_of(run_file, storage)
+    out, trials = run_file.parent / "out", trials_of(run_file, storage)
+    wanted = yaml.safe_load((out / "config.yaml").read_text())["search"]["max_evaluations"]
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE and "same_as" not in trial.user_attrs]
     networks = Counter(tuple(sorted(trial.params.items())) for trial in done)
-    assert len(networks) == len(done) == SEARCH["max_evaluations"]
+    assert len(networks) == len(done) == wanted
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     for lost in killed:
         (again,) = [trial for trial in done if trial.params == lost.params]
         assert lost.number in again.system_attrs["retry_history"]
         assert trials[lost.number].state == TrialState.FAIL
         assert again.user_attrs["worker"] != lost.user_attrs["worker"]
-    out = run_file.parent / "out"
     result = read_json(out / "result.json")
-    assert result["search"]["distinct"] == SEARCH["max_evaluations"]
+    assert result["search"]["distinct"] == wanted
     saved = read_json(out / "search/evaluations.json")["evaluations"]
-    assert Counter(entry["state"] for entry in saved)["complete"] >= SEARCH["max_evaluations"]
+    assert Counter(entry["state"] for entry in saved)["complete"] >= wanted
 
 
-def test_of_four_workers_two_are_killed_and_nothing_is_lost(run_file: Path, server: Server) -> None:
-    storage = server.new_database()
-    leader = start_search(run_file, storage)
-    processes = [leader]
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """The one line that a command prints before it ends with code 2."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["se-nas", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    errors = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2, errors
+    assert len(errors) == 1, errors
+    return errors[0]
+
+
+@pytest.fixture
+def begun(run_file: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
+    """The folder of a run that has just begun on a storage, and the storage."""
+    storage, out = server.new_database(), run_file.parent / "out"
+
+    class Stopped(Exception):
+        pass
+
+    def stopped(*_: object) -> None:
+        raise Stopped
+
+    config = load_run(run_file)
+    with monkeypatch.context() as patch:
+        patch.setattr("se_nas.search.optuna_strategy.prepare", stopped)
+        with pytest.raises(Stopped):
+            run_search(run_file, config, out, resume=False, progress=False, say=print, storage=storage)
+    return out, storage
+
+
+def test_of_four_workers_two_are_killed_and_nothing_is_lost(
+    begun: tuple[Path, str], run_file: Path, server: Server
+) -> None:
+    _, storage = begun
+    # at one moment, so that none is done before another is there
+    leader = start_search(run_file, storage, "--resume")
+    survivor, *victims = (start_worker(run_file, storage) for _ in range(3))
+    killed: list[FrozenTrial] = []
     try:
-        wait_for((run_file.parent / "out/search/study.json").exists, [leader])
-        workers = [start_worker(run_file, storage) for _ in range(3)]
-        processes += workers
-        killed: list[FrozenTrial] = []
-        for victim in workers[:2]:
-            killed.append(wait_for(lambda v=victim: at_work(run_file, storage, v), processes[:2] + processes[3:]))
-            victim.send_signal(signal.SIGKILL)
-            victim.communicate()
-            processes.remove(victim)
-        done_here = finish(workers[2])
+        for victim in victims:
+            killed.append(wait_for(functools.partial(at_work, run_file, storage, victim), [leader, survivor, victim]))
+            stop([victim])
+        done_here = finish(survivor)
         finish(leader)
     finally:
-        stop(processes)
-    assert len({trial.number for trial in killed}) == 2
+        stop([leader, survivor, *victims])
+    assert [victim.returncode for victim in victims] == [-signal.SIGKILL] * 2
     check_whole(run_file, storage, killed)
-    by_worker = Counter(
-        trial.user_attrs["worker"]["process"]
-        for trial in trials_of(run_file, storage)
-        if trial.state == TrialState.COMPLETE
-    )
-    assert by_worker.keys() == {leader.pid, workers[2].pid} | (by_worker.keys() & {w.pid for w in workers[:2]})
-    assert f"{by_worker[workers[2].pid]} evaluations were done here" in done_here
+    done = [trial for trial in trials_of(run_file, storage) if trial.state == TrialState.COMPLETE]
+    by_worker = Counter(trial.user_attrs["worker"]["process"] for trial in done if "same_as" not in trial.user_attrs)
+    assert f"{by_worker[survivor.pid]} evaluations were done here" in done_here
+    assert by_worker[leader.pid] + by_worker[survivor.pid] > 0
     assert files_with(run_file.parent, server.password) == []
 
 
-def test_a_killed_leader_goes_on_with_the_same_study(run_file: Path, server: Server) -> None:
-    storage = server.new_database()
-    leader = start_search(run_file, storage)
-    study = run_file.parent / "out/search/study.json"
+def test_a_killed_leader_goes_on_with_the_same_study(
+    run_file: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage, out = server.new_database(), run_file.parent / "out"
+    write_yaml(run_file, changed(yaml.safe_load(run_file.read_text()), "search.max_evaluations", 3))
+    # a first try with a wrong password leaves a run that can be resumed
+    refused(capsys, "search", run_file, "--out", out, "--storage", server.url(password="s3cr3t"), "--quiet")
+    leader = start_search(run_file, storage, "--resume")
+    study = out / "search/study.json"
     try:
         wait_for(study.exists, [leader])
         lost = wait_for(lambda: at_work(run_file, storage, leader), [leader])
@@ -323,7 +363,9 @@ def test_a_repetition_whose_worker_dies_before_its_first_beat_is_taken_again(
     study._heartbeats.clear()
     other = open_study()
     other._hand_on(frozen(other, lost.number))
-    other._study.ask()  # takes the repetition, with all that the first worker had written of itself, and dies
+    (repetition,) = other._study.get_trials(states=(TrialState.WAITING,))  # has all that the first wrote of itself
+    assert "worker" in repetition.user_attrs
+    other._storage.set_trial_state_values(repetition._trial_id, TrialState.RUNNING)  # taken, and its taker dies
     monkeypatch.setattr("se_nas.search.optuna_study.MISSED_HEARTBEATS", 0)
     other.reap()
     time.sleep(0.05)
@@ -372,18 +414,6 @@ def test_a_search_works_through_what_dead_workers_left(open_study: Opener) -> No
 # ---- what a user can get wrong
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """The one line that a command prints before it ends with code 2."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["se-nas", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-    errors = capsys.readouterr().err.splitlines()
-    assert stopped.value.code == 2, errors
-    assert len(errors) == 1, errors
-    return errors[0]
-
-
 def test_a_storage_that_is_out_of_reach_is_told_in_one_line(
     run_file: Path, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,25 +421,25 @@ def test_a_storage_that_is_out_of_reach_is_told_in_one_line(
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         faults = {
-            f"postgresql+psycopg://me:hidden@127.0.0.1:{port}/x": "refused",
-            server.url(password="hidden"): "password authentication failed",
+            f"postgresql+psycopg://me:hidcr3t@127.0.0.1:{port}/x": "refused",
+            server.url(password="s3cr3t"): "password authentication failed",
             server.url("nowhere"): "nowhere",
             "somewhere": "must be a URL",
-            "postgresql+psycopg://me:hid@den@127.0.0.1:port/x": "must be a URL",
-            "nothing+nobody://me:hidden@host/x": "must be a URL",
-            f"postgresql+psycopg://127.0.0.1:{port}/x?user=me&password=hidden": "refused",
+            "postgresql+psycopg://me:s3@cr3t@127.0.0.1:port/x": "must be a URL",
+            "nothing+nobody://me:hidcr3t@host/x": "must be a URL",
+            f"postgresql+psycopg://127.0.0.1:{port}/x?user=me&password=s3cr3t": "refused",
         }
         for number, (url, words) in enumerate(faults.items()):
             out = run_file.parent / f"out{number}"
             line = refused(capsys, "search", run_file, "--out", out, "--storage", url, "--quiet")
             assert words in line
-            assert not any(secret in line for secret in ("hidden", "hid@den", "den@", server.password))
+            assert not any(secret in line for secret in ("s3cr3t", "s3@cr3t", "cr3t@", server.password))
             assert ("***" in line) == (url != "somewhere")
     monkeypatch.setitem(sys.modules, "psycopg", None)
     line = refused(capsys, "search", run_file, "--out", run_file.parent / "driver", "--storage", server.url())
     assert "psycopg is missing" in line
     assert "pip install" in line
-    assert files_with(run_file.parent, "hidden") == files_with(run_file.parent, server.password) == []
+    assert files_with(run_file.parent, "s3cr3t") == files_with(run_file.parent, server.password) == []
 
 
 @pytest.mark.parametrize(
@@ -424,25 +454,6 @@ def test_a_storage_that_is_out_of_reach_is_told_in_one_line(
 )
 def test_a_password_is_not_shown(url: str, shown: str) -> None:
     assert masked(url) == shown
-
-
-@pytest.fixture
-def begun(run_file: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
-    """The folder of a run that has just begun on a storage, and the storage."""
-    storage, out = server.new_database(), run_file.parent / "out"
-
-    class Stopped(Exception):
-        pass
-
-    def stopped(*_: object) -> None:
-        raise Stopped
-
-    config = load_run(run_file)
-    with monkeypatch.context() as patch:
-        patch.setattr("se_nas.search.optuna_strategy.prepare", stopped)
-        with pytest.raises(Stopped):
-            run_search(run_file, config, out, resume=False, progress=False, say=print, storage=storage)
-    return out, storage
 
 
 def test_a_worker_says_why_it_cannot_join(
@@ -470,9 +481,11 @@ def test_a_worker_says_why_it_cannot_join(
     (out / "space.yaml").write_text(yaml.safe_dump(other))
     assert "space: must be that of this run" in refused(capsys, "worker", out, "--storage", storage)
 
-    config = yaml.safe_load((out / "config.yaml").read_text())
-    (out / "config.yaml").write_text(yaml.safe_dump(config | {"search": {"strategy": "differentiable"}}))
-    assert "must be optuna" in refused(capsys, "worker", out, "--storage", storage)
+    differentiable = write_run(run_file.parent / "differentiable", changed(RUN, "latency.table", False))
+    setting = {"resume": False, "progress": False, "say": print}
+    folder = make_setting(differentiable, load_run(differentiable), differentiable.parent / "out", **setting).run.path
+    capsys.readouterr()
+    assert "must be optuna" in refused(capsys, "worker", folder, "--storage", storage)
 
 
 def test_a_search_is_not_resumed_without_its_storage_nor_with_one_that_it_did_not_have(

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from se_nas.errors import LaunchError
+from se_nas.errors import LaunchError, OutputError
 from se_nas.files import write_json
 from se_nas.nni_bridge import addresses, manager
 from se_nas.nni_bridge.manager import Experiment, Status
@@ -34,6 +34,9 @@ from se_nas.search.optuna_config import OptunaConfig
 PORT = 8080
 HOST = "127.0.0.1"
 
+#: Where NNI keeps its experiment, in the run's folder: made first of all, so that a launch cut off can be resumed.
+LAUNCHED = "nni"
+
 #: What a trial on another machine needs of the run's folder.
 NEEDED = ("config.yaml", "space.yaml", "parts.json", "latency.json", "search/supernet.pt", "search/table.jsonl")
 
@@ -47,13 +50,19 @@ def launch(
     """Prepare a run, start its experiment, and, unless `detach`, finish the run when the experiment is done.
 
     Raises:
-        LaunchError: see `manager.start`; before anything is trained where the port is taken or NNI is missing.
+        OutputError: the folder holds a run.
+        LaunchError: see `manager.start`; before anything is written where the port is taken, or NNI is missing or
+            refuses the configuration.
         SeNasError: what `run_search` raises.
     """
-    _check_possible(port, host)
+    if (folder / "config.yaml").exists():
+        go_on = f"se-nas resume {folder} goes on with it, or" if (folder / LAUNCHED).exists() else "please"
+        raise OutputError(f"{folder}: the folder must hold no run yet, but it does; {go_on} choose another --out")
+    _check_possible(config, folder, port, host)
     if config.data.dir is not None:  # trials run in a folder of their own
         config = config.model_copy(update={"data": config.data.model_copy(update={"dir": _absolute(config.data.dir)})})
     setting = make_setting(run_file, config, folder, resume=False, progress=progress, say=say)
+    (folder / LAUNCHED).mkdir()
     _start(setting, port, host, progress, say)
     _go_on(folder, detach, progress, say)
 
@@ -63,17 +72,18 @@ def resume(folder: Path, *, port: int | None, host: str | None, detach: bool, pr
 
     Raises:
         ConfigError: the folder holds no run.
-        LaunchError: see `manager.start`.
+        LaunchError: the run was never launched; see `manager.start`.
     """
     if not (folder / "nni.json").exists():
         setting = open_setting(folder)
-        _check_possible(port or PORT, host or HOST)
+        if not (folder / LAUNCHED).exists():
+            raise LaunchError(f"{folder}: must be the folder of a run that se-nas launch began, but se-nas search did")
+        _check_possible(setting.config, folder, port or PORT, host or HOST)
         _start(setting, port or PORT, host or HOST, progress, say)
     else:
-        state = manager.status(folder).state
-        if manager.running(folder) is not None and state in ("ERROR", "VIEWED"):
+        if manager.needs_restart(folder):
             manager.stop(folder)
-        if manager.running(folder) is None and state != "DONE":
+        if manager.running(folder) is None and manager.status(folder).state != "DONE":
             say(_page(manager.resume(folder, port=port, host=host)))
     _go_on(folder, detach, progress, say)
 
@@ -84,9 +94,10 @@ def stop(folder: Path, *, progress: bool, say: Say) -> None:
     if before.state == "DONE" and not _finished(folder):
         _finish(folder, progress, say)
     manager.stop(folder)
-    counted = ", ".join(f"{number} {name.lower()}" for name, number in before.trials.items()) or "no trials"
+    now = manager.status(folder)
+    counted = ", ".join(f"{number} {name.lower()}" for name, number in now.trials.items()) or "no trials"
     say(f"stopped ({counted})")
-    if before.state != "DONE":
+    if not _finished(folder):
         say(f"go on: se-nas resume {folder}; look at it: se-nas view {folder}")
 
 
@@ -96,10 +107,12 @@ def view(folder: Path, *, port: int | None, host: str | None, say: Say) -> None:
     say(f"close it: se-nas stop {folder}")
 
 
-def _check_possible(port: int, host: str) -> None:
-    """What must hold for an experiment to start, looked at before anything is trained."""
+def _check_possible(config: RunConfig, folder: Path, port: int, host: str) -> None:
+    """What must hold for an experiment to start, looked at before anything is written."""
     manager.check_nni()
     addresses.check_free(addresses.resolve(host), port)
+    here = Path.cwd()  # NNI insists on folders that are there
+    manager.check_service(folder, _nni_config(config, sweep_space(config), here, here), host)
 
 
 def _absolute(path: str) -> str:
@@ -111,35 +124,38 @@ def _page(experiment: Experiment) -> str:
 
 
 def _start(setting: Setting, port: int, host: str, progress: bool, say: Say) -> None:
-    folder = setting.run.path
-    manager.check_service(folder, _nni_config(setting), host)
-    if isinstance(setting.config.search, OptunaConfig):
+    config, folder = setting.config, setting.run.path.resolve()
+    axes = sweep_space(config)
+    if isinstance(config.search, OptunaConfig):
         from se_nas.search.optuna_strategy import begin_study, prepare
 
         problem = setting.problem(resume=True, progress=progress)
-        begin_study(problem, setting.config.search, parallel=True)
-        prepare(problem, setting.config.search)
-    experiment = manager.start(folder, _nni_config(setting), port=port, host=host)
+        begin_study(problem, config.search, parallel=True)
+        prepare(problem, config.search)
+        axes = nni_search_space(setting.space)
+    code = folder if _is_local(config) else _code(folder)
+    experiment = manager.start(setting.run.path, _nni_config(config, axes, folder, code), port=port, host=host)
     say(_page(experiment))
 
 
-def _nni_config(setting: Setting) -> dict[str, Any]:
-    config, folder = setting.config, setting.run.path.resolve()
-    black_box = isinstance(config.search, OptunaConfig)
-    local = config.nni.training_service.get("platform") == "local"
+def _is_local(config: RunConfig) -> bool:
+    return config.nni.training_service.get("platform") == "local"
+
+
+def _nni_config(config: RunConfig, axes: Mapping[str, Any], folder: Path, code: Path) -> dict[str, Any]:
+    """NNI's configuration of the experiment of a run in `folder` (absolute), whose trials start in a copy of `code`."""
+    black_box, local = isinstance(config.search, OptunaConfig), _is_local(config)
     run = str(folder) if local else "."
     python = sys.executable if local else "python3"
     tuner = "tuner.SeNasTuner" if black_box else "sweep_tuner.SweepTuner"
     return {
         "experiment_name": config.name,
-        "search_space": nni_search_space(setting.space) if black_box else sweep_space(config),
+        "search_space": axes,
         # one simple command: NNI signals its shell alone
         "trial_command": f"exec {shlex.quote(python)} -m se_nas.nni_bridge.trial {shlex.quote(run)}",
-        "trial_code_directory": str(folder if local else _code(folder)),
+        "trial_code_directory": str(code),
         "trial_concurrency": config.nni.concurrency,
-        "max_trial_number": config.search.max_evaluations
-        if isinstance(config.search, OptunaConfig)
-        else len(sweep(config)),
+        "max_trial_number": _trials(config),
         "tuner": {
             "class_name": f"se_nas.nni_bridge.{tuner}",
             "code_directory": str(folder),
@@ -148,6 +164,10 @@ def _nni_config(setting: Setting) -> dict[str, Any]:
         "training_service": config.nni.training_service,
         **config.nni.experiment,
     }
+
+
+def _trials(config: RunConfig) -> int:
+    return config.search.max_evaluations if isinstance(config.search, OptunaConfig) else len(sweep(config))
 
 
 def _code(folder: Path) -> Path:
@@ -220,7 +240,10 @@ def _finish_sweep(setting: Setting, jobs: list[TrialJob], say: Say) -> None:
     for job in jobs:
         if not job.parameters:
             continue
-        row: dict[str, Any] = {"parameters": job.parameters, "status": job.status, "folder": f"trials/{sweep_name(job.parameters)}"}
+        place = f"trials/{sweep_name(job.parameters)}"
+        row: dict[str, Any] = {"parameters": job.parameters, "status": job.status}
+        if (setting.run / place).exists():  # else it is on the machine that ran it
+            row["folder"] = place
         if isinstance(job.final, Mapping):
             row |= {"accuracy": job.final["default"], "metrics": dict(job.final)}
         rows.append(row)
@@ -228,7 +251,7 @@ def _finish_sweep(setting: Setting, jobs: list[TrialJob], say: Say) -> None:
     for found in rows:
         accuracy = f"{found['accuracy']:.2%} on validation" if "accuracy" in found else found["status"].lower()
         words = " ".join(f"{name}={value}" for name, value in found["parameters"].items())
-        say(f"{words}: {accuracy}, {setting.run / found['folder']}")
+        say(f"{words}: {accuracy}" + (f", {setting.run / found['folder']}" if "folder" in found else ""))
 
 
 class _Bar:
@@ -236,7 +259,7 @@ class _Bar:
 
     def __init__(self, folder: Path, progress: bool) -> None:
         config = load_run(folder / "config.yaml")
-        self._total = config.search.max_evaluations if isinstance(config.search, OptunaConfig) else len(sweep(config))
+        self._total = _trials(config)
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
         self._say = progress and not self._console.is_terminal

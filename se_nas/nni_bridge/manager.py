@@ -40,6 +40,9 @@ REMOTE_SECONDS = 600.0
 #: NNI gives its tuner 30 seconds to end, its trials 5, and itself 60 for everything.
 STOP_SECONDS = 75.0
 
+#: A tuner that has nothing left proposed its last trial perhaps just now: seconds until NNI has surely submitted it.
+SETTLE_SECONDS = 5.0
+
 #: States that nothing leaves without being asked; DIED is ours, of a manager that ended without being stopped.
 ENDED = frozenset({"DONE", "ERROR", "STOPPED", "DIED"})
 
@@ -213,16 +216,16 @@ def wait_until_done(
         on_change: called with each status that differs from the one before.
         poll: seconds between two looks.
     """
-    before: Status | None = None
+    before, since = None, 0.0
     while True:
         now = status(folder)
-        if now != before and on_change is not None:
-            on_change(now)
+        if now != before:
+            before, since = now, time.monotonic()
+            if on_change is not None:
+                on_change(now)
         idle = now.state == "TUNER_NO_MORE_TRIAL" and not UNFINISHED & now.trials.keys()
-        # a trial that the tuner proposed last may not have been submitted yet: look twice
-        if now.state in ENDED or (idle and now == before):
+        if now.state in ENDED or (idle and time.monotonic() - since > SETTLE_SECONDS):
             return now
-        before = now
         time.sleep(poll)
 
 
@@ -232,6 +235,19 @@ def running(folder: str | os.PathLike[str]) -> Experiment | None:
     if record is None or record["pid"] is None:
         return None
     return _experiment(record) if processes.is_manager(record["pid"], record["id"], _home(folder)) else None
+
+
+def needs_restart(folder: str | os.PathLike[str]) -> bool:
+    """Whether a manager runs for `folder` that will not get on: it only shows the page, or failed, or has no tuner.
+
+    That its tuner was killed NNI itself notices after 30 seconds.
+    """
+    experiment = running(folder)
+    if experiment is None:
+        return False
+    state = status(folder).state
+    busy = ("RUNNING", "NO_MORE_TRIAL", "TUNER_NO_MORE_TRIAL")
+    return state in ("ERROR", "VIEWED") or (state in busy and not processes.has_tuner(experiment.pid))
 
 
 def check_nni() -> None:
@@ -266,6 +282,8 @@ def _canonical(config: Mapping[str, Any], home: Path) -> Any:
     logging.getLogger("nni.experiment.config").disabled = True  # warns at every look that nni_manager_ip is not set yet
     try:
         parsed = ExperimentConfig(**config)
+        if isinstance(parsed.training_service, dict):  # left as it is where NNI has no such platform
+            raise ValueError(f"training_service must have a platform that it knows, but got {parsed.training_service}")
         parsed.experiment_working_directory = str(home)
         if parsed.log_level in ("warning", "error", "fatal"):
             parsed.log_level = "info"  # its log tells when it has started

@@ -16,8 +16,8 @@ from se_nas.errors import LaunchError
 #: The manager is on this machine or on a network near it: no proxy of the environment is asked.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-#: States of a trial job in which it still uses or waits for a machine.
-UNFINISHED = frozenset({"WAITING", "RUNNING", "UNKNOWN"})
+#: States of a trial job in which it still uses or waits for a machine; a resumed one is ADD_RESUMED until it waits.
+UNFINISHED = frozenset({"WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED"})
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrialJob:
 
     Attributes:
         id: NNI's id of the job, such as "kCb7Q".
-        status: WAITING, RUNNING, SUCCEEDED, FAILED, USER_CANCELED, EARLY_STOPPED, SYS_CANCELED or UNKNOWN.
+        status: SUCCEEDED, FAILED, USER_CANCELED, EARLY_STOPPED, SYS_CANCELED, or one of UNFINISHED.
         sequence: the number of the trial in the experiment; after a resume NNI gives a number out twice.
         parameters: the parameters that the page shows for this job.
         parameter_id: NNI's id of them, which restarts at 0 after a resume; None for parameters the user added.

@@ -54,7 +54,7 @@ def trial_counts(experiment: str, home: Path) -> dict[str, int]:
                 last[job] = {"USER_TO_CANCEL": "USER_CANCELED"}.get(event, event)
     counts: dict[str, int] = {}
     for event in last.values():
-        name = "INTERRUPTED" if event in UNFINISHED or event == "ADD_RESUMED" else event
+        name = "INTERRUPTED" if event in UNFINISHED else event
         counts[name] = counts.get(name, 0) + 1
     return counts
 

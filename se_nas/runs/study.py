@@ -10,7 +10,6 @@ from se_nas.cost.budget import parse_budgets
 from se_nas.errors import ConfigError
 from se_nas.runs.config import load_run
 from se_nas.runs.setting import Say, Setting, open_setting
-from se_nas.runs.whole import run_search
 from se_nas.search.evaluation import Report, evaluate_with, excess_of
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.training.allocator import tune_allocator
@@ -93,6 +92,8 @@ def search_one(
     Returns:
         What the answer is worth, its latency as measured.
     """
+    from se_nas.runs.whole import run_search  # imports Matplotlib, which no other trial needs
+
     tune_allocator()
     path = folder / "config.yaml"
     config = load_run(path, changes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from se_nas.cost.budget import Budget
-from se_nas.errors import ConfigError
+from se_nas.errors import ArchitectureError, ConfigError
 from se_nas.files import write_json
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -132,17 +132,26 @@ def evaluations_from(space: SearchSpace, value: Any, source: str) -> list[Evalua
     """
     if not isinstance(value, dict) or value.get("format") != FORMAT or value.get("version") != VERSION:
         raise ConfigError(source, [f"must be '{FORMAT}' of version {VERSION}, but it is something else"])
-    return [
-        Evaluation(
-            number=row["number"],
-            architecture=space.architecture(row["picks"]),
-            state=row["state"],
-            accuracy=row["accuracy"],
-            costs=row["costs"],
-            excess=row["excess"],
-            seconds=row["seconds"],
-            same_as=row["same_as"],
-            curve=[(int(epoch), float(accuracy)) for epoch, accuracy in row["curve"]],
-        )
-        for row in value["evaluations"]
-    ]
+    found, rows = [], value.get("evaluations")
+    for index, row in enumerate(rows if isinstance(rows, list) else [rows]):
+        try:
+            found.append(
+                Evaluation(
+                    number=row["number"],
+                    architecture=space.architecture(row["picks"]),
+                    state=row["state"],
+                    accuracy=row["accuracy"],
+                    costs=row["costs"],
+                    excess=row["excess"],
+                    seconds=row["seconds"],
+                    same_as=row["same_as"],
+                    curve=[(int(epoch), float(accuracy)) for epoch, accuracy in row["curve"]],
+                )
+            )
+        except ArchitectureError as error:
+            must = f"evaluations[{index}].picks: must be those of space {space.name}, but they are of another"
+            raise ConfigError(source, [must]) from error
+        except (LookupError, TypeError, ValueError) as error:
+            must = f"evaluations[{index}]: must be an evaluation that se_nas wrote, but it is damaged or something else"
+            raise ConfigError(source, [must]) from error
+    return found

@@ -133,7 +133,7 @@ def work(
             room = max_evaluations - study.count() - (len(study.running()) - study.left)
             if (room > 0 and not exhausted) or study.waiting or study.left:
                 try:
-                    candidate = study.ask(at_most=max_evaluations)
+                    candidate = study.ask(at_most=max_evaluations if study.shared else None)
                 except EnoughProposed:
                     continue
                 except SpaceExhausted:

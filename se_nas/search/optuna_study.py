@@ -134,7 +134,7 @@ class ArchitectureStudy:
             storage,
             sampler,
             _pruner(config),
-            ["maximize" if o == "accuracy" else "minimize" for o in config.objectives],
+            [StudyDirection.MAXIMIZE if o == "accuracy" else StudyDirection.MINIMIZE for o in config.objectives],
         )
         self._storage = self._study._storage  # as Optuna wraps it, with its cache
         self._check_settings(name, seed, file, url)
@@ -445,7 +445,7 @@ class ArchitectureStudy:
 
 
 def _load_or_create(
-    name: str, storage: BaseStorage, sampler: BaseSampler, pruner: BasePruner, directions: Sequence[str]
+    name: str, storage: BaseStorage, sampler: BaseSampler, pruner: BasePruner, directions: Sequence[StudyDirection]
 ) -> optuna.Study:
     """Loading first, because creating leaves a line in the file even where the study is there."""
     with warnings.catch_warnings():

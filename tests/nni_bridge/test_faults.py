@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from se_nas.nni_bridge.page_values import PROPOSAL, nni_search_space
 from se_nas.nni_bridge.reconcile import Reconciled, reconcile
 from se_nas.search.evaluation import Evaluation
 from se_nas.space.files import load_space
+from tests.nni_bridge.live import free_port, kill_tuner, until
 from tests.nni_bridge.toy_trial import FAILS, LATE, WAITS, WAITS_FOR, worth
 from tests.nni_bridge.toy_tuner import open_toy_study
 from tests.tiny_runs import SPACE, write_yaml
@@ -43,27 +42,6 @@ class Story:
     again: Reconciled
     evaluations: list[Evaluation]
     told: Counter[int]
-
-
-def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.2)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-def kill_tuner(manager_pid: int) -> None:
-    import psutil
-
-    for process in psutil.Process(manager_pid).children(recursive=True):
-        if "--exp_params" in process.cmdline():
-            process.kill()
 
 
 def ran(run: Path) -> list[dict[str, Any]]:

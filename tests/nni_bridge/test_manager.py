@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ import pytest
 from se_nas.errors import ConfigError, LaunchError
 from se_nas.nni_bridge import addresses, manager, processes, stored
 from se_nas.nni_bridge.manager_client import ManagerClient
+from tests.nni_bridge.live import free_port, left, listening, ssh_server, this_machine, until
 
 # a trial that waits for the file `go` beside it
 TRIAL = """
@@ -39,41 +37,6 @@ from nni.algorithms.hpo.random_tuner import RandomTuner
 class Toy(RandomTuner):
     pass
 """
-
-
-def until(true: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.2)
-
-
-def free_port() -> int:
-    """A free port whose next one is free too."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-
-
-def listening(port: int) -> set[str]:
-    """The addresses that something listens on at the port, as the kernel says."""
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
-            address, number = line.split()[1].split(":")
-            if line.split()[3] == "0A" and int(number, 16) == port:
-                found.add(".".join(str(byte) for byte in reversed(bytes.fromhex(address))))
-    return found
-
-
-def left(folder: Path, experiment: str) -> list[list[str]]:
-    return [process.cmdline() for process in processes.of_experiment(experiment, (folder / "nni").resolve())]
 
 
 @pytest.fixture
@@ -211,55 +174,14 @@ def test_a_tuner_may_take_longer_to_import_than_the_10_seconds_that_nni_gives_it
 
 @pytest.fixture
 def ssh_port(place: Path) -> Iterator[int]:
-    """An SSH server of this user on loopback, which takes the key `place/key`."""
-    server = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
-    if server is None or shutil.which("ssh-keygen") is None:
-        pytest.skip("no sshd and ssh-keygen to reach this machine by SSH with")
-    for name in ("key", "host_key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / name], check=True)
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(parents=True, exist_ok=True)  # where sshd of root insists on dropping its rights
-    port = free_port()
-    options = {
-        "Port": port,
-        "ListenAddress": "127.0.0.1",
-        "HostKey": place / "host_key",
-        "AuthorizedKeysFile": place / "key.pub",
-        "StrictModes": "no",
-        "UsePAM": "no",
-        "PidFile": "none",
-        "Subsystem": "sftp internal-sftp",
-        # NNI writes to the home folder there, and installs itself with pip before anything else
-        "SetEnv": f"HOME={place / 'remote'} PIP_NO_INDEX=1",
-    }
-    (place / "remote").mkdir()
-    (place / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in options.items()))
-    log = place / "sshd.log"
-    with subprocess.Popen([server, "-D", "-f", place / "sshd_config", "-E", log]) as running:
-        try:
-            until(lambda: running.poll() is not None or answers(port), 20.0)
-            if running.poll() is not None:
-                pytest.skip(f"sshd does not run here: {log.read_text()}")
-            yield port
-        finally:
-            running.terminate()
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    """See `ssh_server`."""
+    with ssh_server(place) as port:
+        yield port
 
 
 def test_trials_run_over_ssh_on_this_machine_with_the_page_on_loopback_alone(place: Path, ssh_port: int) -> None:
     (place / "code" / "go").touch()
-    machine = {
-        "host": "127.0.0.1",
-        "port": ssh_port,
-        "user": os.environ.get("USER", "root"),
-        "ssh_key_file": str(place / "key"),
-        "python_path": str(Path(sys.executable).parent),
-    }
-    remote = {"platform": "remote", "machine_list": [machine]}
+    remote = {"platform": "remote", "machine_list": [this_machine(place, ssh_port)]}
     run, port = place / "run", free_port()
     started = manager.start(run, config(place, trial_command="python3 trial.py", training_service=remote), port=port)
     assert listening(port) == {"127.0.0.1"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import count_tables
@@ -45,3 +47,10 @@ def feasible(space: SearchSpace, budgets: Sequence[Budget]) -> list[Architecture
     """By brute force, the architectures that keep the budgets."""
     tables = count_tables(space)
     return [a for a in space.enumerate() if all(b.holds(tables[b.metric].cost(a)) for b in budgets)]
+
+
+def write_table(path: Path, space: SearchSpace) -> Path:
+    """Every network of a space with its known worth."""
+    lines = [json.dumps({"picks": a.as_dict(), "accuracy": worth(a)}) for a in space.enumerate()]
+    path.write_text("\n".join(lines) + "\n")
+    return path

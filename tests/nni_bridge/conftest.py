@@ -1,0 +1,186 @@
+"""Two runs under a real NNI, by the command line, stopped on the way and resumed; their pages stay up for a look."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from se_nas import cli
+from se_nas.nni_bridge import manager
+from se_nas.nni_bridge.manager_client import Metric, TrialJob
+from se_nas.nni_bridge.page_values import PROPOSAL
+from se_nas.space.files import load_space
+from tests.nni_bridge.live import free_port, left, listening, until
+from tests.search.known_worth import write_table
+from tests.tiny_runs import RUN, read_json, write_run
+
+#: A black-box search whose trials cost nothing but their imports.
+BLACK_BOX: dict[str, Any] = {
+    **RUN,
+    "search": {
+        "strategy": "optuna",
+        "sampler": "random",
+        "max_evaluations": 4,
+        "evaluator": "table",
+        "table": "known.jsonl",
+        "enqueue": ["no_se"],
+    },
+    "latency": {"device": "cpu", "table": False},
+    "retrain": None,
+    "nni": {"concurrency": 2},
+}
+
+#: Two differentiable searches, of epochs enough to be stopped amid them.
+SWEEP: dict[str, Any] = {
+    **RUN,
+    "search": {"warmup_epochs": 2, "epochs": 22, "batch_size": 20, "calibration_images": 48},
+    "latency": {"device": "cpu", "table": False},
+    "retrain": None,
+    "nni": {"concurrency": 2, "seeds": [0, 1], "budgets": [{"macs": "90k", "params": "3k"}]},
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command ended with: its exit code and the lines that it printed."""
+
+    code: int
+    out: list[str]
+    errors: list[str]
+
+
+def se_nas(*words: object) -> Said:
+    """Run one command of the command line in this process."""
+    out, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        patch.setattr("sys.argv", ["se-nas", *map(str, words)])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+    return Said(int(exit.value.code or 0), out.getvalue().splitlines(), errors.getvalue().splitlines())
+
+
+def write_black_box(folder: Path, run: dict[str, Any] = BLACK_BOX) -> Path:
+    """The run file of a black-box search, with its space and its table beside it."""
+    run_file = write_run(folder, run)
+    write_table(folder / "known.jsonl", load_space(folder / "space.yaml"))
+    return run_file
+
+
+def picks(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Of the parameters that a page shows."""
+    return {name: option for name, option in parameters.items() if name != PROPOSAL}
+
+
+def study(folder: Path) -> list[dict[str, Any]]:
+    """Every proposal of a finished run."""
+    rows: list[dict[str, Any]] = read_json(folder / "search/evaluations.json")["evaluations"]
+    return rows
+
+
+def final_states(folder: Path) -> Counter[int]:
+    """How often each proposal was given a final state."""
+    entries = [json.loads(line) for line in (folder / "search/study.journal").read_text().splitlines()]
+    return Counter(e["trial_id"] for e in entries if "trial_id" in e and e.get("state") in (1, 2, 3))
+
+
+@dataclass
+class Told:
+    """What was seen of a run under NNI.
+
+    Attributes:
+        said: by step, what its command said.
+        left: after the stop half-way, the processes that were left.
+        listening: after the stop half-way, where something listened at the page's port.
+        stopped: the status after the stop half-way.
+        jobs, metrics: of the page, at the end.
+    """
+
+    folder: Path
+    port: int
+    said: dict[str, Said] = field(default_factory=dict)
+    left: list[list[str]] = field(default_factory=list)
+    listening: set[str] = field(default_factory=set)
+    stopped: manager.Status | None = None
+    jobs: list[TrialJob] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def succeeded(self) -> list[TrialJob]:
+        return [job for job in self.jobs if job.status == "SUCCEEDED"]
+
+
+@pytest.fixture(scope="session")
+def nni_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home folder for NNI's list of experiments; trials run on one thread."""
+    home = tmp_path_factory.mktemp("nni_home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("SE_NAS_CACHE", str(home / "cache"))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def black_box(nni_home: Path) -> Iterator[Told]:
+    """A black-box search, launched, stopped when half of its trials have ended, and resumed to its end."""
+    run_file = write_black_box(nni_home / "black_box")
+    told = Told(nni_home / "black_box/out", free_port())
+    try:
+        play(told, run_file, lambda: manager.status(told.folder).finished >= 2)
+        yield told
+    finally:
+        close(told)
+
+
+@pytest.fixture(scope="session")
+def swept(nni_home: Path) -> Iterator[Told]:
+    """Two differentiable searches at a time, launched, stopped amid both, and resumed to their ends."""
+    run_file = write_run(nni_home / "swept", SWEEP)
+    told = Told(nni_home / "swept/out", free_port())
+
+    def amid_both() -> bool:
+        experiment = manager.running(told.folder)
+        assert experiment is not None
+        seen = {metric.trial for metric in experiment.client().metrics() if metric.sequence >= 4}
+        return len(seen) == 2
+
+    try:
+        play(told, run_file, amid_both)
+        yield told
+    finally:
+        close(told)
+
+
+def play(told: Told, run_file: Path, half_way: Any) -> None:
+    folder, port = told.folder, told.port
+    told.said["launch"] = se_nas("launch", run_file, "--out", folder, "--port", port, "--detach", "--quiet")
+    assert told.said["launch"].code == 0, told.said["launch"]
+    told.said["view while it runs"] = se_nas("view", folder)
+    until(half_way, 120.0)
+    told.said["stop"] = se_nas("stop", folder)
+    told.left, told.listening = left(folder, read_json(folder / "nni.json")["id"]), listening(port)
+    told.stopped = manager.status(folder)
+    told.said["resume"] = se_nas("resume", folder)
+    experiment = manager.running(folder)
+    assert experiment is not None, told.said["resume"]
+    told.jobs, told.metrics = experiment.client().trials(), experiment.client().metrics()
+
+
+def close(told: Told) -> None:
+    """End the page, which is not to outlive the tests whatever happened to them."""
+    if (told.folder / "nni.json").exists():
+        experiment = read_json(told.folder / "nni.json")["id"]
+        manager.stop(told.folder)
+        assert left(told.folder, experiment) == []

@@ -1,0 +1,97 @@
+"""What the benchmarks compute, as far as it can be checked without the published data."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import lzma
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from se_nas.cost.table import count_tables
+from se_nas.search.table_evaluator import TableEvaluator
+from se_nas.space.files import load_space
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def macro() -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location("nas_bench_macro", ROOT / "benchmarks" / "nas_bench_macro.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their annotations up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, Any]:
+    """A table in the published form whose accuracies are made up."""
+    space = load_space(ROOT / "search_spaces" / "nas_bench_macro.yaml")
+    keys = list(itertools.product(range(3), repeat=8))
+    costs = {name: table.costs(np.array(keys)) for name, table in count_tables(space).items()}
+    return {
+        "".join(map(str, key)): {
+            "test_acc": [80.0 + sum(key) / 2 + k for k in range(3)],
+            "flops": int(costs["macs"][i]),
+            "params": int(costs["params"][i]),
+        }
+        for i, key in enumerate(keys)
+    }
+
+
+def test_the_published_table_becomes_one_that_a_run_file_can_name(
+    macro: ModuleType, published: dict[str, Any], tmp_path: Path
+) -> None:
+    source, target = tmp_path / "table.json.xz", tmp_path / "table.jsonl"
+    source.write_bytes(lzma.compress(json.dumps(published).encode(), preset=0))
+    table = macro.load_table(source)
+    target.write_text(table.json_lines())
+    evaluator = TableEvaluator.load(target, table.space, ["macs", "params"])
+    assert len(evaluator.metrics) == 6561
+    largest = table.space.architecture({choice.name: choice.options[-1] for choice in table.space.choices})
+    assert evaluator(largest) == pytest.approx(0.89)
+    assert evaluator.metrics[largest]["macs"] == published["22222222"]["flops"]
+
+
+@pytest.mark.parametrize(("key", "entry"), [("00000000", {"flops": 1}), ("12012012", {"params": 2}), ("3", {})])
+def test_a_table_of_other_networks_is_refused(
+    macro: ModuleType, published: dict[str, Any], key: str, entry: dict[str, int]
+) -> None:
+    changed = {**published, key: {**published["00000000"], **entry}}
+    with pytest.raises(SystemExit, match="the table"):
+        macro.MacroTable(load_space(macro.SPACE), changed)
+
+
+def test_uniform_random_search_has_the_distribution_of_all_orders(macro: ModuleType) -> None:
+    accuracies = np.array([3.0, 9.0, 4.0, 7.0, 8.5])
+    orders = np.array(list(itertools.permutations(accuracies)))
+    regrets, probabilities = macro.uniform_distribution(accuracies, 6)
+    for n in range(1, 7):
+        best = 9.0 - orders[:, :n].max(axis=1)
+        expected = [(best == regret).mean() for regret in regrets]
+        np.testing.assert_allclose(probabilities[n - 1], expected, atol=1e-12)
+        told = macro.weighted_summary(regrets, probabilities[n - 1])
+        assert told["mean"] == pytest.approx(best.mean(), abs=1e-4)
+        assert told["median"] == np.quantile(best, 0.5, method="inverted_cdf")
+
+
+def test_a_regret_is_that_of_what_looked_best(macro: ModuleType) -> None:
+    seen, true = np.array([1.0, 3.0, 2.0, 3.0, 4.0]), np.array([2.0, 1.0, 5.0, 4.0, 3.0])
+    np.testing.assert_array_equal(macro.regrets_over(seen, true, 5.0), [3.0, 4.0, 4.0, 4.0, 2.0])
+
+
+def test_a_search_of_the_table_falls_to_no_regret(macro: ModuleType, published: dict[str, Any]) -> None:
+    table = macro.MacroTable(load_space(macro.SPACE), published)
+    regrets = macro.search_regrets(table, macro.DEFAULT, macro.BUDGETS[0], 0, max_evaluations=60)
+    assert regrets.shape == (60,)
+    assert (np.diff(regrets) <= 0).all()
+    assert regrets[-1] < 0.5 * regrets[0]
