@@ -261,6 +261,14 @@ def test_the_answers_of_other_searches_are_enqueued_by_file_and_by_folder(
     run_search(run_file, load_run(run_file), tmp_path / "new", resume=False, progress=False, say=lambda line: None)
     assert evaluations(tmp_path / "new") == rows
 
+    # the run itself is resumed by its own run file, though what that names is gone
+    (tmp_path / "run/known.jsonl").unlink()
+    run_file, out = tmp_path / "run/run.yaml", tmp_path / "run/out"
+    (out / "result.json").unlink()
+    run_search(run_file, load_run(run_file), out, resume=True, progress=False, say=lambda line: None)
+    assert evaluations(out) == rows
+    assert (out / "result.json").exists()
+
 
 @pytest.mark.usefixtures("without_report")
 def test_a_run_without_a_latency_table_measures_the_answer_alone(home: Path, tmp_path: Path) -> None:

@@ -91,14 +91,14 @@ def make_setting(run_file: Path, config: RunConfig, folder: Path, *, resume: boo
     """
     run = RunFolder(folder)
     pin_threads()
-    config, copies = _with_copies(run_file, config)
+    config, copies = _with_copies(run_file, config, folder)
     # the space lies beside the configuration, so that `se-nas search FOLDER/config.yaml` does the same again
     resolved = config.model_dump(mode="json") | {"space": "space.yaml"}
     begun = run.has_begun(resolved, resume)
     device = pick_device(config.device)
     key = config.latency.key(config.device)
     budgets = parse_budgets(config.budgets, str(run_file))
-    space_file = run / "space.yaml" if begun and run_file.parent == folder else run_file.parent / config.space
+    space_file = run_file.parent / config.space
     space = load_space(space_file)
     options = DataOptions(
         config.data.name,
@@ -166,21 +166,29 @@ def pin_threads() -> None:
     torch.set_num_threads(torch.get_num_threads())
 
 
-def _with_copies(run_file: Path, config: RunConfig) -> tuple[RunConfig, dict[Path, str]]:
-    """The configuration with the files that it names as they will lie in the run's folder, and what to copy there."""
+def _with_copies(run_file: Path, config: RunConfig, folder: Path) -> tuple[RunConfig, dict[Path, str]]:
+    """The configuration with the files that it names as they will lie in the run's folder, and what to copy there.
+
+    A run that has begun has its copies, so that it can be resumed where the files that it began with are gone.
+    """
     search = config.search
     if not isinstance(search, OptunaConfig):
         return config, {}
+    begun = (folder / "config.yaml").exists()
     copies: dict[Path, str] = {}
     table = search.table
     if table is not None:
-        copies[_there(run_file.parent / table, "search.table")] = table = TABLE
+        if not (begun and (folder / TABLE).exists()):
+            copies[_there(run_file.parent / table, "search.table")] = TABLE
+        table = TABLE
     words: list[str] = []
     for word in search.enqueue:
-        path = run_file.parent / word
+        path, copy = run_file.parent / word, f"{ENQUEUED}/{len(words)}.json"
         path = path / "architecture.json" if path.is_dir() else path
-        if path.exists():
-            word = copies.setdefault(path, f"{ENQUEUED}/{len(words)}.json")
+        if begun and (folder / copy).exists():
+            word = copy
+        elif path.exists():
+            word = copies.setdefault(path, copy)
         words.append(word)
     search = search.model_copy(update={"table": table, "enqueue": tuple(words)})
     return config.model_copy(update={"search": search}), copies

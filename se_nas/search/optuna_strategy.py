@@ -207,7 +207,7 @@ def _summary(config: OptunaConfig, result: BlackBoxResult, prepared: dict[str, A
         "distinct": sum(e.state in ("complete", "pruned") and e.same_as is None for e in entries),
         "infeasible": sum(e.complete and not e.feasible for e in entries),
         "pruned": sum(e.state == "pruned" for e in entries),
-        "failed": sum(e.state == "failed" for e in entries),
+        "failed": sum(e.state == "failed" and e.same_as is None for e in entries),
         "front": len(result.front),
         "exhausted": result.exhausted,
         "supernet_seconds": prepared["seconds"],

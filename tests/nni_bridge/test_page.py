@@ -28,7 +28,7 @@ COLOURS = """(() => {
   const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
   for (let i = 0; i < pixels.length; i += 4) {
     const colour = pixels.slice(i, i + 3), x = (i / 4) % canvas.width, y = Math.floor(i / 4 / canvas.width);
-    if (pixels[i + 3] < 250 || Math.max(...colour) - Math.min(...colour) < 40) continue;  // text and grid are grey
+    if (pixels[i + 3] < 100 || Math.max(...colour) - Math.min(...colour) < 40) continue;  // text and grid are grey
     const spot = found[colour] ??= [0, 0, 0];
     spot[0] += 1;
     if (x >= spot[1]) [spot[1], spot[2]] = [x, y];
