@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,8 @@ def swept(nni_home: Path) -> Iterator[Told]:
         close(told)
 
 
-def play(told: Told, run_file: Path, half_way: Any) -> None:
+def play(told: Told, run_file: Path, half_way: Callable[[], object]) -> None:
+    """Launch the run, stop it as soon as `half_way` is true, resume it to its end, and write down what was seen."""
     folder, port = told.folder, told.port
     told.said["launch"] = se_nas("launch", run_file, "--out", folder, "--port", port, "--detach", "--quiet")
     assert told.said["launch"].code == 0, told.said["launch"]

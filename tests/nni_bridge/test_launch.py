@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from se_nas.cost.counts import network_counts
+from se_nas.errors import LaunchError
+from se_nas.nni_bridge import manager
 from se_nas.nni_bridge.page_values import PROPOSAL
 from se_nas.nni_bridge.sweep import sweep_name
 from se_nas.runs.folder import RunFolder
 from se_nas.space.architecture import load_architecture
 from tests.nni_bridge.conftest import BLACK_BOX, SWEEP, Told, final_states, picks, se_nas, study, write_black_box
-from tests.nni_bridge.live import free_port
+from tests.nni_bridge.live import free_port, left, until
 from tests.search.known_worth import worth
 from tests.tiny_runs import changed, contents, read_json
 
@@ -226,3 +228,43 @@ def test_a_folder_that_holds_no_launched_run_is_refused(
     pattern = ".*must be the folder of a run that se-nas launch began" if command == "resume" else ".*holds no NNI"
     refused(se_nas(command, searched), pattern)
     assert contents(searched) == before
+
+
+# ---- what else can happen
+
+
+@pytest.mark.slow
+def test_a_launch_cut_off_a_detached_end_and_another_look(
+    nni_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_file = write_black_box(tmp_path, changed(BLACK_BOX, "search.max_evaluations", 2))
+    folder, port = tmp_path / "out", free_port()
+
+    def cut_off(*_: Any, **__: Any) -> None:
+        raise LaunchError("cut off before NNI was started")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manager, "start", cut_off)
+        refused(se_nas("launch", run_file, "--out", folder, "--port", port), "cut off")
+    try:
+        assert se_nas("resume", folder, "--port", port, "--detach").code == 0
+        until(lambda: manager.status(folder).state == "DONE", 120)
+        assert not (folder / "result.json").exists()
+        stopped = se_nas("stop", folder)
+        assert stopped.out[-1] == "stopped (2 succeeded)"  # there is nothing to go on with
+        result = read_json(folder / "result.json")
+        assert result["search"]["evaluations"] == 2
+        assert left(folder, read_json(folder / "nni.json")["id"]) == []
+
+        viewed = se_nas("view", folder)
+        assert viewed.out == [f"NNI page: http://127.0.0.1:{port}", f"close it: se-nas stop {folder}"]
+        assert manager.status(folder).state == "VIEWED"
+        again = se_nas("resume", folder)  # closes the view, and finds nothing left to do
+        assert again.code == 0
+        assert manager.status(folder).state == "DONE"
+        assert manager.running(folder) is None
+        assert read_json(folder / "result.json") == result
+        assert se_nas("stop", folder).out[-1] == "stopped (2 succeeded)"
+    finally:
+        if (folder / "nni.json").exists():
+            manager.stop(folder)

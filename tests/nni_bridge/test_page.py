@@ -61,7 +61,7 @@ def tooltip(tab: Tab) -> dict[str, Any]:
     for _ in range(50):
         tab.run("new Promise(done => setTimeout(done, 200))")
         if text := move():
-            found = dict(re.findall(r"^(Trial ID|Trial No\.|Intermediate|Default metric): (.*)$", text, re.M))
+            found = dict(re.findall(r"^(Trial ID|Intermediate|default): (.*)$", text, re.M))
             return {**found, "parameters": json.loads(text[text.index("{") :])}
     raise AssertionError(f"the chart says nothing: {tab.text()[:1000]}")
 
@@ -99,7 +99,7 @@ def test_the_chart_of_the_default_metric_shows_each_trials_accuracy_with_its_par
     tab.open(f"{black_box.url}/detail")
     said = tooltip(tab)
     (job,) = [job for job in black_box.jobs if job.id == said["Trial ID"]]
-    assert float(said["Default metric"]) == pytest.approx(job.final["default"])
+    assert float(said["default"]) == pytest.approx(job.final["default"])
     assert said["parameters"] == job.parameters
 
 
