@@ -22,6 +22,7 @@ from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.options import DataOptions
 from se_nas.errors import ConfigError, SeNasError
 from se_nas.evidence.report import write_report
+from se_nas.nni_bridge.addresses import HOST, PORT
 from se_nas.runs.config import load_run, parse_recipe
 from se_nas.runs.folder import RunFolder
 from se_nas.runs.retraining import retrain_exported
@@ -74,6 +75,16 @@ Changes = Annotated[
         "--set", help="PATH=VALUE replaces a value of the run file, such as search.epochs=5; may be repeated."
     ),
 ]
+Enqueue = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Of an Optuna-driven search: evaluate this first: an architecture.json, a finished run's folder, or a "
+        "baseline such as no_se or se_r16; may be repeated."
+    ),
+]
+NewRun = Annotated[Path | None, typer.Option("--out", help="Run folder; by default NAME beside the run file.")]
+OtherDevice = Annotated[str | None, typer.Option(help="Replaces the run's device.")]
+OtherSeed = Annotated[int | None, typer.Option(help="Replaces the run's seed.")]
 
 
 # what typer raises for words that it cannot parse; of that family it exports this subclass alone
@@ -91,35 +102,27 @@ def _tune_allocator() -> None:
 
 
 @contextmanager
-def _stop_explained() -> Iterator[None]:
+def _stop_explained(go_on: str = "add --resume to the same command") -> Iterator[None]:
     """A training stopped by a signal says how to go on; typer would end it without a word."""
     try:
         yield
     except TrainingInterrupted as error:
-        print(f"{error} (add --resume to the same command)", file=sys.stderr)
+        print(f"{error} ({go_on})", file=sys.stderr)
         raise typer.Exit(128 + error.signal_number) from error
 
 
 @app.command()
 def search(
     run_file: Annotated[Path, typer.Argument(help="Run file (YAML), such as runs/digits.yaml.")],
-    output: Annotated[
-        Path | None, typer.Option("--out", help="Run folder; by default NAME beside the run file.")
-    ] = None,
+    output: NewRun = None,
     resume: Resume = False,
     data_dir: DataDir = None,
     download: Download = False,
-    device: Annotated[str | None, typer.Option(help="Replaces the run file's device.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Replaces the run file's seed.")] = None,
+    device: OtherDevice = None,
+    seed: OtherSeed = None,
     budget: Budgets = None,
     change: Changes = None,
-    enqueue: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Of an Optuna-driven search: evaluate this first: an architecture.json, a finished run's folder, or a "
-            "baseline such as no_se or se_r16; may be repeated."
-        ),
-    ] = None,
+    enqueue: Enqueue = None,
     storage: Storage = None,
     quiet: Quiet = False,
 ) -> None:
@@ -128,10 +131,7 @@ def search(
     Everything lands in the run folder; open report.html there. A run that was stopped, however hard, goes on with
     --resume and ends with the same numbers.
     """
-    changes = _changes(change, data_dir, download, device, seed, budget)
-    if enqueue:
-        changes["search.enqueue"] = [str(Path(word).resolve()) if Path(word).exists() else word for word in enqueue]
-    config = load_run(run_file, changes)
+    config = load_run(run_file, _changes(change, data_dir, download, device, seed, budget, enqueue))
     _tune_allocator()
     folder = output or run_file.parent / config.name
     with _stop_explained():
@@ -147,6 +147,7 @@ def _changes(
     device: str | None,
     seed: int | None,
     budget: list[str] | None,
+    enqueue: list[str] | None,
 ) -> dict[str, Any]:
     """What the command line says otherwise than the run file, by dotted path."""
     changes: dict[str, Any] = {}
@@ -168,6 +169,8 @@ def _changes(
         changes["seed"] = seed
     for wanted in parse_budget_options(budget or [], "--budget"):
         changes[f"budgets.{wanted.metric}"] = wanted.limit
+    if enqueue:
+        changes["search.enqueue"] = [str(Path(word).resolve()) if Path(word).exists() else word for word in enqueue]
     return changes
 
 
@@ -176,7 +179,7 @@ def worker(
     run: Annotated[Path, typer.Argument(help="Folder of a run that another process has begun, or a copy of it.")],
     storage: Storage = None,
     data_dir: DataDir = None,
-    device: Annotated[str | None, typer.Option(help="Replaces the run's device.")] = None,
+    device: OtherDevice = None,
     quiet: Quiet = False,
 ) -> None:
     """Join a running Optuna-driven search from any machine that reaches its storage, until the search is done.
@@ -185,12 +188,9 @@ def worker(
     """
     if storage is None:
         raise ConfigError("--storage", ["must be the storage that `se-nas search` was given, but got none"])
-    changes = {"data.dir": str(data_dir) if data_dir else None, "device": device}
     _tune_allocator()
-    with _stop_explained():
-        done = work_on(
-            run, storage, {name: v for name, v in changes.items() if v is not None}, progress=not quiet, say=_say
-        )
+    with _stop_explained("run the same command again"):
+        done = work_on(run, storage, data_dir=data_dir, device=device, progress=not quiet, say=_say)
     _say(f"{done} evaluations were done here; the search has what it needs")
 
 
@@ -204,23 +204,22 @@ Launched = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run t
 @app.command()
 def launch(
     run_file: Annotated[Path, typer.Argument(help="Run file (YAML), such as runs/digits_nni.yaml.")],
-    output: Annotated[
-        Path | None, typer.Option("--out", help="Run folder; by default NAME beside the run file.")
-    ] = None,
-    port: Port = 8080,
+    output: NewRun = None,
+    port: Port = PORT,
     host: Annotated[
         str,
         typer.Option(
             help="Address to listen on. NNI's page asks nobody for a password: anyone who reaches it can run commands "
             "here. Trials on other machines need an address that they reach."
         ),
-    ] = "127.0.0.1",
+    ] = HOST,
     data_dir: DataDir = None,
     download: Download = False,
-    device: Annotated[str | None, typer.Option(help="Replaces the run file's device.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Replaces the run file's seed.")] = None,
+    device: OtherDevice = None,
+    seed: OtherSeed = None,
     budget: Budgets = None,
     change: Changes = None,
+    enqueue: Enqueue = None,
     detach: Detach = False,
     quiet: Quiet = False,
 ) -> None:
@@ -232,10 +231,10 @@ def launch(
     """
     from se_nas.nni_bridge.launch import launch as launch_run
 
-    config = load_run(run_file, _changes(change, data_dir, download, device, seed, budget))
+    config = load_run(run_file, _changes(change, data_dir, download, device, seed, budget, enqueue))
     _tune_allocator()
     folder = output or run_file.parent / config.name
-    with _stop_explained():
+    with _stop_explained(f"se-nas resume {folder}"):
         launch_run(run_file, config, folder, port=port, host=host, detach=detach, progress=not quiet, say=_say)
     _print_answer_of_launch(folder)
 
@@ -248,7 +247,7 @@ def resume(
     from se_nas.nni_bridge.launch import resume as resume_run
 
     _tune_allocator()
-    with _stop_explained():
+    with _stop_explained(f"se-nas resume {run}"):
         resume_run(run, port=port, host=host, detach=detach, progress=not quiet, say=_say)
     _print_answer_of_launch(run)
 
@@ -263,11 +262,15 @@ def view(run: Launched, port: NewPort = None, host: NewHost = None) -> None:
 
 @app.command()
 def stop(run: Launched, quiet: Quiet = False) -> None:
-    """Stop the experiment of a launched run and close its page; what was found so far is kept for `se-nas resume`."""
+    """Stop the experiment of a launched run and close its page; what was found so far is kept for `se-nas resume`.
+
+    A run whose experiment was done, but that was left alone (--detach), is finished: certified, retrained, reported.
+    """
     from se_nas.nni_bridge.launch import stop as stop_run
 
     _tune_allocator()
-    stop_run(run, progress=not quiet, say=_say)
+    with _stop_explained(f"se-nas resume {run}"):
+        stop_run(run, progress=not quiet, say=_say)
 
 
 @app.command()

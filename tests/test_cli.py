@@ -612,11 +612,14 @@ def test_a_table_of_another_space_is_refused(se_nas: Run, tmp_path: Path) -> Non
     assert not (tmp_path / "tiny").exists()
 
 
-def test_a_table_that_lacks_an_architecture_says_which(se_nas: Run, tmp_path: Path) -> None:
-    write_tabular(tmp_path)
-    code, (line,), _ = se_nas("search", "run.yaml", "--quiet")
-    assert code == 2
-    assert line.startswith("error: tiny/search/table.jsonl: an architecture to look up must be in the table, but it ")
+def test_a_search_goes_on_where_a_table_lacks_an_architecture(se_nas: Run, tmp_path: Path) -> None:
+    write_tabular(tmp_path, changed(TABULAR, "budgets", {}))
+    code, errors, out = se_nas("search", "run.yaml", "--quiet")
+    assert (code, errors) == (0, [])
+    assert "known.jsonl: 3 of the space's 120 networks; a proposal of another one fails" in out
+    search = read_json(tmp_path / "tiny/result.json")["search"]
+    assert (search["evaluations"], search["exhausted"]) == (3, True)
+    assert search["failed"] == load_space(tmp_path / "space.yaml").size - 3
 
 
 def test_what_cannot_be_enqueued_is_refused_before_anything_is_left(

@@ -14,11 +14,13 @@ import pytest
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
+from se_nas.cost.latency_table import LatencyTable
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError, InfeasibleBudgetError
 from se_nas.runs import whole
 from se_nas.runs.config import load_run
 from se_nas.runs.folder import RunFolder
+from se_nas.runs.setting import open_setting
 from se_nas.runs.whole import decode_again, run_search
 from se_nas.search.baselines import baseline
 from se_nas.search.optuna_config import OptunaConfig
@@ -268,6 +270,65 @@ def test_the_answers_of_other_searches_are_enqueued_by_file_and_by_folder(
     run_search(run_file, load_run(run_file), out, resume=True, progress=False, say=lambda line: None)
     assert evaluations(out) == rows
     assert (out / "result.json").exists()
+
+
+@pytest.mark.usefixtures("without_report")
+def test_a_file_enqueued_twice_counts_once_and_no_other_file_may_take_its_place(
+    runs: dict[str, Done], tmp_path: Path
+) -> None:
+    files = {name: runs[name].folder / "architecture.json" for name in ("table", "supernet")}
+    first, folder = tmp_path / "first.json", tmp_path / "folder"
+    first.write_bytes(files["table"].read_bytes())
+    folder.mkdir()
+    (folder / "architecture.json").write_bytes(first.read_bytes())
+    words = [str(first), str(first), str(folder)]
+    do_run(tmp_path, as_run({**SEARCHES["table"], "enqueue": words, "max_evaluations": 3}))
+    run_file, out = tmp_path / "run.yaml", tmp_path / "out"
+
+    def resume(changes: dict[str, Any] | None = None) -> None:
+        config = load_run(run_file, changes)
+        run_search(run_file, config, out, resume=True, progress=False, say=lambda line: None)
+
+    resume()
+    assert open_setting(out).config.search.enqueue == (  # type: ignore[union-attr]
+        "search/enqueued/0.json",
+        "search/enqueued/1.json",
+    )
+    before = contents(out)
+    first.write_bytes(files["supernet"].read_bytes())
+    with pytest.raises(ConfigError, match=r"search.enqueue: .*first.json: must be the file of the run that --resume"):
+        resume()
+    first.unlink()
+    resume()
+    table = tmp_path / "known.jsonl"
+    table.write_text(table.read_text() + "\n")
+    with pytest.raises(ConfigError, match=r"search.table: .*known.jsonl: must be the file of the run that --resume"):
+        resume()
+    table.unlink()
+    resume()
+    assert {n for n, content in contents(out).items() if before.get(n) != content} <= {"report.html", "result.json"}
+
+
+def test_a_process_may_join_a_run_on_another_device(runs: dict[str, Done], tmp_path: Path) -> None:
+    shutil.copytree(runs["table"].folder, tmp_path / "run")
+    file = tmp_path / "run/config.yaml"
+    file.write_text(file.read_text().replace("device: cpu", "device: cuda"))  # the latency's too
+    before = contents(tmp_path / "run")
+    setting = open_setting(tmp_path / "run", device="cpu")
+    assert (setting.device.type, setting.config.device, setting.config.latency.device) == ("cpu", "cuda", "cuda")
+    assert isinstance(setting.latency, LatencyTable)
+    assert setting.latency.to_dict() == read_json(tmp_path / "run/latency.json")
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_differentiable_search_takes_no_storage(tmp_path: Path) -> None:
+    run_file = write_run(tmp_path)
+    config = load_run(run_file)
+    with pytest.raises(ConfigError, match=r"--storage \(or SE_NAS_STORAGE\): must be of an Optuna-driven search, but"):
+        run_search(
+            run_file, config, tmp_path / "out", resume=False, progress=False, say=print, storage="sqlite:///x.db"
+        )
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("without_report")

@@ -447,7 +447,11 @@ def test_a_storage_that_is_out_of_reach_is_told_in_one_line(
     [
         ("postgresql+psycopg://me:secret@host/x", "postgresql+psycopg://me:***@host/x"),
         ("postgresql+psycopg://me:se@cr:et@host/x", "postgresql+psycopg://me:***@host/x"),
+        ("postgresql+psycopg:/me:secret@host/x", "postgresql+psycopg:/me:***@host/x"),
+        ("postgresql+psycopg:///me:secret@host/x", "postgresql+psycopg:///me:***@host/x"),
+        ("me:secret@host/x", "me:***@host/x"),
         ("postgresql+psycopg://me@host/x", "postgresql+psycopg://me@host/x"),
+        ("postgresql+psycopg://me@host:5432/x", "postgresql+psycopg://me@host:5432/x"),
         ("postgresql://h/x?user=me&password=secret&y=1", "postgresql://h/x?user=me&password=***&y=1"),
         ("sqlite:///a.db", "sqlite:///a.db"),
     ],

@@ -35,11 +35,13 @@ from se_nas.evidence.quantities import (
 )
 from se_nas.files import write_atomic
 from se_nas.search.evaluation import Evaluation, evaluations_from
+from se_nas.search.pareto import front_objectives, front_of
 from se_nas.space.architecture import Architecture, ArchitectureFile, load_architecture
 from se_nas.space.files import load_space
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 
+_SECRET = re.compile(r"(?i)^([\s-]*\w*(?:password|passphrase|token|secret)\w*:).*$", re.MULTILINE)
 _ABSOLUTE = re.compile(r"(?<![\w.:/<])/(?:[^\s/<>'\",]+/)+")
 
 _CSS = """
@@ -118,8 +120,7 @@ class _Study:
     @property
     def front(self) -> list[Evaluation]:
         """The front in the objectives; of a search for accuracy alone, in accuracy and the costs with budgets."""
-        several = self.objectives if len(self.objectives) > 1 else ["accuracy", *self.limits]
-        return study_plots.front_of(self.evaluations, several)
+        return front_of(self.evaluations, front_objectives(self.objectives, list(self.limits)))
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def write_report(run_folder: Path) -> Path:
         choices=_read(folder / "choices.json", default={}),
         latency=_read(folder / "latency.json", default={}),
         study=_study(folder, architecture.architecture),
-        configuration=(folder / "config.yaml").read_text(encoding="utf-8") if (folder / "config.yaml").exists() else "",
+        configuration=_configuration(folder / "config.yaml"),
     )
     figures = _figures(run)
     for name, figure in figures.items():
@@ -174,6 +175,13 @@ def write_report(run_folder: Path) -> Path:
     write_atomic(folder / "plots" / "architecture.svg", drawing)
     inline = {name: plots.figure_svg(figure, name.replace("_", "-")) for name, figure in figures.items()}
     return write_atomic(folder / "report.html", _page(run, inline, drawing))
+
+
+def _configuration(path: Path) -> str:
+    """The run file as it is, but for the passwords that NNI may need for other machines."""
+    if not path.exists():
+        return ""
+    return _SECRET.sub(r"\1 (not shown)", path.read_text(encoding="utf-8"))
 
 
 def _read(path: Path, default: Any = None) -> Any:

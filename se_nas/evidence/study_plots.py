@@ -27,7 +27,7 @@ from se_nas.evidence.plots import (
     tick,
 )
 from se_nas.search.evaluation import Evaluation
-from se_nas.search.pareto import hypervolume_over, non_dominated, objective_points
+from se_nas.search.pareto import front_of, hypervolume_over, objective_points
 from se_nas.space.architecture import Architecture
 
 SHOWN_CHOICES = 20
@@ -35,14 +35,6 @@ SHOWN_CHOICES = 20
 
 _HALO: dict[str, Any] = {"markeredgecolor": light("paper"), "markeredgewidth": 0.8, "zorder": 6}
 _BUDGET_DASHES = (0, (4, 3))
-
-
-def front_of(evaluations: Sequence[Evaluation], objectives: Sequence[str]) -> list[Evaluation]:
-    """The complete, feasible evaluations that no other one dominates, each architecture once, by falling accuracy."""
-    first = {entry.architecture: entry for entry in reversed(evaluations) if entry.complete and entry.feasible}
-    entries = sorted(first.values(), key=lambda entry: (-_accuracy(entry), entry.number))
-    mask = non_dominated(objective_points(entries, objectives))
-    return [entry for entry, stays in zip(entries, mask, strict=True) if stays]
 
 
 def _accuracy(entry: Evaluation) -> float:

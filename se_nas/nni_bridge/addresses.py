@@ -10,6 +10,10 @@ from typing import Any
 
 from se_nas.errors import LaunchError
 
+#: Where the page is unless the user says otherwise.
+PORT = 8080
+HOST = "127.0.0.1"
+
 #: Training services of NNI whose trials connect to the manager (nni.experiment.launcher has the same list, beside the
 #: next port, which some of them use too); local trials do so over localhost, the cloud's others never do.
 CONNECTING = frozenset({"remote", "openpai", "kubeflow", "frameworkcontroller", "adl"})
@@ -100,13 +104,23 @@ def check_reachable(config: Mapping[str, Any], address: str) -> None:
 
 
 def manager_ip(config: Mapping[str, Any], address: str) -> str | None:
-    """The address that trials on other machines are told to connect to; None where there are none."""
+    """The address that trials on other machines are told to connect to; None where there are none.
+
+    Raises:
+        LaunchError: the manager listens on all addresses, and none of them leads outside.
+    """
     if not any(True for _ in _connecting(config)):
         return None
     if address not in WILDCARDS:
         return address
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.0", 1))  # sends nothing: asks which address of ours leads outside
+        try:
+            probe.connect(("192.0.2.0", 1))  # sends nothing: asks which address of ours leads outside
+        except OSError as error:
+            raise LaunchError(
+                f"trials on other machines must reach an address of this one, but none leads outside "
+                f"({error.strerror}); give --host with the address that they reach"
+            ) from error
         return str(probe.getsockname()[0])
 
 

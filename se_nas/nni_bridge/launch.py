@@ -10,35 +10,40 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from se_nas.errors import LaunchError, OutputError
-from se_nas.files import write_json
+from se_nas.cost.latency_table import build_latency_table
+from se_nas.cost.table import CostTable, count_tables
+from se_nas.data.options import DataOptions
+from se_nas.data.sources import load_train
+from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError
+from se_nas.files import write_atomic, write_json
 from se_nas.nni_bridge import addresses, manager
+from se_nas.nni_bridge.addresses import HOST, PORT
 from se_nas.nni_bridge.manager import Experiment, Status
 from se_nas.nni_bridge.manager_client import TrialJob
 from se_nas.nni_bridge.page_values import nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
-from se_nas.nni_bridge.sweep import sweep, sweep_name, sweep_space
-from se_nas.runs.config import RunConfig, load_run
+from se_nas.nni_bridge.sweep import sweep, sweep_budgets, sweep_name, sweep_space
+from se_nas.runs.config import NNIConfig, RunConfig, load_run
 from se_nas.runs.setting import Say, Setting, make_setting, open_setting
 from se_nas.runs.study import optuna_config
 from se_nas.runs.whole import finish_run
+from se_nas.search.decode import check_feasible
 from se_nas.search.optuna_config import OptunaConfig
-
-#: Where the page is unless the user says otherwise.
-PORT = 8080
-HOST = "127.0.0.1"
+from se_nas.space.files import load_space, read_yaml
 
 #: Where NNI keeps its experiment, in the run's folder: made first of all, so that a launch cut off can be resumed.
 LAUNCHED = "nni"
 
-#: What a trial on another machine needs of the run's folder.
-NEEDED = ("config.yaml", "space.yaml", "parts.json", "latency.json", "search/supernet.pt", "search/table.jsonl")
+#: What a trial on another machine needs of the run's folder, beside its configuration.
+NEEDED = ("space.yaml", "parts.json", "latency.json", "search/supernet.pt", "search/table.jsonl")
 
 #: Where it is put together for NNI to copy.
 CODE = "nni_code"
@@ -53,12 +58,14 @@ def launch(
         OutputError: the folder holds a run.
         LaunchError: see `manager.start`; before anything is written where the port is taken, or NNI is missing or
             refuses the configuration.
+        ConfigError, InfeasibleBudgetError: a search that NNI's trials cannot do; before anything is written.
         SeNasError: what `run_search` raises.
     """
     if (folder / "config.yaml").exists():
         go_on = f"se-nas resume {folder} goes on with it, or" if (folder / LAUNCHED).exists() else "please"
         raise OutputError(f"{folder}: the folder must hold no run yet, but it does; {go_on} choose another --out")
     _check_possible(config, folder, port, host)
+    _check_feasible(run_file, config, progress)
     if config.data.dir is not None:  # trials run in a folder of their own
         config = config.model_copy(update={"data": config.data.model_copy(update={"dir": _absolute(config.data.dir)})})
     setting = make_setting(run_file, config, folder, resume=False, progress=progress, say=say)
@@ -90,14 +97,15 @@ def resume(folder: Path, *, port: int | None, host: str | None, detach: bool, pr
 
 def stop(folder: Path, *, progress: bool, say: Say) -> None:
     """Stop the experiment and close its page; a run whose experiment was done and that nobody finished is finished."""
-    before = manager.status(folder)
-    if before.state == "DONE" and not _finished(folder):
-        _finish(folder, progress, say)
-    manager.stop(folder)
+    manager.stop(folder)  # first, so that the page is closed whatever becomes of the rest
     now = manager.status(folder)
     counted = ", ".join(f"{number} {name.lower()}" for name, number in now.trials.items()) or "no trials"
     say(f"stopped ({counted})")
-    if not _finished(folder):
+    if _finished(folder):
+        return
+    if now.state == "DONE":
+        _finish(folder, progress, say, exhausted=False)
+    else:
         say(f"go on: se-nas resume {folder}; look at it: se-nas view {folder}")
 
 
@@ -110,9 +118,40 @@ def view(folder: Path, *, port: int | None, host: str | None, say: Say) -> None:
 def _check_possible(config: RunConfig, folder: Path, port: int, host: str) -> None:
     """What must hold for an experiment to start, looked at before anything is written."""
     manager.check_nni()
+    if isinstance(config.search, OptunaConfig) and config.search.pruner != "none":
+        must = "must be none under se-nas launch, as NNI runs each trial to its end (se-nas search prunes)"
+        raise ConfigError("search.pruner", [f"{must}, but got {config.search.pruner}"])
     addresses.check_free(addresses.resolve(host), port)
     here = Path.cwd()  # NNI insists on folders that are there
     manager.check_service(folder, _nni_config(config, sweep_space(config), here, here), host)
+
+
+def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
+    """Raise InfeasibleBudgetError where no architecture keeps the budgets of some search of a sweep.
+
+    The run's own are looked at by `make_setting`. Counts come first, before minutes of timing.
+    """
+    swept = sweep_budgets(config)
+    if isinstance(config.search, OptunaConfig) or not swept:
+        return
+    space, data = load_space(run_file.parent / config.space), config.data
+    place = Path(data.dir) if data.dir else None
+    info, _ = load_train(DataOptions(data.name, place, space.resolution, data.download, config.seed, data.size))
+    space = replace(space, classes=info.classes, channels=info.channels)
+
+    def check(tables: Mapping[str, CostTable]) -> None:
+        for i, budgets in enumerate(swept):
+            try:
+                check_feasible(space, tables, [b for b in budgets if b.metric in tables])
+            except InfeasibleBudgetError as error:
+                raise InfeasibleBudgetError(f"nni.budgets[{i}]: {error}") from error
+
+    counts = count_tables(space)
+    check(counts)
+    if any(budget.metric == "latency_ms" for budgets in swept for budget in budgets):
+        # cached, for the run that begins with it
+        latency = build_latency_table(space, config.latency.key(config.device), seed=config.seed, progress=progress)
+        check({**counts, "latency_ms": latency.table})
 
 
 def _absolute(path: str) -> str:
@@ -171,13 +210,18 @@ def _trials(config: RunConfig) -> int:
 
 
 def _code(folder: Path) -> Path:
-    """A copy of the part of the run's folder that trials elsewhere need."""
+    """A copy of the part of the run's folder that trials elsewhere need.
+
+    NNI puts it on every machine; what the run says of NNI stays here, as it may hold the password of another.
+    """
     code = folder / CODE
     shutil.rmtree(code, ignore_errors=True)
     for name in NEEDED:
         if (folder / name).exists():
             (code / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, code / name)
+    config = read_yaml(folder / "config.yaml") | {"nni": NNIConfig().model_dump(mode="json")}
+    write_atomic(code / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     return code
 
 
@@ -195,7 +239,7 @@ def _go_on(folder: Path, detach: bool, progress: bool, say: Say) -> None:
     if status.state not in ("DONE", "TUNER_NO_MORE_TRIAL"):
         why = "; ".join(status.errors) or f"its state is {status.state}"
         raise LaunchError(f"{folder}: the experiment must run to its end, but {why}; se-nas resume {folder} goes on")
-    _finish(folder, progress, say)
+    _finish(folder, progress, say, exhausted=status.state == "TUNER_NO_MORE_TRIAL")
     experiment = manager.running(folder)
     if experiment is not None:
         say(f"{_page(experiment)} (until se-nas stop {folder})")
@@ -205,21 +249,10 @@ def _finished(folder: Path) -> bool:
     return (folder / "result.json").exists() or (folder / "sweep.json").exists()
 
 
-def _jobs(folder: Path) -> list[TrialJob]:
-    """All trials of the experiment, whether or not its page is up."""
-    experiment = manager.running(folder)
-    if experiment is not None:
-        return experiment.client().trials()
-    try:
-        return manager.view(folder).client().trials()
-    finally:
-        manager.stop(folder)
-
-
-def _finish(folder: Path, progress: bool, say: Say) -> None:
+def _finish(folder: Path, progress: bool, say: Say, *, exhausted: bool) -> None:
     """Write down what the trials found, as any run of its kind does."""
     setting = open_setting(folder)
-    jobs = _jobs(folder)
+    jobs = manager.jobs(folder)
     if not isinstance(setting.config.search, OptunaConfig):
         _finish_sweep(setting, jobs, say)
         return
@@ -228,8 +261,10 @@ def _finish(folder: Path, progress: bool, say: Say) -> None:
     config = optuna_config(setting)
     problem = setting.problem(resume=True, progress=progress)
     study = open_study(problem, config, parallel=True)
-    reconcile(study, jobs)
-    found = finish(problem, config, study, open_evaluator(problem, config), prepare(problem, config), exhausted=False)
+    failed = reconcile(study, jobs)
+    if failed:
+        say(f"{len(failed)} proposals without a result of a trial are closed as failed")
+    found = finish(problem, config, study, open_evaluator(problem, config), prepare(problem, config), exhausted)
     finish_run(setting, found, resume=True, progress=progress, say=say)
     say(f"report: {folder / 'report.html'}")
 

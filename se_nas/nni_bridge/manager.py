@@ -24,7 +24,7 @@ from typing import Any, Literal
 from se_nas.errors import ConfigError, LaunchError
 from se_nas.files import write_json
 from se_nas.nni_bridge import addresses, processes, stored
-from se_nas.nni_bridge.manager_client import UNFINISHED, ManagerClient
+from se_nas.nni_bridge.manager_client import UNFINISHED, ManagerClient, TrialJob
 
 Action = Literal["create", "resume", "view"]
 
@@ -42,6 +42,9 @@ STOP_SECONDS = 75.0
 
 #: A tuner that has nothing left proposed its last trial perhaps just now: seconds until NNI has surely submitted it.
 SETTLE_SECONDS = 5.0
+
+#: A machine that is hard at work may keep its manager from answering for so many seconds.
+SILENCE_SECONDS = 60.0
 
 #: States that nothing leaves without being asked; DIED is ours, of a manager that ended without being stopped.
 ENDED = frozenset({"DONE", "ERROR", "STOPPED", "DIED"})
@@ -215,18 +218,40 @@ def wait_until_done(
         folder: the run's folder.
         on_change: called with each status that differs from the one before.
         poll: seconds between two looks.
+
+    Raises:
+        LaunchError: the folder holds no experiment, or its manager lives and has not answered for SILENCE_SECONDS.
     """
-    before, since = None, 0.0
+    before, since, heard = None, 0.0, time.monotonic()
     while True:
-        now = status(folder)
+        try:
+            now = status(folder)
+        except LaunchError:
+            if running(folder) is None or time.monotonic() - heard > SILENCE_SECONDS:
+                raise
+            time.sleep(poll)
+            continue
+        heard = time.monotonic()
         if now != before:
-            before, since = now, time.monotonic()
+            before, since = now, heard
             if on_change is not None:
                 on_change(now)
         idle = now.state == "TUNER_NO_MORE_TRIAL" and not UNFINISHED & now.trials.keys()
-        if now.state in ENDED or (idle and time.monotonic() - since > SETTLE_SECONDS):
+        if now.state in ENDED or (idle and heard - since > SETTLE_SECONDS):
             return now
         time.sleep(poll)
+
+
+def jobs(folder: str | os.PathLike[str]) -> list[TrialJob]:
+    """All trials of the experiment of `folder`, of its manager or, where none runs, of its database.
+
+    Raises:
+        LaunchError: the folder holds no experiment, its manager does not answer, or its database is damaged.
+    """
+    experiment = running(folder)
+    if experiment is not None:
+        return experiment.client().trials()
+    return stored.jobs(_read_record(folder)["id"], _home(folder))
 
 
 def running(folder: str | os.PathLike[str]) -> Experiment | None:

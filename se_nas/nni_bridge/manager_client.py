@@ -35,21 +35,16 @@ class TrialJob:
     Attributes:
         id: NNI's id of the job, such as "kCb7Q".
         status: SUCCEEDED, FAILED, USER_CANCELED, EARLY_STOPPED, SYS_CANCELED, or one of UNFINISHED.
-        sequence: the number of the trial in the experiment; after a resume NNI gives a number out twice.
         parameters: the parameters that the page shows for this job.
         parameter_id: NNI's id of them, which restarts at 0 after a resume; None for parameters the user added.
         final: the final metrics of a job that succeeded, else None.
-        started, ended: milliseconds since 1970, None where unknown.
     """
 
     id: str
     status: str
-    sequence: int | None
     parameters: dict[str, Any]
     parameter_id: int | None
     final: Any
-    started: int | None
-    ended: int | None
 
 
 @dataclass(frozen=True)
@@ -82,11 +77,6 @@ class ManagerClient:
     def begin(self, config: Mapping[str, Any]) -> None:
         """Hand over NNI's canonical configuration, upon which the manager starts the tuner (unless it only views)."""
         self._ask("POST", "experiment", config, timeout=60.0)
-
-    def profile(self) -> dict[str, Any]:
-        """The experiment as NNI has it: `id`, `params` (its configuration), `execDuration` in seconds, `startTime`."""
-        profile: dict[str, Any] = self._ask("GET", "experiment")
-        return profile
 
     def trials(self) -> list[TrialJob]:
         """All trial jobs, in the order in which they were first submitted."""
@@ -137,17 +127,21 @@ def _reason(text: str) -> str:
 
 
 def _trial(job: Mapping[str, Any]) -> TrialJob:
-    shown = json.loads(job["hyperParameters"][-1]) if job.get("hyperParameters") else {}
-    final = job.get("finalMetricData")
+    shown, final = job.get("hyperParameters"), job.get("finalMetricData")
+    return trial_job(
+        job["trialJobId"], job["status"], shown[-1] if shown else None, final[0]["data"] if final else None
+    )
+
+
+def trial_job(id: str, status: str, shown: str | None, final: str | None) -> TrialJob:
+    """A job from what NNI keeps of it: the parameters that its page shows and the final result, both as JSON."""
+    parameters = json.loads(shown) if shown else {}
     return TrialJob(
-        id=job["trialJobId"],
-        status=job["status"],
-        sequence=job.get("sequenceId"),
-        parameters=shown.get("parameters") or {},
-        parameter_id=shown.get("parameter_id"),
-        final=_value(final[0]["data"]) if final else None,
-        started=job.get("startTime"),
-        ended=job.get("endTime"),
+        id=id,
+        status=status,
+        parameters=parameters.get("parameters") or {},
+        parameter_id=parameters.get("parameter_id"),
+        final=_value(final) if final else None,
     )
 
 

@@ -29,15 +29,11 @@ class OwnParameters:
     """What a trial runs.
 
     Attributes:
-        parameters: of the job with this trial's id; where `verified` is false, those that NNI handed over.
-        handed: what NNI handed over.
-        verified: whether the manager has shown this trial's job.
+        parameters: of the job with this trial's id; those that NNI handed over where the manager does not show it.
         final: the final result that this very job reported before it was stopped and run again; None for none.
     """
 
     parameters: dict[str, Any]
-    handed: dict[str, Any]
-    verified: bool
     final: dict[str, Any] | None = None
 
 
@@ -65,13 +61,13 @@ def take_parameters(patience: float = PATIENCE) -> OwnParameters:
             _log.warning("NNI handed the parameters of another trial to %s, which runs its own", name)
         # results travel with the id that is kept here, by which the tuner finds the parameters
         nni.trial._params = {"parameter_id": job.parameter_id, "parameters": job.parameters}
-        return OwnParameters(job.parameters, handed, True, reported[0] if reported else None)
+        return OwnParameters(job.parameters, reported[0] if reported else None)
     _log.warning(
         "the manager does not show the job of trial %s, which therefore runs what NNI handed over: "
         "the page may list other parameters beside its result",
         name,
     )
-    return OwnParameters(handed, handed, False)
+    return OwnParameters(handed)
 
 
 def _job(client: ManagerClient, name: str, patience: float) -> TrialJob:

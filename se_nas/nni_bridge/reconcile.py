@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from se_nas.errors import ArchitectureError
@@ -18,32 +17,24 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Reconciled:
-    """Numbers of the proposals that were running in Optuna: told now, and left to jobs that NNI still runs."""
-
-    complete: tuple[int, ...]
-    failed: tuple[int, ...]
-    left: tuple[int, ...]
-
-
-def reconcile(study: ArchitectureStudy, jobs: Sequence[TrialJob]) -> Reconciled:
+def reconcile(study: ArchitectureStudy, jobs: Sequence[TrialJob]) -> list[int]:
     """Finish in Optuna what NNI has finished or never started; for when the experiment is done.
 
     NNI asks its tuner for more trials than it submits, ignores the end of a trial that was run again after a resume,
     and loses what a killed tuner was not told. Proposals whose job is still waiting or running are left as they are.
 
     Args:
-        jobs: all of the manager's.
+        jobs: all of the experiment.
+
+    Returns:
+        The proposals that are told as failed here.
     """
-    before = set(study.running())
     tell_results(study, [(job.parameters, job.final) for job in jobs if job.status == "SUCCEEDED" and job.final])
     live = {job.parameters.get(PROPOSAL) for job in jobs if job.status in UNFINISHED}
     failed = [number for number in study.running() if number not in live]
     for number in failed:
         study.tell(number, None, state="failed")
-    left = set(study.running())
-    return Reconciled(tuple(sorted(before - left - set(failed))), tuple(failed), tuple(sorted(left)))
+    return failed
 
 
 def tell_results(study: ArchitectureStudy, results: Sequence[tuple[Mapping[str, Any], Any]]) -> None:
@@ -71,12 +62,16 @@ def tell_results(study: ArchitectureStudy, results: Sequence[tuple[Mapping[str, 
         del running[number]
 
 
-def tell(study: ArchitectureStudy, number: int, final: Any) -> None:
-    """Tell one final result, as failed where it holds no accuracy."""
+def tell(study: ArchitectureStudy, number: int, final: Any, curve: Sequence[tuple[int, float]] = ()) -> None:
+    """Tell one final result, as failed where it holds no accuracy.
+
+    Args:
+        curve: epochs, counted from 0, with the accuracies on the way.
+    """
     metrics = final if isinstance(final, Mapping) else {"default": final}
     accuracy, seconds = metrics.get("default"), metrics.get("seconds", 0.0)
     if isinstance(accuracy, (int, float)) and math.isfinite(accuracy):
-        study.tell(number, float(accuracy), seconds=float(seconds))
+        study.tell(number, float(accuracy), seconds=float(seconds), curve=curve)
     else:
         _log.warning("the result of proposal %d has no accuracy, so it counts as failed: %s", number, final)
         study.tell(number, None, state="failed", seconds=float(seconds))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from se_nas.errors import LaunchError
-from se_nas.nni_bridge.manager_client import UNFINISHED
+from se_nas.nni_bridge.manager_client import UNFINISHED, TrialJob, trial_job
 
 LATEST = "id = ? and revision = (select max(revision) from ExperimentProfile where id = ?)"
 
@@ -46,17 +47,33 @@ def forget_cut_off_resumes(experiment: str, home: Path) -> None:
 
 
 def trial_counts(experiment: str, home: Path) -> dict[str, int]:
-    """Number of trials by status, replayed from NNI's events as NNI does; what had not ended is INTERRUPTED."""
-    last: dict[str, str] = {}
+    """Number of trials by status, as NNI counts them; what had not ended is INTERRUPTED."""
     with _database(experiment, home) as database:
-        for job, event in database.execute("select trialJobId, event from TrialJobEvent order by rowid"):
-            if job and event not in ("ADD_HYPERPARAMETER", "IMPORT_DATA"):
-                last[job] = {"USER_TO_CANCEL": "USER_CANCELED"}.get(event, event)
-    counts: dict[str, int] = {}
-    for event in last.values():
-        name = "INTERRUPTED" if event in UNFINISHED else event
-        counts[name] = counts.get(name, 0) + 1
-    return counts
+        statuses = _statuses(database).values()
+    return dict(Counter("INTERRUPTED" if status in UNFINISHED else status for status in statuses))
+
+
+def jobs(experiment: str, home: Path) -> list[TrialJob]:
+    """All trial jobs as a manager would show them, in the order in which they were first submitted."""
+    with _database(experiment, home) as database:
+        statuses = _statuses(database)
+        events = database.execute("select trialJobId, data from TrialJobEvent where data != '' order by rowid")
+        shown: dict[str, str] = dict(events.fetchall())  # of several the last, which the page shows
+        reports = database.execute("select trialJobId, data from MetricData where type = 'FINAL' order by rowid desc")
+        finals: dict[str, str] = dict(reports.fetchall())  # of several the first, as NNI does
+    return [
+        trial_job(job, status, shown.get(job), finals.get(job) if status == "SUCCEEDED" else None)
+        for job, status in statuses.items()
+    ]
+
+
+def _statuses(database: sqlite3.Connection) -> dict[str, str]:
+    """The status of every trial job, replayed from NNI's events as NNI does."""
+    last: dict[str, str] = {}
+    for job, event in database.execute("select trialJobId, event from TrialJobEvent order by rowid"):
+        if job and event not in ("ADD_HYPERPARAMETER", "IMPORT_DATA"):
+            last[job] = {"USER_TO_CANCEL": "USER_CANCELED", "ADD_CUSTOMIZED": "WAITING"}.get(event, event)
+    return last
 
 
 def _config_text(database: sqlite3.Connection, experiment: str, home: Path) -> str:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from se_nas.cost.budget import parse_budget_options, parse_budgets
+from se_nas.cost.budget import Budget, parse_budget_options, parse_budgets
+from se_nas.errors import ConfigError
 from se_nas.runs.config import RunConfig
 
 
@@ -17,15 +18,29 @@ def sweep(config: RunConfig) -> list[dict[str, Any]]:
     Without seeds or budgets of its own in `nni:`, the sweep has the run's.
 
     Raises:
-        ConfigError: a budget of the sweep is none.
+        ConfigError: a budget of the sweep is none, or is one on latency and the run makes no table of it.
     """
-    for budgets in config.nni.budgets:
-        parse_budgets(budgets, "nni.budgets")
-    words = [
-        " ".join(f"{metric}={limit}" for metric, limit in b.items()) for b in config.nni.budgets or [config.budgets]
-    ]
-    seeds = config.nni.seeds or (config.seed,)
-    return [{"seed": seed, "budgets": word} for word, seed in itertools.product(words, seeds)]
+    sweep_budgets(config)
+    words = [" ".join(map(_word, b.items())) for b in config.nni.budgets or [config.budgets]]
+    trials = itertools.product(dict.fromkeys(words), dict.fromkeys(config.nni.seeds or [config.seed]))
+    return [{"seed": seed, "budgets": word} for word, seed in trials]
+
+
+def sweep_budgets(config: RunConfig) -> list[tuple[Budget, ...]]:
+    """The budgets that `nni:` lists; ConfigError as of `sweep`."""
+    found = [parse_budgets(budgets, f"nni.budgets[{i}]") for i, budgets in enumerate(config.nni.budgets)]
+    if not config.latency.table:
+        timed = [i for i, budgets in enumerate(found) if any(b.metric == "latency_ms" for b in budgets)]
+        if timed:
+            must = "latency_ms needs latency.table, but it is off"
+            raise ConfigError("nni.budgets", [f"nni.budgets[{i}]: {must}" for i in timed])
+    return found
+
+
+def _word(budget: tuple[str, object]) -> str:
+    """A budget as the page shows it, without blanks, which part the budgets of a trial."""
+    metric, limit = budget
+    return f"{metric}={''.join(str(limit).split())}"
 
 
 def sweep_space(config: RunConfig) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nni import NoMoreTrialError
 from nni.tuner import Tuner
 
+from se_nas.errors import SeNasError
+from se_nas.nni_bridge.manager import running
 from se_nas.nni_bridge.page_values import trial_parameters
 from se_nas.nni_bridge.reconcile import proposal_of, tell, tell_results
 
@@ -90,7 +92,19 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
         """Tell the study the final result of a trial that this process proposed."""
         number = proposal_of(parameters, value)
         assert number is not None
-        tell(self.study, number, value)
+        tell(self.study, number, value, self._curve(kwargs.get("trial_job_id")))
+
+    def _curve(self, job: str | None) -> list[tuple[int, float]]:
+        """What a trial reported on the way; nothing where the manager does not say."""
+        try:
+            experiment = running(self.run)
+            metrics = experiment.client().metrics(job) if experiment is not None and job is not None else []
+        except SeNasError as error:
+            _log.warning("the results on the way of trial %s are not known: %s", job, error)
+            return []
+        # a trial that was cut off reports its first epochs again
+        found = {m.sequence: float(m.value["default"]) for m in metrics if m.kind == "PERIODICAL"}
+        return sorted(found.items())
 
     @_ends_the_tuner
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:

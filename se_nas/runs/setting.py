@@ -19,13 +19,14 @@ from se_nas.data.parts import load_parts, save_parts, split_parts
 from se_nas.data.sources import load_train
 from se_nas.errors import ConfigError
 from se_nas.files import write_atomic, write_json
-from se_nas.runs.config import RunConfig, load_run
+from se_nas.runs.config import LatencyConfig, RunConfig, load_run
 from se_nas.runs.folder import RunFolder
 from se_nas.search.baselines import known_baselines
 from se_nas.search.certificate import Latency
 from se_nas.search.decode import check_feasible
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.problem import SearchProblem
+from se_nas.search.strategy import TABLE as TABLE_NAME
 from se_nas.search.table_evaluator import TableEvaluator
 from se_nas.space.architecture import load_architecture
 from se_nas.space.files import dump_space, load_space
@@ -36,7 +37,7 @@ from se_nas.training.environment import describe_environment
 Say = Callable[[str], None]
 
 #: Where the folder keeps copies of what a run file names, so that the folder is complete.
-TABLE = "search/table.jsonl"
+TABLE = f"search/{TABLE_NAME}"
 ENQUEUED = "search/enqueued"
 
 
@@ -61,7 +62,14 @@ class Setting:
     options: DataOptions
     device: torch.device
 
-    def problem(self, *, resume: bool, progress: bool, storage: str | None = None, **more: Any) -> SearchProblem:
+    def problem(
+        self,
+        *,
+        resume: bool,
+        progress: bool,
+        storage: str | None = None,
+        report: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> SearchProblem:
         """The problem that the run's search is given."""
         return SearchProblem(
             self.space,
@@ -76,12 +84,24 @@ class Setting:
             resume,
             progress,
             storage,
-            **more,
+            report,
         )
 
 
-def make_setting(run_file: Path, config: RunConfig, folder: Path, *, resume: bool, progress: bool, say: Say) -> Setting:
+def make_setting(
+    run_file: Path,
+    config: RunConfig,
+    folder: Path,
+    *,
+    resume: bool,
+    progress: bool,
+    say: Say,
+    device: str | None = None,
+) -> Setting:
     """Load or make all that a run needs, and mark its folder; nothing is trained yet.
+
+    Args:
+        device: of this process, where it joins a run that may have another; it times no network then.
 
     Raises:
         ConfigError: a fault in the configuration, or `resume` with another one.
@@ -95,8 +115,8 @@ def make_setting(run_file: Path, config: RunConfig, folder: Path, *, resume: boo
     # the space lies beside the configuration, so that `se-nas search FOLDER/config.yaml` does the same again
     resolved = config.model_dump(mode="json") | {"space": "space.yaml"}
     begun = run.has_begun(resolved, resume)
-    device = pick_device(config.device)
-    key = config.latency.key(config.device)
+    found_device = pick_device(device or config.device)
+    key = LatencyConfig().key(device) if device else config.latency.key(config.device)
     budgets = parse_budgets(config.budgets, str(run_file))
     space_file = run_file.parent / config.space
     space = load_space(space_file)
@@ -118,13 +138,13 @@ def make_setting(run_file: Path, config: RunConfig, folder: Path, *, resume: boo
         load_parts(run / "parts.json", train.labels) if begun else split_parts(train.labels, config.parts, config.seed)
     )
     sizes = ", ".join(f"{len(indices)} for {name}" for name, indices in parts.items())
-    say(f"{config.name}: space {space.name} of {space.size:.3g} networks, {info.name} ({sizes}), device {device}")
+    say(f"{config.name}: space {space.name} of {space.size:.3g} networks, {info.name} ({sizes}), device {found_device}")
 
     tables = count_tables(space)
     # an infeasible count budget ends here, before minutes of timing
     check_feasible(space, tables, [b for b in budgets if b.metric in tables])
     if not begun:
-        _check_words(config, copies, space)
+        _check_words(config, copies, space, say)
         # a folder that cannot be written to fails before the timing
         write_json(run / "environment.json", describe_environment())
     latency = _latency(run, begun, space, key, config, progress)
@@ -139,17 +159,17 @@ def make_setting(run_file: Path, config: RunConfig, folder: Path, *, resume: boo
         save_parts(run / "parts.json", parts, train.labels, config.seed)
         if isinstance(latency, LatencyTable):
             write_json(run / "latency.json", latency.to_dict())
-        for source, name in copies.items():
+        for name, source in copies.items():
             write_atomic(run / name, source.read_bytes())
         run.begin(resolved)
-    return Setting(config, run, space, budgets, tables, latency, info, train, parts, options, device)
+    return Setting(config, run, space, budgets, tables, latency, info, train, parts, options, found_device)
 
 
-def open_setting(folder: Path, changes: Mapping[str, Any] | None = None) -> Setting:
+def open_setting(folder: Path, *, data_dir: Path | None = None, device: str | None = None) -> Setting:
     """The setting of a run that has begun, for another process that works on it.
 
     Args:
-        changes: values of the configuration by dotted path that this process has otherwise, such as the data folder.
+        data_dir, device: of this process, where they are not those of the run.
 
     Raises:
         ConfigError: the folder holds no run.
@@ -157,8 +177,8 @@ def open_setting(folder: Path, changes: Mapping[str, Any] | None = None) -> Sett
     path = folder / "config.yaml"
     if not path.exists():
         raise ConfigError(str(folder), ["must be the folder of a run, but it has no config.yaml"])
-    config = load_run(path, changes)
-    return make_setting(path, config, folder, resume=True, progress=False, say=lambda line: None)
+    config = load_run(path, {"data.dir": str(data_dir)} if data_dir else None)
+    return make_setting(path, config, folder, resume=True, progress=False, say=lambda line: None, device=device)
 
 
 def pin_threads() -> None:
@@ -166,29 +186,33 @@ def pin_threads() -> None:
     torch.set_num_threads(torch.get_num_threads())
 
 
-def _with_copies(run_file: Path, config: RunConfig, folder: Path) -> tuple[RunConfig, dict[Path, str]]:
+def _with_copies(run_file: Path, config: RunConfig, folder: Path) -> tuple[RunConfig, dict[str, Path]]:
     """The configuration with the files that it names as they will lie in the run's folder, and what to copy there.
 
-    A run that has begun has its copies, so that it can be resumed where the files that it began with are gone.
+    A run that has begun has its copies, so that it can be resumed where the files that it began with are gone. Where
+    they are still there, they must be what they were.
     """
     search = config.search
     if not isinstance(search, OptunaConfig):
         return config, {}
     begun = (folder / "config.yaml").exists()
-    copies: dict[Path, str] = {}
+    copies: dict[str, Path] = {}
     table = search.table
     if table is not None:
-        if not (begun and (folder / TABLE).exists()):
-            copies[_there(run_file.parent / table, "search.table")] = TABLE
+        if begun and (folder / TABLE).exists():
+            _check_same(run_file.parent / table, folder / TABLE, "search.table")
+        else:
+            copies[TABLE] = _there(run_file.parent / table, "search.table")
         table = TABLE
     words: list[str] = []
-    for word in search.enqueue:
+    for word in dict.fromkeys(search.enqueue):
         path, copy = run_file.parent / word, f"{ENQUEUED}/{len(words)}.json"
         path = path / "architecture.json" if path.is_dir() else path
         if begun and (folder / copy).exists():
+            _check_same(path, folder / copy, "search.enqueue")
             word = copy
-        elif path.exists():
-            word = copies.setdefault(path, copy)
+        elif path.exists() and not begun:
+            word, copies[copy] = copy, path
         words.append(word)
     search = search.model_copy(update={"table": table, "enqueue": tuple(words)})
     return config.model_copy(update={"search": search}), copies
@@ -200,16 +224,25 @@ def _there(path: Path, where: str) -> Path:
     return path
 
 
-def _check_words(config: RunConfig, copies: Mapping[Path, str], space: SearchSpace) -> None:
+def _check_same(path: Path, copy: Path, where: str) -> None:
+    """Refuse another file than the one that a run began with."""
+    if path.is_file() and path.read_bytes() != copy.read_bytes():
+        must = "must be the file of the run that --resume continues"
+        raise ConfigError(where, [f"{path}: {must}, of which {copy} is the copy, but it is another"])
+
+
+def _check_words(config: RunConfig, copies: Mapping[str, Path], space: SearchSpace, say: Say) -> None:
     """Refuse a table or an architecture of another space, or an unknown baseline, before anything is written."""
-    for source, name in copies.items():
+    for name, source in copies.items():
         if name == TABLE:
-            TableEvaluator.load(source, space)
+            lines = len(TableEvaluator.load(source, space).metrics)
+            if lines < space.size:
+                say(f"{source}: {lines:,} of the space's {space.size:.3g} networks; a proposal of another one fails")
         else:
             space.check(load_architecture(source).architecture)
     words = config.search.enqueue if isinstance(config.search, OptunaConfig) else ()
     known = known_baselines(space)
-    unknown = [word for word in words if word not in known and word not in copies.values()]
+    unknown = [word for word in words if word not in known and word not in copies]
     if unknown:
         must = f"must be an architecture file, a run folder, or one of {', '.join(known)}"
         raise ConfigError("search.enqueue", [f"{must}, but got {word!r}" for word in unknown])

@@ -12,6 +12,7 @@ from se_nas.runs.config import load_run
 from se_nas.runs.setting import Say, Setting, open_setting
 from se_nas.search.evaluation import Report, evaluate_with, excess_of
 from se_nas.search.optuna_config import OptunaConfig
+from se_nas.search.strategy import STUDY_NAME
 from se_nas.training.allocator import tune_allocator
 
 if TYPE_CHECKING:
@@ -27,13 +28,21 @@ def optuna_config(setting: Setting) -> OptunaConfig:
     return search
 
 
-def work_on(folder: Path, storage: str, changes: Mapping[str, Any], *, progress: bool, say: Say) -> int:
+def work_on(
+    folder: Path,
+    storage: str,
+    *,
+    data_dir: Path | None = None,
+    device: str | None = None,
+    progress: bool,
+    say: Say,
+) -> int:
     """Join the search of a run that another process has begun, until it is done; how many were evaluated here.
 
     Args:
         folder: of the run, or a copy of it.
         storage: URL of the database that the run's search was given.
-        changes: see `open_setting`.
+        data_dir, device: see `open_setting`.
 
     Raises:
         ConfigError: the folder holds no run, or one whose search has no study, or of another space than the storage.
@@ -41,18 +50,19 @@ def work_on(folder: Path, storage: str, changes: Mapping[str, Any], *, progress:
     """
     from se_nas.search.optuna_search import work
     from se_nas.search.optuna_storage import storage_faults_told
-    from se_nas.search.optuna_strategy import open_evaluator, open_study
+    from se_nas.search.optuna_strategy import await_supernet, open_evaluator, open_study
 
-    setting = open_setting(folder, changes)
+    setting = open_setting(folder, data_dir=data_dir, device=device)
     config = optuna_config(setting)
     problem = setting.problem(resume=True, progress=progress, storage=storage)
-    if not (folder / "search/study.json").exists():
-        must = "must be the folder of a run whose search has begun, but it has no search/study.json"
+    if not (problem.folder / STUDY_NAME).exists():
+        must = f"must be the folder of a run whose search has begun, but it has no search/{STUDY_NAME}"
         raise ConfigError(str(folder), [must])
     with storage_faults_told(storage):
         study = open_study(problem, config, join=True)
-        evaluate = open_evaluator(problem, config, wait=lambda: say("waiting for the supernet that the run trains"))
-        return work(study, evaluate, config.max_evaluations, progress).evaluated
+        if config.evaluator == "supernet" and not await_supernet(problem, config, study, say):
+            return 0
+        return work(study, open_evaluator(problem, config), config.max_evaluations, progress).evaluated
 
 
 def study_of(folder: Path) -> ArchitectureStudy:

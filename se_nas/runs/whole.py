@@ -17,6 +17,7 @@ from se_nas.runs.folder import RunFolder
 from se_nas.runs.retraining import retrain, retrained
 from se_nas.runs.setting import Say, Setting, make_setting
 from se_nas.search.certificate import Answer, Latency
+from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.strategy import STRATEGIES, Found, answer_again
 from se_nas.space.architecture import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.search_space import SearchSpace
@@ -45,6 +46,9 @@ def run_search(
         InfeasibleBudgetError: no architecture keeps the budgets; before any training.
         SeNasError: the other faults a user can cause.
     """
+    if storage is not None and not isinstance(config.search, OptunaConfig):
+        must = f"must be of an Optuna-driven search, but this one is {config.search.strategy}"
+        raise ConfigError("--storage (or SE_NAS_STORAGE)", [must])
     setting = make_setting(run_file, config, folder, resume=resume, progress=progress, say=say)
     problem = setting.problem(resume=resume, progress=progress, storage=storage, report=report)
     found = STRATEGIES[setting.config.search.strategy](problem, setting.config.search)

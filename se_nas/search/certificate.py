@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from se_nas.space.specs import NetworkSpec
 from se_nas.training.environment import describe_environment
 
 VERSION = 1
-#: Decodes under a tightened latency budget before giving up; each cuts the gap that the measurement showed.
+#: Networks measured before giving up; each that was too slow tightens the limit, and the last one is the fastest.
 ATTEMPTS = 8
 #: What is known of latency: a table of the whole space, or, where none was made, how to measure a network.
 Latency = LatencyTable | LatencyKey
@@ -46,29 +46,20 @@ def answer(
     budgets: Sequence[Budget],
     scores: Mapping[str, Sequence[float] | FloatArray],
 ) -> Answer:
-    """Decode, measure what was decoded on the network that is really built, and tighten and decode again if it must be.
-
-    A latency budget holds when the upper end of the measured median's 95 % interval is within it. Where it is not, the
-    limit for the predicted latency is cut by the ratio of the two and the decode repeated.
+    """Decode, measure what was decoded on the network that is really built, and tighten and decode again if it must be;
+    see `_built`.
 
     Raises:
         InfeasibleBudgetError: no architecture keeps the budgets, or none was found whose measured latency does.
     """
-    asked = {budget.metric: budget for budget in budgets}
-    limits = dict(asked)
-    decodes: list[dict[str, Any]] = []
-    for _ in range(ATTEMPTS):
-        found = decode(space, tables, list(limits.values()), scores)
-        measured = _measure(space, latency, limits, found, decodes)
-        budget = asked.get("latency_ms")
-        if budget is None or budget.holds(measured.ci95_ms[1]):
-            return _answer(space, budgets, latency, found, measured, decodes)
-        allowed = found.costs["latency_ms"] * (1 - MARGIN) * min(1.0, budget.limit / measured.ci95_ms[1])
-        # one disturbed measurement must not rule out the fastest, nor an error speak of a limit that nobody set
-        held = [other for other in budgets if other.metric != "latency_ms"]
-        fastest = least_cost(space, tables, "latency_ms", held).costs["latency_ms"]
-        limits["latency_ms"] = replace(budget, limit=max(allowed, fastest))
-    raise _too_slow(space, asked["latency_ms"], decodes)
+    held = [budget for budget in budgets if budget.metric != "latency_ms"]
+    return _built(
+        space,
+        latency,
+        budgets,
+        lambda limits: decode(space, tables, limits, scores),
+        lambda: least_cost(space, tables, "latency_ms", held).costs["latency_ms"],
+    )
 
 
 def answer_among(
@@ -81,26 +72,57 @@ def answer_among(
     """The first of some architectures, best first with their scores, that keeps every budget where it is really built.
 
     Raises:
-        InfeasibleBudgetError: none keeps the budgets, or none of the first `ATTEMPTS` that should has a measured
-            latency that does.
+        InfeasibleBudgetError: none keeps the budgets, or none was found whose measured latency does.
+    """
+
+    def keeps(entry: Decoded, limits: Sequence[Budget]) -> bool:
+        return all(budget.holds(entry.costs[budget.metric]) for budget in limits)
+
+    entries = [Decoded(a, score, {name: table.cost(a) for name, table in tables.items()}) for a, score in ranked]
+    allowed = [entry for entry in entries if keeps(entry, budgets)]
+    if not allowed:
+        words = " and ".join(map(str, budgets))
+        raise InfeasibleBudgetError(f"space {space.name}: an evaluated architecture must keep {words}, but none does")
+    return _built(
+        space,
+        latency,
+        budgets,
+        lambda limits: next(entry for entry in allowed if keeps(entry, limits)),
+        lambda: min(entry.costs["latency_ms"] for entry in allowed),
+    )
+
+
+def _built(
+    space: SearchSpace,
+    latency: Latency,
+    budgets: Sequence[Budget],
+    best: Callable[[Sequence[Budget]], Decoded],
+    fastest: Callable[[], float],
+) -> Answer:
+    """Measure the best under some limits on the network that is really built, and tighten them until it is fast enough.
+
+    A latency budget holds when the upper end of the measured median's 95 % interval is within it. Where it is not, the
+    limit for the predicted latency is cut by the ratio of the two.
+
+    Args:
+        fastest: the least predicted latency; asked for where a budget on it was broken.
     """
     asked = {budget.metric: budget for budget in budgets}
+    limits = dict(asked)
     tries: list[dict[str, Any]] = []
-    for architecture, score in ranked:
-        costs = {name: table.cost(architecture) for name, table in tables.items()}
-        if not all(budget.holds(costs[budget.metric]) for budget in budgets):
-            continue
-        found = Decoded(architecture, score, costs)
-        measured = _measure(space, latency, asked, found, tries)
+    while True:
+        found = best(list(limits.values()))
+        measured = _measure(space, latency, limits, found, tries)
         budget = asked.get("latency_ms")
         if budget is None or budget.holds(measured.ci95_ms[1]):
             return _answer(space, budgets, latency, found, measured, tries)
         if len(tries) == ATTEMPTS:
-            break
-    if tries:
-        raise _too_slow(space, asked["latency_ms"], tries)
-    limits = " and ".join(map(str, budgets))
-    raise InfeasibleBudgetError(f"space {space.name}: an evaluated architecture must keep {limits}, but none does")
+            raise _too_slow(space, budget, tries)
+        allowed = found.costs["latency_ms"] * (1 - MARGIN) * min(1.0, budget.limit / measured.ci95_ms[1])
+        # one disturbed measurement must not rule out the fastest, nor an error speak of a limit that nobody set;
+        # and nothing is given up before the fastest was tried
+        least = fastest()
+        limits["latency_ms"] = replace(budget, limit=max(allowed, least) if len(tries) < ATTEMPTS - 1 else least)
 
 
 def _measure(

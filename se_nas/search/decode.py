@@ -7,8 +7,11 @@ so the optimum is exact under all budgets together. A new budget is a new decode
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -310,13 +313,14 @@ class _Program:
         while True:
             solution = np.zeros(0)
             if len(gain):
-                result = milp(
-                    -gain,
-                    constraints=LinearConstraint(matrix, low, high),
-                    integrality=np.ones(len(gain)),
-                    bounds=Bounds(0, allowed.astype(float)),
-                    options={"mip_rel_gap": gap},
-                )
+                with _standard_output_spared():
+                    result = milp(
+                        -gain,
+                        constraints=LinearConstraint(matrix, low, high),
+                        integrality=np.ones(len(gain)),
+                        bounds=Bounds(0, allowed.astype(float)),
+                        options={"mip_rel_gap": gap},
+                    )
                 if result.status not in (0, 2):  # neither solved nor infeasible
                     raise SeNasError(
                         f"space {self.space.name}: the decoder must solve its program, but HiGHS says: {result.message}"
@@ -380,3 +384,20 @@ def _group(names: tuple[str, ...], costs: FloatArray, shared: set[str]) -> _Grou
         classes=indices[:, : len(tied)],
         costs=costs.reshape(-1, costs.shape[-1]),
     )
+
+
+@contextmanager
+def _standard_output_spared() -> Iterator[None]:
+    """What HiGHS prints now and then, though told to be quiet, goes to the standard error stream."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is no standard output
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # C keeps what it prints back, and would let it out later
+        os.dup2(kept, 1)
+        os.close(kept)

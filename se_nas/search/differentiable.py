@@ -15,53 +15,39 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from se_nas.data.batches import Augmentation, DeviceImages, batches_per_epoch, epoch_order
-from se_nas.errors import ConfigError
 from se_nas.search.choice_logits import ChoiceLogits
 from se_nas.search.decode import check_feasible, decode
 from se_nas.search.inheritance import inherited_accuracy
 from se_nas.search.lagrangian import BudgetPenalty
 from se_nas.search.problem import SearchProblem
+from se_nas.search.supernet_training import PartBatches, SupernetTraining, WeightConfig
 from se_nas.search.watchdog import warnings_of
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.device import autocast_for
-from se_nas.training.log import RunLog
-from se_nas.training.loop import GuardConfig, Loop, StepContext
-from se_nas.training.optimizer import clip_gradients, cosine_lr, make_sgd, set_learning_rate
+from se_nas.training.loop import Stateful, StepContext
 
 
-class DifferentiableConfig(BaseModel):
-    """How the differentiable search runs.
+class DifferentiableConfig(WeightConfig):
+    """How the differentiable search runs; see also `WeightConfig`.
 
     Attributes:
         warmup_epochs: of weight steps alone, before the logits move.
         epochs: of both, after the warm-up.
-        learning_rate, rate_warmup_epochs: of the weights: a linear rise, then half a cosine over the whole search.
         choice_every: weight steps for each choice step.
         relaxation: "gumbel" mixes under Gumbel-softmax samples, "softmax" under the probabilities themselves.
         temperature: of the relaxation at the first and the last epoch, falling geometrically between them.
         weight_step: "sampled" trains the weights on whole architectures, "mixture" on the relaxed mixture.
         penalty_strength, penalty_rate: see `BudgetPenalty`.
         validate_every: epochs between two evaluations of the architecture that would be decoded now.
-        calibration_images: for the batch norms of an architecture before it is evaluated.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     strategy: Literal["differentiable"] = "differentiable"
     warmup_epochs: int = Field(5, ge=0)
     epochs: int = Field(20, ge=1)
-    batch_size: int = Field(128, ge=2)
-    learning_rate: float = Field(0.1, gt=0)
-    rate_warmup_epochs: float = Field(1.0, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(4e-5, ge=0)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    clip: float = Field(5.0, gt=0)
     choice_every: int = Field(1, ge=1)
     choice_learning_rate: float = Field(0.05, gt=0)
     relaxation: Literal["gumbel", "softmax"] = "gumbel"
@@ -70,7 +56,6 @@ class DifferentiableConfig(BaseModel):
     penalty_strength: float = Field(2.0, gt=0)
     penalty_rate: float = Field(0.02, gt=0, le=1)
     validate_every: int = Field(1, ge=1)
-    calibration_images: int = Field(2048, ge=1)
 
 
 @dataclass(frozen=True)
@@ -91,28 +76,19 @@ class SearchResult:
     images: int
 
 
-class _Search:
+class _Search(SupernetTraining):
     """The state of one differentiable search and its two kinds of step."""
 
     def __init__(self, problem: SearchProblem, config: DifferentiableConfig) -> None:
-        self.problem, self.config = problem, config
-        torch.manual_seed(problem.seed)
-        device = problem.device
-        self.supernet = SuperNet(problem.space)
-        self.supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super().__init__(problem, config, problem.parts["weights"])
+        self.config, device = config, problem.device
         self.logits = ChoiceLogits(problem.space).to(device)
         self.penalty = BudgetPenalty(problem.budgets, config.penalty_strength, config.penalty_rate).to(device)
-        self.optimizer = make_sgd(
-            self.supernet, config.learning_rate, config.weight_decay, config.momentum, fused=False
-        )
         # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
         self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
-        augmentation = Augmentation(problem.info.flip, problem.info.crop_padding)
-        self.images = DeviceImages(problem.info, problem.train, device, augmentation)
-        self.steps_per_epoch = batches_per_epoch(len(problem.parts["weights"]), config.batch_size)
-        self.choice_steps_per_epoch = math.ceil(self.steps_per_epoch / config.choice_every)
+        self.choice_batches = PartBatches(self.images, problem.parts["choices"], config.batch_size, problem.seed)
+        self.choice_steps_per_epoch = math.ceil(self.batches.per_epoch / config.choice_every)
         self.total_epochs = config.warmup_epochs + config.epochs
-        self._orders: dict[str, tuple[int, Tensor]] = {}
 
     # ---- steps
 
@@ -126,10 +102,7 @@ class _Search:
 
     def _weight_step(self, context: StepContext, searching: bool) -> dict[str, float | Tensor]:
         config = self.config
-        warmup = int(config.rate_warmup_epochs * self.steps_per_epoch)
-        rate = cosine_lr(context.step, context.total_steps, warmup, config.learning_rate, 0.0) * context.lr_scale
-        set_learning_rate(self.optimizer, rate)
-        x, y = self._batch("weights", context.step)
+        rate, x, y = self.begin_step(context)
         self.supernet.train()
         if searching and config.weight_step == "mixture":
             with torch.no_grad():
@@ -138,18 +111,16 @@ class _Search:
         else:
             rng = np.random.default_rng(context.seed)
             self.supernet.activate(self.logits.sample(rng) if searching else self.problem.space.sample(rng))
-        self.optimizer.zero_grad(set_to_none=True)
         with autocast_for(self.problem.device, True):
             predicted = self.supernet(x)
             loss = F.cross_entropy(predicted.float(), y, label_smoothing=config.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
-        clip_gradients(self.supernet.parameters(), config.clip)
-        self.optimizer.step()
+        self.update()
         return {"loss": loss.detach(), "accuracy": (predicted.argmax(1) == y).float().mean(), "lr": rate}
 
     def _choice_step(self, epoch: int, step_in_epoch: int) -> dict[str, float | Tensor]:
         before = (epoch - self.config.warmup_epochs) * self.choice_steps_per_epoch
-        x, y = self._batch("choices", before + step_in_epoch // self.config.choice_every)
+        x, y = self.choice_batches[before + step_in_epoch // self.config.choice_every]
         relaxed = self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel")
         with autocast_for(self.problem.device, True):
             task_loss = F.cross_entropy(self.supernet.mix(relaxed)(x).float(), y)
@@ -170,15 +141,6 @@ class _Search:
         first, last = self.config.temperature
         share = max(0, epoch - self.config.warmup_epochs) / max(1, self.config.epochs - 1)
         return float(first * (last / first) ** share)
-
-    def _batch(self, part: str, number: int) -> tuple[Tensor, Tensor]:
-        """Batch `number` of a part, counted over the whole search; each pass through it has an order of its own."""
-        indices, size = self.problem.parts[part], self.config.batch_size
-        turn, place = divmod(number, batches_per_epoch(len(indices), size))
-        if self._orders.get(part, (-1,))[0] != turn:
-            order = epoch_order(len(indices), self.problem.seed, turn)
-            self._orders[part] = (turn, indices[order])
-        return self.images.batch(self._orders[part][1][place * size : (place + 1) * size])
 
     # ---- between epochs
 
@@ -224,34 +186,14 @@ def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) 
         InfeasibleBudgetError: before any training, when no architecture keeps the budgets.
         CheckpointError, TrainingError: see `training.loop.Loop.run`.
     """
-    if not problem.space.choices:
-        raise ConfigError(f"space {problem.space.name}", ["a space to search must leave a choice, but it has none"])
     check_feasible(problem.space, problem.tables, problem.budgets)
     search = _Search(problem, config)
-    with RunLog(problem.folder) as log:
-        loop = Loop(
-            name="search",
-            epochs=search.total_epochs,
-            steps_per_epoch=search.steps_per_epoch,
-            step=search.step,
-            end_epoch=search.end_epoch,
-            state={
-                "supernet": search.supernet,
-                "logits": search.logits,
-                "penalty": search.penalty,
-                "optimizer": search.optimizer,
-                "choice_optimizer": search.choice_optimizer,
-            },
-            checkpoint=problem.folder / "checkpoint.pt",
-            log=log,
-            seed=problem.seed,
-            guard=GuardConfig(check_every=1 if problem.device.type == "cpu" else 10),
-            progress=problem.progress,
-        )
-        history = loop.run(problem.resume)
-    steps = {
-        "weights": search.total_epochs * search.steps_per_epoch,
-        "choices": config.epochs * search.choice_steps_per_epoch,
+    more: dict[str, Stateful] = {
+        "logits": search.logits,
+        "penalty": search.penalty,
+        "choice_optimizer": search.choice_optimizer,
     }
-    images = sum(count * min(config.batch_size, len(problem.parts[part])) for part, count in steps.items())
-    return SearchResult(search.logits.scores(), history, search.supernet, loop.seconds, images)
+    history, seconds = search.run("search", search.total_epochs, more)
+    images = search.batches.seen(search.total_epochs * search.batches.per_epoch)
+    images += search.choice_batches.seen(config.epochs * search.choice_steps_per_epoch)
+    return SearchResult(search.logits.scores(), history, search.supernet, seconds, images)

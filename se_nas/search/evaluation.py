@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from se_nas.cost.budget import Budget
-from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.errors import ArchitectureError, ConfigError, SeNasError
 from se_nas.files import write_json
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -30,9 +30,16 @@ class Pruned(Exception):
     """An evaluation that was ended early because its first epochs fell behind those of others."""
 
 
+class Unjudged(SeNasError):
+    """An architecture of which an evaluator knows nothing, such as one that a table lacks; the search goes on."""
+
+
 @runtime_checkable
 class ReportingEvaluator(Protocol):
-    """An evaluator with epochs, after each of which it can be ended."""
+    """An evaluator with epochs, after each of which it can be ended.
+
+    It is told from a function by its `evaluate` alone: any object that has such an attribute is taken for one.
+    """
 
     def evaluate(self, architecture: Architecture, report: Report) -> float:
         """The accuracy, from 0 to 1; passes `Pruned` on."""
@@ -43,6 +50,14 @@ def evaluate_with(evaluator: Evaluate | ReportingEvaluator, architecture: Archit
     if isinstance(evaluator, ReportingEvaluator):
         return evaluator.evaluate(architecture, report)
     return float(evaluator(architecture))
+
+
+def share_fault(accuracy: float) -> str | None:
+    """What is wrong with an accuracy that must be a share from 0 to 1; None where it is one."""
+    if 0 <= accuracy <= 1:
+        return None
+    hint = "; percent must be divided by 100" if 1 < accuracy <= 100 else ""
+    return f"accuracy: must be a share from 0 to 1, but got {accuracy!r}{hint}"
 
 
 @dataclass(frozen=True)

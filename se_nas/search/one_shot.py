@@ -15,55 +15,38 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from se_nas.data.batches import Augmentation, DeviceImages, batches_per_epoch, epoch_order
-from se_nas.errors import ConfigError
 from se_nas.search.decode import greatest_cost, least_cost
 from se_nas.search.inheritance import inherited_accuracy
 from se_nas.search.problem import SearchProblem
+from se_nas.search.supernet_training import SupernetTraining, WeightConfig
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.device import autocast_for
-from se_nas.training.log import RunLog
-from se_nas.training.loop import GuardConfig, Loop, StepContext
-from se_nas.training.optimizer import clip_gradients, cosine_lr, make_sgd, set_learning_rate
+from se_nas.training.loop import StepContext
 
 
-class OneShotConfig(BaseModel):
-    """How a supernet is trained for a black-box search.
+class OneShotConfig(WeightConfig):
+    """How a supernet is trained for a black-box search; see also `WeightConfig`.
 
     Attributes:
         sampling: what a step trains. "sandwich": the subnet of the most MACs on the labels, then the one of the fewest
             and `random_subnets` drawn uniformly on the soft answers of the first. "strict_fairness": as many subnets as
             the largest choice has options, see `fair_picks`. "uniform": one subnet drawn uniformly. The gradients of a
-            step's subnets add up, each with weight 1, for one update.
+            step's subnets add up, each with weight 1, for one update. Distillation has no label smoothing.
         random_subnets: of a sandwich step; the other samplings do not read it.
-        learning_rate, rate_warmup_epochs: a linear rise, then half a cosine down to 0.
-        label_smoothing: of the losses on labels; distillation has none.
-        clip: greatest norm of a step's added gradients.
         validate_every: epochs between two validations of the largest and the smallest subnet; the last epoch has one.
-        calibration_images: for the batch norms of a subnet before it is validated.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sampling: Literal["sandwich", "strict_fairness", "uniform"] = "sandwich"
     random_subnets: int = Field(2, ge=0)
     epochs: int = Field(30, ge=1)
-    batch_size: int = Field(128, ge=2)
-    learning_rate: float = Field(0.1, gt=0)
-    rate_warmup_epochs: float = Field(1.0, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(4e-5, ge=0)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    clip: float = Field(5.0, gt=0)
     validate_every: int = Field(5, ge=1)
-    calibration_images: int = Field(2048, ge=1)
 
 
 @dataclass(frozen=True)
@@ -76,35 +59,23 @@ class OneShotResult:
             largest_accuracy and smallest_accuracy on the validation part, None in epochs without validation.
         seconds: wall time of the training, added up over resumed processes.
         images: training images seen, an image of a batch counted once however many subnets it trained.
-        passes: images times the subnets that each trained, which is what the training cost.
     """
 
     supernet: SuperNet
     history: list[dict[str, Any]]
     seconds: float
     images: int
-    passes: int
 
 
-class _Training:
+class _Training(SupernetTraining):
     """The state of one training and its step."""
 
     def __init__(self, problem: SearchProblem, config: OneShotConfig) -> None:
-        self.problem, self.config = problem, config
-        torch.manual_seed(problem.seed)
-        self.supernet = SuperNet(problem.space)
-        self.supernet.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = make_sgd(
-            self.supernet, config.learning_rate, config.weight_decay, config.momentum, fused=False
-        )
+        # no choice steps here, so that their images are free to train the weights
+        super().__init__(problem, config, torch.cat([problem.parts["weights"], problem.parts["choices"]]))
+        self.config = config
         self.largest = greatest_cost(problem.space, problem.tables, "macs").architecture
         self.smallest = least_cost(problem.space, problem.tables, "macs").architecture
-        augmentation = Augmentation(problem.info.flip, problem.info.crop_padding)
-        self.images = DeviceImages(problem.info, problem.train, problem.device, augmentation)
-        # no choice steps here, so that their images are free to train the weights
-        self.indices = torch.cat([problem.parts["weights"], problem.parts["choices"]])
-        self.steps_per_epoch = batches_per_epoch(len(self.indices), config.batch_size)
-        self._order: tuple[int, Tensor] | None = None
 
     def subnets(self, context: StepContext) -> list[Architecture]:
         """What a step trains; under the sandwich rule the first is the others' teacher."""
@@ -118,16 +89,9 @@ class _Training:
 
     def step(self, context: StepContext) -> dict[str, float | Tensor]:
         """One update from the added gradients of the step's subnets."""
-        config = self.config
-        warmup = int(config.rate_warmup_epochs * self.steps_per_epoch)
-        rate = cosine_lr(context.step, context.total_steps, warmup, config.learning_rate, 0.0) * context.lr_scale
-        set_learning_rate(self.optimizer, rate)
-        x, y = self._batch(context)
-        # to None, not to zero: what no subnet of this step holds must not decay or move by its old momentum
-        self.optimizer.zero_grad(set_to_none=True)
+        rate, x, y = self.begin_step(context)
         metrics = self.add_gradients(self.subnets(context), x, y)
-        clip_gradients(self.supernet.parameters(), config.clip)
-        self.optimizer.step()
+        self.update()
         return {**metrics, "lr": rate}
 
     def add_gradients(self, subnets: Sequence[Architecture], x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -151,13 +115,6 @@ class _Training:
                 teacher = predicted
         metrics = {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(accuracies).mean()}
         return metrics | ({"distillation": torch.stack(divergences).mean()} if divergences else {})
-
-    def _batch(self, context: StepContext) -> tuple[Tensor, Tensor]:
-        if self._order is None or self._order[0] != context.epoch:
-            order = epoch_order(len(self.indices), self.problem.seed, context.epoch)
-            self._order = (context.epoch, self.indices[order])
-        size = self.config.batch_size
-        return self.images.batch(self._order[1][context.step_in_epoch * size : (context.step_in_epoch + 1) * size])
 
     def end_epoch(self, epoch: int) -> dict[str, float | None]:
         """Validation of both ends of the space, where it is due."""
@@ -222,34 +179,7 @@ def train_one_shot(problem: SearchProblem, config: OneShotConfig) -> OneShotResu
         ConfigError: the space leaves no choice.
         CheckpointError, TrainingError: see `training.loop.Loop.run`.
     """
-    if not problem.space.choices:
-        raise ConfigError(f"space {problem.space.name}", ["a space to search must leave a choice, but it has none"])
     training = _Training(problem, config)
-    with RunLog(problem.folder) as log:
-        loop = Loop(
-            name="supernet",
-            epochs=config.epochs,
-            steps_per_epoch=training.steps_per_epoch,
-            step=training.step,
-            end_epoch=training.end_epoch,
-            state={"supernet": training.supernet, "optimizer": training.optimizer},
-            checkpoint=problem.folder / "checkpoint.pt",
-            log=log,
-            seed=problem.seed,
-            guard=GuardConfig(check_every=1 if problem.device.type == "cpu" else 10),
-            progress=problem.progress,
-        )
-        history = loop.run(problem.resume)
-    batch = min(config.batch_size, len(training.indices))
-    images = config.epochs * training.steps_per_epoch * batch
-    return OneShotResult(
-        training.supernet, history, loop.seconds, images, images * _subnets_a_step(problem.space, config)
-    )
-
-
-def _subnets_a_step(space: SearchSpace, config: OneShotConfig) -> int:
-    return {
-        "sandwich": 2 + config.random_subnets,
-        "strict_fairness": max(len(choice.options) for choice in space.choices),
-        "uniform": 1,
-    }[config.sampling]
+    history, seconds = training.run("supernet", config.epochs, {})
+    images = training.batches.seen(config.epochs * training.batches.per_epoch)
+    return OneShotResult(training.supernet, history, seconds, images)

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -25,11 +25,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable, count_tables
-from se_nas.errors import TrainingError
-from se_nas.search.evaluation import Evaluate, Evaluation, Pruned, ReportingEvaluator, best_first, evaluate_with
+from se_nas.errors import ConfigError, TrainingError
+from se_nas.search.evaluation import (
+    Evaluate,
+    Evaluation,
+    Pruned,
+    ReportingEvaluator,
+    Unjudged,
+    best_first,
+    evaluate_with,
+    share_fault,
+)
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.optuna_study import ArchitectureStudy, Candidate, EnoughProposed, SpaceExhausted
-from se_nas.search.pareto import non_dominated, objective_points
+from se_nas.search.pareto import front_objectives, front_of
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.training.loop import TrainingInterrupted
@@ -38,6 +47,8 @@ log = logging.getLogger(__name__)
 
 #: Evaluations that fail in a row until the search gives up: the fault is then not the architectures'.
 FAILURES = 5
+#: Proposals in a row of which the evaluator knows nothing until the search gives up.
+UNJUDGED = 1000
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class BlackBoxResult:
 
     Attributes:
         evaluations: every proposal, in order.
-        front: the evaluations that keep the budgets and that none dominates in the objectives, by rising cost.
+        front: the evaluations that keep the budgets and that none dominates in `front_objectives`, by rising cost.
         best: of those that keep the budgets, the one of the highest accuracy; None when there is none.
         exhausted: whether the search ended because nothing new was left to propose.
     """
@@ -79,33 +90,27 @@ def search_architectures(
         enqueue: architectures to evaluate first.
 
     Raises:
-        InfeasibleBudgetError, ConfigError: see `ArchitectureStudy`.
+        InfeasibleBudgetError, ConfigError, OutputError: see `ArchitectureStudy`.
+        ConfigError, TrainingError: see `work`.
     """
     config = config or OptunaConfig()
-    study = ArchitectureStudy(
-        space.name, space, budgets, tables or count_tables(space), config, seed, file=file, take_over=file is not None
-    )
-    for architecture in enqueue:
-        study.enqueue(architecture)
-    return result_of(study, work(study, evaluate, config.max_evaluations, progress).exhausted)
+    tables = tables or count_tables(space)
+    with closing(
+        ArchitectureStudy(space.name, space, budgets, tables, config, seed, file=file, take_over=file is not None)
+    ) as study:
+        for architecture in enqueue:
+            study.enqueue(architecture)
+        return result_of(study, work(study, evaluate, config.max_evaluations, progress).exhausted)
 
 
 def result_of(study: ArchitectureStudy, exhausted: bool) -> BlackBoxResult:
     """What a study has found so far."""
     evaluations = study.evaluations()
     ranked = best_first(evaluations, study.budgets)
-    return BlackBoxResult(
-        evaluations, pareto_front(ranked, study.config.objectives), ranked[0] if ranked else None, exhausted
-    )
-
-
-def pareto_front(ranked: Sequence[Evaluation], objectives: Sequence[str]) -> list[Evaluation]:
-    """Those of `best_first` that none dominates, by rising second objective."""
-    if not ranked:
-        return []
-    keep = non_dominated(objective_points(ranked, objectives))
-    front = [entry for entry, kept in zip(ranked, keep, strict=True) if kept]
-    return sorted(front, key=lambda e: e.costs[objectives[1]]) if len(objectives) > 1 else front
+    objectives = front_objectives(study.config.objectives, [budget.metric for budget in study.budgets])
+    front = front_of(evaluations, objectives)
+    front.sort(key=lambda e: [e.costs[metric] for metric in objectives[1:]])
+    return BlackBoxResult(evaluations, front, ranked[0] if ranked else None, exhausted)
 
 
 class Worked(NamedTuple):
@@ -123,11 +128,12 @@ def work(
     With others at work it waits for their evaluations to end, and takes over those of workers that died.
 
     Raises:
-        TrainingError: several evaluations failed in a row.
+        TrainingError: several evaluations failed in a row, or many proposals were none that the evaluator knows.
+        ConfigError: an accuracy is not from 0 to 1.
         TrainingInterrupted: SIGINT or SIGTERM; the evaluation at hand is done again on resuming.
     """
-    failures, evaluated, exhausted = 0, 0, False
-    with _stoppable(study), _Bar(study, max_evaluations, progress) as show:
+    failures, unjudged, evaluated, exhausted = 0, 0, 0, False
+    with stoppable(study), _Bar(study, max_evaluations, progress) as show:
         while True:
             study.reap()
             room = max_evaluations - study.count() - (len(study.running()) - study.left)
@@ -139,8 +145,16 @@ def work(
                 except SpaceExhausted:
                     exhausted = True
                     continue
-                evaluated += 1
-                failures = 0 if _evaluate(study, evaluate, candidate) else failures + 1
+                try:
+                    went_well = _evaluate(study, evaluate, candidate)
+                except Unjudged as error:
+                    study.tell(candidate.number, None, state="failed")
+                    unjudged += 1
+                    if unjudged >= UNJUDGED:
+                        raise TrainingError(f"{unjudged} proposals in a row could not be judged: {error}") from error
+                    continue
+                evaluated, unjudged = evaluated + 1, 0
+                failures = 0 if went_well else failures + 1
                 if failures >= FAILURES:
                     raise TrainingError(
                         f"{failures} evaluations in a row failed, the last one number {candidate.number}"
@@ -153,7 +167,7 @@ def work(
 
 
 @contextmanager
-def _stoppable(study: ArchitectureStudy) -> Iterator[None]:
+def stoppable(study: ArchitectureStudy) -> Iterator[None]:
     """SIGINT and SIGTERM end the search with a word on how to go on; the study keeps all that was told."""
     stopped_by = signal.SIGINT
 
@@ -197,6 +211,9 @@ def _evaluate(study: ArchitectureStudy, evaluate: Evaluate | ReportingEvaluator,
         log.warning("evaluation %d failed: an accuracy must be finite, but got %r", number, accuracy)
         study.tell(number, None, state="failed", seconds=time.monotonic() - started, curve=curve)
         return False
+    fault = share_fault(accuracy)
+    if fault is not None:
+        raise ConfigError(f"evaluation {number}", [fault])
     study.tell(number, accuracy, seconds=time.monotonic() - started, curve=curve)
     return True
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import threading
 import warnings
@@ -24,7 +26,7 @@ MISSED_HEARTBEATS = 3
 
 class _FileBackend(JournalFileBackend):
     """Optuna's journal file without an fsync for every line: a killed process loses nothing, and 65 choices need 65
-    lines. One process writes at a time, so no lock is taken either."""
+    lines. One process writes at a time, so that no line needs a lock; see `hold_file`."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in logs)
@@ -32,8 +34,32 @@ class _FileBackend(JournalFileBackend):
             file.write(lines.encode())
 
 
+def hold_file(path: Path, alone: bool) -> int:
+    """A descriptor that keeps others away from the study in a file, until it is closed or the process ends.
+
+    Args:
+        alone: whether no other process may have the study open; else none may that is alone.
+
+    Raises:
+        OutputError: another process is at work on the study, or the file cannot be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise OutputError(f"{path}: the study must be writable, but got: {error.strerror or error}") from error
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise OutputError(f"{path}: no other process must be at work on the study, but one is") from error
+    except OSError:  # a network folder without locks: nothing keeps others away there
+        pass
+    return descriptor
+
+
 def file_storage(path: Path) -> BaseStorage:
-    """The study in a file; one process at a time. `optuna-dashboard FILE` opens it.
+    """The study in a file; see `hold_file`. `optuna-dashboard FILE` opens it.
 
     Raises:
         OutputError: the file cannot be written to, or is no study.
@@ -93,7 +119,8 @@ def _timeout(url: str) -> dict[str, Any]:
 
 def masked(url: str) -> str:
     """A URL to show: without its password."""
-    shown = re.sub(r"//([^:/@]*):.*@", r"//\1:***@", url)
+    # a scheme, if any, with as many slashes as were typed; the name up to its colon; the password up to the last @
+    shown = re.sub(r"^((?:[\w+.-]+:/+|(?![\w+.-]+:/))[^:@]*):.*@", r"\1:***@", url)
     return re.sub(r"(password=)[^&]*", r"\1***", shown)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -17,26 +19,21 @@ from se_nas.search.certificate import answer_among
 from se_nas.search.evaluation import Evaluate, ReportingEvaluator, best_first, evaluate_with, save_evaluations
 from se_nas.search.one_shot import train_one_shot
 from se_nas.search.optuna_config import OptunaConfig
-from se_nas.search.optuna_search import BlackBoxResult, result_of, work
+from se_nas.search.optuna_search import BlackBoxResult, result_of, stoppable, work
 from se_nas.search.optuna_storage import storage_faults_told
 from se_nas.search.optuna_study import ArchitectureStudy, importances
 from se_nas.search.problem import SearchProblem
 from se_nas.search.stand_alone_evaluator import StandAloneEvaluator
-from se_nas.search.strategy import EVALUATIONS, Found
+from se_nas.search.strategy import EVALUATIONS, STUDY, STUDY_NAME, SUPERNET, TABLE, Found
 from se_nas.search.supernet_evaluator import SupernetEvaluator
 from se_nas.search.table_evaluator import TableEvaluator
 from se_nas.space.architecture import Architecture, load_architecture
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.checkpoint import load_checkpoint, save_checkpoint
 
-#: Files in the problem's folder.
-STUDY = "study.journal"
-SUPERNET = "supernet.pt"
-TABLE = "table.jsonl"
-NAME = "study.json"
-
-#: Seconds between two looks for a supernet that another machine is training.
+#: Seconds between two looks for a supernet that another machine is training, and between two words on it.
 PATIENCE = 2.0
+REMIND = 60.0
 
 
 def search_optuna(problem: SearchProblem, config: OptunaConfig) -> Found:
@@ -46,8 +43,8 @@ def search_optuna(problem: SearchProblem, config: OptunaConfig) -> Found:
         ConfigError, InfeasibleBudgetError, StorageError: see `ArchitectureStudy`.
         CheckpointError, TrainingError: see `training.loop.Loop.run`.
     """
-    with storage_faults_told(problem.storage):
-        study = begin_study(problem, config)  # a storage out of reach must not cost a supernet
+    # the study before the supernet, which a storage out of reach must not cost
+    with storage_faults_told(problem.storage), closing(begin_study(problem, config)) as study:
         prepared = prepare(problem, config)
         evaluator = open_evaluator(problem, config)
         worked = work(study, evaluator, config.max_evaluations, problem.progress)
@@ -56,9 +53,10 @@ def search_optuna(problem: SearchProblem, config: OptunaConfig) -> Found:
 
 def begin_study(problem: SearchProblem, config: OptunaConfig, *, parallel: bool = False) -> ArchitectureStudy:
     """The study, made or opened again by the process that answers for it, with what is to be evaluated first."""
+    words = [named_architecture(problem, word) for word in config.enqueue]
     study = open_study(problem, config, parallel=parallel, take_over=not parallel)
-    for word in config.enqueue:
-        study.enqueue(named_architecture(problem, word))
+    for architecture in words:
+        study.enqueue(architecture)
     return study
 
 
@@ -73,29 +71,39 @@ def prepare(problem: SearchProblem, config: OptunaConfig) -> dict[str, Any]:
     return {"seconds": result.seconds, "images": result.images}
 
 
-def open_evaluator(
-    problem: SearchProblem, config: OptunaConfig, wait: Callable[[], None] | None = None
-) -> Evaluate | ReportingEvaluator:
-    """The evaluator of a run that is prepared, in this process or in another.
-
-    Args:
-        wait: called once before waiting for the supernet that another process is training; None for no waiting.
+def await_supernet(
+    problem: SearchProblem, config: OptunaConfig, study: ArchitectureStudy, say: Callable[[str], None]
+) -> bool:
+    """Wait for the supernet that the run's own process trains; False where the study has all its evaluations first.
 
     Raises:
-        CheckpointError: the folder holds no supernet, and `wait` is None.
+        TrainingInterrupted: SIGINT or SIGTERM.
+    """
+    path, said = problem.folder / SUPERNET, -math.inf
+    with stoppable(study):
+        while not path.exists():
+            if study.count() >= config.max_evaluations:
+                return False
+            if time.monotonic() - said >= REMIND:
+                said = time.monotonic()
+                say(f"waiting for {path}: the run trains it, and a copy of its folder must be given it")
+            time.sleep(PATIENCE)
+    return True
+
+
+def open_evaluator(problem: SearchProblem, config: OptunaConfig) -> Evaluate | ReportingEvaluator:
+    """The evaluator of a run that is prepared, in this process or in another.
+
+    Raises:
+        CheckpointError: the folder holds no supernet.
         ConfigError: the table is damaged or of another space.
     """
     if config.evaluator == "table":
         return TableEvaluator.load(problem.folder / TABLE, problem.space)
     if config.evaluator == "stand_alone":
         return StandAloneEvaluator(problem, config.stand_alone, problem.folder / "stand_alone")
-    path = problem.folder / SUPERNET
-    if wait is not None and not path.exists():
-        wait()
-        while not path.exists():
-            time.sleep(PATIENCE)
     supernet = SuperNet(problem.space)
-    supernet.load_state_dict(load_checkpoint(path)["supernet"])
+    supernet.load_state_dict(load_checkpoint(problem.folder / SUPERNET)["supernet"])
     supernet.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return SupernetEvaluator(problem, supernet, config.supernet.calibration_images)
 
@@ -116,7 +124,7 @@ def open_study(
     Raises:
         ConfigError: the search began in its folder and goes on with a storage, or the other way round.
     """
-    path = problem.folder / NAME
+    path = problem.folder / STUDY_NAME
     shared = problem.storage is not None
     begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     if begun is not None and begun["shared"] != shared:

@@ -9,6 +9,7 @@ import os
 import platform
 import time
 import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from se_nas.search.evaluation import Evaluation, Pruned, State, excess_of
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.optuna_pruner import HalvingPruner
 from se_nas.search.optuna_samplers import ArchitectureSampler, distributions
-from se_nas.search.optuna_storage import MISSED_HEARTBEATS, Heartbeat, masked, open_storage
+from se_nas.search.optuna_storage import MISSED_HEARTBEATS, Heartbeat, hold_file, masked, open_storage
 from se_nas.search.repair import Repair
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Axis, Option
@@ -80,13 +81,15 @@ class ArchitectureStudy:
         file: where the study is kept without `url`; None for memory.
         url: of a database that several workers share.
         parallel: whether several candidates are asked for before one is told.
-        take_over: whether what an earlier process left running is asked for again; never with other processes alive.
+        take_over: whether what an earlier process left running is asked for again; never with other processes alive,
+            which a study in a file sees to until `close`.
         join: whether the study must be there already.
 
     Raises:
         InfeasibleBudgetError: no architecture keeps the budgets.
         ConfigError: an objective without a table; or the storage holds a study of this name with other settings.
         StorageError, OutputError: see `open_storage`.
+        OutputError: another process has the study in a file open, and one of the two takes over.
     """
 
     def __init__(
@@ -119,27 +122,34 @@ class ArchitectureStudy:
         self._settled = 0
         self._heartbeats: dict[int, Heartbeat] = {}
         self._silent_since: dict[int, float] = {}
+        self._let_go: weakref.finalize[[int], ArchitectureStudy] | None = None
         repair = Repair(space, tables, self.budgets if config.proposals == "feasible" else ())
         many = parallel or url is not None
         sampler = ArchitectureSampler(space, config, seed, repair, self._seen, self._unseen, many)
-        storage = open_storage(url, file, config.heartbeat_seconds)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        if join and name not in optuna.get_all_study_names(storage):
-            where = self.where if url is None else masked(url)
-            raise StorageError(
-                f"{where}: must hold this run's study, {name}, but does not: is it the search's storage?"
+        if file is not None and url is None:
+            self._let_go = weakref.finalize(self, os.close, hold_file(file, alone=take_over))
+        try:
+            storage = open_storage(url, file, config.heartbeat_seconds)
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            if join and name not in optuna.get_all_study_names(storage):
+                where = self.where if url is None else masked(url)
+                raise StorageError(
+                    f"{where}: must hold this run's study, {name}, but does not: is it the search's storage?"
+                )
+            self._study = _load_or_create(
+                name,
+                storage,
+                sampler,
+                _pruner(config),
+                [StudyDirection.MAXIMIZE if o == "accuracy" else StudyDirection.MINIMIZE for o in config.objectives],
             )
-        self._study = _load_or_create(
-            name,
-            storage,
-            sampler,
-            _pruner(config),
-            [StudyDirection.MAXIMIZE if o == "accuracy" else StudyDirection.MINIMIZE for o in config.objectives],
-        )
-        self._storage = self._study._storage  # as Optuna wraps it, with its cache
-        self._check_settings(name, seed, file, url)
-        self._left = [t._trial_id for t in self._trials(TrialState.RUNNING)] if take_over else []
-        self._sync()
+            self._storage = self._study._storage  # as Optuna wraps it, with its cache
+            self._check_settings(name, seed, file, url)
+            self._left = [t._trial_id for t in self._trials(TrialState.RUNNING)] if take_over else []
+            self._sync()
+        except BaseException:
+            self.close()
+            raise
 
     def _check_settings(self, name: str, seed: int, file: Path | None, url: str | None) -> None:
         """A study is of one space, of one set of budgets and objectives; what it is of is written into it."""
@@ -163,6 +173,11 @@ class ArchitectureStudy:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if len(self.config.objectives) > 1 and self._study.metric_names is None:
                 self._study.set_metric_names(list(self.config.objectives))
+
+    def close(self) -> None:
+        """Let other processes open the study, where it is in a file; this one is done with it."""
+        if self._let_go is not None:
+            self._let_go()
 
     # ---- asking
 

@@ -35,6 +35,19 @@ def objective_points(evaluations: Sequence[Evaluation], objectives: Sequence[str
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(objectives))
 
 
+def front_objectives(objectives: Sequence[str], budgeted: Sequence[str]) -> list[str]:
+    """What the front of a search is in: its objectives; of one for accuracy alone also the metrics with budgets."""
+    return list(objectives) if len(objectives) > 1 else list(dict.fromkeys([*objectives, *budgeted]))
+
+
+def front_of(evaluations: Sequence[Evaluation], objectives: Sequence[str]) -> list[Evaluation]:
+    """The complete, feasible evaluations that no other one dominates, each architecture once, by falling accuracy."""
+    first = {entry.architecture: entry for entry in reversed(evaluations) if entry.complete and entry.feasible}
+    entries = sorted(first.values(), key=lambda entry: (-float(entry.accuracy or 0.0), entry.number))
+    mask = non_dominated(objective_points(entries, objectives))
+    return [entry for entry, stays in zip(entries, mask, strict=True) if stays]
+
+
 def _checked(points: ArrayLike) -> Points:
     array = np.asarray(points, dtype=np.float64)
     if array.ndim != 2 or np.isnan(array).any():

@@ -21,6 +21,12 @@ from se_nas.search.supernet_evaluator import SupernetEvaluator
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 
+#: Files in the problem's folder: of an Optuna-driven search the study, its name, the supernet and the table.
+STUDY = "study.journal"
+STUDY_NAME = "study.json"
+SUPERNET = "supernet.pt"
+TABLE = "table.jsonl"
+
 
 @dataclass(frozen=True)
 class Found:

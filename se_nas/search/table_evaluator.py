@@ -13,11 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from se_nas.cost.budget import Budget
-from se_nas.cost.table import CostTable
-from se_nas.errors import ArchitectureError, ConfigError, InfeasibleBudgetError
+from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.search.evaluation import Unjudged, share_fault
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 
@@ -74,40 +71,18 @@ class TableEvaluator:
         return cls(space, found, str(path))
 
     def __call__(self, architecture: Architecture) -> float:
-        """Accuracy, from 0 to 1; ArchitectureError where the table lacks the architecture or it is of another space."""
+        """Accuracy, from 0 to 1.
+
+        Raises:
+            Unjudged: the table lacks the architecture.
+            ArchitectureError: it is of another space.
+        """
         self.space.check(architecture)
         known = self.metrics.get(architecture)
         if known is None:
             picks = ", ".join(f"{name} = {option}" for name, option in architecture.picks)
-            raise ArchitectureError(
-                f"{self._source}: an architecture to look up must be in the table, but it lacks {picks}"
-            )
+            raise Unjudged(f"{self._source}: an architecture to look up must be in the table, but it lacks {picks}")
         return known["accuracy"]
-
-    def best(self, budgets: Sequence[Budget], tables: Mapping[str, CostTable]) -> tuple[Architecture, float]:
-        """The most accurate architecture of the table that keeps every budget, and its accuracy; of equals the first.
-
-        Args:
-            tables: by metric; every budgeted metric must be there.
-
-        Raises:
-            InfeasibleBudgetError: none of the table keeps them.
-        """
-        entries = list(self.metrics)
-        options = [{option: i for i, option in enumerate(choice.options)} for choice in self.space.choices]
-        picks = np.empty((len(entries), len(options)), dtype=np.intp)
-        for row, architecture in enumerate(entries):
-            picks[row] = [index[option] for index, (_, option) in zip(options, architecture.picks, strict=True)]
-        accuracies = np.array([self.metrics[architecture]["accuracy"] for architecture in entries])
-        for budget in budgets:
-            accuracies[tables[budget.metric].costs(picks) > budget.limit] = -math.inf
-        best = int(np.argmax(accuracies))
-        if accuracies[best] == -math.inf:
-            limits = ", ".join(map(str, budgets))
-            raise InfeasibleBudgetError(
-                f"{self._source}: some architecture of the table must keep {limits}, but none does"
-            )
-        return entries[best], float(accuracies[best])
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -140,9 +115,9 @@ def _entry(line: str, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, f
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{name}: must be a number, but got {value!r}")
-    if name == "accuracy" and not 0 <= value <= 1:
-        hint = "; percent must be divided by 100" if 1 < value <= 100 else ""
-        raise ValueError(f"accuracy: must be a share from 0 to 1, but got {value!r}{hint}")
+    fault = share_fault(value) if name == "accuracy" else None
+    if fault is not None:
+        raise ValueError(fault)
     return float(value)
 
 

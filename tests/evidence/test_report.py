@@ -147,6 +147,16 @@ def test_all_text_is_escaped_and_names_no_folder(tmp_path: Path) -> None:
     assert str(tmp_path) not in text
 
 
+def test_a_password_of_another_machine_is_not_shown(tmp_path: Path) -> None:
+    folder = make_fake_run(tmp_path)
+    machines = "- host: somewhere\n    password: S3CRET\n    ssh_passphrase: 'S3CRET'\n    user: me\n"
+    (folder / "config.yaml").write_text(f"nni:\n  training_service:\n    machine_list:\n    {machines}")
+    text = write_report(folder).read_text()
+    assert "somewhere" in text
+    assert "user: me" in text
+    assert "S3CRET" not in text
+
+
 def test_a_run_with_only_what_every_run_has(tmp_path: Path) -> None:
     folder = make_fake_run(tmp_path, "mbconv_digits", epochs=6, complete=False)
     text = Page(write_report(folder).read_text()).text

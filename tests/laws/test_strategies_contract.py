@@ -1,5 +1,5 @@
 """Law 5 for the black-box search with every sampler: the answer is in the space, within the budgets, the same for the
-same seed, and on a tiny space the brute-force optimum."""
+same seed, and on a tiny space the brute-force optimum; on one too large for that, better than chance finds."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from se_nas.search.optuna_samplers import SAMPLERS
 from se_nas.search.optuna_search import BlackBoxResult, search_architectures
 from se_nas.search.strategy import STRATEGIES
 from se_nas.space.architecture import Architecture
+from se_nas.space.files import parse_space
 from se_nas.space.search_space import SearchSpace
 from tests.search.known_worth import binding, feasible, worth
 from tests.search.problems import make_problem
@@ -54,6 +55,47 @@ def test_every_sampler_finds_the_brute_force_optimum_within_the_budgets(tiny_spa
     assert found.exhausted
     counts = network_counts(tiny_space.resolve(found.best.architecture))
     assert all(b.holds(getattr(counts, b.metric)) for b in budgets)
+
+
+#: Of 1.6 million networks.
+LARGER: dict[str, Any] = {
+    "name": "larger",
+    "resolution": 8,
+    "stem": {"width": 8},
+    "stages": [
+        {"width": 8, "depth": [1, 2, 3], "kernel": [3, 5, 7], "expansion": 2, "se": {"options": ["none", 2]}},
+        {
+            "width": 16,
+            "stride": 2,
+            "depth": [1, 2, 3],
+            "kernel": [3, 5, 7],
+            "expansion": [2, 3],
+            "se": {"options": ["none", 2, 4], "divisor": 4},
+        },
+    ],
+}
+
+
+def best_and_late(space: SearchSpace, sampler: str, seeds: int, most: int) -> tuple[float, float]:
+    """Means over some searches of the best worth, and of the last third's, which is what a sampler has learned."""
+    best, late = 0.0, 0.0
+    for seed in range(seeds):
+        config = OptunaConfig(sampler=sampler, population=10, max_evaluations=most)  # type: ignore[arg-type]
+        found = search_architectures(space, [], worth, config=config, seed=seed)
+        worths = [worth(e.architecture) for e in found.evaluations]
+        best += max(worths) / seeds
+        late += sum(worths[2 * most // 3 :]) / (most - 2 * most // 3) / seeds
+    return best, late
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "random"])
+def test_what_a_sampler_learns_makes_it_better_than_chance(sampler: str) -> None:
+    space = parse_space(LARGER, "larger")
+    size = (2, 25) if sampler == "gp" else (6, 60)
+    best, late = best_and_late(space, sampler, *size)
+    by_chance = best_and_late(space, "random", *size)
+    assert best > by_chance[0] + 0.01
+    assert late > by_chance[1] + 0.04
 
 
 def numbers(found: BlackBoxResult) -> list[tuple[int, Architecture, float | None, str]]:

@@ -99,7 +99,7 @@ class Told:
         said: by step, what its command said.
         left: after the stop half-way, the processes that were left.
         listening: after the stop half-way, where something listened at the page's port.
-        stopped: the status after the stop half-way.
+        stopped, stored: after the stop half-way, the status and the jobs, which no manager shows then.
         jobs, metrics: of the page, at the end.
     """
 
@@ -109,6 +109,7 @@ class Told:
     left: list[list[str]] = field(default_factory=list)
     listening: set[str] = field(default_factory=set)
     stopped: manager.Status | None = None
+    stored: list[TrialJob] = field(default_factory=list)
     jobs: list[TrialJob] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
 
@@ -116,39 +117,49 @@ class Told:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    @property
-    def succeeded(self) -> list[TrialJob]:
-        return [job for job in self.jobs if job.status == "SUCCEEDED"]
-
 
 @pytest.fixture(scope="session")
-def nni_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home folder for NNI's list of experiments; trials run on one thread."""
-    home = tmp_path_factory.mktemp("nni_home")
+def session_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home folder of `at_home`."""
+    return tmp_path_factory.mktemp("nni_home")
+
+
+@contextlib.contextmanager
+def at_home(home: Path) -> Iterator[None]:
+    """What runs meanwhile has a home folder of its own for NNI's list of experiments; trials run on one thread."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("SE_NAS_CACHE", str(home / "cache"))
-        yield home
+        yield
+
+
+@pytest.fixture
+def nni_home(session_home: Path) -> Iterator[Path]:
+    """The home folder of a test that runs commands itself."""
+    with at_home(session_home):
+        yield session_home
 
 
 @pytest.fixture(scope="session")
-def black_box(nni_home: Path) -> Iterator[Told]:
+def black_box(session_home: Path) -> Iterator[Told]:
     """A black-box search, launched, stopped when half of its trials have ended, and resumed to its end."""
-    run_file = write_black_box(nni_home / "black_box")
-    told = Told(nni_home / "black_box/out", free_port())
+    run_file = write_black_box(session_home / "black_box")
+    told = Told(session_home / "black_box/out", free_port())
     try:
-        play(told, run_file, lambda: manager.status(told.folder).finished >= 2)
+        with at_home(session_home):
+            play(told, run_file, lambda: manager.status(told.folder).finished >= 2)
         yield told
     finally:
-        close(told)
+        with at_home(session_home):
+            close(told)
 
 
 @pytest.fixture(scope="session")
-def swept(nni_home: Path) -> Iterator[Told]:
+def swept(session_home: Path) -> Iterator[Told]:
     """Two differentiable searches at a time, launched, stopped amid both, and resumed to their ends."""
-    run_file = write_run(nni_home / "swept", SWEEP)
-    told = Told(nni_home / "swept/out", free_port())
+    run_file = write_run(session_home / "swept", SWEEP)
+    told = Told(session_home / "swept/out", free_port())
 
     def amid_both() -> bool:
         experiment = manager.running(told.folder)
@@ -157,10 +168,12 @@ def swept(nni_home: Path) -> Iterator[Told]:
         return len(seen) == 2
 
     try:
-        play(told, run_file, amid_both)
+        with at_home(session_home):
+            play(told, run_file, amid_both)
         yield told
     finally:
-        close(told)
+        with at_home(session_home):
+            close(told)
 
 
 def play(told: Told, run_file: Path, half_way: Callable[[], object]) -> None:
@@ -172,7 +185,7 @@ def play(told: Told, run_file: Path, half_way: Callable[[], object]) -> None:
     until(half_way, 120.0)
     told.said["stop"] = se_nas("stop", folder)
     told.left, told.listening = left(folder, read_json(folder / "nni.json")["id"]), listening(port)
-    told.stopped = manager.status(folder)
+    told.stopped, told.stored = manager.status(folder), manager.jobs(folder)
     told.said["resume"] = se_nas("resume", folder)
     experiment = manager.running(folder)
     assert experiment is not None, told.said["resume"]

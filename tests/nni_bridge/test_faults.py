@@ -16,7 +16,7 @@ import pytest
 from se_nas.nni_bridge import manager
 from se_nas.nni_bridge.manager_client import UNFINISHED, Metric, TrialJob
 from se_nas.nni_bridge.page_values import PROPOSAL, nni_search_space
-from se_nas.nni_bridge.reconcile import Reconciled, reconcile
+from se_nas.nni_bridge.reconcile import reconcile
 from se_nas.search.evaluation import Evaluation
 from se_nas.space.files import load_space
 from tests.nni_bridge.live import free_port, kill_tuner, until
@@ -37,9 +37,10 @@ class Story:
     jobs: list[TrialJob]  # when it was done
     metrics: list[Metric]
     ran: list[dict[str, Any]]
-    asked_only: set[int]  # asked for and never submitted
-    reconciled: Reconciled
-    again: Reconciled
+    running: set[int]  # in the study, when it was done
+    asked_only: set[int]  # of these, asked for and never submitted
+    failed: list[int]  # told by the reconciliation
+    failed_again: list[int]
     evaluations: list[Evaluation]
     told: Counter[int]
 
@@ -102,17 +103,18 @@ def play(run: Path) -> Story:
     assert manager.wait_until_done(run).state == "DONE"
     jobs, metrics = client.trials(), client.metrics()
     study = open_toy_study(run)
-    asked_only = set(study.running()) - {job.parameters[PROPOSAL] for job in jobs}
-    found, again = reconcile(study, jobs), reconcile(study, jobs)
+    running = set(study.running())
+    failed, failed_again = reconcile(study, jobs), reconcile(study, jobs)
     return Story(
         untold=untold,
         before=before,
         jobs=jobs,
         metrics=metrics,
         ran=ran(run),
-        asked_only=asked_only,
-        reconciled=found,
-        again=again,
+        running=running,
+        asked_only=running - {job.parameters[PROPOSAL] for job in jobs},
+        failed=failed,
+        failed_again=failed_again,
         evaluations=study.evaluations(),
         told=times_told(run / "study.journal"),
     )
@@ -145,7 +147,7 @@ def test_the_ids_of_parameters_restart_after_a_resume_and_our_numbers_do_not(sto
 
 def test_a_killed_tuner_loses_no_result_and_none_is_told_twice(story: Story) -> None:
     assert LATE in story.untold
-    assert story.reconciled.complete == ()  # the resumed tuner was told
+    assert not story.untold & story.running  # the resumed tuner was told
     by_number = {evaluation.number: evaluation for evaluation in story.evaluations}
     for job in story.jobs:
         evaluation = by_number[job.parameters[PROPOSAL]]
@@ -156,6 +158,15 @@ def test_a_killed_tuner_loses_no_result_and_none_is_told_twice(story: Story) -> 
     assert set(story.told) == set(by_number)
 
 
+def test_the_study_keeps_what_a_trial_reported_on_the_way(story: Story) -> None:
+    told = [j for j in story.before if j.status == "SUCCEEDED" and j.parameters[PROPOSAL] not in story.untold]
+    assert told
+    curves = {evaluation.number: evaluation.curve for evaluation in story.evaluations}
+    for job in told:
+        accuracy = worth(job.parameters)
+        assert curves[job.parameters[PROPOSAL]] == [(0, accuracy / 2), (1, accuracy)]
+
+
 def test_a_trial_that_fails_is_told_as_failed(story: Story) -> None:
     (job,) = [job for job in story.jobs if job.parameters[PROPOSAL] == FAILS]
     assert job.status == "FAILED"
@@ -164,9 +175,8 @@ def test_a_trial_that_fails_is_told_as_failed(story: Story) -> None:
 
 def test_what_nni_asked_for_and_never_submitted_is_reconciled_when_it_is_done(story: Story) -> None:
     assert story.asked_only
-    assert set(story.reconciled.failed) >= story.asked_only
-    assert story.reconciled.left == ()
-    assert story.again == Reconciled((), (), ())
+    assert set(story.failed) >= story.asked_only
+    assert story.failed_again == []
     assert {e.state for e in story.evaluations} == {"complete", "failed"}
 
 

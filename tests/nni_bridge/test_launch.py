@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import socket
 from collections import Counter
 from pathlib import Path
@@ -12,16 +13,21 @@ from typing import Any
 import pytest
 
 from se_nas.cost.counts import network_counts
-from se_nas.errors import LaunchError
-from se_nas.nni_bridge import manager
+from se_nas.errors import DataError, LaunchError
+from se_nas.nni_bridge import launch, manager
 from se_nas.nni_bridge.page_values import PROPOSAL
-from se_nas.nni_bridge.sweep import sweep_name
+from se_nas.nni_bridge.sweep import sweep, sweep_changes, sweep_name
+from se_nas.runs.config import RunConfig, load_run
 from se_nas.runs.folder import RunFolder
+from se_nas.runs.setting import make_setting, open_setting
+from se_nas.runs.study import evaluate_one
+from se_nas.search.optuna_config import OptunaConfig
 from se_nas.space.architecture import load_architecture
+from se_nas.training.loop import TrainingInterrupted
 from tests.nni_bridge.conftest import BLACK_BOX, SWEEP, Told, final_states, picks, se_nas, study, write_black_box
 from tests.nni_bridge.live import free_port, left, until
 from tests.search.known_worth import worth
-from tests.tiny_runs import changed, contents, read_json
+from tests.tiny_runs import cache_latency, changed, contents, read_json, write_run
 
 pytestmark = pytest.mark.timeout(600)
 TRIALS = BLACK_BOX["search"]["max_evaluations"]
@@ -94,6 +100,16 @@ def test_the_run_ends_with_the_certified_best_of_its_trials(black_box: Told) -> 
 def test_the_first_trial_is_what_was_enqueued(black_box: Told) -> None:
     (first,) = [job for job in black_box.jobs if job.parameters[PROPOSAL] == 0]
     assert {option for name, option in first.parameters.items() if name.endswith(".se")} == {"none"}
+
+
+def test_after_a_stop_the_trials_are_read_without_a_page(black_box: Told) -> None:
+    shown = {job.id: job for job in black_box.jobs}
+    done = [job for job in black_box.stored if job.status == "SUCCEEDED"]
+    assert black_box.stopped is not None
+    assert len(done) == black_box.stopped.trials["SUCCEEDED"]
+    assert done == [shown[job.id] for job in done]
+    assert [job.id for job in black_box.stored] == list(shown)[: len(black_box.stored)]
+    assert all(job.parameters == shown[job.id].parameters for job in black_box.stored)
 
 
 # ---- a sweep of differentiable searches
@@ -209,11 +225,48 @@ def test_what_nni_cannot_run_is_told_before_anything_is_written(
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("host", ["203.0.113.9", "no such host"])
-def test_an_address_that_is_not_of_this_machine_is_told(nni_home: Path, tmp_path: Path, host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "pattern"),
+    [
+        ("203.0.113.9", r"cannot listen at port \d+ of 203\.0\.113\.9: "),
+        ("no such host", "host must be a name or an address of this machine, but got 'no such host'"),
+    ],
+)
+def test_an_address_that_is_not_of_this_machine_is_told(
+    nni_home: Path, tmp_path: Path, host: str, pattern: str
+) -> None:
     run_file = write_black_box(tmp_path)
-    refused(se_nas("launch", run_file, "--out", tmp_path / "out", "--port", free_port(), "--host", host), ".*")
+    refused(se_nas("launch", run_file, "--out", tmp_path / "out", "--port", free_port(), "--host", host), pattern)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pruner_is_refused_before_anything_is_written(nni_home: Path, tmp_path: Path) -> None:
+    search = {"strategy": "optuna", "evaluator": "stand_alone", "pruner": "hyperband"}
+    run_file = write_run(tmp_path, changed(BLACK_BOX, "search", search))
+    before = contents(tmp_path)
+    said = se_nas("launch", run_file, "--out", tmp_path / "out", "--port", free_port())
+    refused(said, r"search\.pruner: must be none under se-nas launch, .*, but got hyperband")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("budgets", "table", "pattern"),
+    [
+        ({"macs": "2k"}, False, r"nni\.budgets\[1\]: .*2 k MACs"),
+        ({"latency_ms": 0.0001}, True, r"nni\.budgets\[1\]: .* ms"),
+        ({"latency_ms": 5}, False, r"nni\.budgets: nni\.budgets\[1\]: latency_ms needs latency\.table, but it is off"),
+        ({"macs": "lots"}, False, r"nni\.budgets\[1\]: budgets\.macs: a limit must be a number above 0"),
+    ],
+)
+def test_a_sweep_that_cannot_be_searched_is_told_before_anything_is_written(
+    nni_home: Path, tmp_path: Path, budgets: dict[str, Any], table: bool, pattern: str
+) -> None:
+    run = changed(changed(SWEEP, "nni.budgets", [{"macs": "90k"}, budgets]), "latency.table", table)
+    run_file = write_run(tmp_path, run)
+    cache_latency(nni_home / "cache", tmp_path)
+    before = contents(tmp_path)
+    refused(se_nas("launch", run_file, "--out", tmp_path / "out", "--port", free_port()), pattern)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("command", ["resume", "view", "stop"])
@@ -233,6 +286,89 @@ def test_a_folder_that_holds_no_launched_run_is_refused(
 # ---- what else can happen
 
 
+def test_a_limit_may_have_blanks_and_a_search_that_is_listed_twice_is_one(tmp_path: Path) -> None:
+    run = changed(SWEEP, "nni", {"seeds": [0, 0], "budgets": [{"macs": "90 k", "params": 3e3}, {"macs": "90k"}] * 2})
+    trials = sweep(load_run(write_run(tmp_path, run)))
+    assert trials == [{"seed": 0, "budgets": "macs=90k params=3000.0"}, {"seed": 0, "budgets": "macs=90k"}]
+    assert sweep_changes(trials[0]) == {"seed": 0, "budgets": {"macs": 90e3, "params": 3e3}}
+
+
+def test_a_page_is_closed_though_the_run_cannot_be_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[Path] = []
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise DataError("there must be images, but there are none")
+
+    monkeypatch.setattr(manager, "stop", stopped.append)
+    monkeypatch.setattr(manager, "status", lambda folder: manager.Status("abc", "DONE", {"SUCCEEDED": 2}, None))
+    monkeypatch.setattr(launch, "_finish", fail)
+    said = se_nas("stop", tmp_path)
+    refused(said, "there must be images")
+    assert said.out[-1] == "stopped (2 succeeded)"
+    assert stopped == [tmp_path]
+
+
+@pytest.mark.parametrize(("state", "exhausted"), [("DONE", False), ("TUNER_NO_MORE_TRIAL", True)])
+def test_a_run_whose_tuner_had_nothing_left_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, exhausted: bool
+) -> None:
+    told: dict[str, bool] = {}
+    write_run(tmp_path, SWEEP).rename(tmp_path / "config.yaml")
+    monkeypatch.setattr(manager, "wait_until_done", lambda folder, show: manager.Status("abc", state, {}, None))
+    monkeypatch.setattr(launch, "_finish", lambda *_, **more: told.update(more))
+    launch._go_on(tmp_path, detach=False, progress=False, say=print)
+    assert told == {"exhausted": exhausted}
+
+
+def test_what_other_machines_get_has_no_password_and_is_a_run_all_the_same(nni_home: Path, tmp_path: Path) -> None:
+    machine = {"host": "192.0.2.7", "user": "me", "password": "xyzzy"}
+    service = {"platform": "remote", "machine_list": [machine]}
+    run_file = write_black_box(tmp_path, changed(BLACK_BOX, "nni", {"concurrency": 2, "training_service": service}))
+    folder = tmp_path / "out"
+    make_setting(run_file, load_run(run_file), folder, resume=False, progress=False, say=print)
+    assert b"xyzzy" in contents(folder)["config.yaml"]
+    code = launch._code(folder)
+    assert not any(b"xyzzy" in content or b"192.0.2.7" in content for content in contents(code).values())
+    there, here = open_setting(code), open_setting(folder)
+    assert (there.config.search, there.budgets) == (here.config.search, here.budgets)
+    picks = next(here.space.enumerate()).as_dict()
+    assert evaluate_one(code, picks, lambda *_: None) == evaluate_one(folder, picks, lambda *_: None)
+
+
+def test_what_is_to_be_evaluated_first_is_given_as_to_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[RunConfig] = []
+    monkeypatch.setattr(launch, "launch", lambda run_file, config, *_, **__: taken.append(config))
+    (tmp_path / "mine.json").touch()
+    monkeypatch.chdir(tmp_path)
+    assert se_nas("launch", write_black_box(tmp_path), "--enqueue", "no_se", "--enqueue", "mine.json").code == 0
+    (config,) = taken
+    assert isinstance(config.search, OptunaConfig)
+    assert config.search.enqueue == ("no_se", str(tmp_path / "mine.json"))
+
+
+@pytest.mark.parametrize(
+    ("words", "stopped", "go_on"),
+    [
+        (["worker", "out", "--storage", "sqlite://"], "se_nas.cli.work_on", "run the same command again"),
+        (["launch", "run.yaml", "--out", "out"], "se_nas.nni_bridge.launch.launch", "se-nas resume out"),
+        (["resume", "out"], "se_nas.nni_bridge.launch.resume", "se-nas resume out"),
+        (["stop", "out"], "se_nas.nni_bridge.launch.stop", "se-nas resume out"),
+    ],
+)
+def test_a_command_that_is_interrupted_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], stopped: str, go_on: str
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise TrainingInterrupted("supernet", signal.SIGINT, Path("here"))
+
+    write_black_box(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stopped, interrupt)
+    said = se_nas(*words)
+    assert said.code == 128 + signal.SIGINT
+    assert said.errors == [f"supernet: stopped by SIGINT; resume from here ({go_on})"]
+
+
 @pytest.mark.slow
 def test_a_launch_cut_off_a_detached_end_and_another_look(
     nni_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -250,8 +386,15 @@ def test_a_launch_cut_off_a_detached_end_and_another_look(
         assert se_nas("resume", folder, "--port", port, "--detach").code == 0
         until(lambda: manager.status(folder).state == "DONE", 120)
         assert not (folder / "result.json").exists()
-        stopped = se_nas("stop", folder)
-        assert stopped.out[-1] == "stopped (2 succeeded)"  # there is nothing to go on with
+        manager.stop(folder)  # so that the jobs are read, though other things listen at the port by now
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(("127.0.0.1", port))
+            other.listen()
+            stopped = se_nas("stop", folder)
+        assert stopped.code == 0, stopped
+        assert "stopped (2 succeeded)" in stopped.out
+        assert stopped.out[-1] == f"report: {folder / 'report.html'}"  # there is nothing to go on with
         result = read_json(folder / "result.json")
         assert result["search"]["evaluations"] == 2
         assert left(folder, read_json(folder / "nni.json")["id"]) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -76,7 +77,7 @@ def test_an_experiment_is_stopped_viewed_resumed_killed_and_leaves_nothing_behin
     until(client.metrics)
     (cut,) = client.trials()
     assert [(m.trial, m.kind, m.value) for m in client.metrics()] == [(cut.id, "PERIODICAL", cut.parameters["x"] / 2)]
-    assert client.profile()["params"]["experimentName"] == "toy"
+    assert stored.config(first.id, run / "nni")["experimentName"] == "toy"
     commands = [" ".join(command) for command in left(run, first.id)]
     assert {"main.js", "--exp_params", "trial.py"} <= {
         word for word in ("main.js", "--exp_params", "trial.py") if any(word in command for command in commands)
@@ -224,6 +225,17 @@ def test_other_machines_are_told_the_address_that_the_manager_listens_on() -> No
     assert not addresses.needs_next_port({"trainingService": {"platform": "local"}})
 
 
+def test_where_no_address_leads_outside_the_host_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Alone(socket.socket):
+        def connect(self, address: Any) -> None:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "socket", Alone)
+    with pytest.raises(LaunchError, match=r"none leads outside \(Network is unreachable\); give --host") as caught:
+        addresses.manager_ip(remote_config("192.0.2.7"), "0.0.0.0")
+    assert "\n" not in str(caught.value)
+
+
 def test_addresses_are_told_as_a_browser_takes_them() -> None:
     assert addresses.url("0.0.0.0", 8080) == "http://127.0.0.1:8080"
     assert addresses.url("::1", 8080) == "http://[::1]:8080"
@@ -266,6 +278,27 @@ def test_a_folder_without_an_experiment_is_refused(act: Callable[[Path], object]
     with pytest.raises(LaunchError, match=r"holds no NNI experiment \(no nni\.json\); launch one first"):
         act(tmp_path)
     assert manager.running(tmp_path) is None
+
+
+def test_a_manager_that_is_silent_for_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done = manager.Status("abc", "DONE", {}, None)
+    answers: list[manager.Status | None] = [None, None, done]
+
+    def status(folder: Path) -> manager.Status:
+        if (answer := answers.pop(0)) is None:
+            raise LaunchError("the NNI manager does not answer")
+        return answer
+
+    alive = manager.Experiment("abc", 1, "127.0.0.1", "", 1)
+    monkeypatch.setattr(manager, "status", status)
+    monkeypatch.setattr(manager, "running", lambda folder: alive)
+    assert manager.wait_until_done(tmp_path, poll=0.0) == done
+    for name, value in (("SILENCE_SECONDS", -1.0), ("running", lambda folder: None)):
+        answers[:] = [None, done]
+        with monkeypatch.context() as patch:
+            patch.setattr(manager, name, value)
+            with pytest.raises(LaunchError, match="does not answer"):
+                manager.wait_until_done(tmp_path, poll=0.0)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": "se_nas nni experiment", "version": 99}'])

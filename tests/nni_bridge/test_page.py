@@ -109,8 +109,9 @@ def test_the_intermediate_results_of_a_differentiable_search_are_drawn(tab: Tab,
     tab.until("document.body.innerText.includes('# Intermediate result')")
     said = tooltip(tab)
     (job,) = [job for job in swept.jobs if job.id == said["Trial ID"]]
+    # which epoch the mouse met is not said
     curve = [m.value["default"] for m in swept.metrics if m.trial == job.id and m.kind == "PERIODICAL"]
-    assert float(said["Intermediate"]) == pytest.approx(curve[-1])
+    assert any(float(said["Intermediate"]) == pytest.approx(accuracy) for accuracy in curve)
     assert said["parameters"] == job.parameters
 
 

@@ -93,14 +93,14 @@ def test_a_trial_takes_the_parameters_of_its_own_job_and_reports_under_their_id(
 ) -> None:
     manager.parameters = {"a": 2, PROPOSAL: 5}
     own = take_parameters()
-    assert (own.parameters, own.handed, own.verified, own.final) == ({"a": 2, PROPOSAL: 5}, HANDED, True, None)
+    assert (own.parameters, own.final) == ({"a": 2, PROPOSAL: 5}, None)
     assert nni.trial._params == {"parameter_id": 5, "parameters": {"a": 2, PROPOSAL: 5}}
     assert "the parameters of another trial" in caplog.text
 
 
 def test_a_trial_that_starts_before_its_job_is_stored_waits_for_it(manager: Manager) -> None:
-    manager.parameters, manager.known_after = HANDED, 2
-    assert take_parameters().verified
+    manager.parameters, manager.known_after = {"a": 2, PROPOSAL: 5}, 2
+    assert take_parameters().parameters == manager.parameters
     assert manager.asked == 3
 
 
@@ -109,15 +109,14 @@ def test_where_no_manager_answers_a_trial_says_so_and_runs_what_it_was_handed(
     manager: Manager, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, channel: str
 ) -> None:
     monkeypatch.setenv("NNI_TRIAL_COMMAND_CHANNEL", channel)
-    own = take_parameters()
-    assert (own.parameters, own.verified) == (HANDED, False)
+    assert take_parameters().parameters == HANDED
     assert nni.trial._params["parameter_id"] == 0
     assert "other parameters beside its result" in caplog.text
 
 
 def test_a_job_that_the_manager_never_learns_of_is_not_waited_for_for_ever(manager: Manager) -> None:
-    manager.known_after = 10**6
-    assert not take_parameters(patience=0.3).verified
+    manager.parameters, manager.known_after = {"a": 2, PROPOSAL: 5}, 10**6
+    assert take_parameters(patience=0.3).parameters == HANDED
 
 
 def test_the_manager_is_found_by_what_nni_tells_a_trial(tmp_path: Path) -> None:

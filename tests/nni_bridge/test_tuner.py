@@ -12,7 +12,7 @@ from nni.runtime.msg_dispatcher import MsgDispatcher
 
 from se_nas.nni_bridge.manager_client import TrialJob
 from se_nas.nni_bridge.page_values import PROPOSAL
-from se_nas.nni_bridge.reconcile import Reconciled, reconcile
+from se_nas.nni_bridge.reconcile import reconcile
 from tests.nni_bridge.toy_tuner import ToyTuner, open_toy_study
 from tests.tiny_runs import SPACE, changed, write_yaml
 
@@ -31,7 +31,7 @@ def found(run: Path) -> dict[int, tuple[str, float | None]]:
 
 
 def job(parameters: dict[str, Any], status: str, final: Any = None) -> TrialJob:
-    return TrialJob("id", status, 0, parameters, 0, final, None, None)
+    return TrialJob("id", status, parameters, 0, final)
 
 
 def test_a_proposal_is_the_readable_picks_and_the_number_in_the_study(run: Path) -> None:
@@ -141,10 +141,12 @@ def test_at_the_end_every_proposal_is_complete_or_failed_and_none_told_twice(run
         job(live, "RUNNING"),
     ]
     study = open_toy_study(run)
-    assert reconcile(study, jobs) == Reconciled(complete=(1,), failed=(2, 3), left=(4,))
-    assert reconcile(study, jobs) == Reconciled((), (), (4,))
+    assert reconcile(study, jobs) == [2, 3]
+    assert study.running() == [4]
+    assert reconcile(study, jobs) == []
+    assert study.running() == [4]
     jobs[-1] = job(live, "SUCCEEDED", 0.125)
-    assert reconcile(study, jobs) == Reconciled((4,), (), ())
+    assert reconcile(study, jobs) == []
     assert found(run) == {
         0: ("complete", 0.5),
         1: ("complete", 0.6),

@@ -14,7 +14,7 @@ from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import InfeasibleBudgetError
 from se_nas.layers.network import Network
 from se_nas.search import certificate
-from se_nas.search.certificate import ATTEMPTS, Answer, answer
+from se_nas.search.certificate import ATTEMPTS, Answer, answer, answer_among
 from se_nas.search.decode import decode, greatest_cost, least_cost
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec, NetworkSpec
@@ -168,3 +168,40 @@ def test_one_disturbed_measurement_does_not_rule_out_the_fastest(tiny_space, tab
 def test_a_budget_infeasible_from_the_start_is_told_as_by_a_decode(tiny_space, tables, latency, clock) -> None:
     with pytest.raises(InfeasibleBudgetError, match="where the least reachable is"):
         find(tiny_space, tables, latency, Budget("latency_ms", 1e-6), Budget("macs", math.inf))
+
+
+def test_of_evaluated_networks_those_that_will_be_too_slow_are_not_measured(
+    tiny_space, tables, latency, clock, monkeypatch
+) -> None:
+    """The best 40 and more are predicted to be just in time and are not; a later one is."""
+    clock(1.2)
+    ranked = sorted(tiny_space.enumerate(), key=tables["latency_ms"].cost, reverse=True)
+    predicted = [tables["latency_ms"].cost(a) for a in ranked]
+    budget = Budget("latency_ms", predicted[5])
+    found = answer_among(tiny_space, tables, latency, [budget], ((a, 1.0 - i / 1000) for i, a in enumerate(ranked)))
+    in_time = [a for a in ranked if 1.2 * true_ms(tiny_space.resolve(a)) * (1 + SPREAD) <= budget.limit]
+    assert ranked.index(in_time[0]) > 5 + ATTEMPTS
+    assert 1 < len(found.decodes) <= 4
+    assert found.architecture in in_time
+    (entry,) = found.certificate["budgets"]
+    assert entry["ci95"][1] <= budget.limit
+
+
+def test_nothing_is_given_up_before_the_fastest_evaluated_network_was_measured(
+    tiny_space, tables, latency, monkeypatch
+) -> None:
+    """Each measurement but the fastest's is only just too long, so that the limit creeps down."""
+    ranked = sorted(tiny_space.enumerate(), key=tables["latency_ms"].cost, reverse=True)
+    fastest, top = true_ms(tiny_space.resolve(ranked[-1])), tables["latency_ms"].cost(ranked[0])
+
+    def timed(spec: NetworkSpec, key: LatencyKey) -> Measurement:
+        return measurement(fastest if true_ms(spec) <= fastest else top)
+
+    monkeypatch.setattr(certificate, "measure_network", timed)
+    scored = [(a, 1.0 - i / 1000) for i, a in enumerate(ranked)]
+    found = answer_among(tiny_space, tables, latency, [Budget("latency_ms", top)], scored)
+    assert true_ms(found.network) == pytest.approx(fastest)
+    assert len(found.decodes) == ATTEMPTS
+    monkeypatch.setattr(certificate, "measure_network", lambda spec, key: measurement(2 * top))
+    with pytest.raises(InfeasibleBudgetError, match=f"after {ATTEMPTS} tries the least measured was"):
+        answer_among(tiny_space, tables, latency, [Budget("latency_ms", top)], scored)

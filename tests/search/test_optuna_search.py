@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from se_nas.errors import ArchitectureError, TrainingError
-from se_nas.search.evaluation import Evaluation
+from se_nas.errors import ArchitectureError, ConfigError, TrainingError
+from se_nas.search import optuna_search
+from se_nas.search.evaluation import Unjudged
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.optuna_samplers import SAMPLERS
-from se_nas.search.optuna_search import FAILURES, BlackBoxResult, pareto_front, search_architectures
+from se_nas.search.optuna_search import FAILURES, BlackBoxResult, search_architectures
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.training.loop import TrainingInterrupted
@@ -281,12 +282,53 @@ def test_a_progress_line_now_and_then_where_there_is_no_terminal(
     assert lines[-1].startswith("evaluations: 10/10 best ")
 
 
-def test_the_front_is_by_rising_cost_and_of_the_feasible() -> None:
-    def entry(number: int, accuracy: float, macs: float) -> Evaluation:
-        picks = Architecture("digest", (("choice", number),))
-        return Evaluation(number, picks, "complete", accuracy, {"macs": macs}, {})
+@pytest.mark.parametrize("accuracy", [93.5, -0.1, math.inf])
+def test_an_accuracy_that_is_no_share_is_refused(tiny_space: SearchSpace, accuracy: float) -> None:
+    if accuracy == math.inf:  # fails like a loss that is not finite
+        with pytest.raises(TrainingError, match="in a row failed"):
+            search(tiny_space, None, lambda architecture: accuracy)
+        return
+    hint = "; percent must be divided by 100" if accuracy > 1 else "$"
+    told = f"evaluation 0: accuracy: must be a share from 0 to 1, but got {accuracy}{hint}"
+    with pytest.raises(ConfigError, match=told):
+        search(tiny_space, None, lambda architecture: accuracy)
 
-    ranked = [entry(0, 0.9, 9.0), entry(1, 0.8, 3.0), entry(2, 0.7, 4.0), entry(3, 0.5, 1.0)]
-    assert [e.number for e in pareto_front(ranked, ("accuracy", "macs"))] == [3, 1, 0]
-    assert [e.number for e in pareto_front(ranked, ("accuracy",))] == [0]
-    assert pareto_front([], ("accuracy", "macs")) == []
+
+def test_what_the_evaluator_does_not_know_fails_and_the_search_goes_on(
+    tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = set(list(tiny_space.enumerate())[::9])
+
+    def partly(architecture: Architecture) -> float:
+        if architecture not in known:
+            raise Unjudged("not in the table")
+        return worth(architecture)
+
+    config = OptunaConfig(max_evaluations=1000, population=4)
+    found = search_architectures(tiny_space, [], partly, config=config)
+    assert {e.architecture for e in found.evaluations if e.complete} == known
+    assert {e.architecture for e in found.evaluations if e.state == "failed"} == set(tiny_space.enumerate()) - known
+    assert found.best is not None
+    assert found.best.accuracy == max(map(worth, known))
+    known = set()
+    monkeypatch.setattr(optuna_search, "UNJUDGED", 12)
+    with pytest.raises(TrainingError, match="12 proposals in a row could not be judged: not in the table"):
+        search_architectures(tiny_space, [], partly, config=config)
+
+
+@pytest.mark.parametrize("objectives", [["accuracy"], ["accuracy", "macs"]])
+def test_the_front_is_that_of_brute_force_by_rising_cost(tiny_space: SearchSpace, objectives: list[str]) -> None:
+    """With budgets on MACs and parameters, which a search for accuracy alone has for objectives of its front."""
+    found = search(tiny_space, None, most=30, objectives=objectives)
+    metrics = objectives[1:] or ["macs", "params"]
+    allowed = [e for e in found.evaluations if e.complete and e.feasible]
+
+    def beats(a: Any, b: Any) -> bool:
+        pairs = [(-a.accuracy, -b.accuracy), *((a.costs[m], b.costs[m]) for m in metrics)]
+        return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
+
+    front = [e for e in allowed if not any(beats(other, e) for other in allowed)]
+    assert {e.number for e in found.front} == {e.number for e in front}
+    assert len(front) > 1
+    costs = [[e.costs[m] for m in metrics] for e in found.front]
+    assert costs == sorted(costs)

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,14 +18,15 @@ from se_nas.search import optuna_strategy
 from se_nas.search.baselines import baseline, known_baselines
 from se_nas.search.evaluation import evaluations_from
 from se_nas.search.optuna_config import OptunaConfig
-from se_nas.search.optuna_strategy import SUPERNET, TABLE, open_evaluator, prepare, search_optuna
+from se_nas.search.optuna_strategy import await_supernet, open_evaluator, open_study, prepare, search_optuna
 from se_nas.search.problem import SearchProblem
 from se_nas.search.stand_alone_evaluator import StandAloneEvaluator
-from se_nas.search.strategy import answer_again
+from se_nas.search.strategy import SUPERNET, TABLE, answer_again
 from se_nas.search.supernet_evaluator import SupernetEvaluator
 from se_nas.space.architecture import ArchitectureFile, save_architecture
 from se_nas.space.files import parse_space
 from se_nas.space.search_space import SearchSpace
+from se_nas.training.loop import TrainingInterrupted
 from tests.conftest import TINY_SPACE
 from tests.search.known_worth import feasible, worth, write_table
 from tests.search.problems import make_problem
@@ -139,26 +141,44 @@ def test_other_budgets_are_answered_by_the_best_that_was_evaluated(problem: Sear
 
 
 def test_a_supernet_is_trained_once_and_waited_for(problem: SearchProblem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a word now and then, until there is one or nobody needs it any more."""
     search = config(evaluator="supernet", table=None, supernet={"epochs": 1, "batch_size": 20})
     with pytest.raises(CheckpointError):
         open_evaluator(problem, search)
-    waits = itertools.count()
+    waits, now = itertools.count(), 0.0
     said: list[str] = []
 
     def sleep(seconds: float) -> None:
-        if next(waits) == 1:
+        nonlocal now
+        now += 25
+        if next(waits) == 3:
             prepare(problem, search)
 
-    monkeypatch.setattr(optuna_strategy.time, "sleep", sleep)
-    evaluator = open_evaluator(problem, search, wait=lambda: said.append("waiting"))
+    monkeypatch.setattr(optuna_strategy, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: now))
+    study = open_study(problem, search)
+    assert await_supernet(problem, search, study, said.append)
+    assert next(waits) == 4
+    assert len(said) == 2  # after 0 and 75 of 100 seconds
+    assert all(line.startswith(f"waiting for {problem.folder / SUPERNET}: the run trains it") for line in said)
+    evaluator = open_evaluator(problem, search)
     assert isinstance(evaluator, SupernetEvaluator)
-    assert (said, next(waits)) == (["waiting"], 2)
     before = contents(problem.folder)[SUPERNET]
     assert prepare(dataclasses.replace(problem, resume=True), search)["images"] > 0
     assert contents(problem.folder)[SUPERNET] == before
     assert not (problem.folder / f"{SUPERNET}.previous").exists()
     accuracy = evaluator(next(problem.space.enumerate()))
     assert 0 <= accuracy <= 1
+
+    (problem.folder / SUPERNET).unlink()
+    done = search.model_copy(update={"max_evaluations": 0})
+    assert not await_supernet(problem, done, study, said.append)
+
+    def stop(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(optuna_strategy.time, "sleep", stop)
+    with pytest.raises(TrainingInterrupted, match="stopped by SIGINT"):
+        await_supernet(problem, search, study, said.append)
 
 
 def test_short_trainings_need_no_preparation(problem: SearchProblem) -> None:

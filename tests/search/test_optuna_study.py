@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,7 @@ def test_what_is_enqueued_comes_first_and_once(tiny_space: SearchSpace, tmp_path
     assert study.evaluations() == []
     assert exhaust(study, 2) == [second, outside]
     assert not study.evaluations()[1].feasible
+    study.close()
     again = open_study(tiny_space, budgets, file)
     for architecture in (second, outside, second, first):
         again.enqueue(architecture)
@@ -224,6 +227,7 @@ def test_telling_again_changes_nothing(tiny_space: SearchSpace, tmp_path: Path) 
     ]
     assert before[1].curve == [(0, 0.1)]
     assert (study.running(), study.count(), study.best_accuracy()) == ([], 2, 0.25)
+    study.close()
     assert open_study(tiny_space, [], tmp_path / "study.journal").evaluations() == before
 
 
@@ -280,6 +284,7 @@ def test_epochs_reported_before_a_kill_are_reported_again_to_no_effect(
     killed = study.ask()
     verdict = reported(study, killed.number, value)
     assert verdict == (0 if value < 0.5 else None)
+    study.close()
     again = open_study(tiny_space, [], file, **fields)
     assert again.left == 1
     assert again.ask() == killed
@@ -350,3 +355,53 @@ def test_the_choice_that_decides_the_accuracy_is_the_important_one(tiny_space: S
     assert max(found, key=lambda name: found[name]) == "stage2.block1.block"
     assert found["stage2.block1.block"] > 0.8
     assert importances(study.evaluations()[:3], tiny_space, 0) == {}
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from se_nas.cost.table import count_tables
+from se_nas.search.optuna_config import OptunaConfig
+from se_nas.search.optuna_study import ArchitectureStudy
+from se_nas.space.files import parse_space
+from tests.conftest import TINY_SPACE
+
+space, alone = parse_space(TINY_SPACE, "tiny_space"), sys.argv[2] == "alone"
+study = ArchitectureStudy(
+    "tiny", space, [], count_tables(space), OptunaConfig(population=4), 0,
+    file=Path(sys.argv[1]), take_over=alone, parallel=not alone,
+)
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("how", ["alone", "beside others"])
+def test_who_takes_over_has_the_file_for_itself_until_it_ends_or_is_killed(
+    tiny_space: SearchSpace, tmp_path: Path, how: str
+) -> None:
+    file = tmp_path / "study.journal"
+    root = Path(__file__).resolve().parents[2]
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(file), how],
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        before = file.read_bytes()
+        with pytest.raises(OutputError, match=r"study\.journal: no other process must be at work on the study, but"):
+            open_study(tiny_space, [], file)
+        assert file.read_bytes() == before
+        if how == "alone":
+            with pytest.raises(OutputError, match="no other process must be at work"):
+                open_study(tiny_space, [], file, take_over=False)
+        else:
+            open_study(tiny_space, [], file, take_over=False).close()
+    finally:
+        other.kill()
+        other.communicate()
+    open_study(tiny_space, [], file).close()

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from se_nas.cost.budget import Budget
-from se_nas.cost.table import count_tables
-from se_nas.errors import ArchitectureError, ConfigError, InfeasibleBudgetError
+from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.search.evaluation import Unjudged
 from se_nas.search.table_evaluator import TableEvaluator
 from se_nas.space.architecture import Architecture
 from se_nas.space.files import parse_space
@@ -51,31 +50,12 @@ def test_a_table_gives_back_what_was_written(
     assert table.metrics == {key: {"accuracy": accuracy, "params": 7.0} for key, accuracy in known.items()}
 
 
-@given(shares=st.lists(st.sampled_from([0.5, 0.6, 0.7]), min_size=140, max_size=140), macs=st.floats(0, 1))
-def test_the_best_is_that_of_a_search_through_all(tiny_space: SearchSpace, shares: list[float], macs: float) -> None:
-    tables = count_tables(tiny_space)
-    networks = list(tiny_space.enumerate())
-    known = dict(zip(networks, shares, strict=True))
-    table = TableEvaluator(tiny_space, {a: {"accuracy": value} for a, value in known.items()}, "table")
-    costs = [tables["macs"].cost(architecture) for architecture in networks]
-    budget = Budget("macs", min(costs) + macs * (max(costs) - min(costs)))
-    feasible = [a for a, cost in zip(networks, costs, strict=True) if budget.holds(cost)]
-    assert table.best([budget], tables) == (max(feasible, key=known.__getitem__), max(map(known.__getitem__, feasible)))
-    assert table.best([], tables) == (max(networks, key=known.__getitem__), max(shares))
-
-
-def test_a_budget_that_no_line_keeps_is_an_error(tiny_space: SearchSpace, tmp_path: Path) -> None:
-    table = TableEvaluator.load(write(tmp_path, [line(next(tiny_space.enumerate()), 0.5)]), tiny_space)
-    with pytest.raises(InfeasibleBudgetError, match=r"table must keep macs <= .*, but none does"):
-        table.best([Budget("macs", 10.0)], count_tables(tiny_space))
-
-
 def test_an_architecture_that_is_not_in_the_table_or_the_space_is_an_error(
     tiny_space: SearchSpace, tmp_path: Path
 ) -> None:
     known, other, *_ = tiny_space.enumerate()
     table = TableEvaluator.load(write(tmp_path, [line(known, 0.5)]), tiny_space)
-    with pytest.raises(ArchitectureError, match=r"must be in the table, but it lacks stage1\.depth = "):
+    with pytest.raises(Unjudged, match=r"must be in the table, but it lacks stage1\.depth = "):
         table(other)
     with pytest.raises(ArchitectureError, match="must be of this space"):
         table(Architecture("0" * 16, known.picks))
