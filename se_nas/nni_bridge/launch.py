@@ -20,7 +20,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from se_nas.cost.latency_table import build_latency_table
 from se_nas.cost.table import CostTable, count_tables
-from se_nas.data.options import DataOptions
 from se_nas.data.sources import load_train
 from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError
 from se_nas.files import write_atomic, write_json
@@ -37,13 +36,14 @@ from se_nas.runs.study import optuna_config
 from se_nas.runs.whole import finish_run
 from se_nas.search.decode import check_feasible
 from se_nas.search.optuna_config import OptunaConfig
+from se_nas.search.strategy import SUPERNET, TABLE
 from se_nas.space.files import load_space, read_yaml
 
 #: Where NNI keeps its experiment, in the run's folder: made first of all, so that a launch cut off can be resumed.
 LAUNCHED = "nni"
 
 #: What a trial on another machine needs of the run's folder, beside its configuration.
-NEEDED = ("space.yaml", "parts.json", "latency.json", "search/supernet.pt", "search/table.jsonl")
+NEEDED = ("space.yaml", "parts.json", "latency.json", f"search/{SUPERNET}", f"search/{TABLE}")
 
 #: Where it is put together for NNI to copy.
 CODE = "nni_code"
@@ -134,9 +134,8 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
     swept = sweep_budgets(config)
     if isinstance(config.search, OptunaConfig) or not swept:
         return
-    space, data = load_space(run_file.parent / config.space), config.data
-    place = Path(data.dir) if data.dir else None
-    info, _ = load_train(DataOptions(data.name, place, space.resolution, data.download, config.seed, data.size))
+    space = load_space(run_file.parent / config.space)
+    info, _ = load_train(config.data.options(space.resolution, config.seed))
     space = replace(space, classes=info.classes, channels=info.channels)
 
     def check(tables: Mapping[str, CostTable]) -> None:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.latency_measure import LatencyKey, latency_key
+from se_nas.data.options import DataOptions
 from se_nas.errors import ConfigError
 from se_nas.search.differentiable import DifferentiableConfig
 from se_nas.search.optuna_config import OptunaConfig
@@ -32,6 +33,11 @@ class DataConfig(_Model):
     dir: str | None = None
     download: bool = False
     size: int = Field(2000, ge=1)
+
+    def options(self, resolution: int, seed: int) -> DataOptions:
+        """What to load, for a space of this resolution."""
+        place = Path(self.dir) if self.dir else None
+        return DataOptions(self.name, place, resolution, self.download, seed, self.size)
 
 
 class LatencyConfig(_Model):

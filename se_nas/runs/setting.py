@@ -120,14 +120,7 @@ def make_setting(
     budgets = parse_budgets(config.budgets, str(run_file))
     space_file = run_file.parent / config.space
     space = load_space(space_file)
-    options = DataOptions(
-        config.data.name,
-        Path(config.data.dir) if config.data.dir else None,
-        space.resolution,
-        config.data.download,
-        config.seed,
-        config.data.size,
-    )
+    options = config.data.options(space.resolution, config.seed)
     info, train = load_train(options)
     space = replace(space, classes=info.classes, channels=info.channels)
     if begun and run.space.digest != space.digest:
