@@ -177,7 +177,8 @@ def stoppable(study: ArchitectureStudy) -> Iterator[None]:
         raise KeyboardInterrupt
 
     here = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if here else None
+    # SIGINT too: a shell lets its background jobs ignore it
+    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)} if here else {}
     try:
         yield
     except TrainingInterrupted:
@@ -185,8 +186,8 @@ def stoppable(study: ArchitectureStudy) -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise TrainingInterrupted("search", stopped_by, Path(study.where)) from error
     finally:
-        if here:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _evaluate(study: ArchitectureStudy, evaluate: Evaluate | ReportingEvaluator, candidate: Candidate) -> bool:
