@@ -34,6 +34,7 @@ from se_nas.export.write import FORMS
 from se_nas.files import write_atomic
 from se_nas.nni_bridge.addresses import HOST, PORT
 from se_nas.runs.config import load_run, parse_recipe
+from se_nas.runs.evidence import PARTS, Conditions, gather_evidence
 from se_nas.runs.excitation import Request, excitation_folder, study_run
 from se_nas.runs.exporting import export_retrained
 from se_nas.runs.folder import RunFolder
@@ -585,6 +586,45 @@ def excitation(
     _say(f"page: {page}")
     if output is None and (source / "report.html").exists():
         report(source)  # which shows it too
+
+
+@app.command()
+def evidence(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run with a retraining.")],
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Gather this part alone: {', '.join(PARTS)}; may be repeated. By default all."),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="KEY=VALUE, kept for later calls: seeds=[0,1,2,3,4], random=8, best_of=50, published=[FILE], "
+            "others=[RUN], searches=[1,2], within=30, space=30, contexts=4, stand_alone_se=true; may be repeated.",
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Stand-alone trainings at a time, which share the threads.")] = 1,
+    finished_only: Annotated[
+        bool, typer.Option("--finished-only", help="Show what the trainings that are done say; start none.")
+    ] = False,
+    data_dir: DataDir = None,
+    device: OtherDevice = None,
+    quiet: Quiet = False,
+) -> None:
+    """Whether to believe the answer of a search: controls, rank correlation, stability, where SE pays, latency, cost.
+
+    Random networks, SE nowhere and everywhere, and published ones, all within the same budgets, are trained by the
+    run's own recipe with the same seeds, and their differences from the answer have 95 % intervals. Everything goes to
+    RUN/evidence and into RUN/report.html. A call that was stopped, however hard, is finished by the same call; what has
+    been trained is never trained again.
+    """
+    _tune_allocator()
+    conditions = Conditions(jobs, finished_only, progress=not quiet)
+    with _stop_explained("run the same command again"):
+        page = gather_evidence(
+            run, part or (), _parse_changes(change), conditions, _say, data_dir=data_dir, device=device
+        )
+    _say(f"report: {page}")
 
 
 @data_app.command("shard")

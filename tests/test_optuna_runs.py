@@ -343,7 +343,7 @@ def test_a_run_without_a_latency_table_measures_the_answer_alone(home: Path, tmp
         ("latency_ms", "measured"),
     ]
     assert set(evaluations(out)[0]["costs"]) == {"macs", "params"}
-    assert [entry["part"] for entry in read_json(out / "result.json")["cost_ledger"]] == ["search"]
+    assert [entry["part"] for entry in read_json(out / "result.json")["cost_ledger"]] == ["evaluations"]
     assert not [line for line in said if "latency table" in line]
     with pytest.raises(ConfigError, match="latency_ms: needs a cost table, but the run was made without one"):
         decode_again(out, [Budget("macs", 90e3), Budget("latency_ms", 1e3)], tmp_path / "decoded")

@@ -96,6 +96,39 @@ def _with_strategy(value: Any) -> Any:
     return value
 
 
+class EvidenceConfig(_Model):
+    """What `se-nas evidence` compares a run's answer with, and how often.
+
+    Attributes:
+        seeds: every network of a comparison is trained with each of these, so that differences are paired.
+        random: random networks at the same budgets; null for as many as could be trained in the time that the search
+            took, and 5 at least.
+        best_of: random networks at the same budgets among which the supernet picks one.
+        ratios: SE everywhere at each of these ratios, as large as the budgets allow.
+        published: space files of one network each, made to fit the images and the budgets.
+        others: folders of other finished runs of the same space, data and budgets, whose answers join.
+        searches: seeds of further searches, which tell how stable the answer is.
+        within, space: random networks at the budgets, and of the whole space, for the rank correlation; they are
+            trained with the first seed, but those that are controls too with all.
+        contexts: networks, the answer among them, in which each block's SE is switched.
+        stand_alone_se: also train the answer without each of its SE units, one at a time.
+        timed: networks that are timed, of the best by the supernet and of random ones each.
+    """
+
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    random: int | None = Field(None, ge=1)
+    best_of: int = Field(50, ge=1)
+    ratios: tuple[float, ...] = (4, 16)
+    published: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    searches: tuple[int, ...] = ()
+    within: int = Field(30, ge=0)
+    space: int = Field(30, ge=0)
+    contexts: int = Field(4, ge=1)
+    stand_alone_se: bool = False
+    timed: int = Field(10, ge=1)
+
+
 SearchConfig = Annotated[
     Annotated[DifferentiableConfig | OptunaConfig, Field(discriminator="strategy")], BeforeValidator(_with_strategy)
 ]
@@ -109,6 +142,7 @@ class RunConfig(_Model):
         parts: shares of the training images for weight steps, choice steps and validation.
         budgets: limits by metric, such as `macs: 20M`.
         retrain: the recipe of the winner's training from scratch; null for none.
+        evidence: what the answer is compared with once it is trained; null for nothing.
     """
 
     name: Annotated[str, AfterValidator(_folder_name)]
@@ -122,6 +156,7 @@ class RunConfig(_Model):
     search: SearchConfig = DifferentiableConfig()
     retrain: TrainingRecipe | None = TrainingRecipe()
     nni: NNIConfig = NNIConfig()
+    evidence: EvidenceConfig | None = None
 
 
 def load_run(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> RunConfig:

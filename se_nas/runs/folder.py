@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from se_nas.files import write_atomic
 from se_nas.space.files import load_space, read_yaml
 from se_nas.space.search_space import SearchSpace
 
-#: Values that may differ when a run is resumed: that the data are the same is seen by the parts.
-MAY_CHANGE = ("data.dir", "data.download")
+#: Values that may differ when a run is resumed: that the data are the same is seen by the parts, and evidence is
+#: gathered when the answer is given.
+MAY_CHANGE = re.compile(r"data\.(dir|download)|evidence(\..*)?")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class RunFolder:
                 f"{self.path}: the folder must hold no run yet, but it does; add --resume or choose --out"
             )
         before, now = dict(_flat(read_yaml(path))), dict(_flat(resolved))
-        differ = [name for name in {**before, **now} if before.get(name) != now.get(name) and name not in MAY_CHANGE]
+        differ = [n for n in {**before, **now} if before.get(n) != now.get(n) and not MAY_CHANGE.fullmatch(n)]
         if differ:
             must = "must be as in the run that --resume continues"
             raise ConfigError(str(path), [f"{n}: {must}, {before.get(n)!r}, but got {now.get(n)!r}" for n in differ])

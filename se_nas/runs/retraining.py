@@ -18,7 +18,7 @@ from se_nas.runs.folder import RunFolder
 from se_nas.runs.setting import pin_threads
 from se_nas.space.architecture import ArchitectureFile, save_architecture
 from se_nas.training.environment import describe_environment
-from se_nas.training.stand_alone import Trained, TrainingRecipe, train_network
+from se_nas.training.stand_alone import Trained, Training, TrainingRecipe, train_network
 from se_nas.training.timm_checkpoint import InitialWeights, read_initial_weights
 from se_nas.training.trained_network import ARCHITECTURE, WEIGHTS, TrainedOn, save_weights
 
@@ -112,6 +112,11 @@ def retrain_exported(
         },
     )
     return trained
+
+
+def spent(training: Training) -> dict[str, Any]:
+    """What a training took, as a ledger has it."""
+    return {"seconds": training.seconds, "cpu_seconds": training.cpu_seconds, "images": training.images}
 
 
 def retrained(trained: Trained, recipe: TrainingRecipe) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from se_nas.evidence.report import write_report
 from se_nas.files import write_json
 from se_nas.runs.config import RunConfig, load_run
 from se_nas.runs.folder import RunFolder
-from se_nas.runs.retraining import retrain, retrained
+from se_nas.runs.retraining import retrain, retrained, spent
 from se_nas.runs.setting import Say, Setting, make_setting
 from se_nas.search.certificate import Answer, Latency
 from se_nas.search.optuna_config import OptunaConfig
@@ -135,11 +135,11 @@ def _save_answer(folder: Path, space: SearchSpace, found: Answer) -> None:
 
 def _result(setting: Setting, found: Found, answer: Answer, accuracy: float, trained: Trained | None) -> dict[str, Any]:
     config, info, space = setting.config, setting.info, setting.space
-    ledger: list[dict[str, Any]] = [{"part": "search", "seconds": found.seconds, "images": found.images}]
+    ledger = list(found.ledger)
     if isinstance(setting.latency, LatencyTable):
         ledger.insert(0, {"part": "latency table", "seconds": setting.latency.report.seconds})
     if trained is not None:
-        ledger.append({"part": "retraining", "seconds": trained.seconds, "images": trained.images})
+        ledger.append({"part": "retraining", **spent(trained)})
     parts = {name: len(indices) for name, indices in setting.parts.items()}
     return {
         "name": config.name,

@@ -65,7 +65,7 @@ class SearchResult:
     Attributes:
         scores: for each choice the logits of its options.
         history: one dict an epoch, as the report reads it.
-        seconds: wall time of the training, added up over resumed processes.
+        seconds, cpu_seconds: wall and CPU time of the training, added up over resumed processes.
         images: training images seen, of both parts.
     """
 
@@ -73,6 +73,7 @@ class SearchResult:
     history: list[dict[str, Any]]
     supernet: SuperNet
     seconds: float
+    cpu_seconds: float
     images: int
 
 
@@ -193,7 +194,7 @@ def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) 
         "penalty": search.penalty,
         "choice_optimizer": search.choice_optimizer,
     }
-    history, seconds = search.run("search", search.total_epochs, more)
+    history, seconds, cpu_seconds = search.run("search", search.total_epochs, more)
     images = search.batches.seen(search.total_epochs * search.batches.per_epoch)
     images += search.choice_batches.seen(config.epochs * search.choice_steps_per_epoch)
-    return SearchResult(search.logits.scores(), history, search.supernet, seconds, images)
+    return SearchResult(search.logits.scores(), history, search.supernet, seconds, cpu_seconds, images)

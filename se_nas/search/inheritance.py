@@ -28,12 +28,14 @@ def inherit(
     Args:
         images: the problem's training images.
         calibration_images: how many of the `weights` part the batch norms are averaged over; the problem's seed says
-            which, so that they are the same for every architecture.
+            which, so that they are the same for every architecture. 0 leaves the supernet's running statistics.
 
     Raises:
         ArchitectureError: the architecture is of another space.
     """
     network: Network = supernet.export(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if calibration_images == 0:
+        return network
     order = epoch_order(len(problem.parts["weights"]), problem.seed, 0)
     chosen = problem.parts["weights"][order[:calibration_images]]
     size = min(256, len(chosen))

@@ -57,13 +57,14 @@ class OneShotResult:
         history: one dict an epoch: epoch, step; loss and accuracy of training, means over the subnets that learn from
             labels; distillation, the mean divergence of the others from their teacher (sandwich alone); lr;
             largest_accuracy and smallest_accuracy on the validation part, None in epochs without validation.
-        seconds: wall time of the training, added up over resumed processes.
+        seconds, cpu_seconds: wall and CPU time of the training, added up over resumed processes.
         images: training images seen, an image of a batch counted once however many subnets it trained.
     """
 
     supernet: SuperNet
     history: list[dict[str, Any]]
     seconds: float
+    cpu_seconds: float
     images: int
 
 
@@ -180,6 +181,6 @@ def train_one_shot(problem: SearchProblem, config: OneShotConfig) -> OneShotResu
         CheckpointError, TrainingError: see `training.loop.Loop.run`.
     """
     training = _Training(problem, config)
-    history, seconds = training.run("supernet", config.epochs, {})
+    history, seconds, cpu_seconds = training.run("supernet", config.epochs, {})
     images = training.batches.seen(config.epochs * training.batches.per_epoch)
-    return OneShotResult(training.supernet, history, seconds, images)
+    return OneShotResult(training.supernet, history, seconds, cpu_seconds, images)

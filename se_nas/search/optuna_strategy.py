@@ -61,14 +61,14 @@ def begin_study(problem: SearchProblem, config: OptunaConfig, *, parallel: bool 
 
 
 def prepare(problem: SearchProblem, config: OptunaConfig) -> dict[str, Any]:
-    """Train the supernet, where the evaluator needs one, and keep it in the folder; its seconds and images."""
+    """Train the supernet, where the evaluator needs one, and keep it in the folder; its seconds, CPU seconds and images."""
     if config.evaluator != "supernet":
-        return {"seconds": 0.0, "images": 0}
+        return {"seconds": 0.0, "cpu_seconds": 0.0, "images": 0}
     result = train_one_shot(problem, config.supernet)
     write_json(problem.folder / "history.json", result.history)
     if not (problem.folder / SUPERNET).exists():
         save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
-    return {"seconds": result.seconds, "images": result.images}
+    return {"seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "images": result.images}
 
 
 def await_supernet(
@@ -202,6 +202,10 @@ def finish(
         _summary(config, result, prepared, seconds),
         prepared["seconds"] + seconds,
         prepared["images"],
+        [
+            *([{"part": "supernet", **prepared}] if config.evaluator == "supernet" else []),
+            {"part": "evaluations", "seconds": seconds},
+        ],
     )
 
 

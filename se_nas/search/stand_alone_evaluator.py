@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import torch
 from pydantic import Field
 from rich.console import Console
 
 from se_nas.data.images import ImageSet
-from se_nas.errors import OutputError
+from se_nas.locks import locked
 from se_nas.search.evaluation import Pruned, Report
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
@@ -62,7 +57,7 @@ class StandAloneEvaluator:
         """
         self._problem.space.check(architecture)
         folder = self._folder / self._key(architecture)
-        with _locked(folder.with_name(folder.name + ".lock")):
+        with locked(folder.with_name(folder.name + ".lock")):
             try:
                 accuracy = self._trained_accuracy(architecture, report, folder)
             except Pruned:
@@ -109,34 +104,3 @@ class StandAloneEvaluator:
 
 def _subset(images: ImageSet, indices: torch.Tensor) -> ImageSet:
     return ImageSet(images.images[indices], images.labels[indices])
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, waiting for it; a process that dies lets go of it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _lock(path)
-    except OSError as error:
-        raise OutputError(f"{path}: the folder must be writable, but got: {error.strerror or error}") from error
-    with file:
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _lock(path: Path) -> TextIO:
-    while True:
-        file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # whoever held it before may have removed this very file, and a third one may hold a new one
-            if path.exists() and os.path.samefile(path, file.fileno()):
-                return file
-        except FileNotFoundError:  # removed between the two questions
-            pass
-        except BaseException:
-            file.close()
-            raise
-        file.close()

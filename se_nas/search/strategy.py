@@ -18,8 +18,11 @@ from se_nas.search.evaluation import best_first, evaluations_from
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.problem import SearchProblem
 from se_nas.search.supernet_evaluator import SupernetEvaluator
+from se_nas.search.supernet_training import CHECKPOINT
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
+from se_nas.supernet.supernet import SuperNet
+from se_nas.training.checkpoint import load_checkpoint
 
 #: Files in the problem's folder: of an Optuna-driven search the study, its name, the supernet and the table.
 STUDY = "study.journal"
@@ -37,6 +40,7 @@ class Found:
         accuracy: of an architecture on the validation part, as the search judges it.
         summary: what `result.json` says of the search.
         seconds: wall time, added up over resumed processes; images: training images seen.
+        ledger: the same by parts of the search, with CPU seconds where they were counted.
     """
 
     answer: Callable[[Latency], Answer]
@@ -44,6 +48,7 @@ class Found:
     summary: dict[str, Any]
     seconds: float
     images: int
+    ledger: list[dict[str, Any]]
 
 
 def _differentiable(problem: SearchProblem, config: DifferentiableConfig) -> Found:
@@ -56,6 +61,14 @@ def _differentiable(problem: SearchProblem, config: DifferentiableConfig) -> Fou
         {"epochs": config.epochs, "warmup_epochs": config.warmup_epochs},
         result.seconds,
         result.images,
+        [
+            {
+                "part": "search",
+                "seconds": result.seconds,
+                "cpu_seconds": result.cpu_seconds,
+                "images": result.images,
+            }
+        ],
     )
 
 
@@ -70,6 +83,26 @@ STRATEGIES: dict[str, Callable[[SearchProblem, Any], Found]] = {"differentiable"
 #: What the strategies leave in a problem's folder for other budgets.
 SCORES = "scores.json"
 EVALUATIONS = "evaluations.json"
+
+
+def load_supernet(folder: Path, space: SearchSpace) -> SuperNet | None:
+    """The trained supernet of a finished search, on the CPU; None of a search that had none.
+
+    Args:
+        folder: the problem's.
+
+    Raises:
+        CheckpointError: its file is damaged.
+    """
+    if (folder / SUPERNET).exists():
+        weights = load_checkpoint(folder / SUPERNET)["supernet"]
+    elif (folder / CHECKPOINT).exists():
+        weights = load_checkpoint(folder / CHECKPOINT)["parts"]["supernet"]
+    else:
+        return None
+    supernet = SuperNet(space)
+    supernet.load_state_dict(weights)
+    return supernet
 
 
 def answer_again(

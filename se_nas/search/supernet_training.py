@@ -17,6 +17,9 @@ from se_nas.training.log import RunLog
 from se_nas.training.loop import GuardConfig, Loop, Stateful, StepContext
 from se_nas.training.optimizer import clip_gradients, cosine_lr, make_sgd, set_learning_rate
 
+#: File in a problem's folder that the training of its supernet goes on from, and that holds it when it is done.
+CHECKPOINT = "checkpoint.pt"
+
 
 class WeightConfig(BaseModel):
     """How the weights of a supernet are trained.
@@ -113,8 +116,8 @@ class SupernetTraining:
         clip_gradients(self.supernet.parameters(), self.weights.clip)
         self.optimizer.step()
 
-    def run(self, name: str, epochs: int, more: Mapping[str, Stateful]) -> tuple[list[dict[str, Any]], float]:
-        """Train, or go on; the history, one dict an epoch, and the seconds, added up over resumed processes.
+    def run(self, name: str, epochs: int, more: Mapping[str, Stateful]) -> tuple[list[dict[str, Any]], float, float]:
+        """Train, or go on; the history, one dict an epoch, and wall and CPU seconds, added up over resumed processes.
 
         Args:
             more: what is saved and taken up again beside the supernet and its optimizer.
@@ -131,11 +134,11 @@ class SupernetTraining:
                 step=self.step,
                 end_epoch=self.end_epoch,
                 state={"supernet": self.supernet, "optimizer": self.optimizer, **more},
-                checkpoint=problem.folder / "checkpoint.pt",
+                checkpoint=problem.folder / CHECKPOINT,
                 log=log,
                 seed=problem.seed,
                 guard=GuardConfig(check_every=1 if problem.device.type == "cpu" else 10),
                 progress=problem.progress,
             )
             history = loop.run(problem.resume)
-        return history, loop.seconds
+        return history, loop.seconds, loop.cpu_seconds

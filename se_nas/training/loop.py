@@ -127,6 +127,7 @@ class _Position:
     history: list[dict[str, Any]] = field(default_factory=list)
     log_lines: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,11 @@ class Loop:
         """Wall time of the steps and evaluations that led here, added up over resumed processes."""
         return self._position.seconds
 
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of this process's threads over the same steps; 0 in a training from before it was counted."""
+        return self._position.cpu_seconds
+
     # --- the run ------------------------------------------------------------------------------
 
     def run(self, resume: bool) -> list[dict[str, Any]]:
@@ -246,7 +252,7 @@ class Loop:
     def _advance(self) -> None:
         """One step, and what falls due after it."""
         position, guard = self._position, self._guard
-        started = time.monotonic()
+        started, cpu_started = time.monotonic(), time.process_time()
         seed = self._reseed("step", position.step)
         metrics = self._step(
             StepContext(
@@ -275,6 +281,7 @@ class Loop:
         if epoch_ends:
             self._finish_epoch(position.step // self._steps_per_epoch - 1)
         position.seconds += time.monotonic() - started
+        position.cpu_seconds += time.process_time() - cpu_started
         if snapshot_due:
             self._candidate = self._snapshot()
         if position.step == self._total:

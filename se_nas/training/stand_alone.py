@@ -81,7 +81,7 @@ class Training:
     Attributes:
         history: one dict an epoch: epoch, step, loss, accuracy (of training), lr, and the held-out accuracies, which
             are None in epochs without a look.
-        seconds: wall time of the training, added up over resumed processes.
+        seconds, cpu_seconds: wall and CPU time of the training, added up over resumed processes.
         images: training images seen.
         average: the network with averaged weights; None where there is no average.
     """
@@ -89,6 +89,7 @@ class Training:
     network: Network
     history: list[dict[str, Any]]
     seconds: float
+    cpu_seconds: float
     images: int
     average: nn.Module | None
 
@@ -120,6 +121,7 @@ def train_network(
     resume: bool,
     initial: InitialWeights | None = None,
     progress: bool = True,
+    console: Console | None = None,
 ) -> Trained:
     """Train on all training images and look at the test images; otherwise as `train_from_scratch`."""
     training = train_from_scratch(
@@ -136,6 +138,7 @@ def train_network(
         resume=resume,
         initial=initial,
         progress=progress,
+        console=console,
     )
     last = training.history[-1]
     return Trained(
@@ -244,4 +247,5 @@ def train_from_scratch(
         )
         history = loop.run(resume)
     images = recipe.epochs * steps * min(recipe.batch_size, len(train))
-    return Training(network, history, loop.seconds, images, average.module if average is not None else None)
+    averaged = average.module if average is not None else None
+    return Training(network, history, loop.seconds, loop.cpu_seconds, images, averaged)

@@ -1,0 +1,141 @@
+"""Controls: the networks that a search's answer must beat, drawn at random at equal cost or pinned in their SE.
+
+Random search at equal budgets is the control that many searches fail (Li and Talwalkar, arXiv 1902.07638; Yang et al.,
+arXiv 1912.12522). A network far below the budgets would be an easy one, so cheap draws are drawn again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from se_nas.cost.budget import Budget
+from se_nas.cost.table import CostTable
+from se_nas.errors import InfeasibleBudgetError
+from se_nas.search.baselines import WITHOUT_SE, baseline, known_baselines
+from se_nas.search.repair import Repair
+from se_nas.space.architecture import Architecture
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import NetworkSpec
+
+ControlKind = Literal["answer", "other_answer", "random", "best_of_random", "baseline", "published", "search_seed"]
+
+#: Share of at least one of its budgets that a random control uses.
+FULL = 0.9
+#: How often a cheap random network is drawn again.
+REDRAWS = 200
+
+
+@dataclass(frozen=True)
+class Control:
+    """A network to be trained beside the answer, by the same recipe.
+
+    Attributes:
+        name: unique among the controls of a run, fit for a folder's name.
+        label: in plain words.
+        architecture: None where the network is not of the search's space.
+    """
+
+    name: str
+    kind: ControlKind
+    label: str
+    architecture: Architecture | None
+    spec: NetworkSpec
+
+
+class RandomFeasible:
+    """Random networks that keep the budgets and nearly use them up.
+
+    Args:
+        seed: of all draws; 0 or more.
+
+    Raises:
+        InfeasibleBudgetError: no architecture keeps the budgets.
+        ConfigError: a budget on a metric that has no table.
+    """
+
+    def __init__(
+        self, space: SearchSpace, tables: Mapping[str, CostTable], budgets: Sequence[Budget], seed: int
+    ) -> None:
+        self.space, self.tables, self.budgets, self.seed = space, tables, tuple(budgets), seed
+        self._repair = Repair(space, tables, budgets)
+
+    def draw(self, i: int) -> Architecture:
+        """The i-th network, a function of the seed and `i` alone; two may be equal.
+
+        Picks drawn uniformly and repaired to keep the budgets, drawn again while no budget is used to `FULL` of it;
+        after `REDRAWS` the fullest of those seen. Without budgets, uniform picks.
+        """
+        rng = np.random.default_rng([self.seed, i])
+        fullest, most = self.space.sample(rng), -1.0
+        if not self.budgets:
+            return fullest
+        proposal = fullest
+        for _ in range(1 + REDRAWS):
+            found = self._repair.nearest(proposal.as_dict(), rng)
+            used = self.fullness(found)
+            if used > most:
+                fullest, most = found, used
+            if most >= FULL:
+                break
+            proposal = self.space.sample(rng)
+        return fullest
+
+    def fullness(self, architecture: Architecture) -> float:
+        """The greatest share of a budget that an architecture uses: at most 1 where it keeps them; 0 without any."""
+        shares = (self.tables[budget.metric].cost(architecture) / budget.limit for budget in self.budgets)
+        return max(shares, default=0.0)
+
+    def distinct(self, count: int) -> list[Architecture]:
+        """The first `count` different ones of `draw(0)`, `draw(1)` and so on.
+
+        Fewer where the space has no more, or where 20 draws for each network asked for, and 20 more, bring no more.
+        """
+        found: dict[Architecture, None] = {}
+        wanted = min(count, self.space.size)
+        for i in range(20 * (count + 1)):
+            if len(found) == wanted:
+                break
+            found.setdefault(self.draw(i))
+        return list(found)
+
+
+def pinned_controls(
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    budgets: Sequence[Budget],
+    ratios: Sequence[float] = (4, 16),
+) -> tuple[list[Control], list[str]]:
+    """The baselines of the budgets with SE nowhere, and with SE of each ratio everywhere; see `search.baselines`.
+
+    Each is as large as the budgets allow: the cost of the SE that it lacks goes into the rest of the network.
+
+    Returns:
+        The controls, and one line for each that the space does not offer, that no budget allows, or that is the same
+        network as one before it.
+    """
+    known = known_baselines(space)
+    wanted = {WITHOUT_SE: "no SE anywhere"} | {
+        f"se_r{ratio:g}": f"SE of ratio {ratio:g} everywhere" for ratio in ratios
+    }
+    controls: list[Control] = []
+    skipped: list[str] = []
+    for name, label in wanted.items():
+        if name not in known:
+            offered = f"has only {', '.join(known)}" if known else "leaves SE no choice"
+            skipped.append(f"{name}: space {space.name} {offered}")
+            continue
+        try:
+            architecture = baseline(name, space, tables, budgets)
+        except InfeasibleBudgetError as error:
+            skipped.append(str(error))
+            continue
+        same = next((control.name for control in controls if control.architecture == architecture), None)
+        if same is not None:
+            skipped.append(f"{name}: the same network as {same}")
+            continue
+        controls.append(Control(name, "baseline", label, architecture, space.resolve(architecture)))
+    return controls, skipped

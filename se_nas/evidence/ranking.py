@@ -1,0 +1,95 @@
+"""How well a supernet ranks networks that were trained on their own, beside what their cost alone would say.
+
+Costs rank networks too, without any training (White et al., "A Deeper Look at Zero-Cost Proxies", ICLR blog 2022),
+and no score can predict one training better than another training of the same network does. So a rank correlation is
+read between these two, and the part of it that costs do not explain is told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from se_nas.evidence.statistics import (
+    kendall,
+    kendall_gain,
+    partial_kendall,
+    random_top_k_regret,
+    seed_ceiling,
+    spearman,
+    top_k_regret,
+)
+
+#: How many of the best-scored are looked at for the regret.
+TOP = (1, 3, 5)
+#: What ranks the networks; fewer than so many are no ranking.
+SCORES = ("supernet", "uncalibrated", "macs", "params")
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A network of a ranking.
+
+    Attributes:
+        costs: by metric.
+        supernet, uncalibrated: accuracy with the supernet's weights, with batch norms of its own and with the
+            supernet's running statistics.
+        accuracies: by seed, after training on its own.
+    """
+
+    name: str
+    costs: dict[str, float]
+    supernet: float
+    uncalibrated: float
+    accuracies: dict[int, float]
+
+    @property
+    def truth(self) -> float:
+        """Mean over the seeds."""
+        return float(np.mean(list(self.accuracies.values())))
+
+
+def rank(name: str, networks: Sequence[Ranked], seeds: Sequence[int]) -> dict[str, Any]:
+    """The ranking of one set of networks, as `ranking.json` has it; without correlations where they are too few."""
+    done = [network for network in networks if network.accuracies]
+    entries = [
+        {
+            "name": network.name,
+            **network.costs,
+            "supernet": network.supernet,
+            "uncalibrated": network.uncalibrated,
+            "accuracies": {str(seed): value for seed, value in network.accuracies.items()},
+        }
+        for network in done
+    ]
+    if len(done) < FEWEST:
+        return {"name": name, "networks": entries}
+    truth = np.array([network.truth for network in done])
+    scores = {key: np.array([float(entry[key]) for entry in entries]) for key in SCORES}  # type: ignore[arg-type]
+    table = np.array([[network.accuracies.get(seed, np.nan) for seed in seeds] for network in done])
+    twice = (np.isfinite(table).sum(axis=1) >= 2).sum() >= FEWEST
+    return {
+        "name": name,
+        "networks": entries,
+        "correlations": {
+            key: {"kendall": kendall(score, truth).as_dict(), "spearman": spearman(score, truth).as_dict()}
+            for key, score in scores.items()
+        },
+        "partial_kendall": partial_kendall(scores["supernet"], truth, scores["macs"]).as_dict(),
+        "gain_over_macs": kendall_gain(scores["supernet"], scores["macs"], truth).as_dict(),
+        "gain_of_recalibration": kendall_gain(scores["supernet"], scores["uncalibrated"], truth).as_dict(),
+        "seed_ceiling": seed_ceiling(table).as_dict() if twice else None,
+        "regret": [
+            {
+                "k": k,
+                **{key: top_k_regret(scores[key], truth, k) for key in SCORES},
+                "random": random_top_k_regret(truth, k),
+            }
+            for k in TOP
+            if k <= len(done)
+        ],
+    }

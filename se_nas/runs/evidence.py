@@ -1,0 +1,444 @@
+"""Evidence for the answer of a run: its controls trained, rankings, further searches, SE switched, clocks and a ledger.
+
+Everything lies in RUN/evidence: trainings and supernet accuracies as records, so that a call that was killed
+is finished by the same call, and one file of JSON a part, from which the report draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from se_nas.cost.counts import network_counts
+from se_nas.cost.latency_measure import Measurement, measure_networks
+from se_nas.cost.latency_table import LatencyTable
+from se_nas.cost.latency_table import accuracy as prediction_accuracy
+from se_nas.errors import ConfigError
+from se_nas.evidence.comparisons import compare
+from se_nas.evidence.controls import Control, RandomFeasible, pinned_controls
+from se_nas.evidence.published import fitted
+from se_nas.evidence.ranking import Ranked, rank
+from se_nas.evidence.report import write_report
+from se_nas.evidence.statistics import spearman
+from se_nas.files import write_json
+from se_nas.runs.config import EvidenceConfig
+from se_nas.runs.evidence_config import FOLDER, resolve_evidence
+from se_nas.runs.evidence_ledger import Amount, Spending, run_entries, training_entry
+from se_nas.runs.folder import RunFolder
+from se_nas.runs.setting import Say, Setting, open_setting
+from se_nas.runs.supernet_scores import SupernetScores
+from se_nas.runs.trainings import Task, Trainings
+from se_nas.runs.whole import run_search
+from se_nas.search.optuna_config import OptunaConfig
+from se_nas.search.problem import SearchProblem
+from se_nas.search.strategy import load_supernet
+from se_nas.search.supernet_evaluator import SupernetEvaluator
+from se_nas.space.architecture import Architecture, load_architecture
+from se_nas.space.search_space import NO_SE
+from se_nas.supernet.supernet import SuperNet
+from se_nas.training.environment import describe_environment
+
+#: Random networks that a comparison has at least, and from how many on a search's cost asks for no more.
+FEWEST_RANDOM = 5
+#: Timings of each network whose predicted latency is checked.
+ROUNDS = 20
+#: What stand-alone trainings are called in the ledger's file.
+_TRAININGS = "trainings"
+#: Random pairs that say what agreement two searches would have by chance.
+CHANCE = 100
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How evidence is gathered.
+
+    Attributes:
+        jobs: trainings at a time.
+        finished_only: with the trainings that are done; none is started, and no search.
+    """
+
+    jobs: int = 1
+    finished_only: bool = False
+    progress: bool = True
+
+
+def gather_evidence(
+    folder: Path,
+    parts: Sequence[str],
+    changes: dict[str, Any],
+    conditions: Conditions,
+    say: Say,
+    *,
+    data_dir: Path | None = None,
+    device: str | None = None,
+    base: Path | None = None,
+) -> Path:
+    """Gather parts of the evidence for a finished run, or what is left of them, and write its report again.
+
+    Args:
+        parts: keys of `PARTS`; none for all.
+        changes: see `runs.evidence_config.resolve_evidence`.
+        data_dir, device: of this process, where they are not those of the run.
+        base: folder that the run file's paths are relative to; the run's own by default.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        ConfigError: the folder holds no finished run with a retraining, or a fault in the configuration.
+        SeNasError: the other faults a user can cause.
+    """
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise ConfigError("--part", [f"must be one of {', '.join(PARTS)}, but got {part!r}" for part in unknown])
+    run = RunFolder(folder)
+    for name in ("config.yaml", "result.json", "architecture.json"):
+        if not (run / name).exists():
+            raise ConfigError(str(folder), [f"must be the folder of a finished run, but it has no {name}"])
+    if run.config.get("retrain") is None:
+        must = "must hold a recipe, by which the controls are trained, but it is null"
+        raise ConfigError(str(run / "config.yaml"), [f"retrain: {must}"])
+    config = resolve_evidence(run, changes, base or folder)
+    setting = open_setting(folder, data_dir=data_dir, device=device)
+    gathering = _Gathering(setting, config, conditions, say)
+    write_json(run / FOLDER / "environment.json", describe_environment())
+    for part in parts or PARTS:
+        gathering.gather(part)
+    if parts and "ledger" not in parts:
+        gathering.gather("ledger")
+    return write_report(folder)
+
+
+class _Gathering:
+    """The evidence of one run while it is gathered."""
+
+    def __init__(self, setting: Setting, config: EvidenceConfig, conditions: Conditions, say: Say) -> None:
+        assert setting.config.retrain is not None
+        self.setting, self.config, self.conditions, self.say = setting, config, conditions, say
+        self.run, self.space, self.tables = setting.run, setting.space, setting.tables
+        self.folder = setting.run / FOLDER
+        self.result: dict[str, Any] = setting.run.read("result.json")
+        self.spending = Spending(self.folder / "spent.json", setting.device)
+        self.random = RandomFeasible(self.space, self.tables, setting.budgets, setting.config.seed)
+        self.trainings = Trainings(
+            self.folder / "trainings", setting.config.retrain, setting.options, setting.device.type
+        )
+        retrained = self.result["retrain"]
+        record = {k: retrained[k] for k in ("test_accuracy", "test_images", "train_accuracy", "seconds", "images")}
+        self.trainings.adopt(
+            Task(self.answer.spec, setting.config.seed),
+            {**record, "cpu_seconds": None, "commit": self.result["environment"]["commit"]},
+        )
+
+    def gather(self, part: str) -> None:
+        """Do a part, write it down, and add what it took to the ledger."""
+        self.say(f"evidence: {part}")
+        with self.spending.of(part):
+            found = PARTS[part].gather(self)
+        if found is not None:
+            write_json(self.folder / PARTS[part].file, found)
+
+    # ---- what is compared
+
+    @cached_property
+    def answer(self) -> Control:
+        """The run's own."""
+        return self._answer_in(self.run.path, "answer", "answer", "the search's answer")
+
+    def _answer_in(self, folder: Path, name: str, kind: Any, label: str) -> Control:
+        stored = load_architecture(folder / "architecture.json").architecture
+        self.space.check(stored)
+        architecture = self.space.architecture(stored.as_dict())
+        return Control(name, kind, label, architecture, self.space.resolve(architecture))
+
+    @cached_property
+    def controls(self) -> list[Control]:
+        """The answer and all that it is compared with; what is missing is said once."""
+        found = [self.answer]
+        for word in self.config.others:
+            name = Path(word).name
+            found.append(self._answer_in(self.folder / word, name, "other_answer", f"the answer of {name}"))
+        if self.scores is not None:
+            drawn = self.random.distinct(self.config.best_of)
+            best = drawn[int(np.argmax(self.scores(drawn)))]
+            label = f"the best of {len(drawn)} random networks by the supernet"
+            found.append(Control("best_of_random", "best_of_random", label, best, self.space.resolve(best)))
+        pinned, skipped = pinned_controls(self.space, self.tables, self.setting.budgets, self.config.ratios)
+        found += pinned
+        for line in skipped:
+            self.say(f"left out: {line}")
+        info = self.setting.info
+        for word in self.config.published:
+            spec = fitted(
+                self.folder / word,
+                resolution=self.space.resolution,
+                classes=info.classes,
+                channels=info.channels,
+                budgets=self.setting.budgets,
+            )
+            name = Path(word).stem
+            found.append(Control(name, "published", f"{name}, fitted to the budgets", None, spec))
+        return found + self.random_controls(self.random_count)
+
+    @property
+    def random_count(self) -> int:
+        """Random networks among the controls: at least what the search's time would have trained."""
+        if self.config.random is not None:
+            return self.config.random
+        search, training = (float(self.result[key]["seconds"]) for key in ("search", "retrain"))
+        return max(FEWEST_RANDOM, math.ceil(search / max(training, 1e-9)))
+
+    def random_controls(self, count: int) -> list[Control]:
+        """So many random networks at the budgets, always the same first ones."""
+        return [
+            Control(f"random_{i + 1}", "random", f"random network {i + 1}", a, self.space.resolve(a))
+            for i, a in enumerate(self.random.distinct(count))
+        ]
+
+    # ---- the supernet
+
+    @cached_property
+    def supernet(self) -> SuperNet | None:
+        """The search's, on its device; None where the search had none."""
+        found = load_supernet(self.run / "search", self.space)
+        if found is None:
+            self.say("the search left no supernet: what needs one is left out")
+            return None
+        found.to(self.setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return found
+
+    @cached_property
+    def problem(self) -> SearchProblem:
+        """The search's."""
+        return self.setting.problem(resume=True, progress=self.conditions.progress)
+
+    @property
+    def calibration_images(self) -> int:
+        """As in the search."""
+        search = self.setting.config.search
+        return (search.supernet if isinstance(search, OptunaConfig) else search).calibration_images
+
+    @cached_property
+    def scores(self) -> SupernetScores | None:
+        """Accuracies with the supernet's weights."""
+        if self.supernet is None:
+            return None
+        own = SupernetEvaluator(self.problem, self.supernet, self.calibration_images)
+        running = SupernetEvaluator(self.problem, self.supernet, 0)
+        path = self.folder / "supernet_scores.json"
+        return SupernetScores(path, {"own": own, "running": running}, self.conditions.progress)
+
+    # ---- trainings
+
+    def train(self, networks: Sequence[Control], seeds: Sequence[int]) -> None:
+        """All networks with the first seed, then with the next."""
+        if not self.conditions.finished_only:
+            tasks = [Task(network.spec, seed) for seed, network in product(seeds, networks)]
+            with self.spending.of(_TRAININGS):
+                self.trainings.train(tasks, self.conditions.jobs, self.conditions.progress)
+
+    def accuracies(self, networks: Sequence[Control]) -> dict[str, dict[int, float]]:
+        """By name and seed, of the trainings that are done."""
+        return {
+            network.name: {
+                seed: accuracy
+                for seed in self.config.seeds
+                if (accuracy := self.trainings.accuracy(Task(network.spec, seed))) is not None
+            }
+            for network in networks
+        }
+
+    def costs(self, network: Control) -> dict[str, float | None]:
+        """Counted, and predicted by the latency table where there is one for the network."""
+        counts = network_counts(network.spec)
+        table = self.tables.get("latency_ms")
+        predicted = table.cost(network.architecture) if table and network.architecture else None
+        return {"macs": counts.macs, "params": counts.params, "latency_ms": predicted}
+
+    # ---- the parts
+
+    def controls_part(self) -> dict[str, Any]:
+        """The answer against its controls, see `evidence.comparisons`."""
+        self.train(self.controls, self.config.seeds)
+        accuracies = self.accuracies(self.controls)
+        mine = [control for control in self.controls if control.architecture is not None]
+        scores = self.scores([c.architecture for c in mine if c.architecture]) if self.scores else []
+        score_of = dict(zip((control.name for control in mine), scores, strict=False))
+        return {
+            "seeds": list(self.config.seeds),
+            **self._trained_how(),
+            "budgets": {budget.metric: budget.limit for budget in self.setting.budgets},
+            "networks": [
+                {
+                    "name": control.name,
+                    "kind": control.kind,
+                    "label": control.label,
+                    "costs": self.costs(control),
+                    "supernet_accuracy": score_of.get(control.name),
+                    "se": [block.se.label if block.se else NO_SE for block in control.spec.blocks],
+                    "accuracies": {str(seed): value for seed, value in accuracies[control.name].items()},
+                }
+                for control in self.controls
+            ],
+            "comparisons": compare(self.controls, accuracies, self.config.seeds),
+        }
+
+    def _trained_how(self) -> dict[str, Any]:
+        assert self.setting.config.retrain is not None
+        return {
+            "test_images": self.result["retrain"]["test_images"],
+            "recipe": self.setting.config.retrain.model_dump(mode="json"),
+        }
+
+    def ranking_part(self) -> dict[str, Any] | None:
+        """The supernet's ranking of random networks, see `evidence.ranking`."""
+        if self.scores is None:
+            return None
+        rng = np.random.default_rng([self.setting.config.seed, 1])
+        whole = dict.fromkeys(self.space.sample(rng) for _ in range(self.config.space))
+        sets = {
+            "within the budgets": self.random_controls(max(self.config.within, self.random_count)),
+            "whole space": [
+                Control(f"sample_{i + 1}", "random", f"random network {i + 1} of the space", a, self.space.resolve(a))
+                for i, a in enumerate(whole)
+            ],
+        }
+        self.train([network for networks in sets.values() for network in networks], self.config.seeds[:1])
+        return {
+            "seeds": list(self.config.seeds),
+            **self._trained_how(),
+            "sets": [rank(name, self._ranked(networks), self.config.seeds) for name, networks in sets.items()],
+        }
+
+    def _ranked(self, networks: Sequence[Control]) -> list[Ranked]:
+        accuracies = self.accuracies(networks)
+        done = [network for network in networks if accuracies[network.name] and network.architecture]
+        assert self.scores is not None
+        architectures = [network.architecture for network in done if network.architecture]
+        own, running = self.scores(architectures), self.scores(architectures, "running")
+        return [
+            Ranked(network.name, self.costs(network), first, second, accuracies[network.name])
+            for network, first, second in zip(done, own, running, strict=True)
+        ]
+
+    def stability_part(self) -> dict[str, Any] | None:
+        """Further searches, their answers trained with the same seeds; see `evidence.stability`."""
+        answers = [self.answer]
+        for seed in self.config.searches:
+            folder = self._search_folder(seed)
+            if not self.conditions.finished_only:
+                config = self.setting.config.model_copy(update={"seed": seed, "retrain": None, "evidence": None})
+                run_search(
+                    self.run / "config.yaml",
+                    config,
+                    folder,
+                    resume=True,
+                    progress=self.conditions.progress,
+                    say=lambda line: None,
+                )
+            if (folder / "result.json").exists():
+                answers.append(
+                    self._answer_in(folder, f"search_{seed}", "search_seed", f"the answer of a search with seed {seed}")
+                )
+        if len(answers) < 2:
+            return None
+        self.train(answers, self.config.seeds)
+        return None
+
+    def _search_folder(self, seed: int) -> Path:
+        return self.folder / "searches" / f"seed_{seed}"
+
+    def where_part(self) -> dict[str, Any] | None:
+        """What each block's SE is worth; see `evidence.where_se_pays`."""
+        return None
+
+    def latency_part(self) -> dict[str, Any] | None:
+        """The latency table against the clock, on the best by the supernet and on random networks."""
+        latency = self.setting.latency
+        if not isinstance(latency, LatencyTable):
+            return None
+        drawn = self.random.distinct(max(self.config.best_of, self.config.timed))
+        sets: dict[str, list[Architecture]] = {}
+        if self.scores is not None:
+            order = np.argsort(-np.array(self.scores(drawn)), kind="stable")
+            sets["the best by the supernet"] = [drawn[i] for i in order[: self.config.timed]]
+        sets["random at the budgets"] = drawn[: self.config.timed]
+        every = list(dict.fromkeys(a for architectures in sets.values() for a in architectures))
+        measured = measure_networks([self.space.resolve(a) for a in every], latency.key, rounds=ROUNDS)
+        found = dict(zip(every, measured, strict=True))
+        return {
+            "conditions": vars(latency.key),
+            "sets": [self._timed(name, architectures, found) for name, architectures in sets.items()],
+        }
+
+    def _timed(
+        self, name: str, architectures: Sequence[Architecture], measured: Mapping[Architecture, Measurement]
+    ) -> dict[str, Any]:
+        table = self.tables["latency_ms"]
+        entries = [
+            {
+                "name": f"{name}, {i + 1}",
+                "predicted_ms": table.cost(architecture),
+                "measured_ms": measured[architecture].median_ms,
+                "low": measured[architecture].ci95_ms[0],
+                "high": measured[architecture].ci95_ms[1],
+            }
+            for i, architecture in enumerate(architectures)
+        ]
+        predicted = np.array([table.cost(architecture) for architecture in architectures])
+        clock = np.array([measured[architecture].median_ms for architecture in architectures])
+        agreement = prediction_accuracy(predicted, clock)
+        return {
+            "name": name,
+            "networks": entries,
+            "mape": agreement.mape,
+            "bias": float(np.mean(predicted / clock - 1)),
+            "within_5": agreement.within_5,
+            "within_10": agreement.within_10,
+            "spearman": spearman(predicted, clock).as_dict(),
+        }
+
+    def ledger_part(self) -> dict[str, Any]:
+        """What everything took: the run, those beside it, the trainings, and the rest of the evidence."""
+        entries = run_entries(self.result)
+        beside = {Path(word).name: self.folder / word for word in self.config.others}
+        beside |= {f"search {seed}": self._search_folder(seed) for seed in self.config.searches}
+        for name, folder in beside.items():
+            if (folder / "result.json").exists():
+                entries += run_entries(RunFolder(folder).read("result.json"), f"{name}: ")
+        amounts = self.spending.amounts()
+        on_cpu = self.setting.device.type == "cpu"
+        entries.append(training_entry(self.trainings.records(), amounts.pop(_TRAININGS, Amount()), on_cpu))
+        entries += [
+            {"part": f"evidence: {part}", "images": None, **asdict(amount)}
+            for part, amount in amounts.items()
+            if part != "stability"  # its searches have lines of their own
+        ]
+        return {"parts": entries, "energy_source": self.spending.energy_source}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """How a part is gathered, None where the run has nothing to show for it, and the file that it is written to."""
+
+    gather: Callable[[_Gathering], dict[str, Any] | None]
+    file: str
+
+
+#: The parts by name, in the order in which they are gathered: what takes longest comes late.
+PARTS = {
+    "latency": _Part(_Gathering.latency_part, "latency_check.json"),
+    "where-se-pays": _Part(_Gathering.where_part, "where_se_pays.json"),
+    "controls": _Part(_Gathering.controls_part, "controls.json"),
+    "ranking": _Part(_Gathering.ranking_part, "ranking.json"),
+    "stability": _Part(_Gathering.stability_part, "stability.json"),
+    "ledger": _Part(_Gathering.ledger_part, "ledger.json"),
+}
