@@ -169,6 +169,7 @@ def search(
     with _stop_explained():
         run = run_search(run_file, config, folder, resume=resume, progress=not quiet, say=_say, storage=storage)
     _print_answer(run.path)
+    _gather_if_asked(run.path, quiet)
     _say(f"report: {run / 'report.html'}")
 
 
@@ -274,7 +275,7 @@ def launch(
     folder = output or run_file.parent / config.name
     with _stop_explained(f"se-nas resume {folder}"):
         launch_run(run_file, config, folder, port=port, host=host, detach=detach, progress=not quiet, say=_say)
-    _print_answer_of_launch(folder)
+    _print_answer_of_launch(folder, quiet)
 
 
 @app.command()
@@ -287,7 +288,7 @@ def resume(
     _tune_allocator()
     with _stop_explained(f"se-nas resume {run}"):
         resume_run(run, port=port, host=host, detach=detach, progress=not quiet, say=_say)
-    _print_answer_of_launch(run)
+    _print_answer_of_launch(run, quiet)
 
 
 @app.command()
@@ -844,10 +845,18 @@ def _measured_span(space: SearchSpace, tables: dict[str, CostTable]) -> str:
     )
 
 
-def _print_answer_of_launch(folder: Path) -> None:
+def _print_answer_of_launch(folder: Path, quiet: bool) -> None:
     """A detached or a swept run has no answer of its own yet."""
     if (folder / "result.json").exists():
         _print_answer(folder)
+        _gather_if_asked(folder, quiet)
+
+
+def _gather_if_asked(folder: Path, quiet: bool) -> None:
+    """The evidence that a run file asks for, once the run has its answer."""
+    if RunFolder(folder).config.get("evidence") is not None:
+        with _stop_explained(f"se-nas evidence {folder}"):
+            gather_evidence(folder, (), {}, Conditions(progress=not quiet), _say)
 
 
 def _print_answer(folder: Path) -> None:

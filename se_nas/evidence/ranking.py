@@ -35,14 +35,14 @@ class Ranked:
     """A network of a ranking.
 
     Attributes:
-        costs: by metric.
+        costs: by metric; MACs and parameters are never None.
         supernet, uncalibrated: accuracy with the supernet's weights, with batch norms of its own and with the
             supernet's running statistics.
         accuracies: by seed, after training on its own.
     """
 
     name: str
-    costs: dict[str, float]
+    costs: dict[str, float | None]
     supernet: float
     uncalibrated: float
     accuracies: dict[int, float]

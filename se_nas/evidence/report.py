@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from se_nas.cost.table import UNITS
 from se_nas.evidence import plots, study_plots
 from se_nas.evidence.architecture_drawing import draw_architecture_svg
+from se_nas.evidence.evidence_sections import EvidenceParts, evidence_sections
 from se_nas.evidence.page import (
     architecture_words,
     cost,
@@ -97,6 +98,7 @@ class _Run:
     study: _Study | None
     configuration: str
     excitation: str
+    evidence: EvidenceParts
 
 
 def write_report(run_folder: Path) -> Path:
@@ -104,7 +106,7 @@ def write_report(run_folder: Path) -> Path:
 
     Args:
         run_folder: holds `result.json`, `architecture.json` and `certificate.json`; the histories, `choices.json`,
-            `latency.json`, `config.yaml` and, beside `space.yaml`, `search/evaluations.json` and
+            `latency.json`, `config.yaml`, `evidence/*.json` and, beside `space.yaml`, `search/evaluations.json` and
             `search/importance.json` add their parts where they are there.
 
     Returns:
@@ -129,8 +131,9 @@ def write_report(run_folder: Path) -> Path:
         study=_study(folder, architecture.architecture),
         configuration=read_configuration(folder / "config.yaml"),
         excitation=excitation_section(folder),
+        evidence=evidence_sections(folder, folder.resolve().name),
     )
-    figures = _figures(run)
+    figures = {**_figures(run), **run.evidence.figures}
     for name, figure in figures.items():
         write_atomic(folder / "plots" / f"{name}.png", plots.figure_png(figure))
     drawing = draw_architecture_svg(run.architecture.network)
@@ -207,6 +210,7 @@ def _page(run: _Run, figures: Mapping[str, str], drawing: str) -> str:
     body = [
         _headline(run),
         section("The architecture", architecture_words(run.architecture.network), f'<div class="wide">{drawing}</div>'),
+        run.evidence.html(figures),
         _front(run.study, figures),
         plot_section(
             figures,

@@ -96,6 +96,15 @@ def _with_strategy(value: Any) -> Any:
     return value
 
 
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("must hold no value twice")
+    return values
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_distinct)]
+
+
 class EvidenceConfig(_Model):
     """What `se-nas evidence` compares a run's answer with, and how often.
 
@@ -115,13 +124,13 @@ class EvidenceConfig(_Model):
         timed: networks that are timed, of the best by the supernet and of random ones each.
     """
 
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    seeds: Seeds = Field((0, 1, 2), min_length=1)
     random: int | None = Field(None, ge=1)
     best_of: int = Field(50, ge=1)
-    ratios: tuple[float, ...] = (4, 16)
+    ratios: Annotated[tuple[Annotated[float, Field(ge=1)], ...], AfterValidator(_distinct)] = (4, 16)
     published: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
-    searches: tuple[int, ...] = ()
+    searches: Seeds = ()
     within: int = Field(30, ge=0)
     space: int = Field(30, ge=0)
     contexts: int = Field(4, ge=1)

@@ -7,7 +7,8 @@ is finished by the same call, and one file of JSON a part, from which the report
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
@@ -16,18 +17,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import Progress
 
 from se_nas.cost.counts import network_counts
 from se_nas.cost.latency_measure import Measurement, measure_networks
 from se_nas.cost.latency_table import LatencyTable
 from se_nas.cost.latency_table import accuracy as prediction_accuracy
 from se_nas.errors import ConfigError
+from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
 from se_nas.evidence.comparisons import compare
 from se_nas.evidence.controls import Control, RandomFeasible, pinned_controls
 from se_nas.evidence.published import fitted
 from se_nas.evidence.ranking import Ranked, rank
 from se_nas.evidence.report import write_report
-from se_nas.evidence.statistics import spearman
+from se_nas.evidence.stability import SearchAnswer, stability
+from se_nas.evidence.statistics import paired_difference, spearman
+from se_nas.evidence.where_se_pays import where_se_pays
 from se_nas.files import write_json
 from se_nas.runs.config import EvidenceConfig
 from se_nas.runs.evidence_config import FOLDER, resolve_evidence
@@ -35,7 +41,7 @@ from se_nas.runs.evidence_ledger import Amount, Spending, run_entries, training_
 from se_nas.runs.folder import RunFolder
 from se_nas.runs.setting import Say, Setting, open_setting
 from se_nas.runs.supernet_scores import SupernetScores
-from se_nas.runs.trainings import Task, Trainings
+from se_nas.runs.trainings import COLUMNS, Task, Trainings
 from se_nas.runs.whole import run_search
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.problem import SearchProblem
@@ -52,7 +58,7 @@ FEWEST_RANDOM = 5
 ROUNDS = 20
 #: What stand-alone trainings are called in the ledger's file.
 _TRAININGS = "trainings"
-#: Random pairs that say what agreement two searches would have by chance.
+#: Random networks whose pairs say what agreement two searches would have by chance.
 CHANCE = 100
 
 
@@ -79,7 +85,6 @@ def gather_evidence(
     *,
     data_dir: Path | None = None,
     device: str | None = None,
-    base: Path | None = None,
 ) -> Path:
     """Gather parts of the evidence for a finished run, or what is left of them, and write its report again.
 
@@ -87,7 +92,6 @@ def gather_evidence(
         parts: keys of `PARTS`; none for all.
         changes: see `runs.evidence_config.resolve_evidence`.
         data_dir, device: of this process, where they are not those of the run.
-        base: folder that the run file's paths are relative to; the run's own by default.
 
     Returns:
         The report's path.
@@ -106,7 +110,7 @@ def gather_evidence(
     if run.config.get("retrain") is None:
         must = "must hold a recipe, by which the controls are trained, but it is null"
         raise ConfigError(str(run / "config.yaml"), [f"retrain: {must}"])
-    config = resolve_evidence(run, changes, base or folder)
+    config = resolve_evidence(run, changes)
     setting = open_setting(folder, data_dir=data_dir, device=device)
     gathering = _Gathering(setting, config, conditions, say)
     write_json(run / FOLDER / "environment.json", describe_environment())
@@ -133,10 +137,12 @@ class _Gathering:
         )
         retrained = self.result["retrain"]
         record = {k: retrained[k] for k in ("test_accuracy", "test_images", "train_accuracy", "seconds", "images")}
-        self.trainings.adopt(
-            Task(self.answer.spec, setting.config.seed),
-            {**record, "cpu_seconds": None, "commit": self.result["environment"]["commit"]},
-        )
+        device, environment = setting.config.device, self.result["environment"]
+        if device == "auto":
+            device = "cuda" if environment["gpu"] else "cpu"
+        if device == setting.device.type:
+            answer = Task(self.answer.spec, setting.config.seed)
+            self.trainings.adopt(answer, {**record, "commit": environment["commit"]})
 
     def gather(self, part: str) -> None:
         """Do a part, write it down, and add what it took to the ledger."""
@@ -331,34 +337,79 @@ class _Gathering:
 
     def stability_part(self) -> dict[str, Any] | None:
         """Further searches, their answers trained with the same seeds; see `evidence.stability`."""
-        answers = [self.answer]
+        answers = {self.setting.config.seed: self.answer}
         for seed in self.config.searches:
             folder = self._search_folder(seed)
-            if not self.conditions.finished_only:
+            if not (self.conditions.finished_only or (folder / "result.json").exists()):
+                self.say(f"evidence: a search with seed {seed}")
                 config = self.setting.config.model_copy(update={"seed": seed, "retrain": None, "evidence": None})
-                run_search(
-                    self.run / "config.yaml",
-                    config,
-                    folder,
-                    resume=True,
-                    progress=self.conditions.progress,
-                    say=lambda line: None,
-                )
+                again, progress = self.run / "config.yaml", self.conditions.progress
+                run_search(again, config, folder, resume=True, progress=progress, say=lambda line: None)
             if (folder / "result.json").exists():
-                answers.append(
-                    self._answer_in(folder, f"search_{seed}", "search_seed", f"the answer of a search with seed {seed}")
-                )
+                label = f"the answer of a search with seed {seed}"
+                answers[seed] = self._answer_in(folder, f"search_{seed}", "search_seed", label)
         if len(answers) < 2:
             return None
-        self.train(answers, self.config.seeds)
-        return None
+        self.train(list(answers.values()), self.config.seeds)
+        accuracies = self.accuracies(list(answers.values()))
+        found = [
+            SearchAnswer(control.name, seed, control.architecture, accuracies[control.name])
+            for seed, control in answers.items()
+            if control.architecture is not None
+        ]
+        return stability(self.space, self.tables, found, self.random.distinct(CHANCE))
 
     def _search_folder(self, seed: int) -> Path:
         return self.folder / "searches" / f"seed_{seed}"
 
     def where_part(self) -> dict[str, Any] | None:
         """What each block's SE is worth; see `evidence.where_se_pays`."""
-        return None
+        if self.supernet is None:
+            return None
+        assert self.answer.architecture is not None
+        with self._bar("switching SE with the supernet's weights") as progress:
+            found = where_se_pays(
+                self.problem,
+                self.supernet,
+                self.answer.architecture,
+                self.random.distinct(self.config.contexts - 1),
+                calibration_images=self.calibration_images,
+                folder=self.folder / "guesses",
+                progress=progress,
+            )
+        return {**found, "stand_alone": self._stand_alone_gains()}
+
+    def _stand_alone_gains(self) -> list[dict[str, Any]]:
+        """What each SE of the answer is worth to it when it is trained with and without, with the same seeds."""
+        if not self.config.stand_alone_se:
+            return []
+        answer = self.answer.architecture
+        assert answer is not None
+        places, used = se_places(self.space), se_ops_in_use(self.space, answer)
+        without = [
+            Control(f"without_{choice}", "baseline", f"without SE in {places[choice]}", a, self.space.resolve(a))
+            for choice, op in used.items()
+            if answer[choice] != NO_SE and NO_SE in op.se.options
+            for a in [self.space.architecture({**answer.as_dict(), choice: NO_SE})]
+        ]
+        self.train([self.answer, *without], self.config.seeds)
+        accuracies = self.accuracies([self.answer, *without])
+        found = []
+        for control in without:
+            choice = control.name.removeprefix("without_")
+            with_se, bare = accuracies["answer"], accuracies[control.name]
+            shared = [seed for seed in self.config.seeds if seed in with_se and seed in bare]
+            gain = paired_difference([with_se[seed] for seed in shared], [bare[seed] for seed in shared])
+            found.append({"block": places[choice], "option": answer[choice], **gain.as_dict()})
+        return found
+
+    @contextmanager
+    def _bar(self, words: str) -> Iterator[Callable[[int, int], None]]:
+        console = Console(stderr=True)
+        shown = self.conditions.progress and console.is_terminal
+        with Progress(*COLUMNS, console=console, transient=True, disable=not shown) as bar:
+            task = bar.add_task(words, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def latency_part(self) -> dict[str, Any] | None:
         """The latency table against the clock, on the best by the supernet and on random networks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,36 +20,39 @@ from se_nas.space.files import load_space, read_yaml, validation_problems
 
 FOLDER = "evidence"
 _CONFIG = "config.yaml"
+# what the other networks of a comparison are called
+_TAKEN = re.compile(r"answer|best_of_random|no_se|se_r.*|random_\d+")
 
 
-def resolve_evidence(run: RunFolder, changes: Mapping[str, Any], base: Path) -> EvidenceConfig:
+def resolve_evidence(run: RunFolder, changes: Mapping[str, Any]) -> EvidenceConfig:
     """The configuration of a run's evidence: what it last was, else the run file's `evidence:`, else the defaults.
 
     It is kept in the folder with copies of the files that it names, so that a part can be gathered again by its name.
 
     Args:
-        changes: values by key that replace the others.
-        base: folder that the run file's paths are relative to; those of `changes` are relative to the working folder.
+        changes: values by key that replace the others; paths are relative to the working folder.
 
     Raises:
         ConfigError: with every fault found; nothing has been written then.
     """
     folder = run / FOLDER
     stored = folder / _CONFIG
-    value: dict[str, Any]
-    if stored.exists():
-        value, base = dict(read_yaml(stored)), folder
-    else:
-        value = dict(run.config.get("evidence") or {})
+    value: dict[str, Any] = dict(read_yaml(stored) if stored.exists() else run.config.get("evidence") or {})
     source = "--set" if changes else str(stored if stored.exists() else run / _CONFIG)
     try:
         before, now = EvidenceConfig.model_validate(value), EvidenceConfig.model_validate({**value, **changes})
     except ValidationError as error:
         raise ConfigError(source, validation_problems(error)) from error
+    if (seed := int(run.config["seed"])) in now.searches:
+        raise ConfigError(source, [f"searches: must be seeds other than {seed}, which is the run's own, but it is one"])
     copies: dict[str, bytes] = {}
-    places = {name: Path() if name in changes else base for name in ("published", "others")}
+    places = {name: Path() if name in changes else folder for name in ("published", "others")}
     published = tuple(_published(places["published"] / word, copies) for word in now.published)
     others = tuple(_other(run, places["others"] / word, copies) for word in now.others)
+    names = [Path(word).stem for word in published] + [Path(word).name for word in others]
+    for name in names:
+        if names.count(name) > 1 or _TAKEN.fullmatch(name):
+            raise ConfigError(source, [f"published, others: names must differ, but two networks are called {name}"])
     config = now.model_copy(update={"published": published, "others": others})
     for name, content in copies.items():
         write_atomic(folder / name, content)
@@ -59,7 +63,10 @@ def resolve_evidence(run: RunFolder, changes: Mapping[str, Any], base: Path) -> 
 
 def _published(path: Path, copies: dict[str, bytes]) -> str:
     """The name of a space file's copy in the folder of the evidence."""
-    load_space(path)
+    space = load_space(path)
+    if space.choices:
+        must = "must be a space of one architecture to be a published network"
+        raise ConfigError(str(path), [f"{must}, but this one has {space.size}"])
     name = f"published/{path.name}"
     copies[name] = path.read_bytes()
     return name
@@ -69,6 +76,8 @@ def _other(run: RunFolder, path: Path, copies: dict[str, bytes]) -> str:
     """The name of the copy of another run's answer, which must be of the same problem."""
     other = RunFolder(path)
     result, own = other.read("result.json"), run.read("result.json")
+    if "budgets" not in result:
+        raise ConfigError(str(path), ["must be the folder of a finished search, but its result.json has no budgets"])
     architecture = load_architecture(path / "architecture.json").architecture
     problems = []
     if architecture.space_digest != run.space.digest:

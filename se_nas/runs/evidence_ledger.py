@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from se_nas.files import write_json
+from se_nas.runs.folder import RunFolder
 from se_nas.training.energy import EnergyMeter
 
 
@@ -67,7 +67,7 @@ class Spending:
         """What was spent so far, by part."""
         if not self._path.exists():
             return {}
-        stored = json.loads(self._path.read_text(encoding="utf-8"))
+        stored = RunFolder(self._path.parent).read(self._path.name)
         return {name: Amount(**amount) for name, amount in stored.items()}
 
 
@@ -87,13 +87,15 @@ def run_entries(result: Mapping[str, Any], prefix: str = "") -> list[dict[str, A
 
 
 def training_entry(records: Iterable[Mapping[str, Any]], spent: Amount, on_cpu: bool) -> dict[str, Any]:
-    """The line of all stand-alone trainings together; their seconds are summed, though several ran at a time."""
-    done = [record for record in records if "seconds" in record]
-    busy = [record["cpu_seconds"] if on_cpu else record["seconds"] for record in done]
+    """The line of all stand-alone trainings together; their seconds are summed, though several ran at a time.
+
+    The run's own retraining, which is only adopted, has a line of the run's.
+    """
+    done = [record for record in records if record.get("cpu_seconds") is not None]
     return {
         "part": f"{len(done)} stand-alone trainings, summed",
         "seconds": sum(record["seconds"] for record in done),
-        "device_seconds": None if None in busy else sum(busy),
+        "device_seconds": sum(record["cpu_seconds" if on_cpu else "seconds"] for record in done),
         "images": sum(record["images"] for record in done),
         "joules": spent.joules,
     }

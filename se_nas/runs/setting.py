@@ -185,6 +185,7 @@ def _with_copies(run_file: Path, config: RunConfig, folder: Path) -> tuple[RunCo
     A run that has begun has its copies, so that it can be resumed where the files that it began with are gone. Where
     they are still there, they must be what they were.
     """
+    config = _with_places(run_file, config)
     search = config.search
     if not isinstance(search, OptunaConfig):
         return config, {}
@@ -209,6 +210,18 @@ def _with_copies(run_file: Path, config: RunConfig, folder: Path) -> tuple[RunCo
         words.append(word)
     search = search.model_copy(update={"table": table, "enqueue": tuple(words)})
     return config.model_copy(update={"search": search}), copies
+
+
+def _with_places(run_file: Path, config: RunConfig) -> RunConfig:
+    """The configuration with whole paths of what the evidence names: it is gathered later, from the run's folder."""
+    evidence = config.evidence
+    if evidence is None:
+        return config
+    words = {
+        key: tuple(str((run_file.parent / word).resolve()) for word in getattr(evidence, key))
+        for key in ("published", "others")
+    }
+    return config.model_copy(update={"evidence": evidence.model_copy(update=words)})
 
 
 def _there(path: Path, where: str) -> Path:

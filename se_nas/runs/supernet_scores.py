@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from se_nas.files import write_json
+from se_nas.runs.folder import RunFolder
 from se_nas.search.supernet_evaluator import SupernetEvaluator
 from se_nas.space.architecture import Architecture
 
@@ -27,7 +28,7 @@ class SupernetScores:
 
     def __init__(self, path: Path, evaluators: dict[Norms, SupernetEvaluator], progress: bool) -> None:
         self._path, self._evaluators, self._progress = path, evaluators, progress
-        self._known: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self._known: dict[str, float] = RunFolder(path.parent).read(path.name) if path.exists() else {}
 
     def __call__(self, architectures: Sequence[Architecture], norms: Norms = "own") -> list[float]:
         """Of each architecture."""
@@ -35,8 +36,9 @@ class SupernetScores:
         left = {key: a for key, a in zip(keys, architectures, strict=True) if key not in self._known}
         words = "evaluating with the supernet's weights"
         console = Console(stderr=True)
+        shown = self._progress and console.is_terminal and len(left) > 0
         for key, architecture in track(
-            left.items(), words, len(left), console=console, transient=True, disable=not self._progress or not left
+            left.items(), words, len(left), console=console, transient=True, disable=not shown
         ):
             self._known[key] = self._evaluators[norms](architecture)
             write_json(self._path, self._known)

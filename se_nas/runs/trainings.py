@@ -28,12 +28,14 @@ from se_nas.data.sources import load_test, load_train
 from se_nas.errors import SeNasError, TrainingError
 from se_nas.files import write_json
 from se_nas.locks import locked
+from se_nas.runs.folder import RunFolder
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.allocator import tune_allocator
 from se_nas.training.environment import describe_environment
 from se_nas.training.stand_alone import TrainingRecipe, train_network
 
-_COLUMNS = (
+#: Of a progress bar on work of minutes to hours.
+COLUMNS = (
     TextColumn("{task.description}"),
     BarColumn(),
     MofNCompleteColumn(),
@@ -77,17 +79,21 @@ class Trainings:
         """What is known of a training that is done; None of one that is not.
 
         Its keys: seed, test_accuracy, test_images, train_accuracy, seconds, cpu_seconds, images and commit; of one that
-        diverged whatever was tried, `failed` says so, and there is no test_accuracy.
+        diverged whatever was tried, `failed` says so, and there is no test_accuracy; of one that was adopted,
+        `cpu_seconds` is None.
+
+        Raises:
+            ConfigError: it is damaged.
         """
         path = self._record_path(task)
         if not path.exists():
             return None
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = RunFolder(self.folder).read(path.name)
         return found
 
     def records(self) -> list[dict[str, Any]]:
         """All that are there."""
-        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.folder.glob("*.json"))]
+        return [RunFolder(self.folder).read(path.name) for path in sorted(self.folder.glob("*.json"))]
 
     def accuracy(self, task: Task) -> float | None:
         """Its test accuracy, from 0 to 1, where it is done and did not diverge."""
@@ -97,7 +103,7 @@ class Trainings:
     def adopt(self, task: Task, record: dict[str, Any]) -> None:
         """Take the record of a training that was done elsewhere with these very settings."""
         if self.record(task) is None:
-            write_json(self._record_path(task), {"seed": task.seed, **record})
+            write_json(self._record_path(task), {"seed": task.seed, **record, "cpu_seconds": None})
 
     def train(self, tasks: Sequence[Task], jobs: int, progress: bool) -> None:
         """Do the trainings that are not done, in their order, `jobs` at a time.
@@ -109,7 +115,8 @@ class Trainings:
         left = list({self.key(task): task for task in tasks if self.record(task) is None}.values())
         if not left:
             return
-        bar = Progress(*_COLUMNS, console=Console(stderr=True), transient=True, disable=not progress)
+        console = Console(stderr=True)
+        bar = Progress(*COLUMNS, console=console, transient=True, disable=not progress or not console.is_terminal)
         with bar:
             shown = bar.add_task("stand-alone trainings", total=len(left))
 

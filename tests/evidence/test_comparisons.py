@@ -1,0 +1,90 @@
+"""Comparisons with the answer: twins do not differ, a planted better network is found, and only shared seeds count."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+from se_nas.evidence.comparisons import compare
+from se_nas.evidence.controls import Control, ControlKind
+from se_nas.evidence.statistics import crossed_difference
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import NetworkSpec
+
+SEEDS = (0, 1, 2, 3, 4)
+
+
+@pytest.fixture
+def spec(tiny_space: SearchSpace) -> NetworkSpec:
+    return tiny_space.resolve(tiny_space.sample(np.random.default_rng(0)))
+
+
+def named(spec: NetworkSpec, **kinds: ControlKind) -> list[Control]:
+    return [Control(name, kind, f"the {name} one", None, spec) for name, kind in kinds.items()]
+
+
+def noisy(mean: float, seed: int, spread: float = 0.002) -> dict[int, float]:
+    return dict(zip(SEEDS, mean + spread * np.random.default_rng(seed).standard_normal(len(SEEDS)), strict=True))
+
+
+def test_identical_twins_do_not_differ(spec: NetworkSpec) -> None:
+    accuracies = {name: noisy(0.7, 1) for name in ("answer", "twin", "random_1", "random_2")}
+    kinds: dict[str, ControlKind] = {"twin": "baseline", "random_1": "random", "random_2": "random"}
+    found = compare(named(spec, answer="answer", **kinds), accuracies, SEEDS)
+    assert len(found) == 2
+    for entry in found:
+        assert (entry["value"], entry["low"], entry["high"]) == (0, 0, 0)
+        assert (entry["p"], entry["p_holm"], entry["excludes_zero"], entry["n"]) == (1, 1, False, 5)
+
+
+def test_a_planted_better_network_is_found_and_an_equal_one_is_not(spec: NetworkSpec) -> None:
+    accuracies = {"answer": noisy(0.75, 1), "worse": noisy(0.72, 2), "equal": noisy(0.75, 3), "better": noisy(0.78, 4)}
+    controls = named(spec, answer="answer", worse="baseline", equal="published", better="other_answer")
+    worse, equal, better = compare(controls, accuracies, SEEDS)
+    assert worse["excludes_zero"]
+    assert 0 < worse["low"] < 0.03 < worse["high"] < 0.05
+    assert not equal["excludes_zero"]
+    assert better["high"] < 0
+    mine, other = ([accuracies[name][seed] for seed in SEEDS] for name in ("answer", "worse"))
+    assert worse["value"] == pytest.approx(np.mean(mine) - np.mean(other))
+    assert worse["p"] == pytest.approx(ttest_rel(mine, other).pvalue)
+    # Holm 1979, of three: the least p times 3, the next times 2, and never less than the one before
+    least, middle, greatest = sorted((worse, equal, better), key=lambda entry: entry["p"])
+    assert least["p_holm"] == pytest.approx(3 * least["p"])
+    assert middle["p_holm"] == pytest.approx(max(3 * least["p"], 2 * middle["p"]))
+    assert greatest["p_holm"] == pytest.approx(max(middle["p_holm"], greatest["p"]))
+
+
+def test_random_networks_are_one_comparison_and_the_first(spec: NetworkSpec) -> None:
+    accuracies = {"answer": noisy(0.75, 1), "no_se": noisy(0.75, 2)}
+    accuracies |= {f"random_{i}": noisy(0.7 + i / 100, 10 + i) for i in range(3)}
+    kinds: dict[str, ControlKind] = {f"random_{i}": "random" for i in range(3)}
+    found = compare(named(spec, answer="answer", no_se="baseline", **kinds), accuracies, SEEDS)
+    assert [entry["theirs"] for entry in found] == [["random_0", "random_1", "random_2"], ["no_se"]]
+    assert [entry["networks"] for entry in found] == [3, 1]
+    assert [entry["label"] for entry in found] == ["the mean of 3 random networks", "the no_se one"]
+    rows = np.array([list(accuracies[name].values()) for name in found[0]["theirs"]])
+    expected = crossed_difference(list(accuracies["answer"].values()), rows)
+    assert {key: found[0][key] for key in expected.as_dict()} == expected.as_dict()
+
+
+def test_only_seeds_that_all_sides_have_count(spec: NetworkSpec) -> None:
+    accuracies = {"answer": noisy(0.75, 1), "late": noisy(0.7, 2), "random_1": noisy(0.7, 3), "random_2": {}}
+    accuracies["late"] = {seed: accuracies["late"][seed] for seed in (3, 1)}
+    kinds: dict[str, ControlKind] = {"late": "baseline", "random_1": "random", "random_2": "random"}
+    drawn, late = compare(named(spec, answer="answer", **kinds), accuracies, (0, 1, 3, 9))
+    assert (drawn["n"], drawn["value"], drawn["low"], drawn["p"], drawn["p_holm"]) == (0, None, None, None, None)
+    assert late["n"] == 2
+    expected = np.mean([accuracies["answer"][seed] - accuracies["late"][seed] for seed in (1, 3)])
+    assert late["value"] == pytest.approx(expected)
+    assert late["p_holm"] == late["p"]  # what has no p is no comparison
+    json.dumps([drawn, late], allow_nan=False)
+
+
+def test_nothing_is_compared_with_nothing(spec: NetworkSpec) -> None:
+    assert compare(named(spec, answer="answer"), {"answer": {0: 0.5}}, (0,)) == []
+    (alone,) = compare(named(spec, answer="answer", no_se="baseline"), {}, (0, 1))
+    assert (alone["n"], alone["value"]) == (0, None)

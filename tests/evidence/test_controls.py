@@ -1,0 +1,124 @@
+"""Random controls keep the budgets, nearly use them up and hang on seed and number alone; pinned ones say why not."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from se_nas.cost.budget import Budget
+from se_nas.cost.table import count_tables
+from se_nas.errors import ConfigError, InfeasibleBudgetError
+from se_nas.evidence import controls
+from se_nas.evidence.controls import FULL, RandomFeasible, pinned_controls
+from se_nas.space.files import parse_space
+from se_nas.space.search_space import NO_SE, SearchSpace
+from tests.strategies import spaces
+
+
+@given(spaces(most_picks=200), st.integers(0, 2**16))
+def test_a_random_control_keeps_the_budgets_and_is_full_where_any_network_is(space: SearchSpace, seed: int) -> None:
+    rng, tables = np.random.default_rng(seed), count_tables(space)
+    every = list(space.enumerate())
+    limits = every[rng.integers(len(every))]
+    budgets = [Budget(metric, tables[metric].cost(limits) * (1 + rng.random())) for metric in ("macs", "params")]
+    random = RandomFeasible(space, tables, budgets, seed)
+    fullness = {a: max(tables[b.metric].cost(a) / b.limit for b in budgets) for a in every}
+    feasible = {a for a in every if all(tables[b.metric].cost(a) <= b.limit for b in budgets)}
+    full = {a for a in feasible if fullness[a] >= FULL}
+    drawn = [random.draw(i) for i in range(5)]
+    assert set(drawn) <= feasible
+    assert [random.fullness(a) for a in drawn] == [fullness[a] for a in drawn]
+    if len(full) > len(feasible) / 4:  # all 201 draws miss these only where some picks are very rare
+        assert set(drawn) <= full
+    again = RandomFeasible(space, tables, budgets, seed)
+    assert [again.draw(i) for i in reversed(range(5))] == drawn[::-1]
+
+
+def test_where_nothing_is_full_the_fullest_is_drawn(tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = count_tables(tiny_space)
+    most = max(tables["macs"].cost(a) for a in tiny_space.enumerate())
+    monkeypatch.setattr(controls, "REDRAWS", 5)
+    random = RandomFeasible(tiny_space, tables, [Budget("macs", 2 * most)], 0)
+    sampled = np.mean([random.fullness(tiny_space.sample(np.random.default_rng(i))) for i in range(50)])
+    drawn = [random.fullness(random.draw(i)) for i in range(50)]
+    assert max(drawn) <= 0.5
+    assert np.mean(drawn) > sampled + 0.05
+
+
+def test_without_budgets_they_are_uniform_picks(tiny_space: SearchSpace) -> None:
+    random = RandomFeasible(tiny_space, count_tables(tiny_space), [], 3)
+    depths = Counter(random.draw(i)["stage1.depth"] for i in range(300))
+    assert 0.4 < depths[1] / 300 < 0.6
+
+
+def test_distinct_networks_are_the_first_different_ones(tiny_space: SearchSpace) -> None:
+    tables = count_tables(tiny_space)
+    median = float(np.median([tables["macs"].cost(a) for a in tiny_space.enumerate()]))
+    budgets = [Budget("macs", median)]
+    random = RandomFeasible(tiny_space, tables, budgets, 0)
+    five = random.distinct(5)
+    assert len(set(five)) == 5
+    assert five == list(dict.fromkeys(random.draw(i) for i in range(40)))[:5]
+    assert random.distinct(3) == five[:3]
+    assert RandomFeasible(tiny_space, tables, budgets, 1).distinct(5) != five
+
+
+def test_a_space_that_runs_out_gives_what_it_has(tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = count_tables(tiny_space)
+    monkeypatch.setattr(controls, "REDRAWS", 2)
+    assert set(RandomFeasible(tiny_space, tables, [], 0).distinct(10**4)) == set(tiny_space.enumerate())
+    least = min(tables["macs"].cost(a) for a in tiny_space.enumerate())
+    cheapest = {a for a in tiny_space.enumerate() if tables["macs"].cost(a) == least}
+    assert set(RandomFeasible(tiny_space, tables, [Budget("macs", least)], 0).distinct(20)) == cheapest
+    assert RandomFeasible(tiny_space, tables, [], 0).distinct(0) == []
+
+
+def test_budgets_that_nothing_keeps_are_refused(tiny_space: SearchSpace) -> None:
+    tables = count_tables(tiny_space)
+    with pytest.raises(InfeasibleBudgetError, match="least reachable"):
+        RandomFeasible(tiny_space, tables, [Budget("macs", 1.0)], 0)
+    with pytest.raises(ConfigError, match="latency_ms: needs a cost table"):
+        RandomFeasible(tiny_space, tables, [Budget("latency_ms", 1.0)], 0)
+
+
+def test_pinned_controls_place_se_nowhere_or_everywhere(tiny_space: SearchSpace) -> None:
+    tables = count_tables(tiny_space)
+    found, skipped = pinned_controls(tiny_space, tables, [], ratios=(2, 16))
+    assert [(c.name, c.kind, c.label) for c in found] == [
+        ("no_se", "baseline", "no SE anywhere"),
+        ("se_r2", "baseline", "SE of ratio 2 everywhere"),
+    ]
+    assert skipped == ["se_r16: space tiny has only no_se, se_r2, se_r4"]
+    without, everywhere = found
+    assert all(block.se is None for block in without.spec.blocks)
+    assert all(block.se is not None for block in everywhere.spec.blocks if block.kind == "mbconv")
+    for control in found:
+        assert control.architecture is not None
+        assert control.spec == tiny_space.resolve(control.architecture)
+
+
+def test_pinned_controls_that_cannot_be_say_why() -> None:
+    stage = {"width": 8, "expansion": [1], "se": {"options": ["none", 4, 16]}}
+    space = parse_space({"name": "narrow", "resolution": 8, "stem": {"width": 8}, "stages": [stage]}, "narrow")
+    tables = count_tables(space)
+    found, skipped = pinned_controls(space, tables, [])
+    assert [control.name for control in found] == ["no_se", "se_r4"]
+    assert skipped == ["se_r16: the same network as se_r4"]
+    bare = tables["params"].cost(space.architecture({"stage1.block1.se": NO_SE}))
+    found, skipped = pinned_controls(space, tables, [Budget("params", bare)], ratios=[4])
+    assert [control.name for control in found] == ["no_se"]
+    assert len(skipped) == 1
+    assert skipped[0].startswith("baseline se_r4: ")
+    assert "\n" not in skipped[0]
+
+
+def test_a_space_without_a_choice_of_se_has_no_pinned_controls() -> None:
+    stage = {"width": 8, "kernel": [3, 5]}
+    space = parse_space({"name": "plain", "resolution": 8, "stem": {"width": 8}, "stages": [stage]}, "plain")
+    found, skipped = pinned_controls(space, count_tables(space), [])
+    assert found == []
+    assert skipped == [f"{name}: space plain leaves SE no choice" for name in ("no_se", "se_r4", "se_r16")]

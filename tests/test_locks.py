@@ -1,0 +1,86 @@
+"""Locks: one holder at a time, let go of at the end, after a fault, and by a process that dies."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from se_nas.errors import OutputError
+from se_nas.locks import locked
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from se_nas.locks import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "deeper" / "x.lock"
+    with locked(path, wait=False) as first, locked(path, wait=False) as second, locked(path, wait=False) as third:
+        assert (first, second, third) == (True, False, False)
+        with locked(tmp_path / "other.lock", wait=False) as other:
+            assert other
+    assert not list(tmp_path.rglob("*.lock"))
+    with locked(path, wait=False) as again:
+        assert again
+
+
+def test_a_fault_inside_lets_go(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), locked(tmp_path / "x.lock"):
+        raise ZeroDivisionError
+    with locked(tmp_path / "x.lock", wait=False) as held:
+        assert held
+
+
+def test_whoever_was_refused_does_not_let_go_of_it(tmp_path: Path) -> None:
+    with locked(tmp_path / "x.lock"):
+        for _ in range(2):
+            with locked(tmp_path / "x.lock", wait=False) as held:
+                assert not held
+
+
+def test_many_that_wait_go_in_one_by_one(tmp_path: Path) -> None:
+    inside, seen = 0, []
+
+    def work() -> None:
+        nonlocal inside
+        for _ in range(20):
+            with locked(tmp_path / "x.lock"):  # each removes the file, so that the next one locks a new one
+                inside += 1
+                seen.append(inside)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [1] * 80
+
+
+def test_a_process_that_dies_lets_go(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with locked(path, wait=False) as held:
+            assert not held
+        process.kill()
+    with locked(path) as held:
+        assert held
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"file/x\.lock: the folder must be writable, but got: ") as caught:
+        with locked(tmp_path / "file" / "x.lock"):
+            raise AssertionError
+    assert "\n" not in str(caught.value)
