@@ -18,9 +18,14 @@ import pytest
 import torch
 
 from se_nas.cost.table import count_tables
+from se_nas.data.batches import DeviceImages
+from se_nas.search.inheritance import inherited_accuracy
+from se_nas.search.one_shot import OneShotConfig, train_one_shot
 from se_nas.search.table_evaluator import TableEvaluator
-from se_nas.space.files import load_space
+from se_nas.space.files import load_space, parse_space
 from se_nas.space.specs import KINDS
+from se_nas.training.evaluate import accuracy
+from tests.search.problems import make_problem
 from tests.tiny_imagenet import tiny_network
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +44,11 @@ def loaded(name: str) -> Iterator[ModuleType]:
 @pytest.fixture(scope="module")
 def macro() -> Iterator[ModuleType]:
     yield from loaded("nas_bench_macro")
+
+
+@pytest.fixture(scope="module")
+def ranking(macro: ModuleType) -> Iterator[ModuleType]:
+    yield from loaded("supernet_ranking")  # which imports `nas_bench_macro`
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +124,90 @@ def test_a_search_of_the_table_falls_to_no_regret(macro: ModuleType, published: 
     assert regrets.shape == (60,)
     assert (np.diff(regrets) <= 0).all()
     assert regrets[-1] < 0.5 * regrets[0]
+
+
+def test_networks_judged_on_a_tree_are_as_accurate_as_each_judged_alone(ranking: ModuleType, tmp_path: Path) -> None:
+    layer = [{"kind": "identity"}, {"kind": "mbconv", "kernel": 3, "expansion": 2}]
+    stages = [{"width": 8, "stride": 2, "depth": 2, "blocks": layer}, {"width": 12, "depth": 2, "blocks": layer}]
+    values = {"name": "layers", "resolution": 8, "stem": {"width": 8}, "stages": stages, "head": {"width": 16}}
+    problem = make_problem(parse_space(values, "here"), tmp_path)
+    training = OneShotConfig(sampling="uniform", epochs=3, batch_size=10, calibration_images=64)
+    supernet = train_one_shot(problem, training).supernet
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    architectures = list(problem.space.enumerate())
+    rows = ranking.option_rows(problem.space, architectures)
+    found = ranking.supernet_accuracies(supernet, problem, 64, 1000, {"recalibrated": rows, "running": rows[5:]})
+    images = DeviceImages(problem.info, problem.train, problem.device)
+    recalibrated = [inherited_accuracy(supernet, a, images, problem, 64) for a in architectures]
+    running = [accuracy(supernet.export(a), images, problem.parts["validation"]) for a in architectures[5:]]
+    assert len(set(recalibrated)) > 3
+    np.testing.assert_array_equal(found["recalibrated"][0], recalibrated)
+    np.testing.assert_array_equal(found["running"][0], running)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in supernet.state_dict().items())
+
+
+def test_judging_goes_on_from_what_a_kill_left(
+    ranking: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, path = np.array([[0, 1], [1, 0], [1, 1], [2, 1]]), tmp_path / "accuracies.json"
+
+    class Tree:
+        asked: list[list[int]]
+
+        def judge(self, rows: Any, note: Any) -> None:
+            self.asked = rows.tolist()
+            for number, row in reversed(list(enumerate(self.asked))):
+                note(number, row[0] / 10 + row[1] / 100)
+                if row == [1, 1]:
+                    raise KeyboardInterrupt
+
+    monkeypatch.setattr(ranking, "SAVE_EVERY", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        ranking.judged(path, "one", Tree(), rows)
+    tree = Tree()
+    accuracies, _ = ranking.judged(path, "one", tree, rows)
+    assert tree.asked == [[0, 1], [1, 0]]
+    np.testing.assert_allclose(accuracies, [0.01, 0.1, 0.11, 0.21])
+    tree = Tree()
+    with pytest.raises(KeyboardInterrupt):
+        ranking.judged(path, "another supernet", tree, rows)
+    assert tree.asked == rows.tolist()
+
+
+def test_a_supernet_that_knew_the_truth_would_meet_the_bars(ranking: ModuleType, published: dict[str, Any]) -> None:
+    table = ranking.MacroTable(load_space(ranking.SPACE), published)
+    sets = {ranking.RANDOM: np.arange(0, 6561, 41), ranking.WITHIN: table.within(ranking.BUDGET)[::9]}
+    other = np.full(len(table.means), 0.3)
+    supernets = {}
+    for name, known in (("sandwich", table.means / 100), ("uniform", 1 - table.means / 100)):
+        supernets[name] = {
+            "correlations": ranking.correlations(table, sets, known, other + known / 9),
+            "regret": ranking.regrets(table, table.within(ranking.BUDGET), known),
+        }
+    right, wrong = supernets.values()
+    assert right["correlations"][ranking.WITHIN]["kendall"]["value"] == pytest.approx(1)
+    assert right["correlations"][ranking.WITHIN]["gain_of_recalibration"]["value"] == pytest.approx(0)
+    assert right["correlations"][ranking.RANDOM]["gain_over_macs"]["value"] > 0
+    assert wrong["correlations"][ranking.RANDOM]["kendall"]["value"] == pytest.approx(-1)
+    assert right["regret"]["best of 1"]["supernet"] == 0 < wrong["regret"]["best of 1"]["supernet"]
+    assert right["regret"]["search"]["mean"] < right["regret"]["best of 1"]["random"]
+    assert ranking.meets_bars(right)
+    assert not ranking.meets_bars(wrong)
+    outcome = {"supernets": supernets, "reference": ranking.reference(table, sets)}
+    assert "| sandwich | 1.000 " in "\n".join(ranking.markdown(outcome))
+    figure = ranking.plot(outcome, table, sets, dict.fromkeys(supernets, table.means / 100))
+    titles = [axes.get_title(loc="left") for part in figure.subfigs for axes in part.axes]
+    assert {"sandwich", "uniform", "200 random networks"} <= set(titles)
+
+
+def test_samplings_are_compared_over_as_many_subnets(ranking: ModuleType) -> None:
+    assert {name: ranking.epochs_of(name, 9) * subnets for name, subnets in ranking.SUBNETS.items()} == {
+        "uniform": 9,
+        "strict_fairness": 9,
+        "sandwich": 9,
+    }
+    with pytest.raises(SystemExit, match="multiple of 3"):
+        ranking.epochs_of("sandwich", 4)
 
 
 @pytest.mark.parametrize("recipe", ["mobile-150", "mobile-600"])

@@ -80,7 +80,7 @@ def test_a_process_that_dies_lets_go(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"file/x\.lock: the folder must be writable, but got: ") as caught:
-        with locked(tmp_path / "file" / "x.lock"):
-            raise AssertionError
+    told = pytest.raises(OutputError, match=r"file/x\.lock: the folder must be writable, but got: ")
+    with told as caught, locked(tmp_path / "file" / "x.lock"):
+        raise AssertionError
     assert "\n" not in str(caught.value)

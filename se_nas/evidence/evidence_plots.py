@@ -65,9 +65,11 @@ def is_significant(comparison: Found) -> bool:
     return bool(comparison["excludes_zero"]) and (p is None or float(p) < SIGNIFICANT)
 
 
-def trained_accuracy(network: Found) -> float | None:
-    """Mean accuracy of a network's trainings, a share; None where none has ended."""
-    values = [float(value) for value in network["accuracies"].values() if value is not None]
+def trained_accuracy(network: Found, seeds: Sequence[int] | None = None) -> float | None:
+    """Mean accuracy of a network's trainings, a share, of all or of these seeds; None where none has ended."""
+    wanted = None if seeds is None else {str(seed) for seed in seeds}
+    known = network["accuracies"].items()
+    values = [float(value) for seed, value in known if value is not None and (wanted is None or seed in wanted)]
     return math.fsum(values) / len(values) if values else None
 
 
@@ -235,7 +237,7 @@ def ranking(found: Found) -> Figure:
 def _supernet_scatter(figure: Figure, axes: Axes, one: Found) -> None:
     networks = one["networks"]
     x = [float(network["supernet"]) for network in networks]
-    y = [trained_accuracy(network) or 0.0 for network in networks]
+    y = [trained_accuracy(network, one.get("truth_seeds")) or 0.0 for network in networks]
     macs = [float(network["macs"]) for network in networks]
     if len(networks) <= _WHISKERS:
         low, high = ([pick(network["accuracies"].values()) for network in networks] for pick in (min, max))

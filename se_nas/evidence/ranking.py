@@ -47,15 +47,18 @@ class Ranked:
     uncalibrated: float
     accuracies: dict[int, float]
 
-    @property
-    def truth(self) -> float:
-        """Mean over the seeds."""
-        return float(np.mean(list(self.accuracies.values())))
-
 
 def rank(name: str, networks: Sequence[Ranked], seeds: Sequence[int]) -> dict[str, Any]:
-    """The ranking of one set of networks, as `ranking.json` has it; without correlations where they are too few."""
-    done = [network for network in networks if network.accuracies]
+    """The ranking of one set of networks, as `ranking.json` has it; without correlations where they are too few.
+
+    The truth of a network is its mean accuracy over the seeds that all of them have, as a seed may be lucky for all.
+
+    Args:
+        networks: those that have not been trained with the first seed are left out.
+        seeds: of the trainings, the first of which all networks should have.
+    """
+    done = [network for network in networks if seeds[0] in network.accuracies]
+    shared = [seed for seed in seeds if all(seed in network.accuracies for network in done)]
     entries = [
         {
             "name": network.name,
@@ -68,12 +71,13 @@ def rank(name: str, networks: Sequence[Ranked], seeds: Sequence[int]) -> dict[st
     ]
     if len(done) < FEWEST:
         return {"name": name, "networks": entries}
-    truth = np.array([network.truth for network in done])
+    truth = np.array([np.mean([network.accuracies[seed] for seed in shared]) for network in done])
     scores = {key: np.array([float(entry[key]) for entry in entries]) for key in SCORES}  # type: ignore[arg-type]
     table = np.array([[network.accuracies.get(seed, np.nan) for seed in seeds] for network in done])
     twice = (np.isfinite(table).sum(axis=1) >= 2).sum() >= FEWEST
     return {
         "name": name,
+        "truth_seeds": shared,
         "networks": entries,
         "correlations": {
             key: {"kendall": kendall(score, truth).as_dict(), "spearman": spearman(score, truth).as_dict()}

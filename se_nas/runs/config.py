@@ -135,7 +135,7 @@ class EvidenceConfig(_Model):
     space: int = Field(30, ge=0)
     contexts: int = Field(4, ge=1)
     stand_alone_se: bool = False
-    timed: int = Field(10, ge=1)
+    timed: int = Field(10, ge=2)
 
 
 SearchConfig = Annotated[

@@ -427,7 +427,7 @@ class _Gathering:
         found = dict(zip(every, measured, strict=True))
         return {
             "conditions": vars(latency.key),
-            "sets": [self._timed(name, architectures, found) for name, architectures in sets.items()],
+            "sets": [self._timed(name, some, found) for name, some in sets.items() if len(some) > 1],
         }
 
     def _timed(
@@ -464,7 +464,9 @@ class _Gathering:
         beside |= {f"search {seed}": self._search_folder(seed) for seed in self.config.searches}
         for name, folder in beside.items():
             if (folder / "result.json").exists():
-                entries += run_entries(RunFolder(folder).read("result.json"), f"{name}: ")
+                # a table that was timed once serves all runs
+                lines = run_entries(RunFolder(folder).read("result.json"), f"{name}: ")
+                entries += [line for line in lines if not line["part"].endswith("latency table")]
         amounts = self.spending.amounts()
         on_cpu = self.setting.device.type == "cpu"
         entries.append(training_entry(self.trainings.records(), amounts.pop(_TRAININGS, Amount()), on_cpu))

@@ -11,11 +11,15 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -32,6 +36,7 @@ from se_nas.runs.folder import RunFolder
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.allocator import tune_allocator
 from se_nas.training.environment import describe_environment
+from se_nas.training.loop import TrainingInterrupted
 from se_nas.training.stand_alone import TrainingRecipe, train_network
 
 #: Of a progress bar on work of minutes to hours.
@@ -131,14 +136,18 @@ class Trainings:
                     for task in left:
                         worker.train(task)
                         show()
-                return
-            threads = max(1, torch.get_num_threads() // jobs)
-            context = multiprocessing.get_context("spawn")
-            faults: SimpleQueue[str] = context.SimpleQueue()
-            workers = [
-                context.Process(target=_work, args=(self, left, threads, os.getpid(), faults), daemon=True)
-                for _ in range(min(jobs, len(left)))
-            ]
+            else:
+                self._train_in_processes(left, jobs, show)
+
+    def _train_in_processes(self, tasks: Sequence[Task], jobs: int, show: Callable[[], int]) -> None:
+        threads = max(1, torch.get_num_threads() // jobs)
+        context = multiprocessing.get_context("spawn")
+        faults: SimpleQueue[str] = context.SimpleQueue()
+        workers = [
+            context.Process(target=_work, args=(self, tasks, threads, os.getpid(), faults), daemon=True)
+            for _ in range(min(jobs, len(tasks)))
+        ]
+        with self._stoppable():
             try:
                 for process in workers:
                     process.start()
@@ -150,14 +159,31 @@ class Trainings:
                     process.terminate()  # it saves its state
                 for process in workers:
                     process.join()
-            if not faults.empty():
-                raise SeNasError(faults.get())
-            if (done := show()) < len(left):
-                codes = ", ".join(str(process.exitcode) for process in workers)
-                raise SeNasError(
-                    f"{self.folder}: all {len(left)} trainings must be done, but only {done} are, and the processes "
-                    f"ended with {codes}; the same command goes on"
-                )
+        if not faults.empty():
+            raise SeNasError(faults.get())
+        if (done := show()) < len(tasks):
+            codes = ", ".join(str(process.exitcode) for process in workers)
+            raise SeNasError(
+                f"{self.folder}: all {len(tasks)} trainings must be done, but only {done} are, and the processes "
+                f"ended with {codes}; the same command goes on"
+            )
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the wait for the processes, which would otherwise outlive this one by a network."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            raise TrainingInterrupted("stand-alone trainings", number, self.folder)
+
+        if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+            yield
+            return
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _record_path(self, task: Task) -> Path:
         return self.folder / f"{self.key(task)}.json"

@@ -61,7 +61,7 @@ def begin_study(problem: SearchProblem, config: OptunaConfig, *, parallel: bool 
 
 
 def prepare(problem: SearchProblem, config: OptunaConfig) -> dict[str, Any]:
-    """Train the supernet, where the evaluator needs one, and keep it in the folder; its seconds, CPU seconds and images."""
+    """Train the supernet, where the evaluator needs one, and keep it in the folder; its ledger: seconds and images."""
     if config.evaluator != "supernet":
         return {"seconds": 0.0, "cpu_seconds": 0.0, "images": 0}
     result = train_one_shot(problem, config.supernet)
