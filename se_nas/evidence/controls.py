@@ -6,7 +6,7 @@ arXiv 1912.12522). A network far below the budgets would be an easy one, so chea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import InfeasibleBudgetError
-from se_nas.search.baselines import WITHOUT_SE, baseline, known_baselines
+from se_nas.search.baselines import WITHOUT_SE, baseline, known_baselines, repinned
 from se_nas.search.repair import Repair
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -117,6 +117,39 @@ def pinned_controls(
         The controls, and one line for each that the space does not offer, that no budget allows, or that is the same
         network as one before it.
     """
+
+    def make(name: str, label: str) -> Control:
+        architecture = baseline(name, space, tables, budgets)
+        spec = space.resolve(architecture)
+        return Control(name, "baseline", f"{label}, as large as the budgets allow", architecture, spec)
+
+    return _pinned(space, ratios, make)
+
+
+def repinned_controls(
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    budgets: Sequence[Budget],
+    answer: Architecture,
+    ratios: Sequence[float] = (4, 16),
+) -> tuple[list[Control], list[str]]:
+    """The answer with SE nowhere, and with SE of each ratio everywhere, else changed as little as the budgets need.
+
+    What they differ in from the answer is its placement of SE, where `pinned_controls` differ in all that the search
+    chose. Returns as those do.
+    """
+
+    def make(name: str, label: str) -> Control:
+        architecture = repinned(name, space, tables, budgets, answer)
+        spec = space.resolve(architecture)
+        return Control(f"answer_{name}", "baseline", f"the answer's network with {label}", architecture, spec)
+
+    return _pinned(space, ratios, make)
+
+
+def _pinned(
+    space: SearchSpace, ratios: Sequence[float], make: Callable[[str, str], Control]
+) -> tuple[list[Control], list[str]]:
     known = known_baselines(space)
     wanted = {WITHOUT_SE: "no SE anywhere"} | {
         f"se_r{ratio:g}": f"SE of ratio {ratio:g} everywhere" for ratio in ratios
@@ -129,13 +162,13 @@ def pinned_controls(
             skipped.append(f"{name}: space {space.name} {offered}")
             continue
         try:
-            architecture = baseline(name, space, tables, budgets)
+            control = make(name, label)
         except InfeasibleBudgetError as error:
             skipped.append(str(error))
             continue
-        same = next((control.name for control in controls if control.architecture == architecture), None)
+        same = next((other.name for other in controls if other.architecture == control.architecture), None)
         if same is not None:
-            skipped.append(f"{name}: the same network as {same}")
+            skipped.append(f"{control.name}: the same network as {same}")
             continue
-        controls.append(Control(name, "baseline", label, architecture, space.resolve(architecture)))
+        controls.append(control)
     return controls, skipped

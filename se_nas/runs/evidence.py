@@ -27,7 +27,7 @@ from se_nas.cost.latency_table import accuracy as prediction_accuracy
 from se_nas.errors import ConfigError
 from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
 from se_nas.evidence.comparisons import compare
-from se_nas.evidence.controls import Control, RandomFeasible, pinned_controls
+from se_nas.evidence.controls import Control, RandomFeasible, pinned_controls, repinned_controls
 from se_nas.evidence.published import fitted
 from se_nas.evidence.ranking import Ranked, rank
 from se_nas.evidence.report import write_report
@@ -177,8 +177,11 @@ class _Gathering:
             best = drawn[int(np.argmax(self.scores(drawn)))]
             label = f"the best of {len(drawn)} random networks by the supernet"
             found.append(Control("best_of_random", "best_of_random", label, best, self.space.resolve(best)))
-        pinned, skipped = pinned_controls(self.space, self.tables, self.setting.budgets, self.config.ratios)
-        found += pinned
+        assert self.answer.architecture is not None
+        space, tables, budgets, ratios = self.space, self.tables, self.setting.budgets, self.config.ratios
+        pinned, skipped = pinned_controls(space, tables, budgets, ratios)
+        own, _ = repinned_controls(space, tables, budgets, self.answer.architecture, ratios)  # skipped alike
+        found += pinned + [control for control in own if control.architecture != self.answer.architecture]
         for line in skipped:
             self.say(f"left out: {line}")
         info = self.setting.info

@@ -78,7 +78,8 @@ def run_entries(result: Mapping[str, Any], prefix: str = "") -> list[dict[str, A
         {
             "part": f"{prefix}{entry['part']}",
             "seconds": entry["seconds"],
-            "device_seconds": entry.get("cpu_seconds") if on_cpu else entry["seconds"],
+            # 0 stands in trainings from before CPU time was counted
+            "device_seconds": (entry.get("cpu_seconds") or None) if on_cpu else entry["seconds"],
             "images": entry.get("images"),
             "joules": None,
         }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError, InfeasibleBudgetError
-from se_nas.search.decode import greatest_cost
+from se_nas.search.decode import decode, greatest_cost
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import NO_SE, SearchSpace, SlotOp, se_label
@@ -39,6 +40,41 @@ def baseline(name: str, space: SearchSpace, tables: Mapping[str, CostTable], bud
         ConfigError: the space has no baseline of this name.
         InfeasibleBudgetError: no network with SE so placed keeps the budgets.
     """
+    only = _pinned(name, space)
+    try:
+        return greatest_cost(space, tables, "macs", budgets, only, GAP).architecture
+    except InfeasibleBudgetError as error:
+        raise InfeasibleBudgetError(f"baseline {name}: {error}") from error
+
+
+def repinned(
+    name: str,
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    budgets: Sequence[Budget],
+    architecture: Architecture,
+) -> Architecture:
+    """An architecture with SE placed as a baseline's name says and as few other picks changed as the budgets need.
+
+    Raises:
+        ConfigError, InfeasibleBudgetError: as `baseline` does.
+    """
+    only, picks = _pinned(name, space), architecture.as_dict()
+    scores = {
+        choice.name: [
+            -math.inf if only.get(choice.name, option) != option else float(option == picks[choice.name]) - 1.0
+            for option in choice.options
+        ]
+        for choice in space.choices
+    }
+    try:
+        return decode(space, tables, budgets, scores).architecture
+    except InfeasibleBudgetError as error:
+        raise InfeasibleBudgetError(f"baseline {name}: {error}") from error
+
+
+def _pinned(name: str, space: SearchSpace) -> dict[str, Option]:
+    """What a baseline picks for each choice of SE; ConfigError where the space has none of this name."""
     known = known_baselines(space)
     if name not in known:
         which = (
@@ -46,16 +82,10 @@ def baseline(name: str, space: SearchSpace, tables: Mapping[str, CostTable], bud
         )
         raise ConfigError(f"space {space.name}", [f"a baseline {which}, but got {name!r}"])
     choices = _se_choices(space)
-    only: dict[str, Option]
     if name == WITHOUT_SE:
-        only = {choice: NO_SE for choice in choices if NO_SE in space.choice_by_name[choice].options}
-    else:
-        ratio = next(ratio for ratio in _ratios(choices) if name == f"se_{se_label(ratio)}")
-        only = {choice: label for choice, ops in choices.items() if (label := _nearest(ops, ratio)) is not None}
-    try:
-        return greatest_cost(space, tables, "macs", budgets, only, GAP).architecture
-    except InfeasibleBudgetError as error:
-        raise InfeasibleBudgetError(f"baseline {name}: {error}") from error
+        return {choice: NO_SE for choice in choices if NO_SE in space.choice_by_name[choice].options}
+    ratio = next(ratio for ratio in _ratios(choices) if name == f"se_{se_label(ratio)}")
+    return {choice: label for choice, ops in choices.items() if (label := _nearest(ops, ratio)) is not None}
 
 
 def _se_choices(space: SearchSpace) -> dict[str, list[SlotOp]]:

@@ -13,9 +13,12 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError, InfeasibleBudgetError
 from se_nas.evidence import controls
-from se_nas.evidence.controls import FULL, RandomFeasible, pinned_controls
+from se_nas.evidence.choices_in_use import choices_in_use
+from se_nas.evidence.controls import FULL, RandomFeasible, pinned_controls, repinned_controls
+from se_nas.space.architecture import Architecture
 from se_nas.space.files import parse_space
 from se_nas.space.search_space import NO_SE, SearchSpace
+from se_nas.space.specs import BlockSpec
 from tests.strategies import spaces
 
 
@@ -89,8 +92,8 @@ def test_pinned_controls_place_se_nowhere_or_everywhere(tiny_space: SearchSpace)
     tables = count_tables(tiny_space)
     found, skipped = pinned_controls(tiny_space, tables, [], ratios=(2, 16))
     assert [(c.name, c.kind, c.label) for c in found] == [
-        ("no_se", "baseline", "no SE anywhere"),
-        ("se_r2", "baseline", "SE of ratio 2 everywhere"),
+        ("no_se", "baseline", "no SE anywhere, as large as the budgets allow"),
+        ("se_r2", "baseline", "SE of ratio 2 everywhere, as large as the budgets allow"),
     ]
     assert skipped == ["se_r16: space tiny has only no_se, se_r2, se_r4"]
     without, everywhere = found
@@ -122,3 +125,35 @@ def test_a_space_without_a_choice_of_se_has_no_pinned_controls() -> None:
     found, skipped = pinned_controls(space, count_tables(space), [])
     assert found == []
     assert skipped == [f"{name}: space plain leaves SE no choice" for name in ("no_se", "se_r4", "se_r16")]
+
+
+def test_the_answer_with_other_se_changes_as_little_else_as_the_budgets_need(tiny_space: SearchSpace) -> None:
+    tables = count_tables(tiny_space)
+    answer = tiny_space.sample(np.random.default_rng(5))
+    others = [choice.name for choice in tiny_space.choices if not choice.name.endswith(".se")]
+
+    def kept(architecture: Architecture) -> int:
+        used = choices_in_use(tiny_space, architecture)
+        return sum(name not in used or architecture[name] == answer[name] for name in others)
+
+    def named(name: str, block: BlockSpec) -> bool:
+        ratio = block.se.ratio if block.se else None
+        return block.kind == "identity" or ratio == (None if name == "answer_no_se" else 2)
+
+    free, skipped = repinned_controls(tiny_space, tables, [], answer, ratios=[2])
+    assert [control.name for control in free] == ["answer_no_se", "answer_se_r2"] and not skipped
+    for control in free:
+        assert control.architecture is not None and kept(control.architecture) == len(others)
+        assert all(named(control.name, block) for block in control.spec.blocks)
+    limit = tables["params"].cost(free[1].architecture) - 1  # type: ignore[arg-type]
+    tight = [Budget("params", limit)]
+    found = {c.name: c for c in repinned_controls(tiny_space, tables, tight, answer, ratios=[2])[0]}
+    best = found["answer_se_r2"].architecture
+    assert best is not None and tables["params"].cost(best) <= limit
+    rivals = [
+        architecture
+        for architecture in tiny_space.enumerate()
+        if tables["params"].cost(architecture) <= limit
+        and all(named("answer_se_r2", block) for block in tiny_space.resolve(architecture).blocks)
+    ]
+    assert kept(best) == max(map(kept, rivals))
