@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import count_tables
-from se_nas.data.batches import DeviceImages, epoch_order
+from se_nas.data.batches import DeviceImages
 from se_nas.data.options import DataOptions
 from se_nas.data.parts import split_parts
 from se_nas.data.sources import load_train
@@ -57,6 +57,7 @@ from se_nas.evidence.statistics import (
 )
 from se_nas.files import write_atomic
 from se_nas.layers.network import Network
+from se_nas.search.inheritance import calibration_batches
 from se_nas.search.one_shot import OneShotConfig, OneShotResult, train_one_shot
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.optuna_search import search_architectures
@@ -82,8 +83,6 @@ BUDGET = Budget("macs", 60e6)
 RANDOM_NETWORKS = 200
 SEARCHES = 5
 TOP = (1, 5, 10)
-BATCH = 256
-"""Images whose statistics are averaged as one batch; `search.inheritance.inherit` has the same."""
 SAVE_EVERY = 20.0
 """Seconds of judging that a kill can lose."""
 WITHIN, RANDOM = "within 60 MMACs", f"{RANDOM_NETWORKS} random"
@@ -241,10 +240,7 @@ def supernet_accuracies(
 ) -> dict[str, tuple[Numbers, float]]:
     """Accuracies and seconds by name: "recalibrated" and "running" statistics, each of the rows in `chosen`."""
     images = DeviceImages(problem.info, problem.train, problem.device)
-    weights = problem.parts["weights"]
-    order = weights[epoch_order(len(weights), problem.seed, 0)][:calibration_images]
-    size = min(BATCH, len(order))
-    calibration = [x for x, _ in images.evaluate_batches(order[: len(order) // size * size], size)]
+    calibration = list(calibration_batches(images, problem, calibration_images))
     validation = list(images.evaluate_batches(problem.parts["validation"][:validation_images], 500))
     found = {}
     for name, batches in (("recalibrated", calibration), ("running", [])):

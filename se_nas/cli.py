@@ -304,6 +304,7 @@ def stop(run: Launched, quiet: Quiet = False) -> None:
     """Stop the experiment of a launched run and close its page; what was found so far is kept for `se-nas resume`.
 
     A run whose experiment was done, but that was left alone (--detach), is finished: certified, retrained, reported.
+    Evidence that its run file asks for is not gathered here, but by `se-nas evidence RUN`.
     """
     from se_nas.nni_bridge.launch import stop as stop_run
 
@@ -600,8 +601,9 @@ def evidence(
         list[str] | None,
         typer.Option(
             "--set",
-            help="KEY=VALUE, kept for later calls: seeds=[0,1,2,3,4], random=8, best_of=50, published=[FILE], "
-            "others=[RUN], searches=[1,2], within=30, space=30, contexts=4, stand_alone_se=true; may be repeated.",
+            help="KEY=VALUE, kept for later calls: seeds=[0,1,2,3,4], random=8, best_of=50, ratios=[4,16], "
+            "published=[FILE], others=[RUN], searches=[1,2], within=30, space=30, contexts=4, stand_alone_se=true, "
+            "timed=10; may be repeated.",
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Stand-alone trainings at a time, which share the threads.")] = 1,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,24 @@ from scipy.stats import kendalltau, spearmanr, ttest_rel
 
 from se_nas import cli
 from se_nas.cost.counts import network_counts
+from se_nas.cost.latency_measure import LatencyKey, Measurement
+from se_nas.cost.table import count_tables
 from se_nas.data.options import DataOptions
 from se_nas.data.sources import load_test, load_train
-from se_nas.errors import ConfigError
+from se_nas.errors import ConfigError, DeviceError
+from se_nas.evidence.controls import RandomFeasible
 from se_nas.evidence.published import fitted
 from se_nas.files import write_json
-from se_nas.runs import evidence, trainings, whole
+from se_nas.runs import evidence, published_controls, trainings, whole
 from se_nas.runs.config import load_run
 from se_nas.runs.evidence import PARTS, Conditions, gather_evidence
+from se_nas.runs.evidence_ledger import Amount, training_entry
 from se_nas.runs.setting import open_setting
 from se_nas.runs.trainings import Task, Trainings
 from se_nas.runs.whole import run_search
+from se_nas.search.decode import least_cost
 from se_nas.search.optuna_config import OptunaConfig
-from se_nas.space.architecture import load_architecture
+from se_nas.space.architecture import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.files import load_space
 from se_nas.space.specs import NetworkSpec
 from se_nas.training import stand_alone
@@ -108,16 +114,19 @@ def finished(home: Path) -> Path:
 def done(home: Path, finished: Path) -> Path:
     """The run with every part of its evidence, gathered by the command; to be copied, not changed."""
     out = Path(shutil.copytree(finished, home / "done"))
-    twin = Path(shutil.copytree(finished, home / "twin"))
-    write_json(twin / "result.json", changed(read_json(twin / "result.json"), "name", "twin"))
+    twin, other = (Path(shutil.copytree(finished, home / name)) for name in ("twin", "other"))
+    space = load_space(other / "space.yaml")
+    least = least_cost(space, count_tables(space), "macs").architecture
+    save_architecture(other / "architecture.json", ArchitectureFile.of(space, least))
     published = write_yaml(home / "plain.yaml", PUBLISHED)
-    settings = {**SETTINGS, "published": [str(published)], "others": [str(twin)]}
+    settings = {**SETTINGS, "published": [str(published)], "others": [str(twin), str(other)]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole, "write_report", without_report)  # of the further search
         patch.setattr(evidence, "CHANCE", FEW)
         assert call(patch, "evidence", out, "--quiet", *words(settings)) == 0
     published.unlink()  # the run has copies of all that it was given
-    shutil.rmtree(twin)
+    for folder in (twin, other):
+        shutil.rmtree(folder)
     return out
 
 
@@ -173,7 +182,7 @@ def test_every_part_is_there_and_in_the_report(done: Path) -> None:
         if part != "ledger":
             assert f"--part {part}" in page
     stored = yaml.safe_load((done / "evidence/config.yaml").read_text())
-    assert stored == {**SETTINGS, "published": ["published/plain.yaml"], "others": ["others/twin"]}
+    assert stored == {**SETTINGS, "published": ["published/plain.yaml"], "others": ["others/twin", "others/other"]}
 
 
 def test_the_controls_keep_the_budgets_and_are_trained_with_every_seed(done: Path) -> None:
@@ -182,11 +191,14 @@ def test_the_controls_keep_the_budgets_and_are_trained_with_every_seed(done: Pat
     assert found["budgets"] == {"macs": 90e3, "params": 3e3}
     kinds = {
         "answer": "answer",
-        "twin": "other_answer",
+        "other": "other_answer",  # and the twin's is the answer itself
         "best_of_random": "best_of_random",
         "no_se": "baseline",
         "se_r2": "baseline",
         "se_r4": "baseline",
+        "answer_no_se": "baseline",
+        "answer_se_r2": "baseline",
+        "answer_se_r4": "baseline",
         "plain": "published",
         **{f"random_{i}": "random" for i in (1, 2, 3)},
     }
@@ -199,25 +211,40 @@ def test_the_controls_keep_the_budgets_and_are_trained_with_every_seed(done: Pat
         assert all(0 <= accuracy <= 1 for accuracy in entry["accuracies"].values())
         published = entry["kind"] == "published"
         assert (entry["supernet_accuracy"] is None) == (entry["costs"]["latency_ms"] is None) == published
+        assert entry["failed"] == {}
+        assert entry["costs"]["latency_how"] == (None if published else "predicted")
     networks = networks_of(done)
     assert set(networks["no_se"]["se"]) == {"none"}
     assert networks["plain"]["se"] == ["r4"]
     counts = network_counts(answer_of(done))
     assert (networks["answer"]["costs"]["macs"], networks["answer"]["costs"]["params"]) == (counts.macs, counts.params)
-    drawn = [networks[f"random_{i}"] for i in (1, 2, 3)]
-    assert networks["best_of_random"]["supernet_accuracy"] >= max(entry["supernet_accuracy"] for entry in drawn)
     # as the search said of its own answer
     said = read_json(done / "result.json")["search"]["validation_accuracy"]
     assert networks["answer"]["supernet_accuracy"] == said
 
 
+def test_the_best_of_random_networks_is_none_of_the_random_controls(done: Path) -> None:
+    setting, networks = open_setting(done), networks_of(done)
+    drawn = RandomFeasible(setting.space, setting.tables, setting.budgets, 0).distinct(3 + 4)
+    for i, architecture in enumerate(drawn[:3], 1):
+        counts = network_counts(setting.space.resolve(architecture))
+        costs = networks[f"random_{i}"]["costs"]
+        assert (costs["macs"], costs["params"]) == (counts.macs, counts.params)
+    known = read_json(done / "evidence/supernet_scores.json")
+    scores = [known[json.dumps(["own", a.space_digest, a.picks])] for a in drawn[3:]]
+    best = setting.space.resolve(drawn[3 + int(np.argmax(scores))])
+    assert networks["best_of_random"]["supernet_accuracy"] == max(scores)
+    assert networks["best_of_random"]["accuracies"]["1"] == trainings_of(done).accuracy(Task(best, 1))
+
+
 def test_the_comparisons_follow_from_the_accuracies(done: Path) -> None:
     found, networks = read_json(done / "evidence/controls.json"), networks_of(done)
     of = {name: np.array([entry["accuracies"][seed] for seed in "01"]) for name, entry in networks.items()}
-    drawn, *others = found["comparisons"]
+    drawn, best, *others = found["comparisons"]
     assert (drawn["theirs"], drawn["networks"], drawn["n"]) == (["random_1", "random_2", "random_3"], 3, 2)
     assert drawn["value"] == pytest.approx(of["answer"].mean() - np.mean([of[name] for name in drawn["theirs"]]))
     assert drawn["low"] < drawn["value"] < drawn["high"]
+    assert (best["theirs"], best["selected"], best["n"]) == (drawn["theirs"], True, 2)
     assert sorted(entry["theirs"][0] for entry in others) == sorted(
         name for name, entry in networks.items() if entry["kind"] not in ("answer", "random")
     )
@@ -229,8 +256,6 @@ def test_the_comparisons_follow_from_the_accuracies(done: Path) -> None:
             low, high = test.confidence_interval()
             assert (entry["p"], entry["low"], entry["high"]) == pytest.approx((test.pvalue, low, high))
         assert entry["excludes_zero"] == (entry["low"] > 0 or entry["high"] < 0)
-    (twin,) = (entry for entry in others if entry["theirs"] == ["twin"])
-    assert (twin["value"], twin["low"], twin["high"], twin["p"]) == (0, 0, 0, 1)
     ordered, least = sorted(found["comparisons"], key=lambda entry: entry["p"]), 0.0
     for i, entry in enumerate(ordered):
         least = min(1.0, max(least, (len(ordered) - i) * entry["p"]))
@@ -268,15 +293,19 @@ def test_the_rankings_follow_from_their_networks(done: Path) -> None:
     assert len(found["sets"][0]["networks"]) == 8
     assert 3 <= len(found["sets"][1]["networks"]) <= 8
     for entry in found["sets"][0]["networks"]:
-        drawn = entry["name"] in controls  # these have been trained with all seeds
-        assert entry["accuracies"].keys() == ({"0", "1"} if drawn else {"0"})
+        drawn = entry["name"] in controls
+        # these have been trained with all seeds, and so has the best of further ones
+        again = entry["supernet"] == controls["best_of_random"]["supernet_accuracy"]
+        assert {"0"} <= entry["accuracies"].keys() <= ({"0", "1"} if drawn or again else {"0"})
         assert entry["macs"] <= 90e3
         if drawn:
+            assert entry["accuracies"].keys() == {"0", "1"}
             assert entry["accuracies"] == controls[entry["name"]]["accuracies"]
             assert entry["supernet"] == controls[entry["name"]]["supernet_accuracy"]
     for entries in found["sets"]:
         networks = entries["networks"]
-        truth = [np.mean(list(network["accuracies"].values())) for network in networks]
+        shared = set.intersection(*(set(network["accuracies"]) for network in networks))
+        truth = [np.mean([network["accuracies"][seed] for seed in shared]) for network in networks]
         for key, both in entries["correlations"].items():
             score = [network[key] for network in networks]
             for kind, of in (("kendall", kendalltau), ("spearman", spearmanr)):
@@ -360,7 +389,8 @@ def test_a_second_call_trains_nothing_and_says_the_same(
     before, trained = found_in(copy, "latency_check.json", "ledger.json"), records(copy)
     for module, name in ((trainings, "train_network"), (evidence, "run_search")):
         monkeypatch.setattr(module, name, refuse)
-    gather(copy)
+    said = gather(copy)
+    assert said.count("left out: twin: its answer is the same network as this run's") == 1
     assert found_in(copy, "latency_check.json", "ledger.json") == before
     assert records(copy) == trained
     assert len(read_json(copy / "evidence/ledger.json")["parts"]) >= len(PARTS)
@@ -456,16 +486,112 @@ def test_what_is_finished_is_shown_with_its_number(
 
 
 def test_the_search_can_be_resumed_after_its_evidence(home: Path, copy: Path, gather: Callable[..., list[str]]) -> None:
-    """Its evidence may be asked for otherwise; all else must be as it was."""
+    """All that the run file asks for must be as it was."""
     before = contents(copy / "evidence")
     result = read_json(copy / "result.json")
-    config = load_run(home / "run.yaml", {"evidence": {"seeds": [7]}})
+    config = load_run(home / "run.yaml")
     run_search(home / "run.yaml", config, copy, resume=True, progress=False, say=lambda line: None)
     assert contents(copy / "evidence") == before
     assert read_json(copy / "result.json")["retrain"]["test_accuracy"] == result["retrain"]["test_accuracy"]
     config = load_run(home / "run.yaml", {"retrain.epochs": 4})
     with pytest.raises(ConfigError, match=r"retrain\.epochs: must be as in the run"):
         run_search(home / "run.yaml", config, copy, resume=True, progress=False, say=lambda line: None)
+    config = load_run(home / "run.yaml", {"evidence": {"seeds": [7]}})
+    with pytest.raises(ConfigError, match=r"evidence: must be as in .* `se-nas evidence .* --set KEY=VALUE`") as caught:
+        run_search(home / "run.yaml", config, copy, resume=True, progress=False, say=lambda line: None)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_training_that_diverged_is_said_so_of_its_network(copy: Path, gather: Callable[..., list[str]]) -> None:
+    kept, setting = trainings_of(copy), open_setting(copy)
+    drawn = RandomFeasible(setting.space, setting.tables, setting.budgets, 0).distinct(2)
+    task = Task(setting.space.resolve(drawn[1]), 1)
+    path = copy / "evidence/trainings" / f"{kept.key(task)}.json"
+    write_json(path, {"seed": 1, "failed": "it was lost", "seconds": 10.0, "cpu_seconds": 20.0})
+    before = read_json(copy / "evidence/ledger.json")["parts"]
+    gather(copy, "controls", finished_only=True)
+    networks = networks_of(copy)
+    assert networks["random_2"]["failed"] == {"1": "it was lost"}
+    assert networks["random_2"]["accuracies"].keys() == {"0"}
+    lines = [next(e for e in parts if "stand-alone" in e["part"]) for parts in (before, ledger_of(copy))]
+    assert lines[1]["part"] == lines[0]["part"]  # it counts
+    assert lines[1]["images"] == lines[0]["images"] - 2 * 200
+    records = [record for record in kept.records() if record["cpu_seconds"] is not None]
+    assert lines[1]["device_seconds"] == pytest.approx(sum(record["cpu_seconds"] for record in records))
+
+
+def ledger_of(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = read_json(folder / "evidence/ledger.json")["parts"]
+    return found
+
+
+def test_trainings_at_a_time_share_a_device_that_is_no_cpu() -> None:
+    records: list[dict[str, Any]] = [
+        {"seconds": 5.0, "cpu_seconds": 4.0, "images": 10},
+        {"seconds": 6.0, "cpu_seconds": 2.0, "failed": "it diverged"},
+        {"seconds": 9.0, "cpu_seconds": None, "images": 10},  # adopted
+    ]
+    spent = Amount(seconds=7.0, device_seconds=7.0)
+    entries = [training_entry(records, spent, on_cpu) for on_cpu in (True, False)]
+    assert [(e["seconds"], e["device_seconds"], e["images"]) for e in entries] == [(11, 6, 10), (11, 7, 10)]
+
+
+def test_a_part_whose_device_is_not_here_is_left_out_unless_it_is_asked_for(
+    copy: Path, gather: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(*arguments: Any, **options: Any) -> Any:
+        raise DeviceError("latency must be measured elsewhere")
+
+    monkeypatch.setattr(evidence, "measure_networks", elsewhere)
+    before = found_in(copy, "ledger.json")
+    (copy / "evidence/controls.json").unlink()
+    assert "left out: latency: latency must be measured elsewhere" in gather(copy)
+    assert found_in(copy, "ledger.json") == before
+    with pytest.raises(DeviceError, match="elsewhere"):
+        gather(copy, "latency")
+
+
+def test_a_part_with_nothing_to_show_leaves_no_old_file(copy: Path, gather: Callable[..., list[str]]) -> None:
+    before = found_in(copy).keys()
+    gather(copy, "stability", searches=[])
+    assert found_in(copy).keys() == before - {"stability.json"}
+
+
+def test_a_published_network_keeps_a_budget_on_latency_by_the_clock(
+    finished: Path, tmp_path: Path, gather: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "copy"))
+    timed: list[NetworkSpec] = []
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    write_yaml(copy / "config.yaml", changed(config, "budgets.latency_ms", 50))
+    published = write_yaml(tmp_path / "se_resnet.yaml", PUBLISHED)  # no name of the evidence's own
+
+    def clock(networks: Sequence[NetworkSpec], key: LatencyKey) -> list[Measurement]:
+        timed.extend(networks)
+        times = [network_counts(network).macs / 400 for network in networks]
+        return [Measurement(ms, ms, (0.9 * ms, 1.1 * ms), 9) for ms in times]
+
+    monkeypatch.setattr(published_controls, "measure_networks", clock)
+    few = {"seeds": [0], "random": 1, "best_of": 1, "ratios": [], "published": [str(published)]}
+    gather(copy, "controls", finished_only=True, **few)
+    found = read_json(copy / "evidence/controls.json")
+    costs = networks_of(copy)["se_resnet"]["costs"]
+    assert (costs["latency_ms"], costs["latency_how"]) == (costs["macs"] / 400, "measured")
+    assert costs["latency_ms"] * 1.1 <= 50 < network_counts(timed[0]).macs / 400 * 1.1
+    before = len(timed)
+    gather(copy, "controls", finished_only=True)
+    assert len(timed) == before  # it is another network only where the file is another
+    assert read_json(copy / "evidence/controls.json") == found
+    assert networks_of(copy)["answer"]["costs"]["latency_how"] == "predicted"
+
+    def never(networks: Sequence[NetworkSpec], key: LatencyKey) -> list[Measurement]:
+        return [Measurement(60, 60, (59, 61), 9) for _ in networks]
+
+    monkeypatch.setattr(published_controls, "measure_networks", never)
+    write_yaml(published, changed(PUBLISHED, "stages.0.expansion", 3))
+    said = gather(copy, "controls", finished_only=True, published=[str(published)])
+    assert any(line.startswith("left out: se_resnet: must keep latency_ms <= 50 ms at some width") for line in said)
+    assert "se_resnet" not in networks_of(copy)
 
 
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -510,7 +636,7 @@ def test_a_search_without_a_supernet_leaves_out_what_needs_one(
     without = "the search left no supernet: what needs one is left out"
     assert said.count(without) == (name != "supernet")
     networks = networks_of(tmp_path / "out")
-    assert networks.keys() - {"best_of_random"} == {"answer", "no_se", "random_1"}
+    assert networks.keys() - {"best_of_random", "answer_no_se"} == {"answer", "no_se", "random_1"}
     for entry in networks.values():
         assert (entry["supernet_accuracy"] is None) == (name != "supernet")
         assert entry["costs"]["latency_ms"] is None
@@ -549,7 +675,7 @@ FAULTS: list[tuple[list[str], str]] = [
     (["--set", "published=[none.yaml]"], "none.yaml: "),
     (["--set", "published=[space.yaml]"], "space.yaml: must be a space of one architecture"),
     (["--set", "published=[plain.yaml, plain.yaml]"], "--set: published, others: names must differ"),
-    (["--set", "published=[se_r4.yaml]"], "--set: published, others: names must differ"),
+    (["--set", "published=[se_r4.yaml]"], "--set: published, others: names must not be those of the networks that"),
     (["--set", "others=[nowhere]"], "nowhere/result.json: file: must be readable"),
     (["--set", "others=[other_space]"], "other_space: must be a run of the same space, but it is of another"),
     (["--set", "others=[other_budget]"], "other_budget: budgets: must be "),
@@ -592,12 +718,39 @@ def test_a_folder_without_a_finished_run_that_was_retrained_is_refused(
     assert not (run / "evidence").exists()
 
 
+ASKED: list[tuple[dict[str, Any], str]] = [
+    ({"evidence": {"searches": [1, 0]}}, "run.yaml: evidence.searches: must be seeds other than 0"),
+    ({"evidence": {}, "retrain": None}, "run.yaml: retrain: must hold a recipe, by which the controls of `evidence`"),
+    ({"evidence": {"published": ["none.yaml"]}}, "HERE/none.yaml: "),
+    ({"evidence": {"published": ["space.yaml"]}}, "HERE/space.yaml: must be a space of one architecture"),
+    ({"evidence": {"published": ["se_r4.yaml"]}}, "run.yaml: evidence.published, evidence.others: names must not be"),
+    ({"evidence": {"others": ["nowhere"]}}, "HERE/nowhere/result.json: file: must be readable"),
+    ({"evidence": {"others": ["other"]}}, "HERE/other: budgets: must be "),
+]
+
+
+@pytest.mark.parametrize(("asked", "expected"), ASKED, ids=[str(fault[0]) for fault in ASKED])
+def test_a_run_whose_evidence_could_not_be_gathered_is_not_begun(
+    se_nas: Run, finished: Path, home: Path, tmp_path: Path, asked: dict[str, Any], expected: str
+) -> None:
+    write_run(tmp_path, {**TINY, **asked})
+    write_yaml(tmp_path / "se_r4.yaml", PUBLISHED)
+    (tmp_path / "other").mkdir()
+    for file in ("result.json", "architecture.json"):
+        shutil.copy(finished / file, tmp_path / "other")
+    write_json(tmp_path / "other/result.json", changed(read_json(finished / "result.json"), "budgets.macs", 80e3))
+    before = contents(tmp_path)
+    assert_refused(se_nas("search", "run.yaml", "--quiet"), expected.replace("HERE", str(tmp_path)))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("text", ['{"seed": 1, "te', "[1, 2]"])
 @pytest.mark.parametrize("name", ["trainings", "spent.json", "supernet_scores.json", "config.yaml"])
-def test_a_damaged_file_is_named(se_nas: Run, copy: Path, name: str) -> None:
+def test_a_damaged_file_is_named(se_nas: Run, copy: Path, name: str, text: str) -> None:
     path = copy / "evidence" / name
     if path.is_dir():
         path = path / f"{trainings_of(copy).key(Task(answer_of(copy), 1))}.json"
-    path.write_text('{"seed": 1, "te')
+    path.write_text(text)
     before = records(copy), found_in(copy)
     assert_refused(se_nas("evidence", copy, "--quiet", "--part", "controls"), f"{path}: ")
     assert (records(copy), found_in(copy)) == before

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +107,7 @@ def test_a_record_is_adopted_where_there_is_none(tmp_path: Path) -> None:
     assert found.record(TASKS[0]) == {"seed": 0, "test_accuracy": 0.5, "seconds": 1.0, "cpu_seconds": None}
     assert found.accuracy(TASKS[0]) == 0.5
     assert found.accuracy(TASKS[1]) is None
+    assert found.failure(TASKS[0]) is found.failure(TASKS[1]) is None
 
 
 def test_one_that_diverges_is_recorded_and_left_out(tmp_path: Path) -> None:
@@ -113,7 +116,10 @@ def test_one_that_diverges_is_recorded_and_left_out(tmp_path: Path) -> None:
     record = found.record(TASKS[0])
     assert record is not None
     assert "rollbacks" in record["failed"]
-    assert "test_accuracy" not in record
+    assert found.failure(TASKS[0]) == record["failed"]
+    assert record.keys() == {"seed", "failed", "seconds", "cpu_seconds"}
+    assert record["seconds"] > 0
+    assert record["cpu_seconds"] > 0
     assert found.accuracy(TASKS[0]) is None
     found.train(TASKS[:1], 1, False)  # it is not tried again
     assert found.record(TASKS[0]) == record
@@ -132,7 +138,7 @@ def test_a_training_that_another_process_holds_is_waited_for(
                 assert found.record(TASKS[0]) is None
                 held.close()
 
-        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep))
+        monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(time), "sleep": sleep}))
         found.train(TASKS, 1, False)
     assert len(waits) == 2
     assert numbers(found) == numbers(whole)
@@ -148,7 +154,7 @@ def test_what_another_process_did_meanwhile_is_taken(tmp_path: Path, monkeypatch
             write_json(tmp_path / f"{found.key(TASKS[0])}.json", {"seed": 0, "test_accuracy": 0.25})
             held.close()
 
-        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep))
+        monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(time), "sleep": sleep}))
         found.train(TASKS[:1], 1, False)
     assert found.accuracy(TASKS[0]) == 0.25
 
@@ -177,12 +183,16 @@ def test_a_call_that_is_stopped_is_finished_by_the_same_call(
     assert len(contents(tmp_path)) == 3
 
 
-def test_a_damaged_record_is_told_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [('{"seed": 0, "test_acc', "must be JSON"), ("[0.5, 0.6]", "must be an object, but got [0.5, 0.6]")],
+)
+def test_a_damaged_record_is_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
     found = trainings(tmp_path)
     path = tmp_path / f"{found.key(TASKS[0])}.json"
-    path.write_text('{"seed": 0, "test_acc')
+    path.write_text(text)
     for ask in (lambda: found.record(TASKS[0]), found.records, lambda: found.train(TASKS[:1], 1, False)):
-        with pytest.raises(ConfigError, match="file: must be JSON") as caught:
+        with pytest.raises(ConfigError, match=re.escape(f"file: {told}")) as caught:
             ask()
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)

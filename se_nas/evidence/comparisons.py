@@ -6,9 +6,11 @@ Each comparison stands for itself with its 95 % interval; as there are several, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from se_nas.evidence.controls import Control
 from se_nas.evidence.statistics import Estimate, crossed_difference, holm, paired_difference
@@ -17,38 +19,115 @@ from se_nas.evidence.statistics import Estimate, crossed_difference, holm, paire
 Accuracies = Mapping[str, Mapping[int, float]]
 
 
-def compare(controls: Sequence[Control], accuracies: Accuracies, seeds: Sequence[int]) -> list[dict[str, Any]]:
+def compare(
+    controls: Sequence[Control], accuracies: Accuracies, seeds: Sequence[int], test_images: int
+) -> list[dict[str, Any]]:
     """The comparisons of the first control, the answer, with every other one, as `controls.json` has them.
 
-    The random networks are one comparison, as a sample of what the budgets allow; see `crossed_difference`. Only seeds
-    that both sides have count, of the random networks those that all of them have.
+    The random networks are compared with in two ways, and before the others: as a sample of what the budgets allow
+    (see `crossed_difference`), and, where two of them have two seeds, by the best of them (see `_best_by_training`).
+    Both take the networks and seeds of `_full_table`, and name under "left_out" the networks that are not in it. A
+    comparison with one network takes the seeds that both have.
 
     Args:
         controls: the answer first.
         seeds: that were asked for.
+        test_images: that every accuracy is a share of.
     """
     answer, *others = controls
-    drawn = [control for control in others if control.kind == "random"]
-    groups = [[control] for control in others if control.kind != "random"]
+    entries: list[tuple[dict[str, Any], Estimate, dict[int, float]]] = []
+    drawn = [control.name for control in others if control.kind == "random"]
     if drawn:
-        groups.insert(0, drawn)
-    estimates = [_difference(answer.name, [c.name for c in group], accuracies, seeds) for group in groups]
-    adjusted = holm([estimate.p for estimate in estimates])
+        names, shared = _full_table(answer.name, drawn, accuracies, seeds)
+        sides = {"theirs": names, "networks": len(names), "left_out": [name for name in drawn if name not in names]}
+        mine = _table([answer.name], shared, accuracies)[0]
+        rows = _table(names, shared, accuracies)
+        label = "one random network" if len(names) == 1 else f"the mean of {len(names)} random networks"
+        estimate = difference(answer.name, names, accuracies, shared, test_images)
+        entries.append(({"label": label, **sides}, estimate, _by_seed(shared, mine - rows.mean(axis=0))))
+        if len(names) > 1 and len(shared) > 1:
+            best = _best_by_training(rows)
+            estimate = paired_difference(mine, best, resolution=1 / test_images)
+            estimate = replace(estimate, method=f"{estimate.method}; the best chosen by the mean of the other seeds")
+            label = f"the best of {len(names)} random networks by training"
+            entries.append(({"label": label, **sides, "selected": True}, estimate, _by_seed(shared, mine - best)))
+    for control in others:
+        if control.kind != "random":
+            shared = _shared([answer.name, control.name], accuracies, seeds)
+            mine, theirs = _table([answer.name, control.name], shared, accuracies)
+            about = {"label": control.label, "theirs": [control.name], "networks": 1}
+            estimate = difference(answer.name, [control.name], accuracies, shared, test_images)
+            entries.append((about, estimate, _by_seed(shared, mine - theirs)))
+    adjusted = holm([estimate.p for _, estimate, _ in entries])
     return [
         {
             "ours": answer.name,
-            "theirs": [control.name for control in group],
-            "label": f"the mean of {len(group)} random networks" if group[0].kind == "random" else group[0].label,
-            "networks": len(group),
+            **about,
             **estimate.as_dict(),
+            "by_seed": {str(seed): value for seed, value in by_seed.items()},
             "p_holm": p,
         }
-        for group, estimate, p in zip(groups, estimates, adjusted, strict=True)
+        for (about, estimate, by_seed), p in zip(entries, adjusted, strict=True)
     ]
 
 
-def _difference(ours: str, theirs: Sequence[str], accuracies: Accuracies, seeds: Sequence[int]) -> Estimate:
-    shared = [seed for seed in seeds if all(seed in accuracies.get(name, {}) for name in (ours, *theirs))]
-    mine = np.array([accuracies[ours][seed] for seed in shared])
-    rows = np.array([[accuracies[name][seed] for seed in shared] for name in theirs]).reshape(len(theirs), len(shared))
-    return paired_difference(mine, rows[0]) if len(theirs) == 1 else crossed_difference(mine, rows)
+def difference(
+    ours: str, theirs: Sequence[str], accuracies: Accuracies, seeds: Sequence[int], test_images: int
+) -> Estimate:
+    """Our accuracy less theirs, or the mean of theirs if they are several, over the seeds that all of them have.
+
+    Args:
+        ours, theirs: names of networks.
+        seeds: that were asked for.
+        test_images: that every accuracy is a share of.
+    """
+    shared = _shared([ours, *theirs], accuracies, seeds)
+    mine, *rows = _table([ours, *theirs], shared, accuracies)
+    if len(theirs) == 1:
+        return paired_difference(mine, rows[0], resolution=1 / test_images)
+    return crossed_difference(mine, np.array(rows))
+
+
+def _full_table(
+    ours: str, theirs: Sequence[str], accuracies: Accuracies, seeds: Sequence[int]
+) -> tuple[list[str], list[int]]:
+    """The networks and seeds of the largest table without a gap, all of whose seeds we have too.
+
+    A training that diverged thus costs its network or its seed, whichever leaves more; which is decided by what is
+    missing alone, never by an accuracy. Nothing in common: all networks, and no seed.
+    """
+    best: tuple[list[str], list[int]] = (list(theirs), [])
+    for name in theirs:
+        shared = _shared([ours, name], accuracies, seeds)
+        complete = [other for other in theirs if len(_shared([ours, other], accuracies, shared)) == len(shared)]
+        if len(complete) * len(shared) > len(best[0]) * len(best[1]):
+            best = (complete, shared)
+    return best
+
+
+def _best_by_training(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What random search by training hands back: (n,) accuracies of the best of k networks, chosen without looking.
+
+    For each seed the best is that with the highest mean over the other seeds, so that the luck of a training that
+    made a network the best does not count in its favour; the mean is thus not biased upwards.
+
+    Args:
+        rows: (k, n) accuracies, one row for each network, one column for each of at least two seeds.
+    """
+    others = rows.sum(axis=1, keepdims=True) - rows
+    chosen: npt.NDArray[np.float64] = rows[others.argmax(axis=0), np.arange(rows.shape[1])]
+    return chosen
+
+
+def _shared(names: Sequence[str], accuracies: Accuracies, seeds: Sequence[int]) -> list[int]:
+    return [seed for seed in seeds if all(seed in accuracies.get(name, {}) for name in names)]
+
+
+def _table(names: Sequence[str], seeds: Sequence[int], accuracies: Accuracies) -> npt.NDArray[np.float64]:
+    """(names, seeds) accuracies."""
+    rows = [[accuracies[name][seed] for seed in seeds] for name in names] if seeds else []
+    return np.array(rows, dtype=np.float64).reshape(len(names), len(seeds))
+
+
+def _by_seed(seeds: Sequence[int], differences: npt.NDArray[np.float64]) -> dict[int, float]:
+    return dict(zip(seeds, differences.tolist(), strict=True))

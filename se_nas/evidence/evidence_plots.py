@@ -73,16 +73,9 @@ def trained_accuracy(network: Found, seeds: Sequence[int] | None = None) -> floa
     return math.fsum(values) / len(values) if values else None
 
 
-def seed_differences(found: Found, comparison: Found) -> list[float]:
-    """Ours less the mean of theirs for each seed that all of them were trained with, shares, in the seeds' order."""
-    by_name = {network["name"]: network["accuracies"] for network in found["networks"]}
-    ours, theirs = by_name[comparison["ours"]], [by_name[name] for name in comparison["theirs"]]
-    shared = [
-        seed
-        for seed in map(str, found["seeds"])
-        if all(one.get(seed) is not None for one in (ours, *theirs))
-    ]  # fmt: skip
-    return [float(ours[seed]) - math.fsum(float(one[seed]) for one in theirs) / len(theirs) for seed in shared]
+def seed_differences(comparison: Found) -> list[float]:
+    """Ours less theirs for each seed that the comparison is over, shares."""
+    return [float(value) for value in (comparison.get("by_seed") or {}).values()]
 
 
 def capital(words: object) -> str:
@@ -133,7 +126,7 @@ def _forest(axes: Axes, found: Found) -> None:
     rows = list(enumerate(found["comparisons"]))
     ends = _forest_ends(found)
     for place, comparison in rows:
-        seeds = [100 * difference for difference in seed_differences(found, comparison)]
+        seeds = [100 * difference for difference in seed_differences(comparison)]
         axes.plot(seeds, [place + 0.2] * len(seeds), "o", color=light("muted"), markersize=3, alpha=0.6, zorder=2,
                   markeredgewidth=0)  # fmt: skip
         if comparison["value"] is None:
@@ -168,7 +161,7 @@ def _forest_ends(found: Found) -> tuple[float, float]:
     """Both ends of the forest, in points: two trainings give intervals that would hide all the rest."""
     comparisons = [one for one in found["comparisons"] if one["value"] is not None]
     near = [0.0, *(float(one["value"]) for one in comparisons)]
-    near += [difference for one in found["comparisons"] for difference in seed_differences(found, one)]
+    near += [difference for one in found["comparisons"] for difference in seed_differences(one)]
     room = 100 * max(max(near) - min(near), 1e-3)
     ends = [100 * float(one[end]) for one in comparisons for end in ("low", "high") if one[end] is not None]
     low, high = 100 * min(near), 100 * max(near)
@@ -289,14 +282,14 @@ def _correlation_bars(axes: Axes, one: Found) -> None:
         axes.annotate(f"{value:.2f}", (last, place), xytext=(5, 0), textcoords="offset points", va="center",
                       fontsize=8.5, fontweight="bold" if name == "supernet" else "normal",
                       bbox={"facecolor": light("paper"), "linewidth": 0, "pad": 1.0})  # fmt: skip
-    ceiling = one.get("seed_ceiling")
-    if ceiling and ceiling["value"] is not None:
-        axes.axvline(float(ceiling["value"]), color=light("ink"), linewidth=1.1, linestyle=_DASHES, zorder=1)
-        words = f"agreement of two trainings: {ceiling['value']:.2f} (n = {ceiling['n']})"
-        axes.annotate(words, (float(ceiling["value"]), 1),
+    again = one.get("seed_ceiling")
+    if again and again["low"] is not None:
+        axes.axvline(float(again["value"]), color=light("ink"), linewidth=1.1, linestyle=_DASHES, zorder=1)
+        words = f"agreement of two trainings: {again['value']:.2f} (n = {again['n']})"
+        axes.annotate(words, (float(again["value"]), 1),
                       xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points", ha="center",
                       fontsize=8)  # fmt: skip
-        ends.append(float(ceiling["value"]))
+        ends.append(float(again["value"]))
     axes.axvline(0, color=light("ink"), linewidth=0.8)
     axes.set_yticks(range(len(bars)), [SCORE_WORDS.get(name, name) for name, _ in bars], color=light("ink"))
     axes.set_ylim(len(bars) - 0.4, -0.6)
@@ -332,7 +325,9 @@ def stability(found: Found) -> Figure:
             axes.set_title(title)
         for axes in (tiles, on_off, ratio):
             axes.set_ylim(rows, -0.1)
-        keys = [Patch(color=light("rank-6"), label="pairs of searches"),
+        count = len(answers) * (len(answers) - 1) // 2
+        pairs = f"{count} pair{'s' * (count != 1)} of {len(answers)} search{'es' * (len(answers) != 1)}"
+        keys = [Patch(color=light("rank-6"), label=pairs),
                 Line2D([], [], color=light("ink"), marker="|", linestyle="", markersize=9, markeredgewidth=1.6,
                        label="pairs of random networks")]  # fmt: skip
         figure.legend(handles=keys, loc="outside lower right", ncols=2, handlelength=1.2, handleheight=0.8)

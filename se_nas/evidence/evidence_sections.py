@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from se_nas.cost.table import UNITS
 from se_nas.errors import ConfigError
 from se_nas.evidence import evidence_plots
+from se_nas.evidence.controls import FULL
 from se_nas.evidence.evidence_plots import (
     SCORE_WORDS,
     SIGNIFICANT,
@@ -27,6 +28,7 @@ from se_nas.evidence.evidence_plots import (
     is_significant,
     points,
     ranked_scores,
+    seed_differences,
     trained_accuracy,
 )
 from se_nas.evidence.page import cost, flat, pairs, plain, read_json, section, text
@@ -91,15 +93,21 @@ def evidence_sections(folder: Path, run_name: str) -> EvidenceParts:
     Raises:
         ConfigError: a file is not what `se-nas evidence` writes.
     """
-    parts = []
+    found: dict[str, dict[str, Any]] = {}
     for part in _PARTS:
         path = folder / "evidence" / f"{part.name}.json"
-        found = read_json(path, default={})
-        if not found:
+        if not (made := read_json(path, default={})):
             continue
-        if not isinstance(found.get(part.rows), list):
+        if not isinstance(made.get(part.rows), list):
             raise ConfigError(str(path), [f"must be what `se-nas evidence` writes, but holds no list `{part.rows}`"])
-        parts.append((part.name, part.show(found), f"se-nas evidence {shlex.quote(run_name)} --part {part.command}"))
+        found[part.name] = made
+    if "controls" in found:
+        found["controls"]["searches"] = len(found.get("stability", {}).get("answers", [])) or 1
+    parts = [
+        (part.name, part.show(found[part.name]), f"se-nas evidence {shlex.quote(run_name)} --part {part.command}")
+        for part in _PARTS
+        if part.name in found
+    ]
     return EvidenceParts({name: shown.figure for name, shown, _ in parts if shown.figure is not None}, parts)
 
 
@@ -167,40 +175,74 @@ def _block(name: str) -> str:
 
 # ---- controls
 
+_FEW_SEARCHES = 3
+"""From so many searches on the page says how answers differ, and no longer that there may be others."""
+
 
 def _controls(found: Found) -> _Shown:
     comparisons = found["comparisons"]
     networks = {network["name"]: network for network in found["networks"]}
     figure = evidence_plots.controls(found) if comparisons else None
     rows = [_answer_row(networks[name]) for name in dict.fromkeys(one["ours"] for one in comparisons)]
-    rows += [_control_row(one, [networks[name] for name in one["theirs"]]) for one in comparisons]
+    rows += [_control_row(one, networks) for one in comparisons]
     heads = ("network", *_COST_HEADS, "test accuracy", "Holm p", "the answer is")
     methods = dict.fromkeys(str(one["method"]) for one in comparisons if one["low"] is not None)
-    notes = (
+    notes = [
         "Differences in points: the answer less the control, paired by seed. Accuracy: mean ± standard deviation of n "
-        "trainings; of several networks, of the n networks' means. "
-        f"Intervals: {text('; '.join(methods)) or ABSENT}."
-    )
-    tables = _table(heads, rows, range(1, 6)) + f'<p class="quiet">{notes}</p>'
+        "trainings; of several networks, of the n networks' means.",
+        "Intervals are over other seeds of training, on these test images and for this one answer.",
+        f"How: {text('; '.join(methods)) or ABSENT}.",
+    ]
+    if found.get("budgets") and any(network["kind"] == "random" for network in networks.values()):
+        notes.append(
+            f"Random networks keep every budget and use at least {format_percent(FULL, 0)} of one, or as much as could "
+            "be found. Against the mean of several, the interval is over other such networks too."
+        )
+    notes += _left_out(comparisons, networks)
+    tables = _table(heads, rows, range(1, 6)) + f'<p class="quiet">{" ".join(notes)}</p>'
     tables += _every_network(found["networks"]) + _recipe(found)
     return _Shown("Against controls at the same budgets", _controls_words(found), figure, tables)
+
+
+def _left_out(comparisons: Sequence[Found], networks: Mapping[str, Found]) -> list[str]:
+    """Which random networks the comparison with them does not count, and why."""
+    words = []
+    for one in comparisons[:1]:
+        out = [networks[name] for name in one.get("left_out") or []]
+        of = len(one["theirs"]) + len(out)
+        diverged = [network for network in out if network.get("failed")]
+        waiting = [network for network in out if not network.get("failed")]
+        for some, why in ((diverged, "diverged and"), (waiting, "not trained yet with every seed,")):
+            if some:
+                labels = ", ".join(text(network["label"]) for network in some)
+                verb = "is" if len(some) == 1 else "are"
+                words.append(f"{len(some)} of {of} random networks {why} {verb} left out: {labels}.")
+    return words
 
 
 def _answer_row(network: Found) -> list[str]:
     return [f"<b>{text(network['label'])}</b>", *_costs(network["costs"]), _spread([network]), ABSENT, ""]
 
 
-def _control_row(comparison: Found, theirs: Sequence[Found]) -> list[str]:
-    costs = {
-        metric: statistics.fmean(values)
-        for metric in ("macs", "params", "latency_ms")
-        if len(values := [one["costs"][metric] for one in theirs if one["costs"].get(metric) is not None])
-        == len(theirs)
-    }
+def _control_row(comparison: Found, networks: Mapping[str, Found]) -> list[str]:
+    theirs = [networks[name] for name in comparison["theirs"]]
+    if comparison.get("selected"):
+        ours = networks[comparison["ours"]]["accuracies"]
+        differences = zip(comparison["by_seed"], seed_differences(comparison), strict=True)
+        spread = _spread_of([float(ours[seed]) - difference for seed, difference in differences])
+        costs: Mapping[str, float] = {}
+    else:
+        spread = _spread(theirs)
+        costs = {
+            metric: statistics.fmean(values)
+            for metric in ("macs", "params", "latency_ms")
+            if len(values := [one["costs"][metric] for one in theirs if one["costs"].get(metric) is not None])
+            == len(theirs)
+        }
     return [
         text(comparison["label"]),
         *_costs(costs),
-        _spread(theirs),
+        spread,
         _p(comparison.get("p_holm")),
         f'<div style="min-width:14em">{text(verdict(comparison))}</div>',
     ]
@@ -208,10 +250,17 @@ def _control_row(comparison: Found, theirs: Sequence[Found]) -> list[str]:
 
 def _spread(networks: Sequence[Found]) -> str:
     """Mean and standard deviation of the trainings of one network, or of the means of several."""
-    if len(networks) == 1:
-        values = [float(value) for value in networks[0]["accuracies"].values() if value is not None]
-    else:
-        values = [mean for mean in map(trained_accuracy, networks) if mean is not None]
+    if len(networks) > 1:
+        return _spread_of([mean for mean in map(trained_accuracy, networks) if mean is not None])
+    (network,) = networks
+    values = [float(value) for value in network["accuracies"].values() if value is not None]
+    failed = len(network.get("failed") or {})
+    if not values:
+        return f"{failed} diverged" if failed else "not trained yet"
+    return _spread_of(values) + (f", {failed} diverged" if failed else "")
+
+
+def _spread_of(values: Sequence[float]) -> str:
     if not values:
         return ABSENT
     deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
@@ -219,26 +268,42 @@ def _spread(networks: Sequence[Found]) -> str:
 
 
 def _controls_words(found: Found) -> str:
-    comparisons, kinds = found["comparisons"], {one["name"]: one["kind"] for one in found["networks"]}
-    random = [one for one in comparisons if {kinds[name] for name in one["theirs"]} == {"random"}]
-    lead = " ".join(_random_words(one) for one in random[:1])
+    comparisons, networks = found["comparisons"], {one["name"]: one for one in found["networks"]}
+    random = [one for one in comparisons if all(networks[name]["kind"] == "random" for name in one["theirs"])]
+    words = [_best_words(one, networks) if one.get("selected") else _random_words(one) for one in random]
+    if random and found["searches"] < _FEW_SEARCHES:
+        words.append("It is one search: another seed may give another answer.")
     seeds, count = len(found["seeds"]), len(comparisons)
-    lead += (
-        f" {count} comparison{'s' * (count != 1)} in all, each over at most {seeds} seed{'s' * (seeds != 1)}, on "
+    words.append(
+        f"{count} comparison{'s' * (count != 1)} in all, each over at most {seeds} seed{'s' * (seeds != 1)}, on "
         f"{found['test_images']:,} test images; a difference counts where its interval leaves out 0 and its p-value, "
         f"by Holm's correction for all the comparisons, is below {SIGNIFICANT}."
     )
-    return lead.strip()
+    return " ".join(words)
 
 
 def _random_words(comparison: Found) -> str:
+    """The headline: of this answer, as one search says little about others."""
     count = len(comparison["theirs"])
-    networks = f"{count} random network{'s' * (count != 1)} of equal budgets"
-    words = text(verdict(comparison))
+    of = f"{count} random network{'s' * (count != 1)}"
+    words, average = text(verdict(comparison)), "than the average random network of equal budgets"
     if not is_significant(comparison):
-        return f"<b>It is not shown that the search beats random</b>: against the mean of {networks}, {words}."
-    beats = "The search beats random" if comparison["value"] > 0 else "Random beats the search"
-    return f"<b>{beats}</b>: its answer is {words}, compared with the mean of {networks}."
+        return f"<b>It is not shown that this answer is better {average}</b>: against the mean of {of}, {words}."
+    word = "better" if comparison["value"] > 0 else "worse"
+    return f"<b>This answer is {word} {average}</b>, {words.removeprefix(f'{word} ')}, against the mean of {of}."
+
+
+def _best_words(comparison: Found, networks: Mapping[str, Found]) -> str:
+    """Against what random search would hand back, and where the answer stands among the random networks."""
+    seeds = [int(seed) for seed in comparison["by_seed"]]
+    mine = trained_accuracy(networks[comparison["ours"]], seeds)
+    means = [trained_accuracy(networks[name], seeds) for name in comparison["theirs"]]
+    ahead = sum(mean is not None and mine is not None and mean > mine for mean in means)
+    return (
+        f"Against {text(comparison['label'])}, which random search would hand back: {text(verdict(comparison))}. By "
+        f"mean accuracy {ahead or 'none'} of the {len(means)} random networks {'is' if ahead < 2 else 'are'} ahead of "
+        "the answer."
+    )
 
 
 def _every_network(networks: Sequence[Found]) -> str:
@@ -261,7 +326,11 @@ def _every_network(networks: Sequence[Found]) -> str:
         "with the supernet's weights",
         "test accuracy",
     )
-    return f"<details><summary>Every network</summary>{_table(heads, rows, range(1, 7))}</details>"
+    note = (
+        '<p class="quiet">With the supernet\'s weights: on the validation images. A search that chose its answer by '
+        "them (Optuna's does) makes that answer read high there.</p>"
+    )
+    return f"<details><summary>Every network</summary>{_table(heads, rows, range(1, 7))}{note}</details>"
 
 
 def _recipe(found: Found) -> str:
@@ -272,7 +341,7 @@ def _recipe(found: Found) -> str:
 # ---- ranking
 
 _BESIDE = {
-    "seed_ceiling": "another training of the same networks",
+    "seed_ceiling": "agreement of two trainings",
     "gain_over_macs": "gain of the supernet over MACs",
     "gain_of_recalibration": "gain of recalibrating the batch norms",
 }
@@ -287,7 +356,13 @@ def _ranking(found: Found) -> _Shown:
         "same order, 0 for chance. A supernet is worth its training where it ranks better than a count of MACs does. "
     )
     lead += " ".join(map(_ranking_words, found["sets"]))
-    tables = f'{_correlations(sets)}<div class="columns">{"".join(map(_regret, sets))}</div>' if sets else ""
+    note = (
+        '<p class="quiet">Agreement of two trainings: the order by one training against that by another. A perfect '
+        "score would reach more than this against one training, and more still against the mean of several. The "
+        "supernet is judged on the validation images, trainings on the test images.</p>"
+    )
+    regrets = f'<div class="columns">{"".join(map(_regret, sets))}</div>'
+    tables = f"{_correlations(sets)}{note}{regrets}" if sets else ""
     return _Shown("How well the supernet ranks", lead, figure, tables)
 
 
@@ -336,7 +411,15 @@ def _regret(one: Found) -> str:
         for row in one.get("regret") or []
     ]
     table = _table(("trained alone", "by the supernet", "by MACs", "at random"), rows, range(1, 4))
-    return f"<div><h3>{text(capital(one['name']))}: points lost to the best network</h3>{table}</div>" if rows else ""
+    seeds = len(one.get("truth_seeds") or [])
+    trainings = f"the mean of {seeds} trainings" if seeds > 1 else "one training of each"
+    note = (
+        f'<p class="quiet">The best network is the best by {trainings}, which is luck in part: a score that knew what '
+        "the networks are worth would lose some points too.</p>"
+    )
+    return f"<div><h3>{text(capital(one['name']))}: points lost to the best network</h3>{table}{note}</div>" * bool(
+        rows
+    )
 
 
 # ---- stability
@@ -355,10 +438,15 @@ def _stability(found: Found) -> _Shown:
         )
     between, within = accuracy.get("between_searches"), accuracy.get("between_trainings")
     if between is not None and within is not None:
+        varies = (
+            f"varies by {100 * between:.2f} points (standard deviation, the trainings' own noise taken out)"
+            if between > 0
+            else "what varies is not told apart from the noise of training"
+        )
         lead += (
             f" Trained alone, the answers reach {format_percent(accuracy['mean'], 2)} on average; from search to "
-            f"search this varies by {100 * between:.2f} points (standard deviation, the trainings' own noise taken "
-            f"out), from training to training of one answer by {100 * within:.2f}."
+            f"search {'this ' * (between > 0)}{varies}; from training to training of one answer it varies by "
+            f"{100 * within:.2f} points."
         )
     rows = [
         [text(answer["name"].replace("_", " ")), str(answer["seed"]), *_costs(answer["costs"]), _spread([answer])]
@@ -377,7 +465,8 @@ def _where_se_pays(found: Found) -> _Shown:
     options = [option for block in blocks for option in block["options"]]
     gains = sum(excludes_zero(option) and option["gain"] > 0 for option in options)
     losses = sum(excludes_zero(option) and option["gain"] < 0 for option in options)
-    chance = max(round(0.05 * len(options)), 1)
+    expected = 0.05 * len(options)
+    chance = f"{expected:.0f}" if expected >= 1 else f"{expected:.1g}"
     lead = (
         "Accuracy with the supernet's weights of networks that differ in the SE of one block alone, on the same "
         f"{found['images']:,} validation images, averaged over {found['contexts']} networks. Of {len(options)} pairs "
@@ -408,7 +497,11 @@ def _pays_table(blocks: Sequence[Found]) -> str:
         )
     heads = ("block", "channels", "map", "chosen", "its gain in points", "parameters", "MACs", "µs",
              "best", "its gain in points")  # fmt: skip
-    return _table(heads, rows, (1, 2, 4, 5, 6, 7, 9))
+    note = (
+        '<p class="quiet">The best is the highest of several estimates, and reads high for that; so does the chosen '
+        "one where the search chose by these same images (Optuna's does).</p>"
+    )
+    return _table(heads, rows, (1, 2, 4, 5, 6, 7, 9)) + (note if rows else "")
 
 
 def _gain(option: Found | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -29,6 +29,10 @@ STEPS = 256
 REDUCTION = 8
 #: The greatest width factor that is tried.
 WIDEST = 4
+#: How many networks are timed until one keeps a budget on latency.
+TIMED = 6
+#: Of the MACs at which a latency in proportion to them would keep its budget, the share that is tried next.
+_MARGIN = 0.98
 
 
 def fitted(
@@ -90,6 +94,41 @@ def fitted(
         )
         raise ConfigError(source, [problem])
     return network
+
+
+def narrowed(
+    fit: Callable[[Sequence[Budget]], NetworkSpec],
+    budgets: Sequence[Budget],
+    latency: Budget,
+    upper_ms: Callable[[NetworkSpec], float],
+) -> Budget | None:
+    """A limit on the MACs under which a fitted network keeps a budget on latency too, by the clock.
+
+    Args:
+        fit: `fitted`, but for the budgets.
+        budgets: on MACs and parameters.
+        latency: in milliseconds.
+        upper_ms: the upper end of a network's measured latency, milliseconds.
+
+    Returns:
+        What takes the place of a budget on MACs; None where none of `TIMED` networks keeps the latency,
+        or there is none as narrow as it asks for.
+
+    Raises:
+        ConfigError: no width keeps `budgets`.
+    """
+    network = fit(budgets)
+    for _ in range(TIMED):
+        macs = network_counts(network).macs
+        upper = upper_ms(network)
+        if latency.holds(upper):
+            return Budget("macs", macs)
+        limit = Budget("macs", macs * latency.limit / upper * _MARGIN)
+        try:
+            network = fit([limit, *(budget for budget in budgets if budget.metric != "macs")])
+        except ConfigError:
+            return None
+    return None
 
 
 def _with_fewer_strides(space: SearchSpace) -> SearchSpace:

@@ -1,8 +1,9 @@
 """How well a supernet ranks networks that were trained on their own, beside what their cost alone would say.
 
 Costs rank networks too, without any training (White et al., "A Deeper Look at Zero-Cost Proxies", ICLR blog 2022),
-and no score can predict one training better than another training of the same network does. So a rank correlation is
-read between these two, and the part of it that costs do not explain is told apart.
+and trainings are noisy: two trainings of the same networks do not agree on their order either, though a perfect score
+would agree with one training more than another training does. So a rank correlation is read beside these two, and the
+part of it that costs do not explain is told apart.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from se_nas.evidence.statistics import (
 
 #: How many of the best-scored are looked at for the regret.
 TOP = (1, 3, 5)
-#: What ranks the networks; fewer than so many are no ranking.
+#: What ranks the networks, and latency too where every network has one; fewer than so many are no ranking.
 SCORES = ("supernet", "uncalibrated", "macs", "params")
 FEWEST = 3
 
@@ -72,7 +73,9 @@ def rank(name: str, networks: Sequence[Ranked], seeds: Sequence[int]) -> dict[st
     if len(done) < FEWEST:
         return {"name": name, "networks": entries}
     truth = np.array([np.mean([network.accuracies[seed] for seed in shared]) for network in done])
-    scores = {key: np.array([float(entry[key]) for entry in entries]) for key in SCORES}  # type: ignore[arg-type]
+    timed = all(entry.get("latency_ms") is not None for entry in entries)
+    ranking = (*SCORES, "latency_ms") if timed else SCORES
+    scores = {key: np.array([float(entry[key]) for entry in entries]) for key in ranking}  # type: ignore[arg-type]
     table = np.array([[network.accuracies.get(seed, np.nan) for seed in seeds] for network in done])
     twice = (np.isfinite(table).sum(axis=1) >= 2).sum() >= FEWEST
     return {
@@ -90,7 +93,7 @@ def rank(name: str, networks: Sequence[Ranked], seeds: Sequence[int]) -> dict[st
         "regret": [
             {
                 "k": k,
-                **{key: top_k_regret(scores[key], truth, k) for key in SCORES},
+                **{key: top_k_regret(score, truth, k) for key, score in scores.items()},
                 "random": random_top_k_regret(truth, k),
             }
             for k in TOP

@@ -2,7 +2,7 @@
 
 Agreement means little on its own, as budgets and options that few networks can take make any two networks alike; so
 beside every share stands the same share among random networks of the same budgets. And accuracies vary from training to
-training, so that what searches add to it is estimated as a component of variance.
+training, so that what searches add to that is estimated as a component of variance.
 """
 
 from __future__ import annotations
@@ -99,39 +99,44 @@ def stability(
         "blocks": blocks,
         "on_off": {"value": _mean(blocks, "on_off"), "random": _mean(blocks, "random_on_off")},
         "ratio": {"value": _mean(blocks, "ratio"), "random": _mean(blocks, "random_ratio")},
-        "accuracy": accuracy_spread([list(answer.accuracies.values()) for answer in answers]),
+        "accuracy": accuracy_spread([answer.accuracies for answer in answers]),
     }
 
 
-def accuracy_spread(accuracies: Sequence[Sequence[float]]) -> dict[str, float | None]:
+def accuracy_spread(accuracies: Sequence[Mapping[int, float]]) -> dict[str, float | None]:
     """Mean accuracy of several networks, and what its spread between them and between their trainings is.
 
-    One-way random effects with unequal numbers of trainings, estimated by analysis of variance (Searle, Casella and
-    McCulloch, Variance Components, Wiley 1992, chapter 3): the networks' variance is (MS_between - MS_within) / n, at
-    least 0, with n the mean number of trainings, slightly less where the numbers differ.
+    The networks' variance is estimated over the n seeds that all of them have, in a two-way layout without replication
+    (a seed may be lucky for every network): (MS_networks - MS_residual) / n, at least 0 (Searle, Casella and McCulloch,
+    Variance Components, Wiley 1992, chapter 4). That of the trainings is pooled over the networks and all their seeds.
 
     Args:
-        accuracies: of each network those of its trainings; networks without any are passed over.
+        accuracies: of each network those of its trainings by seed; networks without any are passed over.
 
     Returns:
         mean (of the networks' means), between_searches and between_trainings (standard deviations, in the unit of the
         accuracies); None where there are too few networks or trainings to tell.
     """
-    groups = [np.asarray(group, dtype=float) for group in accuracies if len(group)]
-    sizes = np.array([len(group) for group in groups])
-    means = np.array([group.mean() for group in groups])
-    mean = float(means.mean()) if groups else None
-    within_freedom = int((sizes - 1).sum())
-    if within_freedom == 0:
-        return {"mean": mean, "between_searches": None, "between_trainings": None}
-    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / within_freedom
-    between = None
-    if len(groups) > 1:
-        grand = float((sizes * means).sum() / sizes.sum())
-        mean_square = float((sizes * (means - grand) ** 2).sum()) / (len(groups) - 1)
-        trainings = float(sizes.sum() - (sizes**2).sum() / sizes.sum()) / (len(groups) - 1)
-        between = math.sqrt(max(0.0, mean_square - within) / trainings)
-    return {"mean": mean, "between_searches": between, "between_trainings": math.sqrt(within)}
+    trained = [found for found in accuracies if found]
+    groups = [np.array(list(found.values())) for found in trained]
+    freedom = sum(len(group) - 1 for group in groups)
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    shared = [seed for seed in trained[0] if all(seed in found for found in trained)] if trained else []
+    table = np.array([[found[seed] for seed in shared] for found in trained])
+    return {
+        "mean": float(np.mean([group.mean() for group in groups])) if groups else None,
+        "between_searches": _between(table) if min(table.shape) > 1 else None,
+        "between_trainings": math.sqrt(squares / freedom) if freedom else None,
+    }
+
+
+def _between(table: NDArray[np.float64]) -> float:
+    """The standard deviation of what k networks are worth, from their (k, n) accuracies over n seeds."""
+    k, n = table.shape
+    networks, seeds = table.mean(axis=1), table.mean(axis=0)
+    residuals = table - networks[:, None] - seeds + table.mean()
+    residual = float((residuals**2).sum()) / ((k - 1) * (n - 1))
+    return math.sqrt(max(0.0, float(networks.var(ddof=1)) - residual / n))
 
 
 def _states(space: SearchSpace, architectures: Sequence[Architecture]) -> _States:

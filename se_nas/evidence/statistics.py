@@ -62,13 +62,16 @@ class Estimate:
         }
 
 
-def paired_difference(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Estimate:
+def paired_difference(ours: npt.ArrayLike, theirs: npt.ArrayLike, *, resolution: float = 0.0) -> Estimate:
     """The mean of ours - theirs over pairs, with Student's t interval of n - 1 degrees of freedom.
 
     Twins that agree in every pair differ by 0 with the interval [0, 0] and p = 1. One pair has no interval.
 
     Args:
         ours, theirs: (n,) accuracies, the i-th of both trained with the same seed.
+        resolution: the step between two values that an accuracy can have, 1 / images. A few pairs may agree to the
+            step by chance; the variance of their differences is thus taken to be at least that of two roundings to
+            the step, resolution^2 / 6.
 
     Raises:
         ValueError: the shapes differ, or a value is not finite.
@@ -78,8 +81,9 @@ def paired_difference(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Estimate:
     n = len(differences)
     if n < 2:
         return Estimate(float(differences.mean()) if n else math.nan, None, None, n, method)
-    mean, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(n)
-    low, high, p = _student(mean, error, n - 1)
+    least = resolution**2 / 6 if differences.any() else 0.0
+    mean, variance = float(differences.mean()), max(float(differences.var(ddof=1)), least)
+    low, high, p = _student(mean, math.sqrt(variance / n), n - 1)
     return Estimate(mean, low, high, n, method, p)
 
 
@@ -210,10 +214,10 @@ def kendall_gain(x: npt.ArrayLike, other: npt.ArrayLike, y: npt.ArrayLike) -> Es
 
 
 def seed_ceiling(accuracies: npt.ArrayLike) -> Estimate:
-    """How alike two trainings rank the same networks: the mean Kendall's tau over the pairs of seeds.
+    """The agreement of two trainings on the order of the networks: the mean Kendall's tau over the pairs of seeds.
 
-    Noise of the seeds is all that keeps this from 1, so that no score should be expected to predict one training
-    much better. Truth averaged over several seeds has less noise, and a higher ceiling than this.
+    Noise of the seeds is all that keeps this from 1. It is no bound: both trainings are noisy, so that a perfect score
+    would agree with one training better than another training does, and better still with the mean of several.
 
     Args:
         accuracies: (n, s), one row for each network, one column for each seed; nan where a training is missing,

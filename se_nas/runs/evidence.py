@@ -24,21 +24,21 @@ from se_nas.cost.counts import network_counts
 from se_nas.cost.latency_measure import Measurement, measure_networks
 from se_nas.cost.latency_table import LatencyTable
 from se_nas.cost.latency_table import accuracy as prediction_accuracy
-from se_nas.errors import ConfigError
+from se_nas.errors import ConfigError, DeviceError
 from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
-from se_nas.evidence.comparisons import compare
+from se_nas.evidence.comparisons import compare, difference
 from se_nas.evidence.controls import Control, RandomFeasible, pinned_controls, repinned_controls
-from se_nas.evidence.published import fitted
 from se_nas.evidence.ranking import Ranked, rank
 from se_nas.evidence.report import write_report
 from se_nas.evidence.stability import SearchAnswer, stability
-from se_nas.evidence.statistics import paired_difference, spearman
+from se_nas.evidence.statistics import spearman
 from se_nas.evidence.where_se_pays import where_se_pays
 from se_nas.files import write_json
 from se_nas.runs.config import EvidenceConfig
 from se_nas.runs.evidence_config import FOLDER, resolve_evidence
 from se_nas.runs.evidence_ledger import Amount, Spending, run_entries, training_entry
 from se_nas.runs.folder import RunFolder
+from se_nas.runs.published_controls import published_control
 from se_nas.runs.setting import Say, Setting, open_setting
 from se_nas.runs.supernet_scores import SupernetScores
 from se_nas.runs.trainings import COLUMNS, Task, Trainings
@@ -89,7 +89,7 @@ def gather_evidence(
     """Gather parts of the evidence for a finished run, or what is left of them, and write its report again.
 
     Args:
-        parts: keys of `PARTS`; none for all.
+        parts: keys of `PARTS`; none for all that this machine's devices allow.
         changes: see `runs.evidence_config.resolve_evidence`.
         data_dir, device: of this process, where they are not those of the run.
 
@@ -115,7 +115,12 @@ def gather_evidence(
     gathering = _Gathering(setting, config, conditions, say)
     write_json(run / FOLDER / "environment.json", describe_environment())
     for part in parts or PARTS:
-        gathering.gather(part)
+        try:
+            gathering.gather(part)
+        except DeviceError as error:
+            if parts:
+                raise
+            say(f"left out: {part}: {error}")
     if parts and "ledger" not in parts:
         gathering.gather("ledger")
     return write_report(folder)
@@ -131,6 +136,7 @@ class _Gathering:
         self.folder = setting.run / FOLDER
         self.result: dict[str, Any] = setting.run.read("result.json")
         self.spending = Spending(self.folder / "spent.json", setting.device)
+        self.measured_ms: dict[str, float] = {}  # of controls that no table knows
         self.random = RandomFeasible(self.space, self.tables, setting.budgets, setting.config.seed)
         self.trainings = Trainings(
             self.folder / "trainings", setting.config.retrain, setting.options, setting.device.type
@@ -145,12 +151,15 @@ class _Gathering:
             self.trainings.adopt(answer, {**record, "commit": environment["commit"]})
 
     def gather(self, part: str) -> None:
-        """Do a part, write it down, and add what it took to the ledger."""
+        """Do a part, write it down in place of what was there, and add what it took to the ledger."""
         self.say(f"evidence: {part}")
         with self.spending.of(part):
             found = PARTS[part].gather(self)
-        if found is not None:
-            write_json(self.folder / PARTS[part].file, found)
+        path = self.folder / PARTS[part].file
+        if found is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_json(path, found)
 
     # ---- what is compared
 
@@ -171,9 +180,14 @@ class _Gathering:
         found = [self.answer]
         for word in self.config.others:
             name = Path(word).name
-            found.append(self._answer_in(self.folder / word, name, "other_answer", f"the answer of {name}"))
-        if self.scores is not None:
-            drawn = self.random.distinct(self.config.best_of)
+            other = self._answer_in(self.folder / word, name, "other_answer", f"the answer of {name}")
+            if other.architecture == self.answer.architecture:
+                self.say(f"left out: {name}: its answer is the same network as this run's")
+            else:
+                found.append(other)
+        # none of those that stand for themselves
+        drawn = self.random.distinct(self.random_count + self.config.best_of)[self.random_count :]
+        if self.scores is not None and drawn:
             best = drawn[int(np.argmax(self.scores(drawn)))]
             label = f"the best of {len(drawn)} random networks by the supernet"
             found.append(Control("best_of_random", "best_of_random", label, best, self.space.resolve(best)))
@@ -184,17 +198,13 @@ class _Gathering:
         found += pinned + [control for control in own if control.architecture != self.answer.architecture]
         for line in skipped:
             self.say(f"left out: {line}")
-        info = self.setting.info
         for word in self.config.published:
-            spec = fitted(
-                self.folder / word,
-                resolution=self.space.resolution,
-                classes=info.classes,
-                channels=info.channels,
-                budgets=self.setting.budgets,
-            )
-            name = Path(word).stem
-            found.append(Control(name, "published", f"{name}, fitted to the budgets", None, spec))
+            published = published_control(self.setting, self.folder, word, self.say)
+            if published is not None:
+                control, measured = published
+                found.append(control)
+                if measured is not None:
+                    self.measured_ms[control.name] = measured
         return found + self.random_controls(self.random_count)
 
     @property
@@ -265,6 +275,11 @@ class _Gathering:
             for network in networks
         }
 
+    def failures(self, network: Control) -> dict[str, str]:
+        """By seed, why its trainings that diverged did."""
+        words = {str(seed): self.trainings.failure(Task(network.spec, seed)) for seed in self.config.seeds}
+        return {seed: why for seed, why in words.items() if why is not None}
+
     def costs(self, network: Control) -> dict[str, float | None]:
         """Counted, and predicted by the latency table where there is one for the network."""
         counts = network_counts(network.spec)
@@ -290,20 +305,33 @@ class _Gathering:
                     "name": control.name,
                     "kind": control.kind,
                     "label": control.label,
-                    "costs": self.costs(control),
+                    "costs": self._control_costs(control),
                     "supernet_accuracy": score_of.get(control.name),
                     "se": [block.se.label if block.se else NO_SE for block in control.spec.blocks],
                     "accuracies": {str(seed): value for seed, value in accuracies[control.name].items()},
+                    "failed": self.failures(control),
                 }
                 for control in self.controls
             ],
-            "comparisons": compare(self.controls, accuracies, self.config.seeds),
+            "comparisons": compare(self.controls, accuracies, self.config.seeds, test_images=self.test_images),
         }
+
+    def _control_costs(self, control: Control) -> dict[str, Any]:
+        """Its costs, with the clock's latency where no table predicts it, and which of the two it is."""
+        costs = self.costs(control)
+        if control.name in self.measured_ms:
+            return {**costs, "latency_ms": self.measured_ms[control.name], "latency_how": "measured"}
+        return {**costs, "latency_how": None if costs["latency_ms"] is None else "predicted"}
+
+    @property
+    def test_images(self) -> int:
+        """That every accuracy is a share of."""
+        return int(self.result["retrain"]["test_images"])
 
     def _trained_how(self) -> dict[str, Any]:
         assert self.setting.config.retrain is not None
         return {
-            "test_images": self.result["retrain"]["test_images"],
+            "test_images": self.test_images,
             "recipe": self.setting.config.retrain.model_dump(mode="json"),
         }
 
@@ -400,9 +428,7 @@ class _Gathering:
         found = []
         for control in without:
             choice = control.name.removeprefix("without_")
-            with_se, bare = accuracies["answer"], accuracies[control.name]
-            shared = [seed for seed in self.config.seeds if seed in with_se and seed in bare]
-            gain = paired_difference([with_se[seed] for seed in shared], [bare[seed] for seed in shared])
+            gain = difference("answer", [control.name], accuracies, self.config.seeds, self.test_images)
             found.append({"block": places[choice], "option": answer[choice], **gain.as_dict()})
         return found
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from se_nas.errors import ConfigError
 from se_nas.files import write_json
 from se_nas.runs.folder import RunFolder
 from se_nas.training.energy import EnergyMeter
@@ -67,8 +68,12 @@ class Spending:
         """What was spent so far, by part."""
         if not self._path.exists():
             return {}
-        stored = RunFolder(self._path.parent).read(self._path.name)
-        return {name: Amount(**amount) for name, amount in stored.items()}
+        stored = RunFolder(self._path.parent).read_mapping(self._path.name)
+        try:
+            return {name: Amount(**amount) for name, amount in stored.items()}
+        except TypeError as error:
+            must = "must have seconds, device_seconds and joules of each part, but has not"
+            raise ConfigError(str(self._path), [must]) from error
 
 
 def run_entries(result: Mapping[str, Any], prefix: str = "") -> list[dict[str, Any]]:
@@ -90,13 +95,18 @@ def run_entries(result: Mapping[str, Any], prefix: str = "") -> list[dict[str, A
 def training_entry(records: Iterable[Mapping[str, Any]], spent: Amount, on_cpu: bool) -> dict[str, Any]:
     """The line of all stand-alone trainings together; their seconds are summed, though several ran at a time.
 
-    The run's own retraining, which is only adopted, has a line of the run's.
+    Those that diverged count too, but for their images, which nobody counted. Device time off the CPU is the wall time
+    of all together: trainings at a time share the device. The run's own retraining, which is only adopted, has a line
+    of the run's.
+
+    Args:
+        spent: on all calls that trained.
     """
     done = [record for record in records if record.get("cpu_seconds") is not None]
     return {
         "part": f"{len(done)} stand-alone trainings, summed",
         "seconds": sum(record["seconds"] for record in done),
-        "device_seconds": sum(record["cpu_seconds" if on_cpu else "seconds"] for record in done),
-        "images": sum(record["images"] for record in done),
+        "device_seconds": sum(record["cpu_seconds"] for record in done) if on_cpu else spent.device_seconds,
+        "images": sum(record.get("images", 0) for record in done),
         "joules": spent.joules,
     }

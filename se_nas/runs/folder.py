@@ -16,8 +16,8 @@ from se_nas.files import write_atomic
 from se_nas.space.files import load_space, read_yaml
 from se_nas.space.search_space import SearchSpace
 
-#: Values that may differ when a run is resumed: that the data are the same is seen by the parts, and evidence is
-#: gathered when the answer is given.
+#: Values that may differ when a run is resumed: that the data are the same is seen by the parts, and what may differ in
+#: the evidence, which is gathered when the answer is given, `evidence_config.check_unchanged` says.
 MAY_CHANGE = re.compile(r"data\.(dir|download)|evidence(\..*)?")
 
 
@@ -38,6 +38,13 @@ class RunFolder:
             raise ConfigError(str(self.path / name), [f"file: must be readable, but got: {error.strerror}"]) from error
         except ValueError as error:
             raise ConfigError(str(self.path / name), [f"file: must be JSON, but got: {error}"]) from error
+
+    def read_mapping(self, name: str) -> dict[str, Any]:
+        """A JSON file that holds an object; ConfigError when it holds anything else, is damaged or missing."""
+        found = self.read(name)
+        if not isinstance(found, dict):
+            raise ConfigError(str(self.path / name), [f"file: must be an object, but got {json.dumps(found):.40}"])
+        return found
 
     @property
     def space(self) -> SearchSpace:

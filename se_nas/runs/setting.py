@@ -20,6 +20,7 @@ from se_nas.data.sources import load_train
 from se_nas.errors import ConfigError
 from se_nas.files import write_atomic, write_json
 from se_nas.runs.config import LatencyConfig, RunConfig, load_run
+from se_nas.runs.evidence_config import Problem, check_evidence, check_unchanged
 from se_nas.runs.folder import RunFolder
 from se_nas.search.baselines import known_baselines
 from se_nas.search.certificate import Latency
@@ -115,6 +116,8 @@ def make_setting(
     # the space lies beside the configuration, so that `se-nas search FOLDER/config.yaml` does the same again
     resolved = config.model_dump(mode="json") | {"space": "space.yaml"}
     begun = run.has_begun(resolved, resume)
+    if begun:
+        check_unchanged(run, config)
     found_device = pick_device(device or config.device)
     key = LatencyConfig().key(device) if device else config.latency.key(config.device)
     budgets = parse_budgets(config.budgets, str(run_file))
@@ -138,6 +141,7 @@ def make_setting(
     check_feasible(space, tables, [b for b in budgets if b.metric in tables])
     if not begun:
         _check_words(config, copies, space, say)
+        check_evidence(run_file, config, Problem.of(space.digest, budgets, info.name))
         # a folder that cannot be written to fails before the timing
         write_json(run / "environment.json", describe_environment())
     latency = _latency(run, begun, space, key, config, progress)

@@ -106,7 +106,7 @@ def search_one(
 
     tune_allocator()
     path = folder / "config.yaml"
-    config = load_run(path, changes)
+    config = load_run(path, {**changes, "evidence": None})  # which is for the answer of the whole
     run = run_search(path, config, out, resume=True, progress=False, say=print, report=report)
     result, certificate = run.read("result.json"), run.read("certificate.json")
     costs = {entry["metric"]: float(entry["value"]) for entry in certificate["costs"] if entry["how"] != "predicted"}

@@ -28,7 +28,7 @@ class SupernetScores:
 
     def __init__(self, path: Path, evaluators: dict[Norms, SupernetEvaluator], progress: bool) -> None:
         self._path, self._evaluators, self._progress = path, evaluators, progress
-        self._known: dict[str, float] = RunFolder(path.parent).read(path.name) if path.exists() else {}
+        self._known: dict[str, float] = RunFolder(path.parent).read_mapping(path.name) if path.exists() else {}
 
     def __call__(self, architectures: Sequence[Architecture], norms: Norms = "own") -> list[float]:
         """Of each architecture."""

@@ -84,26 +84,28 @@ class Trainings:
         """What is known of a training that is done; None of one that is not.
 
         Its keys: seed, test_accuracy, test_images, train_accuracy, seconds, cpu_seconds, images and commit; of one that
-        diverged whatever was tried, `failed` says so, and there is no test_accuracy; of one that was adopted,
-        `cpu_seconds` is None.
+        diverged whatever was tried, `failed` says so, and beside the seed there are seconds and cpu_seconds alone, of
+        the call in which it was given up; of one that was adopted, `cpu_seconds` is None.
 
         Raises:
             ConfigError: it is damaged.
         """
         path = self._record_path(task)
-        if not path.exists():
-            return None
-        found: dict[str, Any] = RunFolder(self.folder).read(path.name)
-        return found
+        return RunFolder(self.folder).read_mapping(path.name) if path.exists() else None
 
     def records(self) -> list[dict[str, Any]]:
         """All that are there."""
-        return [RunFolder(self.folder).read(path.name) for path in sorted(self.folder.glob("*.json"))]
+        return [RunFolder(self.folder).read_mapping(path.name) for path in sorted(self.folder.glob("*.json"))]
 
     def accuracy(self, task: Task) -> float | None:
         """Its test accuracy, from 0 to 1, where it is done and did not diverge."""
         accuracy = (self.record(task) or {}).get("test_accuracy")
         return None if accuracy is None else float(accuracy)
+
+    def failure(self, task: Task) -> str | None:
+        """Why it diverged, in words, where it did."""
+        words = (self.record(task) or {}).get("failed")
+        return None if words is None else str(words)
 
     def adopt(self, task: Task, record: dict[str, Any]) -> None:
         """Take the record of a training that was done elsewhere with these very settings."""
@@ -214,6 +216,7 @@ class _Worker:
         if self._images is None:
             self._images = (*load_train(trainings.options), load_test(trainings.options))
         info, train, test = self._images
+        started, cpu_started = time.monotonic(), time.process_time()
         quiet = Console(quiet=True)  # the comparison has a bar of its own
         try:
             trained = train_network(
@@ -230,7 +233,8 @@ class _Worker:
                 console=quiet,
             )
         except TrainingError as error:
-            return {"failed": str(error)}
+            seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
+            return {"failed": str(error), "seconds": seconds, "cpu_seconds": cpu_seconds}
         return {
             "test_accuracy": trained.test_accuracy,
             "test_images": trained.test_images,

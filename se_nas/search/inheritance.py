@@ -5,7 +5,10 @@ The shared running statistics of a supernet are those of no subnet: BigNAS, arXi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor
 
 from se_nas.data.batches import DeviceImages, epoch_order
 from se_nas.layers.network import Network
@@ -36,12 +39,17 @@ def inherit(
     network: Network = supernet.export(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if calibration_images == 0:
         return network
+    recalibrate(network, calibration_batches(images, problem, calibration_images))
+    return network
+
+
+def calibration_batches(images: DeviceImages, problem: SearchProblem, calibration_images: int) -> Iterator[Tensor]:
+    """The images (B, C, H, W) that batch norms are averaged over, at least 1; see `inherit`."""
     order = epoch_order(len(problem.parts["weights"]), problem.seed, 0)
     chosen = problem.parts["weights"][order[:calibration_images]]
     size = min(256, len(chosen))
     whole = chosen[: len(chosen) // size * size]  # a last, smaller batch would weigh as much as the others
-    recalibrate(network, (x for x, _ in images.evaluate_batches(whole, size)))
-    return network
+    return (x for x, _ in images.evaluate_batches(whole, size))
 
 
 def inherited_accuracy(

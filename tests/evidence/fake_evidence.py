@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from se_nas.evidence.statistics import crossed_difference, holm, kendall, paired_difference, spearman
+from se_nas.evidence.statistics import Estimate, crossed_difference, holm, kendall, paired_difference, spearman
 from se_nas.files import write_json
 
 BLOCKS = [
@@ -49,6 +49,7 @@ def control_networks(rng: np.random.Generator, seeds: int = 3, randoms: int = 8)
             "supernet_accuracy": None if kind == "published" else mean - 0.1,
             "se": [str(option) for option in rng.choice(RATIOS, 9)],
             "accuracies": accuracies(rng, mean, shifts),
+            "failed": {},
         }
         for name, kind, label, mean in named
     ]
@@ -59,12 +60,20 @@ def comparisons(networks: list[Json]) -> list[Json]:
     labels = {network["name"]: network["label"] for network in networks}
     randoms = [network["name"] for network in networks if network["kind"] == "random"]
     others = [network["name"] for network in networks if network["kind"] not in ("random", "answer", "search_seed")]
-    found = []
+    mine = np.array(values["answer"])
+    found: list[tuple[list[str], str, Estimate, np.ndarray, Json]] = []
     if randoms:
-        estimate = crossed_difference(values["answer"], [values[name] for name in randoms])
-        found.append((randoms, f"the mean of {len(randoms)} random networks", estimate))
-    found += [([name], labels[name], paired_difference(values["answer"], values[name])) for name in others]
-    corrected = holm([estimate.p for _, _, estimate in found])
+        rows = np.array([values[name] for name in randoms])
+        average = f"the mean of {len(randoms)} random networks"
+        more: Json = {"left_out": []}
+        found.append((randoms, average, crossed_difference(mine, rows), mine - rows.mean(axis=0), more))
+        best = rows[rows.mean(axis=1).argmax()]
+        words, more = f"the best of {len(randoms)} random networks by training", {**more, "selected": True}
+        found.append((randoms, words, paired_difference(mine, best), mine - best, more))
+    for name in others:
+        theirs = np.array(values[name])
+        found.append(([name], labels[name], paired_difference(mine, theirs), mine - theirs, {}))
+    corrected = holm([one[2].p for one in found])
     return [
         {
             "ours": "answer",
@@ -72,9 +81,11 @@ def comparisons(networks: list[Json]) -> list[Json]:
             "label": label,
             "networks": len(theirs),
             **estimate.as_dict(),
+            "by_seed": {str(seed): float(value) for seed, value in enumerate(by_seed)},
             "p_holm": p,
+            **more,
         }
-        for (theirs, label, estimate), p in zip(found, corrected, strict=True)
+        for (theirs, label, estimate, by_seed, more), p in zip(found, corrected, strict=True)
     ]
 
 

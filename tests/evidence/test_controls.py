@@ -141,15 +141,18 @@ def test_the_answer_with_other_se_changes_as_little_else_as_the_budgets_need(tin
         return block.kind == "identity" or ratio == (None if name == "answer_no_se" else 2)
 
     free, skipped = repinned_controls(tiny_space, tables, [], answer, ratios=[2])
-    assert [control.name for control in free] == ["answer_no_se", "answer_se_r2"] and not skipped
+    assert [control.name for control in free] == ["answer_no_se", "answer_se_r2"]
+    assert not skipped
     for control in free:
-        assert control.architecture is not None and kept(control.architecture) == len(others)
+        assert control.architecture is not None
+        assert kept(control.architecture) == len(others)
         assert all(named(control.name, block) for block in control.spec.blocks)
     limit = tables["params"].cost(free[1].architecture) - 1  # type: ignore[arg-type]
     tight = [Budget("params", limit)]
     found = {c.name: c for c in repinned_controls(tiny_space, tables, tight, answer, ratios=[2])[0]}
     best = found["answer_se_r2"].architecture
-    assert best is not None and tables["params"].cost(best) <= limit
+    assert best is not None
+    assert tables["params"].cost(best) <= limit
     rivals = [
         architecture
         for architecture in tiny_space.enumerate()

@@ -45,6 +45,7 @@ def comparison(value: float | None, low: float | None = None, high: float | None
         "p_holm": None,
         "method": "made up",
         "excludes_zero": low is not None and high is not None and (low > 0 or high < 0),
+        "by_seed": {} if value is None else {"0": value - 0.005, "1": value + 0.005},
         **more,
     }
 
@@ -78,7 +79,7 @@ def test_the_forest_has_each_difference_with_its_interval_and_each_seed() -> Non
     spans = [line.get_xdata() for line in forest.lines if line.get_linewidth() == 1.8]
     assert [list(span) for span in spans] == [pytest.approx([0.5, 2.5]), pytest.approx([-4.0, 1.0])]
     seeds = [line.get_xdata() for line in forest.lines if line.get_markersize() == 3]
-    assert seeds == [pytest.approx([1.0, 2.0])] * 2
+    assert seeds == [pytest.approx([1.0, 2.0]), pytest.approx([-2.0, -1.0])]
     assert "not significant" in texts(figure)
 
 
@@ -97,18 +98,6 @@ def test_an_interval_far_wider_than_the_differences_is_cut_with_arrows() -> None
     assert -10 < low < 0 < 1.5 < high < 10
     assert marks(forest, marker="<") == [(low, 0)]
     assert marks(forest, marker=">") == [(high, 0)]
-
-
-def test_only_seeds_that_every_network_was_trained_with_are_paired() -> None:
-    found = fake.controls()
-    randoms = next(one for one in found["comparisons"] if len(one["theirs"]) > 1)
-    first = {network["name"]: network for network in found["networks"]}[randoms["theirs"][0]]
-    assert len(evidence_plots.seed_differences(found, randoms)) == 3
-    first["accuracies"]["1"] = None
-    del first["accuracies"]["2"]
-    (left,) = evidence_plots.seed_differences(found, randoms)
-    others = [one["accuracies"]["0"] for one in found["networks"] if one["name"] in randoms["theirs"]]
-    assert left == pytest.approx(found["networks"][0]["accuracies"]["0"] - sum(others) / len(others))
 
 
 def test_a_network_not_yet_trained_is_not_drawn() -> None:
@@ -141,6 +130,14 @@ def test_each_set_has_its_networks_and_a_bar_for_each_score() -> None:
         assert f"agreement of two trainings: 0.86 (n = {len(one['networks'])})" in [t.get_text() for t in bars.texts]
 
 
+def test_the_agreement_of_two_trainings_is_drawn_only_with_an_interval() -> None:
+    one = fake.ranking()["sets"][0]
+    one["seed_ceiling"] = fake.estimate(0.86, None, None, 7)
+    bars = evidence_plots.ranking({"sets": [one]}).axes[1]
+    assert 0.86 not in [line.get_xdata()[0] for line in bars.lines]
+    assert not any("two trainings" in t.get_text() for t in bars.texts)
+
+
 def test_without_a_ceiling_or_intervals_there_are_bars_alone() -> None:
     one = fake.ranking()["sets"][0]
     value, undefined = fake.estimate(0.6, None, None, 5), {**fake.estimate(0.0, None, None, 5), "value": None}
@@ -165,6 +162,11 @@ def test_each_block_has_a_tile_for_each_search_and_its_agreement_beside_chance()
         widths = [bar.get_width() for bar in axes.patches]
         assert widths == [*(block[key] for block in found["blocks"]), found[key]["value"]]
         assert {x for x, _ in marks(axes, marker="|")} == {found[key]["random"]}
+
+
+@pytest.mark.parametrize(("searches", "words"), [(2, "1 pair of 2 searches"), (4, "6 pairs of 4 searches")])
+def test_the_number_of_pairs_stands_beside_the_agreement(searches: int, words: str) -> None:
+    assert words in texts(evidence_plots.stability(fake.stability(searches=searches)))
 
 
 def test_one_search_agrees_with_none() -> None:

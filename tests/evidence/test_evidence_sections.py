@@ -94,20 +94,67 @@ def test_a_difference_that_many_comparisons_explain_is_not_called_significant() 
 @pytest.mark.parametrize(
     ("estimate", "words"),
     [
-        ((0.004, 0.001, 0.007), "The search beats random : its answer is better by 0.40 points"),
-        ((-0.004, -0.007, -0.001), "Random beats the search : its answer is worse by 0.40 points"),
+        (
+            (0.004, 0.001, 0.007),
+            "This answer is better than the average random network of equal budgets , by 0.40 points (95 % interval",
+        ),
+        (
+            (-0.004, -0.007, -0.001),
+            "This answer is worse than the average random network of equal budgets , by 0.40 points (95 % interval",
+        ),
         (
             (0.004, -0.001, 0.009),
-            "It is not shown that the search beats random : against the mean of 8 random networks",
+            "It is not shown that this answer is better than the average random network of equal budgets : against "
+            "the mean of 8 random networks, no significant difference (+0.40 points",
         ),
     ],
 )
-def test_the_lead_says_whether_the_search_beat_random(
+def test_the_headline_is_about_this_answer_and_the_average_random_network(
     tmp_path: Path, estimate: tuple[float, float, float], words: str
 ) -> None:
     text = only(tmp_path, controls=of_random(*estimate))
     assert words in text
-    assert "7 comparisons in all, each over at most 3 seeds, on 10,000 test images" in text
+    assert "8 comparisons in all, each over at most 3 seeds, on 10,000 test images" in text
+    assert "beats" not in text
+
+
+def test_one_search_is_said_to_be_one_until_there_are_three(tmp_path: Path) -> None:
+    words = "It is one search: another seed may give another answer."
+    assert words in only(tmp_path, controls=fake.controls())
+    assert words in only(tmp_path, stability=fake.stability(searches=2))
+    assert words not in only(tmp_path, stability=fake.stability(searches=3))
+
+
+def test_the_best_random_network_is_told_beside_the_answers_place(tmp_path: Path) -> None:
+    found = fake.controls()
+    means = {one["name"]: sum(one["accuracies"].values()) for one in found["networks"]}
+    ahead = sum(means[name] > means["answer"] for name in found["comparisons"][1]["theirs"])
+    text = only(tmp_path, controls=found)
+    assert "Against the best of 8 random networks by training, which random search would hand back: " in text
+    assert f"{ahead or 'none'} of the 8 random networks {'is' if ahead < 2 else 'are'} ahead of the answer." in text
+    best = max(means[name] for name in found["comparisons"][1]["theirs"]) / 3
+    row = rf"the best of 8 random networks by training [^\d%]* {100 * best:.2f} ± \d\.\d\d % \(n = 3\)"
+    assert re.search(row, text)
+    assert "Intervals are over other seeds of training, on these test images and for this one answer." in text
+    assert "use at least 90 % of one" in text
+
+
+def test_a_diverged_training_is_named_and_a_waiting_one_is_not_called_diverged(tmp_path: Path) -> None:
+    found = fake.controls()
+    networks = {one["name"]: one for one in found["networks"]}
+    networks["random0"] |= {"accuracies": {"0": 0.7}, "failed": {"1": "the loss is nan", "2": "the loss is nan"}}
+    networks["random1"] |= {"accuracies": {}, "failed": dict.fromkeys("012", "the loss is nan")}
+    networks["random2"] |= {"accuracies": {}}
+    for one in found["comparisons"][:2]:
+        one |= {"theirs": one["theirs"][3:], "left_out": one["theirs"][:3]}
+    text = only(tmp_path, controls=found)
+    assert (
+        "2 of 8 random networks diverged and are left out: random network 0, random network 1. 1 of 8 random networks "
+        "not trained yet with every seed, is left out: random network 2." in text
+    )
+    assert "70.00 % (n = 1), 2 diverged" in text
+    assert re.search(r"random network 1 .{1,60} 3 diverged", text)
+    assert re.search(r"random network 2 .{1,60} not trained yet", text)
 
 
 def test_the_table_of_controls_has_costs_spread_and_p(tmp_path: Path) -> None:
@@ -125,8 +172,8 @@ def test_a_run_still_going_on_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
     controls, ranking = fake.controls(), fake.ranking()
     for network in controls["networks"]:
         network["accuracies"] = {"0": None}
-    absent = {"value": None, "low": None, "high": None, "n": 0, "excludes_zero": False, "p_holm": None}
-    controls["comparisons"] = [{**comparison, **absent} for comparison in controls["comparisons"]]
+    absent = {"value": None, "low": None, "high": None, "n": 0, "excludes_zero": False, "p_holm": None, "by_seed": {}}
+    controls["comparisons"] = [{**one, **absent} for one in controls["comparisons"] if not one.get("selected")]
     ranking["sets"][1] = {"name": "whole space", "networks": ranking["sets"][1]["networks"][:2]}
     text = only(tmp_path, controls=controls, ranking=ranking, stability=fake.stability(searches=1))
     assert "no pair of trainings yet" in text
@@ -150,6 +197,17 @@ def test_ranking_says_whether_the_supernet_beats_counting_macs(tmp_path: Path) -
     assert "more than MACs alone by 0.21 (95 % interval +0.03 to +0.39)." in text
     assert "not significantly other than MACs alone (by +0.05, 95 % interval -0.02 to +0.12)." in text
     assert "the first 0.40 0.90 3.10" in text
+    assert "agreement of two trainings 0.86 (0.78 to 0.91)" in text
+    assert "ceiling" not in text
+    assert "a score that knew what the networks are worth would lose some points too" in text
+
+
+def test_searches_that_do_not_spread_beyond_the_noise_are_said_not_to_be_told_apart(tmp_path: Path) -> None:
+    found = fake.stability()
+    assert "from search to search this varies by 0.09 points (standard" in only(tmp_path, stability=found)
+    found["accuracy"]["between_searches"] = 0.0
+    text = only(tmp_path, stability=found)
+    assert "from search to search what varies is not told apart from the noise of training; from training to" in text
 
 
 def test_a_supernet_that_tells_no_network_apart_has_no_order(tmp_path: Path) -> None:
@@ -178,6 +236,9 @@ def test_where_se_pays_counts_what_chance_would_give(tmp_path: Path) -> None:
     text = only(tmp_path, where_se_pays=found)
     assert f"Of 33 pairs of a block and an option {gains} come out as a gain and {losses} as a loss" in text
     assert "about 2 would by chance" in text
+    found["blocks"] = found["blocks"][:2]
+    assert "about 0.3 would by chance" in only(tmp_path, where_se_pays=found)
+    assert "reads high" in text
     assert "+0.20 -0.40 to +0.80 3" in text
 
 

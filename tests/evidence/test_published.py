@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
 from se_nas.errors import ConfigError
-from se_nas.evidence.published import STEPS, WIDEST, fitted
+from se_nas.evidence.published import STEPS, TIMED, WIDEST, fitted, narrowed
 from se_nas.layers.network import Network
 from se_nas.space.files import load_space
 from se_nas.space.scaling import Scaling, scaled_space
@@ -159,3 +160,47 @@ def test_branches_of_fixed_width_have_but_one_factor() -> None:
 def test_a_space_with_choices_is_refused() -> None:
     with pytest.raises(ConfigError, match="must be a space of one architecture, but this has"):
         fit(BASELINES.parent / "mbconv_digits.yaml")
+
+
+# ---- by the clock
+
+
+def timed(path: Path, ms: Callable[[float], float], limit: float, *budgets: Budget) -> tuple[Budget | None, list[int]]:
+    """The limit on the MACs that is found where a network takes `ms` of its millions of them, and what was timed."""
+    macs: list[int] = []
+
+    def upper(network: NetworkSpec) -> float:
+        macs.append(network_counts(network).macs)
+        return ms(macs[-1] / 1e6)
+
+    def of(budgets: Sequence[Budget]) -> NetworkSpec:
+        return fit(path, *budgets)
+
+    return narrowed(of, budgets, Budget("latency_ms", limit), upper), macs
+
+
+@pytest.mark.parametrize("budgets", [(), BUDGETS, BUDGETS[:1], BUDGETS[1:]], ids=["none", "both", "macs", "params"])
+def test_one_that_keeps_the_latency_stays_as_it_is(tiny: Path, budgets: tuple[Budget, ...]) -> None:
+    widest = fit(tiny, *budgets)
+    found, macs = timed(tiny, lambda macs: macs, 1000.0, *budgets)
+    assert found is not None
+    assert found == Budget("macs", network_counts(widest).macs)
+    assert macs == [found.limit]
+    assert fit(tiny, found, *(budget for budget in budgets if budget.metric == "params")) == widest
+
+
+@pytest.mark.parametrize("ms", [lambda macs: macs, lambda macs: 0.5 + macs, lambda macs: 2 * macs**0.7])
+def test_one_that_does_not_is_narrowed_until_it_does(ms: Callable[[float], float]) -> None:
+    found, macs = timed(SMALL, ms, 4.0, *BUDGETS)
+    assert found is not None
+    narrow = fit(SMALL, found, BUDGETS[1])
+    assert macs[-1] == network_counts(narrow).macs == found.limit
+    assert 3 < ms(found.limit / 1e6) <= 4 < ms(macs[0] / 1e6)
+    assert 1 < len(macs) <= TIMED
+    assert network_counts(narrow).params <= BUDGETS[1].limit
+
+
+def test_one_that_never_does_is_given_up(tiny: Path) -> None:
+    assert timed(tiny, lambda macs: 1.0, 0.99, *BUDGETS)[0] is None
+    found, macs = timed(tiny, lambda macs: 1.0, 1e-6, *BUDGETS)  # asks for less than the least width
+    assert (found, len(macs)) == (None, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -50,6 +51,17 @@ def test_scores_that_know_the_truth() -> None:
         assert entry["random"] > 0
     assert found["regret"][0]["random"] == pytest.approx(TRUTH.max() - TRUTH.mean())
     assert found["regret"][0]["macs"] == pytest.approx(TRUTH.max() - TRUTH[MACS.argmax()])
+
+
+def test_latency_ranks_too_where_every_network_has_one() -> None:
+    networks = [
+        dataclasses.replace(n, costs={**n.costs, "latency_ms": 1 - TRUTH[i]}) for i, n in enumerate(ranked(MACS))
+    ]
+    found = rank("all", networks, SEEDS)
+    assert found["correlations"]["latency_ms"]["kendall"]["value"] == pytest.approx(-1)
+    assert found["regret"][0]["latency_ms"] == pytest.approx(TRUTH.max() - TRUTH.min())
+    networks[0] = dataclasses.replace(networks[0], costs={**networks[0].costs, "latency_ms": None})
+    assert "latency_ms" not in rank("all", networks, SEEDS)["correlations"]
 
 
 def test_scores_that_say_the_reverse() -> None:

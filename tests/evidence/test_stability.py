@@ -108,28 +108,36 @@ def test_equal_answers_agree_in_everything(tiny_space: SearchSpace) -> None:
 
 
 def test_spread_by_hand() -> None:
-    found = accuracy_spread([[0.5, 0.7], [0.9, 1.1], [], [0.1, 0.3]])
-    assert found["mean"] == pytest.approx(0.6)
-    assert found["between_trainings"] == pytest.approx(math.sqrt(0.02))
-    # the means 0.6, 1.0, 0.2 have a variance of 0.16, of which 0.02 / 2 is the trainings'
-    assert found["between_searches"] == pytest.approx(math.sqrt(0.16 - 0.01))
+    found = accuracy_spread([{0: 0.5, 1: 0.7}, {0: 1.0, 1: 1.0}, {}, {0: 0.1, 1: 0.3, 2: 0.2}])
+    assert found["mean"] == pytest.approx((0.6 + 1.0 + 0.2) / 3)
+    # squares about each network's mean: 0.02, 0 and 0.02, of 1, 1 and 2 degrees of freedom
+    assert found["between_trainings"] == pytest.approx(math.sqrt(0.04 / 4))
+    # means 0.6, 1.0, 0.2 of the shared seeds have a variance of 0.16; the seeds differ by 0.2, 0 and 0.2, whose
+    # squares about their mean, halved, are the residuals' with 2 degrees of freedom
+    residual = (2 * (0.2 - 0.4 / 3) ** 2 + (0.4 / 3) ** 2) / 2 / 2
+    assert found["between_searches"] == pytest.approx(math.sqrt(0.16 - residual / 2))
+
+
+def test_a_seed_that_is_lucky_for_all_hides_no_spread_of_searches() -> None:
+    found = accuracy_spread([{0: 0.5, 1: 0.9}, {0: 0.51, 1: 0.91}])
+    assert found["between_searches"] == pytest.approx(0.01 / math.sqrt(2))
 
 
 def test_noise_of_trainings_alone_is_no_spread_of_searches() -> None:
-    assert accuracy_spread([[0.5, 0.7], [0.7, 0.5]])["between_searches"] == 0
-    one = accuracy_spread([[0.5, 0.6, 0.7]])
+    assert accuracy_spread([{0: 0.5, 1: 0.7}, {0: 0.7, 1: 0.5}])["between_searches"] == 0
+    one = accuracy_spread([{0: 0.5, 1: 0.6, 2: 0.7}])
     assert one["between_searches"] is None
     assert one["between_trainings"] == pytest.approx(0.1)
+    assert accuracy_spread([{0: 0.5, 1: 0.6}, {1: 0.6, 2: 0.5}])["between_searches"] is None
 
 
-def test_planted_components_are_found_on_average_also_with_trainings_missing() -> None:
+def test_planted_components_are_found_on_average_also_where_seeds_shift_all() -> None:
     rng = np.random.default_rng(0)
     squares = []
     for _ in range(2000):
-        worth = 0.8 + 0.03 * rng.standard_normal(5)
-        groups = [list(w + 0.01 * rng.standard_normal(n)) for w, n in zip(worth, (3, 3, 2, 1, 3), strict=True)]
-        found = accuracy_spread(groups)
+        table = 0.8 + 0.03 * rng.standard_normal((5, 1)) + 0.02 * rng.standard_normal(3)
+        found = accuracy_spread([dict(enumerate(row)) for row in table + 0.01 * rng.standard_normal((5, 3))])
         squares.append((found["between_searches"] ** 2, found["between_trainings"] ** 2))  # type: ignore[operator]
     between, within = np.mean(squares, axis=0)
     assert between == pytest.approx(0.03**2, rel=0.06)
-    assert within == pytest.approx(0.01**2, rel=0.06)
+    assert within == pytest.approx(0.02**2 + 0.01**2, rel=0.06)  # from seed to seed, whatever of it is shared

@@ -64,6 +64,15 @@ def test_twins_do_not_differ(n: int) -> None:
         assert not found.excludes_zero
 
 
+def test_differences_that_agree_to_the_step_are_no_surer_than_the_step() -> None:
+    ours, theirs = np.array([0.71, 0.74, 0.72]), np.array([0.70, 0.73, 0.71])
+    found = paired_difference(ours, theirs, resolution=0.01)
+    assert found.high == pytest.approx(0.01 + stats.t.ppf(0.975, 2) * 0.01 / math.sqrt(6 * 3))
+    assert paired_difference(ours, ours, resolution=0.01) == paired_difference(ours, ours)
+    spread = [0.60, 0.74, 0.90]
+    assert paired_difference(spread, theirs, resolution=0.01) == paired_difference(spread, theirs)
+
+
 def test_one_seed_has_no_interval_and_none_no_value() -> None:
     found = paired_difference([0.72], [0.70])
     assert found.value == pytest.approx(0.02)
