@@ -183,5 +183,5 @@ def test_a_supernet_is_trained_once_and_waited_for(problem: SearchProblem, monke
 
 def test_short_trainings_need_no_preparation(problem: SearchProblem) -> None:
     search = config(evaluator="stand_alone", table=None)
-    assert prepare(problem, search) == {"seconds": 0.0, "images": 0}
+    assert prepare(problem, search) == {"seconds": 0.0, "cpu_seconds": 0.0, "images": 0}
     assert isinstance(open_evaluator(problem, search), StandAloneEvaluator)
