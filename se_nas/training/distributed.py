@@ -28,6 +28,10 @@ from se_nas.errors import DeviceError, SeNasError, TrainingError
 
 _TIMEOUT = datetime.timedelta(minutes=30)
 _BEGUN = "se_nas/begun"
+# Groups that were joined, alive to the end of the process. Torch joins the threads of a gloo group when its last owner,
+# a wrapped module perhaps, is freed, and does so with the interpreter locked; a thread that is about to free what is
+# left of its last operation waits for that lock, and the rank hangs.
+_JOINED: list[dist.ProcessGroup | None] = []
 _LOST = re.compile(r"gloo|nccl|connection|broken pipe|socket|process ?group", re.IGNORECASE)
 
 
@@ -207,6 +211,7 @@ def join_ranks(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         control = dist.new_group(backend="gloo", timeout=_TIMEOUT) if backend != "gloo" else None
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"the ranks of a job must be able to meet, but got: {_reason(error)}") from error
+    _JOINED.extend([dist.group.WORLD, control])
     ranks = Ranks(rank, size, control, job)
     with ranks.losing_none():
         yield ranks, device
