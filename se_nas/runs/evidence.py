@@ -52,7 +52,7 @@ from se_nas.space.search_space import NO_SE
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.environment import describe_environment
 
-#: Random networks that a comparison has at least, and from how many on a search's cost asks for no more.
+#: Random networks among the controls at least, however short the search was.
 FEWEST_RANDOM = 5
 #: Timings of each network whose predicted latency is checked.
 ROUNDS = 20
