@@ -35,9 +35,9 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.latency_measure import processor_name
 from se_nas.cost.table import count_tables
 from se_nas.layers.network import Network, initialise
+from se_nas.search.budget_projection import BudgetProjection
 from se_nas.search.choice_logits import ChoiceLogits
 from se_nas.search.decode import greatest_cost
-from se_nas.search.lagrangian import BudgetPenalty
 from se_nas.space.files import load_space, parse_space
 from se_nas.space.search_space import SearchSpace
 from se_nas.supernet.supernet import SuperNet
@@ -105,7 +105,7 @@ def differentiable_step(space: SearchSpace, x: torch.Tensor, y: torch.Tensor) ->
     supernet = SuperNet(space).to(x.device, memory_format=torch.channels_last)
     logits = ChoiceLogits(space).to(x.device)
     tables = count_tables(space)
-    penalty = BudgetPenalty([Budget("macs", 20e6), Budget("params", 1e6)], 2.0, 0.02).to(x.device)
+    projection = BudgetProjection([Budget("macs", 20e6), Budget("params", 1e6)]).to(x.device)
     optimizer = make_sgd(supernet, 0.01, 4e-5)
     choice_optimizer = torch.optim.Adam(logits.parameters(), 0.01)
 
@@ -114,12 +114,10 @@ def differentiable_step(space: SearchSpace, x: torch.Tensor, y: torch.Tensor) ->
         choice_optimizer.zero_grad(set_to_none=True)
         with autocast_for(x.device, True):
             loss = F.cross_entropy(supernet.mix(logits.relaxed(1.0, gumbel=True))(x).float(), y)
-        probabilities = logits.probabilities()
-        expected = {name: table.expected_cost(probabilities) for name, table in tables.items()}
-        (loss + penalty(expected)).backward()
+        loss.backward()
         optimizer.step()
         choice_optimizer.step()
-        penalty.update(expected)
+        projection.project(logits, tables)
 
     return step
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -45,6 +46,16 @@ class ChoiceLogits(nn.Module):
             noise = -torch.log(-torch.log(torch.rand(values.shape).clamp_(1e-10, 1 - 1e-7)))
             values = values + noise.to(values.device)
         return self._rows(torch.softmax(values / temperature, 1))
+
+    @torch.no_grad()
+    def tilt(self, directions: Mapping[str, Tensor], length: float) -> None:
+        """Multiply the probabilities by exp(length * direction) and normalise them.
+
+        Args:
+            directions: for each choice, (options,).
+        """
+        for name, row in self._rows(self.logits).items():
+            row.add_(directions[name], alpha=length)
 
     @torch.no_grad()
     def sample(self, rng: np.random.Generator) -> Architecture:

@@ -2,9 +2,9 @@
 
 After a warm-up of the weights on architectures drawn uniformly, every step has two halves (DARTS, arXiv 1806.09055,
 first order): the weights take one on an architecture drawn from the present probabilities, sliced and at its own cost;
-the logits take one on the one-pass mixture under Gumbel-softmax (as FBNet, arXiv 1812.03443), with the budgets on
-expected cost as an augmented Lagrangian. Weights that have only met whole architectures leave no gap when one is
-decoded.
+the logits take one on the one-pass mixture under Gumbel-softmax (as FBNet, arXiv 1812.03443) and are projected onto
+those whose expected costs keep the budgets (`BudgetProjection`). Weights that have only met whole architectures leave
+no gap when one is decoded.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
+from se_nas.search.budget_projection import BudgetProjection
 from se_nas.search.choice_logits import ChoiceLogits
 from se_nas.search.decode import check_feasible, decode
 from se_nas.search.inheritance import inherited_accuracy
-from se_nas.search.lagrangian import BudgetPenalty
 from se_nas.search.problem import SearchProblem
 from se_nas.search.supernet_training import PartBatches, SupernetTraining, WeightConfig
 from se_nas.search.watchdog import warnings_of
@@ -41,7 +41,6 @@ class DifferentiableConfig(WeightConfig):
         relaxation: "gumbel" mixes under Gumbel-softmax samples, "softmax" under the probabilities themselves.
         temperature: of the relaxation at the first and the last epoch, falling geometrically between them.
         weight_step: "sampled" trains the weights on whole architectures, "mixture" on the relaxed mixture.
-        penalty_strength, penalty_rate: see `BudgetPenalty`.
         validate_every: epochs between two evaluations of the architecture that would be decoded now.
     """
 
@@ -53,8 +52,6 @@ class DifferentiableConfig(WeightConfig):
     relaxation: Literal["gumbel", "softmax"] = "gumbel"
     temperature: tuple[PositiveFloat, PositiveFloat] = (3.0, 0.5)
     weight_step: Literal["sampled", "mixture"] = "sampled"
-    penalty_strength: float = Field(2.0, gt=0)
-    penalty_rate: float = Field(0.02, gt=0, le=1)
     validate_every: int = Field(1, ge=1)
 
 
@@ -84,7 +81,7 @@ class _Search(SupernetTraining):
         super().__init__(problem, config, problem.parts["weights"])
         self.config, device = config, problem.device
         self.logits = ChoiceLogits(problem.space).to(device)
-        self.penalty = BudgetPenalty(problem.budgets, config.penalty_strength, config.penalty_rate).to(device)
+        self.projection = BudgetProjection(problem.budgets).to(device)
         # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
         self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
         self.choice_batches = PartBatches(self.images, problem.parts["choices"], config.batch_size, problem.seed)
@@ -124,18 +121,12 @@ class _Search(SupernetTraining):
         x, y = self.choice_batches[before + step_in_epoch // self.config.choice_every]
         relaxed = self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel")
         with autocast_for(self.problem.device, True):
-            task_loss = F.cross_entropy(self.supernet.mix(relaxed)(x).float(), y)
-        expected = self._expected()
-        loss = task_loss + self.penalty(expected)
+            loss = F.cross_entropy(self.supernet.mix(relaxed)(x).float(), y)
         (gradient,) = torch.autograd.grad(loss, [self.logits.logits])
         self.logits.logits.grad = gradient
         self.choice_optimizer.step()
-        self.penalty.update(expected)
-        return {"choice_loss": task_loss.detach()}
-
-    def _expected(self) -> dict[str, Tensor]:
-        probabilities = self.logits.probabilities()
-        return {name: table.expected_cost(probabilities) for name, table in self.problem.tables.items()}
+        self.projection.project(self.logits, self.problem.tables)
+        return {"choice_loss": loss.detach()}
 
     def temperature(self, epoch: int) -> float:
         """Of the relaxation in an epoch; the first one's until the warm-up is over."""
@@ -158,15 +149,16 @@ class _Search(SupernetTraining):
                 self.supernet, found.architecture, self.images, self.problem, config.calibration_images
             )
         with torch.no_grad():
-            expected = {name: float(value) for name, value in self._expected().items()}
-            probabilities = {name: p.tolist() for name, p in self.logits.probabilities().items()}
+            drawn = self.logits.probabilities()
+            expected = {name: float(table.expected_cost(drawn)) for name, table in self.problem.tables.items()}
+            probabilities = {name: p.tolist() for name, p in drawn.items()}
         entry = {
             "searching": searching,
             "validation_accuracy": validation,
             "temperature": self.temperature(epoch) if searching else None,
             "entropy": sum(entropies.values()) / max(1, len(entropies)),
             "expected": expected,
-            "multipliers": self.penalty.by_metric(),
+            "multipliers": self.projection.by_metric(),
             "probabilities": probabilities,
             "warnings": warnings_of(
                 self.problem, expected, probabilities, entropies, epoch - config.warmup_epochs, config.epochs
@@ -191,7 +183,7 @@ def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) 
     search = _Search(problem, config)
     more: dict[str, Stateful] = {
         "logits": search.logits,
-        "penalty": search.penalty,
+        "projection": search.projection,
         "choice_optimizer": search.choice_optimizer,
     }
     history, seconds, cpu_seconds = search.run("search", search.total_epochs, more)
