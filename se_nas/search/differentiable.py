@@ -37,6 +37,8 @@ class DifferentiableConfig(WeightConfig):
     Attributes:
         warmup_epochs: of weight steps alone, before the logits move.
         epochs: of both, after the warm-up.
+        restarts: searches from other seeds, with supernets of their own; the answer is that of the best accuracy on the
+            validation part. Searches end farther apart than trainings of one network do (runs/NOTES.md).
         choice_every: weight steps for each choice step.
         relaxation: "gumbel" mixes under Gumbel-softmax samples, "softmax" under the probabilities themselves.
         temperature: of the relaxation at the first and the last epoch, falling geometrically between them.
@@ -47,6 +49,7 @@ class DifferentiableConfig(WeightConfig):
     strategy: Literal["differentiable"] = "differentiable"
     warmup_epochs: int = Field(5, ge=0)
     epochs: int = Field(20, ge=1)
+    restarts: int = Field(1, ge=1)
     choice_every: int = Field(1, ge=1)
     choice_learning_rate: float = Field(0.05, gt=0)
     relaxation: Literal["gumbel", "softmax"] = "gumbel"
@@ -171,8 +174,11 @@ class _Search(SupernetTraining):
         return entry
 
 
-def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) -> SearchResult:
-    """Run, or resume, a differentiable search.
+def search_differentiable(problem: SearchProblem, config: DifferentiableConfig, name: str = "search") -> SearchResult:
+    """Run, or resume, one differentiable search; `restarts` is not read here.
+
+    Args:
+        name: of the search, in what is shown and logged; part of what its random numbers are seeded from.
 
     Raises:
         ConfigError: the space leaves no choice.
@@ -186,7 +192,7 @@ def search_differentiable(problem: SearchProblem, config: DifferentiableConfig) 
         "projection": search.projection,
         "choice_optimizer": search.choice_optimizer,
     }
-    history, seconds, cpu_seconds = search.run("search", search.total_epochs, more)
+    history, seconds, cpu_seconds = search.run(name, search.total_epochs, more)
     images = search.batches.seen(search.total_epochs * search.batches.per_epoch)
     images += search.choice_batches.seen(config.epochs * search.choice_steps_per_epoch)
     return SearchResult(search.logits.scores(), history, search.supernet, seconds, cpu_seconds, images)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError
 from se_nas.files import write_json
 from se_nas.search.certificate import Answer, Latency, answer, answer_among
-from se_nas.search.differentiable import DifferentiableConfig, search_differentiable
+from se_nas.search.differentiable import DifferentiableConfig, SearchResult, search_differentiable
 from se_nas.search.evaluation import best_first, evaluations_from
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.problem import SearchProblem
@@ -22,9 +24,10 @@ from se_nas.search.supernet_training import CHECKPOINT
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.supernet.supernet import SuperNet
-from se_nas.training.checkpoint import load_checkpoint
+from se_nas.training.checkpoint import load_checkpoint, save_checkpoint
 
-#: Files in the problem's folder: of an Optuna-driven search the study, its name, the supernet and the table.
+#: Files in the problem's folder: of an Optuna-driven search the study, its name and the table; and the supernet, of a
+#: differentiable search where that of a restart was best.
 STUDY = "study.journal"
 STUDY_NAME = "study.json"
 SUPERNET = "supernet.pt"
@@ -52,24 +55,37 @@ class Found:
 
 
 def _differentiable(problem: SearchProblem, config: DifferentiableConfig) -> Found:
-    result = search_differentiable(problem, config)
+    results = [_search_once(problem, config, number) for number in range(config.restarts)]
+    accuracies = [result.history[-1]["validation_accuracy"] for result in results]
+    best = accuracies.index(max(accuracies))
+    result = results[best]
+    if best > 0:
+        save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
     write_json(problem.folder / "history.json", result.history)
     write_json(problem.folder / SCORES, result.scores)
     return Found(
         lambda latency: answer(problem.space, problem.tables, latency, problem.budgets, result.scores),
         SupernetEvaluator(problem, result.supernet, config.calibration_images),
-        {"epochs": config.epochs, "warmup_epochs": config.warmup_epochs},
-        result.seconds,
-        result.images,
+        {"epochs": config.epochs, "warmup_epochs": config.warmup_epochs, "validation_accuracies": accuracies},
+        sum(each.seconds for each in results),
+        sum(each.images for each in results),
         [
-            {
-                "part": "search",
-                "seconds": result.seconds,
-                "cpu_seconds": result.cpu_seconds,
-                "images": result.images,
-            }
+            {"part": _name(number), "seconds": each.seconds, "cpu_seconds": each.cpu_seconds, "images": each.images}
+            for number, each in enumerate(results)
         ],
     )
+
+
+def _search_once(problem: SearchProblem, config: DifferentiableConfig, number: int) -> SearchResult:
+    """The first search in the problem's folder, the next ones beside it with seeds of their own."""
+    if number > 0:
+        seed = int(np.random.SeedSequence([problem.seed, number]).generate_state(1)[0])
+        problem = replace(problem, seed=seed, folder=problem.folder / f"restart_{number}")
+    return search_differentiable(problem, config, _name(number))
+
+
+def _name(number: int) -> str:
+    return "search" if number == 0 else f"search {number + 1}"
 
 
 def _optuna(problem: SearchProblem, config: OptunaConfig) -> Found:
