@@ -597,7 +597,7 @@ def decisiveness(history: History) -> Figure:
             (
                 history,
                 _Panel(
-                    "Price of each budget (multiplier)",
+                    "How far each budget pushed (multiplier)",
                     tuple(
                         (METRIC_WORDS.get(metric, metric), next(tones), i > 0, ("multipliers", metric))
                         for i, metric in enumerate(metrics)
