@@ -292,7 +292,8 @@ def _accuracy(run: _Run) -> tuple[str, str]:
     words = f"validation accuracy {_weights(run)}; not retrained, not tested"
     if images and not _tabular(run):
         words += f"; {images:,} images, 95 % interval {accuracy_interval(value, images)} (Wilson)"
-        if run.study is not None and len(run.study.evaluations) > 1:
+        judged = run.study.evaluations if run.study else (run.result.get("search") or {}).get("validation_accuracies")
+        if judged and len(judged) > 1:
             words += "; picked by this very accuracy, so it reads somewhat high"
     return f"{100 * value:.2f}<small> %</small>", words
 

@@ -46,7 +46,7 @@ class EpochMetrics:
 
     NNI's page offers for its chart only what is a number in the first result, and draws nothing for one that is NaN.
     So every epoch has every key, and the accuracy (`default`) and temperature of the warm-up are NaN. An epoch without
-    a validation repeats the last accuracy.
+    a validation repeats the last accuracy of its search, which restarts follow with a warm-up of their own.
     """
 
     def __init__(self) -> None:
@@ -54,9 +54,11 @@ class EpochMetrics:
 
     def __call__(self, entry: Mapping[str, Any]) -> dict[str, float]:
         """The intermediate result of an epoch."""
-        if entry["validation_accuracy"] is not None:
-            self._accuracy = float(entry["validation_accuracy"])
         temperature = entry["temperature"]
+        if temperature is None:
+            self._accuracy = math.nan
+        elif entry["validation_accuracy"] is not None:
+            self._accuracy = float(entry["validation_accuracy"])
         return {
             "default": self._accuracy,
             **{f"expected_{metric}": float(value) for metric, value in entry["expected"].items()},

@@ -1,15 +1,19 @@
 """Budgets on expected cost: the probabilities are projected onto those that keep them, after every step of the logits.
 
-The projection is that of the Kullback-Leibler divergence (Csiszar, Annals of Probability 3, 1975), one budget after
-the other until all are kept (Bregman, USSR Computational Mathematics 7, 1967): probabilities times
-exp(-length * marginal cost), with Newton steps for the length. From undecided logits it leads to the most undecided
-probabilities that keep the budgets, and it moves nothing while they are kept. The logits' optimizer sees the accuracy
-alone: a penalty in its loss fills Adam's second moments while a budget is broken, which makes the accuracy's own steps
-small for long (runs/NOTES.md).
+The projection is that of the Kullback-Leibler divergence (Csiszar, Annals of Probability 3, 1975): probabilities times
+exp(-sum of length * marginal cost), normalised. The lengths, one a budget and none below 0, are the dual's: Newton
+steps on one after the other (Hildreth's procedure, Naval Research Logistics Quarterly 4, 1957). On costs that add up
+over the choices it ends at the nearest point, so that from undecided logits it leads to the most undecided ones that
+keep the budgets; where marginal costs depend on other choices, at a point near to that. It moves nothing while the
+budgets are kept.
+
+The logits' optimizer sees the accuracy alone: a penalty in its loss fills Adam's second moments while a budget is
+broken, which makes the accuracy's own steps small for long (runs/NOTES.md).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -38,32 +42,47 @@ class BudgetProjection(nn.Module):
         self.register_buffer("multipliers", torch.zeros(len(self.budgets)))
 
     def project(self, logits: ChoiceLogits, tables: Mapping[str, CostTable]) -> None:
-        """Move the logits as little as makes the expected costs keep the budgets.
+        """Move the logits so that the expected costs keep the budgets.
+
+        It ends too where a round leaves what is worst as it was: no small step may lower a cost, and pushing on would
+        only drown what the logits have learned.
 
         Args:
             tables: by metric; those of the budgets are read.
         """
+        lengths, before = [0.0] * len(self.budgets), math.inf
         for _ in range(ROUNDS):
-            pushed = [self._push(i, logits, tables[budget.metric]) for i, budget in enumerate(self.budgets)]
-            if not any(pushed):
-                return
+            worst = 0.0
+            for i, budget in enumerate(self.budgets):
+                excess, step = self._step(budget, logits, tables[budget.metric], lengths[i])
+                lengths[i] += step
+                worst = max(worst, abs(excess))
+            if worst == 0 or worst >= before:
+                break
+            before = worst
+        self.multipliers += self.multipliers.new_tensor(lengths)
 
-    def _push(self, i: int, logits: ChoiceLogits, table: CostTable) -> bool:
-        """One Newton step towards budget i; False where it is kept."""
-        p = {name: row.detach().requires_grad_() for name, row in logits.probabilities().items()}
-        share = table.expected_cost(p) / self.budgets[i].limit
+    def _step(self, budget: Budget, logits: ChoiceLogits, table: CostTable, length: float) -> tuple[float, float]:
+        """One Newton step on a budget's length; what it was for, as a share of the limit, and how far it went.
+
+        A budget is pushed where it is broken, and let go where it is slack for having been pushed too far.
+        """
+        p = logits.probability_matrix().detach().requires_grad_()
+        share = table.expected_cost(logits.rows(p)) / budget.limit
         excess = float(share.detach()) - 1.0
-        if excess <= TOLERANCE:
-            return False
-        slopes = torch.autograd.grad(share, list(p.values()), materialize_grads=True)
-        # the expectation falls by the sum of the marginal costs' variances per length
-        marginal = {name: g - (g * row.detach()).sum() for (name, row), g in zip(p.items(), slopes, strict=True)}
-        variance = sum(float((p[name].detach() * m.square()).sum()) for name, m in marginal.items())
-        farthest = max(float(m.abs().max()) for m in marginal.values())
-        length = min(excess / max(variance, 1e-12), LONGEST / farthest)
-        logits.tilt(marginal, -length)
-        self.multipliers[i] += length
-        return True
+        if abs(excess) <= TOLERANCE or (excess < 0 and length == 0):
+            return 0.0, 0.0
+        (slopes,) = torch.autograd.grad(share, [p], materialize_grads=True)
+        with torch.no_grad():
+            marginal = torch.where(p > 0, slopes - (slopes * p).sum(1, keepdim=True), 0.0)
+            # the expectation falls by this variance per length
+            variance, farthest = torch.stack([(p * marginal.square()).sum(), marginal.abs().max()]).tolist()
+        if farthest == 0:
+            return excess, 0.0
+        longest = LONGEST / farthest
+        step = max(-length, -longest, min(excess / max(variance, 1e-12), longest))
+        logits.tilt(marginal, -step)
+        return excess, step
 
     def by_metric(self) -> dict[str, float]:
         """How far each budget has pushed in all, in logits per unit of cost as a share of the limit; 0 where it never

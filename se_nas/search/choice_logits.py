@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -29,12 +28,17 @@ class ChoiceLogits(nn.Module):
         absent = torch.arange(self.logits.shape[1])[None, :] >= torch.tensor(counts)[:, None]
         self.register_buffer("mask", torch.zeros_like(self.logits).masked_fill(absent, -math.inf), persistent=False)
 
-    def _rows(self, matrix: Tensor) -> dict[str, Tensor]:
+    def rows(self, matrix: Tensor) -> dict[str, Tensor]:
+        """For each choice its (options,) of a (choices, most options) matrix."""
         return {c.name: matrix[i, : len(c.options)] for i, c in enumerate(self.space.choices)}
 
     def probabilities(self) -> dict[str, Tensor]:
         """For each choice the (options,) probabilities, differentiable in the logits."""
-        return self._rows(torch.softmax(self.logits + self.mask, 1))
+        return self.rows(self.probability_matrix())
+
+    def probability_matrix(self) -> Tensor:
+        """The same as one (choices, most options) matrix, in which absent options have 0."""
+        return torch.softmax(self.logits + self.mask, 1)
 
     def relaxed(self, temperature: float, gumbel: bool) -> dict[str, Tensor]:
         """The softmax at a temperature, of logits with Gumbel noise (arXiv 1611.01144, eq. 2) or without.
@@ -45,17 +49,12 @@ class ChoiceLogits(nn.Module):
         if gumbel:
             noise = -torch.log(-torch.log(torch.rand(values.shape).clamp_(1e-10, 1 - 1e-7)))
             values = values + noise.to(values.device)
-        return self._rows(torch.softmax(values / temperature, 1))
+        return self.rows(torch.softmax(values / temperature, 1))
 
     @torch.no_grad()
-    def tilt(self, directions: Mapping[str, Tensor], length: float) -> None:
-        """Multiply the probabilities by exp(length * direction) and normalise them.
-
-        Args:
-            directions: for each choice, (options,).
-        """
-        for name, row in self._rows(self.logits).items():
-            row.add_(directions[name], alpha=length)
+    def tilt(self, direction: Tensor, length: float) -> None:
+        """Multiply the probabilities by exp(length * direction), (choices, most options), and normalise them."""
+        self.logits.add_(direction, alpha=length)
 
     @torch.no_grad()
     def sample(self, rng: np.random.Generator) -> Architecture:
@@ -78,4 +77,4 @@ class ChoiceLogits(nn.Module):
     @torch.no_grad()
     def scores(self) -> dict[str, list[float]]:
         """The logits as plain numbers, for the decoder and for files."""
-        return {name: row.tolist() for name, row in self._rows(self.logits).items()}
+        return {name: row.tolist() for name, row in self.rows(self.logits).items()}

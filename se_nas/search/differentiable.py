@@ -37,8 +37,9 @@ class DifferentiableConfig(WeightConfig):
     Attributes:
         warmup_epochs: of weight steps alone, before the logits move.
         epochs: of both, after the warm-up.
-        restarts: searches from other seeds, with supernets of their own; the answer is that of the best accuracy on the
-            validation part. Searches end farther apart than trainings of one network do (runs/NOTES.md).
+        restarts: how many searches, each from another seed and with a supernet of its own; the answer is that of the
+            best accuracy on the validation part. Searches end farther apart than trainings of one network do
+            (runs/NOTES.md).
         choice_every: weight steps for each choice step.
         relaxation: "gumbel" mixes under Gumbel-softmax samples, "softmax" under the probabilities themselves.
         temperature: of the relaxation at the first and the last epoch, falling geometrically between them.

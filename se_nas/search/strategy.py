@@ -15,7 +15,7 @@ from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError
 from se_nas.files import write_json
 from se_nas.search.certificate import Answer, Latency, answer, answer_among
-from se_nas.search.differentiable import DifferentiableConfig, SearchResult, search_differentiable
+from se_nas.search.differentiable import DifferentiableConfig, search_differentiable
 from se_nas.search.evaluation import best_first, evaluations_from
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.problem import SearchProblem
@@ -55,7 +55,8 @@ class Found:
 
 
 def _differentiable(problem: SearchProblem, config: DifferentiableConfig) -> Found:
-    results = [_search_once(problem, config, number) for number in range(config.restarts)]
+    problems = [_restarted(problem, config, number) for number in range(config.restarts)]
+    results = [search_differentiable(each, config, _name(number)) for number, each in enumerate(problems)]
     accuracies = [result.history[-1]["validation_accuracy"] for result in results]
     best = accuracies.index(max(accuracies))
     result = results[best]
@@ -65,7 +66,7 @@ def _differentiable(problem: SearchProblem, config: DifferentiableConfig) -> Fou
     write_json(problem.folder / SCORES, result.scores)
     return Found(
         lambda latency: answer(problem.space, problem.tables, latency, problem.budgets, result.scores),
-        SupernetEvaluator(problem, result.supernet, config.calibration_images),
+        SupernetEvaluator(problems[best], result.supernet, config.calibration_images),
         {"epochs": config.epochs, "warmup_epochs": config.warmup_epochs, "validation_accuracies": accuracies},
         sum(each.seconds for each in results),
         sum(each.images for each in results),
@@ -76,12 +77,19 @@ def _differentiable(problem: SearchProblem, config: DifferentiableConfig) -> Fou
     )
 
 
-def _search_once(problem: SearchProblem, config: DifferentiableConfig, number: int) -> SearchResult:
-    """The first search in the problem's folder, the next ones beside it with seeds of their own."""
-    if number > 0:
-        seed = int(np.random.SeedSequence([problem.seed, number]).generate_state(1)[0])
-        problem = replace(problem, seed=seed, folder=problem.folder / f"restart_{number}")
-    return search_differentiable(problem, config, _name(number))
+def _restarted(problem: SearchProblem, config: DifferentiableConfig, number: int) -> SearchProblem:
+    """The problem itself for the first search; for the next ones with another seed, in a folder in the problem's, and
+    with epochs that go on counting for who watches."""
+    if number == 0:
+        return problem
+    seed = int(np.random.SeedSequence([problem.seed, number]).generate_state(1)[0])
+    before, watcher = number * (config.warmup_epochs + config.epochs), problem.report
+
+    def report(entry: Mapping[str, Any]) -> None:
+        if watcher is not None:
+            watcher({**entry, "epoch": before + entry["epoch"]})
+
+    return replace(problem, seed=seed, folder=problem.folder / f"restart_{number}", report=report)
 
 
 def _name(number: int) -> str:

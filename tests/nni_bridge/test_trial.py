@@ -186,6 +186,7 @@ def test_every_epoch_of_a_search_has_the_same_numbers_and_the_warm_up_a_gap() ->
         "temperature": 3.0,
     }
     assert unvalidated["default"] == 0.5
+    assert math.isnan(metrics(entry(3, None, None))["default"])  # the warm-up of a restart
 
 
 # ---- a whole trial
