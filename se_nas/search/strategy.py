@@ -26,8 +26,8 @@ from se_nas.space.search_space import SearchSpace
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.checkpoint import load_checkpoint, save_checkpoint
 
-#: Files in the problem's folder: of an Optuna-driven search the study, its name and the table; and the supernet, of a
-#: differentiable search where that of a restart was best.
+#: Files in the problem's folder: of an Optuna-driven search the study, its name, the supernet and the table. A
+#: differentiable search leaves a supernet there where that of a restart was best.
 STUDY = "study.journal"
 STUDY_NAME = "study.json"
 SUPERNET = "supernet.pt"
