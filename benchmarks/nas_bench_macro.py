@@ -45,7 +45,7 @@ from se_nas.cost.table import count_tables
 from se_nas.errors import SeNasError
 from se_nas.evidence.palette import light
 from se_nas.evidence.plots import WIDTH, drawn, figure_png
-from se_nas.files import write_atomic
+from se_nas.records.files import write_atomic
 from se_nas.search.evaluation import Evaluation
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.optuna_search import search_architectures

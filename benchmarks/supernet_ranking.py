@@ -55,8 +55,8 @@ from se_nas.evidence.statistics import (
     seed_ceiling,
     top_k_regret,
 )
-from se_nas.files import write_atomic
 from se_nas.layers.network import Network
+from se_nas.records.files import write_atomic
 from se_nas.search.inheritance import calibration_batches
 from se_nas.search.one_shot import OneShotConfig, OneShotResult, train_one_shot
 from se_nas.search.optuna_config import OptunaConfig

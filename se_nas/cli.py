@@ -31,8 +31,8 @@ from se_nas.evidence.space_table import space_table
 from se_nas.evidence.sweep import MeasuredSweep, Sweep, parse_sweep, sweep_space, write_sweep
 from se_nas.evidence.sweep_plot import sweep_plot
 from se_nas.export.write import FORMS
-from se_nas.files import write_atomic
 from se_nas.nni_bridge.addresses import HOST, PORT
+from se_nas.records.files import write_atomic
 from se_nas.runs.config import load_run, parse_recipe
 from se_nas.runs.evidence import PARTS, Conditions, gather_evidence
 from se_nas.runs.excitation import Request, excitation_folder, study_run

@@ -26,7 +26,7 @@ from se_nas.data.sources import load_test, load_train
 from se_nas.errors import ConfigError, DeviceError
 from se_nas.evidence.controls import RandomFeasible
 from se_nas.evidence.published import fitted
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.runs import evidence, published_controls, trainings, whole
 from se_nas.runs.config import load_run
 from se_nas.runs.evidence import PARTS, Conditions, gather_evidence

@@ -19,8 +19,8 @@ import torch
 from se_nas.data.options import DataOptions
 from se_nas.data.sources import load_test, load_train
 from se_nas.errors import ConfigError, DataError, SeNasError
-from se_nas.files import write_json
-from se_nas.locks import locked
+from se_nas.records.files import write_json
+from se_nas.records.locks import locked
 from se_nas.runs import trainings as module
 from se_nas.runs.trainings import Task, Trainings
 from se_nas.space.files import parse_space

@@ -38,10 +38,10 @@ from se_nas.cost.latency_measure import (
 )
 from se_nas.cost.table import CostTable, FloatArray, build_table
 from se_nas.errors import ArchitectureError, ConfigError, OutputError
-from se_nas.files import write_json
+from se_nas.records.files import write_json
+from se_nas.records.yaml_input import validation_problems
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Choice
-from se_nas.space.files import validation_problems
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec, NetworkSpec
 

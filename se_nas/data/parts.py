@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from se_nas.errors import DataError
-from se_nas.files import write_atomic
+from se_nas.records.files import write_atomic
 
 _KIND = "se_nas parts"
 

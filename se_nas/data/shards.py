@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from se_nas.data.image_folder import IMAGE_SUFFIXES, few
 from se_nas.errors import DataError
-from se_nas.files import write_atomic
+from se_nas.records.files import write_atomic
 
 HALVES = ("train", "val")
 SUMMARY = "shards.json"

@@ -15,7 +15,7 @@ from se_nas.evidence import excitation_plots, plots
 from se_nas.evidence.excitation import BINS, NEGLIGIBLE, Excitation, Loss, UnitStudy, Values
 from se_nas.evidence.page import environment_rows, pairs, plot_section, section, text, whole_page
 from se_nas.evidence.quantities import ABSENT, accuracy_interval, format_percent
-from se_nas.files import write_atomic, write_json
+from se_nas.records.files import write_atomic, write_json
 from se_nas.space.block_plan import block_plan
 from se_nas.space.specs import BlockSpec
 

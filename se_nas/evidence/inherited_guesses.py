@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from se_nas.data.batches import DeviceImages
-from se_nas.files import write_atomic
+from se_nas.records.files import write_atomic
 from se_nas.search.inheritance import inherit
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture

@@ -44,7 +44,7 @@ from se_nas.evidence.quantities import (
     format_seconds,
     format_size,
 )
-from se_nas.files import write_atomic
+from se_nas.records.files import write_atomic
 from se_nas.search.evaluation import Evaluation, evaluations_from
 from se_nas.search.pareto import front_objectives, front_of
 from se_nas.space.architecture import Architecture, ArchitectureFile, load_architecture

@@ -41,9 +41,9 @@ from se_nas.evidence.quantities import (
     format_percent,
     format_seconds,
 )
-from se_nas.files import write_atomic
+from se_nas.records.files import write_atomic
+from se_nas.records.yaml_input import read_yaml
 from se_nas.space.architecture import ArchitectureFile, load_architecture
-from se_nas.space.files import read_yaml
 from se_nas.training.recipe import RECIPES, Recipe, load_recipe, stored_recipe
 
 _DAMAGED_ROWS = 50

@@ -13,7 +13,7 @@ from se_nas.cost.counts import Counts, network_counts
 from se_nas.cost.latency_measure import LatencyKey, Measurement, clock_name
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.search.decode import greatest_cost
 from se_nas.space.files import dump_space, parse_space
 from se_nas.space.search_space import SearchSpace

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from se_nas.export.agreement import Run
 from se_nas.export.torch_program import export_program, quiet
-from se_nas.files import write_atomic
 from se_nas.layers.network import Network
+from se_nas.records.files import write_atomic
 
 FILE = "network.onnx"
 OPSET = 18  # of 2023: the oldest that torch's exporter makes without converting

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from se_nas.export import plain_blocks
 from se_nas.export.agreement import Run
-from se_nas.files import write_atomic
 from se_nas.layers.activations import ACTIVATIONS
 from se_nas.layers.network import Network
+from se_nas.records.files import write_atomic
 from se_nas.space.block_plan import BlockPlan, Branch, Layer, block_plan
 from se_nas.space.channels import eca_kernel
 from se_nas.space.specs import WITH_SQUEEZE, AttentionKind, BlockSpec, ConvSpec, HeadSpec, NetworkSpec

@@ -25,9 +25,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from se_nas.errors import ArchitectureError, CheckpointError, ConfigError
-from se_nas.files import write_atomic, write_json
 from se_nas.layers.network import Head, Network, initialise
 from se_nas.layers.torchvision_guard import import_timm
+from se_nas.records.files import write_atomic, write_json
 from se_nas.space.architecture import ArchitectureFile, load_architecture, network_from_dict, save_architecture
 from se_nas.space.specs import HeadSpec, NetworkSpec
 from se_nas.training.checkpoint import KIND

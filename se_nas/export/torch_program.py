@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from se_nas.export.agreement import Run
-from se_nas.files import write_atomic
 from se_nas.layers.network import Network
+from se_nas.records.files import write_atomic
 
 FILE = "network.pt2"
 

@@ -21,8 +21,8 @@ from se_nas.data.transforms import MEAN, STD
 from se_nas.errors import ExportError, OutputError
 from se_nas.export import onnx_file, plain_module, torch_program
 from se_nas.export.agreement import BATCHES, Run, greatest_difference, latency_beside
-from se_nas.files import write_json
 from se_nas.layers.network import Network
+from se_nas.records.files import write_json
 from se_nas.space.architecture import ArchitectureFile
 from se_nas.training.environment import describe_environment
 

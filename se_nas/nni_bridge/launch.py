@@ -22,7 +22,6 @@ from se_nas.cost.latency_table import build_latency_table
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.sources import load_train
 from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError
-from se_nas.files import write_atomic, write_json
 from se_nas.nni_bridge import addresses, manager
 from se_nas.nni_bridge.addresses import HOST, PORT
 from se_nas.nni_bridge.manager import Experiment, Status
@@ -30,6 +29,8 @@ from se_nas.nni_bridge.manager_client import TrialJob
 from se_nas.nni_bridge.page_values import nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
 from se_nas.nni_bridge.sweep import sweep, sweep_budgets, sweep_name, sweep_space
+from se_nas.records.files import write_atomic, write_json
+from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.config import NNIConfig, RunConfig, load_run
 from se_nas.runs.setting import Say, Setting, make_setting, open_setting
 from se_nas.runs.study import optuna_config
@@ -37,7 +38,7 @@ from se_nas.runs.whole import finish_run
 from se_nas.search.decode import check_feasible
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.strategy import SUPERNET, TABLE
-from se_nas.space.files import load_space, read_yaml
+from se_nas.space.files import load_space
 
 #: Where NNI keeps its experiment, in the run's folder: made first of all, so that a launch cut off can be resumed.
 LAUNCHED = "nni"

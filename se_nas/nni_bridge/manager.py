@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from se_nas.errors import ConfigError, LaunchError
-from se_nas.files import write_json
 from se_nas.nni_bridge import addresses, processes, stored
 from se_nas.nni_bridge.manager_client import UNFINISHED, ManagerClient, TrialJob
+from se_nas.records.files import write_json
 
 Action = Literal["create", "resume", "view"]
 

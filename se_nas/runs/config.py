@@ -14,10 +14,10 @@ from se_nas.cost.budget import parse_budgets
 from se_nas.cost.latency_measure import LatencyKey, latency_key
 from se_nas.data.options import DataOptions
 from se_nas.errors import ConfigError
+from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.search.differentiable import DifferentiableConfig
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.strategy import STRATEGIES
-from se_nas.space.files import read_yaml, validation_problems
 from se_nas.training.device import pick_device
 from se_nas.training.stand_alone import TrainingRecipe
 

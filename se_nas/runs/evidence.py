@@ -33,7 +33,7 @@ from se_nas.evidence.report import write_report
 from se_nas.evidence.stability import SearchAnswer, stability
 from se_nas.evidence.statistics import spearman
 from se_nas.evidence.where_se_pays import where_se_pays
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.runs.config import EvidenceConfig
 from se_nas.runs.evidence_config import FOLDER, resolve_evidence
 from se_nas.runs.evidence_ledger import Amount, Spending, run_entries, training_entry

@@ -14,11 +14,12 @@ from pydantic import ValidationError
 
 from se_nas.cost.budget import Budget
 from se_nas.errors import ConfigError
-from se_nas.files import write_atomic
+from se_nas.records.files import write_atomic
+from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.runs.config import EvidenceConfig, RunConfig
 from se_nas.runs.folder import RunFolder
 from se_nas.space.architecture import load_architecture
-from se_nas.space.files import load_space, read_yaml, validation_problems
+from se_nas.space.files import load_space
 
 FOLDER = "evidence"
 _CONFIG = "config.yaml"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from se_nas.errors import ConfigError
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.runs.folder import RunFolder
 from se_nas.training.energy import EnergyMeter
 

@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from se_nas.errors import ConfigError, OutputError
-from se_nas.files import write_atomic
-from se_nas.space.files import load_space, read_yaml
+from se_nas.records.files import write_atomic
+from se_nas.records.yaml_input import read_yaml
+from se_nas.space.files import load_space
 from se_nas.space.search_space import SearchSpace
 
 #: Values that may differ when a run is resumed: that the data are the same is seen by the parts, and what may differ in

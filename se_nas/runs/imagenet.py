@@ -20,7 +20,7 @@ from se_nas.data.stream import EvaluationStream
 from se_nas.data.transforms import MEAN, STD
 from se_nas.errors import ConfigError, DataError
 from se_nas.evidence.retrain_report import write_retrain_report
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.runs.architectures import check_channels, open_architecture
 from se_nas.runs.folder import RunFolder
 from se_nas.runs.setting import pin_threads

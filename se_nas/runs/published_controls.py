@@ -17,7 +17,7 @@ from se_nas.cost.latency_table import LatencyTable
 from se_nas.errors import DeviceError
 from se_nas.evidence.controls import Control
 from se_nas.evidence.published import fitted, narrowed
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.runs.folder import RunFolder
 from se_nas.runs.setting import Say, Setting
 from se_nas.space.specs import NetworkSpec

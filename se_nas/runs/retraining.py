@@ -12,7 +12,7 @@ import torch
 from se_nas.data.images import DataInfo, ImageSet
 from se_nas.data.options import DataOptions
 from se_nas.data.sources import load_test, load_train
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.runs.architectures import check_channels, open_architecture
 from se_nas.runs.folder import RunFolder
 from se_nas.runs.setting import pin_threads

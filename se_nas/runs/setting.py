@@ -18,7 +18,7 @@ from se_nas.data.options import DataOptions
 from se_nas.data.parts import load_parts, save_parts, split_parts
 from se_nas.data.sources import load_train
 from se_nas.errors import ConfigError
-from se_nas.files import write_atomic, write_json
+from se_nas.records.files import write_atomic, write_json
 from se_nas.runs.config import LatencyConfig, RunConfig, load_run
 from se_nas.runs.evidence_config import Problem, check_evidence, check_unchanged
 from se_nas.runs.folder import RunFolder

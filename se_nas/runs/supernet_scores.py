@@ -10,7 +10,7 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import track
 
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.runs.folder import RunFolder
 from se_nas.search.supernet_evaluator import SupernetEvaluator
 from se_nas.space.architecture import Architecture

@@ -30,8 +30,8 @@ from se_nas.data.images import DataInfo, ImageSet
 from se_nas.data.options import DataOptions
 from se_nas.data.sources import load_test, load_train
 from se_nas.errors import SeNasError, TrainingError
-from se_nas.files import write_json
-from se_nas.locks import locked
+from se_nas.records.files import write_json
+from se_nas.records.locks import locked
 from se_nas.runs.folder import RunFolder
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.allocator import tune_allocator

@@ -11,7 +11,7 @@ from se_nas.cost.latency_table import LatencyTable
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError, OutputError
 from se_nas.evidence.report import write_report
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.runs.config import RunConfig, load_run
 from se_nas.runs.folder import RunFolder
 from se_nas.runs.retraining import retrain, retrained, spent

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from se_nas.cost.budget import Budget
 from se_nas.errors import ArchitectureError, ConfigError, SeNasError
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 

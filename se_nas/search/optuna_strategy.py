@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from se_nas.errors import ConfigError
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.search.baselines import baseline, known_baselines
 from se_nas.search.certificate import answer_among
 from se_nas.search.evaluation import Evaluate, ReportingEvaluator, best_first, evaluate_with, save_evaluations

@@ -12,7 +12,7 @@ from pydantic import Field
 from rich.console import Console
 
 from se_nas.data.images import ImageSet
-from se_nas.locks import locked
+from se_nas.records.locks import locked
 from se_nas.search.evaluation import Pruned, Report
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture

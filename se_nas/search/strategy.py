@@ -13,7 +13,7 @@ import numpy as np
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.search.certificate import Answer, Latency, answer, answer_among
 from se_nas.search.differentiable import DifferentiableConfig, search_differentiable
 from se_nas.search.evaluation import best_first, evaluations_from

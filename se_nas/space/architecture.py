@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from se_nas.errors import ArchitectureError
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.space.choice import Option
 from se_nas.space.specs import NetworkSpec
 

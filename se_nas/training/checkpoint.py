@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from se_nas.errors import CheckpointError, OutputError
-from se_nas.files import write_atomic
+from se_nas.records.files import write_atomic
 
 KIND = "se_nas checkpoint"
 VERSION = 1

@@ -24,8 +24,8 @@ from se_nas.data.encoded_images import EncodedImages
 from se_nas.data.stream import EvaluationStream, TrainStream
 from se_nas.data.transforms import normalise
 from se_nas.errors import CheckpointError
-from se_nas.files import write_json
 from se_nas.layers.network import Network, initialise
+from se_nas.records.files import write_json
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.checkpoint import load_checkpoint, previous_path
 from se_nas.training.device import autocast_as, autocast_dtype

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from se_nas.errors import OutputError
-from se_nas.files import write_atomic
+from se_nas.records.files import write_atomic
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:

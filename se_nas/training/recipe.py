@@ -17,8 +17,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from se_nas.data.transforms import EvalTransform, TrainTransform
 from se_nas.errors import ConfigError
-from se_nas.space.files import read_yaml, validation_problems
-from se_nas.training.nearest import did_you_mean
+from se_nas.records.nearest import did_you_mean
+from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.training.timm_parts import unusable_parts
 
 #: The shipped recipes by name.

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from se_nas.errors import CheckpointError, ConfigError, DataError
 from se_nas.layers.torchvision_guard import import_timm
-from se_nas.training.nearest import did_you_mean
+from se_nas.records.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from se_nas.training.recipe import Recipe

@@ -18,8 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from se_nas.errors import CheckpointError, DataError
-from se_nas.files import write_json
 from se_nas.layers.network import Network
+from se_nas.records.files import write_json
 from se_nas.space.architecture import ArchitectureFile, load_architecture
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.checkpoint import load_checkpoint, save_checkpoint

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from se_nas.evidence.statistics import Estimate, crossed_difference, holm, kendall, paired_difference, spearman
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 
 BLOCKS = [
     f"stage{stage}.block{block}" for stage, blocks in ((1, 2), (2, 3), (3, 4), (4, 2)) for block in range(1, blocks + 1)

@@ -13,7 +13,7 @@ import torch
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
 from se_nas.cost.table import count_tables
-from se_nas.files import write_atomic, write_json
+from se_nas.records.files import write_atomic, write_json
 from se_nas.search.evaluation import Evaluation, excess_of, save_evaluations
 from se_nas.space.architecture import Architecture, ArchitectureFile, save_architecture
 from se_nas.space.files import dump_space, load_space

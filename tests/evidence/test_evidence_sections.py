@@ -13,7 +13,7 @@ from test_report import Page
 from se_nas.errors import ConfigError
 from se_nas.evidence.evidence_sections import EvidenceParts, evidence_sections, verdict
 from se_nas.evidence.report import write_report
-from se_nas.files import write_atomic, write_json
+from se_nas.records.files import write_atomic, write_json
 
 Json = dict[str, Any]
 

@@ -14,7 +14,7 @@ from fake_run import SPACES, fake_evaluations, make_fake_run, make_fake_study
 from se_nas.cost.budget import Budget
 from se_nas.errors import ArchitectureError, ConfigError
 from se_nas.evidence.report import write_report
-from se_nas.files import write_json
+from se_nas.records.files import write_json
 from se_nas.search.evaluation import Evaluation
 from se_nas.space.architecture import load_architecture
 from se_nas.space.files import load_space

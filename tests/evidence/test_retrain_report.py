@@ -17,7 +17,7 @@ from se_nas.cost.counts import network_counts
 from se_nas.errors import ConfigError
 from se_nas.evidence.quantities import ABSENT, TIMES
 from se_nas.evidence.retrain_report import write_retrain_report
-from se_nas.files import write_atomic, write_json
+from se_nas.records.files import write_atomic, write_json
 from se_nas.runs import imagenet
 from se_nas.space.architecture import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.files import load_space

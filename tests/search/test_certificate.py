@@ -14,8 +14,8 @@ from se_nas.cost.latency_measure import LatencyKey, Measurement
 from se_nas.cost.latency_table import LatencyTable, build_latency_table
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import InfeasibleBudgetError, SeNasError
-from se_nas.files import write_json
 from se_nas.layers.network import Network
+from se_nas.records.files import write_json
 from se_nas.search import certificate
 from se_nas.search.certificate import ATTEMPTS, Answer, answer, answer_among, extend_certificate
 from se_nas.search.decode import decode, greatest_cost, least_cost

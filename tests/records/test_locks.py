@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from se_nas.errors import OutputError
-from se_nas.locks import locked
+from se_nas.records.locks import locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from se_nas.locks import locked
+from se_nas.records.locks import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -1,0 +1,89 @@
+"""Files that one part writes and another reads: written atomically, and read so that damage is one clear error."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from se_nas.errors import ConfigError, OutputError
+
+#: A JSON file of ours is far smaller; one that is larger is not ours, and reading it would fill the memory.
+MOST_BYTES = 512 * 2**20
+
+
+def write_atomic(path: str | os.PathLike[str], content: str | bytes, *, private: bool = False) -> Path:
+    """Write `content` to `path` through a temporary file in the same folder and one rename.
+
+    A reader, or a process that is killed at any moment, sees the old file or the new one, never half.
+
+    Args:
+        path: the file to write; its folder is made where it is missing.
+        content: text is written as UTF-8.
+        private: only its owner may read it (mode 0600), for files that may hold a secret; else the umask decides.
+
+    Raises:
+        OutputError: the folder cannot be made or written to.
+    """
+    target = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = target.parent / f".{target.name[:100]}.{secrets.token_hex(6)}.tmp"
+    made = False
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # the mode is given at the creation: the umask is kept, and a secret is readable by others at no moment
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+        made = True
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        blocked = isinstance(error, (FileExistsError, NotADirectoryError))
+        reason = "a file stands where a folder must be" if blocked else error.strerror or str(error)
+        raise OutputError(f"{target}: the output must be writable, but got: {reason}") from error
+    finally:
+        if made:
+            temporary.unlink(missing_ok=True)  # there no longer, unless the writing failed
+    return target
+
+
+def write_json(path: str | os.PathLike[str], value: Any, *, private: bool = False) -> Path:
+    """Write `value` as indented JSON, atomically; see `write_atomic`."""
+    return write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n", private=private)
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, no regular file, over `MOST_BYTES`, not UTF-8 or not JSON, or
+            nested too deeply.
+    """
+    file = Path(path)
+    try:
+        if file.exists() and not file.is_file():
+            raise ConfigError(str(path), ["file: must be a regular file, but it is none"])
+        size = file.stat().st_size
+        if size > MOST_BYTES:
+            raise ConfigError(str(path), [f"file: must have at most {MOST_BYTES:,} bytes, but has {size:,}"])
+        return parse_json(file.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigError(str(path), [f"file: must be readable, but got: {error.strerror}"]) from error
+
+
+def parse_json(content: bytes | str, source: str) -> Any:
+    """The value of a JSON text; `source` names where it comes from.
+
+    Raises:
+        ConfigError: it is not UTF-8, not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ConfigError(source, ["file: must be JSON of a sane depth, but it is nested too deeply"]) from None
+    except ValueError as error:  # a UnicodeDecodeError is one
+        raise ConfigError(source, [f"file: must be JSON, but got: {error!s:.200}"]) from error

@@ -1,0 +1,55 @@
+"""A record is a model of what one file holds: it has one writer, and damage is an error that names the path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from se_nas.errors import ConfigError
+from se_nas.records.files import read_json, write_json
+from se_nas.records.yaml_input import validation_problems
+
+R = TypeVar("R", bound="Record")
+
+
+class Record(BaseModel):
+    """Base of the models of files.
+
+    A record that is a whole file adds `format: Literal[...] = ...` and `version: Literal[1] = 1`: both are written, and
+    a file that says another is refused. Numbers must be finite, and an unknown key is a fault like any other.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain JSON values, as they stand in the file."""
+        return self.model_dump(mode="json")
+
+
+def parse_record(model: type[R], value: object, source: str) -> R:
+    """The record in plain values; `source` names where they come from.
+
+    Raises:
+        ConfigError: with every fault, each with its path in the file.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError(source, validation_problems(error)) from error
+
+
+def read_record(model: type[R], path: str | os.PathLike[str]) -> R:
+    """The record in a JSON file.
+
+    Raises:
+        ConfigError: the file cannot be read, is no JSON, or is no such record.
+    """
+    return parse_record(model, read_json(path), str(path))
+
+
+def write_record(path: str | os.PathLike[str], record: Record, *, private: bool = False) -> Path:
+    """Write a record as JSON, atomically; see `write_atomic`."""
+    return write_json(path, record.plain(), private=private)

@@ -1,0 +1,58 @@
+"""YAML that a user wrote: parsed safely, with every fault as one line that names its path in the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from se_nas.errors import ConfigError
+
+# for faults whose message in pydantic names its own classes or speaks of its workings
+_PLAIN_WORDS = {
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type", "dataclass_type"), "must be a mapping"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+}
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Any:
+    """Parse a YAML file safely; ConfigError when it cannot be read or parsed."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), [f"the file must be readable, but got: {error.strerror}"]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [f"the file must be YAML, but got: {_yaml_fault(error)}"]) from error
+
+
+def _yaml_fault(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} at line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+    return " ".join(str(error).split())
+
+
+def validation_problems(error: ValidationError) -> list[str]:
+    """Pydantic's faults as one line each: `stages[2].se.options[1]: what must hold, but got ...`."""
+    problems = []
+    for fault in error.errors():
+        path = ""
+        for part in fault["loc"]:
+            path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{part}"
+        message = _PLAIN_WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+        message = message.replace("Input should be", "must be")
+        if fault["type"] == "extra_forbidden":
+            problems.append(f"{path}: unknown key")
+        elif fault["type"] == "missing":
+            problems.append(f"{path}: must be given")
+        else:
+            problems.append(f"{path or 'file'}: {message[:1].lower() + message[1:]}, but got {fault['input']!r}")
+    return problems
