@@ -89,6 +89,19 @@ def load_test(options: DataOptions) -> ImageSet:
     return _read(folder, layout.test, read_pickle(folder / layout.meta), layout, options.resolution)
 
 
+def check_test(options: DataOptions) -> None:
+    """See that the file of the test images is there; it is not read.
+
+    Raises:
+        DataError: it is missing, or the download failed.
+    """
+    layout = LAYOUTS[options.name]
+    folder = _folder(options, layout)
+    missing = [name for name in layout.test if not (folder / name).is_file()]
+    if missing:
+        raise DataError(f"{folder}: the {options.name} test images must be here, but {', '.join(missing)} is not")
+
+
 def _folder(options: DataOptions, layout: CifarLayout) -> Path:
     """The folder of the files, which is `data_dir` or lies in it; downloaded first where that is asked for."""
     if options.data_dir is None:

@@ -47,15 +47,16 @@ def load_test(options: DataOptions) -> ImageSet:
     Raises:
         DataError: as for `load_train`; also where there are no test images or one is of a class never trained on.
     """
-    root = _root(options)
-    names, files = _train_files(root)
-    if (root / "train").is_dir():
-        files = _test_files(root, names)
-    else:
-        files = [_fixed_split(paths)[1] for paths in files]
-    if not any(files):
-        raise DataError(f"{root}: a class must have 3 images for one to be the test's, but none has")
-    return _load(files, options.resolution or _RESOLUTION)
+    return _load(_test_files(_root(options)), options.resolution or _RESOLUTION)
+
+
+def check_test(options: DataOptions) -> None:
+    """See that there are test images; none is read.
+
+    Raises:
+        DataError: as for `load_test`, but for images that cannot be read.
+    """
+    _test_files(_root(options))
 
 
 def _root(options: DataOptions) -> Path:
@@ -80,7 +81,14 @@ def _train_files(root: Path) -> tuple[tuple[str, ...], list[list[Path]]]:
     return tuple(path.name for path in classes), files
 
 
-def _test_files(root: Path, names: tuple[str, ...]) -> list[list[Path]]:
+def _test_files(root: Path) -> list[list[Path]]:
+    """For each class, its test images in the order of their names."""
+    names, files = _train_files(root)
+    if not (root / "train").is_dir():
+        files = [_fixed_split(paths)[1] for paths in files]
+        if not any(files):
+            raise DataError(f"{root}: a class must have 3 images for one to be the test's, but none has")
+        return files
     folder = next((root / name for name in _TEST_FOLDERS if (root / name).is_dir()), None)
     if folder is None:
         raise DataError(f"{root}: beside train there must be test or val, but there is neither")

@@ -16,17 +16,22 @@ from se_nas.errors import DataError
 
 @dataclass(frozen=True)
 class DataSource:
-    """How the two halves of a data set are loaded; each raises DataError where it cannot."""
+    """How the two halves of a data set are loaded; each raises DataError where it cannot.
+
+    `check_test` raises what `load_test` would, as far as can be told without reading an image; None where the test
+    images cannot be missing.
+    """
 
     load_train: Callable[[DataOptions], tuple[DataInfo, ImageSet]]
     load_test: Callable[[DataOptions], ImageSet]
+    check_test: Callable[[DataOptions], None] | None = None
 
 
 DATASETS: dict[str, DataSource] = {
     "digits": DataSource(digits.load_train, digits.load_test),
-    "cifar10": DataSource(cifar.load_train, cifar.load_test),
-    "cifar100": DataSource(cifar.load_train, cifar.load_test),
-    "folder": DataSource(folder.load_train, folder.load_test),
+    "cifar10": DataSource(cifar.load_train, cifar.load_test, cifar.check_test),
+    "cifar100": DataSource(cifar.load_train, cifar.load_test, cifar.check_test),
+    "folder": DataSource(folder.load_train, folder.load_test, folder.check_test),
     "synthetic": DataSource(synthetic.load_train, synthetic.load_test),
 }
 
@@ -47,6 +52,17 @@ def load_test(options: DataOptions) -> ImageSet:
         DataError: the name is unknown, or the data are missing or damaged.
     """
     return _source(options.name).load_test(options)
+
+
+def check_test(options: DataOptions) -> None:
+    """See that the test images are there, in an instant, before hours of search make them needed.
+
+    Raises:
+        DataError: the name is unknown, or test images are missing.
+    """
+    check = _source(options.name).check_test
+    if check is not None:
+        check(options)
 
 
 def _source(name: str) -> DataSource:

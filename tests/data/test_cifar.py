@@ -16,7 +16,7 @@ import torch
 from se_nas.data import cifar
 from se_nas.data.cifar import LAYOUTS
 from se_nas.data.options import DataOptions
-from se_nas.data.sources import load_test, load_train
+from se_nas.data.sources import check_test, load_test, load_train
 from se_nas.errors import DataError
 
 _PER_FILE = 100
@@ -93,6 +93,17 @@ def test_training_images_load_where_the_test_files_are_gone(tmp_path: Path, name
     assert torch.equal(before.images, after.images)
     with pytest.raises(DataError, match=f"{LAYOUTS[name].test[0]}: the file must be readable"):
         load_test(DataOptions(name, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_an_absent_test_file_is_found_without_reading_one(tmp_path: Path, name: str) -> None:
+    folder = _write(tmp_path, name)
+    test = folder / LAYOUTS[name].test[0]
+    test.write_bytes(b"never read")
+    check_test(DataOptions(name, tmp_path))
+    test.unlink()
+    with pytest.raises(DataError, match=f"{folder}: the {name} test images must be here, but {test.name} is not"):
+        check_test(DataOptions(name, tmp_path))
 
 
 def test_a_missing_folder_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 from PIL import Image
 
 from se_nas.data.options import DataOptions
-from se_nas.data.sources import load_test, load_train
+from se_nas.data.sources import check_test, load_test, load_train
 from se_nas.errors import DataError
 
 _RED, _BLUE = (255, 0, 0), (0, 0, 255)
@@ -129,5 +131,27 @@ def test_folders_without_what_they_need_are_errors(tmp_path: Path) -> None:
 def test_a_single_level_too_small_for_a_test_is_an_error(tmp_path: Path) -> None:
     _one_level(tmp_path, 2)
     assert len(load_train(DataOptions("folder", tmp_path))[1]) == 4
-    with pytest.raises(DataError, match="must have 3 images"):
-        load_test(DataOptions("folder", tmp_path))
+    for check in (check_test, load_test):
+        with pytest.raises(DataError, match="must have 3 images"):
+            check(DataOptions("folder", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root: shutil.rmtree(root / "test"), "beside train there must be test or val, but there is neither"),
+        (lambda root: (root / "test" / "red").rename(root / "test" / "x"), "must be in train as well, but 'x' is not"),
+        (lambda root: [f.unlink() for f in (root / "test").rglob("*.png")], "there must be at least one test image"),
+    ],
+)
+def test_absent_test_images_are_found_before_any_image_is_read(
+    tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    _two_levels(tmp_path)
+    for file in tmp_path.rglob("*.png"):
+        file.write_bytes(b"never read")
+    check_test(DataOptions("folder", tmp_path))
+    damage(tmp_path)
+    for check in (check_test, load_test):
+        with pytest.raises(DataError, match=message):
+            check(DataOptions("folder", tmp_path))

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from se_nas.data.options import DataOptions
-from se_nas.data.sources import DATASETS, load_test, load_train
+from se_nas.data.sources import DATASETS, check_test, load_test, load_train
 from se_nas.errors import DataError
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    for load in (load_train, load_test):
+    for load in (load_train, load_test, check_test):
         with pytest.raises(DataError, match=r"one of digits, cifar10, cifar100, folder, synthetic, but got 'mnist'"):
             load(DataOptions("mnist"))
 
@@ -38,9 +38,14 @@ def test_no_storage_of_the_training_set_has_room_for_a_test_image(name: str) -> 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "folder"])
 def test_a_set_on_disk_without_a_folder_says_which_option_names_it(name: str) -> None:
-    for load in (DATASETS[name].load_train, DATASETS[name].load_test):
+    for load in (DATASETS[name].load_train, DATASETS[name].load_test, check_test):
         with pytest.raises(DataError, match="--data-dir"):
             load(DataOptions(name))
+
+
+@pytest.mark.parametrize("name", ["digits", "synthetic"])
+def test_the_test_images_of_a_set_that_needs_no_folder_are_always_there(name: str) -> None:
+    check_test(DataOptions(name))
 
 
 @pytest.mark.parametrize("field", ["resolution", "size"])
