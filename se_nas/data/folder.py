@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from se_nas.data.image_file import decode
 from se_nas.data.image_folder import IMAGE_SUFFIXES
 from se_nas.data.images import DataInfo, ImageSet, channel_statistics
 from se_nas.data.options import DataOptions
@@ -139,8 +140,7 @@ def _decode(path: Path, resolution: int) -> NDArray[np.uint8]:
     from PIL import Image
 
     try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
+        image = decode(path.read_bytes())
         scale = resolution / min(image.size)
         width, height = (max(resolution, round(side * scale)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BILINEAR)

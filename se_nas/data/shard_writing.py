@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from se_nas.data.encoded_images import EncodedImages, open_encoded_images
+from se_nas.data.image_file import decode
 from se_nas.data.shards import HALVES, SUMMARY, SUMMARY_KIND, HalfSummary, ShardIndex, shard_files, shard_name
-from se_nas.data.transforms import decode
 from se_nas.errors import DataError, OutputError
 from se_nas.records.files import write_json
 

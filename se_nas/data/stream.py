@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from se_nas.data.encoded_images import EncodedImages
-from se_nas.data.transforms import EvalTransform, Pixels, TrainTransform, decode
+from se_nas.data.image_file import decode
+from se_nas.data.transforms import EvalTransform, Pixels, TrainTransform
 from se_nas.errors import DataError
 
 MAX_DAMAGED = 100

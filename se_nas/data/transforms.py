@@ -7,7 +7,6 @@ where the network is, by `normalise`.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -142,22 +141,6 @@ def _check(resolution: int, interpolation: str, known: tuple[str, ...]) -> None:
         raise DataError(f"resolution must be at least 1, but got {resolution}")
     if interpolation not in known:
         raise DataError(f"interpolation must be one of {', '.join(known)}, but got {interpolation!r}")
-
-
-def decode(content: bytes) -> Image.Image:
-    """The RGB image in the bytes of an image file (JPEG, PNG, ...), wholly decoded, which releases Python's lock.
-
-    Raises:
-        Exception: nearly any, where the bytes are no whole image.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        image: Image.Image = Image.open(io.BytesIO(content))
-    except UnidentifiedImageError as error:  # Pillow's words have an address in memory, which no two runs share
-        raise UnidentifiedImageError("it is no image that Pillow can read") from error
-    image.load()
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from se_nas.data.encoded_images import EncodedImages, open_encoded_images
+from se_nas.data.image_file import decode
 from se_nas.data.shard_writing import write_shards
 from se_nas.data.stream import EvaluationStream, TrainStream, epoch_order
-from se_nas.data.transforms import EvalTransform, TrainTransform, decode
+from se_nas.data.transforms import EvalTransform, TrainTransform
 from se_nas.errors import DataError
 from tests.jpeg_folders import jpeg, write_folder
 

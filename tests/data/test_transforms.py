@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import pickle
 import random
 
@@ -9,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from se_nas.data.transforms import MEAN, STD, EvalTransform, TrainTransform, decode, normalise
+from se_nas.data.image_file import decode
+from se_nas.data.transforms import MEAN, STD, EvalTransform, TrainTransform, normalise
 from se_nas.errors import DataError
 from se_nas.layers.torchvision_guard import import_timm
 from tests.jpeg_folders import jpeg
@@ -56,25 +56,6 @@ def test_evaluation_cuts_the_centre_out_of_the_resized_image() -> None:
     small = image.resize((26, 20), Image.Resampling.BICUBIC)  # 26.67 is cut off, as torchvision does
     expected = np.asarray(small.crop((5, 2, 21, 18)))
     np.testing.assert_array_equal(EvalTransform(16, 0.8).build()(image), expected.transpose(2, 0, 1))
-
-
-def test_images_of_any_mode_become_rgb_and_rgb_stays_as_it_is() -> None:
-    for mode in ("L", "CMYK", "P", "1", "RGBA"):
-        buffer = io.BytesIO()
-        Image.open(io.BytesIO(jpeg(0))).convert(mode).save(buffer, "TIFF")
-        assert decode(buffer.getvalue()).mode == "RGB"
-    np.testing.assert_array_equal(np.asarray(decode(jpeg(1))), np.asarray(Image.open(io.BytesIO(jpeg(1)))))
-
-
-def test_truncated_images_are_errors() -> None:
-    with pytest.raises(OSError, match="truncated"):
-        decode(jpeg(0)[:-200])
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", b"\0" * 300])
-def test_what_is_no_image_is_said_in_the_same_words_every_time(content: bytes) -> None:
-    with pytest.raises(OSError, match=r"^it is no image that Pillow can read$"):
-        decode(content)
 
 
 def test_normalised_images_have_the_statistics_of_imagenet_taken_out() -> None:
