@@ -64,7 +64,7 @@ class RunLog:
 
         JSON has no NaN and no infinity, so these are written as the strings "nan", "inf" and "-inf".
         """
-        time = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         entry = {"step": step, "phase": phase, "time": time, **values}
         try:
             self._file.write(json.dumps(_finite(entry), allow_nan=False) + "\n")
