@@ -43,6 +43,7 @@ from se_nas.runs.retraining import retrain_exported
 from se_nas.runs.study import work_on
 from se_nas.runs.whole import decode_again, run_search
 from se_nas.search.decode import greatest_cost, least_cost
+from se_nas.search.storage_url import masked
 from se_nas.space.files import load_space
 from se_nas.space.search_space import NO_SE, SearchSpace
 from se_nas.training.allocator import tune_allocator
@@ -75,11 +76,24 @@ Download = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from what the output folder holds.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+
+
+def _without_password(context: typer.Context, option: typer.CallbackParam, url: str | None) -> str | None:
+    """Of `--storage`: every user of a machine can read the command lines there; not so the environment."""
+    source = context.get_parameter_source(option.name or "")
+    if url and source and source.name == "COMMANDLINE" and masked(url) != url:
+        must = "must hold no password where others can read it, on the command line: put the URL into SE_NAS_STORAGE"
+        raise ConfigError("--storage", [f"{must}, or its password into PGPASSWORD or ~/.pgpass, but got {masked(url)}"])
+    return url
+
+
 Storage = Annotated[
     str | None,
     typer.Option(
         envvar="SE_NAS_STORAGE",
-        help="Database that several workers share, such as postgresql+psycopg://user@host/name; never written down.",
+        callback=_without_password,
+        help="Database that several workers share, such as postgresql+psycopg://user@host/name; never written down. "
+        "A URL with a password comes by the variable.",
     ),
 ]
 Budgets = Annotated[

@@ -31,7 +31,6 @@ from se_nas.runs.whole import run_search
 from se_nas.search.evaluation import Pruned
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.optuna_search import search_architectures, work
-from se_nas.search.optuna_storage import masked
 from se_nas.search.optuna_study import ArchitectureStudy, EnoughProposed
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -95,7 +94,7 @@ def start_search(run_file: Path, storage: str, *more: str) -> subprocess.Popen[s
 
 
 def start_worker(run_file: Path, storage: str) -> subprocess.Popen[str]:
-    return start("worker", run_file.parent / "out", "--storage", storage, "--quiet")
+    return start("worker", run_file.parent / "out", "--quiet", SE_NAS_STORAGE=storage)
 
 
 def stop(processes: Sequence[subprocess.Popen[str]]) -> None:
@@ -165,14 +164,19 @@ def check_whole(run_file: Path, storage: str, killed: Sequence[FrozenTrial]) -> 
     assert Counter(entry["state"] for entry in saved)["complete"] >= wanted
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """The one line that a command prints before it ends with code 2."""
+def refused(capsys: pytest.CaptureFixture[str], *words: object, storage: str | None = None) -> str:
+    """The one line that a command, with this storage in the environment, prints before it ends with code 2."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SE_NAS_STORAGE", raising=False)
+        if storage is not None:
+            patch.setenv("SE_NAS_STORAGE", storage)
         patch.setattr(sys, "argv", ["se-nas", *map(str, words)])
         with pytest.raises(SystemExit) as stopped:
             main()
-    errors = capsys.readouterr().err.splitlines()
+    printed, complaint = capsys.readouterr()
+    errors = complaint.splitlines()
     assert stopped.value.code == 2, errors
+    assert "cr3t" not in printed  # of every password here
     assert len(errors) == 1, errors
     return errors[0]
 
@@ -227,7 +231,7 @@ def test_a_killed_leader_goes_on_with_the_same_study(
     storage, out = server.new_database(), run_file.parent / "out"
     write_yaml(run_file, changed(yaml.safe_load(run_file.read_text()), "search.max_evaluations", 3))
     # a first try with a wrong password leaves a run that can be resumed
-    refused(capsys, "search", run_file, "--out", out, "--storage", server.url(password="s3cr3t"), "--quiet")
+    refused(capsys, "search", run_file, "--out", out, "--quiet", storage=server.url(password="s3cr3t"))
     leader = start_search(run_file, storage, "--resume")
     study = out / "search/study.json"
     try:
@@ -431,33 +435,42 @@ def test_a_storage_that_is_out_of_reach_is_told_in_one_line(
         }
         for number, (url, words) in enumerate(faults.items()):
             out = run_file.parent / f"out{number}"
-            line = refused(capsys, "search", run_file, "--out", out, "--storage", url, "--quiet")
+            line = refused(capsys, "search", run_file, "--out", out, "--quiet", storage=url)
             assert words in line
             assert not any(secret in line for secret in ("s3cr3t", "s3@cr3t", "cr3t@", server.password))
             assert ("***" in line) == (url != "somewhere")
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    line = refused(capsys, "search", run_file, "--out", run_file.parent / "driver", "--storage", server.url())
+    line = refused(capsys, "search", run_file, "--out", run_file.parent / "driver", storage=server.url())
     assert "psycopg is missing" in line
     assert "pip install" in line
     assert files_with(run_file.parent, "s3cr3t") == files_with(run_file.parent, server.password) == []
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql+psycopg://me:secret@host/x", "postgresql+psycopg://me:***@host/x"),
-        ("postgresql+psycopg://me:se@cr:et@host/x", "postgresql+psycopg://me:***@host/x"),
-        ("postgresql+psycopg:/me:secret@host/x", "postgresql+psycopg:/me:***@host/x"),
-        ("postgresql+psycopg:///me:secret@host/x", "postgresql+psycopg:///me:***@host/x"),
-        ("me:secret@host/x", "me:***@host/x"),
-        ("postgresql+psycopg://me@host/x", "postgresql+psycopg://me@host/x"),
-        ("postgresql+psycopg://me@host:5432/x", "postgresql+psycopg://me@host:5432/x"),
-        ("postgresql://h/x?user=me&password=secret&y=1", "postgresql://h/x?user=me&password=***&y=1"),
-        ("sqlite:///a.db", "sqlite:///a.db"),
-    ],
-)
-def test_a_password_is_not_shown(url: str, shown: str) -> None:
-    assert masked(url) == shown
+def test_a_password_on_the_command_line_is_refused_before_anything_is_written(
+    run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "postgresql+psycopg://me:s3cr3t@host/x"
+    for command in (("search", run_file, "--out", run_file.parent / "out"), ("worker", run_file.parent)):
+        line = refused(capsys, *command, "--storage", url)
+        assert "SE_NAS_STORAGE" in line
+        assert "PGPASSWORD" in line
+        assert "postgresql+psycopg://me:***@host/x" in line
+        assert "s3cr3t" not in line
+    assert not (run_file.parent / "out").exists()
+
+
+def test_a_url_without_a_password_finds_it_in_the_environment(
+    begun: tuple[Path, str], server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, storage = begun
+    bare = storage.replace(f":{server.password}@", "@")
+    name = read_json(out / "search/study.json")["study"]
+    (out / "search/study.json").write_text(json.dumps({"study": name, "shared": False}))
+    monkeypatch.setenv("PGPASSWORD", server.password)
+    assert "--storage must not be given" in refused(capsys, "worker", out, "--storage", bare)
+    monkeypatch.setenv("PGPASSWORD", "another")
+    (out / "search/study.json").write_text(json.dumps({"study": name, "shared": True}))
+    assert "password authentication failed" in refused(capsys, "worker", out, "--storage", bare)
 
 
 def test_a_worker_says_why_it_cannot_join(
@@ -466,10 +479,10 @@ def test_a_worker_says_why_it_cannot_join(
     out, storage = begun
     capsys.readouterr()
     assert "must be the storage" in refused(capsys, "worker", out)
-    assert "no config.yaml" in refused(capsys, "worker", out.parent, "--storage", storage)
+    assert "no config.yaml" in refused(capsys, "worker", out.parent, storage=storage)
     # a database without the study must not become one with a second study
     empty = server.new_database()
-    line = refused(capsys, "worker", out, "--storage", empty)
+    line = refused(capsys, "worker", out, storage=empty)
     assert read_json(out / "search/study.json")["study"] in line
     assert server.password not in line
     assert optuna.get_all_study_names(empty) == []
@@ -477,19 +490,19 @@ def test_a_worker_says_why_it_cannot_join(
     study = out / "search/study.json"
     name = study.read_text()
     study.unlink()
-    assert "has begun" in refused(capsys, "worker", out, "--storage", storage)
+    assert "has begun" in refused(capsys, "worker", out, storage=storage)
     study.write_text(name)
 
     other = yaml.safe_load((out / "space.yaml").read_text())
     other["stages"][0]["depth"] = [1]
     (out / "space.yaml").write_text(yaml.safe_dump(other))
-    assert "space: must be that of this run" in refused(capsys, "worker", out, "--storage", storage)
+    assert "space: must be that of this run" in refused(capsys, "worker", out, storage=storage)
 
     differentiable = write_run(run_file.parent / "differentiable", changed(RUN, "latency.table", False))
     setting = {"resume": False, "progress": False, "say": print}
     folder = make_setting(differentiable, load_run(differentiable), differentiable.parent / "out", **setting).run.path
     capsys.readouterr()
-    assert "must be optuna" in refused(capsys, "worker", folder, "--storage", storage)
+    assert "must be optuna" in refused(capsys, "worker", folder, storage=storage)
 
 
 def test_a_search_is_not_resumed_without_its_storage_nor_with_one_that_it_did_not_have(
@@ -503,7 +516,7 @@ def test_a_search_is_not_resumed_without_its_storage_nor_with_one_that_it_did_no
     name = read_json(out / "search/study.json")["study"]
     (out / "search/study.json").write_text(json.dumps({"study": name, "shared": False}))
     for command in (("search", run_file, "--out", out, "--resume", "--quiet"), ("worker", out)):
-        assert "--storage must not be given" in refused(capsys, *command, "--storage", storage)
+        assert "--storage must not be given" in refused(capsys, *command, storage=storage)
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBSto
 from optuna.storages.journal import JournalFileBackend
 
 from se_nas.errors import OutputError, StorageError
+from se_nas.search.storage_url import masked, without_secrets
 
 #: Heartbeats that a worker may miss before another takes its evaluation.
 MISSED_HEARTBEATS = 3
@@ -117,13 +117,6 @@ def _timeout(url: str) -> dict[str, Any]:
     return {"connect_args": {"connect_timeout": 10}} if url.startswith("postgresql") else {}
 
 
-def masked(url: str) -> str:
-    """A URL to show: without its password."""
-    # a scheme, if any, with as many slashes as were typed; the name up to its colon; the password up to the last @
-    shown = re.sub(r"^((?:[\w+.-]+:/+|(?![\w+.-]+:/))[^:@]*):.*@", r"\1:***@", url)
-    return re.sub(r"(password=)[^&]*", r"\1***", shown)
-
-
 @contextmanager
 def _explained(url: str) -> Iterator[None]:
     """Faults of the URL itself."""
@@ -141,7 +134,8 @@ def _explained(url: str) -> Iterator[None]:
             f"{shown}: a storage must be a URL such as postgresql+psycopg://user@host/name, but this is none"
         ) from error
     except RuntimeError as error:  # tables that another version of Optuna made
-        raise StorageError(f"{shown}: the storage must be Optuna's, but got: {' '.join(str(error).split())}") from error
+        words = without_secrets(" ".join(str(error).split()), url)
+        raise StorageError(f"{shown}: the storage must be Optuna's, but got: {words}") from error
 
 
 @contextmanager
@@ -153,10 +147,9 @@ def storage_faults_told(url: str | None) -> Iterator[None]:
         raise
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-        words = str(getattr(cause, "orig", None) or cause).strip().splitlines()
-        raise StorageError(
-            f"{masked(url or 'memory')}: the storage must be reachable, but got: {words[0] if words else cause}"
-        ) from error
+        lines = str(getattr(cause, "orig", None) or cause).strip().splitlines() or [type(cause).__name__]
+        words = without_secrets(lines[0], url or "")
+        raise StorageError(f"{masked(url or 'memory')}: the storage must be reachable, but got: {words}") from error
 
 
 class Heartbeat:

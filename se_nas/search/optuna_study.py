@@ -30,8 +30,9 @@ from se_nas.search.evaluation import Evaluation, Pruned, State, excess_of
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.optuna_pruner import HalvingPruner
 from se_nas.search.optuna_samplers import ArchitectureSampler, distributions
-from se_nas.search.optuna_storage import MISSED_HEARTBEATS, Heartbeat, hold_file, masked, open_storage
+from se_nas.search.optuna_storage import MISSED_HEARTBEATS, Heartbeat, hold_file, open_storage
 from se_nas.search.repair import Repair
+from se_nas.search.storage_url import masked
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Axis, Option
 from se_nas.space.search_space import SearchSpace, picked
