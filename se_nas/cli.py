@@ -40,6 +40,7 @@ from se_nas.runs.exporting import export_retrained
 from se_nas.runs.folder import RunFolder
 from se_nas.runs.imagenet import Job, Teacher, evaluate_on_imagenet, retrain_on_imagenet
 from se_nas.runs.retraining import retrain_exported
+from se_nas.runs.shown import shown_configuration
 from se_nas.runs.study import work_on
 from se_nas.runs.whole import decode_again, run_search
 from se_nas.search.decode import greatest_cost, least_cost
@@ -710,8 +711,9 @@ def latency(
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="Folder of a run, or of a retraining on ImageNet.")]) -> None:
     """Write report.html of a finished run, or of a finished retraining on ImageNet, again."""
-    write = write_retrain_report if is_retraining(run) else write_report
-    _say(f"report: {write(run)}")
+    retraining = is_retraining(run)
+    page = write_retrain_report(run) if retraining else write_report(run, shown_configuration(run / "config.yaml"))
+    _say(f"report: {page}")
 
 
 @app.command()

@@ -21,7 +21,6 @@ from se_nas.evidence.palette import css_variables
 from se_nas.evidence.quantities import ABSENT, format_exact, format_percent
 from se_nas.space.specs import NetworkSpec
 
-_SECRET = re.compile(r"(?i)^([\s-]*\w*(?:password|passphrase|token|secret)\w*:).*$", re.MULTILINE)
 _ABSOLUTE = re.compile(r"(?<![\w.:/<])/(?:[^\s/<>'\",]+/)+")
 
 _CSS = """
@@ -96,13 +95,6 @@ def read_json(path: Path, default: Any = None) -> Any:
 def read_history(path: Path) -> list[Mapping[str, Any]]:
     """The epochs of a training, numbered from 1 as people do; the loop that writes them counts from 0."""
     return [{**row, "epoch": int(row["epoch"]) + 1} for row in read_json(path, default=[])]
-
-
-def read_configuration(path: Path) -> str:
-    """The run file as it is, but for the passwords that NNI may need for other machines."""
-    if not path.exists():
-        return ""
-    return _SECRET.sub(r"\1 (not shown)", path.read_text(encoding="utf-8"))
 
 
 # ---- the page

@@ -30,7 +30,6 @@ from se_nas.evidence.page import (
     pairs,
     plain,
     plot_section,
-    read_configuration,
     read_history,
     read_json,
     section,
@@ -101,13 +100,14 @@ class _Run:
     evidence: EvidenceParts
 
 
-def write_report(run_folder: Path) -> Path:
+def write_report(run_folder: Path, configuration: str = "") -> Path:
     """Write `report.html` and `plots/` into a run's folder from the files there.
 
     Args:
         run_folder: holds `result.json`, `architecture.json` and `certificate.json`; the histories, `choices.json`,
-            `latency.json`, `config.yaml`, `evidence/*.json` and, beside `space.yaml`, `search/evaluations.json` and
+            `latency.json`, `evidence/*.json` and, beside `space.yaml`, `search/evaluations.json` and
             `search/importance.json` add their parts where they are there.
+        configuration: what of the run file may be shown, a secret not among it.
 
     Returns:
         The page's path.
@@ -129,7 +129,7 @@ def write_report(run_folder: Path) -> Path:
         choices=read_json(folder / "choices.json", default={}),
         latency=read_json(folder / "latency.json", default={}),
         study=_study(folder, architecture.architecture),
-        configuration=read_configuration(folder / "config.yaml"),
+        configuration=configuration,
         excitation=excitation_section(folder),
         evidence=evidence_sections(folder, folder.resolve().name),
     )

@@ -40,6 +40,7 @@ from se_nas.runs.evidence_ledger import Amount, Spending, run_entries, training_
 from se_nas.runs.folder import RunFolder
 from se_nas.runs.published_controls import published_control
 from se_nas.runs.setting import Say, Setting, open_setting
+from se_nas.runs.shown import shown_configuration
 from se_nas.runs.supernet_scores import SupernetScores
 from se_nas.runs.trainings import COLUMNS, Task, Trainings
 from se_nas.runs.whole import run_search
@@ -123,7 +124,7 @@ def gather_evidence(
             say(f"left out: {part}: {error}")
     if parts and "ledger" not in parts:
         gathering.gather("ledger")
-    return write_report(folder)
+    return write_report(folder, shown_configuration(folder / "config.yaml"))
 
 
 class _Gathering:

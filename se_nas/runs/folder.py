@@ -14,6 +14,7 @@ import yaml
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records.files import write_atomic
 from se_nas.records.yaml_input import read_yaml
+from se_nas.runs.shown import HIDDEN, shown
 from se_nas.space.files import load_space
 from se_nas.space.search_space import SearchSpace
 
@@ -76,12 +77,20 @@ class RunFolder:
         differ = [n for n in {**before, **now} if before.get(n) != now.get(n) and not MAY_CHANGE.fullmatch(n)]
         if differ:
             must = "must be as in the run that --resume continues"
-            raise ConfigError(str(path), [f"{n}: {must}, {before.get(n)!r}, but got {now.get(n)!r}" for n in differ])
+            was, got = dict(_flat(shown(read_yaml(path)))), dict(_flat(shown(dict(resolved))))
+            said = [
+                (n, was.get(n, HIDDEN if n in before else None), got.get(n, HIDDEN if n in now else None))
+                for n in differ
+            ]
+            raise ConfigError(str(path), [f"{n}: {must}, {old!r}, but got {new!r}" for n, old, new in said])
         return True
 
     def begin(self, resolved: Mapping[str, Any]) -> None:
         """Mark it as holding a run; last of all that a run starts with, so that a refused run leaves no mark."""
-        write_atomic(self.path / "config.yaml", yaml.safe_dump(dict(resolved), sort_keys=False))
+        may_hold_secret = shown(dict(resolved)) != resolved
+        write_atomic(
+            self.path / "config.yaml", yaml.safe_dump(dict(resolved), sort_keys=False), private=may_hold_secret
+        )
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from se_nas.runs.config import RunConfig, load_run
 from se_nas.runs.folder import RunFolder
 from se_nas.runs.retraining import retrain, retrained, spent
 from se_nas.runs.setting import Say, Setting, make_setting
+from se_nas.runs.shown import shown_configuration
 from se_nas.search.certificate import Answer, Latency
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.strategy import STRATEGIES, Found, answer_again
@@ -87,7 +88,7 @@ def finish_run(setting: Setting, found: Found, *, resume: bool, progress: bool, 
         )
         say(f"retrained: {trained.test_accuracy:.2%} on the test images")
     write_json(run / "result.json", _result(setting, found, answer, accuracy, trained))
-    write_report(run.path)
+    write_report(run.path, shown_configuration(run / "config.yaml"))
 
 
 def decode_again(folder: Path, budgets: Sequence[Budget], out: Path) -> Answer:

@@ -7,20 +7,9 @@ from urllib.parse import unquote
 
 #: Parameters of a URL that hold no secret; any other is hidden.
 _HARMLESS = {
-    *(
-        "user",
-        "host",
-        "hostaddr",
-        "port",
-        "dbname",
-        "service",
-        "servicefile",
-        "passfile",
-        "options",
-        "application_name",
-    ),
+    *("user", "host", "hostaddr", "port", "dbname", "service", "servicefile", "passfile", "options"),
     *("sslmode", "sslcert", "sslkey", "sslrootcert", "gssencmode", "channel_binding", "target_session_attrs"),
-    *("connect_timeout", "keepalives", "charset", "mode", "timeout", "uri"),
+    *("application_name", "connect_timeout", "keepalives", "charset", "mode", "timeout", "uri"),
 }
 _SCHEME = re.compile(r"(?:[\w+.-]+:/+)?")
 _PORT = re.compile(r"(?:\[[^\]]*\]|[^:/?\[]*):([^/?]+)")
