@@ -80,7 +80,7 @@ def call(patch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(exit.value.code or 0)
 
 
-def without_report(folder: Path) -> Path:
+def without_report(folder: Path, configuration: str = "") -> Path:
     """In place of the report, whose figures take longer than all the rest."""
     return folder / "report.html"
 

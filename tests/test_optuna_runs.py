@@ -123,7 +123,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take longer than these searches."""
-    monkeypatch.setattr(whole, "write_report", lambda folder: None)
+    monkeypatch.setattr(whole, "write_report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
