@@ -376,24 +376,27 @@ def test_report_says_which_file_it_misses(se_nas: Run) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, "the architecture file must be readable, but got: No such file or directory"),
-        ("{", "an architecture file must be JSON, but got: "),
-        ("{}", "'format' must be 'se_nas architecture', but this file has none of that name"),
+        (None, ["file: must be readable, but got: No such file or directory"]),
+        ("{", ["file: must be JSON, but got: "]),
+        ("{}", ["'format' must be 'se_nas architecture', but this file has none of that name"]),
         (
             '{"format": "se_nas architecture", "version": 2}',
-            "'version' must be 1 for this release of se_nas, but got 2",
+            ["'version' must be 1 for this release of se_nas, but got 2"],
         ),
-        ('{"format": "se_nas architecture", "version": 1}', "space: must be given"),
+        (
+            '{"format": "se_nas architecture", "version": 1}',
+            ["space: must be given", "picks: must be given", "network: must be given"],
+        ),
     ],
     ids=["missing", "truncated", "foreign", "another version", "incomplete"],
 )
 def test_an_architecture_file_that_cannot_be_read(
-    se_nas: Run, tmp_path: Path, content: str | None, expected: str
+    se_nas: Run, tmp_path: Path, content: str | None, expected: list[str]
 ) -> None:
     if content is not None:
         (tmp_path / "a.json").write_text(content)
     before = contents(tmp_path)
-    assert_refused(se_nas("retrain", "a.json", "--data", "synthetic"), f"a.json: {expected}")
+    assert_refused(se_nas("retrain", "a.json", "--data", "synthetic"), *(f"a.json: {line}" for line in expected))
     assert contents(tmp_path) == before
 
 

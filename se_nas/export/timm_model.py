@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from se_nas.errors import ArchitectureError, CheckpointError, ConfigError
@@ -486,12 +485,7 @@ def _spec_of(architecture: object) -> NetworkSpec:
     if isinstance(architecture, (str, os.PathLike)):
         return load_architecture(architecture).network
     if isinstance(architecture, Mapping):
-        try:
-            return network_from_dict(architecture)
-        except ValidationError as error:
-            fault = error.errors()[0]
-            where = ".".join(str(part) for part in fault["loc"])
-            raise ArchitectureError(f"architecture: {where}: {fault['msg']}, but got {fault['input']!r}") from error
+        return network_from_dict(architecture, "architecture")
     raise ArchitectureError(
         "a timm model of se_nas must be given architecture=, the path of an architecture.json or a network, "
         f"but got {architecture!r}"

@@ -12,6 +12,8 @@ from se_nas.errors import ConfigError, OutputError
 
 #: A JSON file of ours is far smaller; one that is larger is not ours, and reading it would fill the memory.
 MOST_BYTES = 512 * 2**20
+#: Levels of nesting; more would end what walks or shows the value, wherever that is.
+MOST_DEPTH = 100
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes, *, private: bool = False) -> Path:
@@ -79,11 +81,32 @@ def parse_json(content: bytes | str, source: str) -> Any:
     """The value of a JSON text; `source` names where it comes from.
 
     Raises:
-        ConfigError: it is not UTF-8, not JSON, or nested too deeply.
+        ConfigError: it is not UTF-8, not JSON (which has no NaN and no infinity), or nested too deeply.
     """
     try:
-        return json.loads(content)
+        value = json.loads(content, parse_constant=_refuse_constant)
     except RecursionError:
-        raise ConfigError(source, ["file: must be JSON of a sane depth, but it is nested too deeply"]) from None
+        deep = True
     except ValueError as error:  # a UnicodeDecodeError is one
         raise ConfigError(source, [f"file: must be JSON, but got: {error!s:.200}"]) from error
+    else:
+        deep = _is_deep(value)
+    if deep:
+        raise ConfigError(source, ["file: must be JSON of a sane depth, but it is nested too deeply"])
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name}, which is no number of JSON")
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        level = [
+            child
+            for item in level
+            if isinstance(item, (dict, list))
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    return bool(level)

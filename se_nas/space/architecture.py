@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 
-from se_nas.errors import ArchitectureError
-from se_nas.records.files import write_json
+from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.records.files import read_json, write_json
+from se_nas.records.record import Record, parse_record
+from se_nas.records.yaml_input import validation_problems
 from se_nas.space.choice import Option
+from se_nas.space.network_faults import network_faults
 from se_nas.space.specs import NetworkSpec
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ FORMAT = "se_nas architecture"
 VERSION = 1
 #: A network made for images at least this large, pixels, is trained on full-size images as it is.
 FULL_SIZE = 128
+#: Faults of a file that are told one by one.
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -83,23 +87,70 @@ def network_for(file: ArchitectureFile, data_name: str) -> NetworkSpec:
     )
 
 
-@dataclass(frozen=True)
-class _StoredSpace:
+class _StoredSpace(Record):
     name: str
     digest: str
 
 
-@dataclass(frozen=True)
-class _Stored:
+def _option(value: object) -> Option:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError("must be a number or text")
+    return value
+
+
+class _Stored(Record):
+    """The file; `blocks`, its blocks in plain words, is for people alone."""
+
+    format: str
+    version: int
     space: _StoredSpace
-    picks: dict[str, Option]
-    network: NetworkSpec
-    scaled: dict[str, NetworkSpec] = field(default_factory=dict)
+    picks: dict[str, Annotated[Any, PlainValidator(_option)]]
+    blocks: tuple[str, ...] = ()
+    network: dict[str, Any]
+    scaled: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
-def network_from_dict(value: Any) -> NetworkSpec:
-    """Read back `NetworkSpec.to_dict`; ValidationError when it is malformed."""
-    return TypeAdapter(NetworkSpec).validate_python(value)
+_NETWORK = TypeAdapter(NetworkSpec)
+
+
+def network_from_dict(value: Mapping[str, Any], source: str = "network", path: str = "") -> NetworkSpec:
+    """Read back `NetworkSpec.to_dict`.
+
+    Args:
+        source: names the value's origin in errors; `path` is where in it the network stands.
+
+    Raises:
+        ArchitectureError: it is malformed, or no network that can be built and run; with its faults and their paths.
+    """
+    try:
+        spec = _NETWORK.validate_python(value)
+    except ValidationError as error:
+        raise _faults(source, [f"{path}{problem}" for problem in validation_problems(error)]) from error
+    problems = [*_unknown(value, spec.to_dict()), *network_faults(spec)]
+    if problems:
+        raise _faults(source, [f"{path}{problem}" for problem in problems])
+    return spec
+
+
+def _unknown(value: Any, known: Any, path: str = "") -> Iterator[str]:
+    """The keys in a value that was read which nothing reads: a fault, as in every file."""
+    if isinstance(value, Mapping) and isinstance(known, Mapping):
+        for key, item in value.items():
+            if key not in known:
+                yield f"{path}{key}: unknown key"
+            else:
+                yield from _unknown(item, known[key], f"{path}{key}.")
+    elif isinstance(value, list) and isinstance(known, (list, tuple)):
+        for index, (item, other) in enumerate(zip(value, known, strict=True)):
+            yield from _unknown(item, other, f"{path.removesuffix('.')}[{index}].")
+
+
+def _faults(source: str, problems: list[str]) -> ArchitectureError:
+    """The first few faults, a line each."""
+    shown = problems[:_SHOWN]
+    if len(problems) > _SHOWN:
+        shown.append(f"and {len(problems) - _SHOWN} more faults")
+    return ArchitectureError("\n".join(f"{source}: {problem:.300}" for problem in shown))
 
 
 def save_architecture(path: str | os.PathLike[str], file: ArchitectureFile) -> Path:
@@ -125,23 +176,19 @@ def load_architecture(path: str | os.PathLike[str]) -> ArchitectureFile:
         ArchitectureError: the file is missing, no JSON, of another format or version, or malformed.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArchitectureError(f"{path}: the architecture file must be readable, but got: {error.strerror}") from error
-    except ValueError as error:
-        raise ArchitectureError(f"{path}: an architecture file must be JSON, but got: {error}") from error
+        value = read_json(path)
+    except ConfigError as error:
+        raise ArchitectureError(str(error)) from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise ArchitectureError(f"{path}: 'format' must be '{FORMAT}', but this file has none of that name")
     if value.get("version") != VERSION:
-        raise ArchitectureError(
-            f"{path}: 'version' must be {VERSION} for this release of se_nas, but got {value.get('version')!r}"
-        )
+        got = f"{value.get('version')!r:.40}"
+        raise ArchitectureError(f"{path}: 'version' must be {VERSION} for this release of se_nas, but got {got}")
     try:
-        stored = TypeAdapter(_Stored).validate_python(value)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        what = "must be given" if fault["type"] == "missing" else f"{fault['msg']}, but got {fault['input']!r}"
-        raise ArchitectureError(f"{path}: {where}: {what}") from error
+        stored = parse_record(_Stored, value, str(path))
+    except ConfigError as error:
+        raise _faults(str(path), list(error.problems)) from error
+    network = network_from_dict(stored.network, str(path), "network.")
+    scaled = {data: network_from_dict(item, str(path), f"scaled.{data}.") for data, item in stored.scaled.items()}
     architecture = Architecture(stored.space.digest, tuple(stored.picks.items()))
-    return ArchitectureFile(architecture, stored.space.name, stored.network, stored.scaled)
+    return ArchitectureFile(architecture, stored.space.name, network, scaled)

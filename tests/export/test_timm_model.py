@@ -492,7 +492,7 @@ def test_an_architecture_must_be_given(tmp_path: Path) -> None:
     for wrong in (None, 3):
         with pytest.raises(ArchitectureError, match=f"must be given architecture=.*, but got {wrong}"):
             create(wrong)
-    with pytest.raises(ArchitectureError, match=r"there\.json: the architecture file must be readable"):
+    with pytest.raises(ArchitectureError, match=r"there\.json: file: must be readable"):
         create(tmp_path / "there.json")
     broken = MOBILE.network.to_dict()
     broken["stem"]["kernel"] = "wide"

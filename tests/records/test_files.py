@@ -69,6 +69,8 @@ def test_json_comes_back(tmp_path: Path) -> None:
         (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
         (b"9" * 5_000, "must be JSON"),
+        (b'{"a": NaN}', "must be JSON, but got: NaN"),
+        (b"[" * 101 + b"]" * 101, "nested too deeply"),
     ],
     ids=lambda value: str(value[:12]),
 )
