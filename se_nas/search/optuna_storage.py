@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
+from pydantic import NonNegativeInt
 
 from se_nas.errors import OutputError, StorageError
+from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.storage_url import masked, without_secrets
 
 #: Heartbeats that a worker may miss before another takes its evaluation.
@@ -58,6 +62,64 @@ def hold_file(path: Path, alone: bool) -> int:
     return descriptor
 
 
+class _Sum(Record):
+    """What of a journal is known to be on disk: its first bytes, and how many evaluations they tell of."""
+
+    format: Literal["se_nas journal sum"] = "se_nas journal sum"
+    version: Literal[1] = 1
+    evaluations: NonNegativeInt
+    bytes: NonNegativeInt
+    sha256: str
+
+
+class JournalSum:
+    """Knows a study's journal again: a file beside it has the sum of what was in it when that was last noted.
+
+    The journal grows at its end alone, and a kill may cut its last line. Whatever else it lost or has otherwise is
+    damage, which Optuna would take for a study with fewer evaluations, or none, and do them again without a word.
+    """
+
+    #: Seconds between two notes; a note waits for the disk.
+    INTERVAL = 2.0
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._file = journal.with_name(f"{journal.name}.sum")
+        self._noted = -1
+        self._next = 0.0
+
+    def check(self) -> None:
+        """Raise OutputError unless the journal begins with all that was noted, ConfigError if the note is damaged."""
+        if not self._file.exists():
+            return
+        noted = read_record(_Sum, self._file)
+        content = self._journal.read_bytes() if self._journal.exists() else b""
+        if len(content) < noted.bytes:
+            fault = "it is cut short" if content else "it is gone or empty"
+        elif hashlib.sha256(content[: noted.bytes]).hexdigest() != noted.sha256:
+            fault = "its content is altered"
+        else:
+            self._noted = noted.bytes
+            return
+        raise OutputError(
+            f"{self._journal}: must be the study that this run began, with {noted.evaluations} evaluations, but "
+            f"{fault}: put a copy of it back, or begin anew in another folder"
+        )
+
+    def note(self, evaluations: int, *, at_once: bool = False) -> None:
+        """Note the journal as it is; unless `at_once`, no more often than every `INTERVAL` seconds."""
+        if not at_once and time.monotonic() < self._next:
+            return
+        with self._journal.open("rb") as file:
+            content = file.read()
+            whole = content[: content.rfind(b"\n") + 1]
+            if len(whole) != self._noted:
+                os.fsync(file.fileno())  # a machine that crashes must not keep the note and lose what it is of
+                digest = hashlib.sha256(whole).hexdigest()
+                write_record(self._file, _Sum(evaluations=evaluations, bytes=len(whole), sha256=digest))
+        self._noted, self._next = len(whole), time.monotonic() + self.INTERVAL
+
+
 def file_storage(path: Path) -> BaseStorage:
     """The study in a file; see `hold_file`. `optuna-dashboard FILE` opens it.
 
@@ -82,6 +144,8 @@ def _drop_torn_line(path: Path) -> None:
     if path.exists():
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
+        if content and not content.startswith(b"{"):
+            raise ValueError("no journal")
         json.loads(content[:whole].splitlines()[-1] if whole else "{}")  # Optuna passes over a last line that is none
         if whole < len(content):
             with path.open("r+b") as file:

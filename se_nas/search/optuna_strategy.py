@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from se_nas.errors import ConfigError
 from se_nas.records.files import write_json
+from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.baselines import baseline, known_baselines
 from se_nas.search.certificate import answer_among
 from se_nas.search.evaluation import Evaluate, ReportingEvaluator, best_first, evaluate_with, save_evaluations
@@ -34,6 +34,15 @@ from se_nas.training.checkpoint import load_checkpoint, save_checkpoint
 #: Seconds between two looks for a supernet that another machine is training, and between two words on it.
 PATIENCE = 2.0
 REMIND = 60.0
+
+
+class StudyName(Record):
+    """Which study is a run's: its name, and whether it is in a storage that others share. Written once it is made."""
+
+    format: Literal["se_nas study"] = "se_nas study"
+    version: Literal[1] = 1
+    study: str
+    shared: bool
 
 
 def search_optuna(problem: SearchProblem, config: OptunaConfig) -> Found:
@@ -122,17 +131,20 @@ def open_study(
     study, for those who join; not the storage's URL, which may hold a password.
 
     Raises:
-        ConfigError: the search began in its folder and goes on with a storage, or the other way round.
+        ConfigError: the search began in its folder and goes on with a storage, or the other way round; or a file of it
+            is damaged or gone.
     """
     path = problem.folder / STUDY_NAME
     shared = problem.storage is not None
-    begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    if begun is not None and begun["shared"] != shared:
+    begun = read_record(StudyName, path) if path.exists() else None
+    if begun is None and (problem.folder / EVALUATIONS).exists():
+        raise ConfigError(str(path), [f"file: must be there, as {EVALUATIONS} of the same study is, but is not"])
+    if begun is not None and begun.shared != shared:
         must = "began on a shared storage, so --storage must be given again, but it is not"
         if shared:
             must = "began without a shared storage, so --storage must not be given, but it is"
         raise ConfigError(str(problem.folder.parent), [f"its search {must}"])
-    name = begun["study"] if begun else f"{problem.folder.parent.resolve().name}-{uuid.uuid4().hex[:8]}"
+    name = begun.study if begun else f"{problem.folder.parent.resolve().name}-{uuid.uuid4().hex[:8]}"
     study = ArchitectureStudy(
         name,
         problem.space,
@@ -144,10 +156,10 @@ def open_study(
         url=problem.storage,
         parallel=parallel,
         take_over=take_over and not shared,
-        join=join,
+        join=join or begun is not None,
     )
     if begun is None:
-        write_json(path, {"study": name, "shared": shared})
+        write_record(path, StudyName(study=name, shared=shared))
     return study
 
 

@@ -24,13 +24,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
-from se_nas.errors import ConfigError, StorageError
+from se_nas.errors import ConfigError, OutputError, StorageError
 from se_nas.search.decode import check_feasible
 from se_nas.search.evaluation import Evaluation, Pruned, State, excess_of
 from se_nas.search.optuna_config import OptunaConfig
 from se_nas.search.optuna_pruner import HalvingPruner
 from se_nas.search.optuna_samplers import ArchitectureSampler, distributions
-from se_nas.search.optuna_storage import MISSED_HEARTBEATS, Heartbeat, hold_file, open_storage
+from se_nas.search.optuna_storage import MISSED_HEARTBEATS, Heartbeat, JournalSum, hold_file, open_storage
 from se_nas.search.repair import Repair
 from se_nas.search.storage_url import masked
 from se_nas.space.architecture import Architecture
@@ -90,6 +90,7 @@ class ArchitectureStudy:
         InfeasibleBudgetError: no architecture keeps the budgets.
         ConfigError: an objective without a table; or the storage holds a study of this name with other settings.
         StorageError, OutputError: see `open_storage`.
+        OutputError: the study's file is not what it was, or holds another study with evaluations; see `JournalSum`.
         OutputError: another process has the study in a file open, and one of the two takes over.
     """
 
@@ -127,16 +128,22 @@ class ArchitectureStudy:
         repair = Repair(space, tables, self.budgets if config.proposals == "feasible" else ())
         many = parallel or url is not None
         sampler = ArchitectureSampler(space, config, seed, repair, self._seen, self._unseen, many)
+        self._sum: JournalSum | None = None
         if file is not None and url is None:
             self._let_go = weakref.finalize(self, os.close, hold_file(file, alone=take_over))
         try:
+            known = None if file is None or url is not None else JournalSum(file)
+            if known is not None:
+                known.check()
             storage = open_storage(url, file, config.heartbeat_seconds)
             optuna.logging.set_verbosity(optuna.logging.WARNING)
             if join and name not in optuna.get_all_study_names(storage):
-                where = self.where if url is None else masked(url)
-                raise StorageError(
-                    f"{where}: must hold this run's study, {name}, but does not: is it the search's storage?"
+                where, which = (
+                    (self.where, "was it emptied") if url is None else (masked(url), "is it the search's storage")
                 )
+                raise StorageError(f"{where}: must hold this run's study, {name}, but does not: {which}?")
+            if known is not None:
+                _refuse_others(storage, name, self.where)
             self._study = _load_or_create(
                 name,
                 storage,
@@ -148,6 +155,7 @@ class ArchitectureStudy:
             self._check_settings(name, seed, file, url)
             self._left = [t._trial_id for t in self._trials(TrialState.RUNNING)] if take_over else []
             self._sync()
+            self._sum = known  # noted from now on: what is on disk was found sound
         except BaseException:
             self.close()
             raise
@@ -177,8 +185,12 @@ class ArchitectureStudy:
 
     def close(self) -> None:
         """Let other processes open the study, where it is in a file; this one is done with it."""
-        if self._let_go is not None:
-            self._let_go()
+        try:
+            if self._sum is not None and self._let_go is not None and self._let_go.alive:
+                self._sum.note(self.count(), at_once=True)
+        finally:
+            if self._let_go is not None:
+                self._let_go()
 
     # ---- asking
 
@@ -343,6 +355,8 @@ class ArchitectureStudy:
             values = [accuracy if o == "accuracy" else float(frozen.user_attrs[o]) for o in self.config.objectives]
         finished = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(state, TrialState.FAIL)
         self._study.tell(number, values, state=finished, skip_if_finished=True)
+        if self._sum is not None:
+            self._sum.note(self.count())
 
     def reap(self) -> None:
         """With a shared storage: hand what dead workers were evaluating to others."""
@@ -458,6 +472,16 @@ class ArchitectureStudy:
         keep = self.budgets if self.config.proposals == "feasible" else ()
         every = self.space.enumerate()
         return {a: None for a in every if all(b.holds(self.tables[b.metric].cost(a)) for b in keep)}
+
+
+def _refuse_others(storage: BaseStorage, name: str, where: str) -> None:
+    """A run's file holds its own study; a second one with evaluations means that the run has forgotten which is its."""
+    for study in storage.get_all_studies():
+        if study.study_name != name and storage.get_n_trials(study._study_id):
+            raise OutputError(
+                f"{where}: must hold the study of this run alone, but holds {study.study_name}: is the file that names "
+                "the run's study gone?"
+            )
 
 
 def _load_or_create(

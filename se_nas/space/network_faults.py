@@ -98,7 +98,7 @@ def _head(spec: HeadSpec) -> Iterator[str]:
     yield from _within("head.in_channels", spec.in_channels, 1, MOST_CHANNELS)
     yield from _within("head.width", spec.width, 0, MOST_CHANNELS)
     yield from _within("head.hidden", spec.hidden, 0, MOST_CHANNELS)
-    yield from _within("head.hidden_layers", spec.hidden_layers, 0, 100)
+    yield from _within("head.hidden_layers", spec.hidden_layers, 1, 100)
     yield from _within("head.classes", spec.classes, 1, MOST_CLASSES)
     yield from _within("head.resolution", spec.resolution, 1, MOST_PIXELS)
     if not 0 <= spec.dropout < 1:

@@ -68,6 +68,9 @@ SEARCHES: dict[str, tuple[dict[str, Any], Any]] = {
 def resumed_at(space: SearchSpace, journal: bytes, end: int, file: Path, name: str) -> list[tuple[Any, ...]]:
     """The numbers of a search that was killed when its study's file had so many bytes, and is resumed."""
     file.write_bytes(journal[:end])
+    file.with_name(f"{file.name}.sum").unlink(
+        missing_ok=True
+    )  # an earlier search's: a kill leaves none of what follows
     fields, evaluate = SEARCHES[name]
     return numbers(search(space, file, evaluate, **fields))
 

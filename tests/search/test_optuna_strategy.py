@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,14 @@ import pytest
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.latency_measure import latency_key
-from se_nas.errors import ArchitectureError, CheckpointError, ConfigError, InfeasibleBudgetError
+from se_nas.errors import (
+    ArchitectureError,
+    CheckpointError,
+    ConfigError,
+    InfeasibleBudgetError,
+    OutputError,
+    StorageError,
+)
 from se_nas.search import optuna_strategy
 from se_nas.search.baselines import baseline, known_baselines
 from se_nas.search.evaluation import evaluations_from
@@ -122,6 +130,82 @@ def test_a_folder_with_a_study_of_something_else_is_refused(problem: SearchProbl
     with pytest.raises(ConfigError, match=r"study run-[0-9a-f]{8} in .*study\.journal: seed: must be that of this run"):
         search_optuna(dataclasses.replace(problem, seed=5), config())
     assert contents(problem.folder) == before
+
+
+def _halved(content: bytes) -> bytes:
+    """Without its second half, whole lines alone."""
+    return content[: content.rfind(b"\n", 0, len(content) // 2) + 1]
+
+
+def _other_digit(content: bytes) -> bytes:
+    """One bit of one digit of an accuracy: still JSON, and still a study."""
+    place = content.rindex(b"0.") + 2
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+_DAMAGES: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {
+    "gone": (lambda content: None, "it is gone or empty"),
+    "empty": (lambda content: b"", "it is gone or empty"),
+    "NULs": (lambda content: bytes(len(content)), "its content is altered"),
+    "NULs and a line end": (lambda content: bytes(len(content) - 1) + b"\n", "its content is altered"),
+    "NULs inside": (lambda content: content[:100] + bytes(50) + content[150:], "its content is altered"),
+    "cut short": (_halved, "it is cut short"),
+    "another digit": (_other_digit, "its content is altered"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "keeps_sum"),
+    # a study of before there was a sum says nothing of the last two
+    [(name, True) for name in _DAMAGES] + [(name, False) for name in list(_DAMAGES)[:-2]],
+)
+def test_a_damaged_study_is_one_error_and_never_begun_anew(problem: SearchProblem, name: str, keeps_sum: bool) -> None:
+    search_optuna(problem, config())
+    damage, fault = _DAMAGES[name]
+    journal = problem.folder / "study.journal"
+    damaged = damage(journal.read_bytes())
+    if not keeps_sum:
+        (problem.folder / "study.journal.sum").unlink()
+    if damaged is None:
+        journal.unlink()
+    else:
+        journal.write_bytes(damaged)
+    with pytest.raises((OutputError, StorageError)) as error:
+        search_optuna(dataclasses.replace(problem, resume=True), config(max_evaluations=12))
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f"{journal}: must ")
+    assert (f"with 10 evaluations, but {fault}: put a copy" in line) == keeps_sum
+    assert journal.read_bytes() == (damaged or b"")
+
+
+def test_what_follows_the_last_note_may_be_torn(problem: SearchProblem) -> None:
+    search_optuna(problem, config())
+    journal = problem.folder / "study.journal"
+    whole = journal.read_bytes()
+    for tail in (b'{"op_code":5,"wor', bytes(200)):  # a kill leaves the first, a crash of the machine the second
+        journal.write_bytes(whole + tail)
+        found = search_optuna(dataclasses.replace(problem, resume=True), config())
+        assert found.summary["evaluations"] == 10
+        assert journal.read_bytes() == whole
+
+
+def test_a_search_that_has_forgotten_its_study_does_not_begin_another(problem: SearchProblem) -> None:
+    search_optuna(problem, config())
+    (problem.folder / "study.json").unlink()
+    again = dataclasses.replace(problem, resume=True)
+    with pytest.raises(ConfigError, match=r"study\.json: file: must be there, as evaluations\.json"):
+        search_optuna(again, config())
+    (problem.folder / "evaluations.json").unlink()
+    with pytest.raises(OutputError, match=r"study\.journal: must hold the study of this run alone, but holds run-"):
+        search_optuna(again, config())
+
+
+@pytest.mark.parametrize("content", ["null", "[]", '{"study": 3, "shared": "?"}', '{"study": "a"}', "[" * 1000])
+def test_a_damaged_name_of_the_study_is_told(problem: SearchProblem, content: str) -> None:
+    search_optuna(problem, config())
+    (problem.folder / "study.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"study\.json: "):
+        search_optuna(dataclasses.replace(problem, resume=True), config())
 
 
 def test_other_budgets_are_answered_by_the_best_that_was_evaluated(problem: SearchProblem) -> None:
