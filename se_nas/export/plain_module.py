@@ -16,6 +16,7 @@ from se_nas.export import plain_blocks
 from se_nas.export.agreement import Run
 from se_nas.layers.activations import ACTIVATIONS
 from se_nas.layers.network import Network
+from se_nas.records.checksum import with_checksum
 from se_nas.records.files import write_atomic
 from se_nas.space.block_plan import BlockPlan, Branch, Layer, block_plan
 from se_nas.space.channels import eca_kernel
@@ -50,6 +51,7 @@ _FILE = '''"""A convolutional network that se_nas wrote as a PyTorch module, whi
 
 from __future__ import annotations
 
+import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +84,10 @@ class Network(nn.Module):
 
 def load(weights: str | Path = Path(__file__).with_name("{weights}")) -> Network:
     """The trained network, in eval mode, on the CPU."""
+    if zipfile.is_zipfile(weights):
+        with zipfile.ZipFile(weights) as archive:  # torch.load does not look at the checksums in its files
+            if (part := archive.testzip()) is not None:
+                raise ValueError(f"{{weights}}: the weights must be those that were written, but {{part}} is altered")
     network = Network()
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return network.eval()
@@ -97,7 +103,7 @@ def write_plain_module(network: Network, notes: Mapping[str, str], folder: Path)
     """
     buffer = io.BytesIO()
     torch.save(dict(network.state_dict()), buffer)
-    write_atomic(folder / WEIGHTS, buffer.getvalue())
+    write_atomic(folder / WEIGHTS, with_checksum(buffer.getvalue()))
     write_atomic(folder / FILE, source(network.spec, notes))
 
 

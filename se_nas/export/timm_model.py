@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from se_nas.errors import ArchitectureError, CheckpointError, ConfigError
 from se_nas.layers.network import Head, Network, initialise
 from se_nas.layers.torchvision_guard import import_timm
+from se_nas.records.checksum import checksum_fault, with_checksum
 from se_nas.records.files import write_atomic, write_json
 from se_nas.space.architecture import ArchitectureFile, load_architecture, network_from_dict, save_architecture
 from se_nas.space.specs import HeadSpec, NetworkSpec
@@ -400,7 +401,7 @@ def write_timm_folder(
     save_architecture(out / ARCHITECTURE, replace(file, network=spec))
     buffer = io.BytesIO()
     torch.save({name: value.detach().cpu() for name, value in network.state_dict().items()}, buffer)
-    write_atomic(out / WEIGHTS, buffer.getvalue())
+    write_atomic(out / WEIGHTS, with_checksum(buffer.getvalue()))
     config = {
         "architecture": "se_nas",
         "num_classes": spec.head.classes,
@@ -412,8 +413,16 @@ def write_timm_folder(
 
 
 def load_timm_folder(folder: Path) -> nn.Module:
-    """The model of a folder that `write_timm_folder` wrote, in evaluation mode."""
+    """The model of a folder that `write_timm_folder` wrote, in evaluation mode.
+
+    Raises:
+        CheckpointError: the weights are altered, which timm's own `checkpoint_path` does not look for.
+    """
     architecture, weights = folder / ARCHITECTURE, folder / WEIGHTS
+    with weights.open("rb") as file:
+        fault = checksum_fault(file)
+    if fault is not None:
+        raise CheckpointError(f"{weights}: the weights must be those that were exported, but {fault}")
     model: nn.Module = timm.create_model("se_nas", architecture=architecture, checkpoint_path=weights)
     return model.eval()
 

@@ -14,6 +14,7 @@ from torch.export import Dim, ExportedProgram
 
 from se_nas.export.agreement import Run
 from se_nas.layers.network import Network
+from se_nas.records.checksum import with_checksum
 from se_nas.records.files import write_atomic
 
 FILE = "network.pt2"
@@ -35,7 +36,7 @@ def write_program(network: Network, notes: Mapping[str, str], folder: Path) -> N
     buffer = io.BytesIO()
     with quiet():
         torch.export.save(export_program(network), buffer, extra_files=dict(notes))
-    write_atomic(folder / FILE, buffer.getvalue())
+    write_atomic(folder / FILE, with_checksum(buffer.getvalue()))
 
 
 def load_program(folder: Path) -> Run:

@@ -147,14 +147,15 @@ def export_network(
         normalisation: noted in every form, for those who feed it images; None where it is not known.
 
     Returns:
-        What REPORT holds: the network's size, and for each form its files (bytes by name), its greatest difference from
-        the network as a share of the greatest logit, and where it has a runtime the milliseconds beside PyTorch's.
+        What REPORT holds: the network's size, and for each form its files (bytes by name, and their SHA-256), its
+        greatest difference from the network as a share of the greatest logit, and where it has a runtime the
+        milliseconds beside PyTorch's.
         Forms of the same weights that an earlier export left in `out` are kept in it.
 
     Raises:
         ExportError: a form is unknown, needs a package that is not installed, or differs from the network by more than
-            its bar; or `out` holds other forms, of other weights, or files in the place of the forms' own that no
-            earlier export lists in its report.
+            its bar; or `out` holds other forms, of other weights or altered since, or files in the place of the forms'
+            own that no earlier export lists in its report.
         OutputError: the folder cannot be written to.
     """
     _check(forms)
@@ -284,6 +285,11 @@ def _kept(out: Path, earlier: _Earlier | None, forms: Sequence[str], about: Mapp
             f"{out}: a folder must hold the exports of one network, but this one has {', '.join(others)} of other "
             f"weights; export these forms too, or elsewhere"
         )
+    for name, entry in others.items():
+        for file, then in entry.get("sha256", {}).items():
+            if not (out / file).is_file() or _sha256(out / file) != then:
+                must = f"must be as the export of {name} wrote it, but is altered or gone"
+                raise ExportError(f"{out / file}: {must}; export {name} again too")
     return others
 
 
@@ -300,11 +306,16 @@ def _write_one(name: str, subject: Subject, folder: Path) -> dict[str, Any]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
+        "sha256": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
         "greatest_difference": difference,
         "bar": form.bar,
         "batches": list(BATCHES),
         "latency": None if form.runtime is None else latency_beside(form.runtime, run, subject.network),
     }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _move_into(out: Path, folder: Path) -> None:

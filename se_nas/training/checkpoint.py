@@ -1,19 +1,21 @@
 """Checkpoints that survive a kill at any moment: written whole beside the previous one, read as plain data.
 
-A file holds tensors and plain Python values only, so that reading a stranger's file runs no code.
+A file holds tensors and plain Python values only, so that reading a stranger's file runs no code, and the checksum of
+all its bytes.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from se_nas.errors import CheckpointError, OutputError
+from se_nas.records.checksum import checksum_fault, with_checksum
 from se_nas.records.files import write_atomic
 
 KIND = "se_nas checkpoint"
@@ -40,7 +42,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
     buffer = io.BytesIO()
     torch.save({"kind": KIND, "version": VERSION, "state": state}, buffer)
     target = Path(path)
-    fresh = write_atomic(target.with_name(target.name + ".fresh"), buffer.getvalue())
+    fresh = write_atomic(target.with_name(target.name + ".fresh"), with_checksum(buffer.getvalue()))
     try:
         # Between the two renames only the previous file is in place, which load_latest then reads.
         if target.exists():
@@ -96,6 +98,13 @@ def discard_checkpoint(path: str | os.PathLike[str]) -> None:
         raise OutputError(f"{path}: the output must be writable, but got: {error.strerror or error}") from error
 
 
+def check_finite(weights: Mapping[str, Any]) -> None:
+    """Raise CheckpointError where a tensor has values that are no finite numbers: nothing can be trained from them."""
+    for name, value in weights.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"the weights must be finite numbers, but some of {name} are not")
+
+
 def _is_whole(path: Path) -> bool:
     try:
         _read(path, "cpu")
@@ -109,9 +118,10 @@ def _read(path: Path, map_location: str | torch.device) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{must}, but there is no such file")
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not check the sums that torch.save writes
-            if archive.testzip() is not None:
-                raise CheckpointError(f"{must}, but its content is altered")
+        with path.open("rb") as file:
+            fault = checksum_fault(file)
+        if fault is not None:
+            raise CheckpointError(f"{must}, but {fault}")
         content = torch.load(path, map_location=map_location, weights_only=True)
     except CheckpointError:
         raise

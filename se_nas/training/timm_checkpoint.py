@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from se_nas.errors import CheckpointError
 from se_nas.layers.network import Network
+from se_nas.records.checksum import checksum_fault
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.checkpoint import KIND, load_checkpoint
+from se_nas.training.checkpoint import KIND, check_finite, load_checkpoint
 
 _CLASSIFIER = "head.classifier."
 
@@ -74,13 +75,16 @@ def read_initial_weights(path: Path, spec: NetworkSpec) -> InitialWeights:
     """The weights that a file holds for a network: of a timm checkpoint, or of a training of ours (its average if any).
 
     Raises:
-        CheckpointError: the file is missing, unreadable, or of another architecture.
+        CheckpointError: the file is missing, unreadable, altered as far as its own checksums tell, of another
+            architecture, or has values that are not finite.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: the file of weights must be readable, but got: {error.strerror}") from error
     try:
+        if (fault := checksum_fault(content)) is not None:
+            raise CheckpointError(f"the file of weights must be whole, but {fault}")
         tensors = _paired(_state_dict(path, content), Network(spec).state_dict())
     except CheckpointError as error:
         raise CheckpointError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
@@ -104,6 +108,7 @@ def _paired(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str,
     if len(ours) != len(theirs):
         must = f"the weights must be of this architecture, with {len(ours)} tensors"
         raise CheckpointError(f"{must}, but got {len(theirs)}")
+    check_finite(state)
     return found
 
 

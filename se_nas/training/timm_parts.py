@@ -24,7 +24,9 @@ from torch.nn import functional as F
 
 from se_nas.errors import CheckpointError, ConfigError, DataError
 from se_nas.layers.torchvision_guard import import_timm
+from se_nas.records.checksum import checksum_fault
 from se_nas.records.nearest import did_you_mean
+from se_nas.training.checkpoint import check_finite
 
 if TYPE_CHECKING:
     from se_nas.training.recipe import Recipe
@@ -299,7 +301,15 @@ def make_teacher(name: str, checkpoint: str | Path, classes: int) -> Teacher:
     expected = f"{checkpoint}: the teacher's checkpoint must hold the weights of {name} with {classes} classes"
     if not Path(checkpoint).is_file():
         raise CheckpointError(f"{expected}, but there is no such file")
+    with Path(checkpoint).open("rb") as file:
+        fault = checksum_fault(file)
+    if fault is not None:
+        raise CheckpointError(f"{expected}, but {fault}")
     weights = _weights_of_teacher(checkpoint, expected)
+    try:
+        check_finite(weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from error
     try:
         model.load_state_dict(weights)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:

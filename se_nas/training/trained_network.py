@@ -22,7 +22,7 @@ from se_nas.layers.network import Network
 from se_nas.records.files import write_json
 from se_nas.space.architecture import ArchitectureFile, load_architecture
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.checkpoint import load_checkpoint, save_checkpoint
+from se_nas.training.checkpoint import check_finite, load_checkpoint, save_checkpoint
 
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "network.pt"
@@ -133,7 +133,9 @@ def _fitting(network: Network, state: Mapping[str, Any], path: Path, average: bo
 
 
 def check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError unless `weights` has the names and shapes of `own`, the state dict of a network."""
+    """Raise CheckpointError unless `weights` has the names and shapes of `own`, the state dict of a network, and finite
+    values.
+    """
     for name, tensor in own.items():
         got = tuple(weights[name].shape) if name in weights else "nothing"
         if got != tuple(tensor.shape):
@@ -142,3 +144,4 @@ def check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
             )
     if unknown := [name for name in weights if name not in own]:
         raise CheckpointError(f"the weights must be of this architecture, which has no {unknown[0]}")
+    check_finite(weights)
