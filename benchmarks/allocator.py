@@ -23,12 +23,12 @@ from rich.table import Table
 from torch.nn import functional as F
 
 from se_nas.cost.budget import Budget
-from se_nas.cost.latency_measure import processor_name
+from se_nas.cost.latency.timing import processor_name
 from se_nas.cost.table import count_tables
+from se_nas.hardware.allocator import tune_allocator
 from se_nas.layers.network import Network, initialise
-from se_nas.search.decode import decode
-from se_nas.space.files import load_space
-from se_nas.training.allocator import tune_allocator
+from se_nas.search.budgets.decode import decode
+from se_nas.space.yaml_file import load_space
 from se_nas.training.optimizer import make_sgd
 
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "mbconv_cifar_small.yaml"

@@ -23,17 +23,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from se_nas.cost.latency_measure import latency_key, measure_networks
-from se_nas.cost.latency_table import (
-    accuracy,
+from se_nas.cost.latency.table import (
     build_latency_table,
     fit_relative,
     latency_report_lines,
+    prediction_accuracy,
     spread_architectures,
 )
+from se_nas.cost.latency.timing import latency_key, measure_networks
 from se_nas.cost.table import count_tables
-from se_nas.space.files import load_space
-from se_nas.training.allocator import tune_allocator
+from se_nas.hardware.allocator import tune_allocator
+from se_nas.space.yaml_file import load_space
 
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "mbconv_cifar.yaml"
 SEED = 1
@@ -78,7 +78,7 @@ def main() -> None:
         "latency table, drift left in": by_table,
         "line on MACs, drift left in": by_macs,
     }
-    found = {name: accuracy(predicted, measured) for name, predicted in predictions.items()}
+    found = {name: prediction_accuracy(predicted, measured) for name, predicted in predictions.items()}
     table = Table(
         title=f"{len(held_out)} held-out networks of {space.name}, {measured.min():.2f} to {measured.max():.2f} ms"
     )

@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from se_nas.data.encoded_images import open_encoded_images
-from se_nas.data.stream import TrainStream
-from se_nas.data.transforms import MEAN, STD, TrainTransform, normalise
+from se_nas.data.on_disk.encoded_images import open_encoded_images
+from se_nas.data.on_disk.stream import TrainStream
+from se_nas.data.on_disk.transforms import MEAN, STD, TrainTransform, normalise
+from se_nas.hardware.environment import describe_environment
 from se_nas.layers.torchvision_guard import import_timm
-from se_nas.training.environment import describe_environment
 
 CLASSES, PER_CLASS = 8, 64
 WIDTH, HEIGHT = 500, 375

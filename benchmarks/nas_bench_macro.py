@@ -43,16 +43,16 @@ from rich.progress import track
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import count_tables
 from se_nas.errors import SeNasError
-from se_nas.evidence.palette import light
-from se_nas.evidence.plots import WIDTH, drawn, figure_png
+from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_atomic
-from se_nas.search.evaluation import Evaluation
-from se_nas.search.optuna_config import OptunaConfig
-from se_nas.search.optuna_search import search_architectures
+from se_nas.report.plots.figure import WIDTH, drawn, figure_png
+from se_nas.report.theme.palette import light
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.black_box.evaluation import Evaluation
+from se_nas.search.black_box.search import search_architectures
 from se_nas.space.architecture import Architecture
-from se_nas.space.files import load_space
 from se_nas.space.search_space import SearchSpace
-from se_nas.training.environment import describe_environment
+from se_nas.space.yaml_file import load_space
 
 Numbers = NDArray[np.float64]
 

@@ -28,12 +28,12 @@ from rich.table import Table
 
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.table import CostTable, count_tables
-from se_nas.search.optuna_config import OptunaConfig
-from se_nas.search.optuna_search import search_architectures
+from se_nas.hardware.environment import describe_environment
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.black_box.search import search_architectures
 from se_nas.space.architecture import Architecture
-from se_nas.space.files import load_space
 from se_nas.space.search_space import SearchSpace
-from se_nas.training.environment import describe_environment
+from se_nas.space.yaml_file import load_space
 
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "mbconv_cifar.yaml"
 BUDGETS = {"macs": "20M", "params": "800k"}

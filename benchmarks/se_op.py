@@ -21,10 +21,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from se_nas.cost.latency_measure import processor_name
+from se_nas.cost.latency.timing import processor_name
+from se_nas.hardware.allocator import tune_allocator
 from se_nas.layers.squeeze_excite import SqueezeExcite
 from se_nas.layers.torchvision_guard import import_timm
-from se_nas.training.allocator import tune_allocator
 
 BATCH = 128
 REDUCTION = 4

@@ -40,13 +40,11 @@ from torch import Tensor, nn
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import count_tables
-from se_nas.data.batches import DeviceImages
-from se_nas.data.options import DataOptions
-from se_nas.data.parts import split_parts
-from se_nas.data.sources import load_train
+from se_nas.data.in_memory.batches import DeviceImages
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.data.in_memory.parts import split_parts
+from se_nas.data.in_memory.sources import load_train
 from se_nas.errors import SeNasError
-from se_nas.evidence.palette import STEPS, light
-from se_nas.evidence.plots import WIDTH, drawn, figure_png
 from se_nas.evidence.statistics import (
     kendall,
     kendall_gain,
@@ -55,21 +53,23 @@ from se_nas.evidence.statistics import (
     seed_ceiling,
     top_k_regret,
 )
+from se_nas.hardware.allocator import tune_allocator
+from se_nas.hardware.device import autocast_for, pick_device
+from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
 from se_nas.records.files import write_atomic
-from se_nas.search.inheritance import calibration_batches
-from se_nas.search.one_shot import OneShotConfig, OneShotResult, train_one_shot
-from se_nas.search.optuna_config import OptunaConfig
-from se_nas.search.optuna_search import search_architectures
+from se_nas.report.plots.figure import WIDTH, drawn, figure_png
+from se_nas.report.theme.palette import RAMP_STEPS, light
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.black_box.search import search_architectures
+from se_nas.search.one_shot.inheritance import calibration_batches
+from se_nas.search.one_shot.training import OneShotConfig, OneShotResult, train_one_shot
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
-from se_nas.space.files import load_space
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml_file import load_space
 from se_nas.supernet.calibration import recalibrate
 from se_nas.supernet.supernet import SuperNet
-from se_nas.training.allocator import tune_allocator
-from se_nas.training.device import autocast_for, pick_device
-from se_nas.training.environment import describe_environment
 
 Numbers = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -370,7 +370,7 @@ def plot(
     Args:
         accuracies: (all networks,) recalibrated ones by sampling.
     """
-    ramp = LinearSegmentedColormap.from_list("macs", [light(f"rank-{step}") for step in range(2, STEPS + 1)])
+    ramp = LinearSegmentedColormap.from_list("macs", [light(f"rank-{step}") for step in range(2, RAMP_STEPS + 1)])
 
     def scatter(axes: Axes, sampling: str) -> Any:
         of = np.union1d(sets[WITHIN], sets[RANDOM])

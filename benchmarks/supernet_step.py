@@ -32,17 +32,17 @@ from rich.table import Table
 from torch.nn import functional as F
 
 from se_nas.cost.budget import Budget
-from se_nas.cost.latency_measure import processor_name
+from se_nas.cost.latency.timing import processor_name
 from se_nas.cost.table import count_tables
+from se_nas.hardware.allocator import tune_allocator
+from se_nas.hardware.device import autocast_for, pick_device
 from se_nas.layers.network import Network, initialise
-from se_nas.search.budget_projection import BudgetProjection
-from se_nas.search.choice_logits import ChoiceLogits
-from se_nas.search.decode import greatest_cost
-from se_nas.space.files import load_space, parse_space
+from se_nas.search.budgets.decode import greatest_cost
+from se_nas.search.differentiable.budget_projection import BudgetProjection
+from se_nas.search.differentiable.choice_logits import ChoiceLogits
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml_file import load_space, parse_space
 from se_nas.supernet.supernet import SuperNet
-from se_nas.training.allocator import tune_allocator
-from se_nas.training.device import autocast_for, pick_device
 from se_nas.training.optimizer import make_sgd
 
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "mbconv_cifar.yaml"

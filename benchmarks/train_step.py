@@ -32,15 +32,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from se_nas.hardware.allocator import tune_allocator
+from se_nas.hardware.device import PRECISIONS, autocast_dtype, pick_device
+from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network, initialise
 from se_nas.layers.torchvision_guard import import_timm
-from se_nas.runs.architectures import open_architecture
+from se_nas.runs.open_architecture import open_architecture
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.allocator import tune_allocator
-from se_nas.training.device import PRECISIONS, autocast_dtype, pick_device
 from se_nas.training.disk_training import train_on_streams
 from se_nas.training.distributed import Ranks
-from se_nas.training.environment import describe_environment
 from se_nas.training.loop import GuardConfig
 from se_nas.training.recipe import Recipe, load_recipe
 from se_nas.training.timm_parts import make_optimizer

@@ -17,38 +17,39 @@ from rich.table import Table
 
 import se_nas
 from se_nas.cost.budget import format_cost, parse_budget_options
-from se_nas.cost.latency_measure import latency_key, measure_networks
-from se_nas.cost.latency_table import build_latency_table, cached_latency_table, latency_report_lines
+from se_nas.cost.latency.table import build_latency_table, cached_latency_table, latency_report_lines
+from se_nas.cost.latency.timing import latency_key, measure_networks
 from se_nas.cost.table import CostTable, count_tables
-from se_nas.data.options import DataOptions
-from se_nas.data.shard_writing import write_shards
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.data.on_disk.shard_writing import write_shards
 from se_nas.errors import ConfigError, SeNasError
-from se_nas.evidence.excitation_page import notes
-from se_nas.evidence.plots import figure_png
-from se_nas.evidence.report import write_report
-from se_nas.evidence.retrain_report import is_retraining, write_retrain_report
-from se_nas.evidence.space_table import space_table
 from se_nas.evidence.sweep import MeasuredSweep, Sweep, parse_sweep, sweep_space, write_sweep
-from se_nas.evidence.sweep_plot import sweep_plot
 from se_nas.export.write import FORMS
+from se_nas.hardware.allocator import tune_allocator
+from se_nas.hardware.device import pick_device
 from se_nas.nni_bridge.addresses import HOST, PORT
 from se_nas.records.files import write_atomic
-from se_nas.runs.config import load_run, parse_recipe
-from se_nas.runs.evidence import PARTS, Conditions, gather_evidence
+from se_nas.report.pages.excitation import notes
+from se_nas.report.pages.retraining import is_retraining, write_retrain_report
+from se_nas.report.pages.run import write_report
+from se_nas.report.plots.figure import figure_png
+from se_nas.report.plots.sweep import sweep_plot
+from se_nas.report.space_table import space_table
+from se_nas.runs.evidence.gather import PARTS, Conditions, gather_evidence
 from se_nas.runs.excitation import Request, excitation_folder, study_run
-from se_nas.runs.exporting import export_retrained
-from se_nas.runs.folder import RunFolder
-from se_nas.runs.imagenet import Job, Teacher, evaluate_on_imagenet, retrain_on_imagenet
-from se_nas.runs.retraining import retrain_exported
+from se_nas.runs.export import export_retrained
+from se_nas.runs.retrain import retrain_exported
+from se_nas.runs.retrain_imagenet import Job, Teacher, evaluate_on_imagenet, retrain_on_imagenet
+from se_nas.runs.run_file import load_run, parse_recipe
+from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.search import decode_again, run_search
 from se_nas.runs.shown import shown_configuration
-from se_nas.runs.study import work_on
-from se_nas.runs.whole import decode_again, run_search
-from se_nas.search.decode import greatest_cost, least_cost
+from se_nas.runs.worker import work_on
+from se_nas.search.budgets.decode import greatest_cost, least_cost
 from se_nas.search.storage_url import masked
-from se_nas.space.files import load_space
-from se_nas.space.search_space import NO_SE, SearchSpace
-from se_nas.training.allocator import tune_allocator
-from se_nas.training.device import pick_device
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.templates import NO_SE
+from se_nas.space.yaml_file import load_space
 from se_nas.training.distributed import rank_of_environment
 from se_nas.training.loop import TrainingInterrupted
 from se_nas.training.recipe import RECIPES

@@ -12,20 +12,20 @@ import pytest
 
 import se_nas
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 OPTIONAL = ("nni", "onnx", "onnxruntime", "optuna", "sqlalchemy", "thop", "timm", "torchvision")
 
 #: Adapters that cannot be imported without their library: the black-box search, the tuners that NNI imports,
 #: and the model that is imported for timm.
 ADAPTERS = {
-    "se_nas.search.optuna_pruner",
-    "se_nas.search.optuna_samplers",
-    "se_nas.search.optuna_search",
-    "se_nas.search.optuna_storage",
-    "se_nas.search.optuna_strategy",
-    "se_nas.search.optuna_study",
+    "se_nas.search.black_box.pruner",
+    "se_nas.search.black_box.samplers",
+    "se_nas.search.black_box.search",
+    "se_nas.search.black_box.storage",
+    "se_nas.search.black_box.strategy",
+    "se_nas.search.black_box.study",
     "se_nas.export.timm_model",
-    "se_nas.nni_bridge.sweep_tuner",
+    "se_nas.nni_bridge.grid_tuner",
     "se_nas.nni_bridge.tuner",
 }
 

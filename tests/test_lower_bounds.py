@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 ADVISORIES: dict[str, list[dict[str, Any]]] = yaml.safe_load((ROOT / "tests/advisories.yaml").read_text())
 
 

@@ -20,13 +20,13 @@ import typer
 from se_nas.cli import app
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.table import count_tables
-from se_nas.data.sources import DATASETS
-from se_nas.runs.config import load_run
-from se_nas.search.decode import decode
-from se_nas.space.files import load_space
+from se_nas.data.in_memory.sources import DATASETS
+from se_nas.runs.run_file import load_run
+from se_nas.search.budgets.decode import decode
+from se_nas.space.yaml_file import load_space
 from se_nas.training.recipe import RECIPES
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
 RUNS = sorted((ROOT / "runs").glob("*.yaml"))
 RECIPE_FILES = sorted(RECIPES.values())

@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from se_nas.errors import ConfigError
-from se_nas.evidence.report import write_report
-from se_nas.runs.config import RunConfig, load_run
-from se_nas.runs.folder import RunFolder
+from se_nas.report.pages.run import write_report
+from se_nas.runs.run_file import RunConfig, load_run
+from se_nas.runs.run_folder import RunFolder
 from se_nas.runs.shown import HIDDEN, shown, shown_configuration
-from tests.evidence.fake_run import make_fake_run
+from tests.report.fake_run import make_fake_run
 
-RUNS = sorted((Path(__file__).resolve().parent.parent / "runs").glob("*.yaml"))
+RUNS = sorted((Path(__file__).resolve().parents[1] / "runs").glob("*.yaml"))
 #: A folded and a literal scalar take several lines each.
 SECRETS = """
 name: tiny

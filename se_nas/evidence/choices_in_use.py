@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from se_nas.space.architecture import Architecture
-from se_nas.space.search_space import SearchSpace, SlotOp, picked
+from se_nas.space.search_space import SearchSpace, picked
+from se_nas.space.templates import SlotOp
 
 
 def choices_in_use(space: SearchSpace, architecture: Architecture) -> frozenset[str]:

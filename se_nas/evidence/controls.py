@@ -15,8 +15,8 @@ import numpy as np
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import InfeasibleBudgetError
-from se_nas.search.baselines import WITHOUT_SE, baseline, known_baselines, repinned
-from se_nas.search.repair import Repair
+from se_nas.search.budgets.baselines import WITHOUT_SE, baseline, known_baselines, repinned
+from se_nas.search.budgets.repair import Repair
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from se_nas.errors import ArchitectureError, DataError
-from se_nas.evidence.quantities import paired_interval
+from se_nas.evidence.intervals import paired_interval
 from se_nas.layers.network import Network
 from se_nas.space.specs import BlockSpec, SESpec
 

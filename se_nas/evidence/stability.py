@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from se_nas.cost.table import CostTable
 from se_nas.evidence.choices_in_use import choices_in_use, se_places
 from se_nas.space.architecture import Architecture
-from se_nas.space.search_space import NO_SE, SearchSpace
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.templates import NO_SE
 
 _States = NDArray[np.intp]
 _ABSENT = -1

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from se_nas.cost.table import CostTable
 from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
-from se_nas.evidence.inherited_guesses import InheritedGuesses
+from se_nas.evidence.correct_images import InheritedGuesses
 from se_nas.evidence.statistics import paired_difference
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
-from se_nas.space.search_space import NO_SE, SlotOp, picked
+from se_nas.space.search_space import picked
 from se_nas.space.specs import BlockSpec
+from se_nas.space.templates import NO_SE, SlotOp
 from se_nas.supernet.supernet import SuperNet
 
 #: What a change of option is priced in, where there is a table.

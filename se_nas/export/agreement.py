@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from se_nas.cost.latency_measure import clock_name, latency_key, summarise
+from se_nas.cost.latency.timing import clock_name, latency_key, summarise
 from se_nas.errors import ExportError
 from se_nas.layers.network import Network
 

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from se_nas.errors import ArchitectureError, CheckpointError, ConfigError
 from se_nas.layers.network import Head, Network, initialise
 from se_nas.layers.torchvision_guard import import_timm
+from se_nas.records.checkpoint import KIND
 from se_nas.records.checksum import checksum_fault, with_checksum
 from se_nas.records.files import write_atomic, write_json
-from se_nas.space.architecture import ArchitectureFile, load_architecture, network_from_dict, save_architecture
+from se_nas.space.architecture_file import ArchitectureFile, load_architecture, network_from_dict, save_architecture
 from se_nas.space.specs import HeadSpec, NetworkSpec
-from se_nas.training.checkpoint import KIND
 from se_nas.training.trained_network import check_fit
 
 timm = import_timm()

@@ -16,15 +16,15 @@ from typing import Any
 import torch
 
 from se_nas.cost.counts import network_counts
-from se_nas.data.image_folder import few
-from se_nas.data.transforms import MEAN, STD
+from se_nas.data.on_disk.image_folder import few
+from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.errors import ExportError, OutputError
 from se_nas.export import onnx_file, plain_module, torch_program
 from se_nas.export.agreement import BATCHES, Run, greatest_difference, latency_beside
+from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
 from se_nas.records.files import write_json
-from se_nas.space.architecture import ArchitectureFile
-from se_nas.training.environment import describe_environment
+from se_nas.space.architecture_file import ArchitectureFile
 
 REPORT = "export.json"
 TIMM_FOLDER = "timm"

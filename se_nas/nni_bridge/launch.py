@@ -18,27 +18,27 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from se_nas.cost.latency_table import build_latency_table
+from se_nas.cost.latency.table import build_latency_table
 from se_nas.cost.table import CostTable, count_tables
-from se_nas.data.sources import load_train
+from se_nas.data.in_memory.sources import load_train
 from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError
 from se_nas.nni_bridge import addresses, manager
 from se_nas.nni_bridge.addresses import HOST, PORT
+from se_nas.nni_bridge.grid import sweep, sweep_budgets, sweep_name, sweep_space
 from se_nas.nni_bridge.manager import Experiment, Status
 from se_nas.nni_bridge.manager_client import TrialJob
 from se_nas.nni_bridge.page_values import nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
-from se_nas.nni_bridge.sweep import sweep, sweep_budgets, sweep_name, sweep_space
 from se_nas.records.files import write_atomic, write_json
 from se_nas.records.yaml_input import read_yaml
-from se_nas.runs.config import NNIConfig, RunConfig, load_run
-from se_nas.runs.setting import Say, Setting, make_setting, open_setting
-from se_nas.runs.study import optuna_config
-from se_nas.runs.whole import finish_run
-from se_nas.search.decode import check_feasible
-from se_nas.search.optuna_config import OptunaConfig
-from se_nas.search.strategy import SUPERNET, TABLE
-from se_nas.space.files import load_space
+from se_nas.runs.prepare import Say, Setting, make_setting, open_setting
+from se_nas.runs.run_file import NNIConfig, RunConfig, load_run
+from se_nas.runs.search import finish_run
+from se_nas.runs.worker import optuna_config
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.budgets.decode import check_feasible
+from se_nas.search.result import SUPERNET, TABLE
+from se_nas.space.yaml_file import load_space
 
 #: Where NNI keeps its experiment, in the run's folder: made first of all, so that a launch cut off can be resumed.
 LAUNCHED = "nni"
@@ -166,7 +166,7 @@ def _start(setting: Setting, port: int, host: str, progress: bool, say: Say) -> 
     config, folder = setting.config, setting.run.path.resolve()
     axes = sweep_space(config)
     if isinstance(config.search, OptunaConfig):
-        from se_nas.search.optuna_strategy import begin_study, prepare
+        from se_nas.search.black_box.strategy import begin_study, prepare
 
         problem = setting.problem(resume=True, progress=progress)
         begin_study(problem, config.search, parallel=True)
@@ -256,7 +256,7 @@ def _finish(folder: Path, progress: bool, say: Say, *, exhausted: bool) -> None:
     if not isinstance(setting.config.search, OptunaConfig):
         _finish_sweep(setting, jobs, say)
         return
-    from se_nas.search.optuna_strategy import finish, open_evaluator, open_study, prepare
+    from se_nas.search.black_box.strategy import finish, open_evaluator, open_study, prepare
 
     config = optuna_config(setting)
     problem = setting.problem(resume=True, progress=progress)

@@ -12,7 +12,7 @@ from se_nas.nni_bridge.manager_client import UNFINISHED, TrialJob
 from se_nas.nni_bridge.page_values import PROPOSAL
 
 if TYPE_CHECKING:
-    from se_nas.search.optuna_study import ArchitectureStudy
+    from se_nas.search.black_box.study import ArchitectureStudy
 
 _log = logging.getLogger(__name__)
 

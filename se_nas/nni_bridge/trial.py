@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from se_nas.errors import SeNasError
+from se_nas.nni_bridge.grid import sweep_changes, sweep_name
 from se_nas.nni_bridge.own_parameters import take_parameters
 from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics
-from se_nas.nni_bridge.sweep import sweep_changes, sweep_name
 
 #: Takes an epoch, counted from 0, and its metrics.
 ReportEpoch = Callable[[int, dict[str, float]], None]
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 def evaluate(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> dict[str, float]:
     """The final result of the architecture that a black-box search proposed."""
-    from se_nas.runs.study import evaluate_one
+    from se_nas.runs.worker import evaluate_one
 
     picks = dict(parameters)
     proposal = int(picks.pop(PROPOSAL))
@@ -37,7 +37,7 @@ def evaluate(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> d
 
 def search(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> dict[str, float]:
     """The final result of a whole differentiable search, which writes a run folder of its own."""
-    from se_nas.runs.study import search_one
+    from se_nas.runs.worker import search_one
 
     began = time.perf_counter()
     metrics = EpochMetrics()

@@ -23,7 +23,7 @@ from se_nas.nni_bridge.page_values import trial_parameters
 from se_nas.nni_bridge.reconcile import proposal_of, tell, tell_results
 
 if TYPE_CHECKING:
-    from se_nas.search.optuna_study import ArchitectureStudy
+    from se_nas.search.black_box.study import ArchitectureStudy
 
 _log = logging.getLogger(__name__)
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -66,7 +66,7 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
     @functools.cached_property
     def study(self) -> ArchitectureStudy:
         """The run's study; opened late, since NNI gives a tuner few seconds until it must have connected."""
-        from se_nas.runs.study import study_of
+        from se_nas.runs.worker import study_of
 
         return study_of(self.run)
 
@@ -78,7 +78,7 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
     @_ends_the_tuner
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
         """The picks of the next architecture and its number; NoMoreTrialError when none is left."""
-        from se_nas.search.optuna_study import SpaceExhausted
+        from se_nas.search.black_box.study import SpaceExhausted
 
         try:
             candidate = self.study.ask()

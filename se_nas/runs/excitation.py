@@ -12,21 +12,21 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from se_nas.data.batches import DeviceImages
-from se_nas.data.options import DataOptions
-from se_nas.data.sources import load_test, load_train
-from se_nas.data.stream import EvaluationStream
-from se_nas.data.transforms import EvalTransform, normalise
+from se_nas.data.in_memory.batches import DeviceImages
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.data.in_memory.sources import load_test, load_train
+from se_nas.data.on_disk.stream import EvaluationStream
+from se_nas.data.on_disk.transforms import EvalTransform, normalise
 from se_nas.errors import ConfigError
 from se_nas.evidence.excitation import Batches, Excitation, study_excitation, units_of
-from se_nas.evidence.excitation_page import Studied, write_excitation
-from se_nas.runs.architectures import check_channels
-from se_nas.runs.folder import RunFolder
-from se_nas.runs.imagenet import DATA as IMAGENET
-from se_nas.runs.imagenet import held_out_images, recipe_of
-from se_nas.runs.setting import pin_threads
+from se_nas.hardware.environment import describe_environment
+from se_nas.report.pages.excitation import Studied, write_excitation
+from se_nas.runs.open_architecture import check_channels
+from se_nas.runs.prepare import pin_threads
+from se_nas.runs.retrain_imagenet import DATA as IMAGENET
+from se_nas.runs.retrain_imagenet import held_out_images, recipe_of
+from se_nas.runs.run_folder import RunFolder
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.environment import describe_environment
 from se_nas.training.trained_network import TrainedOn, check_classes, load_trained
 
 _RETRAINING = "retrain"

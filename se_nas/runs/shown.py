@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from se_nas.records.yaml_input import read_yaml
-from se_nas.runs.config import RunConfig
+from se_nas.runs.run_file import RunConfig
 
 #: Harmless names that no model of ours has: parts, metrics, and what NNI's training services and machines are given.
 #: Not its commands, images and accounts: these may hold a secret.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
-from se_nas.data.images import DataInfo, ImageSet
+from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.space.search_space import SearchSpace
 
 

@@ -6,33 +6,14 @@ classes are the scaling's. A width is rounded as all channels are, so that a sca
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from se_nas.space.channels import round_channels
+from se_nas.space.templates import Scaling
 
 if TYPE_CHECKING:
     from se_nas.space.search_space import SearchSpace
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """What changes for one data set; None keeps what the space has.
-
-    Attributes:
-        data: name of the data set.
-        stem_stride: of the stem's first convolution.
-        resolution: side of the square input images, pixels.
-        strides: one for each stage.
-        width: multiplies the channels of stem, stages and head convolution (not of the head's hidden layer).
-    """
-
-    data: str
-    resolution: int
-    classes: int | None = None
-    stem_stride: int | None = None
-    strides: tuple[int, ...] | None = None
-    width: float = 1.0
 
 
 def scaled_space(space: SearchSpace, scaling: Scaling) -> SearchSpace:

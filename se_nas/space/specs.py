@@ -380,5 +380,5 @@ class NetworkSpec:
         return (self.stem, *self.stem_more)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form; `se_nas.space.architecture.network_from_dict` reads it back."""
+        """JSON-able form; `se_nas.space.architecture_file.network_from_dict` reads it back."""
         return asdict(self)

@@ -23,8 +23,8 @@ from se_nas.layers.attention import (
 )
 from se_nas.layers.squeeze_excite import SqueezeExcite, squeeze_scale
 from se_nas.space.channels import eca_kernel
-from se_nas.space.search_space import NO_SE, SlotOp
 from se_nas.space.specs import WITH_HIDDEN, AttentionKind, BlockSpec
+from se_nas.space.templates import NO_SE, SlotOp
 from se_nas.supernet.mixture import crop_masks, hidden_masks, mixed_cbam_gate, mixed_gate
 
 #: Bias of a gate at the start: sigmoid 0.88, hard-sigmoid 0.83, tanh 0.96, relu 1. A gate that starts near 1 leaves the

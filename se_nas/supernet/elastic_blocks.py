@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from se_nas.layers.blocks import Block, run_plan
 from se_nas.space.block_plan import Layer, block_plan
 from se_nas.space.choice import Axis
-from se_nas.space.search_space import SlotOp
 from se_nas.space.specs import BlockSpec, Position, SESpec
+from se_nas.space.templates import SlotOp
 from se_nas.supernet.elastic_attention import ElasticAttention
 from se_nas.supernet.mixture import kernel_masks, prefix_masks
 

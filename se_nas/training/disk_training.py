@@ -20,22 +20,22 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from se_nas.data.encoded_images import EncodedImages
-from se_nas.data.stream import EvaluationStream, TrainStream
-from se_nas.data.transforms import normalise
+from se_nas.data.on_disk.encoded_images import EncodedImages
+from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
+from se_nas.data.on_disk.transforms import normalise
 from se_nas.errors import CheckpointError
+from se_nas.hardware.device import autocast_as, autocast_dtype
 from se_nas.layers.network import Network, initialise
+from se_nas.records.checkpoint import load_checkpoint, previous_path
 from se_nas.records.files import write_json
+from se_nas.records.run_log import RunLog, SilentLog
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.checkpoint import load_checkpoint, previous_path
-from se_nas.training.device import autocast_as, autocast_dtype
 from se_nas.training.distributed import Ranks
 from se_nas.training.evaluate import top_accuracies
-from se_nas.training.log import RunLog, SilentLog
+from se_nas.training.initial_weights import InitialWeights
 from se_nas.training.loop import GuardConfig, Loop, Stateful, StepContext
 from se_nas.training.optimizer import clip_gradients, set_learning_rate
 from se_nas.training.recipe import Recipe
-from se_nas.training.timm_checkpoint import InitialWeights
 from se_nas.training.timm_parts import (
     distillation_loss,
     learning_rates,

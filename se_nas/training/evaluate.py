@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from se_nas.data.batches import DeviceImages
-from se_nas.data.transforms import normalise
-from se_nas.training.device import autocast_as, autocast_for
+from se_nas.data.in_memory.batches import DeviceImages
+from se_nas.data.on_disk.transforms import normalise
+from se_nas.hardware.device import autocast_as, autocast_for
 from se_nas.training.distributed import Ranks
 
 

@@ -35,9 +35,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from se_nas.errors import CheckpointError, OutputError, TrainingError
-from se_nas.training.checkpoint import discard_checkpoint, has_checkpoint, load_latest, save_checkpoint
+from se_nas.records.checkpoint import discard_checkpoint, has_checkpoint, load_latest, save_checkpoint
+from se_nas.records.run_log import RunLog, SilentLog, numbers_in
 from se_nas.training.distributed import Ranks
-from se_nas.training.log import RunLog, SilentLog, numbers_in
 
 #: Work of more than these seconds is saved before an evaluation.
 _UNSAVED_SECONDS = 10.0

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from se_nas.data.transforms import EvalTransform, TrainTransform
+from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
 from se_nas.errors import ConfigError
 from se_nas.records.nearest import did_you_mean
 from se_nas.records.yaml_input import read_yaml, validation_problems

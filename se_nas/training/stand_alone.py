@@ -13,16 +13,16 @@ from rich.console import Console
 from torch import nn
 from torch.nn import functional as F
 
-from se_nas.data.batches import Augmentation, DeviceImages, batches_per_epoch, epoch_order
-from se_nas.data.images import DataInfo, ImageSet
+from se_nas.data.in_memory.batches import Augmentation, DeviceImages, batches_per_epoch, epoch_order
+from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.hardware.device import autocast_for
 from se_nas.layers.network import Network, initialise
+from se_nas.records.run_log import RunLog
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.device import autocast_for
 from se_nas.training.evaluate import accuracy
-from se_nas.training.log import RunLog
+from se_nas.training.initial_weights import InitialWeights
 from se_nas.training.loop import GuardConfig, Loop, Stateful, StepContext
 from se_nas.training.optimizer import WeightAverage, clip_gradients, cosine_lr, make_sgd, set_learning_rate
-from se_nas.training.timm_checkpoint import InitialWeights
 
 
 class StepRecipe(BaseModel):

@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from se_nas.errors import CheckpointError, ConfigError, DataError
 from se_nas.layers.torchvision_guard import import_timm
+from se_nas.records.checkpoint import check_finite
 from se_nas.records.checksum import checksum_fault
 from se_nas.records.nearest import did_you_mean
-from se_nas.training.checkpoint import check_finite
 
 if TYPE_CHECKING:
     from se_nas.training.recipe import Recipe

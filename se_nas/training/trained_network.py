@@ -19,10 +19,10 @@ from torch import Tensor
 
 from se_nas.errors import CheckpointError, DataError
 from se_nas.layers.network import Network
+from se_nas.records.checkpoint import check_finite, load_checkpoint, save_checkpoint
 from se_nas.records.files import write_json
-from se_nas.space.architecture import ArchitectureFile, load_architecture
+from se_nas.space.architecture_file import ArchitectureFile, load_architecture
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.checkpoint import check_finite, load_checkpoint, save_checkpoint
 
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "network.pt"

@@ -8,9 +8,9 @@ import torch
 
 from se_nas.cost.table import UNITS, CostTable, CostTerm, build_table, count_tables
 from se_nas.errors import ArchitectureError
-from se_nas.space.files import parse_space
 from se_nas.space.search_space import SearchSpace
-from tests.probabilities import soft
+from se_nas.space.yaml_file import parse_space
+from tests.helpers.probabilities import soft
 
 
 def test_metrics_have_units(tiny_space: SearchSpace) -> None:

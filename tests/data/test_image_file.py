@@ -15,15 +15,15 @@ import pytest
 from PIL import Image
 
 import se_nas
-from se_nas.data.encoded_images import open_encoded_images
 from se_nas.data.image_file import SAFE_FORMATS, decode
-from se_nas.data.options import DataOptions
-from se_nas.data.shard_writing import write_shards
-from se_nas.data.sources import load_train
-from se_nas.data.stream import EvaluationStream, TrainStream
-from se_nas.data.transforms import EvalTransform, TrainTransform
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.data.in_memory.sources import load_train
+from se_nas.data.on_disk.encoded_images import open_encoded_images
+from se_nas.data.on_disk.shard_writing import write_shards
+from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
+from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
 from se_nas.errors import DataError
-from tests.jpeg_folders import jpeg, write_folder
+from tests.helpers.jpeg_folders import jpeg, write_folder
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -148,7 +148,7 @@ def test_postscript_among_encoded_images_is_left_out_by_name_and_starts_nothing(
     summary = write_shards(root, out, workers=1)
     assert sorted(summary.damaged) == ["train/class_b/z.jpg", "val/class_b/z.jpg"]
     assert all(reason.startswith("it is of the format EPS, but") for reason in summary.damaged.values())
-    monkeypatch.setattr("se_nas.data.shard_writing.decode", lambda content: Image.new("RGB", (8, 8)))
+    monkeypatch.setattr("se_nas.data.on_disk.shard_writing.decode", lambda content: Image.new("RGB", (8, 8)))
     write_shards(root, tmp_path / "foreign")  # as a tool writes them that looks at no image
     for folder in (root, tmp_path / "foreign"):
         train, val = open_encoded_images(folder)

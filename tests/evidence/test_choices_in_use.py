@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from se_nas.evidence.choices_in_use import choices_in_use, se_ops_in_use, se_places
 from se_nas.space.search_space import SearchSpace
-from tests.strategies import spaces
+from tests.helpers.strategies import spaces
 
 
 @given(spaces(most_picks=200), st.integers(0, 2**16))

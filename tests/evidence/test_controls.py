@@ -16,10 +16,11 @@ from se_nas.evidence import controls
 from se_nas.evidence.choices_in_use import choices_in_use
 from se_nas.evidence.controls import FULL, RandomFeasible, pinned_controls, repinned_controls
 from se_nas.space.architecture import Architecture
-from se_nas.space.files import parse_space
-from se_nas.space.search_space import NO_SE, SearchSpace
+from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec
-from tests.strategies import spaces
+from se_nas.space.templates import NO_SE
+from se_nas.space.yaml_file import parse_space
+from tests.helpers.strategies import spaces
 
 
 @given(spaces(most_picks=200), st.integers(0, 2**16))

@@ -22,7 +22,7 @@ from se_nas.evidence.excitation import (
     units_of,
 )
 from se_nas.layers.network import Network
-from se_nas.space.files import parse_space
+from se_nas.space.yaml_file import parse_space
 from tests.export.trained import trained
 
 CLASSES = ("a", "b", "c")

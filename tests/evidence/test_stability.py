@@ -15,8 +15,9 @@ from se_nas.cost.table import count_tables
 from se_nas.evidence.choices_in_use import choices_in_use
 from se_nas.evidence.stability import SearchAnswer, accuracy_spread, stability
 from se_nas.space.architecture import Architecture
-from se_nas.space.search_space import NO_SE, SearchSpace
-from tests.strategies import spaces
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.templates import NO_SE
+from tests.helpers.strategies import spaces
 
 
 def state(space: SearchSpace, architecture: Architecture, name: str) -> object:

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from se_nas.cost.counts import network_counts
-from se_nas.cost.latency_measure import Measurement, latency_key
+from se_nas.cost.latency.timing import Measurement, latency_key
 from se_nas.errors import ConfigError, OutputError
 from se_nas.evidence.sweep import MeasuredSweep, parse_sweep, sweep_space, write_sweep
 from se_nas.layers.network import Network
-from se_nas.space.files import load_space, parse_space
-from tests.tiny_runs import SPACE, changed
+from se_nas.space.yaml_file import load_space, parse_space
+from tests.helpers.tiny_runs import SPACE, changed
 
 SE_RESNET50 = Path(__file__).parents[2] / "search_spaces" / "baselines" / "se_resnet50.yaml"
 #: Blocks of SE-ResNet-50 by the channels that they put out (arXiv 1709.01507, table 1).

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from se_nas.cost.table import count_tables
-from se_nas.evidence import inherited_guesses
+from se_nas.evidence import correct_images as inherited_guesses
 from se_nas.evidence.statistics import paired_difference
 from se_nas.evidence.where_se_pays import where_se_pays
+from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem
-from se_nas.search.supernet_evaluator import SupernetEvaluator
 from se_nas.space.architecture import Architecture
-from se_nas.space.files import parse_space
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml_file import parse_space
 from se_nas.supernet.supernet import SuperNet
 from tests.search.problems import make_problem
 

@@ -22,9 +22,9 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.block_plan import BLOCK_PLANS
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import AttentionKind, NetworkSpec, Position, SESpec, Squeeze
-from tests.example_blocks import example
 from tests.export.trained import trained
-from tests.strategies import spaces_with_architectures
+from tests.helpers.example_blocks import example
+from tests.helpers.strategies import spaces_with_architectures
 
 
 def written(network: Network, notes: dict[str, str] | None = None) -> float:

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from se_nas.errors import ArchitectureError, CheckpointError, ConfigError
 from se_nas.export import timm_model
 from se_nas.layers.torchvision_guard import import_timm
-from se_nas.space.architecture import Architecture, ArchitectureFile, save_architecture
-from se_nas.space.files import load_space, parse_space
+from se_nas.records.checkpoint import save_checkpoint
+from se_nas.space.architecture import Architecture
+from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.checkpoint import save_checkpoint
+from se_nas.space.yaml_file import load_space, parse_space
 from tests.export.trained import trained
-from tests.strategies import spaces_with_architectures
+from tests.helpers.strategies import spaces_with_architectures
 
 timm = import_timm()
 BASELINES = Path(__file__).resolve().parents[2] / "search_spaces" / "baselines"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from se_nas.space.scaling import Scaling, scaled_space
-from se_nas.space.search_space import OpTemplate, SearchSpace
+from se_nas.space.scaling import scaled_space
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.templates import OpTemplate, Scaling
 
 _FOLDER = Path(__file__).parents[2] / "search_spaces"
 

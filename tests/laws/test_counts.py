@@ -18,11 +18,11 @@ from se_nas.cost.table import count_tables
 from se_nas.layers.network import Network
 from se_nas.space.architecture import Architecture
 from se_nas.space.channels import eca_kernel
-from se_nas.space.files import load_space
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import AttentionKind, BlockSpec, NetworkSpec, Position, SESpec, Squeeze
+from se_nas.space.yaml_file import load_space
+from tests.helpers.strategies import spaces_with_architectures
 from tests.laws.shipped import SHIPPED
-from tests.strategies import spaces_with_architectures
 
 
 def check_every_count(space: SearchSpace, architecture: Architecture) -> None:

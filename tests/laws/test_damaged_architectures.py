@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from se_nas.errors import ArchitectureError
 from se_nas.layers.network import Network
-from se_nas.space.architecture import ArchitectureFile, load_architecture, save_architecture
-from se_nas.space.files import load_space
+from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.network_faults import network_faults
 from se_nas.space.specs import NetworkSpec
+from se_nas.space.yaml_file import load_space
 from tests.laws.families import FAMILIES, family_space
 from tests.laws.shipped import BASELINES, SHIPPED
 

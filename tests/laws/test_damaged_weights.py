@@ -15,11 +15,11 @@ from se_nas.export.timm_model import load_timm_folder, write_timm_folder
 from se_nas.export.torch_program import FILE, write_program
 from se_nas.export.write import export_network
 from se_nas.layers.network import Network
+from se_nas.records.checkpoint import load_checkpoint, save_checkpoint
 from se_nas.records.checksum import checksum_fault
-from se_nas.space.architecture import ArchitectureFile
+from se_nas.space.architecture_file import ArchitectureFile
 from se_nas.space.search_space import SearchSpace
-from se_nas.training.checkpoint import load_checkpoint, save_checkpoint
-from se_nas.training.timm_checkpoint import read_initial_weights
+from se_nas.training.initial_weights import read_initial_weights
 from se_nas.training.trained_network import network_with, save_weights
 from tests.export.trained import trained
 

@@ -16,12 +16,12 @@ from se_nas.cost.budget import Budget, format_cost, parse_budgets
 from se_nas.cost.counts import block_counts, network_counts
 from se_nas.cost.table import CostTable, build_table, count_tables
 from se_nas.errors import InfeasibleBudgetError
-from se_nas.search.decode import decode, greatest_cost, least_cost
-from se_nas.space.files import load_space, parse_space
+from se_nas.search.budgets.decode import decode, greatest_cost, least_cost
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec
+from se_nas.space.yaml_file import load_space, parse_space
+from tests.helpers.strategies import spaces
 from tests.laws.shipped import SHIPPED
-from tests.strategies import spaces
 
 #: HiGHS stops within 1e-6 of the best score.
 GAP = 2e-6

@@ -16,8 +16,8 @@ from se_nas.cost.table import CostTable, build_table, count_tables
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec
-from tests.probabilities import one_hot, soft
-from tests.strategies import spaces, spaces_with_architectures
+from tests.helpers.probabilities import one_hot, soft
+from tests.helpers.strategies import spaces, spaces_with_architectures
 
 
 def odd_cost(block: BlockSpec) -> float:

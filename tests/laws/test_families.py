@@ -12,13 +12,13 @@ import yaml
 
 from se_nas.export.agreement import greatest_difference
 from se_nas.export.plain_module import load_plain_module, write_plain_module
-from se_nas.space.files import dump_space, parse_space
+from se_nas.space.yaml_file import dump_space, parse_space
 from se_nas.supernet.supernet import SuperNet
 from tests.export.trained import trained
+from tests.helpers.probabilities import one_hot, soft
 from tests.laws.families import FAMILIES, family_space
 from tests.laws.test_counts import check_every_count
 from tests.laws.test_one_supernet import images, lively_supernet
-from tests.probabilities import one_hot, soft
 
 POSITIONS = ("inside", "standard", "pre", "post", "identity")
 WITHOUT_SHORTCUT = ("conv", "separable", "inception")

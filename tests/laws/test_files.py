@@ -9,17 +9,12 @@ import yaml
 from hypothesis import given
 
 from se_nas.cost.counts import block_counts, head_counts, stem_counts
-from se_nas.space.architecture import (
-    Architecture,
-    ArchitectureFile,
-    load_architecture,
-    network_from_dict,
-    save_architecture,
-)
-from se_nas.space.files import dump_space, load_space, parse_space
+from se_nas.space.architecture import Architecture
+from se_nas.space.architecture_file import ArchitectureFile, load_architecture, network_from_dict, save_architecture
 from se_nas.space.search_space import SearchSpace, Slot
+from se_nas.space.yaml_file import dump_space, load_space, parse_space
+from tests.helpers.strategies import spaces, spaces_with_architectures
 from tests.laws.shipped import SHIPPED
-from tests.strategies import spaces, spaces_with_architectures
 
 #: Exact number of networks, and the least and greatest MACs and parameters, of every shipped space.
 GOLDEN = {

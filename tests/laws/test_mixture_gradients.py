@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from se_nas.space.files import parse_space
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml_file import parse_space
 from se_nas.supernet.supernet import SuperNet
-from tests.probabilities import soft
-from tests.strategies import spaces
+from tests.helpers.probabilities import soft
+from tests.helpers.strategies import spaces
 
 #: Smooth everywhere, so that finite differences are near; each kind of mixture once, SE at both positions.
 SMOOTH_SPACE = {

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from se_nas.space.architecture import Architecture
-from se_nas.space.files import load_space
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml_file import load_space
 from se_nas.supernet.supernet import SuperNet
+from tests.helpers.probabilities import one_hot
+from tests.helpers.strategies import spaces_with_architectures
 from tests.laws.shipped import SHIPPED, reduced
-from tests.probabilities import one_hot
-from tests.strategies import spaces_with_architectures
 
 
 def lively_supernet(space: SearchSpace, seed: int) -> SuperNet:

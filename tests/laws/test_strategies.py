@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
 from se_nas.cost.table import build_table, count_tables
-from se_nas.data.options import DataOptions
-from se_nas.data.parts import split_parts
-from se_nas.data.sources import load_train
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.data.in_memory.parts import split_parts
+from se_nas.data.in_memory.sources import load_train
 from se_nas.errors import ConfigError, InfeasibleBudgetError
-from se_nas.search.decode import decode
-from se_nas.search.differentiable import DifferentiableConfig, SearchResult, search_differentiable
+from se_nas.search.budgets.decode import decode
+from se_nas.search.differentiable.search import DifferentiableConfig, DifferentiableResult, search_differentiable
 from se_nas.search.problem import SearchProblem
 from se_nas.space.search_space import SearchSpace
-from tests.strategies import spaces
+from tests.helpers.strategies import spaces
 
 
 def problem_for(space: SearchSpace, folder: Path, seed: int) -> SearchProblem:
@@ -38,7 +38,7 @@ def problem_for(space: SearchSpace, folder: Path, seed: int) -> SearchProblem:
     return SearchProblem(space, budgets, tables, info, train, parts, torch.device("cpu"), seed, folder, progress=False)
 
 
-def search(problem: SearchProblem, relaxation: str) -> SearchResult:
+def search(problem: SearchProblem, relaxation: str) -> DifferentiableResult:
     config = DifferentiableConfig(
         warmup_epochs=1, epochs=1, batch_size=15, relaxation=relaxation, calibration_images=30
     )

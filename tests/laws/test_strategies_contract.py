@@ -10,17 +10,17 @@ import pytest
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
-from se_nas.cost.latency_measure import latency_key
+from se_nas.cost.latency.timing import latency_key
 from se_nas.cost.table import count_tables
 from se_nas.errors import InfeasibleBudgetError
-from se_nas.search.differentiable import DifferentiableConfig
-from se_nas.search.optuna_config import OptunaConfig
-from se_nas.search.optuna_samplers import SAMPLERS
-from se_nas.search.optuna_search import BlackBoxResult, search_architectures
-from se_nas.search.strategy import STRATEGIES
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.black_box.samplers import SAMPLERS
+from se_nas.search.black_box.search import BlackBoxResult, search_architectures
+from se_nas.search.differentiable.search import DifferentiableConfig
+from se_nas.search.strategies import STRATEGIES
 from se_nas.space.architecture import Architecture
-from se_nas.space.files import parse_space
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml_file import parse_space
 from tests.search.known_worth import binding, feasible, worth
 from tests.search.problems import make_problem
 

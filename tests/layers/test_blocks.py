@@ -13,7 +13,7 @@ from se_nas.layers.activations import ACTIVATIONS
 from se_nas.layers.blocks import Block
 from se_nas.space.block_plan import BLOCK_PLANS
 from se_nas.space.specs import BlockForm, BlockKind, BlockSpec, Position, SESpec
-from tests.example_blocks import example
+from tests.helpers.example_blocks import example
 
 MBCONV = BlockSpec("mbconv", 6, 6, 1, 7, 5, 12, "silu")
 BOTTLENECK = BlockSpec("bottleneck", 6, 6, 1, 7, 5, 4, "silu")

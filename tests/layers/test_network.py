@@ -16,7 +16,7 @@ from se_nas.layers.squeeze_excite import SqueezeExcite
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
-from tests.strategies import spaces_with_architectures
+from tests.helpers.strategies import spaces_with_architectures
 
 
 @given(spaces_with_architectures())

@@ -17,10 +17,10 @@ from se_nas import cli
 from se_nas.nni_bridge import manager
 from se_nas.nni_bridge.manager_client import Metric, TrialJob
 from se_nas.nni_bridge.page_values import PROPOSAL
-from se_nas.space.files import load_space
+from se_nas.space.yaml_file import load_space
+from tests.helpers.tiny_runs import RUN, read_json, write_run
 from tests.nni_bridge.live import free_port, left, listening, until
 from tests.search.known_worth import write_table
-from tests.tiny_runs import RUN, read_json, write_run
 
 #: A black-box search whose trials cost nothing but their imports.
 BLACK_BOX: dict[str, Any] = {

@@ -17,12 +17,12 @@ from se_nas.nni_bridge import manager
 from se_nas.nni_bridge.manager_client import UNFINISHED, Metric, TrialJob
 from se_nas.nni_bridge.page_values import PROPOSAL, nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
-from se_nas.search.evaluation import Evaluation
-from se_nas.space.files import load_space
+from se_nas.search.black_box.evaluation import Evaluation
+from se_nas.space.yaml_file import load_space
+from tests.helpers.tiny_runs import SPACE, write_yaml
 from tests.nni_bridge.live import free_port, kill_tuner, until
 from tests.nni_bridge.toy_trial import FAILS, LATE, WAITS, WAITS_FOR, worth
 from tests.nni_bridge.toy_tuner import open_toy_study
-from tests.tiny_runs import SPACE, write_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS, CONCURRENCY = 8, 3

@@ -15,19 +15,19 @@ import pytest
 from se_nas.cost.counts import network_counts
 from se_nas.errors import DataError, LaunchError
 from se_nas.nni_bridge import launch, manager
+from se_nas.nni_bridge.grid import sweep, sweep_changes, sweep_name
 from se_nas.nni_bridge.page_values import PROPOSAL
-from se_nas.nni_bridge.sweep import sweep, sweep_changes, sweep_name
-from se_nas.runs.config import RunConfig, load_run
-from se_nas.runs.folder import RunFolder
-from se_nas.runs.setting import make_setting, open_setting
-from se_nas.runs.study import evaluate_one
-from se_nas.search.optuna_config import OptunaConfig
-from se_nas.space.architecture import load_architecture
+from se_nas.runs.prepare import make_setting, open_setting
+from se_nas.runs.run_file import RunConfig, load_run
+from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.worker import evaluate_one
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.space.architecture_file import load_architecture
 from se_nas.training.loop import TrainingInterrupted
+from tests.helpers.tiny_runs import cache_latency, changed, contents, read_json, write_run
 from tests.nni_bridge.conftest import BLACK_BOX, SWEEP, Told, final_states, picks, se_nas, study, write_black_box
 from tests.nni_bridge.live import free_port, left, until
 from tests.search.known_worth import worth
-from tests.tiny_runs import cache_latency, changed, contents, read_json, write_run
 
 pytestmark = pytest.mark.timeout(600)
 TRIALS = BLACK_BOX["search"]["max_evaluations"]

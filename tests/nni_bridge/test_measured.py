@@ -16,12 +16,12 @@ from se_nas.cost.counts import network_counts
 from se_nas.nni_bridge import manager
 from se_nas.nni_bridge.manager_client import UNFINISHED
 from se_nas.nni_bridge.page_values import PROPOSAL
-from se_nas.runs.folder import RunFolder
-from se_nas.runs.study import evaluate_one
+from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.worker import evaluate_one
+from tests.helpers.tiny_runs import changed
 from tests.nni_bridge.conftest import BLACK_BOX, Told, close, final_states, picks, se_nas, study, write_black_box
 from tests.nni_bridge.live import free_port, kill_tuner, until
 from tests.search.known_worth import worth
-from tests.tiny_runs import changed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from se_nas.nni_bridge.page_values import PROPOSAL
-from se_nas.runs.folder import RunFolder
+from se_nas.runs.run_folder import RunFolder
 from tests.nni_bridge.browser import Tab, browser, find_chromium
 from tests.nni_bridge.conftest import Told
 

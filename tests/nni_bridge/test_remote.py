@@ -11,7 +11,8 @@ import pytest
 from se_nas.cost.counts import network_counts
 from se_nas.nni_bridge import manager
 from se_nas.nni_bridge.page_values import PROPOSAL
-from se_nas.runs.folder import RunFolder
+from se_nas.runs.run_folder import RunFolder
+from tests.helpers.tiny_runs import changed, read_json, write_run
 from tests.nni_bridge.conftest import (
     BLACK_BOX,
     SWEEP,
@@ -25,7 +26,6 @@ from tests.nni_bridge.conftest import (
 )
 from tests.nni_bridge.live import free_port, ssh_server, this_machine
 from tests.search.known_worth import worth
-from tests.tiny_runs import changed, read_json, write_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]

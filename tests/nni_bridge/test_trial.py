@@ -17,8 +17,8 @@ from se_nas.errors import DataError
 from se_nas.nni_bridge import trial
 from se_nas.nni_bridge.own_parameters import manager_urls, take_parameters
 from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics, nni_search_space, trial_parameters
-from se_nas.space.files import load_space
-from tests.tiny_runs import SPACE, write_yaml
+from se_nas.space.yaml_file import load_space
+from tests.helpers.tiny_runs import SPACE, write_yaml
 
 HANDED = {"a": 1, PROPOSAL: 0}
 
@@ -205,7 +205,7 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | str, Any]]:
 
 
 def provide(monkeypatch: pytest.MonkeyPatch, name: str, function: Callable[..., Any]) -> None:
-    monkeypatch.setattr(f"se_nas.runs.study.{name}", function)
+    monkeypatch.setattr(f"se_nas.runs.worker.{name}", function)
 
 
 def test_a_trial_of_a_black_box_search_evaluates_its_picks(

@@ -13,8 +13,8 @@ from nni.runtime.msg_dispatcher import MsgDispatcher
 from se_nas.nni_bridge.manager_client import TrialJob
 from se_nas.nni_bridge.page_values import PROPOSAL
 from se_nas.nni_bridge.reconcile import reconcile
+from tests.helpers.tiny_runs import SPACE, changed, write_yaml
 from tests.nni_bridge.toy_tuner import ToyTuner, open_toy_study
-from tests.tiny_runs import SPACE, changed, write_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 

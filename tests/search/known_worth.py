@@ -9,7 +9,7 @@ from pathlib import Path
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import count_tables
-from se_nas.search.evaluation import Report
+from se_nas.search.black_box.evaluation import Report
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 

@@ -10,18 +10,19 @@ import pytest
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
-from se_nas.cost.latency_measure import LatencyKey, Measurement
-from se_nas.cost.latency_table import LatencyTable, build_latency_table
+from se_nas.cost.latency.table import LatencyTable, build_latency_table
+from se_nas.cost.latency.timing import LatencyKey, Measurement
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import InfeasibleBudgetError, SeNasError
 from se_nas.layers.network import Network
 from se_nas.records.files import write_json
 from se_nas.search import certificate
-from se_nas.search.certificate import ATTEMPTS, Answer, answer, answer_among, extend_certificate
-from se_nas.search.decode import decode, greatest_cost, least_cost
-from se_nas.space.scaling import Scaling
+from se_nas.search.answer import ATTEMPTS, Answer, answer, answer_among
+from se_nas.search.budgets.decode import decode, greatest_cost, least_cost
+from se_nas.search.certificate import extend_certificate
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec, NetworkSpec
+from se_nas.space.templates import Scaling
 
 KEY = LatencyKey("cpu Babbage")
 SPREAD = 0.02  # half the width of the fake clock's confidence interval

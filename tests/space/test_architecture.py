@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from se_nas.errors import ArchitectureError
-from se_nas.space.architecture import ArchitectureFile, load_architecture, network_for, save_architecture
-from se_nas.space.scaling import Scaling
+from se_nas.space.architecture_file import ArchitectureFile, load_architecture, network_for, save_architecture
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.templates import Scaling
 
 
 @pytest.fixture

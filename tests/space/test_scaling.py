@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from se_nas.cost.counts import network_counts
 from se_nas.errors import ArchitectureError, ConfigError
-from se_nas.space.architecture import Architecture, ArchitectureFile, load_architecture, network_for
+from se_nas.space.architecture import Architecture
+from se_nas.space.architecture_file import ArchitectureFile, load_architecture, network_for
 from se_nas.space.channels import round_channels
-from se_nas.space.files import dump_space, load_space, parse_space
-from se_nas.space.scaling import Scaling
 from se_nas.space.search_space import SearchSpace, picked
+from se_nas.space.templates import Scaling
+from se_nas.space.yaml_file import dump_space, load_space, parse_space
 from tests.conftest import TINY_SPACE
-from tests.strategies import spaces_with_architectures
+from tests.helpers.strategies import spaces_with_architectures
 
 ROOT = Path(__file__).parents[2]
 

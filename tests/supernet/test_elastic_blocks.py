@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from se_nas.layers.blocks import Block
-from se_nas.space.files import parse_space
-from se_nas.space.search_space import SlotOp
+from se_nas.space.templates import SlotOp
+from se_nas.space.yaml_file import parse_space
 from se_nas.supernet.elastic_blocks import ElasticBlock, largest_block
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from se_nas.errors import ArchitectureError
-from se_nas.space.files import parse_space
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml_file import parse_space
 from se_nas.supernet.elastic_attention import OPEN_GATE_BIAS
 from se_nas.supernet.supernet import SuperNet
-from tests.probabilities import one_hot, soft
+from tests.helpers.probabilities import one_hot, soft
 
 
 def test_it_must_be_told_what_to_run(tiny_space: SearchSpace) -> None:

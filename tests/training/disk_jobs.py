@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from se_nas.data.encoded_images import open_encoded_images
+from se_nas.data.on_disk.encoded_images import open_encoded_images
 from se_nas.layers.network import Network
 from se_nas.space.specs import NetworkSpec
 from se_nas.training import disk_training

@@ -13,20 +13,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from se_nas.data.encoded_images import open_encoded_images
-from se_nas.data.stream import EvaluationStream, epoch_order
-from se_nas.data.transforms import MEAN, STD, EvalTransform, normalise
+from se_nas.data.on_disk.encoded_images import open_encoded_images
+from se_nas.data.on_disk.stream import EvaluationStream, shuffled_order
+from se_nas.data.on_disk.transforms import MEAN, STD, EvalTransform, normalise
 from se_nas.errors import CheckpointError, ConfigError, DataError, TrainingError
 from se_nas.layers.network import Network, initialise
+from se_nas.records.checkpoint import load_checkpoint
+from se_nas.records.run_log import read_log
 from se_nas.training import disk_training
-from se_nas.training.checkpoint import load_checkpoint
 from se_nas.training.distributed import Ranks, join_ranks
 from se_nas.training.evaluate import top_accuracies
-from se_nas.training.log import read_log
 from se_nas.training.loop import TrainingInterrupted
 from se_nas.training.trained_network import network_with
-from tests.rank_processes import on_ranks, start_ranks
-from tests.tiny_imagenet import EVERYTHING, RECIPE, colour_of, recipe_of, tiny_network, write_images
+from tests.helpers.rank_processes import on_ranks, start_ranks
+from tests.helpers.tiny_imagenet import EVERYTHING, RECIPE, colour_of, recipe_of, tiny_network, write_images
 from tests.training.disk_jobs import CPU, DiskJob, Fault, Watched, train
 
 CLASSES = 4
@@ -459,7 +459,7 @@ def test_damaged_images_are_named_and_training_goes_on(tmp_path: Path, damaged: 
 def test_damaged_images_met_before_a_kill_are_still_known(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", CLASSES)
     sample, _ = open_encoded_images(images)
-    order = epoch_order(len(sample), seed=0, epoch=1)  # of the last epoch, which is killed in its third step
+    order = shuffled_order(len(sample), seed=0, epoch=1)  # of the last epoch, which is killed in its third step
     for index in (order[0], order[12]):
         (images / sample.name(int(index))).write_bytes(b"")
     job = DiskJob(

@@ -14,7 +14,7 @@ from torch import nn
 
 from se_nas.errors import DataError, DeviceError, TrainingError
 from se_nas.training.distributed import Ranks, join_ranks, rank_of_environment
-from tests.rank_processes import on_ranks, start_ranks
+from tests.helpers.rank_processes import on_ranks, start_ranks
 
 CPU = torch.device("cpu")
 SIZE = 3

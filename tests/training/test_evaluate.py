@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from se_nas.data.batches import DeviceImages
-from se_nas.data.images import DataInfo, ImageSet
+from se_nas.data.in_memory.batches import DeviceImages
+from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.training.distributed import Ranks
 from se_nas.training.evaluate import accuracy, top_accuracies
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from se_nas.data import synthetic
-from se_nas.data.images import DataInfo, ImageSet
-from se_nas.data.options import DataOptions
+from se_nas.data.in_memory import synthetic
+from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import CheckpointError
-from se_nas.space.files import parse_space
+from se_nas.records.checkpoint import load_checkpoint
+from se_nas.records.run_log import read_log
 from se_nas.space.specs import NetworkSpec
+from se_nas.space.yaml_file import parse_space
 from se_nas.training import stand_alone
-from se_nas.training.checkpoint import load_checkpoint
-from se_nas.training.log import read_log
 from se_nas.training.stand_alone import HeldOut, StepRecipe, Trained, TrainingRecipe, train_from_scratch, train_network
-from tests.tiny_runs import SPACE
+from tests.helpers.tiny_runs import SPACE
 
 OPTIONS = DataOptions("synthetic", resolution=8, size=200)
 RECIPE = TrainingRecipe(epochs=4, batch_size=20, test_every=2)

@@ -7,11 +7,11 @@ import torch
 
 from se_nas.errors import ArchitectureError, CheckpointError
 from se_nas.layers.network import Network
-from se_nas.space.architecture import ArchitectureFile, save_architecture
-from se_nas.space.files import parse_space
-from se_nas.training.checkpoint import save_checkpoint
+from se_nas.records.checkpoint import save_checkpoint
+from se_nas.space.architecture_file import ArchitectureFile, save_architecture
+from se_nas.space.yaml_file import parse_space
 from se_nas.training.trained_network import load_trained, network_with, save_weights
-from tests.tiny_imagenet import NETWORK, tiny_network
+from tests.helpers.tiny_imagenet import NETWORK, tiny_network
 
 SPEC = tiny_network()
 

@@ -1,0 +1,375 @@
+"""A space's latency table: every block timed, the sum calibrated on whole networks, and how well that predicts others.
+
+Separately timed blocks do not add up to a network: caches and launches differ. Two numbers fitted on networks of the
+space, latency = intercept + factor * sum, take most of the bias out (the intercept holds stem and head, which all
+networks of a space share); networks that the fit has not seen say what remains.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from scipy.stats import spearmanr
+
+from se_nas.cost.latency.timing import LatencyKey, Measurement, Report, measure_blocks, measure_networks, no_report
+from se_nas.cost.table import CostTable, FloatArray, build_table
+from se_nas.errors import ArchitectureError, ConfigError, OutputError
+from se_nas.records.files import write_json
+from se_nas.records.yaml_input import validation_problems
+from se_nas.space.architecture import Architecture
+from se_nas.space.choice import Choice
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import BlockSpec, NetworkSpec
+
+FORMAT = "se_nas latency table"
+VERSION = 1
+
+BlockTimer = Callable[[Sequence[BlockSpec], LatencyKey, Report], list[float]]
+NetworkTimer = Callable[[Sequence[NetworkSpec], LatencyKey, Report], list[Measurement]]
+
+_TIME_BLOCKS: BlockTimer = partial(measure_blocks, passes=2)
+_TIME_NETWORKS: NetworkTimer = partial(measure_networks, rounds=10)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictionAccuracy:
+    """How predictions meet measurements, over `n` networks.
+
+    Attributes:
+        mape: mean absolute error relative to the measured latency.
+        within_5, within_10: shares of the networks predicted to 5 % and to 10 %.
+        spearman: rank correlation (0 where either side is constant).
+        residual_std: standard deviation of the signed relative error.
+    """
+
+    n: int
+    mape: float
+    within_5: float
+    within_10: float
+    spearman: float
+    residual_std: float
+
+
+@dataclass(frozen=True)
+class LatencyReport:
+    """What a table rests on: its prediction_accuracy on held-out networks, and how it was made."""
+
+    held_out: PredictionAccuracy
+    calibrated_on: int
+    intercept_ms: float
+    factor: float
+    seconds: float
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyTable:
+    """Predicted latency of every network of a space under one key.
+
+    Attributes:
+        block_ms: uncalibrated milliseconds of every distinct block of the space.
+        calibration: the networks that the calibration was fitted on, with their measured milliseconds.
+        held_out: networks that the fit has not seen, with their measured milliseconds.
+    """
+
+    space: SearchSpace
+    key: LatencyKey
+    block_ms: Mapping[BlockSpec, float]
+    calibration: tuple[tuple[Architecture, float], ...]
+    held_out: tuple[tuple[Architecture, float], ...]
+    report: LatencyReport
+
+    @cached_property
+    def table(self) -> CostTable:
+        """The calibrated table, of metric "latency_ms"."""
+        report = self.report
+        return build_table(
+            self.space, "latency_ms", report.intercept_ms, lambda block: report.factor * self.block_ms[block]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; `from_dict` reads it back."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "space": {"name": self.space.name, "digest": self.space.digest},
+            "key": asdict(self.key),
+            "report": asdict(self.report),
+            "blocks": [{"block": block.words(), "ms": ms} for block, ms in self.block_ms.items()],
+            "calibration": [{"picks": a.as_dict(), "ms": ms} for a, ms in self.calibration],
+            "held_out": [
+                {"picks": a.as_dict(), "ms": ms, "predicted_ms": self.table.cost(a)} for a, ms in self.held_out
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, space: SearchSpace, value: Mapping[str, Any], source: str = "latency table") -> LatencyTable:
+        """Read back `to_dict`.
+
+        Args:
+            source: names the value's origin in errors.
+
+        Raises:
+            ConfigError: it is malformed, of another format or version, or of another space.
+        """
+        try:
+            if (value["format"], value["version"]) != (FORMAT, VERSION):
+                problem = f"'format' and 'version' must be '{FORMAT}' and {VERSION}"
+                raise ConfigError(source, [f"{problem}, but got {value['format']!r} and {value['version']!r}"])
+            if value["space"]["digest"] != space.digest:
+                problem = f"space.digest: must be {space.digest}, that of space {space.name}"
+                raise ConfigError(source, [f"{problem}, but got {value['space']['digest']!r}"])
+            blocks = distinct_blocks(space)
+            if [entry["block"] for entry in value["blocks"]] != [block.words() for block in blocks]:
+                raise ConfigError(source, [f"blocks: must be the {len(blocks)} blocks of the space in their order"])
+            return cls(
+                space,
+                TypeAdapter(LatencyKey).validate_python(value["key"]),
+                {block: float(entry["ms"]) for block, entry in zip(blocks, value["blocks"], strict=True)},
+                _measured(space, value["calibration"]),
+                _measured(space, value["held_out"]),
+                TypeAdapter(LatencyReport).validate_python(value["report"]),
+            )
+        except (KeyError, TypeError, ValueError, ArchitectureError) as error:
+            fault = f"{type(error).__name__}: {error}"
+            if isinstance(error, ValidationError):
+                fault = "; ".join(validation_problems(error))
+            problem = f"must be what a latency table writes, but got {fault}"
+            raise ConfigError(source, [problem]) from error
+
+
+def build_latency_table(
+    space: SearchSpace,
+    key: LatencyKey,
+    *,
+    seed: int = 0,
+    progress: bool = False,
+    cache_folder: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    calibrate_on: int = 24,
+    held_out: int = 24,
+    visits: int = 4,
+    time_blocks: BlockTimer = _TIME_BLOCKS,
+    time_networks: NetworkTimer = _TIME_NETWORKS,
+) -> LatencyTable:
+    """The latency table of a space: from the cache if it was timed under this key and torch before, else timed now.
+
+    Blocks and networks take turns over several visits: a shared machine's speed drifts by some per cent within a
+    minute, and a calibration in one slow spell would bias every prediction.
+
+    Args:
+        seed: draws the networks to calibrate on and those held out.
+        progress: show progress bars on the standard error stream.
+        cache_folder: where tables are kept; by default `default_cache_folder()`.
+        fresh: time it now in any case, and replace what the cache holds.
+        calibrate_on, held_out: how many networks; halves of what there is in a space of fewer networks.
+        visits: how often all blocks and then all networks are timed, at least 1.
+        time_blocks, time_networks: the clocks; the medians over their visits count.
+
+    Raises:
+        ConfigError: the space has fewer than 6 networks.
+        DeviceError: it must be timed, but the key is of another machine.
+    """
+    folder = default_cache_folder() if cache_folder is None else Path(cache_folder)
+    path = folder / cache_name(space, key)
+    if not fresh and (cached := _read(path, space, key)) is not None:
+        return cached
+    started = time.monotonic()
+    found = spread_architectures(space, calibrate_on + held_out, np.random.default_rng(seed))
+    if len(found) < 6:
+        raise ConfigError(
+            f"space {space.name}", [f"a latency table takes at least 6 distinct networks, but got {len(found)}"]
+        )
+    cut = calibrate_on if len(found) == calibrate_on + held_out else len(found) // 2
+    networks = [space.resolve(architecture) for architecture in found]
+    blocks = distinct_blocks(space)
+    with _reports(progress) as (on_blocks, on_networks):
+        block_visits, network_visits = [], []
+        for visit in range(visits):
+            block_visits.append(time_blocks(blocks, key, _part(on_blocks, visit, visits)))
+            timed = time_networks(networks, key, _part(on_networks, visit, visits))
+            network_visits.append([measurement.median_ms for measurement in timed])
+    block_ms = dict(zip(blocks, map(float, np.median(block_visits, axis=0)), strict=True))
+    measured = np.median(network_visits, axis=0)
+    sums = np.array([sum(block_ms[block] for block in network.blocks) for network in networks])
+    intercept, factor = fit_relative(sums[:cut], measured[:cut])
+    report = LatencyReport(
+        held_out=prediction_accuracy(intercept + factor * sums[cut:], measured[cut:]),
+        calibrated_on=cut,
+        intercept_ms=intercept,
+        factor=factor,
+        seconds=time.monotonic() - started,
+        environment=_environment(),
+    )
+    timed_networks = tuple(zip(found, map(float, measured), strict=True))
+    table = LatencyTable(space, key, block_ms, timed_networks[:cut], timed_networks[cut:], report)
+    try:
+        write_json(path, table.to_dict())
+    except OutputError as error:  # what was measured is not lost for want of a cache
+        _log.warning("the latency table is not cached: %s", error)
+    return table
+
+
+def cached_latency_table(space: SearchSpace, key: LatencyKey) -> LatencyTable | None:
+    """The table in the default cache folder; None where there is none that fits."""
+    return _read(default_cache_folder() / cache_name(space, key), space, key)
+
+
+def default_cache_folder() -> Path:
+    """`latency` in the folder that the environment variable SE_NAS_CACHE names, else in ~/.cache/se_nas."""
+    named = os.environ.get("SE_NAS_CACHE")
+    return (Path(named) if named else Path.home() / ".cache" / "se_nas") / "latency"
+
+
+def cache_name(space: SearchSpace, key: LatencyKey) -> str:
+    """The name of a table's file in the cache folder: the space, its digest and the key, readable."""
+    parts = (space.name, space.digest, key.device, key.backend, key.dtype, f"b{key.batch_size}", f"t{key.threads}")
+    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part).strip("_") for part in parts) + ".json"
+
+
+def latency_report_lines(table: LatencyTable) -> list[str]:
+    """The table's report in plain words."""
+    key, report, held_out = table.key, table.report, table.report.held_out
+    return [
+        f"{table.space.name} on {key.device}: {key.backend}, {key.dtype}, batch {key.batch_size}, "
+        f"threads {key.threads}; " + ", ".join(f"{name} {version}" for name, version in report.environment.items()),
+        f"{len(table.block_ms)} distinct blocks timed; latency = {report.intercept_ms:.3f} ms + {report.factor:.3f} * "
+        f"their sum, fitted on {report.calibrated_on} networks",
+        f"on {held_out.n} held-out networks: mean absolute error {held_out.mape:.1%}, {held_out.within_5:.0%} within "
+        f"5 %, {held_out.within_10:.0%} within 10 %, Spearman {held_out.spearman:.3f}",
+    ]
+
+
+def distinct_blocks(space: SearchSpace) -> tuple[BlockSpec, ...]:
+    """Every block that some network of the space has, once, in order of first appearance."""
+    return tuple(
+        dict.fromkeys(
+            op.block(*options)
+            for slot in space.slots
+            for op in slot.ops
+            for options in itertools.product(*(axis.options for axis in op.axes))
+        )
+    )
+
+
+def spread_architectures(space: SearchSpace, count: int, rng: np.random.Generator) -> list[Architecture]:
+    """Distinct architectures, spread over the space's sizes; fewer than `count` where no more turn up in 50 draws each.
+
+    Uniform picks make almost every network of middling size. So each draw first tilts the numbers (depth, kernel,
+    expansion) towards the small or the large, and apart from that the named options (SE) towards the first or the last.
+    """
+    found: dict[Architecture, None] = {}
+    for _ in range(50 * count):
+        if len(found) == count:
+            break
+        of_numbers, of_names = rng.uniform(-2.0, 2.0, size=2)
+        found.setdefault(
+            space.architecture(
+                {
+                    c.name: c.options[rng.choice(len(c.options), p=_tilted(c, of_names if _named(c) else of_numbers))]
+                    for c in space.choices
+                }
+            )
+        )
+    return list(found)
+
+
+def _named(choice: Choice) -> bool:
+    return isinstance(choice.options[0], str)
+
+
+def _tilted(choice: Choice, tilt: float) -> FloatArray:
+    ranks = np.arange(len(choice.options)) if _named(choice) else np.argsort(np.argsort(choice.options))
+    weights = np.exp(tilt * ranks)
+    return np.asarray(weights / weights.sum())
+
+
+def fit_relative(x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """The (a, b) whose a + b * x has the least squared error relative to y.
+
+    Args:
+        x: (N,) predictors.
+        y: (N,) measured values, > 0.
+    """
+    solution = np.linalg.lstsq(np.stack([1 / y, x / y], axis=1), np.ones(len(y)), rcond=None)[0]
+    return float(solution[0]), float(solution[1])
+
+
+def prediction_accuracy(predicted: FloatArray, measured: FloatArray) -> PredictionAccuracy:
+    """Compare (N,) predictions with (N,) measurements, N at least 2."""
+    error = predicted / measured - 1
+    constant = np.ptp(predicted) == 0 or np.ptp(measured) == 0
+    return PredictionAccuracy(
+        n=len(error),
+        mape=float(np.mean(np.abs(error))),
+        within_5=float(np.mean(np.abs(error) <= 0.05)),
+        within_10=float(np.mean(np.abs(error) <= 0.10)),
+        spearman=0.0 if constant else float(spearmanr(predicted, measured).statistic),
+        residual_std=float(np.std(error, ddof=1)),
+    )
+
+
+def _part(report: Report, index: int, parts: int) -> Report:
+    """The report of one of several equal parts of the work."""
+    return lambda done, total: report(index * total + done, parts * total)
+
+
+def _measured(space: SearchSpace, entries: Sequence[Mapping[str, Any]]) -> tuple[tuple[Architecture, float], ...]:
+    return tuple((space.architecture(entry["picks"]), float(entry["ms"])) for entry in entries)
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _read(path: Path, space: SearchSpace, key: LatencyKey) -> LatencyTable | None:
+    """The cached table; None where there is none that fits."""
+    if not path.exists():
+        return None
+    try:
+        table = LatencyTable.from_dict(space, json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, ValueError, ConfigError) as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        _log.warning("%s: the cached latency table is unusable and is measured anew: %s", path, reason)
+        return None
+    # another torch has other kernels
+    return table if table.key == key and table.report.environment.get("torch") == torch.__version__ else None
+
+
+@contextmanager
+def _reports(show: bool) -> Iterator[tuple[Report, Report]]:
+    """Two bars with the time that remains, one for the blocks and one for the networks."""
+    if not show:
+        yield no_report, no_report
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+
+        def report(description: str) -> Report:
+            task = bar.add_task(description, total=None)
+            return lambda done, total: bar.update(task, completed=done, total=total)
+
+        yield report("timing blocks"), report("timing networks")

@@ -1,0 +1,145 @@
+"""Batches cut from images that lie on the device as uint8: augmentation is one gather and a few tensor operations.
+
+Crop and flip as in https://arxiv.org/abs/1512.03385 (section 4.2); cutout: https://arxiv.org/abs/1708.04552
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.errors import DataError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done at random to every training image.
+
+    Attributes:
+        flip: mirror with probability 1/2.
+        crop_padding: pixels of zeros put around an image before a crop of its own size; 0 is no crop.
+        cutout: side in pixels of a square set to the mean, its centre anywhere in the image; 0 is none.
+
+    Raises:
+        DataError: crop_padding or cutout is negative.
+    """
+
+    flip: bool
+    crop_padding: int
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        if self.crop_padding < 0 or self.cutout < 0:
+            got = f"{self.crop_padding} and {self.cutout}"
+            raise DataError(f"crop_padding and cutout must be at least 0 pixels, but got {got}")
+
+
+class DeviceImages:
+    """An image set on a device, ready to be cut into batches.
+
+    Args:
+        info: gives the mean and standard deviation that images are normalised with.
+        image_set: its images are copied (with their padding) to the device.
+        device: where batches are made and returned.
+        augment: what `batch` does to the images; None does nothing to them.
+    """
+
+    def __init__(
+        self,
+        info: DataInfo,
+        image_set: ImageSet,
+        device: torch.device | str,
+        augment: Augmentation | None = None,
+    ) -> None:
+        self.augment = augment or Augmentation(flip=False, crop_padding=0)
+        self.labels = image_set.labels.to(device)
+        self._height, self._width = image_set.images.shape[1:3]
+        padding = self.augment.crop_padding
+        self._padded = pad(image_set.images.to(device), (0, 0, padding, padding, padding, padding))
+        # A factor and an offset for every value of an image, not only for every channel: the innermost dimension of
+        # the broadcast is then the image and not its 3 channels, which is many times faster on a CPU.
+        std = torch.tensor(info.std, dtype=torch.float64)
+        shape = image_set.images.shape[1:]
+        self._factor = (1 / (255 * std)).float().expand(shape).contiguous().to(device)
+        mean = torch.tensor(info.mean, dtype=torch.float64)
+        self._offset = (-mean / std).float().expand(shape).contiguous().to(device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.labels.device
+
+    def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Augmented images and their labels.
+
+        Every random number is drawn on the CPU, so that one seed gives one batch on every device.
+
+        Args:
+            indices: (B,) int64, on any device.
+            generator: of the CPU; None is torch's global one.
+
+        Returns:
+            (B, C, H, W) float32, channels_last, normalised; (B,) int64.
+        """
+        count, padding = len(indices), self.augment.crop_padding
+        top, left = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator)
+        rows = top + torch.arange(self._height)
+        columns = left + torch.arange(self._width)
+        if self.augment.flip:
+            flipped = torch.randint(0, 2, (count, 1), generator=generator).bool()
+            columns = torch.where(flipped, columns.flip(1), columns)
+        images, labels = self._cut(indices, rows, columns)
+        if self.augment.cutout:
+            centres = torch.stack(
+                [
+                    torch.randint(0, self._height, (count,), generator=generator),
+                    torch.randint(0, self._width, (count,), generator=generator),
+                ]
+            )
+            self._cut_out(images, centres)
+        return images, labels
+
+    def evaluate_batches(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images as they are, in the order of `indices`, as `batch` returns them; the last batch may be smaller."""
+        padding = self.augment.crop_padding
+        rows = (padding + torch.arange(self._height)).unsqueeze(0)
+        columns = (padding + torch.arange(self._width)).unsqueeze(0)
+        for chunk in torch.split(indices, batch_size):
+            yield self._cut(chunk, rows, columns)
+
+    def _cut(self, indices: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """The pixels at (B or 1, H) rows and (B or 1, W) columns of each image, normalised."""
+        indices, rows, columns = (index.to(self.device) for index in (indices, rows, columns))
+        pixels = self._padded[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
+        images = pixels.float().mul_(self._factor).add_(self._offset)
+        return images.permute(0, 3, 1, 2), self.labels[indices]
+
+    def _cut_out(self, images: Tensor, centres: Tensor) -> None:
+        side = self.augment.cutout
+        first = centres - side // 2  # of the square's rows and columns; it may reach over the border
+        rows = torch.arange(self._height) - first[0].unsqueeze(1)
+        columns = torch.arange(self._width) - first[1].unsqueeze(1)
+        covered = ((rows >= 0) & (rows < side)).unsqueeze(2) & ((columns >= 0) & (columns < side)).unsqueeze(1)
+        images.masked_fill_(covered.unsqueeze(1).to(self.device), 0.0)
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
+    """A permutation of n indices, (n,) int64, fixed by the seed and the epoch."""
+    # A hash, so that seed 1 in epoch 0 has nothing of seed 0 in epoch 1.
+    digest = hashlib.sha256(f"epoch order {seed} {epoch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
+    return torch.randperm(n, generator=generator)
+
+
+def batches_per_epoch(n: int, batch_size: int) -> int:
+    """Training batches in n images: the last, partial one is dropped, unless it is the only one."""
+    return max(1, n // batch_size)

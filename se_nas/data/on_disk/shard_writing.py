@@ -1,0 +1,269 @@
+"""Write images into tar files that `data.shards` and WebDataset read: shuffled once, checked once, resized if asked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import signal
+import tarfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from se_nas.data.image_file import decode
+from se_nas.data.on_disk.encoded_images import EncodedImages, open_encoded_images
+from se_nas.data.on_disk.shards import HALVES, SUMMARY, SUMMARY_KIND, HalfSummary, ShardIndex, shard_files, shard_name
+from se_nas.errors import DataError, OutputError
+from se_nas.records.files import write_json
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What `write_shards` did.
+
+    Attributes:
+        images: written, by half.
+        shards: tar files that there are now.
+        kept: those of them that an earlier call had finished.
+        bytes: of all tar files.
+        damaged: names of the images that were left out, with the reason.
+    """
+
+    images: dict[str, int]
+    shards: int
+    kept: int
+    bytes: int
+    damaged: dict[str, str]
+
+
+def write_shards(
+    root: Path,
+    out: Path,
+    *,
+    images_per_shard: int = 1000,
+    resize: int | None = None,
+    quality: int = 90,
+    seed: int = 0,
+    workers: int = 0,
+    max_damaged: int = 100,
+    progress: Callable[[int, int], None] | None = None,
+) -> ShardSummary:
+    """Write train-*.tar, val-*.tar, an index beside each, classes.json, and SUMMARY, which in the end counts them.
+
+    Training images are shuffled over all tar files, validation images keep their order. A call that was broken off is
+    finished by the same call: whole tar files are kept. Every image is decoded, and left out if it is damaged.
+
+    Args:
+        root: any layout of `open_encoded_images`.
+        out: the folder to write to.
+        images_per_shard: in each tar file but the last.
+        resize: a greater shorter side is resized to so many pixels and the image encoded as JPEG; every other image
+            keeps its bytes. Best no less than an evaluation resizes to: 256 for 224 pixels at a crop of 0.875.
+        quality: of those JPEGs, 1 to 95.
+        seed: of the shuffle, at least 0.
+        workers: processes; 0 works in this one.
+        max_damaged: so many images may be damaged.
+        progress: is called with the images done and the images there are.
+
+    Raises:
+        DataError: `root` holds no such images, too many are damaged, an argument is out of its range, or `out` holds
+            tar files that another call began.
+        OutputError: `out` cannot be written to.
+    """
+    root, out = Path(root), Path(out)
+    for name, value, least in (
+        ("images_per_shard", images_per_shard, 1),
+        ("resize", resize or 1, 1),
+        ("seed", seed, 0),
+        ("workers", workers, 0),
+        ("max_damaged", max_damaged, 0),
+    ):
+        if value < least:
+            raise DataError(f"{name} must be at least {least}, but got {value}")
+    if not 1 <= quality <= 95:
+        raise DataError(f"quality must be from 1 to 95, but got {quality}")
+    halves = dict(zip(HALVES, open_encoded_images(root), strict=True))
+    settings = {"images_per_shard": images_per_shard, "resize": resize, "quality": quality, "seed": seed}
+    plan = {"kind": SUMMARY_KIND, "version": 1, **settings, "source_sha256": _digest(halves)}
+    _begin(out, plan)
+    write_json(out / "classes.json", list(halves["train"].classes))
+    shards = list(_shards(out, halves, images_per_shard, seed))
+    indexes = {shard.path: index for shard in shards if (index := ShardIndex.load(shard.path)) is not None}
+    kept = len(indexes)
+    total, done = sum(map(len, halves.values())), 0
+    damaged: dict[str, str] = {}
+    missing = [shard for shard in shards if shard.path not in indexes]
+    for index in indexes.values():
+        damaged |= index.damaged
+        done += len(index.names) + len(index.damaged)
+    for shard, index in _written(missing, _Writer(halves, resize, quality), workers):
+        indexes[shard.path] = index
+        damaged |= index.damaged
+        done += len(shard.indices)
+        if progress is not None:
+            progress(done, total)
+        if len(damaged) > max_damaged:
+            name, reason = list(damaged.items())[-1]
+            got = f"{len(damaged)} are, the last {name} ({reason})"
+            raise DataError(f"{root}: at most {max_damaged} images may be damaged (max_damaged), but {got}")
+    finished = {half: _summary([indexes[s.path] for s in shards if s.half == half]) for half in HALVES}
+    write_json(out / SUMMARY, {**plan, "finished": {half: asdict(summary) for half, summary in finished.items()}})
+    return ShardSummary(
+        images={half: summary.images for half, summary in finished.items()},
+        shards=len(shards),
+        kept=kept,
+        bytes=sum(index.tar_bytes for index in indexes.values()),
+        damaged=damaged,
+    )
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """One tar file to write: which images, under the numbers from `first`."""
+
+    path: Path
+    half: str
+    indices: NDArray[np.int64]
+    first: int
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes tar files, in whichever process."""
+
+    halves: dict[str, EncodedImages]
+    resize: int | None
+    quality: int
+
+    def __call__(self, shard: _Shard) -> ShardIndex:
+        try:
+            return self._write(shard)
+        except OSError as error:
+            raise OutputError(f"{shard.path}: the file must be writable, but got: {error.strerror or error}") from error
+
+    def _write(self, shard: _Shard) -> ShardIndex:
+        images = self.halves[shard.half]
+        names, damaged = [], {}
+        places = []  # offset, size and label of each image
+        temporary = shard.path.with_name(f".{shard.path.name}.tmp")
+        with open(temporary, "wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+                for number, index in enumerate(shard.indices.tolist(), shard.first):
+                    try:
+                        suffix, content = self._encoded(images, index)
+                    except MemoryError:
+                        raise
+                    except Exception as error:  # a damaged image raises nearly anything
+                        damaged[images.name(index)] = " ".join(str(error).split()) or type(error).__name__
+                        continue
+                    label = int(images.labels[index])
+                    names.append(f"{number:06d}{suffix}")
+                    places.append((tar.offset + tarfile.BLOCKSIZE, len(content), label))
+                    _add(tar, names[-1], content)
+                    _add(tar, f"{number:06d}.cls", str(label).encode())
+            file.flush()
+            os.fsync(file.fileno())
+            size = os.fstat(file.fileno()).st_size
+        os.replace(temporary, shard.path)
+        offsets, sizes, labels = np.array(places, dtype=np.int64).reshape(-1, 3).T
+        index = ShardIndex(size, names, offsets, sizes, labels, damaged)
+        index.save(shard.path.with_suffix(".json"))  # after the tar file: a shard with a fitting index is finished
+        return index
+
+    def _encoded(self, images: EncodedImages, index: int) -> tuple[str, bytes]:
+        """Suffix and bytes of an image that is sound."""
+        content = images.read(index)
+        image = decode(content)
+        if self.resize is None or min(image.size) <= self.resize:
+            suffix = os.path.splitext(images.name(index))[1].lower()
+            return ".jpg" if suffix == ".jpeg" else suffix, content
+        from PIL import Image
+
+        scale = self.resize / min(image.size)
+        width, height = (max(self.resize, round(side * scale)) for side in image.size)
+        buffer = io.BytesIO()
+        image.resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=self.quality)
+        return ".jpg", buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)  # of no time and no owner: the same images give the same bytes
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def _shards(out: Path, halves: dict[str, EncodedImages], images_per_shard: int, seed: int) -> Iterator[_Shard]:
+    for half, images in halves.items():
+        order = np.random.default_rng(seed).permutation(len(images)) if half == "train" else np.arange(len(images))
+        for number, first in enumerate(range(0, len(images), images_per_shard)):
+            yield _Shard(out / shard_name(half, number), half, order[first : first + images_per_shard], first)
+
+
+def _summary(indexes: list[ShardIndex]) -> HalfSummary:
+    return HalfSummary(shards=len(indexes), images=sum(len(index.names) for index in indexes))
+
+
+def _digest(halves: dict[str, EncodedImages]) -> str:
+    digest = hashlib.sha256()
+    for images in halves.values():
+        digest.update(json.dumps(images.classes).encode())
+        for index, label in enumerate(images.labels.tolist()):
+            digest.update(f"{label} {images.name(index)}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _begin(out: Path, plan: dict[str, Any]) -> None:
+    """Note in `out` what will be written there, or see that it is the same as before."""
+    path = out / SUMMARY
+    if path.exists():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = {}
+        other = [key for key in plan if not isinstance(before, dict) or before.get(key) != plan[key]]
+        if other:
+            raise DataError(
+                f"{path}: the tar files begun there must be of the same call, but differ in {', '.join(other)}"
+            )
+    elif any(shard_files(out, half) for half in HALVES):
+        raise DataError(f"{out}: the folder must hold no tar files of another origin, but it does")
+    else:
+        write_json(path, plan)
+
+
+def _written(shards: list[_Shard], writer: _Writer, workers: int) -> Iterator[tuple[_Shard, ShardIndex]]:
+    """The shards with their indexes, as they are finished."""
+    if workers == 0:
+        yield from ((shard, writer(shard)) for shard in shards)
+        return
+    pool = ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(writer,))
+    try:
+        futures = {pool.submit(_write, shard): shard for shard in shards}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise DataError(f"the {workers} processes that write tar files must live (memory?), but one died") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_writer: _Writer | None = None  # of a worker process
+
+
+def _begin_worker(writer: _Writer) -> None:
+    global _writer
+    _writer = writer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the main process to end the workers
+
+
+def _write(shard: _Shard) -> ShardIndex:
+    assert _writer is not None
+    return _writer(shard)

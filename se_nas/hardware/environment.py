@@ -1,0 +1,65 @@
+"""What a number was measured with: hardware, versions and commit, fit to be written beside every result."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import se_nas
+from se_nas.cost.latency.timing import processor_name
+
+_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "timm", "optuna", "nni", "onnx", "onnxruntime")
+
+
+def describe_environment() -> dict[str, Any]:
+    """The software and hardware of this process as a JSON-able dict.
+
+    It names no path, user or host, so that it can be committed. Absent packages, GPUs and checkouts are None.
+    """
+    return {
+        "se_nas": se_nas.__version__,
+        "commit": _commit(Path(se_nas.__file__).resolve().parent.parent),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": processor_name("cpu"),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "packages": {package: _version(package) for package in _PACKAGES},
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit(checkout: Path) -> dict[str, Any] | None:
+    """The commit and whether tracked files differ from it; None unless `checkout` is a git checkout."""
+    top = _git(checkout, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != checkout:  # installed inside some other project's checkout
+        return None
+    head = _git(checkout, "rev-parse", "--verify", "HEAD")
+    if head is None:
+        return None
+    return {"hash": head, "dirty": _git(checkout, "status", "--porcelain", "--untracked-files=no") != ""}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,62 @@
+"""Differentiable searches side by side: one trial for each seed and each set of budgets that a run file lists."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from se_nas.cost.budget import Budget, parse_budget_options, parse_budgets
+from se_nas.errors import ConfigError
+from se_nas.runs.run_file import RunConfig
+
+
+def sweep(config: RunConfig) -> list[dict[str, Any]]:
+    """The parameters of every trial, as the page shows them: `{"seed": 1, "budgets": "macs=300k params=20k"}`.
+
+    Without seeds or budgets of its own in `nni:`, the sweep has the run's.
+
+    Raises:
+        ConfigError: a budget of the sweep is none, or is one on latency and the run makes no table of it.
+    """
+    sweep_budgets(config)
+    words = [" ".join(map(_word, b.items())) for b in config.nni.budgets or [config.budgets]]
+    trials = itertools.product(dict.fromkeys(words), dict.fromkeys(config.nni.seeds or [config.seed]))
+    return [{"seed": seed, "budgets": word} for word, seed in trials]
+
+
+def sweep_budgets(config: RunConfig) -> list[tuple[Budget, ...]]:
+    """The budgets that `nni:` lists; ConfigError as of `sweep`."""
+    found = [parse_budgets(budgets, f"nni.budgets[{i}]") for i, budgets in enumerate(config.nni.budgets)]
+    if not config.latency.table:
+        timed = [i for i, budgets in enumerate(found) if any(b.metric == "latency_ms" for b in budgets)]
+        if timed:
+            must = "latency_ms needs latency.table, but it is off"
+            raise ConfigError("nni.budgets", [f"nni.budgets[{i}]: {must}" for i in timed])
+    return found
+
+
+def _word(budget: tuple[str, object]) -> str:
+    """A budget as the page shows it, without blanks, which part the budgets of a trial."""
+    metric, limit = budget
+    return f"{metric}={''.join(str(limit).split())}"
+
+
+def sweep_space(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """NNI's search space of the sweep, for the page's axes."""
+    trials = sweep(config)
+    values = {name: list(dict.fromkeys(trial[name] for trial in trials)) for name in ("seed", "budgets")}
+    return {name: {"_type": "choice", "_value": options} for name, options in values.items()}
+
+
+def sweep_changes(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trial's parameters change in the run's configuration, by dotted path."""
+    budgets = parse_budget_options(str(parameters["budgets"]).split(), "the trial's budgets")
+    return {"seed": int(parameters["seed"]), "budgets": {b.metric: b.limit for b in budgets}}
+
+
+def sweep_name(parameters: Mapping[str, Any]) -> str:
+    """A folder name for a trial: the same when it is run again."""
+    words = re.sub(r"[^\w.]+", "-", str(parameters["budgets"])).strip("-") or "no-budget"
+    return f"seed{parameters['seed']}_{words}"

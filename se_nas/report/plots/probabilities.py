@@ -1,0 +1,309 @@
+"""How the choices' probabilities moved in a differentiable search."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from se_nas.report.plots.figure import METRIC_WORDS, WIDTH, drawn
+from se_nas.report.plots.search import Choices, History, Picks, _line_panels, _Panel, series
+from se_nas.report.theme.palette import attention_tone, light, rank_tone
+from se_nas.report.theme.words import ABSENT
+from se_nas.space.choice import Option
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a choice acts, read from its name: "stage3.block2.se", "stage3.depth"."""
+
+    stage: str
+    block: str | None
+    part: str
+
+    @property
+    def words(self) -> str:
+        """The stage and the block, without the part."""
+        return f"{_spaced(self.stage)} · {_spaced(self.block)}" if self.block else _spaced(self.stage)
+
+
+def _spaced(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=\d)", " ", name)
+
+
+def place_of(choice: str) -> Place:
+    """Where a choice acts."""
+    stage, *rest = choice.split(".")
+    block = rest.pop(0) if len(rest) > 1 and rest[0].startswith("block") else None
+    return Place(stage, block, " ".join(rest).replace("_", " ") or stage)
+
+
+def _in_use(choice: str, picks: Picks) -> bool:
+    """Whether the block the choice shapes is in the network, its stage's depth considered."""
+    place = place_of(choice)
+    depth = picks.get(f"{place.stage}.depth")
+    number = re.search(r"\d+$", place.block or "")
+    return not (isinstance(depth, int) and number and int(number.group()) > depth)
+
+
+def is_se_choice(choice: str) -> bool:
+    """Whether a choice is that of an SE ratio, by its name."""
+    return choice.rsplit(".", 1)[-1] == "se"
+
+
+KIND_WORDS = {"eca": "ECA", "ese": "effective SE", "cbam": "CBAM", "spatial": "spatial attention"}
+"""SE's relatives as people call them."""
+
+
+def se_ratio(option: Option) -> float:
+    """The ratio that an option of SE names: "r16" is 16; 0 for "none" and for SE's relatives."""
+    text = str(option)
+    return float(text[1:]) if re.fullmatch(r"r\d+(\.\d+)?", text) else 0.0
+
+
+def _probabilities(history: History, choice: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(T,) epochs and (T, count) probabilities of one choice, for the epochs that recorded it."""
+    rows = [
+        (row["epoch"], row["probabilities"][choice])
+        for row in history
+        if len((row.get("probabilities") or {}).get(choice) or ()) == count
+    ]
+    epochs = np.array([epoch for epoch, _ in rows], dtype=float)
+    return epochs, np.array([p for _, p in rows], dtype=float).reshape(len(rows), count)
+
+
+def se_probabilities(history: History, choices: Choices, picks: Picks) -> Figure:
+    """Stacked probabilities of every SE choice over the epochs, one panel a block, the picked option marked.
+
+    Args:
+        history: the search's epochs with "probabilities".
+        choices: options by choice name, in order of depth; those that are not of SE are left out.
+        picks: the decoded option by choice name.
+    """
+
+    def make() -> Figure:
+        names = [name for name in choices if is_se_choice(name)]
+        rows = math.ceil(len(names) / 5)
+        columns = max(math.ceil(len(names) / rows), 3)
+        height = 1.35 * rows + 0.75
+        figure = Figure(figsize=(WIDTH, height))
+        grid = figure.add_gridspec(
+            rows,
+            columns,
+            left=0.004,
+            right=0.985,
+            top=1 - 0.62 / height,
+            bottom=0.30 / height,
+            hspace=0.46,
+            wspace=0.16,
+        )
+        for index, name in enumerate(names):
+            axes = figure.add_subplot(grid[index // columns, index % columns])
+            options = list(choices[name])
+            epochs, shares = _probabilities(history, name, len(options))
+            _stack(axes, epochs, shares, [attention_tone(str(option)) for option in options])
+            axes.set_xlim(*_span(history))
+            axes.set_ylim(0, 1)
+            axes.grid(False)
+            axes.spines[:].set_visible(False)
+            axes.yaxis.set_major_locator(NullLocator())
+            lowest = index + columns >= len(names)
+            axes.xaxis.set_major_locator(MaxNLocator(3, integer=True) if lowest else NullLocator())
+            used = _in_use(name, picks)
+            axes.set_title(place_of(name).words, fontsize=8, color=light("ink" if used else "muted"), pad=4)
+            if used and name in picks and picks[name] in options and len(shares):
+                _mark_pick(axes, shares[-1], options.index(picks[name]), str(picks[name]))
+            elif not used:
+                axes.set_title("not used", loc="right", fontsize=7.5, color=light("muted"), pad=4)
+                axes.add_patch(
+                    Rectangle((0, 0), 1, 1, transform=axes.transAxes, color=light("paper"), alpha=0.72, zorder=3)
+                )
+        seen = dict.fromkeys(str(option) for name in names for option in choices[name])
+        ratios = sorted((option for option in seen if se_ratio(option)), key=se_ratio, reverse=True)
+        others = dict.fromkeys(attention_tone(option) for option in seen if not se_ratio(option) and option != "none")
+        keys = [("no SE", "none"), *((f"r = {option[1:]}", attention_tone(option)) for option in ratios)]
+        keys += [(KIND_WORDS[kind], kind) for kind in others]
+        _swatches(figure, keys, left=0.004, height=height)
+        return figure
+
+    return drawn(make)
+
+
+def _stack(axes: Axes, epochs: np.ndarray, shares: np.ndarray, tones: Sequence[str]) -> None:
+    edges = np.concatenate([np.zeros((len(shares), 1)), np.cumsum(shares, axis=1)], axis=1)
+    for option, tone in enumerate(tones):
+        axes.fill_between(epochs, edges[:, option], edges[:, option + 1], color=light(tone), linewidth=0)
+        if option:
+            axes.plot(epochs, edges[:, option], color=light("paper"), linewidth=0.5)
+
+
+def _span(history: History) -> tuple[float, float]:
+    first, last = float(history[0]["epoch"]), float(history[-1]["epoch"])
+    return first, max(last, first + 1)
+
+
+def _mark_pick(axes: Axes, shares: np.ndarray, pick: int, label: str) -> None:
+    low = float(shares[:pick].sum())
+    axes.add_patch(
+        Rectangle((1.012, low), 0.018, float(shares[pick]), transform=axes.transAxes, color=light("ink"), clip_on=False)
+    )
+    axes.set_title(f"{label}  {100 * float(shares[pick]):.0f} %", loc="right", fontsize=8, fontweight="bold", pad=4)
+
+
+def _swatches(figure: Figure, keys: Sequence[tuple[str, str]], left: float, height: float) -> None:
+    """A row of colour keys at the top of a figure."""
+    x, y = left, 1 - 0.22 / height
+    for label, tone in keys:
+        figure.add_artist(
+            Rectangle((x, y), 0.014, 0.12 / height, transform=figure.transFigure, color=light(tone), linewidth=0)
+        )
+        figure.text(x + 0.019, y, label, fontsize=8.5, va="baseline")
+        x += 0.032 + 0.0078 * len(label)
+
+
+def other_probabilities(history: History, choices: Choices, picks: Picks) -> Figure:
+    """The choices beside SE as one compact table: a row a kind, a column a block, a cell the stack over the epochs.
+
+    Args:
+        history: the search's epochs with "probabilities".
+        choices: options by choice name, in order of depth; those of SE are left out.
+        picks: the decoded option by choice name, printed under its cell.
+    """
+
+    def make() -> Figure:
+        places = {name: place_of(name) for name in choices if not is_se_choice(name)}
+        stages = list(dict.fromkeys(place.stage for place in places.values()))
+        columns: list[tuple[str, str]] = []
+        for stage in stages:
+            blocks = dict.fromkeys(p.block for p in places.values() if p.stage == stage and p.block)
+            columns += [(stage, block) for block in blocks] or [(stage, "")]
+        lefts = {key: i + 0.35 * stages.index(key[0]) for i, key in enumerate(columns)}
+        rows: dict[str, list[str]] = {}  # a block's own choices first, then those of whole stages
+        for name in sorted(places, key=lambda name: places[name].block is None):
+            rows.setdefault(places[name].part, []).append(name)
+        labels = {part: _option_labels(choices[name] for name in names) for part, names in rows.items()}
+        notes = [
+            f"{part} {letter} is {option}"
+            for part, letters in labels.items()
+            for option, letter in letters.items()
+            if letter != str(option)
+        ]
+        height = 0.86 * len(rows) + 0.42 + 0.2 * bool(notes)
+        figure = Figure(figsize=(WIDTH, height))
+        total = max(lefts.values()) + 1
+        axes = figure.add_axes((0.085, 0.02, 0.905, 0.96))
+        axes.set_xlim(0, total)
+        axes.set_ylim(-1.42 * len(rows) + 0.1 - 0.36 * bool(notes), 0.62)
+        axes.axis("off")
+        for stage in stages:
+            mine = [left for key, left in lefts.items() if key[0] == stage]
+            axes.text(
+                (min(mine) + max(mine) + 0.9) / 2, 0.30, _spaced(stage), ha="center", fontsize=8, color=light("muted")
+            )
+        for row, (part, names) in enumerate(rows.items()):
+            base = -1.42 * row - 1.0
+            _row_key(axes, part, base, labels[part])
+            for name in names:
+                place = places[name]
+                spanned = [x for key, x in lefts.items() if key == (place.stage, place.block or key[1])]
+                box = (min(spanned), base, max(spanned) + 0.9 - min(spanned), 1.0)
+                _cell(axes, history, name, choices[name], labels[part], picks, box)
+        axes.text(0, -1.42 * len(rows) + 0.02, ";  ".join(notes), fontsize=8, color=light("muted"), va="top")
+        return figure
+
+    return drawn(make)
+
+
+def _option_labels(option_lists: Iterable[Sequence[Option]]) -> dict[Option, str]:
+    """Every option of a row in order, with a label of few letters."""
+    found = dict.fromkeys(option for options in option_lists for option in options)
+    numbers = sorted(option for option in found if not isinstance(option, str))
+    ordered = [*numbers, *(option for option in found if isinstance(option, str))]
+    return {
+        option: str(option) if len(str(option)) <= 3 else chr(ord("A") + rank) for rank, option in enumerate(ordered)
+    }
+
+
+def _row_key(axes: Axes, part: str, base: float, labels: Mapping[Option, str]) -> None:
+    """Name of a row and, in their colours, its options."""
+    at = axes.get_yaxis_transform()
+    axes.text(-0.012, base + 0.80, part, transform=at, ha="right", va="center", fontsize=8.5)
+    span = 0.070 / max(len(labels), 3)
+    for rank, label in enumerate(labels.values()):
+        x = -0.012 - span * (len(labels) - rank)
+        tone = light(rank_tone(rank, len(labels)))
+        key = Rectangle((x, base + 0.34), span * 0.86, 0.13, transform=at, color=tone, linewidth=0, clip_on=False)
+        axes.add_patch(key)
+        middle = x + span * 0.43
+        axes.text(middle, base + 0.12, label, transform=at, ha="center", va="center", fontsize=7, color=light("muted"))
+
+
+def _cell(
+    axes: Axes,
+    history: History,
+    name: str,
+    options: Sequence[Option],
+    labels: Mapping[Option, str],
+    picks: Picks,
+    box: tuple[float, float, float, float],
+) -> None:
+    left, base, width, tall = box
+    epochs, shares = _probabilities(history, name, len(options))
+    if not len(epochs):
+        return
+    first, last = _span(history)
+    x = left + width * (epochs - first) / (last - first)
+    edges = np.concatenate([np.zeros((len(shares), 1)), np.cumsum(shares, axis=1)], axis=1)
+    used = _in_use(name, picks)
+    ranks = list(labels)
+    for i, option in enumerate(options):
+        axes.fill_between(
+            x,
+            base + tall * edges[:, i],
+            base + tall * edges[:, i + 1],
+            color=light(rank_tone(ranks.index(option), len(ranks))),
+            linewidth=0,
+            alpha=1.0 if used else 0.28,
+        )
+    if used and picks.get(name) in labels:
+        label = labels[picks[name]]
+        axes.text(left + width / 2, base - 0.09, label, ha="center", va="top", fontsize=8, fontweight="bold")
+    elif not used:
+        axes.text(left + width / 2, base - 0.09, ABSENT, ha="center", va="top", fontsize=8, color=light("muted"))
+
+
+def decisiveness(history: History) -> Figure:
+    """How decided the search is: entropy of the choices, temperature, and the budgets' multipliers."""
+    panels: list[tuple[History, _Panel]] = []
+    if series(history, "entropy")[1]:
+        lines = (("entropy", "blue", False, ("entropy",)),)
+        panels.append((history, _Panel("Entropy of the choices (1 is undecided)", lines, bounds=(0.0, 1.03))))
+    if series(history, "temperature")[1]:
+        lines = (("temperature", "orange", False, ("temperature",)),)
+        panels.append((history, _Panel("Temperature of the softmax", lines)))
+    metrics = list(dict.fromkeys(key for row in history for key in (row.get("multipliers") or {})))
+    if metrics:
+        tones = itertools.cycle(("blue", "orange", "green", "red"))
+        idle = not any(value for metric in metrics for value in series(history, "multipliers", metric)[1])
+        panels.append(
+            (
+                history,
+                _Panel(
+                    "How far each budget pushed (multiplier)",
+                    tuple(
+                        (METRIC_WORDS.get(metric, metric), next(tones), i > 0, ("multipliers", metric))
+                        for i, metric in enumerate(metrics)
+                    ),
+                    bounds=(-0.03, 1.0) if idle else None,
+                ),
+            )
+        )
+    return drawn(lambda: _line_panels(panels, 2.4))

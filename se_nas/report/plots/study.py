@@ -1,0 +1,365 @@
+"""The plots of a black-box search, from its evaluations: fronts, progress, importance of choices, training curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from se_nas.cost.budget import format_cost
+from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, percent_tick, tick
+from se_nas.report.plots.probabilities import is_se_choice, place_of
+from se_nas.report.theme.palette import RAMP_STEPS as SHADES
+from se_nas.report.theme.palette import light, rank_tone
+from se_nas.search.black_box.evaluation import Evaluation
+from se_nas.search.black_box.pareto import front_of, hypervolume_over, objective_points
+from se_nas.space.architecture import Architecture
+
+SHOWN_CHOICES = 20
+"""Choices whose importance is drawn one by one."""
+
+_HALO: dict[str, Any] = {"markeredgecolor": light("paper"), "markeredgewidth": 0.8, "zorder": 6}
+_BUDGET_DASHES = (0, (4, 3))
+
+
+def _accuracy(entry: Evaluation) -> float:
+    """Of a complete evaluation."""
+    return float(entry.accuracy or 0.0)
+
+
+def evaluated(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """The evaluations that ended and were not answered by an earlier one, in their order."""
+    return [entry for entry in evaluations if entry.same_as is None and entry.state != "running"]
+
+
+# ---- accuracy against cost
+
+
+def pareto_fronts(
+    evaluations: Sequence[Evaluation],
+    objectives: Sequence[str],
+    limits: Mapping[str, float],
+    chosen: Architecture | None,
+) -> Figure:
+    """Accuracy against each cost that was an objective or has a budget, one panel each.
+
+    Complete evaluations are dots, the later the stronger, or rings where a budget is broken; the line is the best
+    accuracy that a feasible one has up to each cost.
+
+    Args:
+        evaluations: at least one complete.
+        objectives: "accuracy" and metrics.
+        limits: budgets by metric.
+        chosen: is marked in every panel, if it was evaluated.
+    """
+
+    def make() -> Figure:
+        entries = [entry for entry in evaluated(evaluations) if entry.complete]
+        marked = [entry for entry in entries if entry.architecture == chosen]
+        metrics = panel_metrics(objectives, limits)
+        layout = ConstrainedLayoutEngine(w_pad=0.12)
+        figure = Figure(figsize=(WIDTH, 3.9 if len(metrics) > 1 else 4.3), layout=layout)
+        figure.subplots(1, len(metrics), sharey=True)
+        for axes, metric in zip(figure.axes, metrics, strict=True):
+            _dots(axes, entries, metric)
+            _front_line(axes, front_of(entries, ("accuracy", metric)), metric, limits.get(metric))
+            for entry in marked:
+                axes.plot(
+                    [entry.costs[metric]], [_accuracy(entry)], "o", color=light("orange"), markersize=8.5, **_HALO
+                )
+            axes.set_xlabel(metric_title(metric))
+            axes.xaxis.set_major_locator(MaxNLocator(5 if len(metrics) > 1 else 8, steps=TICK_STEPS))
+            axes.xaxis.set_major_formatter(FuncFormatter(tick))
+            axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
+            axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
+            axes.grid(True, axis="both")
+        figure.axes[0].set_ylabel("accuracy")
+        _front_keys(figure, entries, bool(marked))
+        return figure
+
+    return drawn(make)
+
+
+def panel_metrics(objectives: Sequence[str], limits: Mapping[str, float]) -> list[str]:
+    """The costs that a search looked at, objectives first."""
+    return [metric for metric in dict.fromkeys([*objectives, *limits]) if metric != "accuracy"]
+
+
+def _dots(axes: Axes, entries: Sequence[Evaluation], metric: str) -> None:
+    size = 4.6 if len(entries) <= 400 else 3.2
+    broken = [entry for entry in entries if not entry.feasible]
+    axes.plot(
+        [entry.costs[metric] for entry in broken], [_accuracy(entry) for entry in broken], "o", markersize=0.87 * size,
+        markerfacecolor="none", markeredgecolor=light("muted"), markeredgewidth=0.7, alpha=0.65, zorder=2,
+    )  # fmt: skip
+    shades: dict[str, list[Evaluation]] = {}
+    for rank, entry in enumerate(entries):
+        if entry.feasible:
+            shades.setdefault(_shade(rank, len(entries)), []).append(entry)
+    for tone, some in shades.items():
+        axes.plot(
+            [entry.costs[metric] for entry in some], [_accuracy(entry) for entry in some], "o", markersize=size,
+            color=light(tone), markeredgecolor=light("paper"), markeredgewidth=0.4, zorder=3,
+        )  # fmt: skip
+
+
+def _shade(rank: int, count: int) -> str:
+    """Name of the colour of evaluation `rank` of `count`, without the palest, which cannot be seen."""
+    palest = SHADES // 4
+    return rank_tone(palest + round((SHADES - palest) * rank / max(count - 1, 1)), SHADES + 1)
+
+
+def _front_line(axes: Axes, front: Sequence[Evaluation], metric: str, limit: float | None) -> None:
+    if front:
+        rising = sorted(front, key=lambda entry: entry.costs[metric])
+        x = [entry.costs[metric] for entry in rising]
+        y = [_accuracy(entry) for entry in rising]
+        end = limit if limit is not None else axes.get_xlim()[1]
+        axes.plot(
+            [*x, max(end, x[-1])], [*y, y[-1]], drawstyle="steps-post", color=light("blue"), linewidth=1.4, zorder=4,
+        )  # fmt: skip
+    if limit is not None:
+        axes.axvline(limit, color=light("ink"), linewidth=1.1, linestyle=_BUDGET_DASHES, zorder=1)
+        low, high = axes.get_xlim()
+        left = limit < (low + high) / 2
+        axes.annotate(
+            f"budget {format_cost(metric, limit)}", (limit, 1), xycoords=("data", "axes fraction"),
+            xytext=(-3 if left else 3, 4), textcoords="offset points", ha="left" if left else "right", fontsize=8,
+        )  # fmt: skip
+
+
+def _front_keys(figure: Figure, entries: Sequence[Evaluation], chosen: bool) -> None:
+    """One legend above all panels, of what is in them."""
+
+    def dot(words: str, tone: str, size: float = 5.0, hollow: bool = False) -> Line2D:
+        face = "none" if hollow else light(tone)
+        return Line2D(
+            [], [], marker="o", linestyle="", markeredgecolor=light(tone), markerfacecolor=face, markersize=size,
+            label=words,
+        )  # fmt: skip
+
+    keys: list[Line2D] = []
+    feasible = sum(entry.feasible for entry in entries)
+    bound = any(entry.excess for entry in entries)
+    if feasible > 1:
+        keys += [dot("keeps every budget, early" if bound else "early", _shade(0, 2)), dot("late", _shade(1, 2))]
+    if feasible < len(entries):
+        keys.append(dot("breaks a budget", "muted", 4.5, hollow=True))
+    if feasible:
+        within = "within the budgets " if bound else ""
+        keys.append(Line2D([], [], color=light("blue"), label=f"best {within}up to this cost"))
+    if chosen:
+        keys.append(dot("chosen network", "orange", 7.5))
+    figure.legend(handles=keys, loc="outside upper left", ncols=len(keys), handletextpad=0.4, columnspacing=1.6)
+
+
+# ---- progress
+
+
+def progress(evaluations: Sequence[Evaluation], shares: np.ndarray | None) -> Figure:
+    """Best feasible accuracy so far over the evaluations and, where there is one, the hypervolume of the front.
+
+    Args:
+        evaluations: at least one that ended and is no repetition.
+        shares: what `hypervolume_shares` says of them.
+    """
+
+    def make() -> Figure:
+        entries = evaluated(evaluations)
+        figure = Figure(figsize=(WIDTH, 2.9), layout=ConstrainedLayoutEngine(w_pad=0.12))
+        figure.subplots(1, 1 if shares is None else 2)
+        _best_so_far(figure.axes[0], entries)
+        if shares is not None:
+            axes = figure.axes[1]
+            axes.plot(range(1, len(entries) + 1), shares, color=light("blue"), drawstyle="steps-post")
+            axes.set_ylim(0, 1.08 * float(shares[-1]) or 1)
+            axes.set_title("Hypervolume of the front")
+        for axes in figure.axes:
+            axes.set_xlim(0.5, len(entries) + 0.5)
+            axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+            axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
+            axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
+            axes.set_xlabel("evaluation")
+        return figure
+
+    return drawn(make)
+
+
+def hypervolume_shares(
+    evaluations: Sequence[Evaluation], objectives: Sequence[str], limits: Mapping[str, float]
+) -> np.ndarray | None:
+    """(N,) hypervolume of the feasible front after each of `evaluated(evaluations)`, as a share of a box.
+
+    The box reaches from the best feasible value of each objective to its budget, or to the worst value of any complete
+    evaluation where it has none.
+
+    Returns:
+        None for one objective, fewer than two feasible points, and a flat box.
+    """
+    entries = evaluated(evaluations)
+    counts = np.array([entry.complete and entry.feasible for entry in entries], dtype=bool)
+    if len(objectives) < 2 or not counts.any():
+        return None
+    points = objective_points([entry for entry, count in zip(entries, counts, strict=True) if count], objectives)
+    worst = objective_points([entry for entry in entries if entry.complete], objectives).max(axis=0)
+    reference = np.array([limits.get(name, bound) for name, bound in zip(objectives, worst, strict=True)])
+    span = reference - points.min(axis=0)
+    if not (span > 0).all() or not np.ptp(points, axis=0).any():
+        return None
+    after = np.concatenate([[0.0], hypervolume_over((points - points.min(axis=0)) / span, np.ones(len(span)))])
+    return np.asarray(after[np.cumsum(counts)])
+
+
+def _best_so_far(axes: Axes, entries: Sequence[Evaluation]) -> None:
+    at: dict[bool, tuple[list[int], list[float]]] = {True: ([], []), False: ([], [])}
+    steps: list[float] = []
+    for place, entry in enumerate(entries, start=1):
+        value = float("nan")
+        if entry.complete:
+            at[entry.feasible][0].append(place)
+            at[entry.feasible][1].append(_accuracy(entry))
+            value = _accuracy(entry) if entry.feasible else value
+        steps.append(value)
+    axes.plot(
+        *at[False], "o", markersize=3.4, markerfacecolor="none", markeredgecolor=light("muted"), markeredgewidth=0.6,
+        alpha=0.65, label="breaks a budget" if at[False][0] else "",
+    )  # fmt: skip
+    axes.plot(*at[True], "o", markersize=3.4, color=light("rank-6"), markeredgewidth=0, label="")
+    best = np.fmax.accumulate(np.array(steps))
+    within = "within the budgets " if any(entry.excess for entry in entries) else ""
+    axes.set_title(f"Accuracy, and the best {within}so far")
+    if at[True][0]:
+        axes.plot(range(1, len(best) + 1), best, color=light("blue"), drawstyle="steps-post")
+        top = int(np.nanargmax(best))
+        axes.plot([top + 1], [best[top]], "o", color=light("blue"), markersize=5.5, **_HALO)
+        axes.annotate(
+            percent_tick(round(float(best[top]), 4)), (1, best[top]), xycoords=("axes fraction", "data"),
+            xytext=(5, 0), textcoords="offset points", va="center", fontsize=8, fontweight="bold",
+        )  # fmt: skip
+    if at[False][0]:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, handletextpad=0.2)
+
+
+# ---- importance
+
+
+def choice_words(choice: str) -> str:
+    """A choice as words: "stage2.block1.se" is "stage 2 · block 1 · SE"."""
+    place = place_of(choice)
+    return f"{place.words} · {_part(choice)}" if "." in choice else place.words
+
+
+def _part(choice: str) -> str:
+    """What a choice decides: "SE", "kernel"; of one of several kinds of block, that kind too."""
+    part = place_of(choice).part
+    return f"{part[:-2]}SE" if is_se_choice(choice) else part
+
+
+def importance(shares: Mapping[str, float]) -> Figure:
+    """How much each choice matters, the greatest `SHOWN_CHOICES` as bars, and the sum for each kind of choice.
+
+    Args:
+        shares: at least one, by choice name.
+    """
+
+    def make() -> Figure:
+        ranked = sorted(shares.items(), key=lambda item: -item[1])
+        shown = ranked[:SHOWN_CHOICES]
+        kinds: dict[str, float] = {}
+        for name, share in ranked:
+            kind = _part(name).split(" ")[-1]
+            kinds[kind] = kinds.get(kind, 0.0) + share
+        rows = max(len(shown), len(kinds))
+        height = 0.62 + 0.215 * rows
+        figure = Figure(figsize=(WIDTH, height))
+        sizes = {"top": 1 - 0.30 / height, "bottom": 0.28 / height}
+        grid = figure.add_gridspec(1, 2, left=0.175, right=0.95, wspace=0.36, width_ratios=[2.1, 1], **sizes)
+        left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
+        _bars(left, [(choice_words(name), share, is_se_choice(name)) for name, share in shown], rows)
+        _bars(right, [(kind, kinds[kind], kind == "SE") for kind in sorted(kinds, key=lambda k: -kinds[k])], rows)
+        left.set_title("Each choice")
+        right.set_title("All choices of a kind together")
+        rest = ranked[SHOWN_CHOICES:]
+        if rest:
+            words = f"and {len(rest)} more, together {100 * sum(share for _, share in rest):.1f} %"
+            left.text(0, rows - 0.35, words, fontsize=8, color=light("muted"), va="top")
+        if any(map(is_se_choice, shares)) and not all(map(is_se_choice, shares)):
+            keys = [Patch(color=light("orange"), label="SE"), Patch(color=light("blue"), label="other")]
+            left.legend(
+                handles=keys, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, ncols=2,
+                handlelength=1.2, handleheight=0.8, columnspacing=1.2,
+            )  # fmt: skip
+        return figure
+
+    return drawn(make)
+
+
+def _bars(axes: Axes, bars: Sequence[tuple[str, float, bool]], rows: int) -> None:
+    places = range(len(bars))
+    values = [share for _, share, _ in bars]
+    axes.barh(places, values, height=0.62, color=[light("orange" if is_se else "blue") for _, _, is_se in bars])
+    for place, value in zip(places, values, strict=True):
+        axes.annotate(
+            f"{100 * value:.1f} %", (value, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    axes.set_yticks(places, [words for words, _, _ in bars], color=light("ink"))
+    axes.set_ylim(rows - 0.4, -0.6)
+    axes.set_xlim(0, 1.12 * max([*values, 1e-9]))
+    axes.xaxis.set_major_locator(NullLocator())
+    axes.grid(False)
+    axes.spines["bottom"].set_visible(False)
+
+
+# ---- stand-alone trainings
+
+
+def intermediate_accuracy(evaluations: Sequence[Evaluation], chosen: Architecture | None) -> Figure:
+    """Accuracy by epoch of evaluations that trained a network each: those that were ended early quiet, with a cross.
+
+    Args:
+        evaluations: at least one with a curve.
+        chosen: its curve is drawn strongest, if it was evaluated.
+    """
+
+    def make() -> Figure:
+        entries = [entry for entry in evaluated(evaluations) if entry.curve]
+        figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+        axes = figure.subplots()
+        drawn_as = {
+            "ended early": ([e for e in entries if not e.complete], "none", 0.9, 2),
+            "complete": ([e for e in entries if e.complete and e.architecture != chosen], "blue", 1.0, 3),
+            "chosen network": ([e for e in entries if e.complete and e.architecture == chosen], "orange", 2.2, 4),
+        }
+        keys = []
+        for words, (some, tone, width, order) in drawn_as.items():
+            for entry in some:
+                epochs, values = zip(*((epoch + 1, accuracy) for epoch, accuracy in entry.curve), strict=True)
+                marker = "o" if len(entry.curve) == 1 else ""
+                quiet = 0.55 if words == "complete" else 1.0
+                axes.plot(
+                    epochs, values, color=light(tone), linewidth=width, marker=marker, markersize=3, alpha=quiet,
+                    zorder=order,
+                )  # fmt: skip
+                if not entry.complete:
+                    axes.plot(epochs[-1:], values[-1:], "x", color=light("muted"), markersize=4, zorder=order)
+            if some:
+                label = words if words == "chosen network" else f"{words} ({len(some)})"
+                keys.append(Line2D([], [], color=light(tone), linewidth=max(width, 1.4), label=label))
+        last = max(epoch + 1 for entry in entries for epoch, _ in entry.curve)
+        axes.set_xlim(1 - 0.012 * last, last + 0.012 * last)
+        axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
+        axes.set_xlabel("epoch")
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
+        axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
+        axes.set_title("Validation accuracy")
+        figure.legend(handles=keys, loc="outside upper right", ncols=len(keys))
+        return figure
+
+    return drawn(make)

@@ -1,0 +1,89 @@
+"""One table of search spaces and published networks: their blocks, how many networks, and their exact counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+
+from se_nas.cost.table import count_tables
+from se_nas.errors import ConfigError
+from se_nas.search.budgets.decode import greatest_cost, least_cost
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import KINDS
+from se_nas.space.templates import OpTemplate, SEOption, se_label
+from se_nas.space.yaml_file import load_space
+
+#: Numbers of networks with more digits are printed to three.
+_MOST_DIGITS = 15
+
+
+def space_table(folder: str | os.PathLike[str]) -> str:
+    """A Markdown table of the spaces in a folder and of those in folders inside it, by their first kind of block.
+
+    Parameters and MACs are of the networks that have the least and the most of each.
+
+    Raises:
+        ConfigError: a file is no space, or there is none.
+    """
+    root = Path(folder)
+    spaces = {str(path.relative_to(root)): load_space(path) for path in root.rglob("*.yaml")}
+    if not spaces:
+        got = "has none" if root.is_dir() else "is a file" if root.exists() else "does not exist"
+        raise ConfigError(str(folder), [f"must be a folder with search spaces (*.yaml), but {got}"])
+    header = ("blocks", "space", "images", "networks", "parameters", "MACs", "attention")
+    rows = [_row(name, space) for name, space in sorted(spaces.items(), key=_family_first)]
+    lines = (header, ("---",) * len(header), *rows)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _family_first(entry: tuple[str, SearchSpace]) -> tuple[object, ...]:
+    name, space = entry
+    return (list(KINDS).index(_ops(space)[0].kind), name.count(os.sep), name)
+
+
+def _ops(space: SearchSpace) -> list[OpTemplate]:
+    """Every block that a stage offers; identities only where there is nothing else."""
+    ops = [op for stage in space.stages for op in stage.ops]
+    return [op for op in ops if KINDS[op.kind].expansion_of is not None] or ops
+
+
+def _row(name: str, space: SearchSpace) -> tuple[str, ...]:
+    ops = _ops(space)
+    attention = sorted({option for op in ops for option in op.se.options}, key=_none_then_ratios)
+    return (
+        ", ".join(_distinct(map(_family, ops))),
+        f"`{Path(name).with_suffix('').as_posix()}`",
+        f"{space.resolution}x{space.resolution}",
+        _number(space.size),
+        _span(space, "params"),
+        _span(space, "macs"),
+        " ".join(map(se_label, attention)),
+    )
+
+
+def _none_then_ratios(option: SEOption) -> tuple[bool, bool, SEOption]:
+    return (option is not None, isinstance(option, str), option)
+
+
+def _family(op: OpTemplate) -> str:
+    before = "pre-activation " if op.form.preactivation else ""
+    return f"{before}{'grouped ' if op.form.group_width else ''}{KINDS[op.kind].words}"
+
+
+def _distinct(words: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(words))
+
+
+def _number(count: int) -> str:
+    if len(str(count)) <= _MOST_DIGITS:
+        return f"{count:,}"
+    mantissa, exponent = f"{Decimal(count):.2e}".split("e+")  # a float would overflow
+    return f"{mantissa} x 10^{exponent}"
+
+
+def _span(space: SearchSpace, metric: str) -> str:
+    tables = dict(count_tables(space))
+    ends = _distinct(f"{find(space, tables, metric).costs[metric]:,.0f}" for find in (least_cost, greatest_cost))
+    return " to ".join(ends)

@@ -1,0 +1,41 @@
+"""Numbers as people read them: shares, durations, huge counts; and the interval of a measured accuracy."""
+
+from __future__ import annotations
+
+import math
+
+TIMES = "\u00d7"
+ABSENT = "\u2013"
+"""Stands where there is no number."""
+
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def format_exact(value: float) -> str:
+    """A count in full with thousands separators, any other number with five significant digits."""
+    return f"{round(value):,}" if value == round(value) else f"{value:.5g}"
+
+
+def format_percent(share: float, digits: int = 1) -> str:
+    """A fraction as a percentage."""
+    return f"{100 * share:.{digits}f} %" if math.isfinite(share) else ABSENT
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration: 42 s, 3 min 20 s, 5 h 07 min."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def format_size(count: int) -> str:
+    """A whole number, in powers of ten from a million on: 1.71 times 10²⁷."""
+    if count < 10**6:
+        return f"{count:,}"
+    digits = f"{count:.2e}" if count < 10**300 else f"{str(count)[0]}.{str(count)[1:3]}e{len(str(count)) - 1}"
+    mantissa, exponent = digits.split("e")
+    return f"{mantissa} {TIMES} 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"

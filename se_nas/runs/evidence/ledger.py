@@ -1,0 +1,112 @@
+"""The ledger of a run's evidence: what each part took, in wall time, device time, training images and energy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from se_nas.errors import ConfigError
+from se_nas.hardware.energy import EnergyMeter
+from se_nas.records.files import write_json
+from se_nas.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Amount:
+    """What something took. `joules` is None where the device keeps no counter that may be read."""
+
+    seconds: float = 0.0
+    device_seconds: float = 0.0
+    joules: float | None = None
+
+    def __add__(self, other: Amount) -> Amount:
+        known = [amount.joules for amount in (self, other) if amount.joules is not None]
+        joules = sum(known) if known else None
+        return Amount(self.seconds + other.seconds, self.device_seconds + other.device_seconds, joules)
+
+    def __sub__(self, other: Amount) -> Amount:
+        joules = None if self.joules is None else self.joules - (other.joules or 0.0)
+        return Amount(self.seconds - other.seconds, self.device_seconds - other.device_seconds, joules)
+
+
+class Spending:
+    """Adds up what parts of the work take, over all calls, in a file. A part inside another one counts for itself.
+
+    Device time is this process's CPU time, or on another device the wall time.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self._path, self._device = path, device
+        self._inner = Amount()
+        self.energy_source = EnergyMeter(device).source
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Count what happens inside, whether or not it comes to its end."""
+        outer, self._inner = self._inner, Amount()
+        started, cpu_started = time.monotonic(), time.process_time()
+        meter = EnergyMeter(self._device)
+        try:
+            with meter:
+                yield
+        finally:
+            seconds = time.monotonic() - started
+            busy = time.process_time() - cpu_started if self._device.type == "cpu" else seconds
+            whole = Amount(seconds, busy, meter.joules)
+            amounts = self.amounts()
+            amounts[part] = amounts.get(part, Amount()) + (whole - self._inner)
+            write_json(self._path, {name: asdict(amount) for name, amount in amounts.items()})
+            self._inner = outer + whole
+
+    def amounts(self) -> dict[str, Amount]:
+        """What was spent so far, by part."""
+        if not self._path.exists():
+            return {}
+        stored = RunFolder(self._path.parent).read_mapping(self._path.name)
+        try:
+            return {name: Amount(**amount) for name, amount in stored.items()}
+        except TypeError as error:
+            must = "must have seconds, device_seconds and joules of each part, but has not"
+            raise ConfigError(str(self._path), [must]) from error
+
+
+def run_entries(result: Mapping[str, Any], prefix: str = "") -> list[dict[str, Any]]:
+    """The lines of the ledger of a run's `result.json`."""
+    on_cpu = result["environment"].get("gpu") is None
+    return [
+        {
+            "part": f"{prefix}{entry['part']}",
+            "seconds": entry["seconds"],
+            # 0 stands in trainings from before CPU time was counted
+            "device_seconds": (entry.get("cpu_seconds") or None) if on_cpu else entry["seconds"],
+            "images": entry.get("images"),
+            "joules": None,
+        }
+        for entry in result["cost_ledger"]
+    ]
+
+
+def training_entry(records: Iterable[Mapping[str, Any]], spent: Amount, on_cpu: bool) -> dict[str, Any]:
+    """The line of all stand-alone trainings together; their seconds are summed, though several ran at a time.
+
+    Those that diverged count too, but for their images, which nobody counted. Device time off the CPU is the wall time
+    of all together: trainings at a time share the device. The run's own retraining, which is only adopted, has a line
+    of the run's.
+
+    Args:
+        spent: on all calls that trained.
+    """
+    done = [record for record in records if record.get("cpu_seconds") is not None]
+    return {
+        "part": f"{len(done)} stand-alone trainings, summed",
+        "seconds": sum(record["seconds"] for record in done),
+        "device_seconds": sum(record["cpu_seconds"] for record in done) if on_cpu else spent.device_seconds,
+        "images": sum(record.get("images", 0) for record in done),
+        "joules": spent.joules,
+    }

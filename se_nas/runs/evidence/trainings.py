@@ -1,0 +1,262 @@
+"""Stand-alone trainings for comparisons: networks by seeds, each trained once, several at a time, kept as records.
+
+What says how far the trainings are is their folder alone: a record for each that is done, a checkpoint and a lock for
+each that is not. So a call that was killed is finished by the same call, and several may work on one folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.data.in_memory.sources import load_test, load_train
+from se_nas.errors import SeNasError, TrainingError
+from se_nas.hardware.allocator import tune_allocator
+from se_nas.hardware.environment import describe_environment
+from se_nas.records.files import write_json
+from se_nas.records.locks import locked
+from se_nas.runs.run_folder import RunFolder
+from se_nas.space.specs import NetworkSpec
+from se_nas.training.loop import TrainingInterrupted
+from se_nas.training.stand_alone import TrainingRecipe, train_network
+
+#: Of a progress bar on work of minutes to hours.
+COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+)
+_LOOK_EVERY = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training: a network from the random weights, and in the order of images, of a seed."""
+
+    network: NetworkSpec
+    seed: int
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """The trainings of one comparison: one recipe, one data set, one folder.
+
+    Attributes:
+        options: of the data; all training images are learned from, and the test images are looked at.
+        device: "cpu", "cuda" or "mps".
+    """
+
+    folder: Path
+    recipe: TrainingRecipe
+    options: DataOptions
+    device: str
+
+    def key(self, task: Task) -> str:
+        """Of all that an accuracy depends on, so that no other recipe's or network's record is taken for it."""
+        options = self.options
+        data = (options.name, options.resolution, options.seed, options.size)
+        recipe = self.recipe.model_dump(mode="json")
+        words = json.dumps([task.network.to_dict(), task.seed, recipe, data, self.device], sort_keys=True)
+        return hashlib.sha256(words.encode()).hexdigest()[:16]
+
+    def record(self, task: Task) -> dict[str, Any] | None:
+        """What is known of a training that is done; None of one that is not.
+
+        Its keys: seed, test_accuracy, test_images, train_accuracy, seconds, cpu_seconds, images and commit; of one that
+        diverged whatever was tried, `failed` says so, and beside the seed there are seconds and cpu_seconds alone, of
+        the call in which it was given up; of one that was adopted, `cpu_seconds` is None.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
+        path = self._record_path(task)
+        return RunFolder(self.folder).read_mapping(path.name) if path.exists() else None
+
+    def records(self) -> list[dict[str, Any]]:
+        """All that are there."""
+        return [RunFolder(self.folder).read_mapping(path.name) for path in sorted(self.folder.glob("*.json"))]
+
+    def accuracy(self, task: Task) -> float | None:
+        """Its test accuracy, from 0 to 1, where it is done and did not diverge."""
+        accuracy = (self.record(task) or {}).get("test_accuracy")
+        return None if accuracy is None else float(accuracy)
+
+    def failure(self, task: Task) -> str | None:
+        """Why it diverged, in words, where it did."""
+        words = (self.record(task) or {}).get("failed")
+        return None if words is None else str(words)
+
+    def adopt(self, task: Task, record: dict[str, Any]) -> None:
+        """Take the record of a training that was done elsewhere with these very settings."""
+        if self.record(task) is None:
+            write_json(self._record_path(task), {"seed": task.seed, **record, "cpu_seconds": None})
+
+    def train(self, tasks: Sequence[Task], jobs: int, progress: bool) -> None:
+        """Do the trainings that are not done, in their order, `jobs` at a time.
+
+        Raises:
+            SeNasError: what a user can mend, such as missing data; what is done stays.
+            TrainingInterrupted: SIGINT or SIGTERM; the states are saved.
+        """
+        left = list({self.key(task): task for task in tasks if self.record(task) is None}.values())
+        if not left:
+            return
+        console = Console(stderr=True)
+        bar = Progress(*COLUMNS, console=console, transient=True, disable=not progress or not console.is_terminal)
+        with bar:
+            shown = bar.add_task("stand-alone trainings", total=len(left))
+
+            def show() -> int:
+                done = sum(self._record_path(task).exists() for task in left)
+                bar.update(shown, completed=done)
+                return done
+
+            if jobs == 1:
+                worker = _Worker(self)
+                while show() < len(left):  # one that another process holds is waited for
+                    for task in left:
+                        worker.train(task)
+                        show()
+            else:
+                self._train_in_processes(left, jobs, show)
+
+    def _train_in_processes(self, tasks: Sequence[Task], jobs: int, show: Callable[[], int]) -> None:
+        threads = max(1, torch.get_num_threads() // jobs)
+        context = multiprocessing.get_context("spawn")
+        faults: SimpleQueue[str] = context.SimpleQueue()
+        workers = [
+            context.Process(target=_work, args=(self, tasks, threads, os.getpid(), faults), daemon=True)
+            for _ in range(min(jobs, len(tasks)))
+        ]
+        with self._stoppable():
+            try:
+                for process in workers:
+                    process.start()
+                while any(process.is_alive() for process in workers):
+                    show()
+                    time.sleep(_LOOK_EVERY)
+            finally:
+                for process in workers:
+                    process.terminate()  # it saves its state
+                for process in workers:
+                    process.join()
+        if not faults.empty():
+            raise SeNasError(faults.get())
+        if (done := show()) < len(tasks):
+            codes = ", ".join(str(process.exitcode) for process in workers)
+            raise SeNasError(
+                f"{self.folder}: all {len(tasks)} trainings must be done, but only {done} are, and the processes "
+                f"ended with {codes}; the same command goes on"
+            )
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the wait for the processes, which would otherwise outlive this one by a network."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            raise TrainingInterrupted("stand-alone trainings", number, self.folder)
+
+        if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+            yield
+            return
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _record_path(self, task: Task) -> Path:
+        return self.folder / f"{self.key(task)}.json"
+
+
+class _Worker:
+    """Trains one network after another on images that are loaded once."""
+
+    def __init__(self, trainings: Trainings) -> None:
+        self._trainings = trainings
+        self._images: tuple[DataInfo, ImageSet, ImageSet] | None = None
+
+    def train(self, task: Task) -> None:
+        """Do a training, or go on with it, unless it is done or another process is at it."""
+        trainings = self._trainings
+        folder = trainings.folder / trainings.key(task)
+        if trainings.record(task) is not None:
+            return
+        with locked(folder.with_suffix(".lock"), wait=False) as held:
+            if not held:
+                time.sleep(_LOOK_EVERY)
+            elif trainings.record(task) is None:
+                write_json(trainings._record_path(task), {"seed": task.seed, **self._trained(task, folder)})
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _trained(self, task: Task, folder: Path) -> dict[str, Any]:
+        trainings = self._trainings
+        if self._images is None:
+            self._images = (*load_train(trainings.options), load_test(trainings.options))
+        info, train, test = self._images
+        started, cpu_started = time.monotonic(), time.process_time()
+        quiet = Console(quiet=True)  # the comparison has a bar of its own
+        try:
+            trained = train_network(
+                task.network,
+                trainings.recipe,
+                info,
+                train,
+                test,
+                device=torch.device(trainings.device),
+                seed=task.seed,
+                folder=folder,
+                resume=True,
+                progress=False,
+                console=quiet,
+            )
+        except TrainingError as error:
+            seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
+            return {"failed": str(error), "seconds": seconds, "cpu_seconds": cpu_seconds}
+        return {
+            "test_accuracy": trained.test_accuracy,
+            "test_images": trained.test_images,
+            "train_accuracy": trained.history[-1]["accuracy"],
+            "seconds": trained.seconds,
+            "cpu_seconds": trained.cpu_seconds,
+            "images": trained.images,
+            "commit": describe_environment()["commit"],
+        }
+
+
+def _work(trainings: Trainings, tasks: Sequence[Task], threads: int, parent: int, faults: SimpleQueue[str]) -> None:
+    """What a process does: all that no other one does, until its parent is gone."""
+    torch.set_num_threads(threads)
+    tune_allocator()
+    worker = _Worker(trainings)
+    try:
+        while any(trainings.record(task) is None for task in tasks) and os.getppid() == parent:
+            for task in tasks:
+                if os.getppid() == parent:
+                    worker.train(task)
+    except SeNasError as error:
+        faults.put(str(error))
+    except KeyboardInterrupt:  # the parent speaks for all
+        pass

@@ -1,0 +1,269 @@
+"""What a run works with: its space, its images in parts, its budgets and cost tables; made once, opened again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from se_nas.cost.budget import Budget, parse_budgets
+from se_nas.cost.latency.table import LatencyTable, build_latency_table, latency_report_lines
+from se_nas.cost.latency.timing import LatencyKey
+from se_nas.cost.table import CostTable, count_tables
+from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.data.in_memory.parts import load_parts, save_parts, split_parts
+from se_nas.data.in_memory.sources import load_train
+from se_nas.errors import ConfigError
+from se_nas.hardware.device import pick_device
+from se_nas.hardware.environment import describe_environment
+from se_nas.records.files import write_atomic, write_json
+from se_nas.runs.evidence.config import Problem, check_evidence, check_unchanged
+from se_nas.runs.run_file import LatencyConfig, RunConfig, load_run
+from se_nas.runs.run_folder import RunFolder
+from se_nas.search.answer import Latency
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.black_box.table_evaluator import TableEvaluator
+from se_nas.search.budgets.baselines import known_baselines
+from se_nas.search.budgets.decode import check_feasible
+from se_nas.search.problem import SearchProblem
+from se_nas.search.result import TABLE as TABLE_NAME
+from se_nas.space.architecture_file import load_architecture
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml_file import dump_space, load_space
+
+Say = Callable[[str], None]
+
+#: Where the folder keeps copies of what a run file names, so that the folder is complete.
+TABLE = f"search/{TABLE_NAME}"
+ENQUEUED = "search/enqueued"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that a run works with.
+
+    Attributes:
+        latency: the table of the space, or the conditions alone where the run makes none.
+        options: how the images are loaded, the test images by the retraining alone.
+    """
+
+    config: RunConfig
+    run: RunFolder
+    space: SearchSpace
+    budgets: tuple[Budget, ...]
+    tables: Mapping[str, CostTable]
+    latency: Latency
+    info: DataInfo
+    train: ImageSet
+    parts: Mapping[str, torch.Tensor]
+    options: DataOptions
+    device: torch.device
+
+    def problem(
+        self,
+        *,
+        resume: bool,
+        progress: bool,
+        storage: str | None = None,
+        report: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> SearchProblem:
+        """The problem that the run's search is given."""
+        return SearchProblem(
+            self.space,
+            self.budgets,
+            self.tables,
+            self.info,
+            self.train,
+            self.parts,
+            self.device,
+            self.config.seed,
+            self.run / "search",
+            resume,
+            progress,
+            storage,
+            report,
+        )
+
+
+def make_setting(
+    run_file: Path,
+    config: RunConfig,
+    folder: Path,
+    *,
+    resume: bool,
+    progress: bool,
+    say: Say,
+    device: str | None = None,
+) -> Setting:
+    """Load or make all that a run needs, and mark its folder; nothing is trained yet.
+
+    Args:
+        device: of this process, where it joins a run that may have another; it times no network then.
+
+    Raises:
+        ConfigError: a fault in the configuration, or `resume` with another one.
+        OutputError: the folder holds a run and `resume` is not given, or cannot be written to.
+        InfeasibleBudgetError: no architecture keeps the budgets.
+        SeNasError: the other faults a user can cause.
+    """
+    run = RunFolder(folder)
+    pin_threads()
+    config, copies = _with_copies(run_file, config, folder)
+    # the space lies beside the configuration, so that `se-nas search FOLDER/config.yaml` does the same again
+    resolved = config.model_dump(mode="json") | {"space": "space.yaml"}
+    begun = run.has_begun(resolved, resume)
+    if begun:
+        check_unchanged(run, config)
+    found_device = pick_device(device or config.device)
+    key = LatencyConfig().key(device) if device else config.latency.key(config.device)
+    budgets = parse_budgets(config.budgets, str(run_file))
+    space_file = run_file.parent / config.space
+    space = load_space(space_file)
+    options = config.data.options(space.resolution, config.seed)
+    info, train = load_train(options)
+    space = replace(space, classes=info.classes, channels=info.channels)
+    if begun and run.space.digest != space.digest:
+        raise ConfigError(
+            str(space_file), [f"must be the space of the run that --resume continues, {run / 'space.yaml'}"]
+        )
+    parts = (
+        load_parts(run / "parts.json", train.labels) if begun else split_parts(train.labels, config.parts, config.seed)
+    )
+    sizes = ", ".join(f"{len(indices)} for {name}" for name, indices in parts.items())
+    say(f"{config.name}: space {space.name} of {space.size:.3g} networks, {info.name} ({sizes}), device {found_device}")
+
+    tables = count_tables(space)
+    # an infeasible count budget ends here, before minutes of timing
+    check_feasible(space, tables, [b for b in budgets if b.metric in tables])
+    if not begun:
+        _check_words(config, copies, space, say)
+        check_evidence(run_file, config, Problem.of(space.digest, budgets, info.name))
+        # a folder that cannot be written to fails before the timing
+        write_json(run / "environment.json", describe_environment())
+    latency = _latency(run, begun, space, key, config, progress)
+    if isinstance(latency, LatencyTable):
+        for line in latency_report_lines(latency):
+            say(line)
+        tables["latency_ms"] = latency.table
+        check_feasible(space, tables, budgets)
+    if not begun:
+        write_atomic(run / "space.yaml", dump_space(space))
+        write_json(run / "choices.json", {choice.name: list(choice.options) for choice in space.choices})
+        save_parts(run / "parts.json", parts, train.labels, config.seed)
+        if isinstance(latency, LatencyTable):
+            write_json(run / "latency.json", latency.to_dict())
+        for name, source in copies.items():
+            write_atomic(run / name, source.read_bytes())
+        run.begin(resolved)
+    return Setting(config, run, space, budgets, tables, latency, info, train, parts, options, found_device)
+
+
+def open_setting(folder: Path, *, data_dir: Path | None = None, device: str | None = None) -> Setting:
+    """The setting of a run that has begun, for another process that works on it.
+
+    Args:
+        data_dir, device: of this process, where they are not those of the run.
+
+    Raises:
+        ConfigError: the folder holds no run.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise ConfigError(str(folder), ["must be the folder of a run, but it has no config.yaml"])
+    config = load_run(path, {"data.dir": str(data_dir)} if data_dir else None)
+    return make_setting(path, config, folder, resume=True, progress=False, say=lambda line: None, device=device)
+
+
+def pin_threads() -> None:
+    """Fix the number of threads at what it is, as measuring latency does, so that a resumed process sums alike."""
+    torch.set_num_threads(torch.get_num_threads())
+
+
+def _with_copies(run_file: Path, config: RunConfig, folder: Path) -> tuple[RunConfig, dict[str, Path]]:
+    """The configuration with the files that it names as they will lie in the run's folder, and what to copy there.
+
+    A run that has begun has its copies, so that it can be resumed where the files that it began with are gone. Where
+    they are still there, they must be what they were.
+    """
+    config = _with_places(run_file, config)
+    search = config.search
+    if not isinstance(search, OptunaConfig):
+        return config, {}
+    begun = (folder / "config.yaml").exists()
+    copies: dict[str, Path] = {}
+    table = search.table
+    if table is not None:
+        if begun and (folder / TABLE).exists():
+            _check_same(run_file.parent / table, folder / TABLE, "search.table")
+        else:
+            copies[TABLE] = _there(run_file.parent / table, "search.table")
+        table = TABLE
+    words: list[str] = []
+    for word in dict.fromkeys(search.enqueue):
+        path, copy = run_file.parent / word, f"{ENQUEUED}/{len(words)}.json"
+        path = path / "architecture.json" if path.is_dir() else path
+        if begun and (folder / copy).exists():
+            _check_same(path, folder / copy, "search.enqueue")
+            word = copy
+        elif path.exists() and not begun:
+            word, copies[copy] = copy, path
+        words.append(word)
+    search = search.model_copy(update={"table": table, "enqueue": tuple(words)})
+    return config.model_copy(update={"search": search}), copies
+
+
+def _with_places(run_file: Path, config: RunConfig) -> RunConfig:
+    """The configuration with whole paths of what the evidence names: it is gathered later, from the run's folder."""
+    evidence = config.evidence
+    if evidence is None:
+        return config
+    words = {
+        key: tuple(str((run_file.parent / word).resolve()) for word in getattr(evidence, key))
+        for key in ("published", "others")
+    }
+    return config.model_copy(update={"evidence": evidence.model_copy(update=words)})
+
+
+def _there(path: Path, where: str) -> Path:
+    if not path.is_file():
+        raise ConfigError(where, [f"{path}: must be a file that can be read, but there is none"])
+    return path
+
+
+def _check_same(path: Path, copy: Path, where: str) -> None:
+    """Refuse another file than the one that a run began with."""
+    if path.is_file() and path.read_bytes() != copy.read_bytes():
+        must = "must be the file of the run that --resume continues"
+        raise ConfigError(where, [f"{path}: {must}, of which {copy} is the copy, but it is another"])
+
+
+def _check_words(config: RunConfig, copies: Mapping[str, Path], space: SearchSpace, say: Say) -> None:
+    """Refuse a table or an architecture of another space, or an unknown baseline, before anything is written."""
+    for name, source in copies.items():
+        if name == TABLE:
+            lines = len(TableEvaluator.load(source, space).metrics)
+            if lines < space.size:
+                say(f"{source}: {lines:,} of the space's {space.size:.3g} networks; a proposal of another one fails")
+        else:
+            space.check(load_architecture(source).architecture)
+    words = config.search.enqueue if isinstance(config.search, OptunaConfig) else ()
+    known = known_baselines(space)
+    unknown = [word for word in words if word not in known and word not in copies]
+    if unknown:
+        must = f"must be an architecture file, a run folder, or one of {', '.join(known)}"
+        raise ConfigError("search.enqueue", [f"{must}, but got {word!r}" for word in unknown])
+
+
+def _latency(
+    run: RunFolder, begun: bool, space: SearchSpace, key: LatencyKey, config: RunConfig, progress: bool
+) -> Latency:
+    """The table that the run began with, else the cached or a new one; the key alone where the run makes none."""
+    if not config.latency.table:
+        return key
+    if begun:
+        return LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json"))
+    return build_latency_table(space, key, seed=config.seed, progress=progress)

@@ -1,0 +1,359 @@
+"""Retraining on ImageNet, or any images in its layout, and evaluating what came of it; alone or on many ranks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from se_nas.cost.latency.timing import latency_key
+from se_nas.data.on_disk.encoded_images import EncodedImages, open_encoded_images
+from se_nas.data.on_disk.stream import EvaluationStream
+from se_nas.data.on_disk.transforms import MEAN, STD
+from se_nas.errors import ConfigError, DataError
+from se_nas.hardware.environment import describe_environment
+from se_nas.records.files import write_json
+from se_nas.report.pages.retraining import write_retrain_report
+from se_nas.runs.open_architecture import check_channels, open_architecture
+from se_nas.runs.prepare import pin_threads
+from se_nas.runs.run_folder import RunFolder
+from se_nas.search.certificate import extend_certificate, read_certificate
+from se_nas.space.architecture_file import ArchitectureFile, network_for, save_architecture
+from se_nas.space.specs import NetworkSpec
+from se_nas.training.disk_training import DiskTraining, train_from_disk
+from se_nas.training.distributed import Ranks, join_ranks
+from se_nas.training.evaluate import top_accuracies
+from se_nas.training.initial_weights import InitialWeights, read_initial_weights
+from se_nas.training.recipe import Recipe, load_recipe, stored_recipe
+from se_nas.training.timm_parts import make_teacher
+from se_nas.training.trained_network import ARCHITECTURE, TrainedOn, check_classes, load_trained
+
+DATA = "imagenet"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Whose logits a recipe with distillation learns from.
+
+    Attributes:
+        source: a folder that a retraining left, or the name of a timm model.
+        checkpoint: path of weights: of a timm model its state dict; of a folder what is read instead of `network.pt`.
+    """
+
+    source: str
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A retraining on images in ImageNet's layout.
+
+    Attributes:
+        architecture: architecture.json or a baseline's YAML; see `open_architecture`, also for `space`.
+        recipe: a name in `training.recipe.RECIPES` or a YAML file.
+        changes: values by name, or dotted path, that replace the recipe's.
+        folder: what is written to.
+        workers, max_damaged, keep_every: see `training.disk_training.train_from_disk`.
+        weights: a file to start from instead of random weights; see `training.timm_checkpoint.read_initial_weights`.
+    """
+
+    architecture: Path
+    recipe: str
+    data_dir: Path | None
+    folder: Path
+    changes: Mapping[str, Any]
+    space: Path | None = None
+    teacher: Teacher | None = None
+    seed: int = 0
+    workers: int = 4
+    max_damaged: int = 100
+    keep_every: int | None = None
+    weights: Path | None = None
+
+
+def retrain_on_imagenet(
+    job: Job, device: torch.device, *, resume: bool, progress: bool, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """Do a job, on every rank that torchrun started; a job that it starts again, once begun, resumes.
+
+    Returns:
+        What `result.json` holds; None on ranks other than the first.
+
+    Raises:
+        SeNasError: bad input, on the first rank alone; the training cannot go on.
+    """
+    pin_threads()
+    with join_ranks(device) as (ranks, own_device):
+        with ranks.together():
+            prepared = _prepare(job, ranks, own_device, resume or ranks.was_begun(), say if ranks.first else _silent)
+        begun = ranks.from_first(prepared.begun)
+        training = train_from_disk(
+            prepared.spec,
+            prepared.recipe,
+            prepared.train,
+            prepared.held_out,
+            ranks=ranks,
+            device=own_device,
+            seed=job.seed,
+            workers=job.workers,
+            folder=job.folder,
+            resume=begun,
+            teacher=prepared.teacher,
+            max_damaged=job.max_damaged,
+            keep_every=job.keep_every,
+            initial=prepared.initial,
+            progress=progress,
+        )
+        if not ranks.first:
+            return None
+        result = _conclude(job, prepared, training, ranks, own_device)
+    _report(job.folder, say)
+    return result
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    spec: NetworkSpec
+    recipe: Recipe
+    train: EncodedImages
+    held_out: EncodedImages
+    teacher: nn.Module | None
+    initial: InitialWeights | None
+    begun: bool
+
+
+def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Callable[[str], None]) -> _Prepared:
+    """Read and check all that a training needs, and mark the folder as holding it."""
+    recipe = load_recipe(job.recipe, job.changes)
+    recipe.micro_batch(ranks.size)
+    file = open_architecture(job.architecture, job.space)
+    spec = network_for(file, DATA)
+    check_channels(job.architecture, spec, len(MEAN))
+    train, held_out = open_encoded_images(_data_dir(job.data_dir))
+    if recipe.batch_size > len(train):
+        problem = f"batch_size: must be at most the number of training images, {len(train)}"
+        raise ConfigError("recipe", [f"{problem}, but got {recipe.batch_size}"])
+    spec = replace(spec, head=replace(spec.head, classes=len(train.classes)))
+    teacher = _teacher(job.teacher, recipe, train, device)
+    initial = read_initial_weights(job.weights, spec) if job.weights else None
+    if (certificate := _search_certificate(job)) is not None:
+        read_certificate(certificate)  # a damaged one fails now, not after the training
+    resolved = {
+        "network": json.loads(json.dumps(spec.to_dict())),
+        "data": {
+            "name": DATA,
+            "dir": str(job.data_dir),
+            "train": len(train),
+            "val": len(held_out),
+            "digest": _digest(train, held_out),
+        },
+        "recipe": recipe.model_dump(mode="json"),
+        "teacher": asdict(job.teacher) if job.teacher else None,
+        "weights": initial.digest if initial else None,
+        "seed": job.seed,
+    }
+    run = RunFolder(job.folder)
+    begun = ranks.first and run.has_begun(resolved, resume)
+    if ranks.first and not begun:
+        write_json(run / "environment.json", describe_environment())
+        TrainedOn(DATA, train.classes, MEAN, STD).save(job.folder)
+        # as scaled, too, so that the file can be trained again whatever its size
+        own = ArchitectureFile(file.architecture, file.space_name, spec, {DATA: spec})
+        save_architecture(run / ARCHITECTURE, own)
+        run.begin(resolved)
+    if ranks.first:
+        ranks.mark_begun()
+    where = f"{ranks.size} ranks" if ranks.size > 1 else "1 process"
+    say(
+        f"{len(train):,} training and {len(held_out):,} held-out images of {len(train.classes):,} classes, "
+        f"{recipe.epochs} epochs in batches of {recipe.batch_size} on {device.type} ({where})"
+    )
+    return _Prepared(spec, recipe, train, held_out, teacher, initial, begun)
+
+
+def _digest(*halves: EncodedImages) -> str:
+    """Sixteen hexadecimal digits of the classes and of which image is of which class."""
+    digest = hashlib.sha256(json.dumps([list(half.classes) for half in halves]).encode())
+    for half in halves:
+        digest.update(half.labels.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _data_dir(data_dir: Path | None) -> Path:
+    if data_dir is None:
+        raise DataError("the data set imagenet needs the folder of its images: name it with --data-dir")
+    return data_dir
+
+
+def _teacher(teacher: Teacher | None, recipe: Recipe, images: EncodedImages, device: torch.device) -> nn.Module | None:
+    if (teacher is None) != (recipe.distillation is None):
+        has = "a recipe with `distillation` needs a teacher" if teacher is None else "a teacher needs `distillation`"
+        raise ConfigError("recipe", [f"distillation: {has}, but got only one of the two (--teacher)"])
+    if teacher is None:
+        return None
+    folder = Path(teacher.source)
+    module: nn.Module
+    if folder.is_dir():
+        module, file = load_trained(folder, Path(teacher.checkpoint) if teacher.checkpoint else None)
+        check_channels(folder, file.network, len(MEAN))
+        check_classes(folder, file.network, images.classes)
+        trained_on = TrainedOn.load(folder)
+        if trained_on is not None and (trained_on.mean, trained_on.std) != (MEAN, STD):
+            must = "must be trained on images that were normalised as ImageNet's"
+            raise ConfigError("--teacher", [f"{must}, but this one's were of {trained_on.name}"])
+    else:
+        if teacher.checkpoint is None:
+            raise ConfigError(
+                "--teacher",
+                [
+                    f"must be a folder that a retraining left, or a timm model with --teacher-checkpoint, "
+                    f"but got {teacher.source!r}"
+                ],
+            )
+        module = make_teacher(teacher.source, teacher.checkpoint, len(images.classes))
+    return module.to(device).eval().requires_grad_(False)
+
+
+def _conclude(
+    job: Job, prepared: _Prepared, training: DiskTraining, ranks: Ranks, device: torch.device
+) -> dict[str, Any]:
+    """Write history, certificate and result."""
+    run, recipe, last = RunFolder(job.folder), prepared.recipe, training.history[-1]
+    write_json(run / "history.json", training.history)
+    environment = run.read("environment.json")
+    left_out = sum(name.startswith("val") for name in training.damaged)  # names begin with the half that they are of
+    retrained = {
+        "data": DATA,
+        "classes": len(prepared.train.classes),
+        "recipe": job.recipe,
+        "source": recipe.source,
+        "epochs": recipe.epochs,
+        "seed": job.seed,
+        "top1": last["val_top1"],
+        "top5": last["val_top5"],
+        "ema_top1": last.get("ema_val_top1"),
+        "ema_top5": last.get("ema_val_top5"),
+        "best": training.best,
+        "train_accuracy": last.get("accuracy"),
+        "held_out_images": len(prepared.held_out) - left_out,
+        "damaged_images": len(training.damaged),
+    }
+    ledger = {
+        "seconds": training.seconds,
+        "device": device.type,
+        "ranks": ranks.size,
+        "device_hours": training.seconds * ranks.size / 3600,
+        "images": training.images,
+        "images_per_second": training.images / training.seconds,
+    }
+    key = latency_key(device.type)
+    certificate = extend_certificate(_search_certificate(job), prepared.spec, key, retrained)
+    write_json(run / "certificate.json", certificate)
+    result = {"retrain": retrained, "ledger": ledger, "environment": environment}
+    write_json(run / "result.json", result)
+    return result
+
+
+def _search_certificate(job: Job) -> Path | None:
+    """What the search certified, where it lies beside the architecture."""
+    path = job.architecture.with_name("certificate.json")
+    return path if path.exists() else None
+
+
+def _report(folder: Path, say: Callable[[str], None]) -> None:
+    """Write the page of a training whose results are written: no fault in drawing may end that training as failed."""
+    try:
+        say(f"report: {write_retrain_report(folder)}")
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        say(f"the report could not be written ({reason}); `se-nas report {folder}` tries again")
+
+
+def evaluate_on_imagenet(
+    source: Path,
+    data_dir: Path | None,
+    device: torch.device,
+    *,
+    weights: Path | None = None,
+    average: bool | None = None,
+    resolution: int | None = None,
+    crop: float | None = None,
+    batch_size: int = 128,
+    workers: int = 4,
+    max_damaged: int = 100,
+    progress: bool = True,
+) -> dict[str, Any] | None:
+    """Top-1 and top-5 accuracy of a retraining on the held-out images, each counted once whatever the number of ranks.
+
+    Args:
+        source: the folder of a retraining.
+        weights, average: see `training.trained_network.load_trained`.
+        resolution, crop: of the test images; by default as the recipe tested.
+
+    Returns:
+        top1, top5, images, resolution, damaged (the number left out); None on ranks other than the first.
+
+    Raises:
+        SeNasError: the folder, its weights or the images are missing, damaged or do not fit each other.
+    """
+    pin_threads()
+    with join_ranks(device) as (ranks, own_device):
+        with ranks.together():
+            run = RunFolder(source)
+            recipe = recipe_of(run)
+            network, file = load_trained(source, weights, average=average)
+            held_out = held_out_images(source, file.network, data_dir)
+            transform = recipe.eval_transform(file.network.resolution)
+            transform = replace(transform, resolution=resolution or transform.resolution, crop=crop or transform.crop)
+            images = EvaluationStream(
+                held_out,
+                transform,
+                batch_size=batch_size,
+                rank=ranks.rank,
+                ranks=ranks.size,
+                workers=workers,
+                max_damaged=max_damaged,
+            )
+        network = network.to(own_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        batches = -(-len(held_out) // (ranks.size * batch_size))
+        console = Console(stderr=True)
+        shown = track(
+            images,
+            "evaluating",
+            batches,
+            console=console,
+            transient=True,
+            disable=not (progress and ranks.first and console.is_terminal),
+        )
+        found = top_accuracies(network, shown, own_device, ranks, recipe.precision)
+        damaged = sum(len(part) for part in ranks.gathered(dict(images.damaged)))
+        return {**found, "resolution": transform.resolution, "damaged": damaged} if ranks.first else None
+
+
+def recipe_of(run: RunFolder) -> Recipe:
+    """The recipe of a retraining on ImageNet; ConfigError where the folder holds another run."""
+    config = run.config
+    data = config.get("data")
+    if not isinstance(data, dict) or data.get("name") != DATA:
+        raise ConfigError(str(run.path), [f"must be the folder of a retraining on {DATA}, but holds another run"])
+    return stored_recipe(run / "config.yaml", config.get("recipe"))
+
+
+def held_out_images(folder: Path, network: NetworkSpec, data_dir: Path | None) -> EncodedImages:
+    """Held-out images for the network of a retraining's folder; an error unless it has their classes and channels."""
+    _, held_out = open_encoded_images(_data_dir(data_dir))
+    check_channels(folder, network, len(MEAN))
+    check_classes(folder, network, held_out.classes)
+    return held_out
+
+
+def _silent(line: str) -> None:
+    """For ranks that do not speak."""

@@ -1,0 +1,220 @@
+"""The run file: what a run is to do, read from YAML with every fault found at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from se_nas.cost.budget import parse_budgets
+from se_nas.cost.latency.timing import LatencyKey, latency_key
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.errors import ConfigError
+from se_nas.hardware.device import pick_device
+from se_nas.records.yaml_input import read_yaml, validation_problems
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.differentiable.search import DifferentiableConfig
+from se_nas.search.strategies import STRATEGIES
+from se_nas.training.stand_alone import TrainingRecipe
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Model):
+    """Which images; see `data.options.DataOptions`."""
+
+    name: str = "digits"
+    dir: str | None = None
+    download: bool = False
+    size: int = Field(2000, ge=1)
+
+    def options(self, resolution: int, seed: int) -> DataOptions:
+        """What to load, for a space of this resolution."""
+        place = Path(self.dir) if self.dir else None
+        return DataOptions(self.name, place, resolution, self.download, seed, self.size)
+
+
+class LatencyConfig(_Model):
+    """Under which conditions latency is measured; see `cost.latency_measure.LatencyKey`. `device` null is the run's.
+
+    Without `table` the space is not timed: latency can then be neither a budget nor an objective, and the certificate
+    has only what was measured on the answer.
+    """
+
+    device: str | None = None
+    backend: str = "eager"
+    dtype: str = "float32"
+    batch_size: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1)
+    table: bool = True
+
+    def key(self, device: str) -> LatencyKey:
+        """The key for this machine, on `device` where none is set; DeviceError when it is not there."""
+        return latency_key(
+            pick_device(self.device or device).type, self.backend, self.dtype, self.batch_size, self.threads
+        )
+
+
+class NNIConfig(_Model):
+    """How `se-nas launch` runs the search under NNI.
+
+    Attributes:
+        concurrency: trials at a time.
+        seeds, budgets: a trial of a differentiable search is one search; there is one for each seed and each entry of
+            budgets, which replaces the run's own limits. A black-box search does not read them.
+        training_service: passed on to NNI as it is, such as `{platform: remote, machine_list: [...]}`.
+        experiment: other fields of NNI's experiment configuration, passed on as they are.
+    """
+
+    concurrency: int = Field(1, ge=1)
+    seeds: tuple[int, ...] = ()
+    budgets: tuple[dict[str, Any], ...] = ()
+    training_service: dict[str, Any] = {"platform": "local"}
+    experiment: dict[str, Any] = {}
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[\w\-]+", name):
+        raise ValueError("must be letters, digits, - and _ only")
+    return name
+
+
+def _with_strategy(value: Any) -> Any:
+    """`search: optuna` stands for `search: {strategy: optuna}`; without a strategy it is the differentiable one."""
+    if isinstance(value, str):
+        value = {"strategy": value}
+    if isinstance(value, dict):
+        value = {"strategy": "differentiable", **value}
+        if value["strategy"] not in STRATEGIES:
+            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}")
+    return value
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("must hold no value twice")
+    return values
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_distinct)]
+
+
+class EvidenceConfig(_Model):
+    """What `se-nas evidence` compares a run's answer with, and how often.
+
+    Attributes:
+        seeds: every network of a comparison is trained with each of these, so that differences are paired.
+        random: random networks at the same budgets; null for as many as could be trained in the time that the search
+            took, and 5 at least.
+        best_of: random networks at the same budgets among which the supernet picks one.
+        ratios: SE everywhere at each of these ratios, as large as the budgets allow.
+        published: space files of one network each, made to fit the images and the budgets.
+        others: folders of other finished runs of the same space, data and budgets, whose answers join.
+        searches: seeds of further searches, which tell how stable the answer is.
+        within, space: random networks at the budgets, and of the whole space, for the rank correlation; they are
+            trained with the first seed, but those that are controls too with all.
+        contexts: networks, the answer among them, in which each block's SE is switched.
+        stand_alone_se: also train the answer without each of its SE units, one at a time.
+        timed: networks that are timed, of the best by the supernet and of random ones each.
+    """
+
+    seeds: Seeds = Field((0, 1, 2), min_length=1)
+    random: int | None = Field(None, ge=1)
+    best_of: int = Field(50, ge=1)
+    ratios: Annotated[tuple[Annotated[float, Field(ge=1)], ...], AfterValidator(_distinct)] = (4, 16)
+    published: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    searches: Seeds = ()
+    within: int = Field(30, ge=0)
+    space: int = Field(30, ge=0)
+    contexts: int = Field(4, ge=1)
+    stand_alone_se: bool = False
+    timed: int = Field(10, ge=2)
+
+
+SearchConfig = Annotated[
+    Annotated[DifferentiableConfig | OptunaConfig, Field(discriminator="strategy")], BeforeValidator(_with_strategy)
+]
+
+
+class RunConfig(_Model):
+    """A run file.
+
+    Attributes:
+        space: path of the search space, relative to the run file.
+        parts: shares of the training images for weight steps, choice steps and validation.
+        budgets: limits by metric, such as `macs: 20M`.
+        retrain: the recipe of the winner's training from scratch; null for none.
+        evidence: what the answer is compared with once it is trained; null for nothing.
+    """
+
+    name: Annotated[str, AfterValidator(_folder_name)]
+    seed: int = Field(0, ge=0)
+    device: str = "auto"
+    space: str
+    data: DataConfig = DataConfig()
+    parts: dict[str, float] = {"weights": 0.5, "choices": 0.4, "validation": 0.1}
+    budgets: dict[str, Any] = {}
+    latency: LatencyConfig = LatencyConfig()
+    search: SearchConfig = DifferentiableConfig()
+    retrain: TrainingRecipe | None = TrainingRecipe()
+    nni: NNIConfig = NNIConfig()
+    evidence: EvidenceConfig | None = None
+
+
+def load_run(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read a run file.
+
+    Args:
+        changes: values by dotted path, such as `{"search.epochs": 3}`, that replace the file's.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    value = read_yaml(path)
+    if not isinstance(value, dict):
+        raise ConfigError(str(path), [f"file: must be a mapping, but got {type(value).__name__}"])
+    if isinstance(value.get("search"), str):
+        value["search"] = {"strategy": value["search"]}  # so that changes find a mapping
+    for dotted, new in (changes or {}).items():
+        *parents, last = dotted.split(".")
+        at = value
+        for parent in parents:
+            at = at.setdefault(parent, {})
+            if not isinstance(at, dict):
+                raise ConfigError(str(path), [f"{dotted}: `{parent}` must be a mapping to set a value in it"])
+        at[last] = new
+    try:
+        config = RunConfig.model_validate(value)
+    except ValidationError as error:
+        # pydantic puts the strategy into the path of what is wrong under `search`; the file has no such level
+        tagged = re.compile(rf"^search\.({'|'.join(STRATEGIES)})\b")
+        raise ConfigError(str(path), [tagged.sub("search", line) for line in validation_problems(error)]) from error
+    if set(config.parts) != {"weights", "choices", "validation"}:
+        raise ConfigError(str(path), [f"parts: must be weights, choices and validation, but got {list(config.parts)}"])
+    budgets = parse_budgets(config.budgets, str(path))
+    uses_latency = [f"budgets.{b.metric}" for b in budgets if b.metric == "latency_ms"]
+    if isinstance(config.search, OptunaConfig) and "latency_ms" in config.search.objectives:
+        uses_latency.append("search.objectives")
+    if uses_latency and not config.latency.table:
+        raise ConfigError(
+            str(path), [f"{where}: latency_ms needs latency.table, but it is off" for where in uses_latency]
+        )
+    return config
+
+
+def parse_recipe(path: Path | None, changes: Mapping[str, Any]) -> TrainingRecipe:
+    """A recipe from a YAML file, or the default one, with some values replaced; ConfigError with every fault."""
+    value = {} if path is None else read_yaml(path)
+    if not isinstance(value, dict):
+        raise ConfigError(str(path), [f"file: must be a mapping, but got {type(value).__name__}"])
+    try:
+        return TrainingRecipe.model_validate({**value, **changes})
+    except ValidationError as error:
+        raise ConfigError(str(path or "recipe"), validation_problems(error)) from error

@@ -1,0 +1,102 @@
+"""The folder of a run: its files, and the mark that says which run it holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from se_nas.errors import ConfigError, OutputError
+from se_nas.records.files import write_atomic
+from se_nas.records.yaml_input import read_yaml
+from se_nas.runs.shown import HIDDEN, shown
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml_file import load_space
+
+#: Values that may differ when a run is resumed: that the data are the same is seen by the parts, and what may differ in
+#: the evidence, which is gathered when the answer is given, `evidence_config.check_unchanged` says.
+MAY_CHANGE = re.compile(r"data\.(dir|download)|evidence(\..*)?")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run."""
+
+    path: Path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def read(self, name: str) -> Any:
+        """A JSON file of the run; ConfigError when it is damaged or missing."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(str(self.path / name), [f"file: must be readable, but got: {error.strerror}"]) from error
+        except ValueError as error:
+            raise ConfigError(str(self.path / name), [f"file: must be JSON, but got: {error}"]) from error
+
+    def read_mapping(self, name: str) -> dict[str, Any]:
+        """A JSON file that holds an object; ConfigError when it holds anything else, is damaged or missing."""
+        found = self.read(name)
+        if not isinstance(found, dict):
+            raise ConfigError(str(self.path / name), [f"file: must be an object, but got {json.dumps(found):.40}"])
+        return found
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space that was searched."""
+        return load_space(self.path / "space.yaml")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `begin` wrote; ConfigError where no run has begun, or it is damaged."""
+        path = self.path / "config.yaml"
+        if not path.exists():
+            raise ConfigError(str(self.path), ["must be the folder of a run, but it has no config.yaml"])
+        found = read_yaml(path)
+        if not isinstance(found, dict):
+            raise ConfigError(str(path), [f"file: must be a mapping, but got {type(found).__name__}"])
+        return found
+
+    def has_begun(self, resolved: Mapping[str, Any], resume: bool) -> bool:
+        """Whether it holds this very run; an error when it holds another, or this one and `resume` is not given."""
+        path = self.path / "config.yaml"
+        if not path.exists():
+            return False
+        if not resume:
+            raise OutputError(
+                f"{self.path}: the folder must hold no run yet, but it does; add --resume or choose --out"
+            )
+        before, now = dict(_flat(read_yaml(path))), dict(_flat(resolved))
+        differ = [n for n in {**before, **now} if before.get(n) != now.get(n) and not MAY_CHANGE.fullmatch(n)]
+        if differ:
+            must = "must be as in the run that --resume continues"
+            was, got = dict(_flat(shown(read_yaml(path)))), dict(_flat(shown(dict(resolved))))
+            said = [
+                (n, was.get(n, HIDDEN if n in before else None), got.get(n, HIDDEN if n in now else None))
+                for n in differ
+            ]
+            raise ConfigError(str(path), [f"{n}: {must}, {old!r}, but got {new!r}" for n, old, new in said])
+        return True
+
+    def begin(self, resolved: Mapping[str, Any]) -> None:
+        """Mark it as holding a run; last of all that a run starts with, so that a refused run leaves no mark."""
+        may_hold_secret = shown(dict(resolved)) != resolved
+        write_atomic(
+            self.path / "config.yaml", yaml.safe_dump(dict(resolved), sort_keys=False), private=may_hold_secret
+        )
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every plain value in nested mappings, by its dotted path."""
+    if not isinstance(value, dict) or not value:
+        yield path or "file", value
+        return
+    for name, item in value.items():
+        yield from _flat(item, f"{path}.{name}" if path else str(name))

@@ -1,0 +1,165 @@
+"""A whole run: search, certified answer, retraining of the winner, report; resumable at every point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from se_nas.cost.budget import Budget, format_cost
+from se_nas.cost.latency.table import LatencyTable
+from se_nas.cost.table import count_tables
+from se_nas.errors import ConfigError, OutputError
+from se_nas.records.files import write_json
+from se_nas.report.pages.run import write_report
+from se_nas.runs.prepare import Say, Setting, make_setting
+from se_nas.runs.retrain import retrain, retrained, spent
+from se_nas.runs.run_file import RunConfig, load_run
+from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.shown import shown_configuration
+from se_nas.search.answer import Answer, Latency
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.result import SearchResult, answer_again
+from se_nas.search.strategies import STRATEGIES
+from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
+from se_nas.space.search_space import SearchSpace
+from se_nas.training.stand_alone import Trained
+
+
+def run_search(
+    run_file: Path,
+    config: RunConfig,
+    folder: Path,
+    *,
+    resume: bool,
+    progress: bool,
+    say: Say,
+    storage: str | None = None,
+    report: Callable[[Mapping[str, Any]], None] | None = None,
+) -> RunFolder:
+    """Do a whole run, or what is left of one.
+
+    Args:
+        storage, report: see `SearchProblem`.
+
+    Raises:
+        ConfigError: a fault in the configuration, or `resume` with another one.
+        OutputError: the folder holds a run and `resume` is not given, or cannot be written to.
+        InfeasibleBudgetError: no architecture keeps the budgets; before any training.
+        SeNasError: the other faults a user can cause.
+    """
+    if storage is not None and not isinstance(config.search, OptunaConfig):
+        must = f"must be of an Optuna-driven search, but this one is {config.search.strategy}"
+        raise ConfigError("--storage (or SE_NAS_STORAGE)", [must])
+    setting = make_setting(run_file, config, folder, resume=resume, progress=progress, say=say)
+    problem = setting.problem(resume=resume, progress=progress, storage=storage, report=report)
+    found = STRATEGIES[setting.config.search.strategy](problem, setting.config.search)
+    finish_run(setting, found, resume=resume, progress=progress, say=say)
+    return setting.run
+
+
+def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress: bool, say: Say) -> None:
+    """What follows a search: the certified answer, its retraining, `result.json` and the report."""
+    config, run = setting.config, setting.run
+    answer = _answer(setting, found)
+    for entry in answer.certificate["budgets"]:
+        value, limit = (format_cost(entry["metric"], entry[name]) for name in ("value", "limit"))
+        say(f"budget {entry['metric']}: {value} of {limit} ({entry['how']})")
+    accuracy = found.accuracy(answer.architecture)
+    how = found.summary.get("evaluator", "supernet")
+    if how == "table":
+        say(f"by the table: {accuracy:.2%}")
+    else:
+        weights = "with the supernet's weights" if how == "supernet" else "after a short training"
+        say(f"{weights}: {accuracy:.2%} on {len(setting.parts['validation'])} validation images")
+
+    trained = None
+    if config.retrain is not None:
+        trained = retrain(
+            ArchitectureFile.of(setting.space, answer.architecture),
+            config.retrain,
+            setting.info,
+            setting.train,
+            setting.options,
+            setting.device,
+            config.seed,
+            run / "retrain",
+            resume,
+            progress,
+        )
+        say(f"retrained: {trained.test_accuracy:.2%} on the test images")
+    write_json(run / "result.json", _result(setting, found, answer, accuracy, trained))
+    write_report(run.path, shown_configuration(run / "config.yaml"))
+
+
+def decode_again(folder: Path, budgets: Sequence[Budget], out: Path) -> Answer:
+    """Another answer of a finished search, under other budgets, in `out`.
+
+    Raises:
+        ConfigError: the folder holds no finished search, or it was made without a latency table and one is needed.
+        OutputError: `out` is the folder of a run, or cannot be written to.
+        InfeasibleBudgetError: no architecture keeps the budgets.
+    """
+    run = RunFolder(folder)
+    if (out / "config.yaml").exists():
+        raise OutputError(
+            f"{out}: the folder for the answer must not be that of a run, but it is; choose another --out"
+        )
+    if not (folder / "space.yaml").exists():
+        raise ConfigError(str(folder), ["must be the folder of a run whose search is done, but it has no space.yaml"])
+    space = run.space
+    tables = count_tables(space)
+    latency: Latency = load_run(folder / "config.yaml").latency.key("auto")
+    if (folder / "latency.json").exists():
+        latency = LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json"))
+        tables["latency_ms"] = latency.table
+    found = answer_again(run / "search", space, tables, latency, budgets)
+    _save_answer(out, space, found)
+    return found
+
+
+def _answer(setting: Setting, found: SearchResult) -> Answer:
+    """The answer that a resumed run already gave, or a new one: a latency measured twice must not change it."""
+    run, space = setting.run, setting.space
+    if (run / "certificate.json").exists() and (run / "decodes.json").exists():
+        architecture = load_architecture(run / "architecture.json").architecture
+        return Answer(architecture, space.resolve(architecture), run.read("certificate.json"), run.read("decodes.json"))
+    answer = found.answer(setting.latency)
+    _save_answer(run.path, space, answer)
+    return answer
+
+
+def _save_answer(folder: Path, space: SearchSpace, found: Answer) -> None:
+    save_architecture(folder / "architecture.json", ArchitectureFile.of(space, found.architecture))
+    write_json(folder / "decodes.json", found.decodes)
+    write_json(folder / "certificate.json", found.certificate)
+
+
+def _result(
+    setting: Setting, found: SearchResult, answer: Answer, accuracy: float, trained: Trained | None
+) -> dict[str, Any]:
+    config, info, space = setting.config, setting.info, setting.space
+    ledger = list(found.ledger)
+    if isinstance(setting.latency, LatencyTable):
+        ledger.insert(0, {"part": "latency table", "seconds": setting.latency.report.seconds})
+    if trained is not None:
+        ledger.append({"part": "retraining", **spent(trained)})
+    parts = {name: len(indices) for name, indices in setting.parts.items()}
+    return {
+        "name": config.name,
+        "seed": config.seed,
+        "data": {"name": info.name, "classes": info.classes, "parts": parts},
+        "space": {"name": space.name, "digest": space.digest, "size": str(space.size), "choices": len(space.choices)},
+        "budgets": {budget.metric: budget.limit for budget in setting.budgets},
+        "search": {
+            "strategy": config.search.strategy,
+            **found.summary,
+            "seconds": found.seconds,
+            "images": found.images,
+            "validation_accuracy": accuracy,
+            "decodes": answer.decodes,
+        },
+        "retrain": retrained(trained, config.retrain) if trained and config.retrain else None,
+        "environment": setting.run.read("environment.json"),
+        "cost_ledger": ledger,
+    }

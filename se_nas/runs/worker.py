@@ -1,0 +1,114 @@
+"""Other processes on the search of a run: workers on a shared storage, and the tuner and the trials of NNI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from se_nas.cost.budget import parse_budgets
+from se_nas.errors import ConfigError
+from se_nas.hardware.allocator import tune_allocator
+from se_nas.runs.prepare import Say, Setting, open_setting
+from se_nas.runs.run_file import load_run
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.black_box.evaluation import Report, evaluate_with, excess_of
+from se_nas.search.result import STUDY_NAME
+
+if TYPE_CHECKING:
+    from se_nas.search.black_box.study import ArchitectureStudy
+
+
+def optuna_config(setting: Setting) -> OptunaConfig:
+    """The search's configuration; ConfigError where the run's search is another one."""
+    search = setting.config.search
+    if not isinstance(search, OptunaConfig):
+        where = str(setting.run.path)
+        raise ConfigError(where, [f"search.strategy: must be optuna to be worked on, but is {search.strategy}"])
+    return search
+
+
+def work_on(
+    folder: Path,
+    storage: str,
+    *,
+    data_dir: Path | None = None,
+    device: str | None = None,
+    progress: bool,
+    say: Say,
+) -> int:
+    """Join the search of a run that another process has begun, until it is done; how many were evaluated here.
+
+    Args:
+        folder: of the run, or a copy of it.
+        storage: URL of the database that the run's search was given.
+        data_dir, device: see `open_setting`.
+
+    Raises:
+        ConfigError: the folder holds no run, or one whose search has no study, or of another space than the storage.
+        StorageError: the storage cannot be reached, or does not hold the run's study.
+    """
+    from se_nas.search.black_box.search import work
+    from se_nas.search.black_box.storage import storage_faults_told
+    from se_nas.search.black_box.strategy import await_supernet, open_evaluator, open_study
+
+    setting = open_setting(folder, data_dir=data_dir, device=device)
+    config = optuna_config(setting)
+    problem = setting.problem(resume=True, progress=progress, storage=storage)
+    if not (problem.folder / STUDY_NAME).exists():
+        must = f"must be the folder of a run whose search has begun, but it has no search/{STUDY_NAME}"
+        raise ConfigError(str(folder), [must])
+    with storage_faults_told(storage):
+        study = open_study(problem, config, join=True)
+        if config.evaluator == "supernet" and not await_supernet(problem, config, study, say):
+            return 0
+        return work(study, open_evaluator(problem, config), config.max_evaluations, progress).evaluated
+
+
+def study_of(folder: Path) -> ArchitectureStudy:
+    """The study of a run, for a tuner that asks for several candidates at a time."""
+    from se_nas.search.black_box.strategy import open_study
+
+    setting = open_setting(folder)
+    return open_study(setting.problem(resume=True, progress=False), optuna_config(setting), parallel=True)
+
+
+#: Accuracy, costs by metric, and excess by budgeted metric.
+Worth = tuple[float, dict[str, float], dict[str, float]]
+
+
+def evaluate_one(folder: Path, picks: Mapping[str, Any], report: Report) -> Worth:
+    """What one architecture of a run's space is worth, by the run's evaluator."""
+    from se_nas.search.black_box.strategy import open_evaluator
+
+    tune_allocator()
+    setting = open_setting(folder)
+    architecture = setting.space.architecture(picks)
+    evaluator = open_evaluator(setting.problem(resume=True, progress=False), optuna_config(setting))
+    accuracy = evaluate_with(evaluator, architecture, report)
+    costs = {metric: table.cost(architecture) for metric, table in setting.tables.items()}
+    return accuracy, costs, excess_of(costs, setting.budgets)
+
+
+def search_one(
+    folder: Path, changes: Mapping[str, Any], out: Path, report: Callable[[Mapping[str, Any]], None]
+) -> Worth:
+    """A whole run like that of `folder`, with some values changed, in a folder of its own; resumes what is there.
+
+    Args:
+        changes: values of the configuration by dotted path.
+        report: is told what is known after each epoch; see `SearchProblem`.
+
+    Returns:
+        What the answer is worth, its latency as measured.
+    """
+    from se_nas.runs.search import run_search  # imports Matplotlib, which no other trial needs
+
+    tune_allocator()
+    path = folder / "config.yaml"
+    config = load_run(path, {**changes, "evidence": None})  # which is for the answer of the whole
+    run = run_search(path, config, out, resume=True, progress=False, say=print, report=report)
+    result, certificate = run.read("result.json"), run.read("certificate.json")
+    costs = {entry["metric"]: float(entry["value"]) for entry in certificate["costs"] if entry["how"] != "predicted"}
+    budgets = parse_budgets(config.budgets, str(path))
+    return float(result["search"]["validation_accuracy"]), costs, excess_of(costs, budgets)

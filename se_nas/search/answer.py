@@ -1,0 +1,169 @@
+"""The answer under hard budgets: decoded, built, measured, and decoded again until what is built keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from se_nas.cost.budget import Budget, format_cost
+from se_nas.cost.latency.table import LatencyTable
+from se_nas.cost.latency.timing import LatencyKey, Measurement, measure_network
+from se_nas.cost.table import CostTable, FloatArray
+from se_nas.errors import InfeasibleBudgetError
+from se_nas.search.budgets.decode import Decoded, decode, least_cost
+from se_nas.search.certificate import certify
+from se_nas.space.architecture import Architecture
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import NetworkSpec
+
+#: Networks measured before giving up; each that was too slow tightens the limit, and the last one is the fastest.
+ATTEMPTS = 8
+
+
+#: What is known of latency: a table of the whole space, or, where none was made, how to measure a network.
+Latency = LatencyTable | LatencyKey
+
+
+#: Aim this share below the latency limit when tightening, so that the next measurement need not be lucky.
+MARGIN = 0.01
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An architecture that keeps its budgets, its network and certificate, and the tries that led to it."""
+
+    architecture: Architecture
+    network: NetworkSpec
+    certificate: dict[str, Any]
+    decodes: list[dict[str, Any]]
+
+
+def answer(
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    latency: Latency,
+    budgets: Sequence[Budget],
+    scores: Mapping[str, Sequence[float] | FloatArray],
+) -> Answer:
+    """Decode, measure what was decoded on the network that is really built, and tighten and decode again if it must be;
+    see `_built`.
+
+    Raises:
+        InfeasibleBudgetError: no architecture keeps the budgets, or none was found whose measured latency does.
+    """
+    held = [budget for budget in budgets if budget.metric != "latency_ms"]
+    return _built(
+        space,
+        latency,
+        budgets,
+        lambda limits: decode(space, tables, limits, scores),
+        lambda: least_cost(space, tables, "latency_ms", held).costs["latency_ms"],
+    )
+
+
+def answer_among(
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    latency: Latency,
+    budgets: Sequence[Budget],
+    ranked: Iterable[tuple[Architecture, float]],
+) -> Answer:
+    """The first of some architectures, best first with their scores, that keeps every budget where it is really built.
+
+    Raises:
+        InfeasibleBudgetError: none keeps the budgets, or none was found whose measured latency does.
+    """
+
+    def keeps(entry: Decoded, limits: Sequence[Budget]) -> bool:
+        return all(budget.holds(entry.costs[budget.metric]) for budget in limits)
+
+    entries = [Decoded(a, score, {name: table.cost(a) for name, table in tables.items()}) for a, score in ranked]
+    allowed = [entry for entry in entries if keeps(entry, budgets)]
+    if not allowed:
+        words = " and ".join(map(str, budgets))
+        raise InfeasibleBudgetError(f"space {space.name}: an evaluated architecture must keep {words}, but none does")
+    return _built(
+        space,
+        latency,
+        budgets,
+        lambda limits: next(entry for entry in allowed if keeps(entry, limits)),
+        lambda: min(entry.costs["latency_ms"] for entry in allowed),
+    )
+
+
+def _built(
+    space: SearchSpace,
+    latency: Latency,
+    budgets: Sequence[Budget],
+    best: Callable[[Sequence[Budget]], Decoded],
+    fastest: Callable[[], float],
+) -> Answer:
+    """Measure the best under some limits on the network that is really built, and tighten them until it is fast enough.
+
+    A latency budget holds when the upper end of the measured median's 95 % interval is within it. Where it is not, the
+    limit for the predicted latency is cut by the ratio of the two.
+
+    Args:
+        fastest: the least predicted latency; asked for where a budget on it was broken.
+    """
+    asked = {budget.metric: budget for budget in budgets}
+    limits = dict(asked)
+    tries: list[dict[str, Any]] = []
+    while True:
+        found = best(list(limits.values()))
+        measured = _measure(space, latency, limits, found, tries)
+        budget = asked.get("latency_ms")
+        if budget is None or budget.holds(measured.ci95_ms[1]):
+            return _answer(space, budgets, latency, found, measured, tries)
+        if len(tries) == ATTEMPTS:
+            raise _too_slow(space, budget, tries)
+        allowed = found.costs["latency_ms"] * (1 - MARGIN) * min(1.0, budget.limit / measured.ci95_ms[1])
+        # one disturbed measurement must not rule out the fastest, nor an error speak of a limit that nobody set;
+        # and nothing is given up before the fastest was tried
+        least = fastest()
+        limits["latency_ms"] = replace(budget, limit=max(allowed, least) if len(tries) < ATTEMPTS - 1 else least)
+
+
+def _measure(
+    space: SearchSpace,
+    latency: Latency,
+    limits: Mapping[str, Budget],
+    found: Decoded,
+    tries: list[dict[str, Any]],
+) -> Measurement:
+    """Time an architecture's network, and add the try to the record."""
+    measured = measure_network(space.resolve(found.architecture), _key(latency))
+    tries.append(
+        {
+            "limits": {metric: budget.limit for metric, budget in limits.items()},
+            "costs": found.costs,
+            "score": found.score,
+            "measured_ms": measured.median_ms,
+        }
+    )
+    return measured
+
+
+def _answer(
+    space: SearchSpace,
+    budgets: Sequence[Budget],
+    latency: Latency,
+    found: Decoded,
+    measured: Measurement,
+    tries: list[dict[str, Any]],
+) -> Answer:
+    spec = space.resolve(found.architecture)
+    return Answer(found.architecture, spec, certify(spec, budgets, latency, found, measured), tries)
+
+
+def _too_slow(space: SearchSpace, budget: Budget, tries: Sequence[Mapping[str, Any]]) -> InfeasibleBudgetError:
+    shortest = min(entry["measured_ms"] for entry in tries)
+    return InfeasibleBudgetError(
+        f"space {space.name}: some architecture's measured latency must keep {budget}, but after {len(tries)} tries "
+        f"the least measured was {format_cost('latency_ms', shortest)}; the machine may be busy"
+    )
+
+
+def _key(latency: Latency) -> LatencyKey:
+    return latency.key if isinstance(latency, LatencyTable) else latency

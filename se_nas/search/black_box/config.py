@@ -1,0 +1,71 @@
+"""What a run file says of an Optuna-driven search; read without Optuna."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from se_nas.search.black_box.stand_alone_evaluator import StandAloneConfig
+from se_nas.search.one_shot.training import OneShotConfig
+
+Sampler = Literal["auto", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
+Objective = Literal["accuracy", "macs", "params", "latency_ms"]
+
+
+class OptunaConfig(BaseModel):
+    """How a black-box search runs.
+
+    Attributes:
+        sampler: "auto" is NSGA-II for several objectives and regularised evolution for accuracy alone.
+        objectives: accuracy, raised, with any of the costs, lowered. Budgets bind whether they are objectives or not.
+        max_evaluations: distinct architectures to evaluate, pruned ones included.
+        population: of NSGA-II and NSGA-III in a generation, of regularised evolution at any time.
+        tournament: candidates for parent in regularised evolution.
+        proposals: "feasible" repairs every proposal that breaks a budget by the exact decode; "any" evaluates it, and
+            the sampler learns of the excess as an Optuna constraint.
+        evaluator: "supernet": weights inherited from one supernet; "stand_alone": a short training of each; "table":
+            accuracies that are known, in `table`.
+        table: path of a JSON-lines file, relative to the run file; see `TableEvaluator`.
+        supernet: for the "supernet" evaluator.
+        stand_alone, pruner: for the "stand_alone" evaluator; pruners need accuracy as the only objective.
+        enqueue: architectures to evaluate first: architecture files, run folders, or names of baselines.
+        heartbeat_seconds: with a shared storage, how often a worker shows that it lives; one that is silent for three
+            times as long loses its evaluation to another.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategy: Literal["optuna"] = "optuna"
+    sampler: Sampler = "auto"
+    objectives: tuple[Objective, ...] = ("accuracy",)
+    max_evaluations: int = Field(200, ge=1)
+    population: int = Field(24, ge=2)
+    tournament: int = Field(8, ge=2)
+    proposals: Literal["feasible", "any"] = "feasible"
+    evaluator: Literal["supernet", "stand_alone", "table"] = "supernet"
+    table: str | None = None
+    supernet: OneShotConfig = OneShotConfig()
+    stand_alone: StandAloneConfig = StandAloneConfig()
+    pruner: Literal["none", "successive_halving", "hyperband"] = "none"
+    enqueue: tuple[str, ...] = ()
+    heartbeat_seconds: int = Field(10, ge=1)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> OptunaConfig:
+        if not self.objectives or self.objectives[0] != "accuracy" or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError("objectives must be distinct, accuracy first")
+        if self.sampler == "evolution" and len(self.objectives) > 1:
+            raise ValueError("the sampler evolution needs objectives [accuracy] alone; nsga2 takes several")
+        if self.pruner != "none" and (self.evaluator != "stand_alone" or len(self.objectives) > 1):
+            raise ValueError("a pruner needs evaluator stand_alone and objectives [accuracy] alone")
+        if (self.evaluator == "table") != (self.table is not None):
+            raise ValueError("table must be given with evaluator table, and only then")
+        return self
+
+    @property
+    def chosen_sampler(self) -> str:
+        """The sampler, "auto" resolved."""
+        if self.sampler != "auto":
+            return self.sampler
+        return "nsga2" if len(self.objectives) > 1 else "evolution"

@@ -1,0 +1,261 @@
+"""The black-box search: ask the study, evaluate, tell, until enough distinct architectures are evaluated.
+
+Any function of an architecture can be searched from Python:
+
+    result = search_architectures(space, parse_budgets({"macs": "20M"}, "here"), evaluate, max_evaluations=200)
+    result.best, result.front
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from se_nas.cost.budget import Budget
+from se_nas.cost.table import CostTable, count_tables
+from se_nas.errors import ConfigError, TrainingError
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.black_box.evaluation import (
+    Evaluate,
+    Evaluation,
+    Pruned,
+    ReportingEvaluator,
+    Unjudged,
+    best_first,
+    evaluate_with,
+    share_fault,
+)
+from se_nas.search.black_box.pareto import front_objectives, front_of
+from se_nas.search.black_box.study import ArchitectureStudy, Candidate, EnoughProposed, SpaceExhausted
+from se_nas.space.architecture import Architecture
+from se_nas.space.search_space import SearchSpace
+from se_nas.training.loop import TrainingInterrupted
+
+log = logging.getLogger(__name__)
+
+#: Evaluations that fail in a row until the search gives up: the fault is then not the architectures'.
+FAILURES = 5
+#: Proposals in a row of which the evaluator knows nothing until the search gives up.
+UNJUDGED = 1000
+
+
+@dataclass(frozen=True)
+class BlackBoxResult:
+    """What a black-box search found.
+
+    Attributes:
+        evaluations: every proposal, in order.
+        front: the evaluations that keep the budgets and that none dominates in `front_objectives`, by rising cost.
+        best: of those that keep the budgets, the one of the highest accuracy; None when there is none.
+        exhausted: whether the search ended because nothing new was left to propose.
+    """
+
+    evaluations: list[Evaluation]
+    front: list[Evaluation]
+    best: Evaluation | None
+    exhausted: bool
+
+
+def search_architectures(
+    space: SearchSpace,
+    budgets: Sequence[Budget],
+    evaluate: Evaluate | ReportingEvaluator,
+    *,
+    config: OptunaConfig | None = None,
+    tables: Mapping[str, CostTable] | None = None,
+    seed: int = 0,
+    file: Path | None = None,
+    enqueue: Sequence[Architecture] = (),
+    progress: bool = False,
+) -> BlackBoxResult:
+    """Search a space with any function `Architecture -> accuracy`.
+
+    Args:
+        budgets: every proposal keeps them.
+        config: see `OptunaConfig`; what it says of evaluators is not read.
+        tables: cost tables by metric; None for those of MACs and parameters.
+        file: where the study is kept, so that another call goes on with it; None for memory.
+        enqueue: architectures to evaluate first.
+
+    Raises:
+        InfeasibleBudgetError, ConfigError, OutputError: see `ArchitectureStudy`.
+        ConfigError, TrainingError: see `work`.
+    """
+    config = config or OptunaConfig()
+    tables = tables or count_tables(space)
+    with closing(
+        ArchitectureStudy(space.name, space, budgets, tables, config, seed, file=file, take_over=file is not None)
+    ) as study:
+        for architecture in enqueue:
+            study.enqueue(architecture)
+        return result_of(study, work(study, evaluate, config.max_evaluations, progress).exhausted)
+
+
+def result_of(study: ArchitectureStudy, exhausted: bool) -> BlackBoxResult:
+    """What a study has found so far."""
+    evaluations = study.evaluations()
+    ranked = best_first(evaluations, study.budgets)
+    objectives = front_objectives(study.config.objectives, [budget.metric for budget in study.budgets])
+    front = front_of(evaluations, objectives)
+    front.sort(key=lambda e: [e.costs[metric] for metric in objectives[1:]])
+    return BlackBoxResult(evaluations, front, ranked[0] if ranked else None, exhausted)
+
+
+class Worked(NamedTuple):
+    """What a worker did: how many it evaluated, and whether it ended because nothing new was left to propose."""
+
+    evaluated: int
+    exhausted: bool
+
+
+def work(
+    study: ArchitectureStudy, evaluate: Evaluate | ReportingEvaluator, max_evaluations: int, progress: bool
+) -> Worked:
+    """Evaluate until the study has `max_evaluations`, alone or beside other workers.
+
+    With others at work it waits for their evaluations to end, and takes over those of workers that died.
+
+    Raises:
+        TrainingError: several evaluations failed in a row, or many proposals were none that the evaluator knows.
+        ConfigError: an accuracy is not from 0 to 1.
+        TrainingInterrupted: SIGINT or SIGTERM; the evaluation at hand is done again on resuming.
+    """
+    failures, unjudged, evaluated, exhausted = 0, 0, 0, False
+    with stoppable(study), _Bar(study, max_evaluations, progress) as show:
+        while True:
+            study.reap()
+            room = max_evaluations - study.count() - (len(study.running()) - study.left)
+            if (room > 0 and not exhausted) or study.waiting or study.left:
+                try:
+                    candidate = study.ask(at_most=max_evaluations if study.shared else None)
+                except EnoughProposed:
+                    continue
+                except SpaceExhausted:
+                    exhausted = True
+                    continue
+                try:
+                    went_well = _evaluate(study, evaluate, candidate)
+                except Unjudged as error:
+                    study.tell(candidate.number, None, state="failed")
+                    unjudged += 1
+                    if unjudged >= UNJUDGED:
+                        raise TrainingError(f"{unjudged} proposals in a row could not be judged: {error}") from error
+                    continue
+                evaluated, unjudged = evaluated + 1, 0
+                failures = 0 if went_well else failures + 1
+                if failures >= FAILURES:
+                    raise TrainingError(
+                        f"{failures} evaluations in a row failed, the last one number {candidate.number}"
+                    )
+            elif study.shared and study.running():
+                time.sleep(0.2)
+            else:
+                return Worked(evaluated, exhausted)
+            show()
+
+
+@contextmanager
+def stoppable(study: ArchitectureStudy) -> Iterator[None]:
+    """SIGINT and SIGTERM end the search with a word on how to go on; the study keeps all that was told."""
+    stopped_by = signal.SIGINT
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped_by
+        stopped_by = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()
+    # SIGINT too: a shell lets its background jobs ignore it
+    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)} if here else {}
+    try:
+        yield
+    except TrainingInterrupted:
+        raise
+    except KeyboardInterrupt as error:
+        raise TrainingInterrupted("search", stopped_by, Path(study.where)) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _evaluate(study: ArchitectureStudy, evaluate: Evaluate | ReportingEvaluator, candidate: Candidate) -> bool:
+    """Evaluate one candidate and tell the study; False when the evaluation failed."""
+    started, number = time.monotonic(), candidate.number
+    curve: list[tuple[int, float]] = []
+
+    def report(epoch: int, accuracy: float) -> None:
+        curve.append((epoch, accuracy))
+        study.report(number, epoch, accuracy)
+
+    try:
+        accuracy = evaluate_with(evaluate, candidate.architecture, report)
+    except Pruned:
+        study.tell(number, None, state="pruned", seconds=time.monotonic() - started, curve=curve)
+        return True
+    except TrainingError as error:
+        log.warning("evaluation %d failed: %s", number, error)
+        study.tell(number, None, state="failed", seconds=time.monotonic() - started, curve=curve)
+        return False
+    if not math.isfinite(accuracy):
+        log.warning("evaluation %d failed: an accuracy must be finite, but got %r", number, accuracy)
+        study.tell(number, None, state="failed", seconds=time.monotonic() - started, curve=curve)
+        return False
+    fault = share_fault(accuracy)
+    if fault is not None:
+        raise ConfigError(f"evaluation {number}", [fault])
+    study.tell(number, accuracy, seconds=time.monotonic() - started, curve=curve)
+    return True
+
+
+class _Bar:
+    """A progress bar with the best accuracy so far, on a terminal; else a line now and then."""
+
+    def __init__(self, study: ArchitectureStudy, total: int, progress: bool) -> None:
+        self._study, self._total = study, total
+        self._console = Console(stderr=True)
+        self._say = progress and not self._console.is_terminal
+        self._shown = -1
+        self._progress: Progress | None = None
+        if progress and self._console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[best]}"),
+            )
+            self._progress = Progress(*columns, console=self._console)
+            self._task = self._progress.add_task("evaluations", total=total, best="")
+
+    def __enter__(self) -> _Bar:
+        if self._progress is not None:
+            self._progress.start()
+        self()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def __call__(self) -> None:
+        if self._progress is None and not self._say:
+            return
+        done, best = self._study.count(), self._study.best_accuracy()
+        words = "" if best is None else f"best {best:.2%}"
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, best=words)
+        elif done // max(1, self._total // 20) > self._shown // max(1, self._total // 20):
+            self._console.print(f"evaluations: {done}/{self._total} {words}", highlight=False)
+            self._shown = done

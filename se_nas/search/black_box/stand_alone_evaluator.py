@@ -1,0 +1,106 @@
+"""Judge architectures by a short training of each from scratch, which can be pruned after every epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from rich.console import Console
+
+from se_nas.data.in_memory.images import ImageSet
+from se_nas.records.locks import locked
+from se_nas.records.run_log import read_log
+from se_nas.search.black_box.evaluation import Pruned, Report
+from se_nas.search.problem import SearchProblem
+from se_nas.space.architecture import Architecture
+from se_nas.training.stand_alone import HeldOut, StepRecipe, train_from_scratch
+
+
+class StandAloneConfig(StepRecipe):
+    """The short training; see `StepRecipe`."""
+
+    epochs: int = Field(5, ge=1)
+
+
+class StandAloneEvaluator:
+    """Validation accuracy after a short training on the images that are not for validation.
+
+    Every architecture is trained from the problem's seed, so that all see the same images in the same order and the
+    same architecture gives the same accuracy.
+
+    Args:
+        folder: each training in progress has a folder in it, by which a killed one goes on; it goes when the
+            evaluation is done or pruned.
+    """
+
+    def __init__(self, problem: SearchProblem, config: StandAloneConfig, folder: Path) -> None:
+        self._problem, self._config, self._folder = problem, config, folder
+        self._train = _subset(problem.train, torch.cat([problem.parts["weights"], problem.parts["choices"]]))
+        self._held_out = HeldOut("validation", _subset(problem.train, problem.parts["validation"]))
+
+    def evaluate(self, architecture: Architecture, report: Report) -> float:
+        """Accuracy, from 0 to 1, on the `validation` part after the last epoch.
+
+        Args:
+            report: is given each epoch once, in order; a training that goes on where a killed one was reports the
+                epochs of that one first. Another evaluation of this architecture, in any process, waits for this one.
+
+        Raises:
+            ArchitectureError: the architecture is of another space.
+            Pruned: `report` raised it.
+            TrainingError: the loss does not stay finite; the folder stays, with the log of it.
+            OutputError: the folder cannot be written to.
+        """
+        self._problem.space.check(architecture)
+        folder = self._folder / self._key(architecture)
+        with locked(folder.with_name(folder.name + ".lock")):
+            try:
+                accuracy = self._trained_accuracy(architecture, report, folder)
+            except Pruned:
+                shutil.rmtree(folder)
+                raise
+            shutil.rmtree(folder)
+        return accuracy
+
+    def _trained_accuracy(self, architecture: Architecture, report: Report, folder: Path) -> float:
+        reported = -1
+
+        def report_once(epoch: int, accuracy: float) -> None:
+            nonlocal reported
+            if epoch > reported:
+                reported = epoch
+                report(epoch, accuracy)
+
+        log = folder / "log.jsonl"
+        for line in read_log(log) if log.exists() else ():
+            if line.get("event") == "epoch":
+                report_once(line["epoch"], line["validation_accuracy"])
+        training = train_from_scratch(
+            self._problem.space.resolve(architecture),
+            self._config,
+            self._problem.info,
+            self._train,
+            self._held_out,
+            phase="evaluation",
+            after_look=report_once,
+            device=self._problem.device,
+            seed=self._problem.seed,
+            folder=folder,
+            resume=True,
+            progress=False,
+            console=Console(quiet=True),  # the search has a bar of its own
+        )
+        return float(training.history[-1]["validation_accuracy"])
+
+    def _key(self, architecture: Architecture) -> str:
+        """Of all that an accuracy depends on, so that no training goes on from another one's checkpoint."""
+        parts = (architecture.space_digest, architecture.picks, self._config.model_dump(), self._problem.seed)
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _subset(images: ImageSet, indices: torch.Tensor) -> ImageSet:
+    return ImageSet(images.images[indices], images.labels[indices])

@@ -1,0 +1,240 @@
+"""Optuna-driven search of a run: the evaluator that its configuration names, its study, and what it leaves behind."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, Literal
+
+import torch
+
+from se_nas.errors import ConfigError
+from se_nas.records.checkpoint import load_checkpoint, save_checkpoint
+from se_nas.records.files import write_json
+from se_nas.records.record import Record, read_record, write_record
+from se_nas.search.answer import answer_among
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.black_box.evaluation import Evaluate, ReportingEvaluator, best_first, evaluate_with, save_evaluations
+from se_nas.search.black_box.search import BlackBoxResult, result_of, stoppable, work
+from se_nas.search.black_box.stand_alone_evaluator import StandAloneEvaluator
+from se_nas.search.black_box.storage import storage_faults_told
+from se_nas.search.black_box.study import ArchitectureStudy, importances
+from se_nas.search.black_box.table_evaluator import TableEvaluator
+from se_nas.search.budgets.baselines import baseline, known_baselines
+from se_nas.search.one_shot.inheritance import SupernetEvaluator
+from se_nas.search.one_shot.training import train_one_shot
+from se_nas.search.problem import SearchProblem
+from se_nas.search.result import EVALUATIONS, STUDY, STUDY_NAME, SUPERNET, TABLE, SearchResult
+from se_nas.space.architecture import Architecture
+from se_nas.space.architecture_file import load_architecture
+from se_nas.supernet.supernet import SuperNet
+
+#: Seconds between two looks for a supernet that another machine is training, and between two words on it.
+PATIENCE = 2.0
+REMIND = 60.0
+
+
+class StudyName(Record):
+    """Which study is a run's: its name, and whether it is in a storage that others share. Written once it is made."""
+
+    format: Literal["se_nas study"] = "se_nas study"
+    version: Literal[1] = 1
+    study: str
+    shared: bool
+
+
+def search_optuna(problem: SearchProblem, config: OptunaConfig) -> SearchResult:
+    """Do, or finish, the whole search.
+
+    Raises:
+        ConfigError, InfeasibleBudgetError, StorageError: see `ArchitectureStudy`.
+        CheckpointError, TrainingError: see `training.loop.Loop.run`.
+    """
+    # the study before the supernet, which a storage out of reach must not cost
+    with storage_faults_told(problem.storage), closing(begin_study(problem, config)) as study:
+        prepared = prepare(problem, config)
+        evaluator = open_evaluator(problem, config)
+        worked = work(study, evaluator, config.max_evaluations, problem.progress)
+        return finish(problem, config, study, evaluator, prepared, worked.exhausted)
+
+
+def begin_study(problem: SearchProblem, config: OptunaConfig, *, parallel: bool = False) -> ArchitectureStudy:
+    """The study, made or opened again by the process that answers for it, with what is to be evaluated first."""
+    words = [named_architecture(problem, word) for word in config.enqueue]
+    study = open_study(problem, config, parallel=parallel, take_over=not parallel)
+    for architecture in words:
+        study.enqueue(architecture)
+    return study
+
+
+def prepare(problem: SearchProblem, config: OptunaConfig) -> dict[str, Any]:
+    """Train the supernet, where the evaluator needs one, and keep it in the folder; its ledger: seconds and images."""
+    if config.evaluator != "supernet":
+        return {"seconds": 0.0, "cpu_seconds": 0.0, "images": 0}
+    result = train_one_shot(problem, config.supernet)
+    write_json(problem.folder / "history.json", result.history)
+    if not (problem.folder / SUPERNET).exists():
+        save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
+    return {"seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "images": result.images}
+
+
+def await_supernet(
+    problem: SearchProblem, config: OptunaConfig, study: ArchitectureStudy, say: Callable[[str], None]
+) -> bool:
+    """Wait for the supernet that the run's own process trains; False where the study has all its evaluations first.
+
+    Raises:
+        TrainingInterrupted: SIGINT or SIGTERM.
+    """
+    path, said = problem.folder / SUPERNET, -math.inf
+    with stoppable(study):
+        while not path.exists():
+            if study.count() >= config.max_evaluations:
+                return False
+            if time.monotonic() - said >= REMIND:
+                said = time.monotonic()
+                say(f"waiting for {path}: the run trains it, and a copy of its folder must be given it")
+            time.sleep(PATIENCE)
+    return True
+
+
+def open_evaluator(problem: SearchProblem, config: OptunaConfig) -> Evaluate | ReportingEvaluator:
+    """The evaluator of a run that is prepared, in this process or in another.
+
+    Raises:
+        CheckpointError: the folder holds no supernet.
+        ConfigError: the table is damaged or of another space.
+    """
+    if config.evaluator == "table":
+        return TableEvaluator.load(problem.folder / TABLE, problem.space)
+    if config.evaluator == "stand_alone":
+        return StandAloneEvaluator(problem, config.stand_alone, problem.folder / "stand_alone")
+    supernet = SuperNet(problem.space)
+    supernet.load_state_dict(load_checkpoint(problem.folder / SUPERNET)["supernet"])
+    supernet.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return SupernetEvaluator(problem, supernet, config.supernet.calibration_images)
+
+
+def open_study(
+    problem: SearchProblem,
+    config: OptunaConfig,
+    *,
+    parallel: bool = False,
+    take_over: bool = False,
+    join: bool = False,
+) -> ArchitectureStudy:
+    """The study of a run: in its folder, or in the problem's storage.
+
+    Its name is unique to the run, so that runs of one name may share a storage. The folder keeps it, once there is a
+    study, for those who join; not the storage's URL, which may hold a password.
+
+    Raises:
+        ConfigError: the search began in its folder and goes on with a storage, or the other way round; or a file of it
+            is damaged or gone.
+    """
+    path = problem.folder / STUDY_NAME
+    shared = problem.storage is not None
+    begun = read_record(StudyName, path) if path.exists() else None
+    if begun is None and (problem.folder / EVALUATIONS).exists():
+        raise ConfigError(str(path), [f"file: must be there, as {EVALUATIONS} of the same study is, but is not"])
+    if begun is not None and begun.shared != shared:
+        must = "began on a shared storage, so --storage must be given again, but it is not"
+        if shared:
+            must = "began without a shared storage, so --storage must not be given, but it is"
+        raise ConfigError(str(problem.folder.parent), [f"its search {must}"])
+    name = begun.study if begun else f"{problem.folder.parent.resolve().name}-{uuid.uuid4().hex[:8]}"
+    study = ArchitectureStudy(
+        name,
+        problem.space,
+        problem.budgets,
+        problem.tables,
+        config,
+        problem.seed,
+        file=problem.folder / STUDY,
+        url=problem.storage,
+        parallel=parallel,
+        take_over=take_over and not shared,
+        join=join or begun is not None,
+    )
+    if begun is None:
+        write_record(path, StudyName(study=name, shared=shared))
+    return study
+
+
+def named_architecture(problem: SearchProblem, word: str) -> Architecture:
+    """The architecture that a word of `enqueue` names: a baseline, or an architecture file in the run's folder.
+
+    Raises:
+        ArchitectureError: the file cannot be read, or is of another space.
+    """
+    if word in known_baselines(problem.space):
+        return baseline(word, problem.space, problem.tables, problem.budgets)
+    architecture = load_architecture(problem.folder.parent / word).architecture
+    problem.space.check(architecture)
+    return problem.space.architecture(architecture.as_dict())
+
+
+def finish(
+    problem: SearchProblem,
+    config: OptunaConfig,
+    study: ArchitectureStudy,
+    evaluator: Evaluate | ReportingEvaluator,
+    prepared: dict[str, Any],
+    exhausted: bool,
+) -> SearchResult:
+    """Write down what the study found, and hand it back."""
+    result = result_of(study, exhausted)
+    save_evaluations(
+        problem.folder / EVALUATIONS,
+        result.evaluations,
+        objectives=config.objectives,
+        sampler=config.chosen_sampler,
+        budgets=problem.budgets,
+    )
+    write_json(problem.folder / "importance.json", importances(result.evaluations, problem.space, problem.seed))
+    known = {e.architecture: e.accuracy for e in result.evaluations if e.complete}
+
+    def accuracy(architecture: Architecture) -> float:
+        found = known.get(architecture)
+        return found if found is not None else evaluate_with(evaluator, architecture, lambda epoch, value: None)
+
+    ranked = best_first(result.evaluations, problem.budgets)
+    seconds = sum(e.seconds for e in result.evaluations)
+    return SearchResult(
+        lambda latency: answer_among(
+            problem.space,
+            problem.tables,
+            latency,
+            problem.budgets,
+            ((e.architecture, e.accuracy or 0.0) for e in ranked),
+        ),
+        accuracy,
+        _summary(config, result, prepared, seconds),
+        prepared["seconds"] + seconds,
+        prepared["images"],
+        [
+            *([{"part": "supernet", **prepared}] if config.evaluator == "supernet" else []),
+            {"part": "evaluations", "seconds": seconds},
+        ],
+    )
+
+
+def _summary(config: OptunaConfig, result: BlackBoxResult, prepared: dict[str, Any], seconds: float) -> dict[str, Any]:
+    entries = result.evaluations
+    return {
+        "sampler": config.chosen_sampler,
+        "objectives": list(config.objectives),
+        "evaluator": config.evaluator,
+        "evaluations": sum(e.state in ("complete", "pruned") for e in entries),
+        "distinct": sum(e.state in ("complete", "pruned") and e.same_as is None for e in entries),
+        "infeasible": sum(e.complete and not e.feasible for e in entries),
+        "pruned": sum(e.state == "pruned" for e in entries),
+        "failed": sum(e.state == "failed" and e.same_as is None for e in entries),
+        "front": len(result.front),
+        "exhausted": result.exhausted,
+        "supernet_seconds": prepared["seconds"],
+        "evaluation_seconds": seconds,
+    }

@@ -1,0 +1,527 @@
+"""An Optuna study of architectures: ask for one that is new and keeps the budgets, tell what it was worth.
+
+The study is the only state. A search, several workers on one database, and NNI's tuner drive the same object.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from se_nas.cost.budget import Budget
+from se_nas.cost.table import CostTable
+from se_nas.errors import ConfigError, OutputError, StorageError
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.black_box.evaluation import Evaluation, Pruned, State, excess_of
+from se_nas.search.black_box.pruner import HalvingPruner
+from se_nas.search.black_box.samplers import ArchitectureSampler, distributions
+from se_nas.search.black_box.storage import MISSED_HEARTBEATS, Heartbeat, JournalSum, hold_file, open_storage
+from se_nas.search.budgets.decode import check_feasible
+from se_nas.search.budgets.repair import Repair
+from se_nas.search.storage_url import masked
+from se_nas.space.architecture import Architecture
+from se_nas.space.choice import Axis, Option
+from se_nas.space.search_space import SearchSpace, picked
+
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+#: Up to this size the architectures of a space are enumerated, so that it is known when all have been proposed.
+SMALL = 10_000
+#: In a larger space, proposals in a row that are not new until it is taken for searched out.
+REPEATS = 100
+
+
+class SpaceExhausted(Exception):
+    """Every architecture that keeps the budgets has been proposed, as far as can be told."""
+
+
+class EnoughProposed(Exception):
+    """Other workers are at the last of the evaluations that are wanted."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture to evaluate.
+
+    Attributes:
+        number: of the proposal; `tell` takes it back.
+        costs: by metric; excess: by budgeted metric, (cost - limit) / limit.
+    """
+
+    number: int
+    architecture: Architecture
+    costs: dict[str, float]
+    excess: dict[str, float]
+
+
+class ArchitectureStudy:
+    """See the module.
+
+    Args:
+        name: of the study in its storage.
+        tables: cost tables by metric; of every budget and every objective but accuracy.
+        file: where the study is kept without `url`; None for memory.
+        url: of a database that several workers share.
+        parallel: whether several candidates are asked for before one is told.
+        take_over: whether what an earlier process left running is asked for again; never with other processes alive,
+            which a study in a file sees to until `close`.
+        join: whether the study must be there already.
+
+    Raises:
+        InfeasibleBudgetError: no architecture keeps the budgets.
+        ConfigError: an objective without a table; or the storage holds a study of this name with other settings.
+        StorageError, OutputError: see `open_storage`.
+        OutputError: the study's file is not what it was, or holds another study with evaluations; see `JournalSum`.
+        OutputError: another process has the study in a file open, and one of the two takes over.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        space: SearchSpace,
+        budgets: Sequence[Budget],
+        tables: Mapping[str, CostTable],
+        config: OptunaConfig,
+        seed: int,
+        *,
+        file: Path | None = None,
+        url: str | None = None,
+        parallel: bool = False,
+        take_over: bool = False,
+        join: bool = False,
+    ) -> None:
+        self.space, self.budgets, self.tables, self.config = space, tuple(budgets), tables, config
+        self.where = "the storage" if url is not None else "memory" if file is None else str(file)
+        missing = [name for name in config.objectives if name != "accuracy" and name not in tables]
+        if missing:
+            raise ConfigError(
+                "search.objectives", [f"{name}: needs a cost table, but there is none" for name in missing]
+            )
+        check_feasible(space, tables, self.budgets)
+        self._seen: set[Architecture] = set()
+        self._known: dict[Architecture, FrozenTrial] = {}
+        self._unseen = self._enumerate() if space.size <= SMALL else None
+        self._architectures: dict[int, Architecture] = {}
+        self._settled = 0
+        self._heartbeats: dict[int, Heartbeat] = {}
+        self._silent_since: dict[int, float] = {}
+        self._let_go: weakref.finalize[[int], ArchitectureStudy] | None = None
+        repair = Repair(space, tables, self.budgets if config.proposals == "feasible" else ())
+        many = parallel or url is not None
+        sampler = ArchitectureSampler(space, config, seed, repair, self._seen, self._unseen, many)
+        self._sum: JournalSum | None = None
+        if file is not None and url is None:
+            self._let_go = weakref.finalize(self, os.close, hold_file(file, alone=take_over))
+        try:
+            known = None if file is None or url is not None else JournalSum(file)
+            if known is not None:
+                known.check()
+            storage = open_storage(url, file, config.heartbeat_seconds)
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            if join and name not in optuna.get_all_study_names(storage):
+                where, which = (
+                    (self.where, "was it emptied") if url is None else (masked(url), "is it the search's storage")
+                )
+                raise StorageError(f"{where}: must hold this run's study, {name}, but does not: {which}?")
+            if known is not None:
+                _refuse_others(storage, name, self.where)
+            self._study = _load_or_create(
+                name,
+                storage,
+                sampler,
+                _pruner(config),
+                [StudyDirection.MAXIMIZE if o == "accuracy" else StudyDirection.MINIMIZE for o in config.objectives],
+            )
+            self._storage = self._study._storage  # as Optuna wraps it, with its cache
+            self._check_settings(name, seed, file, url)
+            self._left = [t._trial_id for t in self._trials(TrialState.RUNNING)] if take_over else []
+            self._sync()
+            self._sum = known  # noted from now on: what is on disk was found sound
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_settings(self, name: str, seed: int, file: Path | None, url: str | None) -> None:
+        """A study is of one space, of one set of budgets and objectives; what it is of is written into it."""
+        wanted = {
+            "space": self.space.digest,
+            "budgets": {budget.metric: budget.limit for budget in self.budgets},
+            "seed": seed,
+            "objectives": list(self.config.objectives),
+        }
+        found = self._study.user_attrs
+        differ = [key for key, value in wanted.items() if key in found and found[key] != value]
+        if differ:
+            where = f"study {name} in {file}" if url is None else f"study {name} of the storage"
+            raise ConfigError(
+                where, [f"{key}: must be that of this run, {wanted[key]!r}, but it is {found[key]!r}" for key in differ]
+            )
+        for key, value in wanted.items():
+            if key not in found:
+                self._study.set_user_attr(key, value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if len(self.config.objectives) > 1 and self._study.metric_names is None:
+                self._study.set_metric_names(list(self.config.objectives))
+
+    def close(self) -> None:
+        """Let other processes open the study, where it is in a file; this one is done with it."""
+        try:
+            if self._sum is not None and self._let_go is not None and self._let_go.alive:
+                self._sum.note(self.count(), at_once=True)
+        finally:
+            if self._let_go is not None:
+                self._let_go()
+
+    # ---- asking
+
+    def ask(self, at_most: int | None = None) -> Candidate:
+        """The next architecture to evaluate: one that was enqueued or lost by a dead worker, else a new proposal.
+
+        A proposal that was evaluated before takes what became of it then, and the next one is asked for.
+
+        Args:
+            at_most: evaluations in the study, of all its workers; None for any number.
+
+        Raises:
+            SpaceExhausted: there is nothing new to propose.
+            EnoughProposed: there are `at_most` already, with those at work and those that wait.
+        """
+        for _ in range(REPEATS):
+            self._sync()
+            if self._unseen is not None and not self._left and not self._unseen and not self.waiting:
+                break
+            trial = self._next_trial()
+            if at_most is not None and self._is_fresh(trial) and self._ahead_of(trial.number) >= at_most:
+                self.tell(trial.number, None, state="failed")
+                raise EnoughProposed
+            architecture = self._suggest(trial)
+            costs = {name: table.cost(architecture) for name, table in self.tables.items()}
+            excess = excess_of(costs, self.budgets)
+            self._write_down(trial, costs, excess)
+            twin = self._twin(trial.number, architecture)
+            if twin is None:
+                return Candidate(trial.number, architecture, costs, excess)
+            trial.set_user_attr("same_as", twin.number)
+            if twin.state == TrialState.COMPLETE:
+                self.tell(trial.number, float(twin.values[0]))
+            elif twin.state == TrialState.PRUNED:
+                self.tell(trial.number, None, state="pruned", curve=twin.user_attrs.get("curve", ()))
+            else:  # at work elsewhere
+                self.tell(trial.number, None, state="failed")
+        raise SpaceExhausted
+
+    def _next_trial(self) -> Trial:
+        if self._left:
+            trial = Trial(self._study, self._left.pop(0))
+        else:
+            with warnings.catch_warnings():
+                # the heartbeat is meant for Study.optimize; ours beats in `Heartbeat`
+                warnings.simplefilter("ignore", UserWarning)
+                trial = self._study.ask()
+        heartbeat = Heartbeat(self._storage, trial._trial_id)
+        self._heartbeats[trial.number] = heartbeat
+        if heartbeat.beats:  # the number tells it from what a dead worker's trial hands on to its repetition
+            worker = {"proposal": trial.number, "host": platform.node(), "process": os.getpid()}
+            trial.set_user_attr("worker", worker)
+        return trial
+
+    def _is_fresh(self, trial: Trial) -> bool:
+        """Whether it is a new proposal: not one that was enqueued, or lost by a dead worker."""
+        return not {"fixed_params", "failed_trial"} & self._trial(trial.number).system_attrs.keys()
+
+    def _ahead_of(self, number: int) -> int:
+        """Evaluations done, at work or waiting that come before a new proposal.
+
+        Numbers are given one after the other, also to workers that ask at the same time: each sees all smaller ones.
+        """
+        live = self._trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
+        counted = (trial for trial in live if "same_as" not in trial.user_attrs)
+        return sum(trial.number < number or trial.state == TrialState.WAITING for trial in counted)
+
+    def _twin(self, number: int, architecture: Architecture) -> FrozenTrial | None:
+        """The proposal by which this architecture is, or was, evaluated: of two asked for at a time, the first."""
+        while self.shared and any(not self._is_whole(t) for t in self._trials(TrialState.RUNNING) if t.number < number):
+            time.sleep(0.02)  # another worker is about to write down what it evaluates
+            self.reap()
+        running = [trial.number for trial in self._trials(TrialState.RUNNING) if trial.number < number]
+        self._sync()
+        if architecture in self._known:
+            return self._known[architecture]
+        twins = [self._trial(n) for n in running if self._architectures.get(n) == architecture]
+        return next((trial for trial in twins if trial.state != TrialState.FAIL), None)
+
+    def _is_whole(self, trial: FrozenTrial) -> bool:
+        """Whether all of a proposal is written down: the costs are last."""
+        return all(metric in trial.user_attrs for metric in self.tables)
+
+    def _suggest(self, trial: Trial) -> Architecture:
+        """Every choice as a parameter; for TPE, which groups them, only those that are in use."""
+        picks: dict[str, Option] = {}
+
+        def suggest(axis: Axis) -> None:
+            if axis.choice is not None and axis.choice not in picks:
+                picks[axis.choice] = cast(Option, trial.suggest_categorical(axis.choice, axis.options))
+
+        for slot in self.space.slots:
+            suggest(slot.depth)
+            if slot.index < int(picked(slot.depth, picks)):
+                suggest(slot.op)
+                for axis in slot.ops[slot.op.options.index(picked(slot.op, picks))].axes:
+                    suggest(axis)
+        if self.config.chosen_sampler != "tpe":
+            for choice in self.space.choices:
+                suggest(Axis(choice.name, choice.options))
+        return self._architecture(picks)
+
+    def _architecture(self, picks: Mapping[str, Any]) -> Architecture:
+        return self.space.architecture({choice.name: choice.options[0] for choice in self.space.choices} | dict(picks))
+
+    def _write_down(self, trial: Trial, costs: Mapping[str, float], excess: Mapping[str, float]) -> None:
+        have = trial.constraints  # an evaluation that is done again has them already
+        for metric, value in excess.items():
+            if metric not in have:
+                trial.set_constraint(metric, value)
+        for metric, cost in costs.items():
+            trial.set_user_attr(metric, cost)
+
+    def enqueue(self, architecture: Architecture) -> None:
+        """Have `ask` give this architecture before any proposal, unless it is in the study."""
+        self.space.check(architecture)
+        # also one that a killed process had begun to take
+        queued = [trial.system_attrs.get("fixed_params") for trial in self._trials()]
+        self._sync()
+        if architecture not in self._seen and architecture.as_dict() not in queued:
+            self._study.enqueue_trial(architecture.as_dict())
+
+    # ---- telling
+
+    def report(self, number: int, epoch: int, accuracy: float) -> None:
+        """Note an accuracy on the way, epochs counted from 0; raises `Pruned` when the pruner says so."""
+        if self.config.pruner == "none":
+            return
+        frozen = self._trial(number)
+        if frozen.state.is_finished():
+            raise Pruned  # taken for dead, as a machine that slept is: another worker has it
+        if epoch < (frozen.last_step or 0):
+            return  # an evaluation that goes on after a kill reports its first epochs again
+        trial = Trial(self._study, frozen._trial_id)
+        if epoch not in frozen.intermediate_values:
+            trial.report(accuracy, epoch)
+        if trial.should_prune():
+            raise Pruned
+
+    def tell(
+        self,
+        number: int,
+        accuracy: float | None,
+        *,
+        state: State = "complete",
+        seconds: float = 0.0,
+        curve: Sequence[tuple[int, float]] = (),
+    ) -> None:
+        """Finish a proposal, with the state "complete", "pruned" or "failed"; one that is finished stays as it is."""
+        heartbeat = self._heartbeats.pop(number, None)
+        if heartbeat is not None:
+            heartbeat.stop()
+        frozen = self._trial(number)
+        if frozen.state.is_finished():
+            return
+        self._storage.set_trial_user_attr(frozen._trial_id, "seconds", seconds)
+        if curve:
+            self._storage.set_trial_user_attr(frozen._trial_id, "curve", [list(point) for point in curve])
+        values: list[float] | None = None
+        if state == "complete":
+            assert accuracy is not None
+            values = [accuracy if o == "accuracy" else float(frozen.user_attrs[o]) for o in self.config.objectives]
+        finished = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(state, TrialState.FAIL)
+        self._study.tell(number, values, state=finished, skip_if_finished=True)
+        if self._sum is not None:
+            self._sum.note(self.count())
+
+    def reap(self) -> None:
+        """With a shared storage: hand what dead workers were evaluating to others."""
+        if not self.shared:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            optuna.storages.fail_stale_trials(self._study)
+        # a worker that died before its first beat is not stale to Optuna; machines' clocks differ, so ours alone counts
+        now, grace = time.monotonic(), MISSED_HEARTBEATS * self.config.heartbeat_seconds
+        silent = [t for t in self._trials(TrialState.RUNNING) if not self._has_beaten(t)]
+        self._silent_since = {t.number: self._silent_since.get(t.number, now) for t in silent}
+        for trial in silent:
+            if now - self._silent_since[trial.number] > grace:
+                self._hand_on(trial)
+
+    def _has_beaten(self, trial: FrozenTrial) -> bool:
+        worker = trial.user_attrs.get("worker", {})
+        return trial.number in self._heartbeats or worker.get("proposal") == trial.number
+
+    def _hand_on(self, trial: FrozenTrial) -> None:
+        try:
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        except optuna.exceptions.UpdateFinishedTrialError:  # another worker was first
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            RetryHeartbeatStaleTrialCallback()(self._study, trial)
+
+    # ---- looking
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes may work on the study."""
+        return Heartbeat.possible(self._storage)
+
+    @property
+    def waiting(self) -> int:
+        """Architectures that were enqueued, or lost by dead workers, and that nobody has taken."""
+        return len(self._trials(TrialState.WAITING))
+
+    def running(self) -> list[int]:
+        """Numbers of the proposals that were asked for and not told."""
+        return [trial.number for trial in self._trials(TrialState.RUNNING)]
+
+    @property
+    def left(self) -> int:
+        """Proposals that an earlier process left running and `ask` will give again."""
+        return len(self._left)
+
+    def count(self) -> int:
+        """Distinct architectures whose evaluation is done, pruned ones included."""
+        trials = self._trials(TrialState.COMPLETE, TrialState.PRUNED)
+        return sum("same_as" not in trial.user_attrs for trial in trials)
+
+    def best_accuracy(self) -> float | None:
+        """Of the complete evaluations that keep the budgets."""
+        trials = self._trials(TrialState.COMPLETE)
+        return max((float(t.values[0]) for t in trials if all(v <= 0 for v in t.constraints.values())), default=None)
+
+    def evaluations(self) -> list[Evaluation]:
+        """Every proposal but those that wait, and those that a dead worker had not written down."""
+        self._sync()
+        found = []
+        for trial in filter(self._is_whole, self._trials(*_STATES)):
+            architecture = self._architectures.get(trial.number) or self._architecture(trial.params)
+            costs = {name: table.cost(architecture) for name, table in self.tables.items()}
+            curve = [(int(epoch), float(value)) for epoch, value in trial.user_attrs.get("curve", [])]
+            accuracy = float(trial.values[0]) if trial.state == TrialState.COMPLETE else None
+            if trial.state == TrialState.PRUNED and curve:
+                accuracy = curve[-1][1]
+            found.append(
+                Evaluation(
+                    number=trial.number,
+                    architecture=architecture,
+                    state=_STATES[trial.state],
+                    accuracy=accuracy,
+                    costs=costs,
+                    excess=excess_of(costs, self.budgets),
+                    seconds=float(trial.user_attrs.get("seconds", 0.0)),
+                    same_as=trial.user_attrs.get("same_as"),
+                    curve=curve,
+                )
+            )
+        return found
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=states or None)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        return self._storage.get_trial(trial_id)
+
+    def _sync(self) -> None:
+        """Learn what was proposed, and what it was worth, since the last time, by this process or another."""
+        unfinished = False
+        for trial in self._trials()[self._settled :]:
+            finished = trial.state.is_finished()
+            unfinished |= not finished
+            self._settled += not unfinished
+            if trial.state == TrialState.WAITING or not self._is_whole(trial):
+                continue
+            architecture = self._architectures.get(trial.number)
+            if architecture is None:
+                architecture = self._architectures[trial.number] = self._architecture(trial.params)
+                self._seen.add(architecture)
+                if self._unseen is not None:
+                    self._unseen.pop(architecture, None)
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "same_as" not in trial.user_attrs:
+                self._known.setdefault(architecture, trial)
+
+    def _enumerate(self) -> dict[Architecture, None]:
+        keep = self.budgets if self.config.proposals == "feasible" else ()
+        every = self.space.enumerate()
+        return {a: None for a in every if all(b.holds(self.tables[b.metric].cost(a)) for b in keep)}
+
+
+def _refuse_others(storage: BaseStorage, name: str, where: str) -> None:
+    """A run's file holds its own study; a second one with evaluations means that the run has forgotten which is its."""
+    for study in storage.get_all_studies():
+        if study.study_name != name and storage.get_n_trials(study._study_id):
+            raise OutputError(
+                f"{where}: must hold the study of this run alone, but holds {study.study_name}: is the file that names "
+                "the run's study gone?"
+            )
+
+
+def _load_or_create(
+    name: str, storage: BaseStorage, sampler: BaseSampler, pruner: BasePruner, directions: Sequence[StudyDirection]
+) -> optuna.Study:
+    """Loading first, because creating leaves a line in the file even where the study is there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            return optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
+        except KeyError:
+            return optuna.create_study(
+                study_name=name,
+                storage=storage,
+                sampler=sampler,
+                pruner=pruner,
+                directions=directions,
+                load_if_exists=True,  # another process may have made it just now
+            )
+
+
+def _pruner(config: OptunaConfig) -> BasePruner:
+    if config.pruner == "none":
+        return optuna.pruners.NopPruner()
+    return HalvingPruner(config.stand_alone.epochs, hyperband=config.pruner == "hyperband")
+
+
+def importances(evaluations: Sequence[Evaluation], space: SearchSpace, seed: int) -> dict[str, float]:
+    """Share of the accuracy's variance that each choice explains, by fANOVA (Hutter et al. 2014); they sum to 1.
+
+    Empty where fewer than 4 distinct architectures were evaluated to the end, or all have the same accuracy.
+    """
+    done = [e for e in evaluations if e.complete and e.same_as is None]
+    if len(done) < 4 or len({e.accuracy for e in done}) < 2:
+        return {}
+    study = optuna.create_study(direction=StudyDirection.MAXIMIZE)
+    axes = distributions(space)
+    for e in done:
+        study.add_trial(optuna.create_trial(params=e.architecture.as_dict(), distributions=axes, value=e.accuracy))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return {k: float(v) for k, v in optuna.importance.get_param_importances(study, evaluator=evaluator).items()}

@@ -1,0 +1,131 @@
+"""Judge architectures by a table of known accuracies, such as a published tabular benchmark (NAS-Bench-101,
+arXiv 1902.09635, began these; NAS-Bench-Macro, arXiv 2103.11922, is one of chains of blocks).
+
+The table is a file of JSON lines, one trained architecture each: `{"picks": {choice: option}, "accuracy": 0.93}`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.search.black_box.evaluation import Unjudged, share_fault
+from se_nas.space.architecture import Architecture
+from se_nas.space.search_space import SearchSpace
+
+#: Faults of a file that are told; the others are counted.
+TOLD = 5
+
+
+class TableEvaluator:
+    """Accuracy of an architecture by look-up.
+
+    Attributes:
+        metrics: of each architecture, by name; `accuracy`, from 0 to 1, is among them.
+    """
+
+    def __init__(self, space: SearchSpace, metrics: Mapping[Architecture, Mapping[str, float]], source: str) -> None:
+        self.space, self.metrics, self._source = space, metrics, source
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], space: SearchSpace, metrics: Sequence[str] = ("accuracy",)
+    ) -> TableEvaluator:
+        """Read a table.
+
+        Args:
+            metrics: what every line must have beside its picks; `accuracy` in any case. Others may be there.
+
+        Raises:
+            ConfigError: the file cannot be read, holds no line, or some lines are at fault; with the first few of them.
+        """
+        names = tuple(dict.fromkeys(("accuracy", *metrics)))
+        found: dict[Architecture, dict[str, float]] = {}
+        first: dict[Architecture, int] = {}
+        problems: list[str] = []
+        for number, line in _lines(Path(path)):
+            try:
+                picks, values = _entry(line, names)
+                architecture = space.architecture(picks)
+                known = found.setdefault(architecture, values)
+                if known != values:
+                    raise ValueError(
+                        f"must be as line {first[architecture]}, which is of the same architecture and has "
+                        f"{_words(known)}, but got {_words(values)}"
+                    )
+            except (ValueError, OverflowError, RecursionError, ArchitectureError) as error:
+                problems.append(f"line {number}: {_shortened(str(error))}")
+            else:
+                first.setdefault(architecture, number)
+        if not found and not problems:
+            problems.append("file: must hold one architecture or more, but it is empty")
+        if len(problems) > TOLD:
+            problems[TOLD:] = [f"... and {len(problems) - TOLD} more"]
+        if problems:
+            raise ConfigError(str(path), problems)
+        return cls(space, found, str(path))
+
+    def __call__(self, architecture: Architecture) -> float:
+        """Accuracy, from 0 to 1.
+
+        Raises:
+            Unjudged: the table lacks the architecture.
+            ArchitectureError: it is of another space.
+        """
+        self.space.check(architecture)
+        known = self.metrics.get(architecture)
+        if known is None:
+            picks = ", ".join(f"{name} = {option}" for name, option in architecture.picks)
+            raise Unjudged(f"{self._source}: an architecture to look up must be in the table, but it lacks {picks}")
+        return known["accuracy"]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line
+    except OSError as error:
+        raise ConfigError(str(path), [f"file: must be readable, but got: {error.strerror or error}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), ["file: must be text in UTF-8, but it is not"]) from error
+
+
+def _entry(line: str, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, float]]:
+    """The picks and the named metrics of a line; ValueError says what is wrong with it."""
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"must be a JSON object, but got: {error}") from error
+    if not isinstance(entry, dict) or not isinstance(entry.get("picks"), dict):
+        raise ValueError('must be an object with picks, such as {"picks": {"stage1.depth": 2}, "accuracy": 0.93}')
+    missing = [name for name in names if name not in entry]
+    if missing:
+        raise ValueError(f"must have the metric {', '.join(missing)}, but has {', '.join(entry)}")
+    return entry["picks"], {name: _number(name, entry[name]) for name in names}
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{name}: must be a number, but got {value!r}")
+    fault = share_fault(value) if name == "accuracy" else None
+    if fault is not None:
+        raise ValueError(fault)
+    return float(value)
+
+
+def _words(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in metrics.items())
+
+
+def _shortened(message: str) -> str:
+    """The first fault of an architecture's many."""
+    start, *others = message.split("; '")
+    return f"{start}; and {len(others)} more such" if others else start

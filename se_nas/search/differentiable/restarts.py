@@ -1,0 +1,59 @@
+"""Restarts: several differentiable searches from different seeds, of which the best by validation accuracy answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from se_nas.records.checkpoint import save_checkpoint
+from se_nas.records.files import write_json
+from se_nas.search.answer import answer
+from se_nas.search.differentiable.search import DifferentiableConfig, search_differentiable
+from se_nas.search.one_shot.inheritance import SupernetEvaluator
+from se_nas.search.problem import SearchProblem
+from se_nas.search.result import SCORES, SUPERNET, SearchResult
+
+
+def search_with_restarts(problem: SearchProblem, config: DifferentiableConfig) -> SearchResult:
+    problems = [_restarted(problem, config, number) for number in range(config.restarts)]
+    results = [search_differentiable(each, config, _name(number)) for number, each in enumerate(problems)]
+    accuracies = [result.history[-1]["validation_accuracy"] for result in results]
+    best = accuracies.index(max(accuracies))
+    result = results[best]
+    if best > 0:
+        save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
+    write_json(problem.folder / "history.json", result.history)
+    write_json(problem.folder / SCORES, result.scores)
+    return SearchResult(
+        lambda latency: answer(problem.space, problem.tables, latency, problem.budgets, result.scores),
+        SupernetEvaluator(problems[best], result.supernet, config.calibration_images),
+        {"epochs": config.epochs, "warmup_epochs": config.warmup_epochs, "validation_accuracies": accuracies},
+        sum(each.seconds for each in results),
+        sum(each.images for each in results),
+        [
+            {"part": _name(number), "seconds": each.seconds, "cpu_seconds": each.cpu_seconds, "images": each.images}
+            for number, each in enumerate(results)
+        ],
+    )
+
+
+def _restarted(problem: SearchProblem, config: DifferentiableConfig, number: int) -> SearchProblem:
+    """The problem itself for the first search; for the next ones with another seed, in a folder in the problem's, and
+    with epochs that go on counting for who watches."""
+    if number == 0:
+        return problem
+    seed = int(np.random.SeedSequence([problem.seed, number]).generate_state(1)[0])
+    before, watcher = number * (config.warmup_epochs + config.epochs), problem.report
+
+    def report(entry: Mapping[str, Any]) -> None:
+        if watcher is not None:
+            watcher({**entry, "epoch": before + entry["epoch"]})
+
+    return replace(problem, seed=seed, folder=problem.folder / f"restart_{number}", report=report)
+
+
+def _name(number: int) -> str:
+    return "search" if number == 0 else f"search {number + 1}"

@@ -1,0 +1,201 @@
+"""Differentiable search: weights and choice logits of one supernet learn in turn, on disjoint parts of the images.
+
+After a warm-up of the weights on architectures drawn uniformly, every step has two halves (DARTS, arXiv 1806.09055,
+first order): the weights take one on an architecture drawn from the present probabilities, sliced and at its own cost;
+the logits take one on the one-pass mixture under Gumbel-softmax (as FBNet, arXiv 1812.03443) and are projected onto
+those whose expected costs keep the budgets (`BudgetProjection`). Weights that have only met whole architectures leave
+no gap when one is decoded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+from torch.nn import functional as F
+
+from se_nas.hardware.device import autocast_for
+from se_nas.search.budgets.decode import check_feasible, decode
+from se_nas.search.differentiable.budget_projection import BudgetProjection
+from se_nas.search.differentiable.choice_logits import ChoiceLogits
+from se_nas.search.differentiable.watchdog import warnings_of
+from se_nas.search.one_shot.inheritance import inherited_accuracy
+from se_nas.search.one_shot.weight_training import PartBatches, SupernetTraining, WeightConfig
+from se_nas.search.problem import SearchProblem
+from se_nas.supernet.supernet import SuperNet
+from se_nas.training.loop import Stateful, StepContext
+
+
+class DifferentiableConfig(WeightConfig):
+    """How the differentiable search runs; see also `WeightConfig`.
+
+    Attributes:
+        warmup_epochs: of weight steps alone, before the logits move.
+        epochs: of both, after the warm-up.
+        restarts: how many searches, each from another seed and with a supernet of its own; the answer is that of the
+            best accuracy on the validation part. Searches end farther apart than trainings of one network do
+            (runs/NOTES.md).
+        choice_every: weight steps for each choice step.
+        relaxation: "gumbel" mixes under Gumbel-softmax samples, "softmax" under the probabilities themselves.
+        temperature: of the relaxation at the first and the last epoch, falling geometrically between them.
+        weight_step: "sampled" trains the weights on whole architectures, "mixture" on the relaxed mixture.
+        validate_every: epochs between two evaluations of the architecture that would be decoded now.
+    """
+
+    strategy: Literal["differentiable"] = "differentiable"
+    warmup_epochs: int = Field(5, ge=0)
+    epochs: int = Field(20, ge=1)
+    restarts: int = Field(1, ge=1)
+    choice_every: int = Field(1, ge=1)
+    choice_learning_rate: float = Field(0.05, gt=0)
+    relaxation: Literal["gumbel", "softmax"] = "gumbel"
+    temperature: tuple[PositiveFloat, PositiveFloat] = (3.0, 0.5)
+    weight_step: Literal["sampled", "mixture"] = "sampled"
+    validate_every: int = Field(1, ge=1)
+
+
+@dataclass(frozen=True)
+class DifferentiableResult:
+    """What a search found out; the answer under any budgets is a decode of `scores`.
+
+    Attributes:
+        scores: for each choice the logits of its options.
+        history: one dict an epoch, as the report reads it.
+        seconds, cpu_seconds: wall and CPU time of the training, added up over resumed processes.
+        images: training images seen, of both parts.
+    """
+
+    scores: dict[str, list[float]]
+    history: list[dict[str, Any]]
+    supernet: SuperNet
+    seconds: float
+    cpu_seconds: float
+    images: int
+
+
+class _Search(SupernetTraining):
+    """The state of one differentiable search and its two kinds of step."""
+
+    def __init__(self, problem: SearchProblem, config: DifferentiableConfig) -> None:
+        super().__init__(problem, config, problem.parts["weights"])
+        self.config, device = config, problem.device
+        self.logits = ChoiceLogits(problem.space).to(device)
+        self.projection = BudgetProjection(problem.budgets).to(device)
+        # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
+        self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
+        self.choice_batches = PartBatches(self.images, problem.parts["choices"], config.batch_size, problem.seed)
+        self.choice_steps_per_epoch = math.ceil(self.batches.per_epoch / config.choice_every)
+        self.total_epochs = config.warmup_epochs + config.epochs
+
+    # ---- steps
+
+    def step(self, context: StepContext) -> dict[str, float | Tensor]:
+        """One weight step and, after the warm-up, every `choice_every` of them one choice step."""
+        searching = context.epoch >= self.config.warmup_epochs
+        metrics = self._weight_step(context, searching)
+        if searching and context.step_in_epoch % self.config.choice_every == 0:
+            metrics |= self._choice_step(context.epoch, context.step_in_epoch)
+        return metrics
+
+    def _weight_step(self, context: StepContext, searching: bool) -> dict[str, float | Tensor]:
+        config = self.config
+        rate, x, y = self.begin_step(context)
+        self.supernet.train()
+        if searching and config.weight_step == "mixture":
+            with torch.no_grad():
+                mixture = self.logits.relaxed(self.temperature(context.epoch), config.relaxation == "gumbel")
+            self.supernet.mix(mixture)
+        else:
+            rng = np.random.default_rng(context.seed)
+            self.supernet.activate(self.logits.sample(rng) if searching else self.problem.space.sample(rng))
+        with autocast_for(self.problem.device, True):
+            predicted = self.supernet(x)
+            loss = F.cross_entropy(predicted.float(), y, label_smoothing=config.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.update()
+        return {"loss": loss.detach(), "accuracy": (predicted.argmax(1) == y).float().mean(), "lr": rate}
+
+    def _choice_step(self, epoch: int, step_in_epoch: int) -> dict[str, float | Tensor]:
+        before = (epoch - self.config.warmup_epochs) * self.choice_steps_per_epoch
+        x, y = self.choice_batches[before + step_in_epoch // self.config.choice_every]
+        relaxed = self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel")
+        with autocast_for(self.problem.device, True):
+            loss = F.cross_entropy(self.supernet.mix(relaxed)(x).float(), y)
+        (gradient,) = torch.autograd.grad(loss, [self.logits.logits])
+        self.logits.logits.grad = gradient
+        self.choice_optimizer.step()
+        self.projection.project(self.logits, self.problem.tables)
+        return {"choice_loss": loss.detach()}
+
+    def temperature(self, epoch: int) -> float:
+        """Of the relaxation in an epoch; the first one's until the warm-up is over."""
+        first, last = self.config.temperature
+        share = max(0, epoch - self.config.warmup_epochs) / max(1, self.config.epochs - 1)
+        return float(first * (last / first) ** share)
+
+    # ---- between epochs
+
+    def end_epoch(self, epoch: int) -> dict[str, Any]:
+        """What the report shows of an epoch, and the accuracy of what would be decoded now."""
+        config = self.config
+        searching = epoch >= config.warmup_epochs
+        entropies = self.logits.entropy()
+        due = searching and ((epoch + 1) % config.validate_every == 0 or epoch + 1 == self.total_epochs)
+        validation = None
+        if due:
+            found = decode(self.problem.space, self.problem.tables, self.problem.budgets, self.logits.scores())
+            validation = inherited_accuracy(
+                self.supernet, found.architecture, self.images, self.problem, config.calibration_images
+            )
+        with torch.no_grad():
+            drawn = self.logits.probabilities()
+            expected = {name: float(table.expected_cost(drawn)) for name, table in self.problem.tables.items()}
+            probabilities = {name: p.tolist() for name, p in drawn.items()}
+        entry = {
+            "searching": searching,
+            "validation_accuracy": validation,
+            "temperature": self.temperature(epoch) if searching else None,
+            "entropy": sum(entropies.values()) / max(1, len(entropies)),
+            "expected": expected,
+            "multipliers": self.projection.by_metric(),
+            "probabilities": probabilities,
+            "warnings": warnings_of(
+                self.problem, expected, probabilities, entropies, epoch - config.warmup_epochs, config.epochs
+            )
+            if searching
+            else [],
+        }
+        if self.problem.report is not None:
+            self.problem.report({"epoch": epoch, **entry})
+        return entry
+
+
+def search_differentiable(
+    problem: SearchProblem, config: DifferentiableConfig, name: str = "search"
+) -> DifferentiableResult:
+    """Run, or resume, one differentiable search; `restarts` is not read here.
+
+    Args:
+        name: of the search, in what is shown and logged; part of what its random numbers are seeded from.
+
+    Raises:
+        ConfigError: the space leaves no choice.
+        InfeasibleBudgetError: before any training, when no architecture keeps the budgets.
+        CheckpointError, TrainingError: see `training.loop.Loop.run`.
+    """
+    check_feasible(problem.space, problem.tables, problem.budgets)
+    search = _Search(problem, config)
+    more: dict[str, Stateful] = {
+        "logits": search.logits,
+        "projection": search.projection,
+        "choice_optimizer": search.choice_optimizer,
+    }
+    history, seconds, cpu_seconds = search.run(name, search.total_epochs, more)
+    images = search.batches.seen(search.total_epochs * search.batches.per_epoch)
+    images += search.choice_batches.seen(config.epochs * search.choice_steps_per_epoch)
+    return DifferentiableResult(search.logits.scores(), history, search.supernet, seconds, cpu_seconds, images)

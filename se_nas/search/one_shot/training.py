@@ -1,0 +1,145 @@
+"""One-shot training of a supernet whose subnets a black-box search then judges by their inherited weights.
+
+Which subnets a step trains is the one idea here, and there are three answers: the sandwich rule with in-place
+distillation (arXiv 1903.05134; BigNAS, arXiv 2003.11142), strict fairness (FairNAS, arXiv 1907.01845, section 3) and
+one subnet drawn uniformly (SPOS, arXiv 1904.00420). Every subnet runs sliced, at its own cost, and gives up its
+activations before the next one starts, so that a step needs the memory of its largest subnet alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from se_nas.hardware.device import autocast_for
+from se_nas.search.budgets.decode import greatest_cost, least_cost
+from se_nas.search.one_shot.inheritance import inherited_accuracy
+from se_nas.search.one_shot.samplings import divergence, fair_picks
+from se_nas.search.one_shot.weight_training import SupernetTraining, WeightConfig
+from se_nas.search.problem import SearchProblem
+from se_nas.space.architecture import Architecture
+from se_nas.supernet.supernet import SuperNet
+from se_nas.training.loop import StepContext
+
+
+class OneShotConfig(WeightConfig):
+    """How a supernet is trained for a black-box search; see also `WeightConfig`.
+
+    Attributes:
+        sampling: what a step trains. "sandwich": the subnet of the most MACs on the labels, then the one of the fewest
+            and `random_subnets` drawn uniformly on the soft answers of the first. "strict_fairness": as many subnets as
+            the largest choice has options, see `fair_picks`. "uniform": one subnet drawn uniformly. The gradients of a
+            step's subnets add up, each with weight 1, for one update. Distillation has no label smoothing.
+        random_subnets: of a sandwich step; the other samplings do not read it.
+        validate_every: epochs between two validations of the largest and the smallest subnet; the last epoch has one.
+    """
+
+    sampling: Literal["sandwich", "strict_fairness", "uniform"] = "sandwich"
+    random_subnets: int = Field(2, ge=0)
+    epochs: int = Field(30, ge=1)
+    validate_every: int = Field(5, ge=1)
+
+
+@dataclass(frozen=True)
+class OneShotResult:
+    """A trained supernet. Its running batch-norm statistics are of no subnet: recalibrate each one that is used.
+
+    Attributes:
+        history: one dict an epoch: epoch, step; loss and accuracy of training, means over the subnets that learn from
+            labels; distillation, the mean divergence of the others from their teacher (sandwich alone); lr;
+            largest_accuracy and smallest_accuracy on the validation part, None in epochs without validation.
+        seconds, cpu_seconds: wall and CPU time of the training, added up over resumed processes.
+        images: training images seen, an image of a batch counted once however many subnets it trained.
+    """
+
+    supernet: SuperNet
+    history: list[dict[str, Any]]
+    seconds: float
+    cpu_seconds: float
+    images: int
+
+
+class _Training(SupernetTraining):
+    """The state of one training and its step."""
+
+    def __init__(self, problem: SearchProblem, config: OneShotConfig) -> None:
+        # no choice steps here, so that their images are free to train the weights
+        super().__init__(problem, config, torch.cat([problem.parts["weights"], problem.parts["choices"]]))
+        self.config = config
+        self.largest = greatest_cost(problem.space, problem.tables, "macs").architecture
+        self.smallest = least_cost(problem.space, problem.tables, "macs").architecture
+
+    def subnets(self, context: StepContext) -> list[Architecture]:
+        """What a step trains; under the sandwich rule the first is the others' teacher."""
+        space, config = self.problem.space, self.config
+        if config.sampling == "strict_fairness":
+            return [space.architecture(picks) for picks in fair_picks(space, self.problem.seed, context.step)]
+        rng = np.random.default_rng(context.seed)
+        if config.sampling == "uniform":
+            return [space.sample(rng)]
+        return [self.largest, self.smallest, *(space.sample(rng) for _ in range(config.random_subnets))]
+
+    def step(self, context: StepContext) -> dict[str, float | Tensor]:
+        """One update from the added gradients of the step's subnets."""
+        rate, x, y = self.begin_step(context)
+        metrics = self.add_gradients(self.subnets(context), x, y)
+        self.update()
+        return {**metrics, "lr": rate}
+
+    def add_gradients(self, subnets: Sequence[Architecture], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Run the subnets one after another, backwards too; returns the means of their losses."""
+        self.supernet.train()
+        teacher: Tensor | None = None
+        losses, accuracies, divergences = [], [], []
+        for subnet in subnets:
+            with autocast_for(self.problem.device, True):
+                predicted = self.supernet.activate(subnet)(x)
+            predicted = predicted.float()
+            if teacher is None:
+                loss = F.cross_entropy(predicted, y, label_smoothing=self.config.label_smoothing)
+                losses.append(loss.detach())
+                accuracies.append((predicted.detach().argmax(1) == y).float().mean())
+            else:
+                loss = divergence(predicted, teacher)
+                divergences.append(loss.detach())
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.config.sampling == "sandwich" and teacher is None:
+                teacher = predicted
+        metrics = {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(accuracies).mean()}
+        return metrics | ({"distillation": torch.stack(divergences).mean()} if divergences else {})
+
+    def end_epoch(self, epoch: int) -> dict[str, float | None]:
+        """Validation of both ends of the space, where it is due."""
+        due = (epoch + 1) % self.config.validate_every == 0 or epoch + 1 == self.config.epochs
+        return {
+            "largest_accuracy": self.validate(self.largest) if due else None,
+            "smallest_accuracy": self.validate(self.smallest) if due else None,
+        }
+
+    def validate(self, architecture: Architecture) -> float:
+        """Accuracy on the validation part with inherited weights and recalibrated norms."""
+        return inherited_accuracy(
+            self.supernet, architecture, self.images, self.problem, self.config.calibration_images
+        )
+
+
+def train_one_shot(problem: SearchProblem, config: OneShotConfig) -> OneShotResult:
+    """Train, or resume training, the supernet of a problem on its parts "weights" and "choices" together.
+
+    The budgets play no part: one supernet serves them all. "macs" must be among the tables.
+
+    Raises:
+        ConfigError: the space leaves no choice.
+        CheckpointError, TrainingError: see `training.loop.Loop.run`.
+    """
+    training = _Training(problem, config)
+    history, seconds, cpu_seconds = training.run("supernet", config.epochs, {})
+    images = training.batches.seen(config.epochs * training.batches.per_epoch)
+    return OneShotResult(training.supernet, history, seconds, cpu_seconds, images)

@@ -1,0 +1,151 @@
+"""The versioned, self-contained file of an architecture: its picks, and every network that its space makes of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, PlainValidator, ValidationError
+
+from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.records.files import read_json, write_json
+from se_nas.records.record import Record, parse_record
+from se_nas.records.yaml_input import validation_problems
+from se_nas.space.network_faults import network_faults
+from se_nas.space.specs import NetworkSpec
+
+if TYPE_CHECKING:
+    from se_nas.space.search_space import SearchSpace
+from se_nas.space.architecture import _NETWORK, Architecture, _faults, _option, _unknown
+
+FORMAT = "se_nas architecture"
+
+
+VERSION = 1
+
+
+#: A network made for images at least this large, pixels, is trained on full-size images as it is.
+FULL_SIZE = 128
+
+
+@dataclass(frozen=True)
+class ArchitectureFile:
+    """What `architecture.json` holds: enough to build the network without the space's file.
+
+    Attributes:
+        network: at the size of the search.
+        scaled: the same architecture for other data sets, by their names, where the space says how.
+    """
+
+    architecture: Architecture
+    space_name: str
+    network: NetworkSpec
+    scaled: Mapping[str, NetworkSpec] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, space: SearchSpace, architecture: Architecture) -> ArchitectureFile:
+        """The file of an architecture of `space`, with every network that the space makes of it.
+
+        Raises:
+            ArchitectureError: the architecture is of another space.
+        """
+        scaled = {scaling.data: space.resolve_scaled(architecture, scaling.data) for scaling in space.scaling}
+        return cls(architecture, space.name, space.resolve(architecture), scaled)
+
+
+def network_for(file: ArchitectureFile, data_name: str) -> NetworkSpec:
+    """The network to train on the full-size images of a data set: the one scaled to it, or the file's own.
+
+    Raises:
+        ArchitectureError: the network is of a smaller size than `FULL_SIZE` and none is scaled to the data set.
+    """
+    if data_name in file.scaled:
+        return file.scaled[data_name]
+    if file.network.resolution >= FULL_SIZE:
+        return file.network
+    size = file.network.resolution
+    raise ArchitectureError(
+        f"an architecture to be trained on {data_name} must be scaled to it or be of at least {FULL_SIZE}x{FULL_SIZE} "
+        f"pixels, but this one of space {file.space_name} is of {size}x{size}; give --space a file of that space whose "
+        f"`scaling:` has {data_name}"
+    )
+
+
+class _StoredSpace(Record):
+    name: str
+    digest: str
+
+
+class _Stored(Record):
+    """The file; `blocks`, its blocks in plain words, is for people alone."""
+
+    format: str
+    version: int
+    space: _StoredSpace
+    picks: dict[str, Annotated[Any, PlainValidator(_option)]]
+    blocks: tuple[str, ...] = ()
+    network: dict[str, Any]
+    scaled: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+def network_from_dict(value: Mapping[str, Any], source: str = "network", path: str = "") -> NetworkSpec:
+    """Read back `NetworkSpec.to_dict`.
+
+    Args:
+        source: names the value's origin in errors; `path` is where in it the network stands.
+
+    Raises:
+        ArchitectureError: it is malformed, or no network that can be built and run; with its faults and their paths.
+    """
+    try:
+        spec = _NETWORK.validate_python(value)
+    except ValidationError as error:
+        raise _faults(source, [f"{path}{problem}" for problem in validation_problems(error)]) from error
+    problems = [*_unknown(value, spec.to_dict()), *network_faults(spec)]
+    if problems:
+        raise _faults(source, [f"{path}{problem}" for problem in problems])
+    return spec
+
+
+def save_architecture(path: str | os.PathLike[str], file: ArchitectureFile) -> Path:
+    """Write an architecture with its network, every block in plain words beside the picks; atomically."""
+    return write_json(
+        path,
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "space": {"name": file.space_name, "digest": file.architecture.space_digest},
+            "picks": file.architecture.as_dict(),
+            "blocks": [block.words() for block in file.network.blocks],
+            "network": file.network.to_dict(),
+            "scaled": {data: network.to_dict() for data, network in file.scaled.items()},
+        },
+    )
+
+
+def load_architecture(path: str | os.PathLike[str]) -> ArchitectureFile:
+    """Read an architecture file.
+
+    Raises:
+        ArchitectureError: the file is missing, no JSON, of another format or version, or malformed.
+    """
+    try:
+        value = read_json(path)
+    except ConfigError as error:
+        raise ArchitectureError(str(error)) from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise ArchitectureError(f"{path}: 'format' must be '{FORMAT}', but this file has none of that name")
+    if value.get("version") != VERSION:
+        got = f"{value.get('version')!r:.40}"
+        raise ArchitectureError(f"{path}: 'version' must be {VERSION} for this release of se_nas, but got {got}")
+    try:
+        stored = parse_record(_Stored, value, str(path))
+    except ConfigError as error:
+        raise _faults(str(path), list(error.problems)) from error
+    network = network_from_dict(stored.network, str(path), "network.")
+    scaled = {data: network_from_dict(item, str(path), f"scaled.{data}.") for data, item in stored.scaled.items()}
+    architecture = Architecture(stored.space.digest, tuple(stored.picks.items()))
+    return ArchitectureFile(architecture, stored.space.name, network, scaled)

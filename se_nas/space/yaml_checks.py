@@ -1,0 +1,133 @@
+"""Faults of a space's YAML that no single field shows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import fields
+
+from se_nas.space.block_plan import built, channel_fault
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import (
+    KINDS,
+    BlockForm,
+)
+from se_nas.space.templates import OpTemplate
+from se_nas.space.yaml_model import SpaceModel, StageModel, stage_template
+
+_SIDE = 2  # of the maps in blocks that are only compared
+
+
+_FORM = tuple(field.name for field in fields(BlockForm))
+
+
+def problems_between_fields(model: SpaceModel) -> Iterable[str]:
+    """Faults that no single field shows."""
+    width = (model.stem.then or [model.stem])[-1].width
+    depth_varies = False  # in this stage or in one before it that flows into it without a visible border
+    for s, stage in enumerate(model.stages):
+        where = f"stages[{s}]"
+        if s == 0 or not _flows_into(model.stages[s - 1], stage, model.channel_divisor):
+            depth_varies = False
+        if depth_varies and len(stage.depth) > 1:
+            yield (
+                f"{where}.depth: must be one number, because the stage before has the same width and some of the same "
+                f"blocks and varies in depth too, so that one network would be two architectures, but got {stage.depth}"
+            )
+        depth_varies = depth_varies or len(stage.depth) > 1
+        if stage.blocks is not None:
+            for field in ("kernel", "expansion", "se"):
+                if getattr(stage, field) is not None:
+                    yield f"{where}.{field}: must stand in each of `blocks` when `blocks` is given"
+            for b, block in enumerate(stage.blocks):
+                extra = block.model_fields_set - {"kind", "name"}
+                if KINDS[block.kind].expansion_of is None and extra:
+                    given = ", ".join(sorted(extra))
+                    yield f"{where}.blocks[{b}]: an {block.kind} block takes only `kind` and `name`, but got {given}"
+                    continue
+                for name in sorted(extra - {"kernel", "se"} - KINDS[block.kind].options):
+                    yield f"{where}.blocks[{b}].{name}: a {block.kind} block has no such option"
+        ops = stage_template(stage).ops
+        names = [op.name.replace(" ", "_") for op in ops]  # as choices are named
+        if len(set(names)) != len(names):
+            yield f"{where}.blocks: names must be distinct, but got {', '.join(op.name for op in ops)}"
+        inputs = sorted({width, stage.width} if max(stage.depth) > 1 else {width})
+        for b, op in enumerate(ops):
+            prefix = f"{where}.blocks[{b}]" if stage.blocks is not None else where
+            of_input = KINDS[op.kind].expansion_of == "block_input"
+            if op.kind == "shuffle" and len(op.expansions) > 1:  # a prefix of channels is no prefix of its groups
+                yield f"{prefix}.expansion: must be one number for shuffle, but got {list(op.expansions)}"
+            for e, expansion in enumerate(op.expansions):
+                if of_input and expansion < 1:
+                    yield f"{prefix}.expansion[{e}]: must be at least 1 for {op.kind}, but got {expansion}"
+            for multiplied in inputs if of_input else (stage.width,):
+                channels = _channels(op, multiplied, stage.width, model.channel_divisor)
+                if len(set(channels)) != len(channels):
+                    yield (
+                        f"{prefix}.expansion: options must give distinct channel counts, "
+                        f"but {list(op.expansions)} of {multiplied} channels give {channels}"
+                    )
+        places = [(width, stage.stride), (stage.width, 1)][: min(2, max(stage.depth))]
+        for b, op in enumerate(ops):
+            nowhere = not any(_has_sum(op, before, stage.width, stride) for before, stride in places)
+            if nowhere and op.se.position == "identity" and any(op.se.options):
+                prefix = f"{where}.blocks[{b}]" if stage.blocks is not None else where
+                yield f"{prefix}.se.position: must not be identity where no {op.kind} block of the stage has a shortcut"
+        found = [
+            [_outcomes(op, before, stage.width, stride, model.channel_divisor) for before, stride in places]
+            for op in ops
+        ]
+        for (a, one), (b, other) in itertools.combinations(enumerate(found), 2):
+            if any(mine & its for mine, its in zip(one, other, strict=True)):
+                yield f"{where}.blocks[{b}]: must give no network that blocks[{a}] gives too, but some options overlap"
+        width = stage.width
+    if model.head.hidden_layers > 1 and not model.head.hidden:
+        yield f"head.hidden_layers: must be 1 where `hidden` is 0, but got {model.head.hidden_layers}"
+    for data, scaling in model.scaling.items():
+        if scaling.strides is not None and len(scaling.strides) != len(model.stages):
+            yield (
+                f"scaling.{data}.strides: must be one for each of the {len(model.stages)} stages, "
+                f"but got {scaling.strides}"
+            )
+
+
+def channel_problems(space: SearchSpace) -> Iterable[str]:
+    """Blocks whose channels cannot be built, at the space's size or at one that it is scaled to."""
+    if any(conv.pool == "ceil" and conv.conv_resolution < 2 for conv in space.stem_convs):
+        yield "stem.pool: must not be ceil where a map has one pixel"
+    sizes = {"": space, **{f"scaling.{s.data}: ": space.scaled_to(s.data) for s in space.scaling}}
+    for where, sized in sizes.items():
+        for slot in sized.slots:
+            for b, op in enumerate(slot.ops):
+                for expansion in op.expansion.options:
+                    fault = channel_fault(op.block(op.kernel.options[0], expansion, op.se.options[0]))
+                    if fault is not None:
+                        yield f"{where}stages[{slot.stage}].blocks[{b}]: {fault} in block {slot.index + 1}"
+
+
+def _flows_into(before: StageModel, stage: StageModel, divisor: int) -> bool:
+    """Whether a block at the border could be of either stage."""
+    if stage.stride != 1 or stage.width != before.width:
+        return False
+    sides = [
+        set().union(*(_outcomes(op, stage.width, stage.width, 1, divisor) for op in stage_template(side).ops))
+        for side in (before, stage)
+    ]
+    return bool(sides[0] & sides[1])
+
+
+def _channels(op: OpTemplate, block_input: int, block_output: int, divisor: int) -> list[int]:
+    """Expanded channels of each expansion option."""
+    return [op.expanded(block_input, block_output, expansion, divisor) for expansion in op.expansions]
+
+
+def _has_sum(op: OpTemplate, block_input: int, block_output: int, stride: int) -> bool:
+    place = op.at(block_input, block_output, stride, _SIDE, 1)
+    return place.block(*(axis.options[0] for axis in place.axes)).has_sum
+
+
+def _outcomes(op: OpTemplate, block_input: int, block_output: int, stride: int, divisor: int) -> set[object]:
+    """What the op can be at one place: two ops that share an outcome would make two architectures of one network."""
+    place = op.at(block_input, block_output, stride, _SIDE, divisor)
+    options = itertools.product(*(axis.options for axis in place.axes))
+    return {built(place.block(*picks)) for picks in options}

@@ -1,0 +1,135 @@
+"""Search spaces as YAML: read with every fault reported at once, each with its path in the file, and written back."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+)
+
+from se_nas.errors import ConfigError
+from se_nas.records.yaml_input import read_yaml, validation_problems
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import (
+    KINDS,
+)
+from se_nas.space.templates import NO_SE, HeadTemplate, OpTemplate, Scaling, SETemplate, StemTemplate
+from se_nas.space.yaml_checks import _FORM, channel_problems, problems_between_fields
+from se_nas.space.yaml_model import (
+    HeadModel,
+    ScalingModel,
+    SEModel,
+    SpaceModel,
+    StemConvModel,
+    T,
+    _as_list,
+    _distinct,
+    _odd,
+    stage_template,
+)
+
+Stride = Annotated[int, Field(ge=1, le=2, strict=True)]
+Kernel = Annotated[int, Field(ge=1, strict=True), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
+Expansion = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Options = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
+OneOrMore = Annotated[Options[T], BeforeValidator(_as_list)]
+
+
+def parse_space(value: Any, source: str) -> SearchSpace:
+    """Build a space from plain YAML data; `source` names it in errors.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    try:
+        model = SpaceModel.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError(source, validation_problems(error)) from error
+    problems = list(problems_between_fields(model))
+    if problems:
+        raise ConfigError(source, problems)
+    space = SearchSpace(
+        name=model.name,
+        stages=tuple(stage_template(stage) for stage in model.stages),
+        stem=model.stem.template(),
+        head=HeadTemplate(**model.head.model_dump()),
+        resolution=model.resolution,
+        channels=model.channels,
+        classes=model.classes,
+        channel_divisor=model.channel_divisor,
+        scaling=tuple(scaling.scaling(data) for data, scaling in model.scaling.items()),
+    )
+    problems = list(channel_problems(space))
+    if problems:
+        raise ConfigError(source, problems)
+    return space
+
+
+def load_space(path: str | os.PathLike[str]) -> SearchSpace:
+    """Read a search space from a YAML file.
+
+    Raises:
+        ConfigError: with every fault found, each with the file and the path in it.
+    """
+    return parse_space(read_yaml(path), str(path))
+
+
+def dump_space(space: SearchSpace) -> str:
+    """The space as YAML that `parse_space` reads back to an equal space."""
+
+    def se(op: OpTemplate) -> dict[str, Any]:
+        if op.se == SETemplate((None,)):
+            return {}
+        properties = {k: getattr(op.se, k) for k in SEModel.model_fields if k != "options"}
+        return {"se": {"options": [NO_SE if r is None else r for r in op.se.options], **properties}}
+
+    def stem(part: StemTemplate) -> dict[str, Any]:
+        return {k: getattr(part, k) for k in StemConvModel.model_fields}
+
+    def parts(op: OpTemplate) -> dict[str, Any]:
+        if KINDS[op.kind].expansion_of is None:
+            return {}
+        options = {"expansion": list(op.expansions), **{name: getattr(op.form, name) for name in _FORM}}
+        options["branches"] = list(map(list, op.form.branches))
+        given = {name: value for name, value in options.items() if name in KINDS[op.kind].options}
+        return {"kernel": list(op.kernels), **given, **se(op)}
+
+    stages = []
+    for stage in space.stages:
+        activations = [op.activation for op in stage.ops if KINDS[op.kind].expansion_of is not None]
+        stages.append(
+            {
+                "width": stage.width,
+                "stride": stage.stride,
+                "depth": list(stage.depths),
+                "activation": activations[0] if activations else "relu",
+                "blocks": [{"kind": op.kind, "name": op.name, **parts(op)} for op in stage.ops],
+                "share": list(stage.share),
+            }
+        )
+    return yaml.safe_dump(
+        {
+            "name": space.name,
+            "resolution": space.resolution,
+            "channels": space.channels,
+            "classes": space.classes,
+            "channel_divisor": space.channel_divisor,
+            "stem": {**stem(space.stem), **({"then": list(map(stem, space.stem.then))} if space.stem.then else {})},
+            "stages": stages,
+            "head": {k: getattr(space.head, k) for k in HeadModel.model_fields},
+            **({"scaling": {scaling.data: _given(scaling) for scaling in space.scaling}} if space.scaling else {}),
+        },
+        sort_keys=False,
+    )
+
+
+def _given(scaling: Scaling) -> dict[str, Any]:
+    """What of a scaling is not left to the space."""
+    values = {name: getattr(scaling, name) for name in ScalingModel.model_fields}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}

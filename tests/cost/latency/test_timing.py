@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from se_nas.cost.latency.timing import (
+    latency_key,
+    measure_block,
+    measure_blocks,
+    measure_network,
+    measure_networks,
+    summarise,
+)
+from se_nas.errors import DeviceError
+from se_nas.layers.network import Network
+from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
+
+BLOCK = BlockSpec("mbconv", 8, 8, 1, 8, 3, 16, "relu", SESpec(4))
+SHRINKING = replace(BLOCK, out_channels=16, stride=2)
+NETWORK = NetworkSpec(8, 3, ConvSpec(3, 8, 3, 1, "relu", 8), (BLOCK, SHRINKING), HeadSpec(16, 0, 0, "relu", 0.0, 4, 4))
+
+
+def test_key_names_the_device_and_its_model():
+    key = latency_key("cpu", threads=2)
+    assert key.device.startswith("cpu ")
+    assert len(key.device) > len("cpu ")
+    assert key.torch_device == torch.device("cpu")
+    assert (key.backend, key.dtype, key.batch_size, key.threads) == ("eager", "float32", 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "abacus"}, "one of cpu.*abacus"),
+        ({"backend": "cuda_graph"}, "backend on cpu must be one of eager"),
+        ({"dtype": "int8"}, "dtype must be one of float32.*int8"),
+        ({"threads": 0}, "threads=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_key_of_what_cannot_be_measured_is_refused(arguments, message):
+    with pytest.raises(DeviceError, match=message):
+        latency_key(**arguments)
+
+
+def test_measuring_under_another_machines_key_is_refused():
+    with pytest.raises(DeviceError, match="cpu Babbage"):
+        measure_network(NETWORK, replace(latency_key(), device="cpu Babbage"))
+
+
+def test_networks_are_timed_whether_given_as_specification_or_built():
+    network = Network(NETWORK).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    found = measure_networks([NETWORK, network], latency_key(batch_size=2), rounds=7)
+    for measurement in found:
+        assert measurement.n == 7
+        low, high = measurement.ci95_ms
+        assert 0 < low <= measurement.median_ms <= high
+        assert measurement.mean_ms > 0
+    assert network.training
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+
+
+def test_rounds_are_in_turn_and_reported():
+    seen = []
+    measure_networks([NETWORK, NETWORK], latency_key(), lambda done, total: seen.append((done, total)), rounds=2)
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("block", [BLOCK, SHRINKING, replace(BLOCK, kind="identity", expanded=8, se=None)])
+def test_a_blocks_slope_is_finite_and_never_negative(block):
+    assert 0 <= measure_block(block, latency_key(), passes=1) < float("inf")
+
+
+def test_blocks_are_reported_pass_by_pass():
+    seen = []
+    found = measure_blocks([BLOCK, SHRINKING], latency_key(), lambda *x: seen.append(x), passes=2)
+    assert len(found) == 2
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_threads_and_random_state_are_put_back_also_after_an_error():
+    before, state = torch.get_num_threads(), torch.get_rng_state()
+    during = []
+    key = latency_key(threads=before + 1)
+
+    def stop(done, total):
+        during.append((torch.get_num_threads(), torch.is_inference_mode_enabled()))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_networks([NETWORK], key, stop, rounds=1)
+    measure_block(BLOCK, key, passes=1)
+    assert during == [(before + 1, True)]
+    assert torch.get_num_threads() == before
+    assert not torch.is_inference_mode_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_summary_of_known_samples():
+    summary = summarise([5.0, 1.0, 4.0, 2.0, 3.0, 6.0])
+    assert (summary.median_ms, summary.mean_ms, summary.n) == (3.5, 3.5, 6)
+    assert summary.ci95_ms == (1.0, 6.0)  # six samples enclose the median with 1 - 2 / 2^6 = 96.9 %
+    assert summarise([2.0]).ci95_ms == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("n", [7, 25, 60])
+def test_the_interval_covers_the_true_median_as_often_as_it_says(n):
+    rng = np.random.default_rng(0)
+    intervals = [summarise(rng.exponential(size=n)).ci95_ms for _ in range(2000)]
+    covered = np.mean([low <= np.log(2) <= high for low, high in intervals])
+    assert 0.94 <= covered <= 0.995
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("backend", ["eager", "cuda_graph"])
+def test_cuda_is_timed_by_events_and_under_a_graph(backend):
+    key = latency_key("cuda", backend)
+    assert measure_network(NETWORK, key, rounds=6).median_ms > 0
+    assert measure_block(BLOCK, key, passes=2) >= 0

@@ -1,0 +1,200 @@
+"""Hypothesis strategies for search spaces, valid by construction, and for their architectures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from se_nas.space.architecture import Architecture
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml_file import parse_space
+
+ACTIVATIONS = ("relu", "relu6", "silu", "hard_swish", "identity")
+ATTENTION = ("none", 1, 2, 2.5, 4, 8, 16, "eca", "ese", "spatial", "cbam/2", "cbam/4")
+
+
+class _Picks:
+    """How many ways of picking are left, so that a space with few can be drawn and never has to be thrown away."""
+
+    def __init__(self, limit: int) -> None:
+        self.left = limit
+
+    def options(self, draw: st.DrawFn, values: Any, places: int, most: int = 3) -> list[Any]:
+        """One or more distinct values, for a choice made at `places` places."""
+        size = most
+        while size > 1 and size**places > self.left:
+            size -= 1
+        drawn: list[Any] = draw(st.lists(st.sampled_from(values), min_size=1, max_size=size, unique=True))
+        self.left //= len(drawn) ** places
+        return drawn
+
+
+@st.composite
+def space_data(draw: st.DrawFn, most_picks: int = 10**6) -> dict[str, Any]:
+    """YAML data of a space with at most `most_picks` combinations of options (canonical or not)."""
+    picks = _Picks(most_picks)
+    divisor = draw(st.sampled_from((1, 8)))
+    widths = st.integers(2, 12) if divisor == 1 else st.sampled_from((8, 16))
+    stem = draw(widths)
+    stages = _stages(draw, picks, divisor, stem, draw(st.lists(widths, min_size=1, max_size=3)))
+    hidden, then = draw(st.sampled_from((0, 7))), draw(st.booleans())
+    return {
+        "name": "drawn",
+        "resolution": draw(st.integers(8, 16)),
+        "channels": draw(st.sampled_from((1, 3))),
+        "classes": draw(st.integers(2, 5)),
+        "channel_divisor": divisor,
+        "stem": {
+            "width": draw(widths) if then else stem,
+            "kernel": draw(st.sampled_from((1, 3))),
+            "stride": draw(st.sampled_from((1, 2))),
+            "activation": draw(st.sampled_from(ACTIVATIONS)),
+            "pool": draw(st.sampled_from((False, True, "ceil"))),
+            "bias": draw(st.booleans()),
+            "norm": draw(st.booleans()),
+            "then": [{"width": stem, "activation": "silu"}] if then else [],
+        },
+        "stages": stages,
+        "head": {
+            "width": draw(st.sampled_from((0, 12))),
+            "hidden": hidden,
+            "hidden_layers": draw(st.sampled_from((1, 2))) if hidden else 1,
+            "activation": draw(st.sampled_from(ACTIVATIONS)),
+            "dropout": draw(st.sampled_from((0.0, 0.25))),
+            "norm": draw(st.booleans()),
+            "max_pool": draw(st.booleans()),
+            "flatten": draw(st.booleans()),
+        },
+    }
+
+
+def _stages(draw: st.DrawFn, picks: _Picks, divisor: int, stem: int, widths: list[int]) -> list[dict[str, Any]]:
+    stages: list[dict[str, Any]] = []
+    for index, (before, width) in enumerate(zip((stem, *widths), widths, strict=False)):
+        stride = draw(st.sampled_from((1, 2)))
+        # where no border shows between two stages, only the first may vary in depth
+        depths = 1 if index and stride == 1 and width == before else 3
+        stages.append(_stage(draw, picks, divisor, before, width, stride, depths))
+    return stages
+
+
+def _stage(
+    draw: st.DrawFn, picks: _Picks, divisor: int, before: int, width: int, stride: int, depths: int
+) -> dict[str, Any]:
+    depth = picks.options(draw, (1, 2, 3), 1, most=depths)
+    share = draw(st.lists(st.sampled_from(("kernel", "expansion", "se", "block")), unique=True))
+
+    def places(part: str) -> int:
+        return 1 if part in share else max(depth)
+
+    def options(expansions: tuple[float, ...] | None) -> dict[str, Any]:
+        return {
+            "kernel": picks.options(draw, (1, 3, 5), places("kernel")),
+            **({"expansion": picks.options(draw, expansions, places("expansion"))} if expansions else {}),
+            **({"se": _se(draw, picks, places("se"))} if draw(st.booleans()) else {}),
+        }
+
+    stage: dict[str, Any] = {
+        "width": width,
+        "stride": stride,
+        "depth": depth,
+        "activation": draw(st.sampled_from(ACTIVATIONS)),
+        "share": share,
+    }
+    # no expansion is in two of these, so that no two blocks of a stage can be the same
+    few = (1, 2, 3) if divisor == 8 else (1, 1.5, 2, 3)
+    keeps_shape = stride == 1 and before == width
+    sums = keeps_shape or max(depth) > 1
+    if draw(st.booleans()):
+        return {**stage, **_placed("mbconv", options(few), sums)}
+    middle = (1, 2, 3) if divisor == 8 else (0.5, 1, 2)
+    expansions = {
+        "narrow": few,
+        "wide": (4, 6),
+        "bottleneck": middle,
+        "basic": middle,
+        "fused_mbconv": few,
+        "conv": None,
+        "separable": None,
+    }
+    names = [*expansions, "identity", *(["shuffle"] if keeps_shape or before < width else [])]
+    # where the pooled input is a branch, it is of another width in a stage's other blocks
+    passes = before < width and max(depth) == 1
+    names += ["inception"] if passes or width > 3 else []
+    blocks = []
+    for name in picks.options(draw, names, places("block")):
+        block = {"kind": "mbconv" if name in ("narrow", "wide") else name, "name": name}
+        if name == "shuffle":
+            block |= _shuffle(draw, before, width, keeps_shape) | options(None)
+        elif name in expansions:
+            block |= options(expansions[name])
+        elif name == "inception":
+            block |= _inception(draw, width - before if passes else width, passes) | options(None)
+        if name in ("bottleneck", "basic"):
+            block |= _residual(draw, before <= width)
+        if name == "bottleneck":
+            width_of_groups = draw(st.sampled_from((0, 1) if divisor == 1 else (0, 2, 4, 8)))
+            block |= {
+                "group_width": width_of_groups,
+                "entry": 1.0 if width_of_groups == 1 else draw(st.sampled_from((0.5, 1.0))),
+                "stride_at": draw(st.sampled_from(("kxk", "1x1"))),
+            }
+        blocks.append(_placed(block["kind"], block, sums))
+    return {**stage, "blocks": blocks}
+
+
+def _placed(kind: str, block: dict[str, Any], sums: bool) -> dict[str, Any]:
+    """The block, with no SE on a shortcut that it never has; `sums` says whether one of the stage keeps its shape."""
+    shortcut = kind in ("bottleneck", "basic", "shuffle") or (sums and kind in ("mbconv", "fused_mbconv"))
+    if shortcut or block.get("se", {}).get("position") != "identity":
+        return block
+    return {**block, "se": {**block["se"], "position": "standard"}}
+
+
+def _residual(draw: st.DrawFn, grows: bool) -> dict[str, Any]:
+    shortcuts = ("projection", "conv3x3", "pad") if grows else ("projection", "conv3x3")
+    return {"preactivation": draw(st.booleans()), "shortcut": draw(st.sampled_from(shortcuts))}
+
+
+def _shuffle(draw: st.DrawFn, before: int, width: int, keeps_shape: bool) -> dict[str, Any]:
+    """A ShuffleNet unit whose channels can be grouped wherever it stands in its stage."""
+    channels = (before, width, width if keeps_shape else width - before)
+    groups = draw(st.sampled_from([g for g in (1, 2, 3, 4) if not any(count % g for count in channels)]))
+    return {"groups": groups, "dense_reduction": draw(st.booleans())}
+
+
+def _inception(draw: st.DrawFn, width: int, passes: bool) -> dict[str, Any]:
+    """Branches of `width` channels in all, beside the pooled input if it `passes`."""
+    part = 0 if passes else width // 3
+    last = width - part
+    split = [[2, last]] if last < 2 else [[3, last // 2], [2, 3, last - last // 2]]
+    return {"branches": split, "pool": draw(st.sampled_from(("mean", "max"))), "pool_width": part}
+
+
+def _se(draw: st.DrawFn, picks: _Picks, places: int) -> dict[str, Any]:
+    return {
+        "options": picks.options(draw, ATTENTION, places, most=4),
+        "ratio_of": draw(st.sampled_from(("block_input", "expanded", "block_output"))),
+        "divisor": draw(st.sampled_from((1, 2, 8))),
+        "activation": draw(st.sampled_from(ACTIVATIONS)),
+        "squeeze": draw(st.sampled_from(("mean", "max", "none"))),
+        "gate": draw(st.sampled_from(("sigmoid", "hard_sigmoid", "tanh", "relu"))),
+        "position": draw(st.sampled_from(("inside", "standard", "pre", "post", "identity"))),
+    }
+
+
+def spaces(most_picks: int = 10**6) -> st.SearchStrategy[SearchSpace]:
+    """Search spaces with at most `most_picks` combinations of options (canonical or not)."""
+    return space_data(most_picks).map(lambda data: parse_space(data, "drawn"))
+
+
+def architectures(space: SearchSpace) -> st.SearchStrategy[Architecture]:
+    """Canonical architectures of a space; every combination of options may be drawn."""
+    picks = st.fixed_dictionaries({choice.name: st.sampled_from(choice.options) for choice in space.choices})
+    return picks.map(space.architecture)
+
+
+def spaces_with_architectures(most_picks: int = 10**6) -> st.SearchStrategy[tuple[SearchSpace, Architecture]]:
+    """A space and one of its architectures."""
+    return spaces(most_picks).flatmap(lambda space: st.tuples(st.just(space), architectures(space)))

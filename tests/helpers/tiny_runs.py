@@ -1,0 +1,99 @@
+"""A whole run that takes seconds: a space of 8x8 images, a run file, and a cached latency table that no clock made."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from se_nas.cost.latency.table import build_latency_table
+from se_nas.cost.latency.timing import LatencyKey, Measurement, latency_key
+from se_nas.space.specs import BlockSpec, NetworkSpec
+from se_nas.space.yaml_file import load_space
+
+SPACE: dict[str, Any] = {
+    "name": "tiny",
+    "resolution": 8,
+    "stem": {"width": 8},
+    "stages": [
+        {"width": 8, "depth": [1, 2], "kernel": [3, 5], "expansion": 2, "se": {"options": ["none", 2]}},
+        {"width": 16, "stride": 2, "kernel": [3, 5], "expansion": 2, "se": {"options": ["none", 2, 4], "divisor": 4}},
+    ],
+}
+
+RUN: dict[str, Any] = {
+    "name": "tiny",
+    "seed": 3,
+    "device": "cpu",
+    "space": "space.yaml",
+    "data": {"name": "synthetic", "size": 200},
+    "budgets": {"macs": "90k", "params": "3k"},
+    "latency": {"device": "cpu"},
+    "search": {"warmup_epochs": 1, "epochs": 2, "batch_size": 20, "calibration_images": 48},
+    "retrain": {"epochs": 3, "batch_size": 20, "test_every": 2},
+}
+
+
+def changed(value: dict[str, Any], path: str, new: Any) -> dict[str, Any]:
+    """A copy with one value, at a dotted path (numbers index lists), replaced or added."""
+    value = copy.deepcopy(value)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    at: Any = value
+    for parent in parents:
+        at = at[parent]
+    at[last] = new
+    return value
+
+
+def write_yaml(path: Path, value: Any) -> Path:
+    path.write_text(yaml.safe_dump(value, sort_keys=False))
+    return path
+
+
+def write_run(folder: Path, run: dict[str, Any] = RUN, space: dict[str, Any] = SPACE) -> Path:
+    """The two files in `folder`; returns the run file's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_yaml(folder / "space.yaml", space)
+    return write_yaml(folder / "run.yaml", run)
+
+
+def cache_latency(cache: Path, folder: Path) -> None:
+    """Put a latency table of the space in `folder` into the cache, as if this machine had been timed.
+
+    The space becomes as a run changes it: with the ten classes of the synthetic images.
+    """
+    build_latency_table(
+        load_space(folder / "space.yaml"),
+        latency_key(),
+        cache_folder=cache / "latency",
+        time_blocks=_time_blocks,
+        time_networks=_time_networks,
+    )
+
+
+def _time_blocks(blocks: Sequence[BlockSpec], key: LatencyKey, report: Callable[[int, int], None]) -> list[float]:
+    return [_milliseconds(block) for block in blocks]
+
+
+def _time_networks(
+    networks: Sequence[NetworkSpec], key: LatencyKey, report: Callable[[int, int], None]
+) -> list[Measurement]:
+    times = [0.01 + 1.1 * sum(_milliseconds(block) for block in network.blocks) for network in networks]
+    return [Measurement(time, time, (time, time), 10) for time in times]
+
+
+def _milliseconds(block: BlockSpec) -> float:
+    return 1e-3 * block.kernel * block.out_channels + 1e-4 * block.se_hidden
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder`, by its relative path."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
