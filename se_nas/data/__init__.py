@@ -1,1 +1,1 @@
-"""Data sets as uint8 tensors: where they come from, how they are split, and how batches are cut from them."""
+"""Images and labels: data sets in memory, and images on disk."""

@@ -1,1 +1,1 @@
-"""Floor 6: what a run shows of itself."""
+"""What the evidence for an answer says, reckoned: statistics, comparisons, rankings, where SE pays."""

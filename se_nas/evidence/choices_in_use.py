@@ -44,9 +44,4 @@ def se_ops_in_use(space: SearchSpace, architecture: Architecture) -> dict[str, S
 
 def _ops_in_use(space: SearchSpace, architecture: Architecture) -> list[SlotOp]:
     space.check(architecture)
-    picks = architecture.as_dict()
-    return [
-        slot.ops[slot.op.options.index(picked(slot.op, picks))]
-        for slot in space.slots
-        if slot.index < int(picked(slot.depth, picks))
-    ]
+    return [op for _, op in space.slots_in_use(architecture.as_dict())]

@@ -1,1 +1,1 @@
-"""Floor 2: a NetworkSpec as a plain torch module."""
+"""A NetworkSpec as a plain torch module."""

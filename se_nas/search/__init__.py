@@ -1,1 +1,1 @@
-"""Floor 5: finding the architecture; the test images are out of its reach."""
+"""Finding the architecture; the test images are out of its reach."""

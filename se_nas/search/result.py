@@ -22,14 +22,8 @@ from se_nas.supernet.supernet import SuperNet
 #: Files in the problem's folder: of an Optuna-driven search the study, its name, the supernet and the table. A
 #: differentiable search leaves a supernet there where that of a restart was best.
 STUDY = "study.journal"
-
-
 STUDY_NAME = "study.json"
-
-
 SUPERNET = "supernet.pt"
-
-
 TABLE = "table.jsonl"
 
 

@@ -1,1 +1,1 @@
-"""Floor 1: search spaces, architectures and fully concrete network specifications. Imports no torch."""
+"""Search spaces, architectures and fully concrete network specifications. Imports no torch."""

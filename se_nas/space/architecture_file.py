@@ -15,6 +15,7 @@ from se_nas.records.files import read_json, write_json
 from se_nas.records.record import Record, parse_record
 from se_nas.records.yaml_input import validation_problems
 from se_nas.space.network_faults import network_faults
+from se_nas.space.scaling import resolve_scaled
 from se_nas.space.specs import NetworkSpec
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class ArchitectureFile:
         Raises:
             ArchitectureError: the architecture is of another space.
         """
-        scaled = {scaling.data: space.resolve_scaled(architecture, scaling.data) for scaling in space.scaling}
+        scaled = {scaling.data: resolve_scaled(space, architecture, scaling.data) for scaling in space.scaling}
         return cls(architecture, space.name, space.resolve(architecture), scaled)
 
 

@@ -7,20 +7,20 @@ classes are the scaling's. A width is rounded as all channels are, so that a sca
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from se_nas.errors import ArchitectureError
+from se_nas.space.architecture import Architecture
 from se_nas.space.channels import round_channels
+from se_nas.space.search_space import SearchSpace, picked
+from se_nas.space.specs import NetworkSpec
 from se_nas.space.templates import Scaling
-
-if TYPE_CHECKING:
-    from se_nas.space.search_space import SearchSpace
 
 
 def scaled_space(space: SearchSpace, scaling: Scaling) -> SearchSpace:
     """The space at another size: as many stages, blocks and choices by kind, kernel and expansion.
 
     SE ratios that have one hidden width at one size may have several at the other, so that its architectures are not
-    those of `space`: `SearchSpace.resolve_scaled` builds the networks of those.
+    those of `space`: `resolve_scaled` builds the networks of those.
     """
 
     def wider(width: int) -> int:
@@ -44,3 +44,32 @@ def scaled_space(space: SearchSpace, scaling: Scaling) -> SearchSpace:
         classes=scaling.classes or space.classes,
         scaling=(),
     )
+
+
+def scaled_to(space: SearchSpace, data: str) -> SearchSpace:
+    """The space as its scaling to a data set makes it; see `scaled_space`.
+
+    Raises:
+        ArchitectureError: the space has no scaling to it.
+    """
+    for scaling in space.scaling:
+        if scaling.data == data:
+            return scaled_space(space, scaling)
+    known = ", ".join(scaling.data for scaling in space.scaling) or "none"
+    raise ArchitectureError(f"space {space.name}: `scaling:` must have {data}, but it has {known}")
+
+
+def resolve_scaled(space: SearchSpace, architecture: Architecture, data: str) -> NetworkSpec:
+    """The concrete network of an architecture as the scaling to a data set makes it, each pick by its value.
+
+    Raises:
+        ArchitectureError: the architecture is of another space, or the space has no scaling to that data set.
+    """
+    space.check(architecture)
+    picks, scaled = architecture.as_dict(), scaled_to(space, data)
+    ops = {(slot.stage, slot.index): slot.ops for slot in scaled.slots}
+    blocks = tuple(
+        ops[slot.stage, slot.index][slot.ops.index(op)].block(*(picked(axis, picks) for axis in op.axes))
+        for slot, op in space.slots_in_use(picks)
+    )
+    return scaled.network_of(blocks)

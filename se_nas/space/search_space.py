@@ -16,7 +16,6 @@ from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
 from se_nas.space.block_plan import built
 from se_nas.space.choice import Axis, Choice, Option
-from se_nas.space.scaling import scaled_space
 from se_nas.space.specs import (
     BlockSpec,
     ConvSpec,
@@ -165,7 +164,8 @@ class SearchSpace:
 
     # ---- picks to networks
 
-    def _slots_in_use(self, picks: Mapping[str, Option]) -> Iterator[tuple[Slot, SlotOp]]:
+    def slots_in_use(self, picks: Mapping[str, Option]) -> Iterator[tuple[Slot, SlotOp]]:
+        """The places that the picked depths reach, each with the kind of block that is picked there."""
         for slot in self.slots:
             if slot.index < int(picked(slot.depth, picks)):
                 yield slot, slot.ops[slot.op.options.index(picked(slot.op, picks))]
@@ -178,37 +178,11 @@ class SearchSpace:
         """
         self.check(architecture)
         picks = architecture.as_dict()
-        blocks = tuple(op.block(*(picked(axis, picks) for axis in op.axes)) for _, op in self._slots_in_use(picks))
-        return self._network(blocks)
+        blocks = tuple(op.block(*(picked(axis, picks) for axis in op.axes)) for _, op in self.slots_in_use(picks))
+        return self.network_of(blocks)
 
-    def scaled_to(self, data: str) -> SearchSpace:
-        """The space as its scaling to a data set makes it; see `scaled_space`.
-
-        Raises:
-            ArchitectureError: the space has no scaling to it.
-        """
-        for scaling in self.scaling:
-            if scaling.data == data:
-                return scaled_space(self, scaling)
-        known = ", ".join(scaling.data for scaling in self.scaling) or "none"
-        raise ArchitectureError(f"space {self.name}: `scaling:` must have {data}, but it has {known}")
-
-    def resolve_scaled(self, architecture: Architecture, data: str) -> NetworkSpec:
-        """The concrete network of an architecture as the scaling to a data set makes it, each pick by its value.
-
-        Raises:
-            ArchitectureError: the architecture is of another space, or the space has no scaling to that data set.
-        """
-        self.check(architecture)
-        picks, scaled = architecture.as_dict(), self.scaled_to(data)
-        ops = {(slot.stage, slot.index): slot.ops for slot in scaled.slots}
-        blocks = tuple(
-            ops[slot.stage, slot.index][slot.ops.index(op)].block(*(picked(axis, picks) for axis in op.axes))
-            for slot, op in self._slots_in_use(picks)
-        )
-        return scaled._network(blocks)
-
-    def _network(self, blocks: tuple[BlockSpec, ...]) -> NetworkSpec:
+    def network_of(self, blocks: tuple[BlockSpec, ...]) -> NetworkSpec:
+        """The network of these blocks between the space's stem and head."""
         first, *more = self.stem_convs
         return NetworkSpec(self.resolution, self.channels, first, blocks, self.head_spec, tuple(more))
 
@@ -255,7 +229,7 @@ class SearchSpace:
     def _canonical(self, picks: dict[str, Option]) -> Architecture:
         total = {choice.name: choice.options[0] for choice in self.choices}
         se_units: dict[str, list[list[tuple[object, ...] | None]]] = {}
-        for slot, op in self._slots_in_use(picks):
+        for slot, op in self.slots_in_use(picks):
             for axis in (slot.op, op.kernel, op.expansion):
                 if axis.choice is not None:
                     total[axis.choice] = picks[axis.choice]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from se_nas.space.channels import round_channels
 from se_nas.space.choice import Axis, Option
@@ -23,10 +23,6 @@ from se_nas.space.specs import (
     attention_label,
 )
 
-if TYPE_CHECKING:
-    pass
-
-
 NO_SE = "none"
 
 
@@ -35,6 +31,7 @@ SEOption = float | str | None
 
 
 def kind_and_ratio(option: float | str) -> tuple[AttentionKind, float]:
+    """The kind of attention and the reduction ratio that an option stands for."""
     if not isinstance(option, str):
         return "se", option
     kind, _, ratio = option.partition("/")

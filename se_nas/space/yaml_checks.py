@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 
 from se_nas.space.block_plan import built, channel_fault
+from se_nas.space.scaling import scaled_to
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import (
     KINDS,
@@ -95,7 +96,7 @@ def channel_problems(space: SearchSpace) -> Iterable[str]:
     """Blocks whose channels cannot be built, at the space's size or at one that it is scaled to."""
     if any(conv.pool == "ceil" and conv.conv_resolution < 2 for conv in space.stem_convs):
         yield "stem.pool: must not be ceil where a map has one pixel"
-    sizes = {"": space, **{f"scaling.{s.data}: ": space.scaled_to(s.data) for s in space.scaling}}
+    sizes = {"": space, **{f"scaling.{s.data}: ": scaled_to(space, s.data) for s in space.scaling}}
     for where, sized in sizes.items():
         for slot in sized.slots:
             for b, op in enumerate(slot.ops):

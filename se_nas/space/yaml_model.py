@@ -101,10 +101,14 @@ Name = Annotated[str, AfterValidator(_plain_name)]
 
 
 class YamlModel(BaseModel):
+    """A part of a space file; an unknown key is a fault."""
+
     model_config = ConfigDict(extra="forbid")
 
 
 class SEModel(YamlModel):
+    """`se:` of a block: its options, and what they share."""
+
     options: Options[Annotated[Any, BeforeValidator(_se_option)]]
     ratio_of: RatioOf = "expanded"
     divisor: Count = 8
@@ -114,6 +118,7 @@ class SEModel(YamlModel):
     position: Position = "inside"
 
     def template(self) -> SETemplate:
+        """The template of these options."""
         return SETemplate(
             tuple(self.options),
             self.ratio_of,
@@ -126,6 +131,8 @@ class SEModel(YamlModel):
 
 
 class BlockModel(YamlModel):
+    """One kind of block that a stage offers; what a kind has no use for must be absent."""
+
     kind: BlockKind
     name: Name | None = None
     kernel: OneOrMore[Kernel] = [3]
@@ -143,11 +150,14 @@ class BlockModel(YamlModel):
     pool_width: Annotated[int, Field(ge=0, strict=True)] = 0
 
     def form(self) -> BlockForm:
+        """What the kind of block has beside kernel, expansion and SE."""
         values = {name: getattr(self, name) for name in _FORM}
         return BlockForm(**{**values, "branches": tuple(map(tuple, self.branches))})
 
 
 class StageModel(YamlModel):
+    """A stage: its width, stride and depths, and its blocks, or what its one kind of block has."""
+
     width: Count
     stride: Stride = 1
     depth: OneOrMore[Count] = [1]
@@ -166,6 +176,8 @@ def _stem_pool(value: Any) -> Any:
 
 
 class StemConvModel(YamlModel):
+    """One convolution of the stem."""
+
     width: Count
     kernel: Kernel = 3
     stride: Stride = 1
@@ -176,14 +188,19 @@ class StemConvModel(YamlModel):
 
 
 class StemModel(StemConvModel):
+    """The stem: its first convolution, and those that follow it."""
+
     then: list[StemConvModel] = []
 
     def template(self) -> StemTemplate:
+        """The template of the whole stem."""
         convs = [StemTemplate(**conv.model_dump(exclude={"then"})) for conv in (self, *self.then)]
         return replace(convs[0], then=tuple(convs[1:]))
 
 
 class HeadModel(YamlModel):
+    """What follows the last block."""
+
     width: Annotated[int, Field(ge=0, strict=True)] = 0
     hidden: Annotated[int, Field(ge=0, strict=True)] = 0
     activation: Activation = "relu"
@@ -195,6 +212,8 @@ class HeadModel(YamlModel):
 
 
 class ScalingModel(YamlModel):
+    """What changes for one data set."""
+
     resolution: Count
     classes: Annotated[int, Field(ge=2, strict=True)] | None = None
     stem_stride: Stride | None = None
@@ -202,11 +221,14 @@ class ScalingModel(YamlModel):
     width: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] = 1.0
 
     def scaling(self, data: str) -> Scaling:
+        """The scaling to the data set of this name."""
         strides = None if self.strides is None else tuple(self.strides)
         return Scaling(data, self.resolution, self.classes, self.stem_stride, strides, self.width)
 
 
 class SpaceModel(YamlModel):
+    """A whole space file."""
+
     name: Name
     resolution: Count
     channels: Count = 3
@@ -219,6 +241,7 @@ class SpaceModel(YamlModel):
 
 
 def stage_template(stage: StageModel) -> StageTemplate:
+    """The template of a stage; without `blocks` its one kind is an MBConv block."""
     if stage.blocks is None:
         blocks = [
             BlockModel(kind="mbconv", kernel=stage.kernel or [3], expansion=stage.expansion or [1.0], se=stage.se)
@@ -235,6 +258,7 @@ def stage_template(stage: StageModel) -> StageTemplate:
 
 
 def op_template(block: BlockModel, activation: Activation) -> OpTemplate:
+    """The template of one kind of block, named by what it is where it has no name."""
     if KINDS[block.kind].expansion_of is None:
         return OpTemplate(block.kind, block.name or block.kind, kernels=(1,), activation="identity")
     expansions = tuple(_plain_number(e) for e in block.expansion)

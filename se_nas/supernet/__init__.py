@@ -1,1 +1,1 @@
-"""Floor 3: one set of weights for every network of a space."""
+"""One set of weights for every network of a space."""

@@ -1,1 +1,1 @@
-"""Floor 4: one loop for the training of supernets and of single networks."""
+"""One loop for the training of supernets and of single networks."""

@@ -20,6 +20,7 @@ from se_nas.search import certificate
 from se_nas.search.answer import ATTEMPTS, Answer, answer, answer_among
 from se_nas.search.budgets.decode import decode, greatest_cost, least_cost
 from se_nas.search.certificate import extend_certificate
+from se_nas.space.scaling import resolve_scaled
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec, NetworkSpec
 from se_nas.space.templates import Scaling
@@ -221,7 +222,7 @@ def test_a_retrained_network_s_counts_and_latency_join_what_its_search_certified
     found = find(tiny_space, tables, latency, *(middle(tiny_space, tables, metric) for metric in tables))
     path = write_json(tmp_path / "certificate.json", found.certificate)
     larger = dataclasses.replace(tiny_space, scaling=(Scaling("imagenet", 32, 7, width=2.0),))
-    spec = larger.resolve_scaled(found.architecture, "imagenet")
+    spec = resolve_scaled(larger, found.architecture, "imagenet")
     extended = extend_certificate(path, spec, KEY, TRAINED)
     retrained = extended.pop("retrained")
     assert extended == found.certificate

@@ -18,6 +18,7 @@ from se_nas.errors import ArchitectureError, ConfigError
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, network_for
 from se_nas.space.channels import round_channels
+from se_nas.space.scaling import resolve_scaled, scaled_to
 from se_nas.space.search_space import SearchSpace, picked
 from se_nas.space.templates import Scaling
 from se_nas.space.yaml_file import dump_space, load_space, parse_space
@@ -62,15 +63,15 @@ def test_a_scaling_survives_the_yaml_and_is_no_part_of_the_digest(drawn: tuple[S
 def test_scaling_to_the_same_size_changes_nothing(drawn: tuple[SearchSpace, Architecture]) -> None:
     space, architecture = drawn
     same = dataclasses.replace(space, scaling=(Scaling("same", space.resolution),))
-    assert same.scaled_to("same") == space
-    assert same.resolve_scaled(architecture, "same") == space.resolve(architecture)
+    assert scaled_to(same, "same") == space
+    assert resolve_scaled(same, architecture, "same") == space.resolve(architecture)
 
 
 @given(scaled_spaces())
 def test_every_pick_carries_over_and_the_rest_is_the_scaling_s(drawn: tuple[SearchSpace, Architecture]) -> None:
     space, architecture = drawn
     (scaling,) = space.scaling
-    before, after = space.resolve(architecture), space.resolve_scaled(architecture, "imagenet")
+    before, after = space.resolve(architecture), resolve_scaled(space, architecture, "imagenet")
     assert (after.resolution, after.in_channels) == (scaling.resolution, before.in_channels)
     assert after.stem.stride == (scaling.stem_stride or before.stem.stride)
     assert after.head.classes == (scaling.classes or before.head.classes)
@@ -98,7 +99,7 @@ def test_the_tiny_space_at_another_size_by_hand() -> None:
     scaling = {"resolution": 64, "classes": 7, "stem_stride": 2, "strides": [2, 1], "width": 3}
     space = parse_space(with_scaling(**scaling), "tiny")
     *_, largest = space.enumerate()
-    network = space.resolve_scaled(largest, "imagenet")
+    network = resolve_scaled(space, largest, "imagenet")
     assert [(b.in_channels, b.expanded, b.out_channels, b.stride, b.resolution) for b in network.blocks] == [
         (24, 48, 24, 2, 32),
         (24, 48, 24, 1, 16),
@@ -129,7 +130,7 @@ def test_ratios_that_one_of_the_sizes_does_not_tell_apart(
     assert space.size == (1 if merged else 2)
     for number, architecture in enumerate(space.enumerate()):
         assert space.resolve(architecture).blocks[0].se_hidden == small[number]
-        assert space.resolve_scaled(architecture, "imagenet").blocks[0].se_hidden == scaled[number]
+        assert resolve_scaled(space, architecture, "imagenet").blocks[0].se_hidden == scaled[number]
 
 
 @pytest.mark.parametrize(
@@ -156,19 +157,19 @@ def test_faults(scaling: dict[str, Any], expected: str) -> None:
 def test_what_the_space_does_not_say(tiny_space: SearchSpace) -> None:
     architecture = next(tiny_space.enumerate())
     with pytest.raises(ArchitectureError, match="space tiny: `scaling:` must have imagenet, but it has none"):
-        tiny_space.resolve_scaled(architecture, "imagenet")
+        resolve_scaled(tiny_space, architecture, "imagenet")
     space = parse_space(with_scaling(resolution=64), "tiny")
     with pytest.raises(ArchitectureError, match="must have coco, but it has imagenet"):
-        space.scaled_to("coco")
+        scaled_to(space, "coco")
     other = dataclasses.replace(architecture, space_digest="0")
     with pytest.raises(ArchitectureError, match="must be of this space"):
-        space.resolve_scaled(other, "imagenet")
+        resolve_scaled(space, other, "imagenet")
 
 
 @pytest.mark.parametrize(("name", "middle"), [("mbconv_cifar", 216e6), ("mbconv_cifar_small", 143e6)])
 def test_a_shipped_space_scales_to_a_mobile_size_with_a_feature_pyramid(name: str, middle: float) -> None:
     space, rng = load_space(ROOT / f"search_spaces/{name}.yaml"), np.random.default_rng(0)
-    networks = [space.resolve_scaled(space.sample(rng), "imagenet") for _ in range(50)]
+    networks = [resolve_scaled(space, space.sample(rng), "imagenet") for _ in range(50)]
     for network in networks:
         sides = {network.stem.out_resolution, *(block.out_resolution for block in network.blocks)}
         assert sides == {112, 56, 28, 14, 7}

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Pages: each an HTML file of its own that needs nothing beside it."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Plots: each a Matplotlib figure of what a run wrote down."""

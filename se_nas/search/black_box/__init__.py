@@ -1,1 +1,1 @@
-"""TODO"""
+"""Black-box search: Optuna proposes architectures, an evaluator judges them."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""What keeps budgets exactly: the decode, the repair of a proposal, and baselines within budgets."""

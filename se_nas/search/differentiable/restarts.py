@@ -18,6 +18,7 @@ from se_nas.search.result import SCORES, SUPERNET, SearchResult
 
 
 def search_with_restarts(problem: SearchProblem, config: DifferentiableConfig) -> SearchResult:
+    """Do, or finish, every search that the configuration asks for; the answer is the best one's."""
     problems = [_restarted(problem, config, number) for number in range(config.restarts)]
     results = [search_differentiable(each, config, _name(number)) for number, each in enumerate(problems)]
     accuracies = [result.history[-1]["validation_accuracy"] for result in results]

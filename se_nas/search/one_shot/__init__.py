@@ -1,1 +1,1 @@
-"""TODO"""
+"""One-shot training of a supernet, and what its subnets inherit."""

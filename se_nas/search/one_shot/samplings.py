@@ -46,6 +46,7 @@ def fair_picks(space: SearchSpace, seed: int, step: int) -> list[dict[str, Optio
 
 
 def random_order(options: int, seed: int, choice: str, number: int) -> list[int]:
+    """A permutation of a choice's options, fixed by the seed, the choice and how often it was permuted before."""
     words = repr((seed, choice, number)).encode()
     digest = hashlib.blake2b(words, digest_size=8).digest()
     return [int(i) for i in np.random.default_rng(int.from_bytes(digest, "little")).permutation(options)]

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from se_nas.search import strategies as strategy
 from se_nas.search.budgets.decode import decode
-from se_nas.search.differentiable import restarts as differentiable_restarts
+from se_nas.search.differentiable import restarts
 from se_nas.search.differentiable.search import DifferentiableConfig, DifferentiableResult, search_differentiable
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem
-from se_nas.search.result import SCORES, SUPERNET, DifferentiableResult, load_supernet
+from se_nas.search.result import SCORES, SUPERNET, SearchResult, load_supernet
 from se_nas.search.strategies import STRATEGIES
 from se_nas.space.search_space import SearchSpace
 from tests.search.problems import make_problem
@@ -40,7 +39,7 @@ def rig(patch: pytest.MonkeyPatch, accuracies: dict[str, float], stop_at: str | 
         last = {**found.history[-1], "validation_accuracy": accuracies[name]}
         return dataclasses.replace(found, history=[*found.history[:-1], last])
 
-    patch.setattr(strategy, "search_differentiable", rigged)
+    patch.setattr(restarts, "search_differentiable", rigged)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +65,7 @@ def test_the_best_by_validation_accuracy_is_handed_back(done, tmp_path: Path) ->
     problem, found, _ = done
     assert found.summary["validation_accuracies"] == list(RIGGED.values())
     assert kept(problem, "history.json")[-1]["validation_accuracy"] == 0.4
-    second = differentiable_restarts._restarted(problem, CONFIG, 1)
+    second = restarts._restarted(problem, CONFIG, 1)
     again = search_differentiable(dataclasses.replace(second, folder=tmp_path), CONFIG, "search 2")
     assert kept(problem, SCORES) == again.scores
     first = search_differentiable(dataclasses.replace(problem, folder=tmp_path / "first"), CONFIG)
@@ -80,7 +79,7 @@ def test_the_supernet_that_is_kept_is_that_of_the_best(done) -> None:
     assert supernet is not None
     supernet.to(memory_format=torch.channels_last)
     evaluate = SupernetEvaluator(
-        differentiable_restarts._restarted(problem, CONFIG, 1), supernet, CONFIG.calibration_images
+        restarts._restarted(problem, CONFIG, 1), supernet, CONFIG.calibration_images
     )
     assert evaluate(architecture) == found.accuracy(architecture)
 
