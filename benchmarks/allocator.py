@@ -23,9 +23,9 @@ from rich.table import Table
 from torch.nn import functional as F
 
 from se_nas.cost.budget import Budget
-from se_nas.cost.latency.timing import processor_name
 from se_nas.cost.table import count_tables
 from se_nas.hardware.allocator import tune_allocator
+from se_nas.hardware.environment import processor_name
 from se_nas.layers.network import Network, initialise
 from se_nas.search.budgets.decode import decode
 from se_nas.space.yaml_file import load_space

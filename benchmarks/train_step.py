@@ -42,7 +42,8 @@ from se_nas.space.specs import NetworkSpec
 from se_nas.training.disk_training import train_on_streams
 from se_nas.training.distributed import Ranks
 from se_nas.training.loop import GuardConfig
-from se_nas.training.recipe import Recipe, load_recipe
+from se_nas.training.recipe import Recipe
+from se_nas.training.recipe_files import load_recipe
 from se_nas.training.timm_parts import make_optimizer
 
 NETWORK = Path(__file__).resolve().parent.parent / "search_spaces" / "baselines" / "mobilenetv3_large.yaml"

@@ -52,7 +52,7 @@ from se_nas.space.templates import NO_SE
 from se_nas.space.yaml_file import load_space
 from se_nas.training.distributed import rank_of_environment
 from se_nas.training.loop import TrainingInterrupted
-from se_nas.training.recipe import RECIPES
+from se_nas.training.recipe_files import RECIPES
 
 app = typer.Typer(
     name="se-nas",

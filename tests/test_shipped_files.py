@@ -24,7 +24,7 @@ from se_nas.data.in_memory.sources import DATASETS
 from se_nas.runs.run_file import load_run
 from se_nas.search.budgets.decode import decode
 from se_nas.space.yaml_file import load_space
-from se_nas.training.recipe import RECIPES
+from se_nas.training.recipe_files import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))

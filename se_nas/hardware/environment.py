@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 import se_nas
-from se_nas.cost.latency.timing import processor_name
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "timm", "optuna", "nni", "onnx", "onnxruntime")
 
@@ -63,3 +62,13 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def processor_name(device: str) -> str:
+    """The model of this machine's `device`."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -21,14 +21,14 @@ from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_atomic, write_json
-from se_nas.runs.evidence.config import Problem, check_evidence, check_unchanged
+from se_nas.runs.evidence_config import Problem, check_evidence, check_unchanged
 from se_nas.runs.run_file import LatencyConfig, RunConfig, load_run
 from se_nas.runs.run_folder import RunFolder
-from se_nas.search.answer import Latency
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.table_evaluator import TableEvaluator
 from se_nas.search.budgets.baselines import known_baselines
 from se_nas.search.budgets.decode import check_feasible
+from se_nas.search.certificate import Latency
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import TABLE as TABLE_NAME
 from se_nas.space.architecture_file import load_architecture

@@ -32,7 +32,8 @@ from se_nas.training.disk_training import DiskTraining, train_from_disk
 from se_nas.training.distributed import Ranks, join_ranks
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.initial_weights import InitialWeights, read_initial_weights
-from se_nas.training.recipe import Recipe, load_recipe, stored_recipe
+from se_nas.training.recipe import Recipe
+from se_nas.training.recipe_files import load_recipe, stored_recipe
 from se_nas.training.timm_parts import make_teacher
 from se_nas.training.trained_network import ARCHITECTURE, TrainedOn, check_classes, load_trained
 

@@ -17,10 +17,11 @@ from se_nas.runs.retrain import retrain, retrained, spent
 from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.runs.run_folder import RunFolder
 from se_nas.runs.shown import shown_configuration
-from se_nas.search.answer import Answer, Latency
+from se_nas.search.answer import Answer
 from se_nas.search.black_box.config import OptunaConfig
-from se_nas.search.result import SearchResult, answer_again
-from se_nas.search.strategies import STRATEGIES
+from se_nas.search.certificate import Latency
+from se_nas.search.result import SearchResult
+from se_nas.search.strategies import STRATEGIES, answer_again
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.training.stand_alone import Trained

@@ -7,22 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from se_nas.cost.budget import Budget, format_cost
-from se_nas.cost.latency.table import LatencyTable
-from se_nas.cost.latency.timing import LatencyKey, Measurement, measure_network
+from se_nas.cost.latency.timing import Measurement, measure_network
 from se_nas.cost.table import CostTable, FloatArray
 from se_nas.errors import InfeasibleBudgetError
 from se_nas.search.budgets.decode import Decoded, decode, least_cost
-from se_nas.search.certificate import certify
+from se_nas.search.certificate import Latency, certify, key_of
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 
 #: Networks measured before giving up; each that was too slow tightens the limit, and the last one is the fastest.
 ATTEMPTS = 8
-
-
-#: What is known of latency: a table of the whole space, or, where none was made, how to measure a network.
-Latency = LatencyTable | LatencyKey
 
 
 #: Aim this share below the latency limit when tightening, so that the next measurement need not be lucky.
@@ -133,7 +128,7 @@ def _measure(
     tries: list[dict[str, Any]],
 ) -> Measurement:
     """Time an architecture's network, and add the try to the record."""
-    measured = measure_network(space.resolve(found.architecture), _key(latency))
+    measured = measure_network(space.resolve(found.architecture), key_of(latency))
     tries.append(
         {
             "limits": {metric: budget.limit for metric, budget in limits.items()},
@@ -163,7 +158,3 @@ def _too_slow(space: SearchSpace, budget: Budget, tries: Sequence[Mapping[str, A
         f"space {space.name}: some architecture's measured latency must keep {budget}, but after {len(tries)} tries "
         f"the least measured was {format_cost('latency_ms', shortest)}; the machine may be busy"
     )
-
-
-def _key(latency: Latency) -> LatencyKey:
-    return latency.key if isinstance(latency, LatencyTable) else latency

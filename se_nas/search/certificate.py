@@ -15,7 +15,6 @@ from se_nas.cost.table import UNITS
 from se_nas.errors import SeNasError
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
-from se_nas.search.answer import Latency, _key
 from se_nas.search.budgets.decode import Decoded
 from se_nas.space.specs import NetworkSpec
 
@@ -45,7 +44,7 @@ def certify(
         held_out = latency.report.held_out
         predicted = _entry("latency_ms", found.costs["latency_ms"], "predicted", held_out.n)
         costs.insert(2, {**predicted, "relative_error_std": held_out.residual_std})
-    key = _key(latency)
+    key = key_of(latency)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -142,3 +141,12 @@ def _entry(metric: str, value: float, how: str, n: int = 1, ci95: tuple[float, f
         "n": n,
         "ci95": list(ci95) if ci95 else None,
     }
+
+
+#: What is known of latency: a table of the whole space, or, where none was made, how to measure a network.
+Latency = LatencyTable | LatencyKey
+
+
+def key_of(latency: Latency) -> LatencyKey:
+    """The conditions that a latency is measured under."""
+    return latency.key if isinstance(latency, LatencyTable) else latency

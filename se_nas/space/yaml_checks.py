@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import fields
 
 from se_nas.space.block_plan import built, channel_fault
 from se_nas.space.scaling import scaled_to
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import (
     KINDS,
-    BlockForm,
 )
 from se_nas.space.templates import OpTemplate
 from se_nas.space.yaml_model import SpaceModel, StageModel, stage_template
 
 _SIDE = 2  # of the maps in blocks that are only compared
-
-
-_FORM = tuple(field.name for field in fields(BlockForm))
 
 
 def problems_between_fields(model: SpaceModel) -> Iterable[str]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
     ValidationError,
 )
 
@@ -20,25 +17,16 @@ from se_nas.space.specs import (
     KINDS,
 )
 from se_nas.space.templates import NO_SE, HeadTemplate, OpTemplate, Scaling, SETemplate, StemTemplate
-from se_nas.space.yaml_checks import _FORM, channel_problems, problems_between_fields
+from se_nas.space.yaml_checks import channel_problems, problems_between_fields
 from se_nas.space.yaml_model import (
+    FORM,
     HeadModel,
     ScalingModel,
     SEModel,
     SpaceModel,
     StemConvModel,
-    T,
-    _as_list,
-    _distinct,
-    _odd,
     stage_template,
 )
-
-Stride = Annotated[int, Field(ge=1, le=2, strict=True)]
-Kernel = Annotated[int, Field(ge=1, strict=True), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
-Expansion = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Options = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
-OneOrMore = Annotated[Options[T], BeforeValidator(_as_list)]
 
 
 def parse_space(value: Any, source: str) -> SearchSpace:
@@ -95,7 +83,7 @@ def dump_space(space: SearchSpace) -> str:
     def parts(op: OpTemplate) -> dict[str, Any]:
         if KINDS[op.kind].expansion_of is None:
             return {}
-        options = {"expansion": list(op.expansions), **{name: getattr(op.form, name) for name in _FORM}}
+        options = {"expansion": list(op.expansions), **{name: getattr(op.form, name) for name in FORM}}
         options["branches"] = list(map(list, op.form.branches))
         given = {name: value for name, value in options.items() if name in KINDS[op.kind].options}
         return {"kernel": list(op.kernels), **given, **se(op)}

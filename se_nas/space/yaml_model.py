@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
@@ -31,8 +31,6 @@ from se_nas.space.specs import (
     StrideAt,
 )
 from se_nas.space.templates import NO_SE, OpTemplate, Scaling, SETemplate, StageTemplate, StemTemplate
-from se_nas.space.yaml_checks import _FORM
-from se_nas.space.yaml_file import Expansion, Kernel, OneOrMore, Options, Stride
 
 T = TypeVar("T")
 
@@ -95,9 +93,15 @@ def _distinct(options: list[T]) -> list[T]:
 
 
 Count = Annotated[int, Field(ge=1, strict=True)]
-
-
 Name = Annotated[str, AfterValidator(_plain_name)]
+
+
+FORM = tuple(field.name for field in fields(BlockForm))
+Stride = Annotated[int, Field(ge=1, le=2, strict=True)]
+Kernel = Annotated[int, Field(ge=1, strict=True), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
+Expansion = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Options = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
+OneOrMore = Annotated[Options[T], BeforeValidator(_as_list)]
 
 
 class YamlModel(BaseModel):
@@ -151,7 +155,7 @@ class BlockModel(YamlModel):
 
     def form(self) -> BlockForm:
         """What the kind of block has beside kernel, expansion and SE."""
-        values = {name: getattr(self, name) for name in _FORM}
+        values = {name: getattr(self, name) for name in FORM}
         return BlockForm(**{**values, "branches": tuple(map(tuple, self.branches))})
 
 

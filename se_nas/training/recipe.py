@@ -7,22 +7,12 @@ The learning rate is linear in the global batch (https://arxiv.org/abs/1706.0267
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
 from se_nas.errors import ConfigError
-from se_nas.records.nearest import did_you_mean
-from se_nas.records.yaml_input import read_yaml, validation_problems
-from se_nas.training.timm_parts import unusable_parts
-
-#: The shipped recipes by name.
-RECIPES: dict[str, Path] = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.yaml"))}
 
 
 class _Model(BaseModel):
@@ -208,100 +198,4 @@ class Recipe(_Model):
             resolution=self.test_resolution or resolution,
             crop=self.test_crop,
             interpolation=self.test_interpolation,
-        )
-
-
-def load_recipe(name_or_path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Recipe:
-    """A shipped recipe by its name, or one from a YAML file.
-
-    Args:
-        changes: values by dotted path, such as `{"epochs": 3, "distillation.alpha": 0.9}`, that replace the file's.
-
-    Raises:
-        ConfigError: with every fault found; an unknown name or key comes with the one it resembles.
-    """
-    source = str(name_or_path)
-    value = read_yaml(_file_of(source))
-    if not isinstance(value, dict):
-        raise ConfigError(source, [f"file: must be a mapping, but got {type(value).__name__}"])
-    for dotted, new in (changes or {}).items():
-        *parents, last = dotted.split(".")
-        at = value
-        for parent in parents:
-            if at.get(parent) is None:
-                at[parent] = {}
-            at = at[parent]
-            if not isinstance(at, dict):
-                raise ConfigError(source, [f"{dotted}: `{parent}` must be a mapping to set a value in it"])
-        at[last] = new
-    try:
-        recipe = Recipe.model_validate(value)
-    except ValidationError as error:
-        raise ConfigError(source, [_with_nearest(line) for line in validation_problems(error)]) from error
-    if problems := [*_clashes(recipe), *unusable_parts(recipe)]:
-        raise ConfigError(source, problems)
-    return recipe
-
-
-def stored_recipe(path: Path, value: Any) -> Recipe:
-    """A recipe as a run's `config.yaml` at `path` holds it; ConfigError with every fault found."""
-    try:
-        return Recipe.model_validate(value)
-    except ValidationError as error:
-        raise ConfigError(str(path), [f"recipe.{line}" for line in validation_problems(error)]) from error
-
-
-def _file_of(name: str) -> Path:
-    if name in RECIPES:
-        return RECIPES[name]
-    if Path(name).is_file() or name.endswith((".yaml", ".yml")):
-        return Path(name)
-    wanted = f"a recipe must be one of {', '.join(RECIPES)}, or a YAML file"
-    raise ConfigError(name, [wanted + did_you_mean(name, RECIPES)])
-
-
-def _with_nearest(problem: str) -> str:
-    """Adds the key that was probably meant to the line of an unknown one."""
-    match = re.fullmatch(r"(?:(distillation)\.)?(\w+): unknown key", problem)
-    if match is None:
-        return problem
-    return problem + did_you_mean(match[2], Distillation.model_fields if match[1] else Recipe.model_fields)
-
-
-def _clashes(recipe: Recipe) -> Iterator[str]:
-    """What each field allows and all of them together do not."""
-    if recipe.warmup_epochs > recipe.epochs:
-        yield f"warmup_epochs: must be at most epochs ({recipe.epochs}), but got {recipe.warmup_epochs:g}"
-    if recipe.warmup_epochs and recipe.warmup_learning_rate > recipe.learning_rate:
-        yield (
-            f"warmup_learning_rate: must be at most learning_rate ({recipe.learning_rate:g}),"
-            f" but got {recipe.warmup_learning_rate:g}"
-        )
-    given = [name for name in ("decay_epochs", "decay_rate") if getattr(recipe, name) is not None]
-    if recipe.schedule == "step":
-        for name in sorted({"decay_epochs", "decay_rate"} - set(given)):
-            yield f"{name}: must be given for schedule step"
-        if recipe.min_learning_rate:
-            yield f"min_learning_rate: must be 0 for schedule step, but got {recipe.min_learning_rate:g}"
-    else:
-        for name in given:
-            yield f"{name}: must be null for schedule cosine, but got {getattr(recipe, name):g}"
-        if recipe.min_learning_rate > recipe.learning_rate:
-            yield (
-                f"min_learning_rate: must be at most learning_rate ({recipe.learning_rate:g}),"
-                f" but got {recipe.min_learning_rate:g}"
-            )
-    if recipe.loss != "binary_cross_entropy" and recipe.binary_target_threshold is not None:
-        threshold = recipe.binary_target_threshold
-        yield f"binary_target_threshold: must be null for loss {recipe.loss}, but got {threshold:g}"
-    if recipe.mixup_off_epoch and not recipe.mixes:
-        yield f"mixup_off_epoch: must be 0 without mixup and cutmix, but got {recipe.mixup_off_epoch}"
-    if recipe.average_warmup and recipe.average_decay is None:
-        yield "average_warmup: must be false without average_decay, but got true"
-    if recipe.batch_size % recipe.accumulate:
-        yield f"batch_size: must be a multiple of accumulate ({recipe.accumulate}), but got {recipe.batch_size}"
-    elif recipe.mixes and recipe.batch_size // recipe.accumulate % 2:
-        yield (
-            "batch_size: must divide into even parts, since Mixup and CutMix pair images, but got"
-            f" {recipe.batch_size} in {recipe.accumulate} parts"
         )

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from se_nas.errors import ConfigError
-from se_nas.training.recipe import RECIPES, Recipe, load_recipe
+from se_nas.training.recipe import Recipe
+from se_nas.training.recipe_files import RECIPES, load_recipe
 
 LEAST: dict[str, Any] = {
     "source": "a test",

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from se_nas.errors import CheckpointError, ConfigError
 from se_nas.layers.torchvision_guard import import_timm
-from se_nas.training.recipe import Recipe, load_recipe
+from se_nas.training.recipe import Recipe
+from se_nas.training.recipe_files import load_recipe
 from se_nas.training.timm_parts import (
     distillation_loss,
     learning_rates,

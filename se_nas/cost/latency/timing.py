@@ -10,12 +10,10 @@ made with the wall clock by 11 %.
 from __future__ import annotations
 
 import copy
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from scipy.stats import binom
 from torch import Tensor, nn
 
 from se_nas.errors import DeviceError
+from se_nas.hardware.environment import processor_name
 from se_nas.layers.blocks import Block
 from se_nas.layers.network import Network
 from se_nas.space.specs import BlockSpec, NetworkSpec
@@ -99,16 +98,6 @@ def latency_key(
             f"latency batch_size and threads must be at least 1, but got batch_size={batch_size}, threads={threads}"
         )
     return LatencyKey(f"{device} {processor_name(device)}", backend, dtype, batch_size, threads)
-
-
-def processor_name(device: str) -> str:
-    """The model of this machine's `device`."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def no_report(done: int, total: int) -> None:

@@ -40,7 +40,8 @@ from se_nas.report.plots import search as plots
 from se_nas.report.plots.architecture import draw_architecture_svg
 from se_nas.report.theme.words import ABSENT, TIMES, format_percent, format_seconds
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
-from se_nas.training.recipe import RECIPES, Recipe, load_recipe, stored_recipe
+from se_nas.training.recipe import Recipe
+from se_nas.training.recipe_files import RECIPES, load_recipe, stored_recipe
 
 _DAMAGED_ROWS = 50
 

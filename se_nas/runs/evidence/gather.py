@@ -34,11 +34,11 @@ from se_nas.evidence.where_se_pays import where_se_pays
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_json
 from se_nas.report.pages.run import write_report
-from se_nas.runs.evidence.config import FOLDER, resolve_evidence
 from se_nas.runs.evidence.ledger import Amount, Spending, run_entries, training_entry
 from se_nas.runs.evidence.published_controls import published_control
 from se_nas.runs.evidence.supernet_scores import SupernetScores
 from se_nas.runs.evidence.trainings import COLUMNS, Task, Trainings
+from se_nas.runs.evidence_config import FOLDER, resolve_evidence
 from se_nas.runs.prepare import Say, Setting, open_setting
 from se_nas.runs.run_file import EvidenceConfig
 from se_nas.runs.run_folder import RunFolder

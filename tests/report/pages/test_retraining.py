@@ -19,7 +19,8 @@ from se_nas.report.theme.words import ABSENT, TIMES
 from se_nas.runs import retrain_imagenet as imagenet
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.yaml_file import load_space
-from se_nas.training.recipe import Recipe, load_recipe
+from se_nas.training.recipe import Recipe
+from se_nas.training.recipe_files import load_recipe
 from tests.helpers.tiny_imagenet import write_job
 from tests.report.fake_run import ENVIRONMENT, KEY, SPACES, cost_entries, make_fake_run
 from tests.report.pages.test_run import Page, change

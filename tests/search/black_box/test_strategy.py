@@ -30,7 +30,8 @@ from se_nas.search.black_box.strategy import await_supernet, open_evaluator, ope
 from se_nas.search.budgets.baselines import baseline, known_baselines
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem
-from se_nas.search.result import SUPERNET, TABLE, answer_again
+from se_nas.search.result import SUPERNET, TABLE
+from se_nas.search.strategies import answer_again
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml_file import parse_space

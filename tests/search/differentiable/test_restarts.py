@@ -78,9 +78,7 @@ def test_the_supernet_that_is_kept_is_that_of_the_best(done) -> None:
     supernet = load_supernet(problem.folder, problem.space)
     assert supernet is not None
     supernet.to(memory_format=torch.channels_last)
-    evaluate = SupernetEvaluator(
-        restarts._restarted(problem, CONFIG, 1), supernet, CONFIG.calibration_images
-    )
+    evaluate = SupernetEvaluator(restarts._restarted(problem, CONFIG, 1), supernet, CONFIG.calibration_images)
     assert evaluate(architecture) == found.accuracy(architecture)
 
 
