@@ -7,19 +7,30 @@ A search names its parts `weights` (steps of the supernet's weights), `choices` 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from se_nas.errors import DataError
 from se_nas.records.files import write_atomic
+from se_nas.records.record import Record, read_record
 
-_KIND = "se_nas parts"
+
+class PartsRecord(Record):
+    """The division of a data set that a run holds to."""
+
+    kind: Literal["se_nas parts"] = "se_nas parts"
+    version: Literal[1] = 1
+    seed: int
+    images: int
+    labels_sha256: str
+    sizes: dict[str, int]
+    parts: dict[str, list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]]]
 
 
 def split_parts(labels: Tensor, fractions: Mapping[str, float], seed: int) -> dict[str, Tensor]:
@@ -64,16 +75,14 @@ def save_parts(path: Path, parts: Mapping[str, Tensor], labels: Tensor, seed: in
     Raises:
         OutputError: the file cannot be written.
     """
-    content = {
-        "kind": _KIND,
-        "version": 1,
-        "seed": seed,
-        "images": len(labels),
-        "labels_sha256": _digest(labels),
-        "sizes": {name: len(part) for name, part in parts.items()},
-        "parts": {name: part.tolist() for name, part in parts.items()},
-    }
-    write_atomic(path, json.dumps(content) + "\n")
+    record = PartsRecord(
+        seed=seed,
+        images=len(labels),
+        labels_sha256=_digest(labels),
+        sizes={name: len(part) for name, part in parts.items()},
+        parts={name: part.tolist() for name, part in parts.items()},
+    )
+    write_atomic(path, record.model_dump_json() + "\n")  # not indented: it has a line for every image otherwise
 
 
 def load_parts(path: Path, labels: Tensor) -> dict[str, Tensor]:
@@ -84,24 +93,17 @@ def load_parts(path: Path, labels: Tensor) -> dict[str, Tensor]:
         labels: (N,) int64, of the data set at hand.
 
     Raises:
-        DataError: the file cannot be read, is no such file, or was made from other labels.
+        ConfigError: the file cannot be read, or is no such file.
+        DataError: it was made from other labels, or does not hold each image once.
     """
-    try:
-        content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: the file must be readable, but got: {error.strerror or error}") from error
-    except ValueError as error:
-        raise DataError(f"{path}: the file must be JSON, but got: {error}") from error
-    if not isinstance(content, dict) or content.get("kind") != _KIND or content.get("version") != 1:
-        raise DataError(f"{path}: the file must be of kind {_KIND!r}, version 1, but it is not")
-    if content.get("labels_sha256") != _digest(labels):
-        got = f"{content.get('images')} images where there are {len(labels)}"
+    record = read_record(PartsRecord, path)
+    if record.labels_sha256 != _digest(labels):
+        got = f"{record.images} images where there are {len(labels)}"
         raise DataError(f"{path}: the parts must be of this data set, but they are of other labels ({got})")
-    try:
-        parts = {str(name): torch.tensor(part, dtype=torch.int64) for name, part in content["parts"].items()}
-        placed = torch.cat(list(parts.values())).sort().values
-    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path}: 'parts' must map names to lists of indices, but it does not") from error
+    parts = {name: torch.tensor(part, dtype=torch.int64) for name, part in record.parts.items()}
+    if record.sizes != {name: len(part) for name, part in parts.items()} or record.images != len(labels):
+        raise DataError(f"{path}: the parts must be as many and as large as 'sizes' and 'images' say, but are not")
+    placed = torch.cat([*parts.values(), torch.empty(0, dtype=torch.int64)]).sort().values
     if not torch.equal(placed, torch.arange(len(labels))):
         raise DataError(f"{path}: the parts must hold each of the {len(labels)} images once, but they do not")
     return parts

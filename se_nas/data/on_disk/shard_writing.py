@@ -6,23 +6,25 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import signal
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from se_nas.data.image_file import decode
 from se_nas.data.on_disk.encoded_images import EncodedImages, open_encoded_images
-from se_nas.data.on_disk.shards import HALVES, SUMMARY, SUMMARY_KIND, HalfSummary, ShardIndex, shard_files, shard_name
+from se_nas.data.on_disk.shards import HALVES, ShardIndex, shard_files, shard_name
+from se_nas.data.shard_records import CLASSES, SUMMARY, HalfSummary, ShardPlan, Summary, write_classes
+from se_nas.data.worker_processes import end_with_parent
 from se_nas.errors import DataError, OutputError
-from se_nas.records.files import write_json
+from se_nas.records.locks import locked
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def write_shards(
     Raises:
         DataError: `root` holds no such images, too many are damaged, an argument is out of its range, or `out` holds
             tar files that another call began.
-        OutputError: `out` cannot be written to.
+        ConfigError: what an earlier call noted in `out` is damaged.
+        OutputError: `out` cannot be written to, or another call writes there at this moment.
     """
     root, out = Path(root), Path(out)
     for name, value, least in (
@@ -91,11 +94,29 @@ def write_shards(
     if not 1 <= quality <= 95:
         raise DataError(f"quality must be from 1 to 95, but got {quality}")
     halves = dict(zip(HALVES, open_encoded_images(root), strict=True))
-    settings = {"images_per_shard": images_per_shard, "resize": resize, "quality": quality, "seed": seed}
-    plan = {"kind": SUMMARY_KIND, "version": 1, **settings, "source_sha256": _digest(halves)}
+    with locked(out / ".lock", wait=False) as alone:
+        if not alone:
+            raise OutputError(f"{out}: one call at a time must write here, but another is at it: wait until it ends")
+        plan = ShardPlan(
+            images_per_shard=images_per_shard, resize=resize, quality=quality, seed=seed, source_sha256=_digest(halves)
+        )
+        return _write_all(root, out, halves, plan, workers, max_damaged, progress)
+
+
+def _write_all(
+    root: Path,
+    out: Path,
+    halves: dict[str, EncodedImages],
+    plan: ShardPlan,
+    workers: int,
+    max_damaged: int,
+    progress: Callable[[int, int], None] | None,
+) -> ShardSummary:
+    """What `write_shards` does once nothing else writes to `out`."""
     _begin(out, plan)
-    write_json(out / "classes.json", list(halves["train"].classes))
-    shards = list(_shards(out, halves, images_per_shard, seed))
+    _remove_half_files(out)
+    write_classes(out, halves["train"].classes)
+    shards = list(_shards(out, halves, plan.images_per_shard, plan.seed))
     indexes = {shard.path: index for shard in shards if (index := ShardIndex.load(shard.path)) is not None}
     kept = len(indexes)
     total, done = sum(map(len, halves.values())), 0
@@ -104,7 +125,7 @@ def write_shards(
     for index in indexes.values():
         damaged |= index.damaged
         done += len(index.names) + len(index.damaged)
-    for shard, index in _written(missing, _Writer(halves, resize, quality), workers):
+    for shard, index in _written(missing, _Writer(halves, plan.resize, plan.quality), workers):
         indexes[shard.path] = index
         damaged |= index.damaged
         done += len(shard.indices)
@@ -115,7 +136,7 @@ def write_shards(
             got = f"{len(damaged)} are, the last {name} ({reason})"
             raise DataError(f"{root}: at most {max_damaged} images may be damaged (max_damaged), but {got}")
     finished = {half: _summary([indexes[s.path] for s in shards if s.half == half]) for half in HALVES}
-    write_json(out / SUMMARY, {**plan, "finished": {half: asdict(summary) for half, summary in finished.items()}})
+    plan.model_copy(update={"finished": Summary(**finished)}).write(out)
     return ShardSummary(
         images={half: summary.images for half, summary in finished.items()},
         shards=len(shards),
@@ -153,7 +174,8 @@ class _Writer:
         images = self.halves[shard.half]
         names, damaged = [], {}
         places = []  # offset, size and label of each image
-        temporary = shard.path.with_name(f".{shard.path.name}.tmp")
+        # of a name of its own: a worker of a killed call may still write to the one that it began
+        temporary = shard.path.with_name(f".{shard.path.name}.{secrets.token_hex(6)}.tmp")
         with open(temporary, "wb") as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
                 for number, index in enumerate(shard.indices.tolist(), shard.first):
@@ -162,7 +184,7 @@ class _Writer:
                     except MemoryError:
                         raise
                     except Exception as error:  # a damaged image raises nearly anything
-                        damaged[images.name(index)] = " ".join(str(error).split()) or type(error).__name__
+                        damaged[_printable(images.name(index))] = _printable(str(error)) or type(error).__name__
                         continue
                     label = int(images.labels[index])
                     names.append(f"{number:06d}{suffix}")
@@ -194,6 +216,11 @@ class _Writer:
         return ".jpg", buffer.getvalue()
 
 
+def _printable(text: str) -> str:
+    """One line, in which what is not UTF-8 in a file's name stands as an escape, for a terminal would refuse it."""
+    return " ".join(text.encode(errors="backslashreplace").decode().split())
+
+
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)  # of no time and no owner: the same images give the same bytes
     member.size = len(content)
@@ -220,23 +247,29 @@ def _digest(halves: dict[str, EncodedImages]) -> str:
     return digest.hexdigest()
 
 
-def _begin(out: Path, plan: dict[str, Any]) -> None:
+def _begin(out: Path, plan: ShardPlan) -> None:
     """Note in `out` what will be written there, or see that it is the same as before."""
-    path = out / SUMMARY
-    if path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            before = {}
-        other = [key for key in plan if not isinstance(before, dict) or before.get(key) != plan[key]]
+    before = ShardPlan.read(out)
+    if before is not None:
+        other = [key for key, value in plan if key != "finished" and getattr(before, key) != value]
         if other:
             raise DataError(
-                f"{path}: the tar files begun there must be of the same call, but differ in {', '.join(other)}"
+                f"{out / SUMMARY}: the tar files begun there must be of the same call, but differ in {', '.join(other)}"
             )
-    elif any(shard_files(out, half) for half in HALVES):
+    elif (out / SUMMARY).exists() or any(shard_files(out, half) for half in HALVES):
         raise DataError(f"{out}: the folder must hold no tar files of another origin, but it does")
     else:
-        write_json(path, plan)
+        plan.write(out)
+
+
+def _remove_half_files(out: Path) -> None:
+    """What a killed call left under temporary names."""
+    for begun in (*(f"{half}-" for half in HALVES), SUMMARY, CLASSES):
+        for path in out.glob(f".{begun}*.tmp"):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(f"{path}: the file must be removable, but got: {error.strerror or error}") from error
 
 
 def _written(shards: list[_Shard], writer: _Writer, workers: int) -> Iterator[tuple[_Shard, ShardIndex]]:
@@ -261,6 +294,7 @@ _writer: _Writer | None = None  # of a worker process
 def _begin_worker(writer: _Writer) -> None:
     global _writer
     _writer = writer
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the main process to end the workers
 
 

@@ -7,7 +7,6 @@ read at once; without one, the tar's own headers are read instead.
 
 from __future__ import annotations
 
-import json
 import os
 import tarfile
 from collections import OrderedDict
@@ -22,13 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from se_nas.data.on_disk.image_folder import IMAGE_SUFFIXES, few
-from se_nas.errors import DataError
-from se_nas.records.files import write_atomic
+from se_nas.data.shard_records import SUMMARY, HalfSummary, IndexRecord, ShardPlan, read_classes
+from se_nas.errors import ConfigError, DataError
 
 HALVES = ("train", "val")
-SUMMARY = "shards.json"
-SUMMARY_KIND = "se_nas shards"
-_KIND = "se_nas shard index"
 _OPEN_FILES = 64
 """So many tar files a process keeps open: many systems allow 1,024, fewer than ImageNet's shards."""
 
@@ -48,7 +44,7 @@ class ShardImages:
         self.groups: NDArray[np.int64] = np.repeat(np.arange(len(paths)), [len(index.labels) for index in indexes])
         self._offsets = np.concatenate([index.offsets for index in indexes])
         self._sizes = np.concatenate([index.sizes for index in indexes])
-        self._names = np.array([name.encode() for index in indexes for name in index.names])
+        self._names = np.array([name.encode(errors="surrogatepass") for index in indexes for name in index.names])
         self._paths = list(paths)
         self._open: OrderedDict[int, int] = OrderedDict()
 
@@ -57,7 +53,7 @@ class ShardImages:
 
     def name(self, index: int) -> str:
         """The tar file and the name of an image in it."""
-        return f"{self._paths[self.groups[index]].name}/{self._names[index].decode()}"
+        return f"{self._paths[self.groups[index]].name}/{self._names[index].decode(errors='surrogatepass')}"
 
     def read(self, index: int) -> bytes:
         """The encoded image; OSError where it cannot be read."""
@@ -101,51 +97,23 @@ def open_shards(root: Path) -> tuple[ShardImages, ShardImages]:
     Where `write_shards` left a SUMMARY, all that it counts must be there.
 
     Raises:
+        ConfigError: classes.json or SUMMARY cannot be read or is damaged.
         DataError: a half or classes.json is missing, a tar file is missing or damaged, a label is none of a class, or
             train has a class without images.
     """
-    path = root / "classes.json"
-    try:
-        classes = tuple(map(str, json.loads(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, TypeError) as error:
-        got = " ".join(str(error).split())
-        raise DataError(f"{path}: the file must hold a JSON list of class names, but got: {got}") from error
-    summary = _summary(root)
-    train, val = (_open_half(root, half, classes, summary.get(half)) for half in HALVES)
+    classes = read_classes(root)
+    plan = ShardPlan.read(root)
+    if plan is not None and plan.finished is None:
+        broken_off = "the tar files must all have been written, but that was broken off; the same call finishes it"
+        raise DataError(f"{root / SUMMARY}: {broken_off}")
+    counted = dict(plan.finished) if plan is not None and plan.finished is not None else {}
+    train, val = (_open_half(root, half, classes, counted.get(half)) for half in HALVES)
     empty = np.flatnonzero(np.bincount(train.labels, minlength=len(classes)) == 0)
     if len(empty):
         raise DataError(
             f"{root}: every class must have an image in train, but {few([classes[i] for i in empty])} without"
         )
     return train, val
-
-
-@dataclass(frozen=True)
-class HalfSummary:
-    """How many tar files one half has, and images in them."""
-
-    shards: int
-    images: int
-
-
-def _summary(root: Path) -> dict[str, HalfSummary]:
-    """What a finished `write_shards` counted, by half; nothing of tar files of another origin."""
-    path = root / SUMMARY
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.get("kind") != SUMMARY_KIND:
-            return {}
-        if "finished" not in content:
-            raise DataError(
-                f"{path}: the tar files must all have been written, but that was broken off; the same call finishes it"
-            )
-        counts = {half: content["finished"][half] for half in HALVES}
-        return {half: HalfSummary(int(of["shards"]), int(of["images"])) for half, of in counts.items()}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        got = " ".join(str(error).split())
-        raise DataError(f"{path}: the file must count the tar files and images, but got: {got}") from error
 
 
 def _open_half(root: Path, half: str, classes: tuple[str, ...], expected: HalfSummary | None) -> ShardImages:
@@ -188,24 +156,29 @@ class ShardIndex:
 
     def save(self, path: Path) -> None:
         """Write the index as JSON, atomically; OutputError where that cannot be."""
-        arrays = {name: getattr(self, name).tolist() for name in ("offsets", "sizes", "labels")}
-        content = {"kind": _KIND, "version": 1, "tar_bytes": self.tar_bytes, "names": self.names, **arrays}
-        write_atomic(path, json.dumps({**content, "damaged": self.damaged}) + "\n")
+        IndexRecord(
+            tar_bytes=self.tar_bytes,
+            names=self.names,
+            offsets=self.offsets.tolist(),
+            sizes=self.sizes.tolist(),
+            labels=self.labels.tolist(),
+            damaged=self.damaged,
+        ).write(path)
 
     @staticmethod
     def load(tar: Path) -> ShardIndex | None:
-        """What stands beside a tar file; None if that is missing or is not of this tar file."""
+        """What stands beside a tar file; None if that is missing, damaged or not of this tar file."""
         try:
-            content = json.loads(tar.with_suffix(".json").read_text(encoding="utf-8"))
-            if content["kind"] != _KIND or content["version"] != 1 or content["tar_bytes"] != tar.stat().st_size:
+            record = IndexRecord.read(tar.with_suffix(".json"))
+            if record.tar_bytes != tar.stat().st_size:
                 return None
-            arrays = (np.array(content[name], dtype=np.int64) for name in ("offsets", "sizes", "labels"))
-            offsets, sizes, labels = arrays
-            index = ShardIndex(content["tar_bytes"], content["names"], offsets, sizes, labels, content["damaged"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ConfigError, DataError):
             return None
-        fits = len(index.names) == len(offsets) == len(sizes) == len(labels)
-        return index if fits and (offsets + sizes <= index.tar_bytes).all() else None
+        offsets, sizes, labels = (np.array(x, dtype=np.int64) for x in (record.offsets, record.sizes, record.labels))
+        fits = len(record.names) == len(offsets) == len(sizes) == len(labels)
+        if not fits or not (offsets + sizes <= record.tar_bytes).all():
+            return None
+        return ShardIndex(record.tar_bytes, record.names, offsets, sizes, labels, record.damaged)
 
 
 def _load_index(tar: Path) -> ShardIndex:
@@ -216,8 +189,8 @@ def _scan(path: Path) -> ShardIndex:
     """The index that a tar file's own headers give."""
     images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, int] = {}
-    size = path.stat().st_size
     try:
+        size = path.stat().st_size
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 folder, slash, file = member.name.rpartition("/")
@@ -229,9 +202,9 @@ def _scan(path: Path) -> ShardIndex:
                     images[stem] = (member.name, member.offset_data, member.size)
                 if member.offset_data + member.size > size:
                     raise tarfile.ReadError(f"the file ends within {member.name}")
-    except (tarfile.TarError, ValueError, OSError) as error:
+        stems = [stem for stem in images if stem in labels]
+        numbers = np.array([labels[stem] for stem in stems], dtype=np.int64)
+    except (tarfile.TarError, ValueError, OverflowError, OSError) as error:
         raise DataError(f"{path}: the file must be a whole WebDataset tar file, but got: {error}") from error
-    stems = [stem for stem in images if stem in labels]
     offsets, sizes = (np.array([images[stem][part] for stem in stems], dtype=np.int64) for part in (1, 2))
-    names = [images[stem][0] for stem in stems]
-    return ShardIndex(size, names, offsets, sizes, np.array([labels[stem] for stem in stems], dtype=np.int64), {})
+    return ShardIndex(size, [images[stem][0] for stem in stems], offsets, sizes, numbers, {})

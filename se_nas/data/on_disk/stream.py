@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from se_nas.data.image_file import decode
 from se_nas.data.on_disk.encoded_images import EncodedImages
 from se_nas.data.on_disk.transforms import EvalTransform, Pixels, TrainTransform
+from se_nas.data.worker_processes import end_with_parent
 from se_nas.errors import DataError
 
 MAX_DAMAGED = 100
@@ -411,6 +412,7 @@ def _as_it_is(result: Any) -> Any:
 
 
 def _begin_worker(_: int) -> None:
+    end_with_parent()  # torch's workers look for it only between two batches, and one may hang in a read
     warnings.simplefilter("ignore")  # Pillow's about odd metadata
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from se_nas.data.in_memory.parts import load_parts, save_parts, split_parts
-from se_nas.errors import DataError
+from se_nas.errors import ConfigError, DataError
 
 _FRACTIONS = {"weights": 0.5, "choices": 0.3, "validation": 0.2}
 
@@ -97,13 +97,15 @@ def test_parts_of_other_labels_are_refused(tmp_path: Path, change: str) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda content: content.update(kind="other"), "must be of kind 'se_nas parts', version 1"),
-        (lambda content: content.update(version=2), "must be of kind 'se_nas parts', version 1"),
-        (lambda content: content.update(parts=[1]), "must map names to lists of indices"),
-        (lambda content: content.update(parts={}), "must map names to lists of indices"),
-        (lambda content: content["parts"].update(weights=["x"]), "must map names to lists of indices"),
-        (lambda content: content["parts"].update(weights=[1, 1]), "each of the 100 images once"),
-        (lambda content: content["parts"].pop("weights"), "each of the 100 images once"),
+        (lambda content: content.update(kind="other"), "kind: must be 'se_nas parts', but got 'other'"),
+        (lambda content: content.update(version=2), "version: must be 1, but got 2"),
+        (lambda content: content.update(parts=[1]), r"parts: must be a mapping, but got \[1\]"),
+        (lambda content: content.update(parts={}), "as many and as large as 'sizes' and 'images' say"),
+        (lambda content: content.update(parts={}, sizes={}), "each of the 100 images once"),
+        (lambda content: content["parts"].update(weights=["x"]), r"parts.weights\[0\]: must be a whole number"),
+        (lambda content: content["parts"].update(weights=[*content["parts"]["weights"][:-1], 1]), "100 images once"),
+        (lambda content: content.update(images=99), "as many and as large as 'sizes' and 'images' say"),
+        (lambda content: content["parts"].pop("weights"), "as many and as large as 'sizes' and 'images' say"),
     ],
 )
 def test_a_file_of_other_content_is_refused(tmp_path: Path, edit: object, message: str) -> None:
@@ -113,15 +115,15 @@ def test_a_file_of_other_content_is_refused(tmp_path: Path, edit: object, messag
     content = json.loads(path.read_text())
     edit(content)  # type: ignore[operator]
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises((DataError, ConfigError), match=message) as caught:
         load_parts(path, labels)
     assert str(path) in str(caught.value)
 
 
 def test_a_missing_and_a_truncated_file_are_errors(tmp_path: Path) -> None:
     labels = torch.arange(10)
-    with pytest.raises(DataError, match="must be readable, but got: No such file"):
+    with pytest.raises(ConfigError, match="must be readable, but got: No such file"):
         load_parts(tmp_path / "absent.json", labels)
     (tmp_path / "parts.json").write_text('{"kind": "se_n')
-    with pytest.raises(DataError, match=r"parts.json: the file must be JSON"):
+    with pytest.raises(ConfigError, match=r"parts.json: file: must be JSON"):
         load_parts(tmp_path / "parts.json", labels)

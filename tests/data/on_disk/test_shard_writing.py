@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 from pathlib import Path
@@ -131,14 +132,18 @@ def test_arguments_out_of_range_are_errors(tmp_path: Path, values: dict[str, Any
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_folder(tmp_path / "source")
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="a file stands where a folder must be"):
+    with pytest.raises(OutputError, match=r"file/out.*: the folder must be writable, but got: Not a directory"):
         write_shards(source, tmp_path / "file" / "out")
-    (tmp_path / "out" / ".train-000000.tar.tmp").mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"train-000000.tar: the file must be writable, but got: Is a directory"):
-        write_shards(source, tmp_path / "out", workers=1)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("se_nas.data.on_disk.shard_writing.tarfile.open", full)
+    with pytest.raises(OutputError, match=r"train-000000.tar: the file must be writable, but got: No space left"):
+        write_shards(source, tmp_path / "out")
 
 
 def test_shards_can_be_written_from_shards(tmp_path: Path) -> None:
