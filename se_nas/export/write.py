@@ -82,14 +82,14 @@ class Form:
 
 
 def _write_timm(subject: Subject, folder: Path) -> None:
-    from se_nas.export.timm_model import write_timm_folder
+    from se_nas.export.timm_folder import write_timm_folder
 
     images = {} if subject.normalisation is None else asdict(subject.normalisation)
     write_timm_folder(subject.network, subject.file, folder / TIMM_FOLDER, **images)
 
 
 def _load_timm(folder: Path) -> Run:
-    from se_nas.export.timm_model import load_timm_folder
+    from se_nas.export.timm_folder import load_timm_folder
 
     run: Run = torch.inference_mode()(load_timm_folder(folder / TIMM_FOLDER))
     return run

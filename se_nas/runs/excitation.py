@@ -18,7 +18,8 @@ from se_nas.data.in_memory.sources import load_test, load_train
 from se_nas.data.on_disk.stream import EvaluationStream
 from se_nas.data.on_disk.transforms import EvalTransform, normalise
 from se_nas.errors import ConfigError
-from se_nas.evidence.excitation import Batches, Excitation, study_excitation, units_of
+from se_nas.evidence.excitation import Excitation, study_excitation
+from se_nas.evidence.gates import Batches, units_of
 from se_nas.hardware.environment import describe_environment
 from se_nas.report.pages.excitation import Studied, write_excitation
 from se_nas.runs.open_architecture import check_channels

@@ -3,33 +3,60 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator, ValidationError
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 
 from se_nas.errors import ArchitectureError, ConfigError
 from se_nas.records.files import read_json, write_json
 from se_nas.records.record import Record, parse_record
 from se_nas.records.yaml_input import validation_problems
+from se_nas.space.architecture import Architecture
+from se_nas.space.choice import Option
 from se_nas.space.network_faults import network_faults
 from se_nas.space.scaling import resolve_scaled
+from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 
-if TYPE_CHECKING:
-    from se_nas.space.search_space import SearchSpace
-from se_nas.space.architecture import _NETWORK, Architecture, _faults, _option, _unknown
-
 FORMAT = "se_nas architecture"
-
-
 VERSION = 1
-
-
 #: A network made for images at least this large, pixels, is trained on full-size images as it is.
 FULL_SIZE = 128
+#: Faults of a file that are told one by one.
+_SHOWN = 10
+
+
+def _option(value: object) -> Option:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError("must be a number or text")
+    return value
+
+
+_NETWORK = TypeAdapter(NetworkSpec)
+
+
+def _unknown(value: Any, known: Any, path: str = "") -> Iterator[str]:
+    """The keys in a value that was read which nothing reads: a fault, as in every file."""
+    if isinstance(value, Mapping) and isinstance(known, Mapping):
+        for key, item in value.items():
+            if key not in known:
+                yield f"{path}{key}: unknown key"
+            else:
+                yield from _unknown(item, known[key], f"{path}{key}.")
+    elif isinstance(value, list) and isinstance(known, (list, tuple)):
+        for index, (item, other) in enumerate(zip(value, known, strict=True)):
+            yield from _unknown(item, other, f"{path.removesuffix('.')}[{index}].")
+
+
+def _faults(source: str, problems: list[str]) -> ArchitectureError:
+    """The first few faults, a line each."""
+    shown = problems[:_SHOWN]
+    if len(problems) > _SHOWN:
+        shown.append(f"and {len(problems) - _SHOWN} more faults")
+    return ArchitectureError("\n".join(f"{source}: {problem:.300}" for problem in shown))
 
 
 @dataclass(frozen=True)

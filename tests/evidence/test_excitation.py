@@ -10,17 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from se_nas.errors import ArchitectureError, DataError
-from se_nas.evidence import excitation
-from se_nas.evidence.excitation import (
-    BINS,
-    NEGLIGIBLE,
-    GateStatistics,
-    Loss,
-    collect_gates,
-    losses_with,
-    study_excitation,
-    units_of,
-)
+from se_nas.evidence import gates
+from se_nas.evidence.excitation import NEGLIGIBLE, Loss, losses_with, study_excitation
+from se_nas.evidence.gates import BINS, GateStatistics, collect_gates, units_of
 from se_nas.layers.network import Network
 from se_nas.space.yaml_file import parse_space
 from tests.export.trained import trained
@@ -277,7 +269,7 @@ def test_gates_are_looked_at_in_parts_and_none_is_kept(
             return found
 
         monkeypatch.setattr(se, "gates", spy)
-    monkeypatch.setattr(excitation, "_CHUNK_VALUES", 3 * 16 * 8 * 8)
+    monkeypatch.setattr(gates, "_CHUNK_VALUES", 3 * 16 * 8 * 8)
     parts = collect_gates(network, units, batches(x, labels), len(CLASSES))
     own = [20] if option == "spatial" else []  # the unit itself asks for them
     assert looked_at == [*own, *[3] * 6, 2, *own, 12, 8]  # the second unit's map is a quarter of the first's

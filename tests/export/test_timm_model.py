@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 from se_nas.errors import ArchitectureError, CheckpointError, ConfigError
-from se_nas.export import timm_model
+from se_nas.export import timm_folder
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.records.checkpoint import save_checkpoint
 from se_nas.space.architecture import Architecture
@@ -90,7 +90,7 @@ def _seed() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    timm_model.write_timm_folder(trained(MOBILE.network), MOBILE, tmp_path / "timm")
+    timm_folder.write_timm_folder(trained(MOBILE.network), MOBILE, tmp_path / "timm")
     return tmp_path / "timm"
 
 
@@ -390,7 +390,7 @@ def test_a_folder_is_a_model(folder: Path, tmp_path: Path) -> None:
     by_name = create(folder / "architecture.json", checkpoint_path=str(folder / "weights.pth")).eval()
     by_folder = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     with torch.no_grad():
-        for model in (timm_model.load_timm_folder(folder), by_name, by_folder):
+        for model in (timm_folder.load_timm_folder(folder), by_name, by_folder):
             assert close(model(x), network(x))
         features = create(
             str(folder / "architecture.json"),
@@ -409,8 +409,10 @@ def test_a_folder_is_a_model(folder: Path, tmp_path: Path) -> None:
 
 def test_the_trained_network_s_own_specification_is_written(tmp_path: Path) -> None:
     """The file that a search left may describe a smaller network than the one that was trained."""
-    timm_model.write_timm_folder(trained(RESIDUAL.network), MOBILE, tmp_path, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    assert timm_model.load_timm_folder(tmp_path)(images(RESIDUAL.network)).shape == (2, 6)
+    timm_folder.write_timm_folder(
+        trained(RESIDUAL.network), MOBILE, tmp_path, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)
+    )
+    assert timm_folder.load_timm_folder(tmp_path)(images(RESIDUAL.network)).shape == (2, 6)
     assert json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]["mean"] == [0.1, 0.2, 0.3]
 
 

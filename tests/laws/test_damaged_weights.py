@@ -11,7 +11,7 @@ import torch
 
 from se_nas.errors import CheckpointError, SeNasError
 from se_nas.export.plain_module import WEIGHTS, write_plain_module
-from se_nas.export.timm_model import load_timm_folder, write_timm_folder
+from se_nas.export.timm_folder import load_timm_folder, write_timm_folder
 from se_nas.export.torch_program import FILE, write_program
 from se_nas.export.write import export_network
 from se_nas.layers.network import Network

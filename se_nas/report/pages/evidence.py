@@ -18,20 +18,20 @@ from se_nas.cost.table import UNITS
 from se_nas.errors import ConfigError
 from se_nas.evidence.controls import FULL
 from se_nas.report.pages.parts import cost, flat, pairs, plain, read_json, section, text
-from se_nas.report.plots import evidence as evidence_plots
+from se_nas.report.plots import controls, ranking, stability, where_se_pays
+from se_nas.report.plots import latency as plots_latency
 from se_nas.report.plots.evidence import (
-    SCORE_WORDS,
     SIGNIFICANT,
     Part,
     block_words,
     capital,
-    excludes_zero,
     is_significant,
     points,
-    ranked_scores,
     seed_differences,
     trained_accuracy,
 )
+from se_nas.report.plots.ranking import SCORE_WORDS, ranked_scores
+from se_nas.report.plots.where_se_pays import excludes_zero
 from se_nas.report.theme.words import ABSENT, TIMES, format_percent, format_seconds
 
 _SOURCES = {"RAPL": "the processor's own counter (RAPL)", "NVML": "the GPU's own counter (NVML)"}
@@ -182,7 +182,7 @@ _FEW_SEARCHES = 3
 def _controls(found: Part) -> _Shown:
     comparisons = found["comparisons"]
     networks = {network["name"]: network for network in found["networks"]}
-    figure = evidence_plots.controls(found) if comparisons else None
+    figure = controls.controls(found) if comparisons else None
     rows = [_answer_row(networks[name]) for name in dict.fromkeys(one["ours"] for one in comparisons)]
     rows += [_control_row(one, networks) for one in comparisons]
     heads = ("network", *_COST_HEADS, "test accuracy", "Holm p", "the answer is")
@@ -350,7 +350,7 @@ _BESIDE = {
 
 def _ranking(found: Part) -> _Shown:
     sets = [one for one in found["sets"] if one.get("correlations")]
-    figure = evidence_plots.ranking({**found, "sets": sets}) if sets else None
+    figure = ranking.ranking({**found, "sets": sets}) if sets else None
     lead = (
         "Does the supernet put networks in the order that training them one by one does? Kendall's tau is 1 for the "
         "same order, 0 for chance. A supernet is worth its training where it ranks better than a count of MACs does. "
@@ -427,7 +427,7 @@ def _regret(one: Part) -> str:
 
 def _stability(found: Part) -> _Shown:
     answers = found["answers"]
-    figure = evidence_plots.stability(found) if answers and found["blocks"] else None
+    figure = stability.stability(found) if answers and found["blocks"] else None
     accuracy, distance = found.get("accuracy") or {}, found.get("distance") or {}
     chance = distance.get("random")
     lead = f"The same search, {len(answers)} time{'s' * (len(answers) != 1)}, from other seeds."
@@ -461,7 +461,7 @@ def _stability(found: Part) -> _Shown:
 
 def _where_se_pays(found: Part) -> _Shown:
     blocks = [block for block in found["blocks"] if block["options"]]
-    figure = evidence_plots.where_se_pays({**found, "blocks": blocks}) if blocks else None
+    figure = where_se_pays.where_se_pays({**found, "blocks": blocks}) if blocks else None
     options = [option for block in blocks for option in block["options"]]
     gains = sum(excludes_zero(option) and option["gain"] > 0 for option in options)
     losses = sum(excludes_zero(option) and option["gain"] < 0 for option in options)
@@ -535,7 +535,7 @@ def _stand_alone(found: Part) -> str:
 
 def _latency(found: Part) -> _Shown:
     sets = found["sets"]
-    figure = evidence_plots.latency_check(found) if any(one["networks"] for one in sets) else None
+    figure = plots_latency.latency_check(found) if any(one["networks"] for one in sets) else None
     rows = [
         [
             text(capital(one["name"])),

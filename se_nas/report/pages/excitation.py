@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from se_nas.errors import DataError
-from se_nas.evidence.excitation import BINS, NEGLIGIBLE, Excitation, Loss, UnitStudy, Values
+from se_nas.evidence.excitation import NEGLIGIBLE, Excitation, Loss, UnitStudy
+from se_nas.evidence.gates import BINS, Values
 from se_nas.evidence.intervals import accuracy_interval
 from se_nas.records.files import write_atomic, write_json
 from se_nas.report.pages.parts import environment_rows, pairs, plot_section, section, text, whole_page

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from se_nas.report.plots.figure import METRIC_WORDS, WIDTH, drawn
-from se_nas.report.plots.search import Choices, History, Picks, _line_panels, _Panel, series
+from se_nas.report.plots.search import Choices, History, Panel, Picks, line_panels, series
 from se_nas.report.theme.palette import attention_tone, light, rank_tone
 from se_nas.report.theme.words import ABSENT
 from se_nas.space.choice import Option
@@ -282,13 +282,13 @@ def _cell(
 
 def decisiveness(history: History) -> Figure:
     """How decided the search is: entropy of the choices, temperature, and the budgets' multipliers."""
-    panels: list[tuple[History, _Panel]] = []
+    panels: list[tuple[History, Panel]] = []
     if series(history, "entropy")[1]:
         lines = (("entropy", "blue", False, ("entropy",)),)
-        panels.append((history, _Panel("Entropy of the choices (1 is undecided)", lines, bounds=(0.0, 1.03))))
+        panels.append((history, Panel("Entropy of the choices (1 is undecided)", lines, bounds=(0.0, 1.03))))
     if series(history, "temperature")[1]:
         lines = (("temperature", "orange", False, ("temperature",)),)
-        panels.append((history, _Panel("Temperature of the softmax", lines)))
+        panels.append((history, Panel("Temperature of the softmax", lines)))
     metrics = list(dict.fromkeys(key for row in history for key in (row.get("multipliers") or {})))
     if metrics:
         tones = itertools.cycle(("blue", "orange", "green", "red"))
@@ -296,7 +296,7 @@ def decisiveness(history: History) -> Figure:
         panels.append(
             (
                 history,
-                _Panel(
+                Panel(
                     "How far each budget pushed (multiplier)",
                     tuple(
                         (METRIC_WORDS.get(metric, metric), next(tones), i > 0, ("multipliers", metric))
@@ -306,4 +306,4 @@ def decisiveness(history: History) -> Figure:
                 ),
             )
         )
-    return drawn(lambda: _line_panels(panels, 2.4))
+    return drawn(lambda: line_panels(panels, 2.4))

@@ -111,7 +111,7 @@ def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel:
     """One panel of lines over epochs: title, and (label, tone, dashed, path) of each line; its key inside or above."""
 
     title: str
@@ -121,7 +121,7 @@ class _Panel:
     key_above: bool = False
 
 
-def _line_panels(panels: Sequence[tuple[History, _Panel]], height: float, rows: int = 1) -> Figure:
+def line_panels(panels: Sequence[tuple[History, Panel]], height: float, rows: int = 1) -> Figure:
     """Panels from left to right in `rows` equal rows, each `height` inches tall."""
     figure = Figure(figsize=(WIDTH, rows * height), layout="constrained")
     grid = np.atleast_1d(figure.subplots(rows, max(len(panels) // rows, 1))).flat
@@ -151,13 +151,13 @@ def _line_panels(panels: Sequence[tuple[History, _Panel]], height: float, rows: 
 
 def learning_curves(search: History, retrain: History) -> Figure:
     """Loss and accuracy of the search, or of its supernet alone, and, where it is not empty, of the retraining."""
-    panels: list[tuple[History, _Panel]] = []
+    panels: list[tuple[History, Panel]] = []
     if any("largest_accuracy" in row for row in search):
         panels += [
-            (search, _Panel("Supernet: loss", (("loss", "blue", False, ("loss",)),))),
+            (search, Panel("Supernet: loss", (("loss", "blue", False, ("loss",)),))),
             (
                 search,
-                _Panel(
+                Panel(
                     "Supernet: accuracy",
                     (
                         ("train", "blue", True, ("accuracy",)),
@@ -172,14 +172,14 @@ def learning_curves(search: History, retrain: History) -> Figure:
         panels += [
             (
                 search,
-                _Panel(
+                Panel(
                     "Search: loss",
                     (("weight steps", "blue", True, ("loss",)), ("choice steps", "orange", False, ("choice_loss",))),
                 ),
             ),
             (
                 search,
-                _Panel(
+                Panel(
                     "Search: accuracy",
                     (
                         ("train, sampled", "blue", True, ("accuracy",)),
@@ -191,10 +191,10 @@ def learning_curves(search: History, retrain: History) -> Figure:
         ]
     if retrain:
         panels += [
-            (retrain, _Panel("Retraining: loss", (("loss", "blue", False, ("loss",)),))),
+            (retrain, Panel("Retraining: loss", (("loss", "blue", False, ("loss",)),))),
             (
                 retrain,
-                _Panel(
+                Panel(
                     "Retraining: accuracy",
                     (
                         ("train", "blue", True, ("accuracy",)),
@@ -205,7 +205,7 @@ def learning_curves(search: History, retrain: History) -> Figure:
                 ),
             ),
         ]
-    return drawn(lambda: _line_panels(panels, 2.6))
+    return drawn(lambda: line_panels(panels, 2.6))
 
 
 def retraining_curves(history: History) -> Figure:
@@ -219,12 +219,12 @@ def retraining_curves(history: History) -> Figure:
         for top in ("top1", "top5")
     )
     panels = [
-        _Panel("Training loss", (("loss", "blue", False, ("loss",)),)),
-        _Panel("Learning rate", (("learning rate", "blue", False, ("lr",)),)),
-        _Panel("Top-1 accuracy", (("train", "blue", True, ("accuracy",)), *top1), True, key_above=True),
-        _Panel("Top-5 accuracy", top5, True, key_above=True),
+        Panel("Training loss", (("loss", "blue", False, ("loss",)),)),
+        Panel("Learning rate", (("learning rate", "blue", False, ("lr",)),)),
+        Panel("Top-1 accuracy", (("train", "blue", True, ("accuracy",)), *top1), True, key_above=True),
+        Panel("Top-5 accuracy", top5, True, key_above=True),
     ]
-    return drawn(lambda: _line_panels([(history, panel) for panel in panels], 2.6, rows=2))
+    return drawn(lambda: line_panels([(history, panel) for panel in panels], 2.6, rows=2))
 
 
 def latency_agreement(predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> Figure:

@@ -14,6 +14,8 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
+from se_nas.search.black_box.config import OptunaConfig
+
 #: Of those that reach a rung, one in so many goes on.
 REDUCTION = 3
 
@@ -48,3 +50,10 @@ class HalvingPruner(BasePruner):
 
     def _bracket(self, trial: FrozenTrial) -> int:
         return self._deal[trial.number % len(self._deal)]
+
+
+def make_pruner(config: OptunaConfig) -> BasePruner:
+    """The pruner that a configuration names."""
+    if config.pruner == "none":
+        return optuna.pruners.NopPruner()
+    return HalvingPruner(config.stand_alone.epochs, hyperband=config.pruner == "hyperband")

@@ -9,15 +9,18 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 import sqlalchemy
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from pydantic import NonNegativeInt
 
 from se_nas.errors import OutputError, StorageError
@@ -250,3 +253,32 @@ class Heartbeat:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+
+
+def refuse_other_studies(storage: BaseStorage, name: str, where: str) -> None:
+    """A run's file holds its own study; a second one with evaluations means that the run has forgotten which is its."""
+    for study in storage.get_all_studies():
+        if study.study_name != name and storage.get_n_trials(study._study_id):
+            raise OutputError(
+                f"{where}: must hold the study of this run alone, but holds {study.study_name}: is the file that names "
+                "the run's study gone?"
+            )
+
+
+def load_or_create_study(
+    name: str, storage: BaseStorage, sampler: BaseSampler, pruner: BasePruner, directions: Sequence[StudyDirection]
+) -> optuna.Study:
+    """Loading first, because creating leaves a line in the file even where the study is there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            return optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
+        except KeyError:
+            return optuna.create_study(
+                study_name=name,
+                storage=storage,
+                sampler=sampler,
+                pruner=pruner,
+                directions=directions,
+                load_if_exists=True,  # another process may have made it just now
+            )

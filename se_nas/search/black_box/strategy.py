@@ -18,10 +18,11 @@ from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.answer import answer_among
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Evaluate, ReportingEvaluator, best_first, evaluate_with, save_evaluations
+from se_nas.search.black_box.importance import importances
 from se_nas.search.black_box.search import BlackBoxResult, result_of, stoppable, work
 from se_nas.search.black_box.stand_alone_evaluator import StandAloneEvaluator
 from se_nas.search.black_box.storage import storage_faults_told
-from se_nas.search.black_box.study import ArchitectureStudy, importances
+from se_nas.search.black_box.study import ArchitectureStudy
 from se_nas.search.black_box.table_evaluator import TableEvaluator
 from se_nas.search.budgets.baselines import baseline, known_baselines
 from se_nas.search.one_shot.inheritance import SupernetEvaluator

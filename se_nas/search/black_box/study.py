@@ -16,20 +16,26 @@ from pathlib import Path
 from typing import Any, cast
 
 import optuna
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
-from se_nas.errors import ConfigError, OutputError, StorageError
+from se_nas.errors import ConfigError, StorageError
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Evaluation, Pruned, State, excess_of
-from se_nas.search.black_box.pruner import HalvingPruner
-from se_nas.search.black_box.samplers import ArchitectureSampler, distributions
-from se_nas.search.black_box.storage import MISSED_HEARTBEATS, Heartbeat, JournalSum, hold_file, open_storage
+from se_nas.search.black_box.pruner import make_pruner
+from se_nas.search.black_box.samplers import ArchitectureSampler
+from se_nas.search.black_box.storage import (
+    MISSED_HEARTBEATS,
+    Heartbeat,
+    JournalSum,
+    hold_file,
+    load_or_create_study,
+    open_storage,
+    refuse_other_studies,
+)
 from se_nas.search.budgets.decode import check_feasible
 from se_nas.search.budgets.repair import Repair
 from se_nas.search.storage_url import masked
@@ -143,12 +149,12 @@ class ArchitectureStudy:
                 )
                 raise StorageError(f"{where}: must hold this run's study, {name}, but does not: {which}?")
             if known is not None:
-                _refuse_others(storage, name, self.where)
-            self._study = _load_or_create(
+                refuse_other_studies(storage, name, self.where)
+            self._study = load_or_create_study(
                 name,
                 storage,
                 sampler,
-                _pruner(config),
+                make_pruner(config),
                 [StudyDirection.MAXIMIZE if o == "accuracy" else StudyDirection.MINIMIZE for o in config.objectives],
             )
             self._storage = self._study._storage  # as Optuna wraps it, with its cache
@@ -472,56 +478,3 @@ class ArchitectureStudy:
         keep = self.budgets if self.config.proposals == "feasible" else ()
         every = self.space.enumerate()
         return {a: None for a in every if all(b.holds(self.tables[b.metric].cost(a)) for b in keep)}
-
-
-def _refuse_others(storage: BaseStorage, name: str, where: str) -> None:
-    """A run's file holds its own study; a second one with evaluations means that the run has forgotten which is its."""
-    for study in storage.get_all_studies():
-        if study.study_name != name and storage.get_n_trials(study._study_id):
-            raise OutputError(
-                f"{where}: must hold the study of this run alone, but holds {study.study_name}: is the file that names "
-                "the run's study gone?"
-            )
-
-
-def _load_or_create(
-    name: str, storage: BaseStorage, sampler: BaseSampler, pruner: BasePruner, directions: Sequence[StudyDirection]
-) -> optuna.Study:
-    """Loading first, because creating leaves a line in the file even where the study is there."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        try:
-            return optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
-        except KeyError:
-            return optuna.create_study(
-                study_name=name,
-                storage=storage,
-                sampler=sampler,
-                pruner=pruner,
-                directions=directions,
-                load_if_exists=True,  # another process may have made it just now
-            )
-
-
-def _pruner(config: OptunaConfig) -> BasePruner:
-    if config.pruner == "none":
-        return optuna.pruners.NopPruner()
-    return HalvingPruner(config.stand_alone.epochs, hyperband=config.pruner == "hyperband")
-
-
-def importances(evaluations: Sequence[Evaluation], space: SearchSpace, seed: int) -> dict[str, float]:
-    """Share of the accuracy's variance that each choice explains, by fANOVA (Hutter et al. 2014); they sum to 1.
-
-    Empty where fewer than 4 distinct architectures were evaluated to the end, or all have the same accuracy.
-    """
-    done = [e for e in evaluations if e.complete and e.same_as is None]
-    if len(done) < 4 or len({e.accuracy for e in done}) < 2:
-        return {}
-    study = optuna.create_study(direction=StudyDirection.MAXIMIZE)
-    axes = distributions(space)
-    for e in done:
-        study.add_trial(optuna.create_trial(params=e.architecture.as_dict(), distributions=axes, value=e.accuracy))
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return {k: float(v) for k, v in optuna.importance.get_param_importances(study, evaluator=evaluator).items()}

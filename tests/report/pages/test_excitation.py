@@ -13,7 +13,8 @@ from matplotlib.container import ErrorbarContainer
 from torch import Tensor, nn
 
 from se_nas.errors import DataError
-from se_nas.evidence.excitation import Excitation, GateStatistics, Loss, UnitStudy, study_excitation
+from se_nas.evidence.excitation import Excitation, Loss, UnitStudy, study_excitation
+from se_nas.evidence.gates import GateStatistics
 from se_nas.report.pages.excitation import Studied, notes, takes_scale, write_excitation
 from se_nas.report.plots import excitation as excitation_plots
 from se_nas.space.yaml_file import parse_space

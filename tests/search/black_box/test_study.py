@@ -17,8 +17,9 @@ from se_nas.cost.table import count_tables
 from se_nas.errors import ArchitectureError, ConfigError, InfeasibleBudgetError, OutputError
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Pruned
+from se_nas.search.black_box.importance import importances
 from se_nas.search.black_box.samplers import distributions
-from se_nas.search.black_box.study import SMALL, ArchitectureStudy, SpaceExhausted, importances
+from se_nas.search.black_box.study import SMALL, ArchitectureStudy, SpaceExhausted
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml_file import parse_space

@@ -1,0 +1,136 @@
+"""The answer beside its controls: differences with their intervals, and accuracies against MACs."""
+
+from __future__ import annotations
+
+import textwrap
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from se_nas.cost.budget import format_cost
+from se_nas.report.plots.evidence import _DASHES, Part, is_significant, points, seed_differences, trained_accuracy
+from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, percent_tick, tick
+from se_nas.report.theme.palette import light
+
+_KINDS = {  # words, colour, marker, its size, filled
+    "answer": ("the search's answer", "orange", "o", 9.0, True),
+    "other_answer": ("another search's answer", "orange", "D", 6.0, False),
+    "search_seed": ("same search, other seeds", "orange", "o", 5.5, False),
+    "best_of_random": ("best random by the supernet", "ink", "*", 9.5, True),
+    "random": ("random", "muted", "o", 4.5, True),
+    "baseline": ("no SE, or one ratio", "blue", "s", 5.5, True),
+    "published": ("published", "green", "^", 6.5, True),
+}
+
+
+def controls(found: Part) -> Figure:
+    """Each control's difference from the answer with its interval, beside the accuracy of every network over its MACs.
+
+    Args:
+        found: `controls.json` with at least one comparison.
+    """
+
+    def make() -> Figure:
+        count = len(found["comparisons"])
+        height = max(3.6, 0.4 * count + 1.5)
+        figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.1, wspace=0.03))
+        left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
+        _forest(left, found)
+        _against_macs(right, found)
+        keys = [_kind_key(kind) for kind in _KINDS if any(one["kind"] == kind for one in found["networks"])]
+        figure.legend(handles=keys, loc="outside upper right", ncols=min(len(keys), 4), handletextpad=0.2)
+        return figure
+
+    return drawn(make)
+
+
+def _kind_key(kind: str) -> Line2D:
+    words, tone, marker, size, filled = _KINDS[kind]
+    face = light(tone) if filled else light("paper")
+    return Line2D([], [], linestyle="", marker=marker, markersize=min(size, 7), markerfacecolor=face,
+                  markeredgecolor=light(tone), label=words)  # fmt: skip
+
+
+def _forest(axes: Axes, found: Part) -> None:
+    rows = list(enumerate(found["comparisons"]))
+    ends = _forest_ends(found)
+    for place, comparison in rows:
+        seeds = [100 * difference for difference in seed_differences(comparison)]
+        axes.plot(seeds, [place + 0.2] * len(seeds), "o", color=light("muted"), markersize=3, alpha=0.6, zorder=2,
+                  markeredgewidth=0)  # fmt: skip
+        if comparison["value"] is None:
+            continue
+        value, counts = 100 * float(comparison["value"]), is_significant(comparison)
+        tone = light(("blue" if value > 0 else "red") if counts else "muted")
+        if comparison["low"] is not None:
+            _interval(axes, place, 100 * float(comparison["low"]), 100 * float(comparison["high"]), ends, tone)
+        axes.plot([value], [place], "o", markersize=6.5, markeredgecolor=tone, markeredgewidth=1.4, zorder=4,
+                  markerfacecolor=tone if counts else light("paper"))  # fmt: skip
+        verdict = "" if counts else "\nnot significant" + " (Holm)" * bool(comparison["excludes_zero"])
+        axes.annotate(
+            f"{points(float(comparison['value']))}, n = {comparison['n']}{verdict}", (1, place),
+            xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8,
+            linespacing=1.25, color=light("ink" if counts else "muted"), fontweight="bold" if counts else "normal",
+        )  # fmt: skip
+    axes.axvline(0, color=light("ink"), linewidth=0.9, zorder=1)
+    words = ["\n".join(textwrap.wrap(str(comparison["label"]), 30)) for _, comparison in rows]
+    axes.set_yticks([place for place, _ in rows], words, color=light("ink"))
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(*ends)
+    axes.grid(False, axis="y")
+    axes.grid(True, axis="x")
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.6g}" if value else "0"))
+    axes.set_xlabel("points of accuracy; right of 0 the answer is better")
+    axes.set_title("The answer less each control")
+
+
+def _forest_ends(found: Part) -> tuple[float, float]:
+    """Both ends of the forest, in points: two trainings give intervals that would hide all the rest."""
+    comparisons = [one for one in found["comparisons"] if one["value"] is not None]
+    near = [0.0, *(float(one["value"]) for one in comparisons)]
+    near += [difference for one in found["comparisons"] for difference in seed_differences(one)]
+    room = 100 * max(max(near) - min(near), 1e-3)
+    ends = [100 * float(one[end]) for one in comparisons for end in ("low", "high") if one[end] is not None]
+    low, high = 100 * min(near), 100 * max(near)
+    return max(min([low, *ends]), low - room) - 0.06 * room, min(max([high, *ends]), high + room) + 0.06 * room
+
+
+def _interval(axes: Axes, place: float, low: float, high: float, ends: tuple[float, float], tone: str) -> None:
+    """A line from end to end, with an arrow where it goes on beyond the panel."""
+    axes.plot([max(low, ends[0]), min(high, ends[1])], [place, place], color=tone, linewidth=1.8, zorder=3)
+    for end, beyond, marker in ((ends[0], low < ends[0], "<"), (ends[1], high > ends[1], ">")):
+        if beyond:
+            axes.plot([end], [place], marker, color=tone, markersize=5, clip_on=False, zorder=3)
+
+
+def _against_macs(axes: Axes, found: Part) -> None:
+    shown = [(network, trained_accuracy(network)) for network in found["networks"]]
+    for network, mean in sorted(shown, key=lambda pair: list(_KINDS).index(pair[0]["kind"]), reverse=True):
+        if mean is None:
+            continue
+        _, tone, marker, size, filled = _KINDS[network["kind"]]
+        x, values = float(network["costs"]["macs"]), list(network["accuracies"].values())
+        order = 6 if network["kind"] == "answer" else 3
+        axes.plot([x, x], [min(values), max(values)], color=light(tone), linewidth=0.8, alpha=0.5, zorder=order - 1)
+        axes.plot([x], [mean], marker, markersize=size, markeredgecolor=light(tone if not filled else "paper"),
+                  markerfacecolor=light(tone if filled else "paper"), zorder=order,
+                  markeredgewidth=0.6 if filled else 1.3)  # fmt: skip
+    limit = (found.get("budgets") or {}).get("macs")
+    if limit is not None:
+        axes.axvline(float(limit), color=light("ink"), linewidth=1.1, linestyle=_DASHES, zorder=1)
+        axes.annotate(f"budget {format_cost('macs', float(limit))} ", (float(limit), 0),
+                      xycoords=("data", "axes fraction"), xytext=(-2, 4), textcoords="offset points", ha="right",
+                      fontsize=8)  # fmt: skip
+    axes.margins(x=0.08, y=0.12)
+    axes.grid(True, axis="both")
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
+    axes.xaxis.set_major_formatter(FuncFormatter(tick))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
+    axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
+    axes.set_xlabel(metric_title("macs"))
+    axes.set_title("Test accuracy: mean and range of the trainings")

@@ -1,0 +1,119 @@
+"""How a supernet ranks networks that were trained on their own."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from se_nas.report.plots.evidence import _DASHES, _WHISKERS, Part, capital, trained_accuracy
+from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, percent_tick, tick
+from se_nas.report.theme.palette import RAMP_STEPS as SHADES
+from se_nas.report.theme.palette import light
+
+SCORE_WORDS = {
+    "supernet": "supernet",
+    "uncalibrated": "supernet, norms not recalibrated",
+    "macs": "MACs alone",
+    "params": "parameters alone",
+    "latency_ms": "latency alone",
+    "partial": "supernet, MACs held fixed",
+}
+"""What networks are ranked by, and the correlation that is left when networks of equal MACs are compared."""
+
+
+def ranking(found: Part) -> Figure:
+    """For each set of networks, trained accuracy over the supernet's, and how far each score ranks them as trained.
+
+    Args:
+        found: `ranking.json` with at least one set, each with correlations.
+    """
+
+    def make() -> Figure:
+        sets = found["sets"]
+        height = 3.3 * len(sets)
+        figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+        panels = figure.subplots(len(sets), 2, width_ratios=[1, 1.1], squeeze=False)
+        for (left, right), one in zip(panels, sets, strict=True):
+            _supernet_scatter(figure, left, one)
+            _correlation_bars(right, one)
+        return figure
+
+    return drawn(make)
+
+
+def _supernet_scatter(figure: Figure, axes: Axes, one: Part) -> None:
+    networks = one["networks"]
+    x = [float(network["supernet"]) for network in networks]
+    y = [trained_accuracy(network, one.get("truth_seeds")) or 0.0 for network in networks]
+    macs = [float(network["macs"]) for network in networks]
+    if len(networks) <= _WHISKERS:
+        low, high = ([pick(network["accuracies"].values()) for network in networks] for pick in (min, max))
+        axes.vlines(x, low, high, color=light("rule"), linewidth=1.2, zorder=1)
+    tones = ListedColormap([light(f"rank-{step}") for step in range(2, SHADES + 1)])
+    edges = np.linspace(min(macs), max(max(macs), 1.0001 * min(macs)), tones.N + 1)
+    dots = axes.scatter(
+        x, y, c=macs, cmap=tones, norm=BoundaryNorm(edges, tones.N), s=34 if len(networks) <= _WHISKERS else 16,
+        edgecolors=light("paper"), linewidths=0.5, zorder=3,
+    )  # fmt: skip
+    bar = figure.colorbar(
+        dots, ax=axes, ticks=edges[:: tones.N // 3], format=FuncFormatter(_short), aspect=24, pad=0.02
+    )
+    bar.outline.set_visible(False)
+    bar.minorticks_off()
+    bar.ax.tick_params(labelsize=7.5)
+    bar.ax.set_title("MACs", fontsize=7.5, color=light("muted"), pad=5)
+    axes.grid(True, axis="both")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
+        axis.set_major_formatter(FuncFormatter(percent_tick))
+    axes.set_xlabel("accuracy with the supernet's weights")
+    axes.set_ylabel("accuracy trained alone")
+    axes.set_title(f"{capital(one['name'])}: {len(networks)} networks")
+
+
+def _short(value: float, _: int | None = None) -> str:
+    return tick(float(f"{value:.3g}"))
+
+
+def ranked_scores(one: Part) -> list[tuple[str, Part]]:
+    """The name in SCORE_WORDS and Kendall estimate of each score of a set, that with MACs held fixed last."""
+    return [(name, both["kendall"]) for name, both in one["correlations"].items()] + [
+        ("partial", one["partial_kendall"])
+    ]
+
+
+def _correlation_bars(axes: Axes, one: Part) -> None:
+    bars = [(name, estimate) for name, estimate in ranked_scores(one) if estimate["value"] is not None]
+    ends = [0.0]
+    for place, (name, estimate) in enumerate(bars):
+        value, low, high = (estimate[key] for key in ("value", "low", "high"))
+        tone = light("orange" if name in ("supernet", "partial") else "se-5" if name == "uncalibrated" else "block")
+        axes.barh(place, value, height=0.56, color=tone, linewidth=0)
+        if low is not None and high is not None:
+            axes.plot([low, high], [place, place], color=light("ink"), linewidth=1.1)
+        ends += [value, *(end for end in (low, high) if end is not None)]
+        last = max(value, high if high is not None else value, 0.0)
+        axes.annotate(f"{value:.2f}", (last, place), xytext=(5, 0), textcoords="offset points", va="center",
+                      fontsize=8.5, fontweight="bold" if name == "supernet" else "normal",
+                      bbox={"facecolor": light("paper"), "linewidth": 0, "pad": 1.0})  # fmt: skip
+    again = one.get("seed_ceiling")
+    if again and again["low"] is not None:
+        axes.axvline(float(again["value"]), color=light("ink"), linewidth=1.1, linestyle=_DASHES, zorder=1)
+        words = f"agreement of two trainings: {again['value']:.2f} (n = {again['n']})"
+        axes.annotate(words, (float(again["value"]), 1),
+                      xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points", ha="center",
+                      fontsize=8)  # fmt: skip
+        ends.append(float(again["value"]))
+    axes.axvline(0, color=light("ink"), linewidth=0.8)
+    axes.set_yticks(range(len(bars)), [SCORE_WORDS.get(name, name) for name, _ in bars], color=light("ink"))
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.set_xlim(min(ends) * 1.1, max(max(ends) * 1.16, 0.1))
+    axes.grid(False, axis="y")
+    axes.grid(True, axis="x")
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
+    axes.set_xlabel("Kendall's tau with the trained accuracy, 95 % intervals")
