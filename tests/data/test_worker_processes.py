@@ -22,7 +22,7 @@ from tests.helpers.jpeg_folders import write_folder
 _STUCK = """
 import os, sys, time
 from pathlib import Path
-from se_nas.data import encoded_images, image_folder, shard_writing, stream, transforms
+from se_nas.data.on_disk import encoded_images, image_folder, shard_writing, stream, transforms
 
 def stuck(*_):
     os.write(1, b"stuck\\n")
