@@ -14,6 +14,7 @@ from se_nas.report.pages.run import write_report
 from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.runs.run_folder import RunFolder
 from se_nas.runs.shown import HIDDEN, shown, shown_configuration
+from se_nas.training.recipe import load_recipe
 from tests.report.fake_run import make_fake_run
 
 RUNS = sorted((Path(__file__).resolve().parents[1] / "runs").glob("*.yaml"))
@@ -67,6 +68,24 @@ def test_the_report_shows_no_secret_and_what_is_harmless(tmp_path: Path) -> None
 def test_a_run_file_that_holds_no_secret_is_shown_whole(path: Path) -> None:
     resolved = load_run(path).model_dump(mode="json")
     assert shown(resolved) == resolved
+
+
+def test_a_resume_of_a_retraining_with_another_recipe_says_both_values(tmp_path: Path) -> None:
+    resolved: dict[str, Any] = {
+        "network": {"stem": {"width": 8}},
+        "data": {"name": "imagenet", "dir": "/images", "train": 8, "val": 2, "digest": "ab"},
+        "recipe": load_recipe("mobile-150").model_dump(mode="json"),
+        "teacher": {"source": "timm:resnet18", "checkpoint": None},
+        "weights": None,
+        "seed": 0,
+    }
+    assert shown(resolved) == resolved
+    run = RunFolder(tmp_path)
+    run.begin(resolved)
+    with pytest.raises(
+        ConfigError, match=r"recipe\.epochs: must be as in the run that --resume continues, \d+, but got 7"
+    ):
+        run.has_begun({**resolved, "recipe": {**resolved["recipe"], "epochs": 7}}, resume=True)
 
 
 @pytest.mark.parametrize(("content", "page"), [("[a, b]", HIDDEN), ("s3cret", HIDDEN), ("", HIDDEN)])

@@ -11,10 +11,12 @@ import yaml
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.run_file import RunConfig
 
-#: Harmless names that no model of ours has: parts, metrics, and what NNI's training services and machines are given.
-#: Not its commands, images and accounts: these may hold a secret.
+#: What a retraining writes of its own typed parts, which have no free text: shown whole.
+_TYPED = {"network", "recipe", "teacher"}
+#: Harmless names that no model of a run file has: parts, metrics, a retraining's images, and what NNI's training
+#: services and machines are given. Not its commands, images and accounts: these may hold a secret.
 _MORE = {
-    *("weights", "choices", "validation", "macs", "params", "latency_ms"),
+    *("weights", "choices", "validation", "macs", "params", "latency_ms", "train", "val", "digest"),
     *("platform", "machine_list", "host", "port", "user", "ssh_key_file", "python_path", "nni_manager_ip"),
     *("use_active_gpu", "gpu_indices", "max_trial_number_per_gpu", "trial_gpu_number", "tuner_gpu_indices"),
     *("max_trial_number", "max_trial_duration", "max_experiment_duration", "reuse_mode", "debug", "log_level"),
@@ -34,7 +36,10 @@ def _known() -> frozenset[str]:
 def shown(value: Any) -> Any:
     """A value of a run file, at any depth, in which each value under a name that is not known is hidden."""
     if isinstance(value, dict):
-        return {name: shown(item) if name in _known() else HIDDEN for name, item in value.items()}
+        return {
+            name: item if name in _TYPED else shown(item) if name in _known() else HIDDEN
+            for name, item in value.items()
+        }
     return [shown(item) for item in value] if isinstance(value, list) else value
 
 
