@@ -45,8 +45,8 @@ from se_nas.runs.run_folder import RunFolder
 from se_nas.runs.search import decode_again, run_search
 from se_nas.runs.shown import shown_configuration
 from se_nas.runs.worker import work_on
+from se_nas.search.black_box.storage_url import masked
 from se_nas.search.budgets.decode import greatest_cost, least_cost
-from se_nas.search.storage_url import masked
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import NO_SE
 from se_nas.space.yaml_file import load_space

@@ -25,7 +25,7 @@ from pydantic import NonNegativeInt
 
 from se_nas.errors import OutputError, StorageError
 from se_nas.records.record import Record, read_record, write_record
-from se_nas.search.storage_url import masked, without_secrets
+from se_nas.search.black_box.storage_url import masked, without_secrets
 
 #: Heartbeats that a worker may miss before another takes its evaluation.
 MISSED_HEARTBEATS = 3

@@ -36,9 +36,9 @@ from se_nas.search.black_box.storage import (
     open_storage,
     refuse_other_studies,
 )
+from se_nas.search.black_box.storage_url import masked
 from se_nas.search.budgets.decode import check_feasible
 from se_nas.search.budgets.repair import Repair
-from se_nas.search.storage_url import masked
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Axis, Option
 from se_nas.space.search_space import SearchSpace, picked

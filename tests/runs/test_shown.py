@@ -14,10 +14,10 @@ from se_nas.report.pages.run import write_report
 from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.runs.run_folder import RunFolder
 from se_nas.runs.shown import HIDDEN, shown, shown_configuration
-from se_nas.training.recipe import load_recipe
+from se_nas.training.recipe_files import load_recipe
 from tests.report.fake_run import make_fake_run
 
-RUNS = sorted((Path(__file__).resolve().parents[1] / "runs").glob("*.yaml"))
+RUNS = sorted((Path(__file__).resolve().parents[2] / "runs").glob("*.yaml"))
 #: A folded and a literal scalar take several lines each.
 SECRETS = """
 name: tiny
