@@ -18,13 +18,17 @@ OPTIONAL = ("nni", "onnx", "onnxruntime", "optuna", "sqlalchemy", "thop", "timm"
 #: Adapters that cannot be imported without their library: the black-box search, the tuners that NNI imports,
 #: and the model that is imported for timm.
 ADAPTERS = {
+    "se_nas.search.black_box.importance",
     "se_nas.search.black_box.pruner",
     "se_nas.search.black_box.samplers",
     "se_nas.search.black_box.search",
     "se_nas.search.black_box.storage",
     "se_nas.search.black_box.strategy",
     "se_nas.search.black_box.study",
+    "se_nas.export.timm_features",
+    "se_nas.export.timm_folder",
     "se_nas.export.timm_model",
+    "se_nas.export.timm_network",
     "se_nas.nni_bridge.grid_tuner",
     "se_nas.nni_bridge.tuner",
 }
