@@ -310,7 +310,7 @@ def test_a_damaged_checkpoint_is_named(se_nas: Run, finished: Path, tmp_path: Pa
     before = contents(home)
     result = se_nas("search", home / "run.yaml", "--out", home / "out", "--resume", "--quiet")
     assert_refused(
-        result, f"{checkpoint}: a checkpoint must be a whole file that se_nas wrote, but it is truncated or fo"
+        result, f"{checkpoint}: a checkpoint must be a whole file that se_nas wrote, but it is truncated or "
     )
     assert {n: c for n, c in contents(home).items() if "tensorboard" not in n} == {
         n: c for n, c in before.items() if "tensorboard" not in n
