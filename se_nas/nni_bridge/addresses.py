@@ -29,7 +29,7 @@ def resolve(host: str) -> str:
     """
     try:
         answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:
         raise LaunchError(f"host must be a name or an address of this machine, but got {host!r}") from error
     answers.sort(key=lambda answer: answer[0] != socket.AF_INET)
     return str(answers[0][4][0])
@@ -122,6 +122,14 @@ def manager_ip(config: Mapping[str, Any], address: str) -> str | None:
                 f"({error.strerror}); give --host with the address that they reach"
             ) from error
         return str(probe.getsockname()[0])
+
+
+def page_names(config: Mapping[str, Any], host: str, address: str) -> list[str]:
+    """What a request may call this machine, beside localhost; "*" stands for any bare address (see page_guard.js)."""
+    names = {host, address, *(part.get("nniManagerIp") or "" for part in (config, *services(config)))}
+    if address in WILDCARDS:
+        names |= {"*", socket.gethostname(), socket.getfqdn()}
+    return sorted(name.lower() for name in names if name)
 
 
 def _connecting(config: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:

@@ -12,24 +12,32 @@ import json
 import logging
 import os
 import re
-import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from se_nas.errors import ConfigError, LaunchError
+from se_nas.errors import LaunchError
 from se_nas.nni_bridge import addresses, processes, stored
+from se_nas.nni_bridge.digest import PAGE_CHANGES, config_digest
+from se_nas.nni_bridge.experiment_record import (
+    FILE,
+    ExperimentRecord,
+    find_experiment,
+    read_experiment,
+    write_experiment,
+)
 from se_nas.nni_bridge.manager_client import UNFINISHED, ManagerClient, TrialJob
-from se_nas.records.files import write_json
+from se_nas.nni_bridge.secrets import find_secrets, without_secrets
 
 Action = Literal["create", "resume", "view"]
 
-FORMAT = "se_nas nni experiment"
-VERSION = 1
+#: What NNI's Node loads before NNI; each says why.
+PRELOADS = ("loopback.js", "page_guard.js", "secrets.js", "patience.js")
 
 #: How long the manager may take to answer, and then the tuner to connect (which imports PyTorch), in seconds.
 START_SECONDS = 150.0
@@ -115,14 +123,14 @@ def start(
     """
     check_nni()
     home = _home(folder)
-    record = _read_record(folder, missing_ok=action == "create")
-    if record is not None and processes.is_manager(record["pid"], record["id"], home):
+    record = find_experiment(folder) if action == "create" else read_experiment(folder)
+    if record is not None and _manager(record, home) is not None:
         raise LaunchError(f"{folder}: the experiment must not be running, but it is, at {_url(record)}; stop it first")
     if record is not None and action == "create":
-        raise LaunchError(f"{folder}: holds NNI experiment {record['id']} already; resume it, or give another folder")
+        raise LaunchError(f"{folder}: holds NNI experiment {record.id} already; resume it, or give another folder")
     address = addresses.resolve(host)
     checked = _canonical(config, home)
-    told = record["told"] if record is not None else None
+    told = record.told if record is not None else None
     if action != "view":
         addresses.check_reachable(checked.json(), address)
         told = addresses.manager_ip(checked.json(), address)
@@ -132,16 +140,26 @@ def start(
     if action != "view" and addresses.needs_next_port(checked.json()):
         addresses.check_free(address, port + 1)
     if record is not None:
-        _end_leftovers(record["id"], home)
-    now = {"id": _new_id(home) if record is None else record["id"], "port": port, "host": address, "told": told}
-    now |= {"state": "VIEWED" if action == "view" else "RUNNING", "before": record and _settled(record)}
+        _end_leftovers(record.id, home)
+    now = ExperimentRecord(
+        id=_new_id(home) if record is None else record.id,
+        port=port,
+        host=host,
+        address=address,
+        told=told,
+        state="VIEWED" if action == "view" else "RUNNING",
+        before=record.settled if record is not None else None,
+        digest=record.digest if record is not None and action == "view" else config_digest(checked.json()),
+    )
     return _start_manager(folder, checked, now, record, action)
 
 
 def resume(folder: str | os.PathLike[str], *, port: int | None = None, host: str | None = None) -> Experiment:
     """Go on with the stopped experiment of `folder`, at the same port and host unless others are given.
 
-    Trials that were cut off run again with their parameters. Raises what `start` raises.
+    Trials that were cut off run again with their parameters. Raises what `start` raises, and a LaunchError where the
+    configuration in NNI's database is not known to be ours: whoever reaches the page could have written one that runs
+    other programs.
     """
     return _start_again(folder, port, host, "resume")
 
@@ -161,20 +179,18 @@ def stop(folder: str | os.PathLike[str]) -> None:
     """
     check_nni()
     home = _home(folder)
-    record = _read_record(folder)
-    experiment, pid = record["id"], record["pid"]
-    state = _settled(record)
-    if processes.is_manager(pid, experiment, home):
+    record = read_experiment(folder)
+    state = record.settled
+    if (process := _manager(record, home)) is not None:
         with contextlib.suppress(LaunchError):
             state = "DONE" if _experiment(record).client().state().name == "DONE" else state
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGTERM)
+        processes.end(process, processes.owner(record.id, home))
         end = time.monotonic() + STOP_SECONDS
-        while processes.is_manager(pid, experiment, home) and time.monotonic() < end:
+        while _manager(record, home) is not None and time.monotonic() < end:
             time.sleep(0.1)
-    _end_leftovers(experiment, home)
-    _note_in_nnis_list(experiment, lambda entries: entries.update_experiment(experiment, "status", "STOPPED"))
-    _write_record(folder, {**record, "pid": None, "state": state})
+    _end_leftovers(record.id, home)
+    _note_in_nnis_list(lambda entries: entries.update_experiment(record.id, "status", "STOPPED"))
+    write_experiment(folder, record.stopped(state))
 
 
 def status(folder: str | os.PathLike[str]) -> Status:
@@ -185,26 +201,26 @@ def status(folder: str | os.PathLike[str]) -> Status:
     """
     check_nni()
     home = _home(folder)
-    record = _read_record(folder)
-    if processes.is_manager(record["pid"], record["id"], home):
+    record = read_experiment(folder)
+    if _manager(record, home) is not None:
         client = _experiment(record).client()
         with contextlib.suppress(LaunchError):
             state = client.state()
             if state.name == "VIEWED":
-                trials = stored.trial_counts(record["id"], home)
+                trials = stored.trial_counts(record.id, home)
             else:
                 trials = {} if state.name == "INITIALIZING" else client.counts()
-            return Status(record["id"], state.name, trials, _url(record), state.errors)
-        if processes.is_manager(record["pid"], record["id"], home):
+            return Status(record.id, state.name, trials, _url(record), state.errors)
+        if _manager(record, home) is not None:
             state = client.state()  # it is alive but did not answer, perhaps it is just stopping: its own error
-            return Status(record["id"], state.name, {}, _url(record), state.errors)
-    log = home / record["id"] / "log"
-    died = record["pid"] is not None and record["state"] == "RUNNING"
+            return Status(record.id, state.name, {}, _url(record), state.errors)
+    log = home / record.id / "log"
+    died = record.pid is not None and record.state == "RUNNING"
     if died:  # or was stopped by nnictl or with the machine
-        died = "Experiment stopped." not in _text(log / "nnimanager.log", record["log_begin"])
-    state_name = "DIED" if died else _settled(record)
-    errors = (_fault(log, record["log_begin"]),) if died else ()
-    return Status(record["id"], state_name, stored.trial_counts(record["id"], home), None, errors)
+        died = "Experiment stopped." not in _text(log / "nnimanager.log", record.log_begin)
+    state_name = "DIED" if died else record.settled
+    errors = (_fault(log, record.log_begin),) if died else ()
+    return Status(record.id, state_name, stored.trial_counts(record.id, home), None, errors)
 
 
 def wait_until_done(
@@ -251,15 +267,13 @@ def jobs(folder: str | os.PathLike[str]) -> list[TrialJob]:
     experiment = running(folder)
     if experiment is not None:
         return experiment.client().trials()
-    return stored.jobs(_read_record(folder)["id"], _home(folder))
+    return stored.jobs(read_experiment(folder).id, _home(folder))
 
 
 def running(folder: str | os.PathLike[str]) -> Experiment | None:
     """The live manager of `folder`, None where there is none (or no experiment at all)."""
-    record = _read_record(folder, missing_ok=True)
-    if record is None or record["pid"] is None:
-        return None
-    return _experiment(record) if processes.is_manager(record["pid"], record["id"], _home(folder)) else None
+    record = find_experiment(folder)
+    return _experiment(record) if record is not None and _manager(record, _home(folder)) is not None else None
 
 
 def needs_restart(folder: str | os.PathLike[str]) -> bool:
@@ -292,8 +306,13 @@ def check_nni() -> None:
 
 
 def check_service(folder: str | os.PathLike[str], config: Mapping[str, Any], host: str) -> None:
-    """Raise LaunchError where NNI refuses a configuration, or its trials could not reach `host`; see `start`."""
-    addresses.check_reachable(_canonical(config, _home(folder)).json(), addresses.resolve(host))
+    """Raise LaunchError where NNI refuses a configuration, or its trials could not reach `host`; see `start`.
+
+    Also where a secret that it refers to is not there.
+    """
+    checked = _canonical(config, _home(folder)).json()
+    addresses.check_reachable(checked, addresses.resolve(host))
+    find_secrets(checked)
 
 
 def _home(folder: str | os.PathLike[str]) -> Path:
@@ -312,63 +331,89 @@ def _canonical(config: Mapping[str, Any], home: Path) -> Any:
         parsed.experiment_working_directory = str(home)
         if parsed.log_level in ("warning", "error", "fatal"):
             parsed.log_level = "info"  # its log tells when it has started
-        return parsed.canonical_copy()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "SSH password will be exposed")  # it is a reference to one
+            return parsed.canonical_copy()
     except Exception as error:  # NNI raises assertions, type errors and value errors alike
         reason = _first_line(error) or "an assertion of NNI's"
         raise LaunchError(f"NNI refuses the configuration: {reason}") from error
 
 
+def _manager(record: ExperimentRecord, home: Path) -> processes.Listed | None:
+    return processes.find_manager(record.pid, record.started, processes.owner(record.id, home))
+
+
 def _start_manager(
-    folder: str | os.PathLike[str], config: Any, record: dict[str, Any], before: dict[str, Any] | None, action: Action
+    folder: str | os.PathLike[str],
+    config: Any,
+    record: ExperimentRecord,
+    before: ExperimentRecord | None,
+    action: Action,
 ) -> Experiment:
     """Start what `record` says and write it down; put everything back as it was (`before`) where it does not start."""
     home = _home(folder)
-    experiment = record["id"]
+    experiment = record.id
     old_config = None
     try:
+        _make_private(home)
         log = home / experiment / "log"
         log.mkdir(parents=True, exist_ok=True)
         (log / "manager.stderr").write_bytes(b"")  # what an earlier manager said would be told as this one's fault
         log_begin = _size(log / "nnimanager.log")
-        record = {**record, "log_begin": log_begin}
         if action == "resume":
             stored.forget_cut_off_resumes(experiment, home)
             old_config = stored.replace_config(experiment, home, json.dumps(config.json()))
-        record = {**record, "pid": _spawn(config, record, action, home, log)}
-        _write_record(folder, record)
+        process = _spawn(config, record, action, home, log)
+        record = record.model_copy(update={"log_begin": log_begin, "pid": process.pid, "started": process.started})
+        write_experiment(folder, record)
         launched = _experiment(record)
-        _wait_until_listening(launched, home, log)
-        _note_in_nnis_list(experiment, lambda entries: _list_in(entries, launched, config, home))
+        _wait_until_listening(record, home, log)
+        _note_in_nnis_list(lambda entries: _list_in(entries, launched, config, home))
         launched.client().begin(config.json())
         if action != "view":
-            _wait_until_running(launched, config, home, log, log_begin)
+            _wait_until_running(record, config, home, log)
         return launched
     except BaseException:
         with contextlib.suppress(Exception):
-            processes.end_all(experiment, home)
+            processes.end_all(processes.owner(experiment, home))
         if before is None:
-            (Path(folder) / "nni.json").unlink(missing_ok=True)
-            _note_in_nnis_list(experiment, lambda entries: entries.remove_experiment(experiment))
+            (Path(folder) / FILE).unlink(missing_ok=True)
+            _note_in_nnis_list(lambda entries: entries.remove_experiment(experiment))
         else:
             if old_config is not None:
                 stored.replace_config(experiment, home, old_config)
-            _write_record(folder, {**before, "pid": None, "state": _settled(before)})
+            write_experiment(folder, before.stopped(before.settled))
         raise
 
 
-def _spawn(config: Any, record: Mapping[str, Any], action: Action, home: Path, log: Path) -> int:
+def _make_private(home: Path) -> None:
+    """NNI's folder, which none but its owner may look into: NNI writes all that it knows there, readable by all."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)
+    except OSError as error:
+        raise LaunchError(f"{home}: must be a folder of its own for NNI, but got: {error.strerror}") from error
+
+
+def _spawn(config: Any, record: ExperimentRecord, action: Action, home: Path, log: Path) -> processes.Listed:
     """Start NNI's Node in a session of its own, so that closing the terminal does not end it."""
     import nni_node
     from nni.experiment.launcher import NniManagerArgs
 
     node = Path(nni_node.__path__[0])
     here = Path(__file__).parent
-    experiment, port = record["id"], record["port"]
-    arguments = NniManagerArgs(action, experiment, config, port, False, False, None, None).to_command_line_args()
+    secrets = find_secrets(config.json())
+    arguments = NniManagerArgs(action, record.id, config, record.port, False, False, None, None).to_command_line_args()
     # the preloads are arguments of this Node alone: in NODE_OPTIONS they would reach every trial
-    preloads = ["--require", str(here / "loopback.js"), "--require", str(here / "patience.js")]
+    preloads = [word for name in PRELOADS for word in ("--require", str(here / name))]
     command = [str(node / "node"), *preloads, "--max-old-space-size=4096", str(node / "main.js"), *arguments]
-    environment = {**os.environ, processes.MARK: processes.mark(experiment, home), "SE_NAS_NNI_HOST": record["host"]}
+    environment = {
+        **without_secrets(os.environ, secrets),
+        processes.MARK: processes.owner(record.id, home).mark,
+        "SE_NAS_NNI_HOST": record.address,
+        "SE_NAS_NNI_NAMES": json.dumps(addresses.page_names(config.json(), record.host, record.address)),
+        "SE_NAS_NNI_SECRETS": json.dumps(secrets),
+    }
     for name in ("no_proxy", "NO_PROXY"):  # tuner and trials talk to the manager by libraries that heed a proxy
         environment[name] = ",".join(filter(None, [os.environ.get(name), "localhost", "127.0.0.1"]))
     with (log / "manager.stderr").open("ab") as errors, (log / "manager.stdout").open("ab") as output:
@@ -382,7 +427,10 @@ def _spawn(config: Any, record: Mapping[str, Any], action: Action, home: Path, l
             start_new_session=True,
         )
     manager.returncode = 0  # it is meant to outlive this program: no warning that it still runs
-    return manager.pid
+    process = processes.look(manager.pid)
+    if process is None:
+        raise LaunchError(f"the NNI manager ended at once: {_fault(log)}")
+    return process
 
 
 def _list_in(entries: Any, experiment: Experiment, config: Any, home: Path) -> None:
@@ -398,28 +446,29 @@ def _list_in(entries: Any, experiment: Experiment, config: Any, home: Path) -> N
     )
 
 
-def _wait_until_listening(experiment: Experiment, home: Path, log: Path) -> None:
-    client = experiment.client()
+def _wait_until_listening(record: ExperimentRecord, home: Path, log: Path) -> None:
+    client = _experiment(record).client()
     for _ in _ticks(START_SECONDS, "the NNI manager did not answer"):
-        if not processes.is_manager(experiment.pid, experiment.id, home):
+        if _manager(record, home) is None:
             raise LaunchError(f"the NNI manager ended at once: {_fault(log)}")
         with contextlib.suppress(LaunchError):
             if client.state().name != "INITIALIZING":
                 return
 
 
-def _wait_until_running(experiment: Experiment, config: Any, home: Path, log: Path, begin: int) -> None:
+def _wait_until_running(record: ExperimentRecord, config: Any, home: Path, log: Path) -> None:
     """NNI calls an experiment running before its tuner and remote machines are connected: wait for its log's word."""
     lines, seconds = [b"Add event listeners"], START_SECONDS
     if any(s["platform"] == "remote" and not s.get("reuseMode") for s in addresses.services(config.json())):
         lines.append(b"Remote training service started")
         seconds = REMOTE_SECONDS
+    experiment = _experiment(record)
     client = experiment.client()
     for _ in _ticks(seconds, "NNI's tuner or its remote machines did not connect"):
         # looked at before the log, so that a tuner that connected and ended meanwhile is one that started
         tuner_lives = processes.has_tuner(experiment.pid)
         with (log / "nnimanager.log").open("rb") as file:
-            file.seek(begin)
+            file.seek(record.log_begin)
             text = file.read()
         if all(line in text for line in lines):
             return
@@ -427,10 +476,10 @@ def _wait_until_running(experiment: Experiment, config: Any, home: Path, log: Pa
             failed = client.state().name == "ERROR"
         except LaunchError:
             failed = False  # it may be ending, as it does where it cannot reach a remote machine
-        if not processes.is_manager(experiment.pid, experiment.id, home):
-            raise LaunchError(f"the NNI manager ended: {_fault(log, begin)}; its log is in {log}")
+        if _manager(record, home) is None:
+            raise LaunchError(f"the NNI manager ended: {_fault(log, record.log_begin)}; its log is in {log}")
         if not tuner_lives or failed:
-            raise LaunchError(f"the NNI experiment did not start: {_fault(log, begin)}; its log is in {log}")
+            raise LaunchError(f"the NNI experiment did not start: {_fault(log, record.log_begin)}; its log is in {log}")
 
 
 def _ticks(seconds: float, failure: str) -> Iterator[None]:
@@ -443,17 +492,28 @@ def _ticks(seconds: float, failure: str) -> Iterator[None]:
 
 def _start_again(folder: str | os.PathLike[str], port: int | None, host: str | None, action: Action) -> Experiment:
     check_nni()
-    record = _read_record(folder)
-    config = stored.config(record["id"], _home(folder))
+    record = read_experiment(folder)
+    config = stored.config(record.id, _home(folder))
+    if action == "resume" or record.digest is not None:  # an old record's page may be shown, which starts no trial
+        _check_ours(folder, record, config)
     service = config["trainingService"]
     for part in (config, *(service if isinstance(service, list) else [service])):
-        if part.get("nniManagerIp") == record["told"]:
+        if part.get("nniManagerIp") == record.told:
             part["nniManagerIp"] = None  # it was ours, and the host may be another now
-    return start(folder, config, port=port or record["port"], host=host or record["host"], action=action)
+    return start(folder, config, port=port or record.port, host=host or record.host, action=action)
+
+
+def _check_ours(folder: str | os.PathLike[str], record: ExperimentRecord, config: Mapping[str, Any]) -> None:
+    """Raise LaunchError where NNI's stored configuration is not what we handed to it, but for what its page changes."""
+    if config_digest(config) != record.digest:
+        raise LaunchError(
+            f"{folder}: NNI's stored configuration must be the one that se-nas launch wrote, but for "
+            f"{', '.join(PAGE_CHANGES)}, but it is another: it could start any program, so nothing is started"
+        )
 
 
 def _end_leftovers(experiment: str, home: Path) -> None:
-    left = processes.end_all(experiment, home)
+    left = processes.end_all(processes.owner(experiment, home))
     if left:
         raise LaunchError(
             f"processes {[process.pid for process in left]} of NNI experiment {experiment} could not be ended"
@@ -470,44 +530,21 @@ def _new_id(home: Path) -> str:
             return experiment
 
 
-def _note_in_nnis_list(experiment: str, change: Callable[[Any], object]) -> None:
+def _note_in_nnis_list(change: Callable[[Any], object]) -> None:
     """Change NNI's list of experiments in the home folder, which its page and nnictl read; we can do without it."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         from nni.tools.nnictl.config_utils import Experiments
 
         change(Experiments(os.path.join(os.path.expanduser("~"), "nni-experiments")))
 
 
-def _read_record(folder: str | os.PathLike[str], missing_ok: bool = False) -> Any:
-    path = Path(folder) / "nni.json"
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
-        if missing_ok:
-            return None
-        raise LaunchError(f"{folder}: holds no NNI experiment (no nni.json); launch one first") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(str(path), [f"must be what se-nas launch wrote, but got: {error}"]) from error
-    if not isinstance(record, dict) or (record.get("format"), record.get("version")) != (FORMAT, VERSION):
-        raise ConfigError(str(path), [f"format and version must be {FORMAT!r} and {VERSION}"])
-    return record
+def _experiment(record: ExperimentRecord) -> Experiment:
+    assert record.pid is not None
+    return Experiment(record.id, record.port, record.address, _url(record), record.pid)
 
 
-def _write_record(folder: str | os.PathLike[str], record: Mapping[str, Any]) -> None:
-    write_json(Path(folder) / "nni.json", {**record, "format": FORMAT, "version": VERSION})
-
-
-def _experiment(record: Mapping[str, Any]) -> Experiment:
-    return Experiment(record["id"], record["port"], record["host"], _url(record), record["pid"])
-
-
-def _settled(record: Mapping[str, Any]) -> str:
-    """The state of an experiment whose manager is gone: viewing it changed nothing."""
-    return str({"RUNNING": "STOPPED", "VIEWED": record["before"]}.get(record["state"], record["state"]))
-
-
-def _url(record: Mapping[str, Any]) -> str:
-    return addresses.url(record["host"], record["port"])
+def _url(record: ExperimentRecord) -> str:
+    return addresses.url(record.address, record.port)
 
 
 def _size(path: Path) -> int:

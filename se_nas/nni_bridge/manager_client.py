@@ -9,9 +9,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from se_nas.errors import LaunchError
+from se_nas.nni_bridge.nni_json import JobAnswer, JobCount, Report, ShownParameters, StateAnswer, checked, parsed
 
 #: The manager is on this machine or on a network near it: no proxy of the environment is asked.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -49,10 +50,10 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class Metric:
-    """One report of a trial; `sequence` counts its intermediate results from 0."""
+    """One report of a trial, PERIODICAL or FINAL; `sequence` counts its intermediate results from 0."""
 
     trial: str
-    kind: Literal["PERIODICAL", "FINAL"]
+    kind: str
     sequence: int
     value: Any
 
@@ -71,8 +72,9 @@ class ManagerClient:
         """The state of the experiment; INITIALIZING while the manager is not ready to be told what to run."""
         answer = self._ask("GET", "check-status")
         if not isinstance(answer, dict):
-            return ManagerState(str(answer), ())
-        return ManagerState(answer["status"], tuple(answer["errors"]))
+            return ManagerState(f"{answer!s:.100}", ())
+        state = checked(StateAnswer, answer, self.url)
+        return ManagerState(state.status, tuple(state.errors))
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Hand over NNI's canonical configuration, upon which the manager starts the tuner (unless it only views)."""
@@ -80,23 +82,25 @@ class ManagerClient:
 
     def trials(self) -> list[TrialJob]:
         """All trial jobs, in the order in which they were first submitted."""
-        return [_trial(job) for job in self._ask("GET", "trial-jobs")]
+        jobs = checked(list[JobAnswer], self._ask("GET", "trial-jobs"), self.url)
+        return [_trial(job, self.url) for job in jobs]
 
     def trial(self, job: str) -> TrialJob:
         """One trial job."""
         answer = self._ask("GET", f"trial-jobs/{job}")
         if not isinstance(answer, dict):
             raise LaunchError(f"the NNI manager at {self.url} knows no trial job {job!r}")
-        return _trial(answer)
+        return _trial(checked(JobAnswer, answer, self.url), self.url)
 
     def counts(self) -> dict[str, int]:
         """How many trial jobs there are by status."""
-        return {row["trialJobStatus"]: row["trialJobNumber"] for row in self._ask("GET", "job-statistics")}
+        rows = checked(list[JobCount], self._ask("GET", "job-statistics"), self.url)
+        return {row.trialJobStatus: row.trialJobNumber for row in rows}
 
     def metrics(self, job: str | None = None) -> list[Metric]:
         """What trial `job` reported, or all trials, in the order of arrival."""
-        rows = self._ask("GET", "metric-data" if job is None else f"metric-data/{job}")
-        return [Metric(row["trialJobId"], row["type"], row["sequence"], _value(row["data"])) for row in rows]
+        rows = checked(list[Report], self._ask("GET", "metric-data" if job is None else f"metric-data/{job}"), self.url)
+        return [Metric(row.trialJobId, row.type, row.sequence, _value(row.data, self.url)) for row in rows]
 
     def _ask(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -104,7 +108,7 @@ class ManagerClient:
         request.add_header("Content-Type", "application/json")
         try:
             with _OPENER.open(request, timeout=timeout or self._timeout) as response:
-                text = response.read().decode()
+                text = response.read().decode(errors="replace")
         except urllib.error.HTTPError as error:
             with error:
                 reason = _reason(error.read().decode(errors="replace")) or f"status {error.code}"
@@ -114,38 +118,41 @@ class ManagerClient:
             raise LaunchError(f"the NNI manager at {self.url} does not answer: {reason}") from error
         try:
             return json.loads(text) if text else None
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
 
 
 def _reason(text: str) -> str:
     """The first line of an error that the manager sent, as JSON or as plain text."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         text = str(json.loads(text)["error"])
     lines = text.strip().splitlines()
     return lines[0][:300] if lines else ""
 
 
-def _trial(job: Mapping[str, Any]) -> TrialJob:
-    shown, final = job.get("hyperParameters"), job.get("finalMetricData")
-    return trial_job(
-        job["trialJobId"], job["status"], shown[-1] if shown else None, final[0]["data"] if final else None
-    )
+def _trial(job: JobAnswer, source: str) -> TrialJob:
+    shown, final = job.hyperParameters, job.finalMetricData
+    return trial_job(job.trialJobId, job.status, shown[-1] if shown else None, final[0].data if final else None, source)
 
 
-def trial_job(id: str, status: str, shown: str | None, final: str | None) -> TrialJob:
-    """A job from what NNI keeps of it: the parameters that its page shows and the final result, both as JSON."""
-    parameters = json.loads(shown) if shown else {}
+def trial_job(id: str, status: str, shown: str | None, final: str | None, source: str) -> TrialJob:
+    """A job from what NNI keeps of it: the parameters that its page shows and the final result, both as JSON.
+
+    Raises:
+        LaunchError: they are no such JSON; `source` names where they come from.
+    """
+    place = f"{source}: trial job {id}"
+    parameters = checked(ShownParameters, parsed(shown, place) if shown else {}, place)
     return TrialJob(
         id=id,
         status=status,
-        parameters=parameters.get("parameters") or {},
-        parameter_id=parameters.get("parameter_id"),
-        final=_value(final) if final else None,
+        parameters=parameters.parameters or {},
+        parameter_id=parameters.parameter_id,
+        final=_value(final, place) if final else None,
     )
 
 
-def _value(data: str) -> Any:
+def _value(data: str, source: str) -> Any:
     """A reported value: NNI sends JSON inside JSON."""
-    value = json.loads(data)
-    return json.loads(value) if isinstance(value, str) else value
+    value = parsed(data, source)
+    return parsed(value, source) if isinstance(value, str) else value

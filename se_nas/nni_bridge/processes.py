@@ -1,98 +1,201 @@
-"""The processes of one NNI experiment: found by a mark in their environment, ended with nothing left behind."""
+"""The processes of one NNI experiment: found by a mark in their environment, ended with nothing left behind.
+
+Which of a listing are the experiment's is decided by `select`, which looks at nothing else than the listing. Whatever
+is signalled was selected, and is looked at again in the moment before: a number may be another process's by then.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import psutil
+from typing import Literal
 
 #: Environment variable that the manager gets, and the tuner and every local trial inherit.
 MARK = "SE_NAS_NNI_EXPERIMENT"
 
+#: The kernel tells when a process was started by seconds since the boot, and the clock may be set right meanwhile.
+_CLOCK_SECONDS = 2.0
 
-def mark(experiment: str, home: Path) -> str:
-    """The value of MARK for an experiment that lives in the folder `home`: a copy of a folder is another experiment."""
-    return f"{experiment}@{home}"
+Signal = Literal["terminate", "kill"]
 
 
-def of_experiment(experiment: str, home: Path) -> list[psutil.Process]:
-    """Every live process of the experiment on this machine, but this program and those that it runs in.
+@dataclass(frozen=True)
+class Listed:
+    """A process as it was seen in one moment.
 
-    Beside the marked ones these are NNI's trial keeper and its trials where SSH led back to this machine: they have the
-    environment of the SSH server, and are known by the experiment's id in the keeper's command or the trial's
-    variables.
+    Attributes:
+        started: seconds since 1970; with `pid` it is this process and no other.
+        user: the number of the user whose rights it has.
     """
+
+    pid: int
+    started: float
+    user: int
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """An experiment, and who may end its processes.
+
+    Attributes:
+        experiment: NNI's id of it, of eight letters and digits; see `ExperimentRecord`.
+        home: the folder that it lives in; a copy of a folder is another experiment.
+        users: the numbers of the user who asks and of the one whose folder it is: processes of others are never ours.
+    """
+
+    experiment: str
+    home: Path
+    users: frozenset[int]
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9]{8}", self.experiment):
+            raise ValueError(f"the id of an experiment must be 8 letters and digits, but got {self.experiment!r:.80}")
+
+    @property
+    def mark(self) -> str:
+        """The value of MARK of its processes."""
+        return f"{self.experiment}@{self.home}"
+
+
+def owner(experiment: str, home: Path) -> Owner:
+    """The experiment that lives in the folder `home`."""
+    with contextlib.suppress(OSError):  # where nothing was launched yet
+        return Owner(experiment, home, frozenset({os.geteuid(), home.stat().st_uid}))
+    return Owner(experiment, home, frozenset({os.geteuid()}))
+
+
+def select(listing: Iterable[Listed], own: Owner) -> list[Listed]:
+    """Those of a listing that are the experiment's.
+
+    Beside the marked ones these are NNI's trial keeper and its trials where SSH led back to this machine. They have the
+    environment of the SSH server, and are known by the place of this very experiment in the remote home folder: as the
+    keeper's program, or as the output of a trial whose variables name the experiment too.
+    """
+    return [process for process in listing if _belongs(process, own)]
+
+
+def _belongs(process: Listed, own: Owner) -> bool:
+    if process.user not in own.users:
+        return False
+    if MARK in process.environment:
+        return process.environment[MARK] == own.mark
+    place = f"/nni-experiments/{own.experiment}/environments/"
+    if process.environment.get("NNI_EXP_ID") == own.experiment:
+        return place in process.environment.get("NNI_OUTPUT_DIR", "")
+    keeper = any(part.endswith("/trial_keeper/main.js") for part in process.command)
+    return keeper and any(place in part for part in process.command)
+
+
+def listing() -> Iterator[Listed]:
+    """The live processes of this machine whose environment may be read, but this program and those it runs in."""
     import psutil
 
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    return [
-        process for process in psutil.process_iter() if process.pid not in own and _belongs(process, experiment, home)
-    ]
+    for pid in psutil.pids():
+        if pid not in own and (seen := look(pid)) is not None:
+            yield seen
 
 
-def _belongs(process: psutil.Process, experiment: str, home: Path) -> bool:
+def look(pid: int) -> Listed | None:
+    """The live process of a number; None where there is none, or it is another user's."""
     import psutil
 
     try:
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        environment = process.environ()
-        if MARK in environment:
-            return str(environment[MARK]) == mark(experiment, home)
-        if environment.get("NNI_EXP_ID") == experiment:
-            return True
-        command = process.cmdline()
-    except (psutil.Error, OSError):
-        return False  # it has just ended, or is another user's
-    keeper = any(part.endswith("trial_keeper/main.js") for part in command)
-    return keeper and any(f"/nni-experiments/{experiment}/environments/" in part for part in command)
+        process = psutil.Process(pid)
+        with process.oneshot():
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            user, command = process.uids().effective, tuple(process.cmdline())
+            return Listed(pid, process.create_time(), user, command, process.environ())
+    except (psutil.Error, OSError, ValueError, OverflowError):
+        return None  # it has just ended, or is another user's
 
 
-def end(processes: Sequence[psutil.Process], patience: float = 5.0) -> None:
-    """Ask the processes to end, and after `patience` seconds kill those that have not."""
+def send(process: Listed, signal: Signal) -> None:
+    """Signal a process, which may have ended since it was listed."""
     import psutil
 
-    for signal in ("terminate", "kill"):
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                getattr(process, signal)()  # psutil refuses where the number is another process's by now
-        processes = psutil.wait_procs(processes, timeout=patience)[1]
+    with contextlib.suppress(psutil.Error):
+        getattr(psutil.Process(process.pid), signal)()
 
 
-def end_all(experiment: str, home: Path, rounds: int = 3) -> list[psutil.Process]:
-    """End the experiment's processes, again for those that started meanwhile; give back what is left, in hope none."""
-    left = of_experiment(experiment, home)
+def end_all(
+    own: Owner,
+    *,
+    listing: Callable[[], Iterable[Listed]] = listing,
+    look: Callable[[int], Listed | None] = look,
+    send: Callable[[Listed, Signal], object] = send,
+    patience: float = 5.0,
+    rounds: int = 3,
+) -> list[Listed]:
+    """End the experiment's processes, again for those that started meanwhile; give back what is left, in hope none.
+
+    Args:
+        listing, look, send: of the machine; a test has made-up ones.
+        patience: seconds from the request to end to the kill, and from there to the next round.
+    """
+    left = select(listing(), own)
     for _ in range(rounds):
         if not left:
             break
-        end(left)
-        time.sleep(0.1)
-        left = of_experiment(experiment, home)
+        signals: tuple[Signal, ...] = ("terminate", "kill")
+        for signal in signals:
+            left = [process for process in left if _is_still(process, own, look)]
+            for process in left:
+                send(process, signal)
+            left = _wait(left, own, look, patience)
+        time.sleep(min(0.1, patience))
+        left = select(listing(), own)
     return left
 
 
-def is_manager(pid: int | None, experiment: str, home: Path) -> bool:
-    """Whether process `pid` is the live manager of the experiment; it is reaped where it was ours and has ended."""
-    import psutil
+def end(process: Listed, own: Owner) -> None:
+    """Ask one of the experiment's processes to end."""
+    if _is_still(process, own, look):
+        send(process, "terminate")
 
-    if pid is None:
-        return False
-    with contextlib.suppress(OSError):  # not a child of this program, as a rule
+
+def _is_still(process: Listed, own: Owner, look: Callable[[int], Listed | None]) -> bool:
+    """Whether a listed process is live, still the same, and the experiment's."""
+    now = look(process.pid)
+    return now is not None and now.started == process.started and _belongs(now, own)
+
+
+def _wait(
+    processes: Sequence[Listed], own: Owner, look: Callable[[int], Listed | None], patience: float
+) -> list[Listed]:
+    """Those that are left after `patience` seconds."""
+    until = time.monotonic() + patience
+    while True:
+        for process in processes:
+            _reap(process.pid)
+        processes = [process for process in processes if _is_still(process, own, look)]
+        if not processes or time.monotonic() >= until:
+            return list(processes)
+        time.sleep(0.05)
+
+
+def _reap(pid: int) -> None:
+    """Let go of a process that has ended and that this program started; as a rule it is no child of it."""
+    with contextlib.suppress(OSError):
         os.waitpid(pid, os.WNOHANG)
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        command = process.cmdline()
-    except psutil.Error:
-        return False
-    return experiment in command and str(home) in command and any(part.endswith("main.js") for part in command)
+
+
+def find_manager(pid: int | None, started: float | None, own: Owner) -> Listed | None:
+    """The live manager of the experiment that was recorded as process `pid`, started then (None: not recorded)."""
+    process = look(pid) if pid is not None else None
+    if process is None or (started is not None and abs(process.started - started) > _CLOCK_SECONDS):
+        return None
+    command = process.command
+    runs = own.experiment in command and str(own.home) in command and any(part.endswith("main.js") for part in command)
+    return process if runs and _belongs(process, own) else None
 
 
 def has_tuner(manager: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +11,10 @@ from typing import Any
 
 from se_nas.errors import LaunchError
 from se_nas.nni_bridge.manager_client import UNFINISHED, TrialJob, trial_job
+from se_nas.nni_bridge.nni_json import StoredConfig, checked, parsed
+
+#: Rows of two columns of text.
+_Texts = list[tuple[str, str]]
 
 LATEST = "id = ? and revision = (select max(revision) from ExperimentProfile where id = ?)"
 
@@ -23,8 +26,11 @@ def config(experiment: str, home: Path) -> dict[str, Any]:
         LaunchError: the database is missing, damaged, or of another experiment.
     """
     with _database(experiment, home) as database:
-        stored: dict[str, Any] = json.loads(_config_text(database, experiment, home))
-        return stored
+        text = _config_text(database, experiment, home)
+    place = f"{_path(experiment, home)}: the configuration"
+    stored: dict[str, Any] = parsed(text, place)
+    checked(StoredConfig, stored, place)
+    return stored
 
 
 def replace_config(experiment: str, home: Path, text: str) -> str:
@@ -49,28 +55,30 @@ def forget_cut_off_resumes(experiment: str, home: Path) -> None:
 def trial_counts(experiment: str, home: Path) -> dict[str, int]:
     """Number of trials by status, as NNI counts them; what had not ended is INTERRUPTED."""
     with _database(experiment, home) as database:
-        statuses = _statuses(database).values()
+        statuses = _statuses(database, str(_path(experiment, home))).values()
     return dict(Counter("INTERRUPTED" if status in UNFINISHED else status for status in statuses))
 
 
 def jobs(experiment: str, home: Path) -> list[TrialJob]:
     """All trial jobs as a manager would show them, in the order in which they were first submitted."""
+    place = str(_path(experiment, home))
     with _database(experiment, home) as database:
-        statuses = _statuses(database)
+        statuses = _statuses(database, place)
         events = database.execute("select trialJobId, data from TrialJobEvent where data != '' order by rowid")
-        shown: dict[str, str] = dict(events.fetchall())  # of several the last, which the page shows
+        shown = dict(checked(_Texts, events.fetchall(), place))  # of several the last, which the page shows
         reports = database.execute("select trialJobId, data from MetricData where type = 'FINAL' order by rowid desc")
-        finals: dict[str, str] = dict(reports.fetchall())  # of several the first, as NNI does
+        finals = dict(checked(_Texts, reports.fetchall(), place))  # of several the first, as NNI does
     return [
-        trial_job(job, status, shown.get(job), finals.get(job) if status == "SUCCEEDED" else None)
+        trial_job(job, status, shown.get(job), finals.get(job) if status == "SUCCEEDED" else None, place)
         for job, status in statuses.items()
     ]
 
 
-def _statuses(database: sqlite3.Connection) -> dict[str, str]:
+def _statuses(database: sqlite3.Connection, place: str) -> dict[str, str]:
     """The status of every trial job, replayed from NNI's events as NNI does."""
     last: dict[str, str] = {}
-    for job, event in database.execute("select trialJobId, event from TrialJobEvent order by rowid"):
+    rows = database.execute("select trialJobId, event from TrialJobEvent order by rowid").fetchall()
+    for job, event in checked(_Texts, rows, place):
         if job and event not in ("ADD_HYPERPARAMETER", "IMPORT_DATA"):
             last[job] = {"USER_TO_CANCEL": "USER_CANCELED", "ADD_CUSTOMIZED": "WAITING"}.get(event, event)
     return last
@@ -83,10 +91,14 @@ def _config_text(database: sqlite3.Connection, experiment: str, home: Path) -> s
     return str(row[0])
 
 
+def _path(experiment: str, home: Path) -> Path:
+    return home / experiment / "db" / "nni.sqlite"
+
+
 @contextlib.contextmanager
 def _database(experiment: str, home: Path) -> Iterator[sqlite3.Connection]:
     """NNI's database, never made anew; writable, for a killed manager may have left a transaction to roll back."""
-    path = home / experiment / "db" / "nni.sqlite"
+    path = _path(experiment, home)
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=10.0)) as database:
             yield database

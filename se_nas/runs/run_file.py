@@ -16,6 +16,7 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
 from se_nas.records.yaml_input import read_yaml, validation_problems
+from se_nas.runs.secret_references import literal_secrets
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.strategies import STRATEGIES
@@ -68,7 +69,8 @@ class NNIConfig(_Model):
         concurrency: trials at a time.
         seeds, budgets: a trial of a differentiable search is one search; there is one for each seed and each entry of
             budgets, which replaces the run's own limits. A black-box search does not read them.
-        training_service: passed on to NNI as it is, such as `{platform: remote, machine_list: [...]}`.
+        training_service: passed on to NNI as it is, such as `{platform: remote, machine_list: [...]}`; passwords and the
+            like are references (see `secret_references`).
         experiment: other fields of NNI's experiment configuration, passed on as they are.
     """
 
@@ -198,6 +200,12 @@ def load_run(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = N
         raise ConfigError(str(path), [tagged.sub("search", line) for line in validation_problems(error)]) from error
     if set(config.parts) != {"weights", "choices", "validation"}:
         raise ConfigError(str(path), [f"parts: must be weights, choices and validation, but got {list(config.parts)}"])
+    secrets = [
+        *literal_secrets(config.nni.training_service, "nni.training_service"),
+        *literal_secrets(config.nni.experiment, "nni.experiment"),
+    ]
+    if secrets:
+        raise ConfigError(str(path), secrets)
     budgets = parse_budgets(config.budgets, str(path))
     uses_latency = [f"budgets.{b.metric}" for b in budgets if b.metric == "latency_ms"]
     if isinstance(config.search, OptunaConfig) and "latency_ms" in config.search.objectives:
