@@ -1,4 +1,4 @@
-"""What `RUN/nni.json` says of the experiment of a run: which one it is, and which process was started as its manager."""
+"""What `RUN/nni.json` says of a run's experiment: which one it is, and which process was started as its manager."""
 
 from __future__ import annotations
 

@@ -51,12 +51,25 @@ def sweep_space(config: RunConfig) -> dict[str, dict[str, Any]]:
 
 
 def sweep_changes(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trial's parameters change in the run's configuration, by dotted path."""
-    budgets = parse_budget_options(str(parameters["budgets"]).split(), "the trial's budgets")
-    return {"seed": int(parameters["seed"]), "budgets": {b.metric: b.limit for b in budgets}}
+    """What a trial's parameters change in the run's configuration, by dotted path.
+
+    Raises:
+        ConfigError: they are none of a sweep, as a user can make them up on NNI's page.
+    """
+    seed, words = _parts(parameters)
+    budgets = parse_budget_options(words.split(), "the trial's budgets")
+    return {"seed": seed, "budgets": {b.metric: b.limit for b in budgets}}
 
 
 def sweep_name(parameters: Mapping[str, Any]) -> str:
-    """A folder name for a trial: the same when it is run again."""
-    words = re.sub(r"[^\w.]+", "-", str(parameters["budgets"])).strip("-") or "no-budget"
-    return f"seed{parameters['seed']}_{words}"
+    """A folder name for a trial: the same when it is run again; ConfigError as of `sweep_changes`."""
+    seed, words = _parts(parameters)
+    return f"seed{seed}_" + (re.sub(r"[^\w.]+", "-", words).strip("-") or "no-budget")
+
+
+def _parts(parameters: Mapping[str, Any]) -> tuple[int, str]:
+    seed, budgets = parameters.get("seed"), parameters.get("budgets")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not isinstance(budgets, str):
+        must = "must be a seed, which is a whole number, and budgets, which are text"
+        raise ConfigError("the trial's parameters", [f"{must}, but got {dict(parameters)!r:.200}"])
+    return seed, budgets

@@ -6,13 +6,15 @@ one. The page stays up until it is stopped.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from rich.console import Console
@@ -24,9 +26,11 @@ from se_nas.data.in_memory.sources import load_train
 from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError
 from se_nas.nni_bridge import addresses, manager
 from se_nas.nni_bridge.addresses import HOST, PORT
+from se_nas.nni_bridge.experiment_record import find_experiment
 from se_nas.nni_bridge.grid import sweep, sweep_budgets, sweep_name, sweep_space
 from se_nas.nni_bridge.manager import Experiment, Status
 from se_nas.nni_bridge.manager_client import TrialJob
+from se_nas.nni_bridge.nni_json import number
 from se_nas.nni_bridge.page_values import nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
 from se_nas.records.files import write_atomic, write_json
@@ -82,7 +86,8 @@ def resume(folder: Path, *, port: int | None, host: str | None, detach: bool, pr
         ConfigError: the folder holds no run.
         LaunchError: the run was never launched; see `manager.start`.
     """
-    if not (folder / "nni.json").exists():
+    record = find_experiment(folder)
+    if record is None:
         setting = open_setting(folder)
         if not (folder / LAUNCHED).exists():
             raise LaunchError(f"{folder}: must be the folder of a run that se-nas launch began, but se-nas search did")
@@ -92,7 +97,11 @@ def resume(folder: Path, *, port: int | None, host: str | None, detach: bool, pr
         if manager.needs_restart(folder):
             manager.stop(folder)
         if manager.running(folder) is None and manager.status(folder).state != "DONE":
-            say(_page(manager.resume(folder, port=port, host=host)))
+            if record.digest is not None:
+                say(_page(manager.resume(folder, port=port, host=host)))
+            else:
+                say("launched by an earlier se_nas: goes on as its config.yaml says, without what the page changed")
+                _start(open_setting(folder), port or record.port, host or record.host, progress, say, action="resume")
     _go_on(folder, detach, progress, say)
 
 
@@ -162,7 +171,9 @@ def _page(experiment: Experiment) -> str:
     return f"NNI page: {experiment.url}"
 
 
-def _start(setting: Setting, port: int, host: str, progress: bool, say: Say) -> None:
+def _start(
+    setting: Setting, port: int, host: str, progress: bool, say: Say, *, action: Literal["create", "resume"] = "create"
+) -> None:
     config, folder = setting.config, setting.run.path.resolve()
     axes = sweep_space(config)
     if isinstance(config.search, OptunaConfig):
@@ -173,7 +184,8 @@ def _start(setting: Setting, port: int, host: str, progress: bool, say: Say) -> 
         prepare(problem, config.search)
         axes = nni_search_space(setting.space)
     code = folder if _is_local(config) else _code(folder)
-    experiment = manager.start(setting.run.path, _nni_config(config, axes, folder, code), port=port, host=host)
+    ours = _nni_config(config, axes, folder, code)
+    experiment = manager.start(setting.run.path, ours, port=port, host=host, action=action)
     say(_page(experiment))
 
 
@@ -212,10 +224,19 @@ def _trials(config: RunConfig) -> int:
 def _code(folder: Path) -> Path:
     """A copy of the part of the run's folder that trials elsewhere need.
 
-    NNI puts it on every machine; what the run says of NNI stays here, as it may hold the password of another.
+    NNI puts it on every machine; what the run says of NNI stays here, as it is nobody's business there.
+
+    Raises:
+        OutputError: the place is no folder of ours, which would be written through.
     """
     code = folder / CODE
-    shutil.rmtree(code, ignore_errors=True)
+    try:
+        if os.path.lexists(code):
+            shutil.rmtree(code)  # refuses a link, whose target is not ours
+    except OSError as error:
+        raise OutputError(
+            f"{code}: must be a folder that can be made anew, but got: {error.strerror or error}"
+        ) from error
     for name in NEEDED:
         if (folder / name).exists():
             (code / name).parent.mkdir(parents=True, exist_ok=True)
@@ -275,11 +296,12 @@ def _finish_sweep(setting: Setting, jobs: list[TrialJob], say: Say) -> None:
     for job in jobs:
         if not job.parameters:
             continue
-        place = f"trials/{sweep_name(job.parameters)}"
         row: dict[str, Any] = {"parameters": job.parameters, "status": job.status}
-        if (setting.run / place).exists():  # else it is on the machine that ran it
-            row["folder"] = place
-        if isinstance(job.final, Mapping):
+        with contextlib.suppress(ConfigError):  # of a trial that a user made up on the page
+            place = f"trials/{sweep_name(job.parameters)}"
+            if (setting.run / place).exists():  # else it is on the machine that ran it
+                row["folder"] = place
+        if isinstance(job.final, Mapping) and number(job.final.get("default")) is not None:
             row |= {"accuracy": job.final["default"], "metrics": dict(job.final)}
         rows.append(row)
     write_json(setting.run / "sweep.json", rows)

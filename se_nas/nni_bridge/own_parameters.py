@@ -6,7 +6,6 @@ job back from the manager and takes those.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -15,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from se_nas.errors import LaunchError
+from se_nas.errors import ConfigError, LaunchError
 from se_nas.nni_bridge.manager_client import ManagerClient, TrialJob
+from se_nas.records.files import read_json
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,8 @@ def take_parameters(patience: float = PATIENCE) -> OwnParameters:
             _log.warning("NNI handed the parameters of another trial to %s, which runs its own", name)
         # results travel with the id that is kept here, by which the tuner finds the parameters
         nni.trial._params = {"parameter_id": job.parameter_id, "parameters": job.parameters}
-        return OwnParameters(job.parameters, reported[0] if reported else None)
+        final = reported[0] if reported and isinstance(reported[0], dict) else None
+        return OwnParameters(job.parameters, final)
     _log.warning(
         "the manager does not show the job of trial %s, which therefore runs what NNI handed over: "
         "the page may list other parameters beside its result",
@@ -92,8 +93,13 @@ def manager_urls(environment: Mapping[str, str]) -> list[str]:
     if output and environment.get("NNI_PLATFORM") != "local":
         keepers = Path(output).parent.parent.glob("trial_keeper*/trial_keeper_config.json")
         for file in sorted(keepers, key=lambda path: path.stat().st_mtime, reverse=True):
-            channel = json.loads(file.read_text(encoding="utf-8")).get("managerCommandChannel", "")
-            found.append(channel.split("/platform/")[0])
+            try:
+                keeper = read_json(file)
+            except ConfigError as error:
+                _log.warning("the trial keeper's configuration is passed over: %s", error)
+                continue
+            channel = keeper.get("managerCommandChannel") if isinstance(keeper, dict) else None
+            found.append(channel.split("/platform/")[0] if isinstance(channel, str) else "")
     found.append(environment.get("NNI_TRIAL_COMMAND_CHANNEL", "").split("/env/")[0])
     web = [url.replace("wss://", "https://").replace("ws://", "http://") for url in found]
     return list(dict.fromkeys(url for url in web if url.startswith("http")))

@@ -126,66 +126,59 @@ def send(process: Listed, signal: Signal) -> None:
         getattr(psutil.Process(process.pid), signal)()
 
 
-def end_all(
-    own: Owner,
-    *,
-    listing: Callable[[], Iterable[Listed]] = listing,
-    look: Callable[[int], Listed | None] = look,
-    send: Callable[[Listed, Signal], object] = send,
-    patience: float = 5.0,
-    rounds: int = 3,
-) -> list[Listed]:
+@dataclass(frozen=True)
+class Machine:
+    """Where processes are listed, looked at again and signalled; a test has a made-up one."""
+
+    listing: Callable[[], Iterable[Listed]]
+    look: Callable[[int], Listed | None]
+    send: Callable[[Listed, Signal], object]
+
+
+THIS_MACHINE = Machine(listing, look, send)
+
+
+def end_all(own: Owner, on: Machine = THIS_MACHINE, *, patience: float = 5.0, rounds: int = 3) -> list[Listed]:
     """End the experiment's processes, again for those that started meanwhile; give back what is left, in hope none.
 
     Args:
-        listing, look, send: of the machine; a test has made-up ones.
         patience: seconds from the request to end to the kill, and from there to the next round.
     """
-    left = select(listing(), own)
+    left = select(on.listing(), own)
     for _ in range(rounds):
         if not left:
             break
         signals: tuple[Signal, ...] = ("terminate", "kill")
         for signal in signals:
-            left = [process for process in left if _is_still(process, own, look)]
             for process in left:
-                send(process, signal)
-            left = _wait(left, own, look, patience)
+                if _is_still(process, own, on):
+                    on.send(process, signal)
+            left = _wait(left, own, on, patience)
         time.sleep(min(0.1, patience))
-        left = select(listing(), own)
+        left = select(on.listing(), own)
     return left
 
 
-def end(process: Listed, own: Owner) -> None:
+def end(process: Listed, own: Owner, on: Machine = THIS_MACHINE) -> None:
     """Ask one of the experiment's processes to end."""
-    if _is_still(process, own, look):
-        send(process, "terminate")
+    if _is_still(process, own, on):
+        on.send(process, "terminate")
 
 
-def _is_still(process: Listed, own: Owner, look: Callable[[int], Listed | None]) -> bool:
+def _is_still(process: Listed, own: Owner, on: Machine) -> bool:
     """Whether a listed process is live, still the same, and the experiment's."""
-    now = look(process.pid)
+    now = on.look(process.pid)
     return now is not None and now.started == process.started and _belongs(now, own)
 
 
-def _wait(
-    processes: Sequence[Listed], own: Owner, look: Callable[[int], Listed | None], patience: float
-) -> list[Listed]:
+def _wait(processes: Sequence[Listed], own: Owner, on: Machine, patience: float) -> list[Listed]:
     """Those that are left after `patience` seconds."""
     until = time.monotonic() + patience
     while True:
-        for process in processes:
-            _reap(process.pid)
-        processes = [process for process in processes if _is_still(process, own, look)]
+        processes = [process for process in processes if _is_still(process, own, on)]
         if not processes or time.monotonic() >= until:
             return list(processes)
         time.sleep(0.05)
-
-
-def _reap(pid: int) -> None:
-    """Let go of a process that has ended and that this program started; as a rule it is no child of it."""
-    with contextlib.suppress(OSError):
-        os.waitpid(pid, os.WNOHANG)
 
 
 def find_manager(pid: int | None, started: float | None, own: Owner) -> Listed | None:

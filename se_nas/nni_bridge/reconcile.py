@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from se_nas.errors import ArchitectureError
 from se_nas.nni_bridge.manager_client import UNFINISHED, TrialJob
+from se_nas.nni_bridge.nni_json import number as as_number
 from se_nas.nni_bridge.page_values import PROPOSAL
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def reconcile(study: ArchitectureStudy, jobs: Sequence[TrialJob]) -> list[int]:
         The proposals that are told as failed here.
     """
     tell_results(study, [(job.parameters, job.final) for job in jobs if job.status == "SUCCEEDED" and job.final])
-    live = {job.parameters.get(PROPOSAL) for job in jobs if job.status in UNFINISHED}
+    live = {proposal_of(job.parameters, None) for job in jobs if job.status in UNFINISHED}
     failed = [number for number in study.running() if number not in live]
     for number in failed:
         study.tell(number, None, state="failed")
@@ -47,7 +47,7 @@ def tell_results(study: ArchitectureStudy, results: Sequence[tuple[Mapping[str, 
     running = {e.number: e.architecture for e in study.evaluations() if e.state == "running"} if results else {}
     for parameters, final in results:
         number = proposal_of(parameters, final)
-        if number not in running:
+        if number is None or number not in running:
             continue
         picks = {name: option for name, option in parameters.items() if name != PROPOSAL}
         own_number = parameters.get(PROPOSAL) == number  # else the result alone says whose it is
@@ -69,15 +69,16 @@ def tell(study: ArchitectureStudy, number: int, final: Any, curve: Sequence[tupl
         curve: epochs, counted from 0, with the accuracies on the way.
     """
     metrics = final if isinstance(final, Mapping) else {"default": final}
-    accuracy, seconds = metrics.get("default"), metrics.get("seconds", 0.0)
-    if isinstance(accuracy, (int, float)) and math.isfinite(accuracy):
-        study.tell(number, float(accuracy), seconds=float(seconds), curve=curve)
+    accuracy, seconds = as_number(metrics.get("default")), as_number(metrics.get("seconds")) or 0.0
+    if accuracy is not None:
+        study.tell(number, accuracy, seconds=seconds, curve=curve)
     else:
-        _log.warning("the result of proposal %d has no accuracy, so it counts as failed: %s", number, final)
-        study.tell(number, None, state="failed", seconds=float(seconds))
+        _log.warning("the result of proposal %d has no accuracy, so it counts as failed: %.200s", number, final)
+        study.tell(number, None, state="failed", seconds=seconds)
 
 
 def proposal_of(parameters: Mapping[str, Any], final: Any) -> int | None:
     """The proposal that a result is of: the one that it names itself, else the one that the parameters name."""
-    number = final.get(PROPOSAL) if isinstance(final, Mapping) else None
-    return parameters.get(PROPOSAL) if number is None else number
+    named = final.get(PROPOSAL) if isinstance(final, Mapping) else None
+    number = parameters.get(PROPOSAL) if named is None else named
+    return number if isinstance(number, int) and not isinstance(number, bool) else None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from se_nas.errors import SeNasError
+from se_nas.errors import ConfigError, SeNasError
 from se_nas.nni_bridge.grid import sweep_changes, sweep_name
 from se_nas.nni_bridge.own_parameters import take_parameters
 from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics
@@ -29,7 +29,9 @@ def evaluate(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> d
     from se_nas.runs.worker import evaluate_one
 
     picks = dict(parameters)
-    proposal = int(picks.pop(PROPOSAL))
+    proposal = picks.pop(PROPOSAL)
+    if not isinstance(proposal, int) or isinstance(proposal, bool):  # a user can make one up on NNI's page
+        raise ConfigError("the trial's parameters", [f"{PROPOSAL}: must be a whole number, but got {proposal!r:.100}"])
     began = time.perf_counter()
     accuracy, costs, excess = evaluate_one(run, picks, lambda epoch, value: report(epoch, {"default": value}))
     return final_metrics(accuracy, costs, excess, time.perf_counter() - began, proposal)

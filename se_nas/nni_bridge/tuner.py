@@ -19,6 +19,7 @@ from nni.tuner import Tuner
 
 from se_nas.errors import SeNasError
 from se_nas.nni_bridge.manager import running
+from se_nas.nni_bridge.nni_json import number
 from se_nas.nni_bridge.page_values import trial_parameters
 from se_nas.nni_bridge.reconcile import proposal_of, tell, tell_results
 
@@ -90,9 +91,9 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
     @_ends_the_tuner
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         """Tell the study the final result of a trial that this process proposed."""
-        number = proposal_of(parameters, value)
-        assert number is not None
-        tell(self.study, number, value, self._curve(kwargs.get("trial_job_id")))
+        proposal = proposal_of(parameters, value)
+        assert proposal is not None
+        tell(self.study, proposal, value, self._curve(kwargs.get("trial_job_id")))
 
     def _curve(self, job: str | None) -> list[tuple[int, float]]:
         """What a trial reported on the way; nothing where the manager does not say."""
@@ -103,15 +104,16 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
             _log.warning("the results on the way of trial %s are not known: %s", job, error)
             return []
         # a trial that was cut off reports its first epochs again
-        found = {m.sequence: float(m.value["default"]) for m in metrics if m.kind == "PERIODICAL"}
-        return sorted(found.items())
+        shown = {m.sequence: m.value for m in metrics if m.kind == "PERIODICAL" and isinstance(m.value, dict)}
+        found = {sequence: number(value.get("default")) for sequence, value in shown.items()}
+        return sorted((sequence, value) for sequence, value in found.items() if value is not None)
 
     @_ends_the_tuner
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         """Tell the study of a trial that failed or was cancelled, unless its result came first."""
-        number = self._numbers.pop(parameter_id, None)
-        if not success and number is not None:
-            self.study.tell(number, None, state="failed")
+        proposal = self._numbers.pop(parameter_id, None)
+        if not success and proposal is not None:
+            self.study.tell(proposal, None, state="failed")
 
     @_ends_the_tuner
     def import_data(self, data: Sequence[dict[str, Any]]) -> None:

@@ -69,8 +69,8 @@ class NNIConfig(_Model):
         concurrency: trials at a time.
         seeds, budgets: a trial of a differentiable search is one search; there is one for each seed and each entry of
             budgets, which replaces the run's own limits. A black-box search does not read them.
-        training_service: passed on to NNI as it is, such as `{platform: remote, machine_list: [...]}`; passwords and the
-            like are references (see `secret_references`).
+        training_service: passed on to NNI as it is, such as `{platform: remote, machine_list: [...]}`; a password is
+            a reference (see `secret_references`).
         experiment: other fields of NNI's experiment configuration, passed on as they are.
     """
 

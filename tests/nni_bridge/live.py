@@ -51,7 +51,12 @@ def listening(port: int) -> set[str]:
 
 def left(folder: Path, experiment: str) -> list[list[str]]:
     """The commands of the experiment's processes."""
-    return [process.cmdline() for process in processes.of_experiment(experiment, (folder / "nni").resolve())]
+    return [list(process.command) for process in of_experiment(folder, experiment)]
+
+
+def of_experiment(folder: Path, experiment: str) -> list[processes.Listed]:
+    """The experiment's processes."""
+    return processes.select(processes.listing(), processes.owner(experiment, (folder / "nni").resolve()))
 
 
 def kill_tuner(manager: int) -> None:

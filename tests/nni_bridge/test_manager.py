@@ -18,8 +18,9 @@ import pytest
 
 from se_nas.errors import ConfigError, LaunchError
 from se_nas.nni_bridge import addresses, manager, processes, stored
+from se_nas.nni_bridge.experiment_record import ExperimentRecord, write_experiment
 from se_nas.nni_bridge.manager_client import ManagerClient
-from tests.nni_bridge.live import free_port, left, listening, ssh_server, this_machine, until
+from tests.nni_bridge.live import free_port, left, listening, of_experiment, ssh_server, this_machine, until
 
 # a trial that waits for the file `go` beside it
 TRIAL = """
@@ -82,8 +83,9 @@ def test_an_experiment_is_stopped_viewed_resumed_killed_and_leaves_nothing_behin
     assert {"main.js", "--exp_params", "trial.py"} <= {
         word for word in ("main.js", "--exp_params", "trial.py") if any(word in command for command in commands)
     }
-    trial = next(p for p in processes.of_experiment(first.id, run / "nni") if "trial.py" in p.cmdline())
-    assert not {"NODE_OPTIONS", "SE_NAS_NNI_HOST"} & trial.environ().keys()
+    trial = next(process for process in of_experiment(run, first.id) if "trial.py" in process.command)
+    ours = {"NODE_OPTIONS", "SE_NAS_NNI_HOST", "SE_NAS_NNI_NAMES", "SE_NAS_NNI_SECRETS"}
+    assert not ours & trial.environment.keys()
     with pytest.raises(LaunchError, match=f"must not be running, but it is, at {first.url}"):
         manager.resume(run)
 
@@ -137,13 +139,13 @@ def test_a_resume_ends_what_a_killed_manager_left_and_takes_the_next_configurati
     until(killed.client().metrics)
     os.kill(killed.pid, signal.SIGKILL)
     until(lambda: manager.status(run).state == "DIED")  # a busy machine takes its time over a killed process
-    orphans = processes.of_experiment(killed.id, run / "nni")
-    assert any("trial.py" in process.cmdline() for process in orphans)
+    orphans = of_experiment(run, killed.id)
+    assert any("trial.py" in process.command for process in orphans)
     (place / "code" / "toy.py").write_text(TUNER.format(before="import nothing_of_this_name"))
     broken = config(place, tuner={"class_name": "toy.Toy", "code_directory": str(place / "code")})
     with pytest.raises(LaunchError, match="nothing_of_this_name"):
         manager.start(run, broken, port=free_port(), action="resume")
-    assert not any(process.is_running() for process in orphans if process.pid != killed.pid)
+    assert not any(processes.look(process.pid) == process for process in orphans)
     assert manager.status(run) == manager.Status(killed.id, "STOPPED", {"INTERRUPTED": 1}, None)
     assert stored.config(killed.id, run / "nni")["tuner"] == {"name": "Random"}  # as it was
 
@@ -310,9 +312,10 @@ def test_a_record_of_another_program_is_refused(tmp_path: Path, text: str) -> No
 
 
 def test_a_record_without_its_database_is_refused(tmp_path: Path) -> None:
-    record = {"id": "abc", "port": 1, "host": "127.0.0.1", "pid": None, "told": None, "state": "STOPPED"}
-    record |= {"before": None, "log_begin": 0, "format": manager.FORMAT, "version": manager.VERSION}
-    (tmp_path / "nni.json").write_text(json.dumps(record))
+    record = ExperimentRecord(
+        id="abcd1234", port=1, host="localhost", address="127.0.0.1", told=None, state="STOPPED", before=None
+    )
+    write_experiment(tmp_path, record)
     for act in (manager.status, manager.resume):
         with pytest.raises(LaunchError, match=r"nni\.sqlite: must be the database of an NNI experiment"):
             act(tmp_path)
