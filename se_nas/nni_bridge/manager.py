@@ -118,7 +118,8 @@ def start(
 
     Raises:
         LaunchError: NNI cannot be imported or refuses the configuration, the port is taken, the folder holds an
-            experiment already (none, if not to create), trials could not reach the host, or the tuner did not start.
+            experiment already (none, if not to create), trials could not reach the host, a secret that the
+            configuration refers to is not there, or the tuner did not start.
             Nothing of a new experiment is left behind then but its log, and a stopped one stays as it was.
     """
     check_nni()
@@ -136,6 +137,7 @@ def start(
         told = addresses.manager_ip(checked.json(), address)
         checked.nni_manager_ip = checked.nni_manager_ip or told
         checked = _canonical(checked.json(), home)
+    secrets = find_secrets(checked.json()) if action != "view" else {}  # a page that is only shown needs none
     addresses.check_free(address, port)
     if action != "view" and addresses.needs_next_port(checked.json()):
         addresses.check_free(address, port + 1)
@@ -151,7 +153,7 @@ def start(
         before=record.settled if record is not None else None,
         digest=record.digest if record is not None and action == "view" else config_digest(checked.json()),
     )
-    return _start_manager(folder, checked, now, record, action)
+    return _start_manager(folder, checked, secrets, now, record, action)
 
 
 def resume(folder: str | os.PathLike[str], *, port: int | None = None, host: str | None = None) -> Experiment:
@@ -346,6 +348,7 @@ def _manager(record: ExperimentRecord, home: Path) -> processes.Listed | None:
 def _start_manager(
     folder: str | os.PathLike[str],
     config: Any,
+    secrets: Mapping[str, str],
     record: ExperimentRecord,
     before: ExperimentRecord | None,
     action: Action,
@@ -363,7 +366,7 @@ def _start_manager(
         if action == "resume":
             stored.forget_cut_off_resumes(experiment, home)
             old_config = stored.replace_config(experiment, home, json.dumps(config.json()))
-        process = _spawn(config, record, action, home, log)
+        process = _spawn(config, secrets, record, action, home, log)
         record = record.model_copy(update={"log_begin": log_begin, "pid": process.pid, "started": process.started})
         write_experiment(folder, record)
         launched = _experiment(record)
@@ -395,14 +398,15 @@ def _make_private(home: Path) -> None:
         raise LaunchError(f"{home}: must be a folder of its own for NNI, but got: {error.strerror}") from error
 
 
-def _spawn(config: Any, record: ExperimentRecord, action: Action, home: Path, log: Path) -> processes.Listed:
+def _spawn(
+    config: Any, secrets: Mapping[str, str], record: ExperimentRecord, action: Action, home: Path, log: Path
+) -> processes.Listed:
     """Start NNI's Node in a session of its own, so that closing the terminal does not end it."""
     import nni_node
     from nni.experiment.launcher import NniManagerArgs
 
     node = Path(nni_node.__path__[0])
     here = Path(__file__).parent
-    secrets = find_secrets(config.json())
     arguments = NniManagerArgs(action, record.id, config, record.port, False, False, None, None).to_command_line_args()
     # the preloads are arguments of this Node alone: in NODE_OPTIONS they would reach every trial
     preloads = [word for name in PRELOADS for word in ("--require", str(here / name))]

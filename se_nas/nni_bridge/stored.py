@@ -102,5 +102,5 @@ def _database(experiment: str, home: Path) -> Iterator[sqlite3.Connection]:
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=10.0)) as database:
             yield database
-    except sqlite3.Error as error:
-        raise LaunchError(f"{path}: must be the database of an NNI experiment, but got: {error}") from error
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise LaunchError(f"{path}: must be the database of an NNI experiment, but got: {error!s:.200}") from error

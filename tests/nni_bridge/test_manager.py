@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import json
@@ -9,7 +10,10 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,7 @@ import pytest
 from se_nas.errors import ConfigError, LaunchError
 from se_nas.nni_bridge import addresses, manager, processes, stored
 from se_nas.nni_bridge.experiment_record import ExperimentRecord, write_experiment
-from se_nas.nni_bridge.manager_client import ManagerClient
+from se_nas.nni_bridge.manager_client import ManagerClient, ManagerState
 from tests.nni_bridge.live import free_port, left, listening, of_experiment, ssh_server, this_machine, until
 
 # a trial that waits for the file `go` beside it
@@ -67,6 +71,19 @@ def config(place: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
+def ask(url: str, body: Any = None, method: str = "PUT", **headers: str) -> tuple[int, str]:
+    """The status and the text that NNI's server answers."""
+    given = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, given, method="GET" if body is None else method)
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
 def test_an_experiment_is_stopped_viewed_resumed_killed_and_leaves_nothing_behind(place: Path) -> None:
     run, port = place / "run", free_port()
     first = manager.start(run, config(place), port=port)
@@ -86,6 +103,16 @@ def test_an_experiment_is_stopped_viewed_resumed_killed_and_leaves_nothing_behin
     trial = next(process for process in of_experiment(run, first.id) if "trial.py" in process.command)
     ours = {"NODE_OPTIONS", "SE_NAS_NNI_HOST", "SE_NAS_NNI_NAMES", "SE_NAS_NNI_SECRETS"}
     assert not ours & trial.environment.keys()
+    assert (run / "nni").stat().st_mode & 0o777 == 0o700
+    page = f"http://localhost:{port}"
+    profile = json.loads(ask(f"{page}/api/v1/nni/experiment")[1])
+    profile["params"]["maxTrialNumber"] = 2
+    change = f"{page}/api/v1/nni/experiment?update_type=MAX_TRIAL_NUM"
+    assert ask(change, profile, Origin=page)[0] == 200  # as its own page does
+    assert ask(change, profile, Origin="http://evil.example")[0] == 403
+    assert ask(f"{page}/api/v1/nni/experiment", profile, "POST", Host=f"evil.example:{port}")[0] == 403
+    assert ask(f"{page}/api/v1/nni/experiment", profile, "POST", Content_Type="text/plain")[0] == 415
+    assert client.state() == ManagerState("RUNNING", ())
     with pytest.raises(LaunchError, match=f"must not be running, but it is, at {first.url}"):
         manager.resume(run)
 
@@ -103,6 +130,14 @@ def test_an_experiment_is_stopped_viewed_resumed_killed_and_leaves_nothing_behin
     assert [trial.id for trial in viewed.client().trials()] == [cut.id]
     manager.stop(run)
     assert manager.status(run).state == "STOPPED"
+
+    ours = stored.config(first.id, run / "nni")
+    theirs = {**ours, "tuner": {"className": "theirs.Tuner", "codeDirectory": str(place)}}
+    stored.replace_config(first.id, run / "nni", json.dumps(theirs))  # as a POST to the page could
+    for act in (manager.resume, manager.view):
+        with pytest.raises(LaunchError, match=r"must be the one that se-nas launch wrote.* so nothing is started"):
+            act(run)
+    stored.replace_config(first.id, run / "nni", json.dumps(ours))
 
     (place / "code" / "go").touch()
     before = (run / "nni.json").read_text()
@@ -183,13 +218,30 @@ def ssh_port(place: Path) -> Iterator[int]:
         yield port
 
 
-def test_trials_run_over_ssh_on_this_machine_with_the_page_on_loopback_alone(place: Path, ssh_port: int) -> None:
+PASSPHRASE = "correct horse battery"
+
+
+def test_trials_run_over_ssh_on_this_machine_with_the_page_on_loopback_alone(
+    place: Path, ssh_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with a key whose passphrase is written nowhere and told to nobody but NNI's SSH."""
     (place / "code" / "go").touch()
-    remote = {"platform": "remote", "machine_list": [this_machine(place, ssh_port)]}
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", PASSPHRASE, "-f", place / "key"], check=True)
+    monkeypatch.setenv("KEY_PASSPHRASE", PASSPHRASE)
+    machine = {**this_machine(place, ssh_port), "ssh_passphrase": "${env:KEY_PASSPHRASE}"}
+    remote = {"platform": "remote", "machine_list": [machine]}
     run, port = place / "run", free_port()
     started = manager.start(run, config(place, trial_command="python3 trial.py", training_service=remote), port=port)
     assert listening(port) == {"127.0.0.1"}
     until(lambda: any("trial.py" in command for command in left(run, started.id)))
+    seen = of_experiment(run, started.id)
+    told = [base64.b64decode(process.command[-1]).decode() for process in seen if "--exp_params" in process.command]
+    assert any("${env:KEY_PASSPHRASE}" in text for text in told)
+    for process in seen:
+        assert PASSPHRASE not in " ".join([*process.command, *told])
+        assert "KEY_PASSPHRASE" not in process.environment
+        if process.pid != started.pid:
+            assert PASSPHRASE not in str(process.environment)
     done = manager.wait_until_done(run, poll=0.2)
     assert (done.state, done.trials) == ("DONE", {"SUCCEEDED": 2})
     for trial in started.client().trials():
@@ -199,6 +251,12 @@ def test_trials_run_over_ssh_on_this_machine_with_the_page_on_loopback_alone(pla
     assert any("trial_keeper" in " ".join(command) for command in left(run, started.id))
     manager.stop(run)
     assert left(run, started.id) == []
+    for file in place.rglob("*"):
+        assert not file.is_file() or PASSPHRASE.encode() not in file.read_bytes(), file
+    monkeypatch.delenv("KEY_PASSPHRASE")
+    must = "sshPassphrase: the environment variable KEY_PASSPHRASE must hold the secret, but it is not set"
+    with pytest.raises(LaunchError, match=must):
+        manager.resume(run)
 
 
 def remote_config(host: str, **changes: Any) -> dict[str, Any]:

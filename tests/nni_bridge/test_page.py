@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from se_nas.nni_bridge import manager
 from se_nas.nni_bridge.page_values import PROPOSAL
 from se_nas.runs.run_folder import RunFolder
 from tests.nni_bridge.browser import Tab, browser, find_chromium
@@ -75,6 +76,28 @@ def test_the_overview_has_the_run_and_its_best_accuracy(tab: Tab, black_box: Tol
     for words in ("tiny", "se_nas.nni_bridge.tuner.SeNasTuner", "se_nas.nni_bridge.trial", "local", "4/4"):
         assert words in text
     assert {job.id for job in black_box.jobs} <= set(text.split())
+
+
+#: What a page asks of NNI's, and the status that it is answered; 0 where the browser does not let it see one.
+ASK = "fetch({url!r}, {options}).then(answer => answer.status, () => 0)"
+
+
+def test_the_page_itself_changes_the_experiment_and_no_other_page_does(tab: Tab, black_box: Told) -> None:
+    api = f"{black_box.url}/api/v1/nni/experiment"
+    tab.open(f"{black_box.url}/oview")
+    tab.until("document.body.innerText.includes('DONE')")
+    more = "?update_type=MAX_EXEC_DURATION"
+    profile = f"await (await fetch({api!r})).json()"
+    headers = "headers: {'Content-Type': 'application/json'}"
+    change = f"(async () => {{ const body = JSON.stringify({profile}); return "
+    change += ASK.format(url=api + more, options=f"{{method: 'PUT', {headers}, body}}") + "; })()"
+    assert tab.run(change) == 200
+    tab.open("data:text/html,<p>somebody else's page")
+    tab.until("document.body.innerText.includes('somebody')")
+    for kind in ("text/plain", "application/json"):
+        options = f"{{method: 'POST', mode: 'no-cors', headers: {{'Content-Type': '{kind}'}}, body: '{{}}'}}"
+        assert tab.run(ASK.format(url=api, options=options)) == 0
+    assert manager.status(black_box.folder).state == "DONE"
 
 
 def test_the_hyper_parameter_chart_has_our_choices_and_metrics_as_axes(tab: Tab, black_box: Told) -> None:
