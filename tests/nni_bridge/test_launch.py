@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -27,6 +28,7 @@ from se_nas.training.loop import TrainingInterrupted
 from tests.helpers.tiny_runs import cache_latency, changed, contents, read_json, write_run
 from tests.nni_bridge.conftest import BLACK_BOX, SWEEP, Told, final_states, picks, se_nas, study, write_black_box
 from tests.nni_bridge.live import free_port, left, until
+from tests.nni_bridge.test_experiment_record import VERSION_1
 from tests.search.known_worth import worth
 
 pytestmark = pytest.mark.timeout(600)
@@ -320,19 +322,38 @@ def test_a_run_whose_tuner_had_nothing_left_says_so(
     assert told == {"exhausted": exhausted}
 
 
-def test_what_other_machines_get_has_no_password_and_is_a_run_all_the_same(nni_home: Path, tmp_path: Path) -> None:
-    machine = {"host": "192.0.2.7", "user": "me", "password": "xyzzy"}
+def test_what_other_machines_get_says_nothing_of_others_and_is_a_run_all_the_same(
+    nni_home: Path, tmp_path: Path
+) -> None:
+    machine = {"host": "192.0.2.7", "user": "me", "password": "${env:XYZZY}"}
     service = {"platform": "remote", "machine_list": [machine]}
     run_file = write_black_box(tmp_path, changed(BLACK_BOX, "nni", {"concurrency": 2, "training_service": service}))
     folder = tmp_path / "out"
     make_setting(run_file, load_run(run_file), folder, resume=False, progress=False, say=print)
-    assert b"xyzzy" in contents(folder)["config.yaml"]
+    assert b"XYZZY" in contents(folder)["config.yaml"]
     code = launch._code(folder)
-    assert not any(b"xyzzy" in content or b"192.0.2.7" in content for content in contents(code).values())
+    assert not any(b"XYZZY" in content or b"192.0.2.7" in content for content in contents(code).values())
     there, here = open_setting(code), open_setting(folder)
     assert (there.config.search, there.budgets) == (here.config.search, here.budgets)
     picks = next(here.space.enumerate()).as_dict()
     assert evaluate_one(code, picks, lambda *_: None) == evaluate_one(folder, picks, lambda *_: None)
+
+
+def test_a_run_of_an_earlier_se_nas_goes_on_as_its_own_configuration_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record has no digest, by which what NNI stored could be known to be ours."""
+    (tmp_path / "nni.json").write_text(json.dumps(VERSION_1))
+    begun: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(manager, "needs_restart", lambda folder: False)
+    monkeypatch.setattr(manager, "status", lambda folder: manager.Status("abcd1234", "STOPPED", {}, None))
+    monkeypatch.setattr(launch, "open_setting", lambda folder: "setting")
+    monkeypatch.setattr(launch, "_start", lambda *words, action: begun.append((*words[:3], action)))
+    monkeypatch.setattr(launch, "_go_on", lambda *_: None)
+    launch.resume(tmp_path, port=None, host=None, detach=False, progress=False, say=lambda line: None)
+    assert begun == [("setting", 8080, "127.0.0.1", "resume")]
+    with pytest.raises(LaunchError):
+        manager.resume(tmp_path)  # which goes on as NNI's database says
 
 
 def test_what_is_to_be_evaluated_first_is_given_as_to_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
