@@ -198,7 +198,7 @@ def _nni_config(config: RunConfig, axes: Mapping[str, Any], folder: Path, code: 
     black_box, local = isinstance(config.search, OptunaConfig), _is_local(config)
     run = str(folder) if local else "."
     python = sys.executable if local else "python3"
-    tuner = "tuner.SeNasTuner" if black_box else "sweep_tuner.SweepTuner"
+    tuner = "tuner.SeNasTuner" if black_box else "grid_tuner.SweepTuner"
     return {
         "experiment_name": config.name,
         "search_space": axes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nni.tuner import Tuner
 
 from se_nas.cost.counts import network_counts
 from se_nas.errors import DataError, LaunchError
@@ -354,6 +356,15 @@ def test_a_run_of_an_earlier_se_nas_goes_on_as_its_own_configuration_says(
     assert begun == [("setting", 8080, "127.0.0.1", "resume")]
     with pytest.raises(LaunchError):
         manager.resume(tmp_path)  # which goes on as NNI's database says
+
+
+@pytest.mark.parametrize("run", [BLACK_BOX, SWEEP], ids=["black box", "sweep"])
+def test_the_tuner_and_the_trial_that_nni_starts_are_there(tmp_path: Path, run: dict[str, Any]) -> None:
+    started = launch._nni_config(load_run(write_black_box(tmp_path, run)), {}, tmp_path, tmp_path)
+    module, name = started["tuner"]["class_name"].rsplit(".", 1)
+    assert issubclass(getattr(importlib.import_module(module), name), Tuner)
+    (trial,) = [word for word in started["trial_command"].split() if word.startswith("se_nas.")]
+    assert importlib.util.find_spec(trial) is not None
 
 
 def test_what_is_to_be_evaluated_first_is_given_as_to_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
