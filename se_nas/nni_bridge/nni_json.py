@@ -92,13 +92,13 @@ def checked(model: type[T], value: object, source: str) -> T:
 
 
 def parsed(text: str, source: str) -> Any:
-    """The value of a JSON text of NNI.
+    """The value of a JSON text of NNI, where a trial may have reported NaN.
 
     Raises:
         LaunchError: it is none.
     """
     try:
-        return parse_json(text, source)
+        return parse_json(text, source, with_nan=True)
     except ConfigError as error:
         raise LaunchError(str(error)) from error
 

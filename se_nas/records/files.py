@@ -77,14 +77,17 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise ConfigError(str(path), [f"file: must be readable, but got: {error.strerror}"]) from error
 
 
-def parse_json(content: bytes | str, source: str) -> Any:
+def parse_json(content: bytes | str, source: str, *, with_nan: bool = False) -> Any:
     """The value of a JSON text; `source` names where it comes from.
 
+    Args:
+        with_nan: NaN and infinities are taken, which other programs write though JSON has none.
+
     Raises:
-        ConfigError: it is not UTF-8, not JSON (which has no NaN and no infinity), or nested too deeply.
+        ConfigError: it is not UTF-8, not JSON, or nested too deeply.
     """
     try:
-        value = json.loads(content, parse_constant=_refuse_constant)
+        value = json.loads(content, parse_constant=None if with_nan else _refuse_constant)
     except RecursionError:
         deep = True
     except ValueError as error:  # a UnicodeDecodeError is one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,15 @@ def test_a_whole_database_is_read(tmp_path: Path) -> None:
     assert stored.config(ID, tmp_path) == CONFIG
     assert stored.trial_counts(ID, tmp_path) == {"SUCCEEDED": 1}
     assert stored.jobs(ID, tmp_path) == [TrialJob("xYz12", "SUCCEEDED", {"x": 1}, 0, 0.5)]
+
+
+def test_a_result_on_the_way_may_be_no_number() -> None:
+    """The page draws nothing for one; see `EpochMetrics`."""
+    row = {"trialJobId": "a", "type": "PERIODICAL", "sequence": 0, "data": json.dumps('{"default": NaN}')}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ManagerClient, "_ask", lambda *_, **__: [row])
+        (metric,) = ManagerClient("http://127.0.0.1:1").metrics()
+    assert math.isnan(metric.value["default"])
 
 
 PLACES = [(table, column) for table, row in TABLES.items() for column in row]
