@@ -1,4 +1,4 @@
-"""Every YAML that is shipped loads and says which command uses it, and the commands in the README exist."""
+"""Every YAML that is shipped loads and says which command uses it; what README and the docs show exists and runs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from se_nas.cli import app
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.sources import DATASETS
-from se_nas.runs.run_file import load_run
+from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.search.budgets.decode import decode
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml_file import load_space, parse_space
 from se_nas.training.recipe_files import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
 RUNS = sorted((ROOT / "runs").glob("*.yaml"))
 RECIPE_FILES = sorted(RECIPES.values())
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def name_of(path: Path) -> str:
@@ -101,19 +104,70 @@ def test_a_header_names_a_command_that_exists_and_files_that_exist(path: Path) -
                 assert (place / word.removeprefix("space=")).is_file(), f"{name_of(path)} names {word}, not there"
 
 
-def test_the_commands_in_the_readme_exist() -> None:
-    text = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"```(?:sh|bash|shell|console)?\n(.*?)```", text, flags=re.DOTALL)
-    commands = commands_in("\n".join(blocks))
-    assert len(commands) > 5
-    assert "PLACEHOLDER" not in text
-    for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
-        assert (ROOT / target).is_file(), f"the README shows {target}, which is not there"
-    for command in commands:
+def blocks_in(page: Path, *languages: str) -> list[str]:
+    """The fenced blocks of a page that are of one of these languages."""
+    return re.findall(rf"^```(?:{'|'.join(languages)})\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_commands_on_a_page_exist(page: Path) -> None:
+    for command in commands_in("\n".join(blocks_in(page, "sh", "bash", "shell", "console"))):
         parse(command)
         for word in shlex.split(command):
             if word.endswith(".yaml") and word.startswith(("runs/", "search_spaces/")):
-                assert (ROOT / word).is_file(), f"the README names {word}, which is not there"
+                assert (ROOT / word).is_file(), f"{name_of(page)} names {word}, which is not there"
+
+
+def test_the_pages_show_every_kind_of_command() -> None:
+    shown = {command.split()[1] for page in PAGES for command in commands_in("\n".join(blocks_in(page, "bash")))}
+    assert shown >= {"search", "decode", "retrain", "evaluate", "export", "evidence", "excitation", "launch", "worker"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_pictures_on_a_page_are_there(page: Path) -> None:
+    text = page.read_text()
+    assert "PLACEHOLDER" not in text
+    for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
+        assert (page.parent / target).is_file(), f"{name_of(page)} shows {target}, which is not there"
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"], ids=name_of)
+def test_the_links_of_a_page_beside_the_docs_lead_somewhere(page: Path) -> None:
+    """Those within docs/ are checked where the site is built."""
+    for target in re.findall(r"(?<!!)\[[^]]*\]\(([^)]+)\)", page.read_text()):
+        if not target.startswith(("https://", "#")):
+            assert (page.parent / target.partition("#")[0]).exists(), f"{name_of(page)} links to {target}"
+
+
+def test_the_readme_is_short_and_reads_the_same_on_a_package_index() -> None:
+    text = README.read_text()
+    assert len(text.splitlines()) <= 180
+    assert not re.findall(r"!\[[^]]*\]\((?!https://)", text), "a relative picture is not there on a package index"
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    command = (ROOT / ".ci" / "run").read_text().splitlines()[-1]
+    assert f"```bash\n{command}\n```" in README.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_yaml_on_a_page_is_what_a_space_or_a_run_file_may_say(page: Path) -> None:
+    for block in blocks_in(page, "yaml"):
+        values = yaml.safe_load(block)
+        if "stages" in values:
+            parse_space(values, name_of(page))
+        else:
+            RunConfig.model_validate({"space": "space.yaml", "budgets": {"macs": 1}, "name": "shown", **values})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_python_on_a_page_runs_in_its_order(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that read files of a finished run are run in other tests: here as far as their imports."""
+    monkeypatch.chdir(ROOT)
+    for block in blocks_in(page, "python"):
+        code = block if "search_spaces/" in block else imports_in(block)
+        if "timm" not in code:
+            exec(compile(code, name_of(page), "exec"), {})
 
 
 def imports_in(text: str) -> str:
@@ -122,11 +176,9 @@ def imports_in(text: str) -> str:
     return "\n".join(lines)
 
 
-def shown_in_readme() -> str:
-    _, _, rest = (ROOT / "README.md").read_text().partition("### Handing a network on\n")
-    block = re.search(r"```python\n(.*?)```", rest, flags=re.DOTALL)
-    assert block, "the README shows no Python under 'Handing a network on'"
-    return block[1]
+def shown_in_docs() -> str:
+    [block] = blocks_in(ROOT / "docs" / "how-to" / "export.md", "python")
+    return block
 
 
 def shown_in_module() -> str:
@@ -135,7 +187,7 @@ def shown_in_module() -> str:
     return "\n".join(line[4:] for line in docstring.splitlines() if line.startswith("    "))
 
 
-@pytest.mark.parametrize("shown", [shown_in_readme, shown_in_module])
+@pytest.mark.parametrize("shown", [shown_in_docs, shown_in_module])
 def test_the_imports_that_are_shown_for_timm_run_in_their_order(shown: Callable[[], str], tmp_path: Path) -> None:
     """timm first would fail beside a torchvision that does not fit torch; here one that fits would hide that."""
     if importlib.util.find_spec("timm") is None:

@@ -79,7 +79,7 @@ def test_a_folder_without_spaces_is_refused(tmp_path: Path) -> None:
             space_table(tmp_path / name)
 
 
-def test_the_readme_has_what_the_command_prints() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_docs_have_what_the_command_prints() -> None:
+    page = (ROOT / "docs" / "reference" / "spaces.md").read_text()
     begin, end = "<!-- se-nas space table -->\n", "\n<!-- end of the table -->"
-    assert readme.split(begin)[1].split(end)[0] == space_table(ROOT / "search_spaces")
+    assert page.split(begin)[1].split(end)[0] == space_table(ROOT / "search_spaces")
