@@ -41,7 +41,7 @@ from se_nas.runs.export import export_retrained
 from se_nas.runs.retrain import retrain_exported
 from se_nas.runs.retrain_imagenet import Job, Teacher, evaluate_on_imagenet, retrain_on_imagenet
 from se_nas.runs.run_file import load_run, parse_recipe
-from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.runs.search import decode_again, run_search
 from se_nas.runs.shown import shown_configuration
 from se_nas.runs.worker import work_on
@@ -182,11 +182,12 @@ def search(
     config = load_run(run_file, _changes(change, data_dir, download, device, seed, budget, enqueue))
     _tune_allocator()
     folder = output or run_file.parent / config.name
-    with _stop_explained():
-        run = run_search(run_file, config, folder, resume=resume, progress=not quiet, say=_say, storage=storage)
-    _print_answer(run.path)
-    _gather_if_asked(run.path, quiet)
-    _say(f"report: {run / 'report.html'}")
+    with alone_in(folder):  # for its evidence too
+        with _stop_explained():
+            run = run_search(run_file, config, folder, resume=resume, progress=not quiet, say=_say, storage=storage)
+        _print_answer(run.path)
+        _gather_if_asked(run.path, quiet)
+        _say(f"report: {run / 'report.html'}")
 
 
 def _changes(
@@ -597,13 +598,15 @@ def excitation(
     folder = output or excitation_folder(source)
     _tune_allocator()
     request = Request(source, data, data_dir, weights, average, images, show or (), batch_size, workers)
-    found, page = study_run(request, folder, pick_device(device), progress=not quiet)
-    _say(f"accuracy as it is: {found.accuracy:.2%} on {found.images:,} test images")
-    for line in notes(found):
-        _say(line)
-    _say(f"page: {page}")
-    if output is None and (source / "report.html").exists():
-        report(source)  # which shows it too
+    reported = output is None and (source / "report.html").exists()
+    with alone_in(source if reported else folder):
+        found, page = study_run(request, folder, pick_device(device), progress=not quiet)
+        _say(f"accuracy as it is: {found.accuracy:.2%} on {found.images:,} test images")
+        for line in notes(found):
+            _say(line)
+        _say(f"page: {page}")
+        if reported:
+            report(source)  # which shows it too
 
 
 @app.command()
@@ -713,7 +716,8 @@ def latency(
 def report(run: Annotated[Path, typer.Argument(help="Folder of a run, or of a retraining on ImageNet.")]) -> None:
     """Write report.html of a finished run, or of a finished retraining on ImageNet, again."""
     retraining = is_retraining(run)
-    page = write_retrain_report(run) if retraining else write_report(run, shown_configuration(run / "config.yaml"))
+    with alone_in(run):
+        page = write_retrain_report(run) if retraining else write_report(run, shown_configuration(run / "config.yaml"))
     _say(f"report: {page}")
 
 
@@ -827,8 +831,9 @@ def space_sweep(
         measured = MeasuredSweep(key, tuple(latencies))
     _print_sweep(sweep, measured)
     if output is not None:
-        _say(f"figures: {write_sweep(output, sweep, measured)}")
-        _say(f"plot: {write_atomic(output / 'sweep.png', figure_png(sweep_plot(sweep, measured)))}")
+        with alone_in(output):
+            _say(f"figures: {write_sweep(output, sweep, measured)}")
+            _say(f"plot: {write_atomic(output / 'sweep.png', figure_png(sweep_plot(sweep, measured)))}")
 
 
 def _print_sweep(sweep: Sweep, measured: MeasuredSweep | None) -> None:

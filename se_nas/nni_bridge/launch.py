@@ -37,6 +37,7 @@ from se_nas.records.files import write_atomic, write_json
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.prepare import Say, Setting, make_setting, open_setting
 from se_nas.runs.run_file import NNIConfig, RunConfig, load_run
+from se_nas.runs.run_folder import alone_in
 from se_nas.runs.search import finish_run
 from se_nas.runs.worker import optuna_config
 from se_nas.search.black_box.config import OptunaConfig
@@ -69,13 +70,15 @@ def launch(
     if (folder / "config.yaml").exists():
         go_on = f"se-nas resume {folder} goes on with it, or" if (folder / LAUNCHED).exists() else "please"
         raise OutputError(f"{folder}: the folder must hold no run yet, but it does; {go_on} choose another --out")
-    _check_possible(config, folder, port, host)
-    _check_feasible(run_file, config, progress)
-    if config.data.dir is not None:  # trials run in a folder of their own
-        config = config.model_copy(update={"data": config.data.model_copy(update={"dir": _absolute(config.data.dir)})})
-    setting = make_setting(run_file, config, folder, resume=False, progress=progress, say=say)
-    (folder / LAUNCHED).mkdir()
-    _start(setting, port, host, progress, say)
+    with alone_in(folder):
+        _check_possible(config, folder, port, host)
+        _check_feasible(run_file, config, progress)
+        if config.data.dir is not None:  # trials run in a folder of their own
+            data = config.data.model_copy(update={"dir": _absolute(config.data.dir)})
+            config = config.model_copy(update={"data": data})
+        setting = make_setting(run_file, config, folder, resume=False, progress=progress, say=say)
+        (folder / LAUNCHED).mkdir()
+        _start(setting, port, host, progress, say)
     _go_on(folder, detach, progress, say)
 
 
@@ -86,6 +89,13 @@ def resume(folder: Path, *, port: int | None, host: str | None, detach: bool, pr
         ConfigError: the folder holds no run.
         LaunchError: the run was never launched; see `manager.start`.
     """
+    with alone_in(folder):
+        _bring_up(folder, port, host, progress, say)
+    _go_on(folder, detach, progress, say)
+
+
+def _bring_up(folder: Path, port: int | None, host: str | None, progress: bool, say: Say) -> None:
+    """Have the experiment of a run that was launched running, unless it is done."""
     record = find_experiment(folder)
     if record is None:
         setting = open_setting(folder)
@@ -102,7 +112,6 @@ def resume(folder: Path, *, port: int | None, host: str | None, detach: bool, pr
             else:
                 say("launched by an earlier se_nas: goes on as its config.yaml says, without what the page changed")
                 _start(open_setting(folder), port or record.port, host or record.host, progress, say, action="resume")
-    _go_on(folder, detach, progress, say)
 
 
 def stop(folder: Path, *, progress: bool, say: Say) -> None:
@@ -272,6 +281,11 @@ def _finished(folder: Path) -> bool:
 
 def _finish(folder: Path, progress: bool, say: Say, *, exhausted: bool) -> None:
     """Write down what the trials found, as any run of its kind does."""
+    with alone_in(folder):  # two may have watched it
+        _conclude(folder, progress, say, exhausted)
+
+
+def _conclude(folder: Path, progress: bool, say: Say, exhausted: bool) -> None:
     setting = open_setting(folder)
     jobs = manager.jobs(folder)
     if not isinstance(setting.config.search, OptunaConfig):

@@ -26,7 +26,7 @@ from se_nas.runs.open_architecture import check_channels
 from se_nas.runs.prepare import pin_threads
 from se_nas.runs.retrain_imagenet import DATA as IMAGENET
 from se_nas.runs.retrain_imagenet import held_out_images, recipe_of
-from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.trained_network import TrainedOn, check_classes, load_trained
 
@@ -91,9 +91,10 @@ def study_run(request: Request, folder: Path, device: torch.device, *, progress:
     home = source if source.is_dir() else source.parent
     images = _images(request, home, file.network, device, progress)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    excitation = study_excitation(network, images.batches, images.classes)
-    studied = Studied(file.space_name, images.data, images.of_images, describe_environment())
-    return excitation, write_excitation(folder, excitation, studied, request.classes)
+    with alone_in(folder):
+        excitation = study_excitation(network, images.batches, images.classes)
+        studied = Studied(file.space_name, images.data, images.of_images, describe_environment())
+        return excitation, write_excitation(folder, excitation, studied, request.classes)
 
 
 def _images(request: Request, home: Path, network: NetworkSpec, device: torch.device, progress: bool) -> _Images:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from se_nas.export.write import Normalisation, export_network
+from se_nas.runs.run_folder import alone_in
 from se_nas.training.trained_network import TrainedOn, load_trained
 
 
@@ -23,4 +24,5 @@ def export_retrained(
     network, file = load_trained(source, weights, average=average)
     trained_on = TrainedOn.load(source if source.is_dir() else source.parent)
     normalisation = Normalisation(trained_on.mean, trained_on.std) if trained_on is not None else None
-    return export_network(network, file, out, forms, say=say, normalisation=normalisation)
+    with alone_in(out):
+        return export_network(network, file, out, forms, say=say, normalisation=normalisation)

@@ -16,7 +16,7 @@ from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_json
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import pin_threads
-from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.training.initial_weights import InitialWeights, read_initial_weights
 from se_nas.training.stand_alone import Trained, Training, TrainingRecipe, train_network
@@ -96,22 +96,23 @@ def retrain_exported(
         "weights": initial.digest if initial else None,
         "seed": seed,
     }
-    run = RunFolder(folder)
-    if not run.has_begun(resolved, resume):
-        write_json(folder / "environment.json", describe_environment())
-        run.begin(resolved)
-    answer = replace(file, network=spec)
-    trained = retrain(answer, recipe, info, train, data, device, seed, folder, resume, progress, initial)
-    write_json(
-        folder / "result.json",
-        {
-            "data": data.name,
-            "seed": seed,
-            "retrain": retrained(trained, recipe),
-            "environment": run.read("environment.json"),
-        },
-    )
-    return trained
+    with alone_in(folder):
+        run = RunFolder(folder)
+        if not run.has_begun(resolved, resume):
+            write_json(folder / "environment.json", describe_environment())
+            run.begin(resolved)
+        answer = replace(file, network=spec)
+        trained = retrain(answer, recipe, info, train, data, device, seed, folder, resume, progress, initial)
+        write_json(
+            folder / "result.json",
+            {
+                "data": data.name,
+                "seed": seed,
+                "retrain": retrained(trained, recipe),
+                "environment": run.read("environment.json"),
+            },
+        )
+        return trained
 
 
 def spent(training: Training) -> dict[str, Any]:

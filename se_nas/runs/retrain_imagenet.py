@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from se_nas.records.files import write_json
 from se_nas.report.pages.retraining import write_retrain_report
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import pin_threads
-from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.search.certificate import extend_certificate, read_certificate
 from se_nas.space.architecture_file import ArchitectureFile, network_for, save_architecture
 from se_nas.space.specs import NetworkSpec
@@ -92,31 +93,35 @@ def retrain_on_imagenet(
         SeNasError: bad input, on the first rank alone; the training cannot go on.
     """
     pin_threads()
-    with join_ranks(device) as (ranks, own_device):
-        with ranks.together():
-            prepared = _prepare(job, ranks, own_device, resume or ranks.was_begun(), say if ranks.first else _silent)
-        begun = ranks.from_first(prepared.begun)
-        training = train_from_disk(
-            prepared.spec,
-            prepared.recipe,
-            prepared.train,
-            prepared.held_out,
-            ranks=ranks,
-            device=own_device,
-            seed=job.seed,
-            workers=job.workers,
-            folder=job.folder,
-            resume=begun,
-            teacher=prepared.teacher,
-            max_damaged=job.max_damaged,
-            keep_every=job.keep_every,
-            initial=prepared.initial,
-            progress=progress,
-        )
-        if not ranks.first:
-            return None
-        result = _conclude(job, prepared, training, ranks, own_device)
-    _report(job.folder, say)
+    with ExitStack() as work:
+        with join_ranks(device) as (ranks, own_device):
+            with ranks.together():
+                if ranks.first:
+                    work.enter_context(alone_in(job.folder))
+                resume = resume or ranks.was_begun()
+                prepared = _prepare(job, ranks, own_device, resume, say if ranks.first else _silent)
+            begun = ranks.from_first(prepared.begun)
+            training = train_from_disk(
+                prepared.spec,
+                prepared.recipe,
+                prepared.train,
+                prepared.held_out,
+                ranks=ranks,
+                device=own_device,
+                seed=job.seed,
+                workers=job.workers,
+                folder=job.folder,
+                resume=begun,
+                teacher=prepared.teacher,
+                max_damaged=job.max_damaged,
+                keep_every=job.keep_every,
+                initial=prepared.initial,
+                progress=progress,
+            )
+            if not ranks.first:
+                return None
+            result = _conclude(job, prepared, training, ranks, own_device)
+        _report(job.folder, say)
     return result
 
 

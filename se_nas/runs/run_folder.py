@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import yaml
 
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records.files import write_atomic
+from se_nas.records.locks import holder, locked
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.shown import HIDDEN, shown
 from se_nas.space.search_space import SearchSpace
@@ -21,6 +24,34 @@ from se_nas.space.yaml_file import load_space
 #: Values that may differ when a run is resumed: that the data are the same is seen by the parts, and what may differ in
 #: the evidence, which is gathered when the answer is given, `evidence_config.check_unchanged` says.
 MAY_CHANGE = re.compile(r"data\.(dir|download)|evidence(\..*)?")
+
+#: Name of the file in a folder that the process which works in it has locked.
+LOCK = ".lock"
+_HELD: ContextVar[frozenset[Path]] = ContextVar("_HELD", default=frozenset())
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Be the one process that works in a folder, for as long as a command takes; taken before it writes anything.
+
+    Inside, what is called may say the same of the same folder.
+
+    Raises:
+        OutputError: another process works in it, or it cannot be written to.
+    """
+    place = folder.resolve()
+    if place in _HELD.get():
+        yield
+        return
+    path = folder / LOCK
+    with locked(path, wait=False) as held:
+        if not held:
+            raise OutputError(f"{folder}: no other process must be at work in the folder, but {holder(path)} is")
+        token = _HELD.set(_HELD.get() | {place})
+        try:
+            yield
+        finally:
+            _HELD.reset(token)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from se_nas.report.pages.run import write_report
 from se_nas.runs.prepare import Say, Setting, make_setting
 from se_nas.runs.retrain import retrain, retrained, spent
 from se_nas.runs.run_file import RunConfig, load_run
-from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.runs.shown import shown_configuration
 from se_nas.search.answer import Answer
 from se_nas.search.black_box.config import OptunaConfig
@@ -52,11 +52,12 @@ def run_search(
     if storage is not None and not isinstance(config.search, OptunaConfig):
         must = f"must be of an Optuna-driven search, but this one is {config.search.strategy}"
         raise ConfigError("--storage (or SE_NAS_STORAGE)", [must])
-    setting = make_setting(run_file, config, folder, resume=resume, progress=progress, say=say)
-    problem = setting.problem(resume=resume, progress=progress, storage=storage, report=report)
-    found = STRATEGIES[setting.config.search.strategy](problem, setting.config.search)
-    finish_run(setting, found, resume=resume, progress=progress, say=say)
-    return setting.run
+    with alone_in(folder):
+        setting = make_setting(run_file, config, folder, resume=resume, progress=progress, say=say)
+        problem = setting.problem(resume=resume, progress=progress, storage=storage, report=report)
+        found = STRATEGIES[setting.config.search.strategy](problem, setting.config.search)
+        finish_run(setting, found, resume=resume, progress=progress, say=say)
+        return setting.run
 
 
 def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress: bool, say: Say) -> None:
@@ -101,22 +102,25 @@ def decode_again(folder: Path, budgets: Sequence[Budget], out: Path) -> Answer:
         OutputError: `out` is the folder of a run, or cannot be written to.
         InfeasibleBudgetError: no architecture keeps the budgets.
     """
-    run = RunFolder(folder)
-    if (out / "config.yaml").exists():
-        raise OutputError(
-            f"{out}: the folder for the answer must not be that of a run, but it is; choose another --out"
-        )
-    if not (folder / "space.yaml").exists():
-        raise ConfigError(str(folder), ["must be the folder of a run whose search is done, but it has no space.yaml"])
-    space = run.space
-    tables = count_tables(space)
-    latency: Latency = load_run(folder / "config.yaml").latency.key("auto")
-    if (folder / "latency.json").exists():
-        latency = LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json"))
-        tables["latency_ms"] = latency.table
-    found = answer_again(run / "search", space, tables, latency, budgets)
-    _save_answer(out, space, found)
-    return found
+    with alone_in(out):
+        run = RunFolder(folder)
+        if (out / "config.yaml").exists():
+            raise OutputError(
+                f"{out}: the folder for the answer must not be that of a run, but it is; choose another --out"
+            )
+        if not (folder / "space.yaml").exists():
+            raise ConfigError(
+                str(folder), ["must be the folder of a run whose search is done, but it has no space.yaml"]
+            )
+        space = run.space
+        tables = count_tables(space)
+        latency: Latency = load_run(folder / "config.yaml").latency.key("auto")
+        if (folder / "latency.json").exists():
+            latency = LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json"))
+            tables["latency_ms"] = latency.table
+        found = answer_again(run / "search", space, tables, latency, budgets)
+        _save_answer(out, space, found)
+        return found
 
 
 def _answer(setting: Setting, found: SearchResult) -> Answer:

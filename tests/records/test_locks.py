@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from se_nas.errors import OutputError
-from se_nas.records.locks import locked
+from se_nas.records.locks import holder, locked
 
 HOLD = """
 import sys, time
@@ -80,7 +82,61 @@ def test_a_process_that_dies_lets_go(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    told = pytest.raises(OutputError, match=r"file/x\.lock: the folder must be writable, but got: ")
+    told = pytest.raises(OutputError, match=r"file: the folder must be writable, but got: ")
     with told as caught, locked(tmp_path / "file" / "x.lock"):
         raise AssertionError
     assert "\n" not in str(caught.value)
+
+
+def test_whoever_is_refused_can_say_who_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with locked(path, wait=False):
+            assert holder(path) == f"process {process.pid} on {socket.gethostname()}"
+        process.kill()
+
+
+FORK = """
+import os, sys, time
+from pathlib import Path
+from se_nas.records.locks import locked
+with locked(Path(sys.argv[1])):
+    if not (child := os.fork()):
+        sys.stdin.read()
+        os._exit(0)
+    print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_that_dies_lets_go_though_one_that_it_forked_lives_on(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", FORK, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline())
+        process.kill()
+        process.wait()
+        with locked(path, wait=False) as held:  # the forked one ends when its standard input does
+            assert held
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("content")
+    (tmp_path / "x.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OutputError, match="must be writable"), locked(tmp_path / "x.lock"):
+        raise AssertionError
+    assert (tmp_path / "precious").read_text() == "content"
+
+
+def test_folders_that_were_made_for_a_lock_alone_go_with_it(tmp_path: Path) -> None:
+    with locked(tmp_path / "a" / "b" / "x.lock"):
+        pass
+    assert not list(tmp_path.iterdir())
+    with locked(tmp_path / "a" / "b" / "x.lock"):
+        (tmp_path / "a" / "kept").write_text("")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept"]

@@ -41,7 +41,7 @@ from se_nas.runs.evidence.trainings import COLUMNS, Task, Trainings
 from se_nas.runs.evidence_config import FOLDER, resolve_evidence
 from se_nas.runs.prepare import Say, Setting, open_setting
 from se_nas.runs.run_file import EvidenceConfig
-from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.runs.search import run_search
 from se_nas.runs.shown import shown_configuration
 from se_nas.search.black_box.config import OptunaConfig
@@ -111,20 +111,21 @@ def gather_evidence(
     if run.config.get("retrain") is None:
         must = "must hold a recipe, by which the controls are trained, but it is null"
         raise ConfigError(str(run / "config.yaml"), [f"retrain: {must}"])
-    config = resolve_evidence(run, changes)
-    setting = open_setting(folder, data_dir=data_dir, device=device)
-    gathering = _Gathering(setting, config, conditions, say)
-    write_json(run / FOLDER / "environment.json", describe_environment())
-    for part in parts or PARTS:
-        try:
-            gathering.gather(part)
-        except DeviceError as error:
-            if parts:
-                raise
-            say(f"left out: {part}: {error}")
-    if parts and "ledger" not in parts:
-        gathering.gather("ledger")
-    return write_report(folder, shown_configuration(folder / "config.yaml"))
+    with alone_in(folder):
+        config = resolve_evidence(run, changes)
+        setting = open_setting(folder, data_dir=data_dir, device=device)
+        gathering = _Gathering(setting, config, conditions, say)
+        write_json(run / FOLDER / "environment.json", describe_environment())
+        for part in parts or PARTS:
+            try:
+                gathering.gather(part)
+            except DeviceError as error:
+                if parts:
+                    raise
+                say(f"left out: {part}: {error}")
+        if parts and "ledger" not in parts:
+            gathering.gather("ledger")
+        return write_report(folder, shown_configuration(folder / "config.yaml"))
 
 
 class _Gathering:

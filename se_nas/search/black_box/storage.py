@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from optuna.study import StudyDirection
 from pydantic import NonNegativeInt
 
 from se_nas.errors import OutputError, StorageError
+from se_nas.records.locks import hold
 from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.black_box.storage_url import masked, without_secrets
 
@@ -55,13 +55,9 @@ def hold_file(path: Path, alone: bool) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise OutputError(f"{path}: the study must be writable, but got: {error.strerror or error}") from error
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    if not hold(descriptor, alone=alone):
         os.close(descriptor)
-        raise OutputError(f"{path}: no other process must be at work on the study, but one is") from error
-    except OSError:  # a network folder without locks: nothing keeps others away there
-        pass
+        raise OutputError(f"{path}: no other process must be at work on the study, but one is")
     return descriptor
 
 

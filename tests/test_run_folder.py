@@ -1,0 +1,121 @@
+"""The folder of a run: one process works in it at a time, whatever the command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from se_nas import cli
+from se_nas.errors import OutputError
+from se_nas.records.locks import locked
+from se_nas.runs.run_folder import LOCK, alone_in
+from tests.helpers.tiny_runs import cache_latency, contents, read_json, write_run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def at_work(folder: Path) -> Iterator[None]:
+    """Another one at work in a folder: a lock is held by the file that was opened, whoever opened it."""
+    with locked(folder / LOCK, wait=False) as held:
+        assert held
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a run file, and its finished run in `out`."""
+    home = tmp_path_factory.mktemp("finished")
+    write_run(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SE_NAS_CACHE", str(home / "cache"))
+        cache_latency(home / "cache", home)
+        assert called(patch, "search", home / "run.yaml", "--out", home / "out", "--quiet") == 0
+        yield home
+
+
+def called(patch: pytest.MonkeyPatch, *words: object) -> int:
+    """The exit code of a command."""
+    patch.setattr("sys.argv", ["se-nas", *map(str, words)])
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    return int(exit.value.code or 0)
+
+
+def test_of_two_searches_that_start_at_once_in_one_fresh_folder_one_is_refused_and_nothing_mixes(
+    tmp_path: Path,
+) -> None:
+    write_run(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SE_NAS_CACHE": str(tmp_path / "c"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "se_nas", "search", "run.yaml", "--out", "out", "--quiet", "--seed"]
+    started = [
+        subprocess.Popen([*command, str(seed)], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+        for seed in (11, 12)
+    ]
+    said = [process.communicate(timeout=240)[1] for process in started]
+    assert sorted(process.returncode for process in started) == [0, 2], said
+    done = next(i for i, process in enumerate(started) if process.returncode == 0)
+    (line,) = said[1 - done].splitlines()
+    assert line.startswith("error: out: ")
+    seed, out = (11, 12)[done], tmp_path / "out"
+    assert yaml.safe_load((out / "config.yaml").read_text())["seed"] == seed
+    assert read_json(out / "result.json")["seed"] == seed
+    assert read_json(out / "architecture.json") == read_json(out / "retrain" / "architecture.json")
+    assert not (out / LOCK).exists()
+
+
+def test_whoever_is_refused_is_told_which_process_is_at_work(tmp_path: Path) -> None:
+    with at_work(tmp_path), pytest.raises(OutputError) as caught, alone_in(tmp_path):
+        raise AssertionError
+    told = str(caught.value)
+    assert told.startswith(f"{tmp_path}: no other process must be at work in the folder, but process {os.getpid()} on ")
+    assert "\n" not in told
+
+
+def test_what_a_command_calls_may_ask_for_the_same_folder_again(tmp_path: Path) -> None:
+    with alone_in(tmp_path):
+        with alone_in(tmp_path / "." / "x" / ".."):
+            pass
+        assert (tmp_path / LOCK).exists()
+    assert not list(tmp_path.iterdir())
+
+
+COMMANDS: list[tuple[str, list[str]]] = [
+    ("fresh", ["search", "run.yaml", "--out", "fresh"]),
+    ("out", ["search", "run.yaml", "--out", "out", "--resume"]),
+    ("fresh", ["decode", "out", "--budget", "macs=90k", "--out", "fresh"]),
+    ("fresh", ["retrain", "out/architecture.json", "--data", "synthetic", "--epochs", "1", "--out", "fresh"]),
+    ("fresh", ["excitation", "out", "--out", "fresh"]),
+    ("out", ["excitation", "out"]),
+    ("out", ["evidence", "out"]),
+    ("fresh", ["export", "out/retrain", "--to", "torch", "--out", "fresh"]),
+    ("out", ["report", "out"]),
+    ("fresh", ["launch", "run.yaml", "--out", "fresh"]),
+    ("fresh", ["space", "sweep", "space.yaml", "--set", "se=none,2", "--rounds", "0", "--out", "fresh"]),
+]
+
+
+@pytest.mark.parametrize(("folder", "words"), COMMANDS, ids=[f"{words[0]} {folder}" for folder, words in COMMANDS])
+def test_every_command_is_refused_in_a_folder_where_another_process_works_and_writes_nothing(
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    folder: str,
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(finished)
+    before = contents(finished)
+    with at_work(finished / folder):
+        held = contents(finished)
+        assert called(monkeypatch, *words) == 2
+        assert contents(finished) == held
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert line.startswith(f"error: {folder}: no other process must be at work in the folder, but process ")
+    assert contents(finished) == before
