@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+import typer.core
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,13 +23,14 @@ from se_nas.cost.latency.timing import latency_key, measure_networks
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.on_disk.shard_writing import write_shards
-from se_nas.errors import ConfigError, SeNasError
+from se_nas.errors import ConfigError, SeNasError, cut, short
 from se_nas.evidence.sweep import MeasuredSweep, Sweep, parse_sweep, sweep_space, write_sweep
 from se_nas.export.write import FORMS
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.device import pick_device
 from se_nas.nni_bridge.addresses import HOST, PORT
 from se_nas.records.files import write_atomic
+from se_nas.records.numbers import MOST_SEED, MOST_WORKERS
 from se_nas.report.pages.excitation import notes
 from se_nas.report.pages.retraining import is_retraining, write_retrain_report
 from se_nas.report.pages.run import write_report
@@ -54,16 +56,40 @@ from se_nas.training.distributed import rank_of_environment
 from se_nas.training.loop import TrainingInterrupted
 from se_nas.training.recipe_files import RECIPES
 
-app = typer.Typer(
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _Command(typer.core.TyperCommand):
+    """A command none of whose values may be empty: an empty path would be taken for the working folder."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        param: Any
+        for param in self.get_params(ctx):
+            values = given.get(param.name)
+            if "" in (values if isinstance(values, (list, tuple)) else [values]):
+                raise typer.BadParameter("must not be empty", ctx=ctx, param=param)
+        return super().parse_args(ctx, args)
+
+
+class _Commands(typer.Typer):
+    """Commands that are all a `_Command`."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[_Function], _Function]:
+        """As typer's."""
+        return super().command(name, cls=_Command, **settings)
+
+
+app = _Commands(
     name="se-nas",
     help="Search CNNs that use Squeeze-and-Excitation exactly where it pays, under hard budgets.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-space_app = typer.Typer(no_args_is_help=True, help="Look at search spaces.")
+space_app = _Commands(no_args_is_help=True, help="Look at search spaces.")
 app.add_typer(space_app, name="space")
-data_app = typer.Typer(no_args_is_help=True, help="Prepare images.")
+data_app = _Commands(no_args_is_help=True, help="Prepare images.")
 app.add_typer(data_app, name="data")
 
 # tables written to a file or a pipe are not cut to a terminal's width
@@ -222,11 +248,11 @@ def _parse_changes(words: list[str] | None) -> dict[str, Any]:
     for word in words or []:
         path, equals, value = word.partition("=")
         if not (path and equals):
-            raise ConfigError("--set", [f"a change must be PATH=VALUE such as search.epochs=5, but got {word!r}"])
+            raise ConfigError("--set", [f"a change must be PATH=VALUE such as search.epochs=5, but got {short(word)}"])
         try:
             changes[path] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError("--set", [f"{path}: the value must be YAML, but got {value!r}"]) from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number like none
+            raise ConfigError("--set", [f"{path}: the value must be YAML, but got {short(value)}"]) from error
     return changes
 
 
@@ -405,14 +431,19 @@ def retrain_command(
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes of each rank that decode images.", rich_help_panel=_IMAGENET)
+        int,
+        typer.Option(
+            min=0, max=MOST_WORKERS, help="Processes of each rank that decode images.", rich_help_panel=_IMAGENET
+        ),
     ] = 4,
     max_damaged: MaxDamaged = 100,
     keep_every: Annotated[
         int | None,
         typer.Option(min=1, help="Keep the weights of every N-th epoch in epochs/.", rich_help_panel=_IMAGENET),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the initial weights, the order and the augmentation.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Of the initial weights, the order and the augmentation.")
+    ] = 0,
     output: Annotated[
         Path | None, typer.Option("--out", help="Folder; by default retrain-DATA beside the file.")
     ] = None,
@@ -466,6 +497,7 @@ def retrain_command(
             resume=resume,
             progress=not quiet,
             weights=weights,
+            say=_say,
         )
     _say(f"test accuracy: {trained.test_accuracy:.2%} ({data}, {settings.epochs} epochs, seed {seed})")
     if trained.ema_test_accuracy is not None:
@@ -508,7 +540,9 @@ def evaluate(
         float | None, typer.Option(help="Share of the resized image that is looked at; by default the recipe's.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once, on each rank.")] = 128,
-    workers: Annotated[int, typer.Option(min=0, help="Processes of each rank that decode images.")] = 4,
+    workers: Annotated[
+        int, typer.Option(min=0, max=MOST_WORKERS, help="Processes of each rank that decode images.")
+    ] = 4,
     max_damaged: MaxDamaged = 100,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -584,7 +618,9 @@ def excitation(
         typer.Option("--class", help="Draw the gates of this class; may be repeated, at most 4 times."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 100,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode images that stay on disk.")] = 4,
+    workers: Annotated[
+        int, typer.Option(min=0, max=MOST_WORKERS, help="Processes that decode images that stay on disk.")
+    ] = 4,
     output: Annotated[Path | None, typer.Option("--out", help="Folder; by default excitation in RUN.")] = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -625,7 +661,9 @@ def evidence(
             "timed=10; may be repeated.",
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Stand-alone trainings at a time, which share the threads.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, max=MOST_WORKERS, help="Stand-alone trainings at a time, which share the threads.")
+    ] = 1,
     finished_only: Annotated[
         bool, typer.Option("--finished-only", help="Show what the trainings that are done say; start none.")
     ] = False,
@@ -661,8 +699,8 @@ def data_shard(
     ] = None,
     quality: Annotated[int, typer.Option(min=1, max=95, help="Of JPEGs that were resized.")] = 90,
     images_per_shard: Annotated[int, typer.Option(min=1, help="Images in one tar file.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order of the training images.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode and encode.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the order of the training images.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=MOST_WORKERS, help="Processes that decode and encode.")] = 4,
     max_damaged: MaxDamaged = 100,
     quiet: Quiet = False,
 ) -> None:
@@ -916,7 +954,8 @@ def main() -> None:
     except _UsageError as error:
         if rank_of_environment():
             sys.exit(2)  # every rank finds the same fault in the same words, and the first tells it
-        message = " ".join(error.format_message().split())  # empty where the help was shown instead
+        words = error.format_message().replace("Input should be", "must be")
+        message = " ".join(words.split())  # empty where the help was shown instead
         command = error.ctx.command_path if error.ctx else app.info.name
         _fail([f"{message} ({command} --help says more)"] if message else [])
     except typer.Abort:
@@ -927,5 +966,5 @@ def main() -> None:
 def _fail(lines: list[str]) -> NoReturn:
     rank = rank_of_environment()
     for line in lines:
-        print(f"rank {rank}: error: {line}" if rank else f"error: {line}", file=sys.stderr)
+        print(cut(f"rank {rank}: error: {line}" if rank else f"error: {line}"), file=sys.stderr)
     sys.exit(2)

@@ -2,11 +2,55 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
+
+#: Characters of a value that a message shows, and of a line of it whatever it shows.
+MOST_SHOWN, MOST_IN_LINE = 200, 2000
+#: Problems of one file that are told.
+MOST_PROBLEMS = 20
+
+
+def cut(text: str, most: int = MOST_IN_LINE) -> str:
+    """A text, its middle left out where it is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most // 2 - 4]} [...] {text[4 - most // 2 :]}"
+
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 20
+        self.maxstring = self.maxlong = self.maxother = MOST_SHOWN
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write out more digits than 4,300
+        return super().repr_int(x, level) if x.bit_length() < 4000 else f"a number of {x.bit_length():,} bits"
+
+    def repr_dict(self, x: dict[object, object], level: int) -> str:  # in its own order, which the library's is not
+        if level <= 0 and x:
+            return "{...}"
+        items = list(zip(x.items(), range(self.maxdict), strict=False))
+        words = [f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}" for (key, value), _ in items]
+        return "{" + ", ".join(words + ["..."] * (len(x) > len(items))) + "}"
+
+
+_SHORT = _Short()
+
+
+def short(value: object) -> str:
+    """What a message shows of a value that somebody gave: as Python writes it, but of at most `MOST_SHOWN` characters.
+
+    What is longer is not written out first: a file of a megabyte may hold a value that takes gigabytes to write.
+    """
+    return cut(_SHORT.repr(value), MOST_SHOWN)
 
 
 class SeNasError(Exception):
-    """Base of every error that says what must hold, what was got and where."""
+    """Base of every error that says what must hold, what was got and where; no line of it is endless."""
+
+    def __str__(self) -> str:
+        return "\n".join(cut(line) for line in super().__str__().split("\n"))
 
 
 class ConfigError(SeNasError):
@@ -14,13 +58,16 @@ class ConfigError(SeNasError):
 
     Args:
         source: the file (or other origin) the faults are in.
-        problems: one line per fault, each starting with its path in the file.
+        problems: one line per fault, each starting with its path in the file; the message has the first of them.
     """
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         self.source = source
         self.problems = tuple(problems)
-        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+        told = list(self.problems[:MOST_PROBLEMS])
+        if (more := len(self.problems) - len(told)) > 0:
+            told.append(f"and {more:,} more")
+        super().__init__("\n".join(f"{source}: {problem}" for problem in told))
 
 
 class ArchitectureError(SeNasError):

@@ -1,11 +1,12 @@
-"""The folder of a run: one process works in it at a time, whatever the command."""
+"""The folder of a run: one process works in it at a time; a resume may correct what nothing has used."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from se_nas import cli
 from se_nas.errors import OutputError
 from se_nas.records.locks import locked
 from se_nas.runs.run_folder import LOCK, alone_in
-from tests.helpers.tiny_runs import cache_latency, contents, read_json, write_run
+from tests.helpers.tiny_runs import cache_latency, changed, contents, read_json, write_run, write_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -119,3 +120,66 @@ def test_every_command_is_refused_in_a_folder_where_another_process_works_and_wr
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert line.startswith(f"error: {folder}: no other process must be at work in the folder, but process ")
     assert contents(finished) == before
+
+
+#: The exit code of a resumed search of the finished run's copy, with some words more, and what it said.
+Resume = Callable[..., tuple[int, list[str]]]
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be changed."""
+    return Path(shutil.copytree(finished / "out", tmp_path / "out"))
+
+
+@pytest.fixture
+def resume(finished: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Resume:
+    def call(*words: object) -> tuple[int, list[str]]:
+        code = called(monkeypatch, "search", finished / "run.yaml", "--out", copy, "--resume", "--quiet", *words)
+        said = capsys.readouterr()
+        lines = (said.out + said.err).splitlines()
+        return code, [line for line in lines if "instead of" in line or line.startswith("error")]
+
+    return call
+
+
+MUST = "must be as in the run that --resume continues"
+
+
+def test_a_resume_corrects_what_nothing_has_used(copy: Path, resume: Resume) -> None:
+    shutil.rmtree(copy / "retrain")
+    said = ["retrain.epochs: 2 instead of 3, which nothing had used yet"]
+    assert resume("--set", "retrain.epochs=2") == (0, said)
+    assert yaml.safe_load((copy / "config.yaml").read_text())["retrain"]["epochs"] == 2
+    assert len(read_json(copy / "retrain" / "history.json")) == 2
+    before = contents(copy)
+    error = f"error: {copy / 'config.yaml'}: retrain.epochs: {MUST}, 2, but got 3"
+    assert resume("--set", "retrain.epochs=3") == (2, [error])
+    assert contents(copy) == before
+
+
+def test_a_search_that_has_saved_nothing_is_corrected_but_not_what_its_table_was_timed_under(
+    copy: Path, resume: Resume
+) -> None:
+    for name in ("search", "retrain"):
+        shutil.rmtree(copy / name)
+    for name in ("architecture.json", "certificate.json", "decodes.json", "result.json"):
+        (copy / name).unlink()
+    words = ["--set", "search.epochs=1", "--set", "retrain.warmup_epochs=0"]
+    error = f"error: {copy / 'config.yaml'}: latency.threads: {MUST}, 1, but got 2"
+    assert resume(*words, "--set", "latency.threads=2") == (2, [error])
+    assert resume(*words) == (
+        0,
+        [
+            "search.epochs: 1 instead of 2, which nothing had used yet",
+            "retrain.warmup_epochs: 0.0 instead of 1.0, which nothing had used yet",
+        ],
+    )
+    assert len(read_json(copy / "search" / "history.json")) == 2
+
+
+def test_what_was_allowed_when_a_run_began_but_is_not_any_more_is_corrected(copy: Path, resume: Resume) -> None:
+    shutil.rmtree(copy / "retrain")
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    write_yaml(copy / "config.yaml", changed(config, "retrain.warmup_epochs", float("inf")))
+    assert resume() == (0, ["retrain.warmup_epochs: 1.0 instead of inf, which nothing had used yet"])

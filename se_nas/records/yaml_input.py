@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from se_nas.errors import ConfigError
+from se_nas.errors import MOST_SHOWN, ConfigError, cut, short
 
 # for faults whose message in pydantic names its own classes or speaks of its workings
 _PLAIN_WORDS = {
@@ -30,14 +30,24 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(str(path), [f"the file must be readable, but got: {error.strerror}"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [f"the file must be YAML, but got: {_yaml_fault(error)}"]) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, a date or a number like none
+        raise ConfigError(str(path), [f"the file must be YAML, but got: {yaml_fault(error)}"]) from error
 
 
-def _yaml_fault(error: Exception) -> str:
+def yaml_fault(error: Exception) -> str:
+    """What is wrong with a text that `yaml.safe_load` refuses, in one line."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"{error.problem} at line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
-    return " ".join(str(error).split())
+        mark = error.problem_mark
+        return f"{cut(error.problem or '', MOST_SHOWN)} at line {mark.line + 1}, column {mark.column + 1}"
+    return cut(" ".join(str(error).split()), MOST_SHOWN)
+
+
+def unknown_keys(error: ValidationError) -> list[str]:
+    """Of pydantic's faults those that tell of a key which the model does not have."""
+    problems = validation_problems(error)
+    return [line for line, fault in zip(problems, error.errors(), strict=True) if fault["type"] == "extra_forbidden"]
 
 
 def validation_problems(error: ValidationError) -> list[str]:
@@ -47,6 +57,7 @@ def validation_problems(error: ValidationError) -> list[str]:
         path = ""
         for part in fault["loc"]:
             path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{part}"
+        path = cut(path, MOST_SHOWN)
         message = _PLAIN_WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
         message = message.replace("Input should be", "must be")
         if fault["type"] == "extra_forbidden":
@@ -54,5 +65,5 @@ def validation_problems(error: ValidationError) -> list[str]:
         elif fault["type"] == "missing":
             problems.append(f"{path}: must be given")
         else:
-            problems.append(f"{path or 'file'}: {message[:1].lower() + message[1:]}, but got {fault['input']!r}")
+            problems.append(f"{path or 'file'}: {message[:1].lower() + message[1:]}, but got {short(fault['input'])}")
     return problems

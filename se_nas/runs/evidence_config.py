@@ -58,11 +58,15 @@ def check_evidence(run_file: Path, config: RunConfig, problem: Problem) -> None:
     """
     if config.evidence is None:
         return
-    if config.retrain is None:
-        must = "must hold a recipe, by which the controls of `evidence` are trained, but it is null"
-        raise ConfigError(str(run_file), [f"retrain: {must}"])
     places = {"published": Path(), "others": Path()}
     _complete(config.evidence, places, problem, config.seed, str(run_file), "evidence.")
+
+
+def check_recipe(run_file: Path, config: RunConfig) -> None:
+    """Raise ConfigError where evidence is asked for, but there is no recipe to train its controls by."""
+    if config.evidence is not None and config.retrain is None:
+        must = "must hold a recipe, by which the controls of `evidence` are trained, but it is null"
+        raise ConfigError(str(run_file), [f"retrain: {must}"])
 
 
 def check_unchanged(run: RunFolder, config: RunConfig) -> None:

@@ -11,29 +11,31 @@ import torch
 
 from se_nas.cost.budget import Budget, parse_budgets
 from se_nas.cost.latency.table import LatencyTable, build_latency_table, latency_report_lines
-from se_nas.cost.latency.timing import LatencyKey
+from se_nas.cost.latency.timing import LatencyKey, check_memory
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.parts import load_parts, save_parts, split_parts
-from se_nas.data.in_memory.sources import load_train
+from se_nas.data.in_memory.sources import check_test, load_train
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_atomic, write_json
-from se_nas.runs.evidence_config import Problem, check_evidence, check_unchanged
-from se_nas.runs.run_file import LatencyConfig, RunConfig, load_run
+from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
+from se_nas.runs.run_file import LatencyConfig, RunConfig, completed, load_run
 from se_nas.runs.run_folder import RunFolder
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.table_evaluator import TableEvaluator
 from se_nas.search.budgets.baselines import known_baselines
-from se_nas.search.budgets.decode import check_feasible
+from se_nas.search.budgets.decode import check_feasible, greatest_cost
 from se_nas.search.certificate import Latency
 from se_nas.search.problem import SearchProblem
+from se_nas.search.result import STUDY_NAME
 from se_nas.search.result import TABLE as TABLE_NAME
 from se_nas.space.architecture_file import load_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml_file import dump_space, load_space
+from se_nas.training.trained_network import WEIGHTS
 
 Say = Callable[[str], None]
 
@@ -97,11 +99,13 @@ def make_setting(
     resume: bool,
     progress: bool,
     say: Say,
+    joins: bool = False,
     device: str | None = None,
 ) -> Setting:
     """Load or make all that a run needs, and mark its folder; nothing is trained yet.
 
     Args:
+        joins: whether this process works on a run of another one, which may have no test images.
         device: of this process, where it joins a run that may have another; it times no network then.
 
     Raises:
@@ -115,9 +119,13 @@ def make_setting(
     config, copies = _with_copies(run_file, config, folder)
     # the space lies beside the configuration, so that `se-nas search FOLDER/config.yaml` does the same again
     resolved = config.model_dump(mode="json") | {"space": "space.yaml"}
-    begun = run.has_begun(resolved, resume)
+    begun = run.has_begun(resume)
+    corrections: list[str] = []
     if begun:
         check_unchanged(run, config)
+        corrections = run.corrections(
+            resolved, lambda stored: completed(RunConfig, stored, str(run / "config.yaml")), _unused(run)
+        )
     found_device = pick_device(device or config.device)
     key = LatencyConfig().key(device) if device else config.latency.key(config.device)
     budgets = parse_budgets(config.budgets, str(run_file))
@@ -125,6 +133,8 @@ def make_setting(
     space = load_space(space_file)
     options = config.data.options(space.resolution, config.seed)
     info, train = load_train(options)
+    if config.retrain is not None and not joins:
+        check_test(options)
     space = replace(space, classes=info.classes, channels=info.channels)
     if begun and run.space.digest != space.digest:
         raise ConfigError(
@@ -139,6 +149,8 @@ def make_setting(
     tables = count_tables(space)
     # an infeasible count budget ends here, before minutes of timing
     check_feasible(space, tables, [b for b in budgets if b.metric in tables])
+    check_recipe(run_file, config)
+    check_memory(space.resolve(greatest_cost(space, tables, "macs").architecture), key)
     if not begun:
         _check_words(config, copies, space, say)
         check_evidence(run_file, config, Problem.of(space.digest, budgets, info.name))
@@ -158,6 +170,9 @@ def make_setting(
             write_json(run / "latency.json", latency.to_dict())
         for name, source in copies.items():
             write_atomic(run / name, source.read_bytes())
+    for line in corrections:
+        say(line)
+    if not begun or corrections:
         run.begin(resolved)
     return Setting(config, run, space, budgets, tables, latency, info, train, parts, options, found_device)
 
@@ -175,7 +190,22 @@ def open_setting(folder: Path, *, data_dir: Path | None = None, device: str | No
     if not path.exists():
         raise ConfigError(str(folder), ["must be the folder of a run, but it has no config.yaml"])
     config = load_run(path, {"data.dir": str(data_dir)} if data_dir else None)
-    return make_setting(path, config, folder, resume=True, progress=False, say=lambda line: None, device=device)
+    return make_setting(
+        path, config, folder, resume=True, progress=False, say=lambda line: None, joins=True, device=device
+    )
+
+
+def _unused(run: RunFolder) -> str | None:
+    """Matches the paths of the values that a run has not used yet, as no stage that reads them has saved anything."""
+    search, retraining = run / "search", run / "retrain"
+    used = {
+        # the strategy says how the files that were copied are read
+        r"search\.(?!strategy|table|enqueue).*": any(search.rglob("checkpoint*")) or (search / STUDY_NAME).exists(),
+        r"retrain(\..*)?": any(retraining.glob("checkpoint*")) or (retraining / WEIGHTS).exists(),
+        # the table is timed before the run begins; without one the answer alone is
+        r"latency\.(?!table).*": (run / "latency.json").exists() or (run / "certificate.json").exists(),
+    }
+    return "|".join(paths for paths, is_used in used.items() if not is_used) or None
 
 
 def pin_threads() -> None:

@@ -14,8 +14,10 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.sources import load_test, load_train
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_json
+from se_nas.records.record import Record
 from se_nas.runs.open_architecture import check_channels, open_architecture
-from se_nas.runs.prepare import pin_threads
+from se_nas.runs.prepare import Say, pin_threads
+from se_nas.runs.run_file import completed
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.training.initial_weights import InitialWeights, read_initial_weights
@@ -69,6 +71,7 @@ def retrain_exported(
     resume: bool,
     progress: bool,
     weights: Path | None = None,
+    say: Say = print,
 ) -> Trained:
     """Train the network of an architecture file, its classifier made for the classes of `data`.
 
@@ -98,7 +101,8 @@ def retrain_exported(
     }
     with alone_in(folder):
         run = RunFolder(folder)
-        if not run.has_begun(resolved, resume):
+        begun = resumes(run, resolved, TrainingRecipe, resume, say)
+        if not begun:
             write_json(folder / "environment.json", describe_environment())
             run.begin(resolved)
         answer = replace(file, network=spec)
@@ -113,6 +117,30 @@ def retrain_exported(
             },
         )
         return trained
+
+
+def resumes(run: RunFolder, resolved: dict[str, Any], recipe: type[Record], resume: bool, say: Say) -> bool:
+    """Whether a folder holds this very training; until that has a checkpoint, its recipe may be corrected.
+
+    Args:
+        recipe: the model of `resolved["recipe"]`.
+
+    Raises:
+        OutputError: it holds a training and `resume` is not given.
+        ConfigError: it holds another one.
+    """
+    if not run.has_begun(resume):
+        return False
+
+    def whole(stored: dict[str, Any]) -> dict[str, Any]:
+        return {**stored, "recipe": completed(recipe, stored.get("recipe"), str(run / "config.yaml"))}
+
+    corrections = run.corrections(resolved, whole, None if any(run.path.glob("checkpoint*")) else r"recipe\..*")
+    for line in corrections:
+        say(line)
+    if corrections:
+        run.begin(resolved)
+    return True
 
 
 def spent(training: Training) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from se_nas.records.files import write_json
 from se_nas.report.pages.retraining import write_retrain_report
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import pin_threads
+from se_nas.runs.retrain import resumes
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.search.certificate import extend_certificate, read_certificate
 from se_nas.space.architecture_file import ArchitectureFile, network_for, save_architecture
@@ -167,7 +168,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
         "seed": job.seed,
     }
     run = RunFolder(job.folder)
-    begun = ranks.first and run.has_begun(resolved, resume)
+    begun = ranks.first and resumes(run, resolved, Recipe, resume, say)
     if ranks.first and not begun:
         write_json(run / "environment.json", describe_environment())
         TrainedOn(DATA, train.classes, MEAN, STD).save(job.folder)

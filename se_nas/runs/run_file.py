@@ -8,32 +8,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.latency.timing import LatencyKey, latency_key
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
-from se_nas.records.yaml_input import read_yaml, validation_problems
+from se_nas.records.numbers import MOST_BATCH, MOST_COUNT, Count, CountFromZero, Seed, Workers
+from se_nas.records.record import Record
+from se_nas.records.yaml_input import read_yaml, unknown_keys, validation_problems
 from se_nas.runs.secret_references import literal_secrets
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.strategies import STRATEGIES
 from se_nas.training.stand_alone import TrainingRecipe
 
+#: Of a file or folder; an empty one would be the working folder.
+PathText = Annotated[str, Field(min_length=1)]
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-
-class DataConfig(_Model):
+class DataConfig(Record):
     """Which images; see `data.options.DataOptions`."""
 
     name: str = "digits"
-    dir: str | None = None
+    dir: PathText | None = None
     download: bool = False
-    size: int = Field(2000, ge=1)
+    size: Count = 2000
 
     def options(self, resolution: int, seed: int) -> DataOptions:
         """What to load, for a space of this resolution."""
@@ -41,7 +42,7 @@ class DataConfig(_Model):
         return DataOptions(self.name, place, resolution, self.download, seed, self.size)
 
 
-class LatencyConfig(_Model):
+class LatencyConfig(Record):
     """Under which conditions latency is measured; see `cost.latency_measure.LatencyKey`. `device` null is the run's.
 
     Without `table` the space is not timed: latency can then be neither a budget nor an objective, and the certificate
@@ -51,8 +52,8 @@ class LatencyConfig(_Model):
     device: str | None = None
     backend: str = "eager"
     dtype: str = "float32"
-    batch_size: int = Field(1, ge=1)
-    threads: int = Field(1, ge=1)
+    batch_size: int = Field(1, ge=1, le=MOST_BATCH)
+    threads: Workers = 1
     table: bool = True
 
     def key(self, device: str) -> LatencyKey:
@@ -62,7 +63,7 @@ class LatencyConfig(_Model):
         )
 
 
-class NNIConfig(_Model):
+class NNIConfig(Record):
     """How `se-nas launch` runs the search under NNI.
 
     Attributes:
@@ -74,11 +75,11 @@ class NNIConfig(_Model):
         experiment: other fields of NNI's experiment configuration, passed on as they are.
     """
 
-    concurrency: int = Field(1, ge=1)
-    seeds: tuple[int, ...] = ()
+    concurrency: Workers = 1
+    seeds: tuple[Seed, ...] = ()
     budgets: tuple[dict[str, Any], ...] = ()
-    training_service: dict[str, Any] = {"platform": "local"}
-    experiment: dict[str, Any] = {}
+    training_service: dict[str, Any] = Field({"platform": "local"})
+    experiment: dict[str, Any] = Field({})
 
 
 def _folder_name(name: str) -> str:
@@ -104,10 +105,10 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_distinct)]
+Seeds = Annotated[tuple[Seed, ...], AfterValidator(_distinct)]
 
 
-class EvidenceConfig(_Model):
+class EvidenceConfig(Record):
     """What `se-nas evidence` compares a run's answer with, and how often.
 
     Attributes:
@@ -127,17 +128,17 @@ class EvidenceConfig(_Model):
     """
 
     seeds: Seeds = Field((0, 1, 2), min_length=1)
-    random: int | None = Field(None, ge=1)
-    best_of: int = Field(50, ge=1)
+    random: Count | None = None
+    best_of: Count = 50
     ratios: Annotated[tuple[Annotated[float, Field(ge=1)], ...], AfterValidator(_distinct)] = (4, 16)
-    published: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
+    published: tuple[PathText, ...] = ()
+    others: tuple[PathText, ...] = ()
     searches: Seeds = ()
-    within: int = Field(30, ge=0)
-    space: int = Field(30, ge=0)
-    contexts: int = Field(4, ge=1)
+    within: CountFromZero = 30
+    space: CountFromZero = 30
+    contexts: Count = 4
     stand_alone_se: bool = False
-    timed: int = Field(10, ge=2)
+    timed: int = Field(10, ge=2, le=MOST_COUNT)
 
 
 SearchConfig = Annotated[
@@ -145,7 +146,7 @@ SearchConfig = Annotated[
 ]
 
 
-class RunConfig(_Model):
+class RunConfig(Record):
     """A run file.
 
     Attributes:
@@ -157,12 +158,12 @@ class RunConfig(_Model):
     """
 
     name: Annotated[str, AfterValidator(_folder_name)]
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     device: str = "auto"
-    space: str
+    space: PathText
     data: DataConfig = DataConfig()
-    parts: dict[str, float] = {"weights": 0.5, "choices": 0.4, "validation": 0.1}
-    budgets: dict[str, Any] = {}
+    parts: dict[str, float] = Field({"weights": 0.5, "choices": 0.4, "validation": 0.1})
+    budgets: dict[str, Any] = Field({})
     latency: LatencyConfig = LatencyConfig()
     search: SearchConfig = DifferentiableConfig()
     retrain: TrainingRecipe | None = TrainingRecipe()
@@ -195,9 +196,7 @@ def load_run(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = N
     try:
         config = RunConfig.model_validate(value)
     except ValidationError as error:
-        # pydantic puts the strategy into the path of what is wrong under `search`; the file has no such level
-        tagged = re.compile(rf"^search\.({'|'.join(STRATEGIES)})\b")
-        raise ConfigError(str(path), [tagged.sub("search", line) for line in validation_problems(error)]) from error
+        raise ConfigError(str(path), [_as_in_file(line) for line in validation_problems(error)]) from error
     if set(config.parts) != {"weights", "choices", "validation"}:
         raise ConfigError(str(path), [f"parts: must be weights, choices and validation, but got {list(config.parts)}"])
     secrets = [
@@ -215,6 +214,27 @@ def load_run(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = N
             str(path), [f"{where}: latency_ms needs latency.table, but it is off" for where in uses_latency]
         )
     return config
+
+
+def completed(model: type[Record], stored: Any, source: str) -> Any:
+    """What was written of a model when a run began, with the defaults of values that were not known of then.
+
+    What was allowed then, but is not now, is left as it is.
+
+    Raises:
+        ConfigError: it has a key that is not known of any more.
+    """
+    try:
+        return model.model_validate(stored).model_dump(mode="json")
+    except ValidationError as error:
+        if problems := unknown_keys(error):
+            raise ConfigError(source, [_as_in_file(line) for line in problems]) from error
+        return stored
+
+
+def _as_in_file(problem: str) -> str:
+    """Without the strategy, which pydantic puts into the path of what is wrong under `search`."""
+    return re.sub(rf"^search\.({'|'.join(STRATEGIES)})\b", "search", problem)
 
 
 def parse_recipe(path: Path | None, changes: Mapping[str, Any]) -> TrainingRecipe:

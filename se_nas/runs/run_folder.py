@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from se_nas.errors import ConfigError, OutputError
+from se_nas.errors import ConfigError, OutputError, short
 from se_nas.records.files import write_atomic
 from se_nas.records.locks import holder, locked
 from se_nas.records.yaml_input import read_yaml
@@ -95,29 +95,47 @@ class RunFolder:
             raise ConfigError(str(path), [f"file: must be a mapping, but got {type(found).__name__}"])
         return found
 
-    def has_begun(self, resolved: Mapping[str, Any], resume: bool) -> bool:
-        """Whether it holds this very run; an error when it holds another, or this one and `resume` is not given."""
-        path = self.path / "config.yaml"
-        if not path.exists():
+    def has_begun(self, resume: bool) -> bool:
+        """Whether it holds a run; an error when it holds one and `resume` is not given."""
+        if not (self.path / "config.yaml").exists():
             return False
         if not resume:
             raise OutputError(
                 f"{self.path}: the folder must hold no run yet, but it does; add --resume or choose --out"
             )
-        before, now = dict(_flat(read_yaml(path))), dict(_flat(resolved))
-        differ = [n for n in {**before, **now} if before.get(n) != now.get(n) and not MAY_CHANGE.fullmatch(n)]
-        if differ:
-            must = "must be as in the run that --resume continues"
-            was, got = dict(_flat(shown(read_yaml(path)))), dict(_flat(shown(dict(resolved))))
-            said = [
-                (n, was.get(n, HIDDEN if n in before else None), got.get(n, HIDDEN if n in now else None))
-                for n in differ
-            ]
-            raise ConfigError(str(path), [f"{n}: {must}, {old!r}, but got {new!r}" for n, old, new in said])
         return True
 
+    def corrections(
+        self, resolved: Mapping[str, Any], completed: Callable[[dict[str, Any]], dict[str, Any]], unused: str | None
+    ) -> list[str]:
+        """What a resumed run has otherwise than when it began and may have, since nothing has used it: a line for each.
+
+        Args:
+            completed: adds to what was written when the run began the defaults of values that were not known of then;
+                ConfigError for those that are not known of any more.
+            unused: matches the dotted paths of what nothing has used yet.
+
+        Raises:
+            ConfigError: other values differ.
+        """
+        began = completed(self.config)
+        before, now = dict(_flat(began)), dict(_flat(resolved))
+        differ = [n for n in {**before, **now} if before.get(n) != now.get(n) and not MAY_CHANGE.fullmatch(n)]
+        free = [n for n in differ if unused is not None and re.fullmatch(unused, n)]
+        was, got = dict(_flat(shown(began))), dict(_flat(shown(dict(resolved))))
+        told = {
+            n: (short(was.get(n, HIDDEN if n in before else None)), short(got.get(n, HIDDEN if n in now else None)))
+            for n in differ
+        }
+        if refused := [n for n in differ if n not in free]:
+            must = "must be as in the run that --resume continues"
+            problems = [f"{n}: {must}, {told[n][0]}, but got {told[n][1]}" for n in refused]
+            raise ConfigError(str(self.path / "config.yaml"), problems)
+        return [f"{n}: {told[n][1]} instead of {told[n][0]}, which nothing had used yet" for n in free]
+
     def begin(self, resolved: Mapping[str, Any]) -> None:
-        """Mark it as holding a run; last of all that a run starts with, so that a refused run leaves no mark."""
+        """Mark it as holding a run, or what was corrected of it; last of all that a run starts with, so that a refused
+        run leaves no mark."""
         may_hold_secret = shown(dict(resolved)) != resolved
         write_atomic(
             self.path / "config.yaml", yaml.safe_dump(dict(resolved), sort_keys=False), private=may_hold_secret

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
 from se_nas.errors import ConfigError
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from se_nas.records.numbers import BatchSize, Count, CountFromZero
+from se_nas.records.record import Record
 
 
 def _ascending(value: tuple[float, float]) -> tuple[float, float]:
@@ -32,7 +30,7 @@ Decay = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class Distillation(_Model):
+class Distillation(Record):
     """Learning from a teacher's logits too (https://arxiv.org/abs/1503.02531).
 
     The loss is (1 - alpha) * loss of the labels + alpha * temperature^2 * KL(teacher || student), both softened.
@@ -42,7 +40,7 @@ class Distillation(_Model):
     temperature: Positive
 
 
-class Recipe(_Model):
+class Recipe(Record):
     """How a network is trained from scratch.
 
     Attributes:
@@ -81,10 +79,10 @@ class Recipe(_Model):
 
     source: str = Field(min_length=1)
 
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=2)
+    epochs: Count
+    batch_size: BatchSize
     learning_rate: Positive
-    reference_batch_size: int = Field(ge=1)
+    reference_batch_size: Count
 
     optimizer: str = "sgd"
     momentum: Fraction | None = None
@@ -110,7 +108,7 @@ class Recipe(_Model):
     cutmix: float = Field(0.0, ge=0)
     mixup_probability: Probability = 1.0
     mixup_switch_probability: Probability = 0.5
-    mixup_off_epoch: int = Field(0, ge=0)
+    mixup_off_epoch: CountFromZero = 0
 
     crop_scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.08, 1.0)
     crop_ratio: Annotated[tuple[Positive, Positive], AfterValidator(_ascending)] = (3 / 4, 4 / 3)
@@ -120,7 +118,7 @@ class Recipe(_Model):
     auto_augment: str | None = None
     random_erasing: Probability = 0.0
     random_erasing_mode: Literal["const", "rand", "pixel"] = "pixel"
-    repeats: int = Field(1, ge=1)
+    repeats: Count = 1
 
     dropout: Fraction | None = None
     drop_path: Fraction = 0.0
@@ -132,13 +130,13 @@ class Recipe(_Model):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     channels_last: bool = True
     compile: bool = False
-    accumulate: int = Field(1, ge=1)
+    accumulate: Count = 1
 
     train_resolution: int | None = Field(None, ge=8, le=4096)
     test_resolution: int | None = Field(None, ge=8, le=4096)
     test_crop: Share = 0.875
     test_interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    evaluate_every: int = Field(1, ge=1)
+    evaluate_every: Count = 1
 
     distillation: Distillation | None = None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, ValidationInfo, field_validator
 from rich.console import Console
 from torch import nn
 from torch.nn import functional as F
@@ -17,6 +17,8 @@ from se_nas.data.in_memory.batches import Augmentation, DeviceImages, batches_pe
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.hardware.device import autocast_for
 from se_nas.layers.network import Network, initialise
+from se_nas.records.numbers import BatchSize, Count, CountFromZero
+from se_nas.records.record import Record
 from se_nas.records.run_log import RunLog
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.evaluate import accuracy
@@ -25,7 +27,7 @@ from se_nas.training.loop import GuardConfig, Loop, Stateful, StepContext
 from se_nas.training.optimizer import WeightAverage, clip_gradients, cosine_lr, make_sgd, set_learning_rate
 
 
-class StepRecipe(BaseModel):
+class StepRecipe(Record):
     """How a network learns from its training images.
 
     Attributes:
@@ -35,17 +37,22 @@ class StepRecipe(BaseModel):
         cutout: side in pixels of the square that is blanked out (0: none).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(30, ge=1)
-    batch_size: int = Field(128, ge=2)
+    epochs: Count = 30
+    batch_size: BatchSize = 128
     learning_rate: float = Field(0.1, gt=0)
     warmup_epochs: float = Field(1.0, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     clip: float = Field(5.0, gt=0)
-    cutout: int = Field(0, ge=0)
+    cutout: CountFromZero = 0
+
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _ends(cls, value: float, info: ValidationInfo) -> float:
+        if value > info.data.get("epochs", value):
+            raise ValueError(f"must be at most epochs, {info.data['epochs']}")
+        return value
 
 
 class TrainingRecipe(StepRecipe):
@@ -57,7 +64,7 @@ class TrainingRecipe(StepRecipe):
     """
 
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    test_every: int = Field(5, ge=1)
+    test_every: Count = 5
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pytest
 import torch
 import typer
 import yaml
+from PIL import Image
 
 from se_nas import cli
 from se_nas.cost.latency.timing import Measurement
@@ -190,6 +191,58 @@ RUN_FAULTS: list[tuple[str, str, Any, str]] = [
         {"name": "cifar10", "dir": "gone"},
         "gone/cifar-10-batches-py: the cifar10 files must",
     ),
+    ("seed beyond all", "seed", 2**32, "run.yaml: seed: must be less than or equal to 4294967295, but got 4294967296"),
+    (
+        "evidence seed beyond all",
+        "evidence",
+        {"seeds": [0, 2**64]},
+        "run.yaml: evidence.seeds[1]: must be less than or equal to 4294967295, but got 18446744073709551616",
+    ),
+    (
+        "infinite warm-up",
+        "retrain.warmup_epochs",
+        float("inf"),
+        "run.yaml: retrain.warmup_epochs: must be a finite number, but got inf",
+    ),
+    (
+        "warm-up beyond the end",
+        "retrain.warmup_epochs",
+        4,
+        "run.yaml: retrain.warmup_epochs: must be at most epochs, 3, but got 4",
+    ),
+    (
+        "rise of the rate beyond the end",
+        "search.rate_warmup_epochs",
+        4,
+        "run.yaml: search: rate_warmup_epochs, 4, must be at most all epochs, 3, but got {",
+    ),
+    (
+        "no number for a rate",
+        "search.learning_rate",
+        float("nan"),
+        "run.yaml: search.learning_rate: must be a finite number, but got nan",
+    ),
+    ("infinite clip", "retrain.clip", float("inf"), "run.yaml: retrain.clip: must be a finite number, but got inf"),
+    (
+        "threads beyond all",
+        "latency.threads",
+        100_000,
+        "run.yaml: latency.threads: must be less than or equal to 1024, but got 100000",
+    ),
+    (
+        "a batch to time that no memory holds",
+        "latency.batch_size",
+        10**6,
+        "latency batch_size must be such that a run fits the memory, but 1,000,000 images of 8x8 pixels take at least ",
+    ),
+    ("endless epochs", "search.epochs", 10**400, "run.yaml: search.epochs: must be less than or equal to 1000000, but"),
+    ("empty path", "space", "", "run.yaml: space: string should have at least 1 character, but got ''"),
+    (
+        "infinite ratio",
+        "evidence",
+        {"ratios": [float("inf")]},
+        "run.yaml: evidence.ratios[0]: must be a finite number, but got inf",
+    ),
     (
         "infeasible MACs",
         "budgets.macs",
@@ -211,6 +264,7 @@ def test_a_fault_in_a_run_file_leaves_no_run_behind(
 ) -> None:
     if "cuda" in expected:
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("se_nas.cost.latency.timing.available_bytes", lambda device: 10**9)
     run = {**RUN, "parts": {"weights": 0.5, "choices": 0.4, "validation": 0.1}}
     write_run(tmp_path, changed(run, path, value))
     result = se_nas("search", "run.yaml", "--out", "out", "--quiet")
@@ -219,6 +273,44 @@ def test_a_fault_in_a_run_file_leaves_no_run_behind(
     if path.startswith("data") and value != "mnist":  # where the data are missing, what to do about it
         assert "--data-dir" in result[1][0]
         assert "--download" in result[1][0]
+
+
+def test_test_images_that_are_missing_are_told_before_anything_is_timed(
+    se_nas: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("this must not be reached")
+
+    for name in ("cat", "dog"):
+        (tmp_path / "images/train" / name).mkdir(parents=True)
+        for number in range(40):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "images/train" / name / f"{number}.png")
+    write_run(tmp_path, changed(RUN, "data", {"name": "folder", "dir": "images"}))
+    monkeypatch.setattr("se_nas.runs.prepare.build_latency_table", refuse)
+    result = se_nas("search", "run.yaml", "--out", "out", "--quiet")
+    result = (result[0], [line for line in result[1] if line], result[2])  # without the bar that was there
+    assert_refused(result, "images: beside train there must be test or val, but there is neither")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_file_of_endless_faults_is_told_in_few_short_lines(se_nas: Run, tmp_path: Path) -> None:
+    write_run(tmp_path)
+    text = (tmp_path / "run.yaml").read_text()
+    (tmp_path / "run.yaml").write_text(text + "".join(f"key{number}: 1\n" for number in range(1000)))
+    code, errors, _ = se_nas("search", "run.yaml")
+    assert code == 2
+    assert len(errors) == 21
+    assert errors[-1] == "error: run.yaml: and 980 more"
+    for value, expected in {
+        "seed: " + "x" * 100_000: "seed: must be a whole number, but got 'xxx",
+        "? " + "x" * 100_000 + "\n: 3": "xxx",
+        "seed: " + "9" * 5000: "the file must be YAML, but got: ",
+        "seed: 0x" + "f" * 5000: "seed: must be less than or equal to 4294967295, but got a number of 20,000 bits",
+        "seed: " + "[" * 50_000: "the file must be YAML, but got: it is nested too deeply",
+        "seed: 2026-99-99": "the file must be YAML, but got: ",
+    }.items():
+        (tmp_path / "run.yaml").write_text(text.replace("seed: 3", value))
+        assert_refused(se_nas("search", "run.yaml"), f"run.yaml: {expected}")
 
 
 def test_an_infeasible_budget_names_the_least_reachable_before_anything_is_timed_or_trained(
@@ -251,10 +343,16 @@ WORDS: list[tuple[list[str], str]] = [
     (["--budget", "flops=1M"], "--budget: budgets.flops: a budget must be on one of macs, params, latency_ms"),
     (["--device", "tpu"], "device must be one of auto, cpu, cuda, mps, but got 'tpu'"),
     (["--sedd", "1"], "No such option: --sedd"),
+    (["--out", ""], "Invalid value for '--out': must not be empty"),
+    (["--data-dir="], "Invalid value for '--data-dir': must not be empty"),
+    (["--budget", "macs=1M", "--budget", ""], "Invalid value for '--budget': must not be empty"),
+    (["--seed", "4294967296"], "run.yaml: seed: must be less than or equal to 4294967295, but got 4294967296"),
+    (["--set", "search.epochs=" + "9" * 5000], "--set: search.epochs: the value must be YAML, but got '999999"),
+    (["--set", "search.epochs=" + "[" * 5000], "--set: search.epochs: the value must be YAML, but got '[[[[[[["),
 ]
 
 
-@pytest.mark.parametrize(("words", "expected"), WORDS, ids=[" ".join(words) for words, _ in WORDS])
+@pytest.mark.parametrize(("words", "expected"), WORDS, ids=[" ".join(words)[:40] for words, _ in WORDS])
 def test_malformed_words_on_the_command_line(se_nas: Run, tmp_path: Path, words: list[str], expected: str) -> None:
     write_run(tmp_path)
     assert_refused(se_nas("search", "run.yaml", *words), expected)
@@ -289,6 +387,33 @@ def test_resuming_with_another_configuration_is_refused(se_nas: Run, finished: P
         f"{finished / 'out/config.yaml'}: search.learning_rate: {must}, 0.1, but got 0.05",
     )
     assert contents(finished) == before
+
+
+def test_a_run_of_an_older_version_is_resumed_with_the_defaults_of_what_it_lacks(
+    se_nas: Run, finished: Path, tmp_path: Path
+) -> None:
+    home = Path(shutil.copytree(finished, tmp_path / "copy"))
+    config = yaml.safe_load((home / "out/config.yaml").read_text())
+    assert config["search"].pop("restarts") == 1
+    words = ["search", home / "run.yaml", "--out", home / "out", "--resume", "--quiet"]
+    write_yaml(home / "out/config.yaml", config)
+    assert se_nas(*words)[0] == 0
+    write_yaml(home / "out/config.yaml", config | {"search": config["search"] | {"forgotten": 3}})
+    assert_refused(se_nas(*words), f"{home / 'out/config.yaml'}: search.forgotten: unknown key")
+
+
+def test_a_retraining_that_has_saved_nothing_may_be_corrected(se_nas: Run, finished: Path, tmp_path: Path) -> None:
+    words = ["retrain", finished / "out/architecture.json", "--data", "synthetic", "--epochs", "1", "--quiet"]
+    words += ["--batch-size", "500", "--out", "again"]
+    assert se_nas(*words)[0] == 0
+    for path in (tmp_path / "again").glob("checkpoint*"):
+        path.unlink()
+    code, _, out = se_nas(*words, "--resume", "--learning-rate", "0.05")
+    assert code == 0
+    assert "recipe.learning_rate: 0.05 instead of 0.1, which nothing had used yet" in out.splitlines()
+    assert_refused(
+        se_nas(*words, "--resume"), "again/config.yaml: recipe.learning_rate: must be as in the run that --r"
+    )
 
 
 def test_resuming_with_another_space_is_refused(se_nas: Run, finished: Path, tmp_path: Path) -> None:

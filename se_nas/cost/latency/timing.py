@@ -20,10 +20,12 @@ import torch
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from se_nas.errors import DeviceError
+from se_nas.cost.memory import available_bytes, least_bytes
+from se_nas.errors import DeviceError, short
 from se_nas.hardware.environment import processor_name
 from se_nas.layers.blocks import Block
 from se_nas.layers.network import Network
+from se_nas.records.numbers import MOST_BATCH, MOST_WORKERS
 from se_nas.space.specs import BlockSpec, NetworkSpec
 
 BACKENDS = ("eager", "cuda_graph")
@@ -93,11 +95,24 @@ def latency_key(
         raise DeviceError(f"latency backend on {device} must be one of {', '.join(allowed)}, but got {backend!r}")
     if dtype not in DTYPES:
         raise DeviceError(f"latency dtype must be one of {', '.join(DTYPES)}, but got {dtype!r}")
-    if batch_size < 1 or threads < 1:
+    if not (1 <= batch_size <= MOST_BATCH and 1 <= threads <= MOST_WORKERS):
         raise DeviceError(
-            f"latency batch_size and threads must be at least 1, but got batch_size={batch_size}, threads={threads}"
+            f"latency batch_size must be from 1 to {MOST_BATCH:,} and threads from 1 to {MOST_WORKERS:,}, "
+            f"but got batch_size={short(batch_size)}, threads={short(threads)}"
         )
     return LatencyKey(f"{device} {processor_name(device)}", backend, dtype, batch_size, threads)
+
+
+def check_memory(network: NetworkSpec, key: LatencyKey) -> None:
+    """Raise DeviceError where a network cannot be run under the key for want of memory; nothing is built."""
+    needed = least_bytes(network, key.batch_size, DTYPES[key.dtype].itemsize)
+    there = available_bytes(key.torch_device)
+    if needed > there:
+        raise DeviceError(
+            f"latency batch_size must be such that a run fits the memory, but {key.batch_size:,} images of "
+            f"{network.resolution}x{network.resolution} pixels take at least {needed / 1e9:,.1f} GB, and "
+            f"{there / 1e9:,.1f} GB are free on {key.torch_device}"
+        )
 
 
 def no_report(done: int, total: int) -> None:
@@ -120,12 +135,13 @@ def measure_networks(
         rounds: timed runs of each network, at least 1.
 
     Raises:
-        DeviceError: the key is of another machine.
+        DeviceError: the key is of another machine, or a run does not fit the memory.
     """
     with _conditions(key):
         watch = _stopwatch(key)
         runs = []
         for network in networks:
+            check_memory(network if isinstance(network, NetworkSpec) else network.spec, key)
             module = Network(network) if isinstance(network, NetworkSpec) else copy.deepcopy(network)
             spec = module.spec
             images = _feature_map(key, spec.in_channels, spec.resolution)

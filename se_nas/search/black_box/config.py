@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from se_nas.records.numbers import MOST_COUNT, Count
+from se_nas.records.record import Record
 from se_nas.search.black_box.stand_alone_evaluator import StandAloneConfig
 from se_nas.search.one_shot.training import OneShotConfig
 
@@ -13,7 +15,7 @@ Sampler = Literal["auto", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
 Objective = Literal["accuracy", "macs", "params", "latency_ms"]
 
 
-class OptunaConfig(BaseModel):
+class OptunaConfig(Record):
     """How a black-box search runs.
 
     Attributes:
@@ -34,22 +36,20 @@ class OptunaConfig(BaseModel):
             times as long loses its evaluation to another.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     strategy: Literal["optuna"] = "optuna"
     sampler: Sampler = "auto"
     objectives: tuple[Objective, ...] = ("accuracy",)
-    max_evaluations: int = Field(200, ge=1)
-    population: int = Field(24, ge=2)
-    tournament: int = Field(8, ge=2)
+    max_evaluations: Count = 200
+    population: int = Field(24, ge=2, le=MOST_COUNT)
+    tournament: int = Field(8, ge=2, le=MOST_COUNT)
     proposals: Literal["feasible", "any"] = "feasible"
     evaluator: Literal["supernet", "stand_alone", "table"] = "supernet"
-    table: str | None = None
+    table: str | None = Field(None, min_length=1)
     supernet: OneShotConfig = OneShotConfig()
     stand_alone: StandAloneConfig = StandAloneConfig()
     pruner: Literal["none", "successive_halving", "hyperband"] = "none"
     enqueue: tuple[str, ...] = ()
-    heartbeat_seconds: int = Field(10, ge=1)
+    heartbeat_seconds: int = Field(10, ge=1, le=86400)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> OptunaConfig:

@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 
 import torch
-from pydantic import Field
 from rich.console import Console
 
 from se_nas.data.in_memory.images import ImageSet
 from se_nas.records.locks import locked
+from se_nas.records.numbers import Count
 from se_nas.records.run_log import read_log
 from se_nas.search.black_box.evaluation import Pruned, Report
 from se_nas.search.problem import SearchProblem
@@ -23,7 +23,7 @@ from se_nas.training.stand_alone import HeldOut, StepRecipe, train_from_scratch
 class StandAloneConfig(StepRecipe):
     """The short training; see `StepRecipe`."""
 
-    epochs: int = Field(5, ge=1)
+    epochs: Count = 5
 
 
 class StandAloneEvaluator:

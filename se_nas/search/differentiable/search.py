@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from se_nas.hardware.device import autocast_for
+from se_nas.records.numbers import Count, CountFromZero
 from se_nas.search.budgets.decode import check_feasible, decode
 from se_nas.search.differentiable.budget_projection import BudgetProjection
 from se_nas.search.differentiable.choice_logits import ChoiceLogits
@@ -48,15 +49,20 @@ class DifferentiableConfig(WeightConfig):
     """
 
     strategy: Literal["differentiable"] = "differentiable"
-    warmup_epochs: int = Field(5, ge=0)
-    epochs: int = Field(20, ge=1)
-    restarts: int = Field(1, ge=1)
-    choice_every: int = Field(1, ge=1)
+    warmup_epochs: CountFromZero = 5
+    epochs: Count = 20
+    restarts: Count = 1
+    choice_every: Count = 1
     choice_learning_rate: float = Field(0.05, gt=0)
     relaxation: Literal["gumbel", "softmax"] = "gumbel"
     temperature: tuple[PositiveFloat, PositiveFloat] = (3.0, 0.5)
     weight_step: Literal["sampled", "mixture"] = "sampled"
-    validate_every: int = Field(1, ge=1)
+    validate_every: Count = 1
+
+    @model_validator(mode="after")
+    def _rate_rises_in_time(self) -> DifferentiableConfig:
+        self._check_rate_warmup(self.warmup_epochs + self.epochs)
+        return self
 
 
 @dataclass(frozen=True)

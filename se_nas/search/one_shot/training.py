@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from se_nas.hardware.device import autocast_for
+from se_nas.records.numbers import Count, CountFromZero
 from se_nas.search.budgets.decode import greatest_cost, least_cost
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.samplings import divergence, fair_picks
@@ -42,9 +43,14 @@ class OneShotConfig(WeightConfig):
     """
 
     sampling: Literal["sandwich", "strict_fairness", "uniform"] = "sandwich"
-    random_subnets: int = Field(2, ge=0)
-    epochs: int = Field(30, ge=1)
-    validate_every: int = Field(5, ge=1)
+    random_subnets: CountFromZero = 2
+    epochs: Count = 30
+    validate_every: Count = 5
+
+    @model_validator(mode="after")
+    def _rate_rises_in_time(self) -> OneShotConfig:
+        self._check_rate_warmup(self.epochs)
+        return self
 
 
 @dataclass(frozen=True)

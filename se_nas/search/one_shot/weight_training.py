@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from se_nas.data.in_memory.batches import Augmentation, DeviceImages, batches_per_epoch, epoch_order
 from se_nas.errors import ConfigError
+from se_nas.records.numbers import BatchSize, Count
+from se_nas.records.record import Record
 from se_nas.records.run_log import RunLog
 from se_nas.search.problem import SearchProblem
 from se_nas.supernet.supernet import SuperNet
@@ -21,7 +23,7 @@ from se_nas.training.optimizer import clip_gradients, cosine_lr, make_sgd, set_l
 CHECKPOINT = "checkpoint.pt"
 
 
-class WeightConfig(BaseModel):
+class WeightConfig(Record):
     """How the weights of a supernet are trained.
 
     Attributes:
@@ -31,16 +33,19 @@ class WeightConfig(BaseModel):
         calibration_images: for the batch norms of an architecture before it is evaluated.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    batch_size: int = Field(128, ge=2)
+    batch_size: BatchSize = 128
     learning_rate: float = Field(0.1, gt=0)
     rate_warmup_epochs: float = Field(1.0, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(4e-5, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     clip: float = Field(5.0, gt=0)
-    calibration_images: int = Field(2048, ge=1)
+    calibration_images: Count = 2048
+
+    def _check_rate_warmup(self, epochs: int) -> None:
+        """Raise ValueError unless the rise of the learning rate ends in a training of so many epochs."""
+        if self.rate_warmup_epochs > epochs:
+            raise ValueError(f"rate_warmup_epochs, {self.rate_warmup_epochs:g}, must be at most all epochs, {epochs}")
 
 
 class PartBatches:
