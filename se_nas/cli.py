@@ -50,6 +50,7 @@ from se_nas.runs.worker import work_on
 from se_nas.search.black_box.storage_url import masked
 from se_nas.search.budgets.decode import greatest_cost, least_cost
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.size import exact_size, rounded_size
 from se_nas.space.templates import NO_SE
 from se_nas.space.yaml_file import load_space
 from se_nas.training.distributed import rank_of_environment
@@ -771,7 +772,7 @@ def space_show(space_file: Annotated[Path, typer.Argument(metavar="FILE", help="
     space = load_space(space_file)
     tune_allocator()
     _say(
-        f"{space.name}: {space.size:,} distinct networks ({space.size:.3g}), "
+        f"{space.name}: {exact_size(space.size)} distinct networks ({rounded_size(space.size)}), "
         f"{len(space.choices)} choices, digest {space.digest}"
     )
     head = space.head_spec

@@ -20,6 +20,7 @@ from se_nas.space.block_plan import channel_fault
 from se_nas.space.channels import round_channels
 from se_nas.space.scaling import scaled_space
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.size import exact_size
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.templates import Scaling
 from se_nas.space.yaml_file import load_space
@@ -62,7 +63,7 @@ def fitted(
     space = load_space(space_file_path)
     if space.choices:
         raise ConfigError(
-            source, [f"a published network must be a space of one architecture, but this has {space.size}"]
+            source, [f"a published network must be a space of one architecture, but this has {exact_size(space.size)}"]
         )
     limits = {budget.metric: budget.limit for budget in budgets if budget.metric in ("macs", "params")}
     base = _with_fewer_strides(replace(scaled_space(space, Scaling("control", resolution, classes)), channels=channels))

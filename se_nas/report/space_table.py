@@ -77,7 +77,7 @@ def _distinct(words: Iterable[str]) -> list[str]:
 
 
 def _number(count: int) -> str:
-    if len(str(count)) <= _MOST_DIGITS:
+    if count < 10**_MOST_DIGITS:
         return f"{count:,}"
     mantissa, exponent = f"{Decimal(count):.2e}".split("e+")  # a float would overflow
     return f"{mantissa} x 10^{exponent}"

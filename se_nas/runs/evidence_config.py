@@ -19,6 +19,7 @@ from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.runs.run_file import EvidenceConfig, RunConfig
 from se_nas.runs.run_folder import RunFolder
 from se_nas.space.architecture_file import load_architecture
+from se_nas.space.size import exact_size
 from se_nas.space.yaml_file import load_space
 
 FOLDER = "evidence"
@@ -153,7 +154,7 @@ def _published(path: Path, copies: dict[str, bytes]) -> str:
     space = load_space(path)
     if space.choices:
         must = "must be a space of one architecture to be a published network"
-        raise ConfigError(str(path), [f"{must}, but this one has {space.size}"])
+        raise ConfigError(str(path), [f"{must}, but this one has {exact_size(space.size)}"])
     name = f"published/{path.name}"
     copies[name] = path.read_bytes()
     return name

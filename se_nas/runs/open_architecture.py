@@ -7,6 +7,7 @@ from pathlib import Path
 
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
+from se_nas.space.size import exact_size
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml_file import load_space
 
@@ -28,7 +29,7 @@ def open_architecture(path: Path, space_file: Path | None = None) -> Architectur
         if space.size != 1:
             raise ArchitectureError(
                 f"{path}: a space to be trained must hold one network, as those in search_spaces/baselines do, "
-                f"but holds {space.size:,}: search it, and give the architecture.json that the search exports"
+                f"but holds {exact_size(space.size)}: search it, and give the architecture.json that the search exports"
             )
         return ArchitectureFile.of(space, next(space.enumerate()))
     file = load_architecture(path)

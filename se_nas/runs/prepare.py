@@ -34,6 +34,7 @@ from se_nas.search.result import STUDY_NAME
 from se_nas.search.result import TABLE as TABLE_NAME
 from se_nas.space.architecture_file import load_architecture
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.size import rounded_size
 from se_nas.space.yaml_file import dump_space, load_space
 from se_nas.training.trained_network import WEIGHTS
 
@@ -144,7 +145,8 @@ def make_setting(
         load_parts(run / "parts.json", train.labels) if begun else split_parts(train.labels, config.parts, config.seed)
     )
     sizes = ", ".join(f"{len(indices)} for {name}" for name, indices in parts.items())
-    say(f"{config.name}: space {space.name} of {space.size:.3g} networks, {info.name} ({sizes}), device {found_device}")
+    size = rounded_size(space.size)
+    say(f"{config.name}: space {space.name} of {size} networks, {info.name} ({sizes}), device {found_device}")
 
     tables = count_tables(space)
     # an infeasible count budget ends here, before minutes of timing
@@ -277,7 +279,8 @@ def _check_words(config: RunConfig, copies: Mapping[str, Path], space: SearchSpa
         if name == TABLE:
             lines = len(TableEvaluator.load(source, space).metrics)
             if lines < space.size:
-                say(f"{source}: {lines:,} of the space's {space.size:.3g} networks; a proposal of another one fails")
+                size = rounded_size(space.size)
+                say(f"{source}: {lines:,} of the space's {size} networks; a proposal of another one fails")
         else:
             space.check(load_architecture(source).architecture)
     words = config.search.enqueue if isinstance(config.search, OptunaConfig) else ()

@@ -24,6 +24,7 @@ from se_nas.search.result import SearchResult
 from se_nas.search.strategies import STRATEGIES, answer_again
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.size import stored_size
 from se_nas.training.stand_alone import Trained
 
 
@@ -154,7 +155,12 @@ def _result(
         "name": config.name,
         "seed": config.seed,
         "data": {"name": info.name, "classes": info.classes, "parts": parts},
-        "space": {"name": space.name, "digest": space.digest, "size": str(space.size), "choices": len(space.choices)},
+        "space": {
+            "name": space.name,
+            "digest": space.digest,
+            "size": stored_size(space.size),
+            "choices": len(space.choices),
+        },
         "budgets": {budget.metric: budget.limit for budget in setting.budgets},
         "search": {
             "strategy": config.search.strategy,

@@ -47,6 +47,7 @@ from se_nas.search.black_box.pareto import front_objectives, front_of
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.size import read_size
 from se_nas.space.yaml_file import load_space
 
 _FRONT_ROWS = 20
@@ -333,7 +334,7 @@ def _headline(run: _Run) -> str:
         ),
     ]
     if "size" in space:
-        facts.append(("networks in the space", format_size(int(space["size"]))))
+        facts.append(("networks in the space", format_size(read_size(space["size"]))))
     if search.get("seconds") is not None:
         facts.append((f"{search.get('strategy', '')} search".strip(), format_seconds(float(search["seconds"]))))
     if retrain.get("seconds") is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 TIMES = "\u00d7"
 ABSENT = "\u2013"
@@ -36,6 +37,5 @@ def format_size(count: int) -> str:
     """A whole number, in powers of ten from a million on: 1.71 times 10²⁷."""
     if count < 10**6:
         return f"{count:,}"
-    digits = f"{count:.2e}" if count < 10**300 else f"{str(count)[0]}.{str(count)[1:3]}e{len(str(count)) - 1}"
-    mantissa, exponent = digits.split("e")
+    mantissa, exponent = f"{Decimal(count):.2e}".split("e")  # a float would overflow
     return f"{mantissa} {TIMES} 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
