@@ -20,9 +20,10 @@ import torch
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from se_nas.cost.memory import available_bytes, least_bytes
+from se_nas.cost.memory import least_bytes
 from se_nas.errors import DeviceError, short
 from se_nas.hardware.environment import processor_name
+from se_nas.hardware.memory import available_bytes
 from se_nas.layers.blocks import Block
 from se_nas.layers.network import Network
 from se_nas.records.numbers import MOST_BATCH, MOST_WORKERS

@@ -19,7 +19,7 @@ from se_nas.records.locks import locked
 from se_nas.runs.run_folder import LOCK, alone_in
 from tests.helpers.tiny_runs import cache_latency, changed, contents, read_json, write_run, write_yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager

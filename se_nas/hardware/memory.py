@@ -1,0 +1,23 @@
+"""The memory that there is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+
+def available_bytes(device: torch.device) -> int:
+    """Bytes that are free on a device; where the system does not say, as many as there could be."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = [sys.maxsize]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        values = dict(line.split(":", 1) for line in meminfo.read_text(encoding="utf-8").splitlines())
+        free.append(int(values["MemAvailable"].split()[0]) * 1024)
+    container = Path("/sys/fs/cgroup/memory.max")
+    if container.exists() and (limit := container.read_text(encoding="utf-8").strip()) != "max":
+        free.append(int(limit))
+    return min(free)
