@@ -103,10 +103,10 @@ import os, sys, time
 from pathlib import Path
 from se_nas.records.locks import locked
 with locked(Path(sys.argv[1])):
-    if not (child := os.fork()):
+    if not os.fork():
+        print("forked", flush=True)
         sys.stdin.read()
         os._exit(0)
-    print(child, flush=True)
     time.sleep(60)
 """
 
@@ -118,7 +118,7 @@ def test_a_process_that_dies_lets_go_though_one_that_it_forked_lives_on(tmp_path
         [sys.executable, "-c", FORK, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        assert int(process.stdout.readline())
+        assert process.stdout.readline() == "forked\n"
         process.kill()
         process.wait()
         with locked(path, wait=False) as held:  # the forked one ends when its standard input does
