@@ -1,0 +1,310 @@
+"""What of the site is made from the code while it is built; MkDocs calls the functions `on_...`.
+
+Files of the repository that pages show or link to outside docs/ (pictures of results, notes, the changelog) become part
+of the site, at the same place below its root. The reference is made from the models, the commands and the docstrings.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import re
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from pydantic import BaseModel
+
+from se_nas.cli import app
+from se_nas.runs.run_file import RunConfig
+from se_nas.space.yaml_model import SpaceModel
+from se_nas.training.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+HEADINGS = "Args|Attributes|Raises|Returns"
+TAKEN_IN = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "runs/NOTES.md")
+
+#: What can be called from Python, by the module that has it.
+PYTHON = {
+    "Spaces and architectures": {
+        "se_nas.space.yaml_file": ["load_space", "parse_space", "dump_space"],
+        "se_nas.space.search_space": ["SearchSpace"],
+        "se_nas.space.architecture": ["Architecture"],
+    },
+    "Costs and budgets": {
+        "se_nas.cost.budget": ["parse_budgets", "Budget"],
+        "se_nas.cost.counts": ["network_counts"],
+        "se_nas.cost.table": ["count_tables"],
+        "se_nas.search.budgets.decode": ["decode"],
+    },
+    "Searching": {"se_nas.search.black_box.search": ["search_architectures"], "se_nas.runs.search": ["run_search"]},
+    "Networks": {"se_nas.layers.network": ["Network"], "se_nas.supernet.supernet": ["SuperNet"]},
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add what stands outside docs/ and what is generated."""
+    for name in TAKEN_IN:
+        files.append(File.generated(config, name, content=(ROOT / name).read_text()))
+    for picture in sorted((ROOT / "runs" / "results").rglob("*.png")):
+        files.append(File.generated(config, picture.relative_to(ROOT).as_posix(), abs_src_path=str(picture)))
+    for name, text in reference().items():
+        files.append(File.generated(config, f"reference/{name}.md", content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Let links that leave docs/, or lead into it from outside, lead to the same file in the site."""
+    uri = page.file.src_uri
+    if uri in TAKEN_IN:
+        return re.sub(r"\]\(((?:\.\./)*)docs/", r"](\1", markdown)
+    up = uri.count("/")
+    outside = "|".join(map(re.escape, (*TAKEN_IN, "runs/results/")))
+    return re.sub(rf"\]\({re.escape('../' * (up + 1))}({outside})", rf"]({'../' * up}\1", markdown)
+
+
+def reference() -> dict[str, str]:
+    """The generated pages of the reference by name."""
+    return {
+        "commands": commands_page(),
+        "run-file": model_page(
+            "Run file", RunConfig, "What `se-nas search RUN.yaml` and `se-nas launch RUN.yaml` read."
+        ),
+        "space-file": model_page(
+            "Space file",
+            SpaceModel,
+            "What a search space file may say. [Write a search space](../how-to/write-a-space.md) explains it by "
+            "example and says which kind of block has which keys.",
+        ),
+        "recipe-file": model_page(
+            "Recipe",
+            Recipe,
+            "What a recipe for `se-nas retrain --data imagenet --recipe NAME` holds. The shipped ones are in "
+            "`se_nas/training/recipes/`; `--set KEY=VALUE` replaces a value.",
+        ),
+        "python": python_page(),
+    }
+
+
+# commands
+
+
+def commands_page() -> str:
+    """Every command with its options, as `--help` has them."""
+    page = ["# Commands", "`se-nas COMMAND --help` prints the same in a terminal."]
+    for words, command in leaf_commands(typer.main.get_command(app), []):
+        context = command.make_context(words[-1], [], resilient_parsing=True)
+        page += [f"## se-nas {' '.join(words)}", paragraphs(command.help or "")]
+        rows = [
+            record
+            for parameter in command.params
+            if "--help" not in parameter.opts and (record := parameter.get_help_record(context))
+        ]
+        page.append(table(["argument or option", "meaning"], [[f"`{name}`", text] for name, text in rows]))
+    return "\n\n".join(page) + "\n"
+
+
+def leaf_commands(command: Any, words: list[str]) -> Iterator[tuple[list[str], Any]]:
+    """The commands that do something, with the words that call them."""
+    if not hasattr(command, "commands"):
+        yield words, command
+        return
+    for name, inner in command.commands.items():
+        if not inner.hidden:
+            yield from leaf_commands(inner, [*words, name])
+
+
+# models
+
+
+def model_page(title: str, model: type[BaseModel], intro: str) -> str:
+    """Every key that a file read by this model may have, the model's own first and then those of the parts in it."""
+    page = [f"# {title}", intro, "An unknown key is an error. A key without a default must be given."]
+    schema = model.model_json_schema()
+    headings = headings_in(model)
+    for part, heading in headings.items():
+        own = schema if part is model else schema["$defs"][part.__name__]
+        text, meanings = described(part)
+        names = {inner.__name__: name for inner, name in headings.items()}
+        rows = [
+            [
+                f"`{key}`",
+                type_text(value, names),
+                "" if key in own.get("required", ()) else default_text(value),
+                meanings.get(key, ""),
+            ]
+            for key, value in own["properties"].items()
+        ]
+        page += [
+            f"## {heading} {{ #{part.__name__.lower()} }}",
+            text,
+            table(["key", "value", "default", "meaning"], rows),
+        ]
+    return "\n\n".join(page) + "\n"
+
+
+def headings_in(model: type[BaseModel]) -> dict[type[BaseModel], str]:
+    """The model and all that its fields hold, in the order in which a reader meets them, each by where it stands."""
+    paths = {model: ""}
+    headings = {model: "The file"}
+    waiting = [model]
+    while waiting:
+        part = waiting.pop(0)
+        for key, field in part.model_fields.items():
+            for inner in models_of(field.annotation):
+                if inner not in paths:
+                    paths[inner] = f"{paths[part]}.{key}".lstrip(".")
+                    strategy = inner.model_fields.get("strategy")
+                    headings[inner] = f"`{paths[inner]}`" + (f" with strategy {strategy.default}" if strategy else "")
+                    waiting.append(inner)
+    return headings
+
+
+def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a type is made of."""
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in typing.get_args(annotation):
+        yield from models_of(inner)
+
+
+def described(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
+    """A model's own text, and what it and those it inherits from say of each key."""
+    meanings: dict[str, str] = {}
+    for part in reversed(model.__mro__):
+        if issubclass(part, BaseModel) and part is not BaseModel:
+            for names, meaning in sections(own_doc(part)).get("Attributes", []):
+                meanings |= dict.fromkeys(re.split(r",\s*", names), meaning)
+    return paragraphs(re.split(r"\n\s*Attributes:", own_doc(model))[0]), meanings
+
+
+def type_text(schema: dict[str, Any], names: dict[str, str]) -> str:
+    """What a value must be, in words."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{names[name]}](#{name.lower()})"
+    if inner := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(type_text(each, names) for each in inner)
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    kind = schema.get("type")
+    if kind == "array":
+        if "prefixItems" in schema:
+            return "list of " + " and ".join(type_text(each, names) for each in schema["prefixItems"])
+        return f"list of {type_text(schema.get('items', {}), names)}"
+    if kind == "object":
+        values = schema.get("additionalProperties")
+        return "mapping" + (f" to {type_text(values, names)}" if isinstance(values, dict) else "")
+    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+    words |= {"null": "null", None: "any value"}
+    limits = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    return ", ".join([words[kind], *(f"{limits[key]} {schema[key]:g}" for key in limits if key in schema)])
+
+
+def default_text(schema: dict[str, Any]) -> str:
+    """A default as YAML has it; of a part with keys of its own, its own table says it."""
+    value = schema.get("default")
+    if isinstance(value, dict) and value and "additionalProperties" not in schema:
+        return "its defaults"
+    return f"`{in_yaml(value)}`"
+
+
+def in_yaml(value: Any) -> str:
+    """A value in YAML's flow style."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).removesuffix("...\n").strip()
+
+
+# docstrings
+
+
+def python_page() -> str:
+    """Functions and classes with their signatures and docstrings."""
+    page = ["# Python", "What the commands are made of, for use from a program."]
+    for heading, modules in PYTHON.items():
+        page.append(f"## {heading}")
+        for module, names in modules.items():
+            for name in names:
+                value = getattr(importlib.import_module(module), name)
+                page += [f"### {name}", f"```text\nfrom {module} import {name}\n\n{signature(name, value)}\n```"]
+                page.append(doc_text(own_doc(value)))
+                if inspect.isclass(value):
+                    page += methods_of(value)
+    return "\n\n".join(page) + "\n"
+
+
+def methods_of(owner: type) -> list[str]:
+    """What a class does, one entry a method or property."""
+    page = []
+    for name, member in vars(owner).items():
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        if name.startswith("_") or not inspect.isfunction(function) or not function.__doc__:
+            continue
+        shown = name if isinstance(member, property) else signature(name, function)
+        page += [f"```text\n{owner.__name__}.{shown}\n```", doc_text(own_doc(function))]
+    return page
+
+
+def signature(name: str, value: Callable[..., Any]) -> str:
+    """How it is called: one line, or a line for each parameter where that is long."""
+    found = inspect.signature(value)
+    parameters = [parameter for parameter in found.parameters.values() if parameter.name != "self"]
+    line = f"{name}{found.replace(parameters=parameters)}"
+    if len(line) > 90:
+        answer = "" if found.return_annotation is inspect.Signature.empty else f" -> {found.return_annotation}"
+        line = f"{name}(\n" + "".join(f"    {parameter},\n" for parameter in parameters) + f"){answer}"
+    return line.replace("'", "")
+
+
+def own_doc(value: Any) -> str:
+    """The docstring of its own, without its indentation."""
+    return inspect.cleandoc(value.__doc__ or "")
+
+
+def sections(doc: str) -> dict[str, list[tuple[str, str]]]:
+    """The entries of a docstring's sections as (name, meaning); what is returned has no name."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for heading, body in re.findall(rf"^({HEADINGS}):\n((?:(?: {{4}}.*)?(?:\n|\Z))+)", doc, re.M):
+        entries = re.findall(r"^ {4}(\S[^:\n]*): (.*(?:\n {8}.*)*)", body, re.M)
+        if heading == "Returns":
+            entries = [("", body)]
+        found[heading] = [(name, one_line(meaning)) for name, meaning in entries]
+    return found
+
+
+def doc_text(doc: str) -> str:
+    """A docstring as Markdown."""
+    text = [paragraphs(re.split(rf"^(?:{HEADINGS}):\n", doc, flags=re.M)[0])]
+    for heading, entries in sections(doc).items():
+        lines = (f"- {code(name)}: {meaning}" if name else f"- {meaning}" for name, meaning in entries)
+        text += [f"{heading}:", "\n".join(lines)]
+    return "\n\n".join(text)
+
+
+def code(names: str) -> str:
+    """Names between commas, each as code."""
+    return ", ".join(f"`{name}`" for name in names.split(", "))
+
+
+def paragraphs(text: str) -> str:
+    """A text with its paragraphs a line each."""
+    return "\n\n".join(map(one_line, re.split(r"\n\s*\n", text.strip())))
+
+
+def one_line(text: str) -> str:
+    """A text in one line."""
+    return " ".join(text.split())
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -1,0 +1,66 @@
+"""The documentation builds without a warning, and holds what it is said to hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from se_nas.runs.run_file import RunConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if importlib.util.find_spec("material") is None:
+        pytest.skip("needs mkdocs-material")
+    folder = tmp_path_factory.mktemp("site")
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_it_builds_strictly(site: Path) -> None:
+    """A dead link, a heading that is not there, a page outside the navigation: each is an error."""
+    assert (site / "index.html").is_file()
+
+
+def test_nothing_is_fetched_from_elsewhere_to_show_a_page(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        fetched = re.findall(r'<(?:script|img|link)\b[^>]*\b(?:src|href)="(https?:[^"]+)"', page.read_text())
+        assert not fetched, page.name
+
+
+def test_the_reference_has_every_command_and_every_key(site: Path) -> None:
+    commands = (site / "reference" / "commands.html").read_text()
+    run_file = (site / "reference" / "run-file.html").read_text()
+    assert ">se-nas space sweep<" in commands
+    assert "--data-dir" in commands
+    assert not [key for key in RunConfig.model_fields if f"<code>{key}</code>" not in run_file]
+
+
+def test_the_laws_name_their_tests_and_every_test_of_a_law_is_named() -> None:
+    page = (ROOT / "docs" / "design" / "laws.md").read_text()
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
+    assert not [name for name in sorted(named) if not (ROOT / name).is_file()]
+    assert named >= {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests" / "laws").glob("test_*.py")}
+    assert re.findall(r"^## (\d+)\.", page, flags=re.MULTILINE) == [str(number) for number in range(1, 12)]
+
+
+def test_every_law_has_a_test() -> None:
+    page = (ROOT / "docs" / "design" / "laws.md").read_text()
+    laws = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    assert not [law.splitlines()[0] for law in laws if not re.search(r"^- `tests/", law, flags=re.MULTILINE)]
