@@ -204,10 +204,17 @@ def type_text(schema: dict[str, Any], names: dict[str, str]) -> str:
     if kind == "object":
         values = schema.get("additionalProperties")
         return "mapping" + (f" to {type_text(values, names)}" if isinstance(values, dict) else "")
-    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
-    words |= {"null": "null", None: "any value"}
+    words = {
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+        "boolean": "true or false",
+        "null": "null",
+    }
     limits = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-    return ", ".join([words[kind], *(f"{limits[key]} {schema[key]:g}" for key in limits if key in schema)])
+    return ", ".join(
+        [words[kind] if kind else "any value", *(f"{limits[key]} {schema[key]:g}" for key in limits if key in schema)]
+    )
 
 
 def default_text(schema: dict[str, Any]) -> str:
