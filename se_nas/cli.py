@@ -28,7 +28,7 @@ from se_nas.evidence.sweep import MeasuredSweep, Sweep, parse_sweep, sweep_space
 from se_nas.export.write import FORMS
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.device import pick_device
-from se_nas.nni_bridge.addresses import HOST, PORT
+from se_nas.nni_bridge.experiment.addresses import HOST, PORT
 from se_nas.records.files import write_atomic
 from se_nas.records.numbers import MOST_SEED, MOST_WORKERS
 from se_nas.report.pages.excitation import notes

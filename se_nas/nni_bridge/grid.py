@@ -12,22 +12,22 @@ from se_nas.errors import ConfigError
 from se_nas.runs.run_file import RunConfig
 
 
-def sweep(config: RunConfig) -> list[dict[str, Any]]:
+def grid(config: RunConfig) -> list[dict[str, Any]]:
     """The parameters of every trial, as the page shows them: `{"seed": 1, "budgets": "macs=300k params=20k"}`.
 
-    Without seeds or budgets of its own in `nni:`, the sweep has the run's.
+    Without seeds or budgets of its own in `nni:`, the grid has the run's.
 
     Raises:
-        ConfigError: a budget of the sweep is none, or is one on latency and the run makes no table of it.
+        ConfigError: a budget of the grid is none, or is one on latency and the run makes no table of it.
     """
-    sweep_budgets(config)
+    grid_budgets(config)
     words = [" ".join(map(_word, b.items())) for b in config.nni.budgets or [config.budgets]]
     trials = itertools.product(dict.fromkeys(words), dict.fromkeys(config.nni.seeds or [config.seed]))
     return [{"seed": seed, "budgets": word} for word, seed in trials]
 
 
-def sweep_budgets(config: RunConfig) -> list[tuple[Budget, ...]]:
-    """The budgets that `nni:` lists; ConfigError as of `sweep`."""
+def grid_budgets(config: RunConfig) -> list[tuple[Budget, ...]]:
+    """The budgets that `nni:` lists; ConfigError as of `grid`."""
     found = [parse_budgets(budgets, f"nni.budgets[{i}]") for i, budgets in enumerate(config.nni.budgets)]
     if not config.latency.table:
         timed = [i for i, budgets in enumerate(found) if any(b.metric == "latency_ms" for b in budgets)]
@@ -43,26 +43,26 @@ def _word(budget: tuple[str, object]) -> str:
     return f"{metric}={''.join(str(limit).split())}"
 
 
-def sweep_space(config: RunConfig) -> dict[str, dict[str, Any]]:
-    """NNI's search space of the sweep, for the page's axes."""
-    trials = sweep(config)
+def grid_space(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """NNI's search space of the grid, for the page's axes."""
+    trials = grid(config)
     values = {name: list(dict.fromkeys(trial[name] for trial in trials)) for name in ("seed", "budgets")}
     return {name: {"_type": "choice", "_value": options} for name, options in values.items()}
 
 
-def sweep_changes(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def changes_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """What a trial's parameters change in the run's configuration, by dotted path.
 
     Raises:
-        ConfigError: they are none of a sweep, as a user can make them up on NNI's page.
+        ConfigError: they are none of a grid, as a user can make them up on NNI's page.
     """
     seed, words = _parts(parameters)
     budgets = parse_budget_options(words.split(), "the trial's budgets")
     return {"seed": seed, "budgets": {b.metric: b.limit for b in budgets}}
 
 
-def sweep_name(parameters: Mapping[str, Any]) -> str:
-    """A folder name for a trial: the same when it is run again; ConfigError as of `sweep_changes`."""
+def name_of(parameters: Mapping[str, Any]) -> str:
+    """A folder name for a trial: the same when it is run again; ConfigError as of `changes_of`."""
     seed, words = _parts(parameters)
     return f"seed{seed}_" + (re.sub(r"[^\w.]+", "-", words).strip("-") or "no-budget")
 

@@ -1,4 +1,4 @@
-"""NNI's tuner for differentiable searches: hands out each trial of the sweep once."""
+"""NNI's tuner for differentiable searches: hands out each trial of the grid once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from nni import NoMoreTrialError
 from nni.tuner import Tuner
 
-from se_nas.nni_bridge.grid import sweep
-from se_nas.nni_bridge.manager import running
+from se_nas.nni_bridge.experiment.status import running
+from se_nas.nni_bridge.grid import grid
 from se_nas.runs.run_file import load_run
 
 
-class SweepTuner(Tuner):  # type: ignore[misc]
+class GridTuner(Tuner):  # type: ignore[misc]
     """What the manager has a job for is not handed out again: NNI asks for more than it submits, and forgets on resume.
 
     Args:
@@ -26,13 +26,13 @@ class SweepTuner(Tuner):  # type: ignore[misc]
         self._handed: list[dict[str, Any]] = []
 
     def update_search_space(self, search_space: Any) -> None:
-        """The sweep is that of the run, whatever is edited on the page."""
+        """The grid is that of the run, whatever is edited on the page."""
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
         """The next trial that has no job yet."""
         experiment = running(self._run)
         have = [job.parameters for job in experiment.client().trials()] if experiment else []
-        for trial in sweep(load_run(self._run / "config.yaml")):
+        for trial in grid(load_run(self._run / "config.yaml")):
             if trial not in have and trial not in self._handed:
                 self._handed.append(trial)
                 return trial

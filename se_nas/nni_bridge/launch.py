@@ -24,13 +24,14 @@ from se_nas.cost.latency.table import build_latency_table
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.in_memory.sources import load_train
 from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError
-from se_nas.nni_bridge import addresses, manager
-from se_nas.nni_bridge.addresses import HOST, PORT
-from se_nas.nni_bridge.experiment_record import find_experiment
-from se_nas.nni_bridge.grid import sweep, sweep_budgets, sweep_name, sweep_space
-from se_nas.nni_bridge.manager import Experiment, Status
-from se_nas.nni_bridge.manager_client import TrialJob
-from se_nas.nni_bridge.nni_json import number
+from se_nas.nni_bridge.experiment import addresses, manager, nni_calls
+from se_nas.nni_bridge.experiment import status as experiment_status
+from se_nas.nni_bridge.experiment.addresses import HOST, PORT
+from se_nas.nni_bridge.experiment.manager_client import TrialJob
+from se_nas.nni_bridge.experiment.nni_json import number
+from se_nas.nni_bridge.experiment.record import find_experiment
+from se_nas.nni_bridge.experiment.status import Experiment, Status
+from se_nas.nni_bridge.grid import grid, grid_budgets, grid_space, name_of
 from se_nas.nni_bridge.page_values import nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
 from se_nas.records.files import write_atomic, write_json
@@ -104,9 +105,9 @@ def _bring_up(folder: Path, port: int | None, host: str | None, progress: bool, 
         _check_possible(setting.config, folder, port or PORT, host or HOST)
         _start(setting, port or PORT, host or HOST, progress, say)
     else:
-        if manager.needs_restart(folder):
+        if experiment_status.needs_restart(folder):
             manager.stop(folder)
-        if manager.running(folder) is None and manager.status(folder).state != "DONE":
+        if experiment_status.running(folder) is None and experiment_status.status(folder).state != "DONE":
             if record.digest is not None:
                 say(_page(manager.resume(folder, port=port, host=host)))
             else:
@@ -117,7 +118,7 @@ def _bring_up(folder: Path, port: int | None, host: str | None, progress: bool, 
 def stop(folder: Path, *, progress: bool, say: Say) -> None:
     """Stop the experiment and close its page; a run whose experiment was done and that nobody finished is finished."""
     manager.stop(folder)  # first, so that the page is closed whatever becomes of the rest
-    now = manager.status(folder)
+    now = experiment_status.status(folder)
     counted = ", ".join(f"{number} {name.lower()}" for name, number in now.trials.items()) or "no trials"
     say(f"stopped ({counted})")
     if _finished(folder):
@@ -136,29 +137,29 @@ def view(folder: Path, *, port: int | None, host: str | None, say: Say) -> None:
 
 def _check_possible(config: RunConfig, folder: Path, port: int, host: str) -> None:
     """What must hold for an experiment to start, looked at before anything is written."""
-    manager.check_nni()
+    nni_calls.check_nni()
     if isinstance(config.search, OptunaConfig) and config.search.pruner != "none":
         must = "must be none under se-nas launch, as NNI runs each trial to its end (se-nas search prunes)"
         raise ConfigError("search.pruner", [f"{must}, but got {config.search.pruner}"])
     addresses.check_free(addresses.resolve(host), port)
     here = Path.cwd()  # NNI insists on folders that are there
-    manager.check_service(folder, _nni_config(config, sweep_space(config), here, here), host)
+    manager.check_service(folder, _nni_config(config, grid_space(config), here, here), host)
 
 
 def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
-    """Raise InfeasibleBudgetError where no architecture keeps the budgets of some search of a sweep.
+    """Raise InfeasibleBudgetError where no architecture keeps the budgets of some search of a grid.
 
     The run's own are looked at by `make_setting`. Counts come first, before minutes of timing.
     """
-    swept = sweep_budgets(config)
-    if isinstance(config.search, OptunaConfig) or not swept:
+    listed = grid_budgets(config)
+    if isinstance(config.search, OptunaConfig) or not listed:
         return
     space = load_space(run_file.parent / config.space)
     info, _ = load_train(config.data.options(space.resolution, config.seed))
     space = replace(space, classes=info.classes, channels=info.channels)
 
     def check(tables: Mapping[str, CostTable]) -> None:
-        for i, budgets in enumerate(swept):
+        for i, budgets in enumerate(listed):
             try:
                 check_feasible(space, tables, [b for b in budgets if b.metric in tables])
             except InfeasibleBudgetError as error:
@@ -166,7 +167,7 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
 
     counts = count_tables(space)
     check(counts)
-    if any(budget.metric == "latency_ms" for budgets in swept for budget in budgets):
+    if any(budget.metric == "latency_ms" for budgets in listed for budget in budgets):
         # cached, for the run that begins with it
         latency = build_latency_table(space, config.latency.key(config.device), seed=config.seed, progress=progress)
         check({**counts, "latency_ms": latency.table})
@@ -184,7 +185,7 @@ def _start(
     setting: Setting, port: int, host: str, progress: bool, say: Say, *, action: Literal["create", "resume"] = "create"
 ) -> None:
     config, folder = setting.config, setting.run.path.resolve()
-    axes = sweep_space(config)
+    axes = grid_space(config)
     if isinstance(config.search, OptunaConfig):
         from se_nas.search.black_box.strategy import begin_study, prepare
 
@@ -207,7 +208,7 @@ def _nni_config(config: RunConfig, axes: Mapping[str, Any], folder: Path, code: 
     black_box, local = isinstance(config.search, OptunaConfig), _is_local(config)
     run = str(folder) if local else "."
     python = sys.executable if local else "python3"
-    tuner = "tuner.SeNasTuner" if black_box else "grid_tuner.SweepTuner"
+    tuner = "tuner.SeNasTuner" if black_box else "grid_tuner.GridTuner"
     return {
         "experiment_name": config.name,
         "search_space": axes,
@@ -227,7 +228,7 @@ def _nni_config(config: RunConfig, axes: Mapping[str, Any], folder: Path, code: 
 
 
 def _trials(config: RunConfig) -> int:
-    return config.search.max_evaluations if isinstance(config.search, OptunaConfig) else len(sweep(config))
+    return config.search.max_evaluations if isinstance(config.search, OptunaConfig) else len(grid(config))
 
 
 def _code(folder: Path) -> Path:
@@ -262,7 +263,7 @@ def _go_on(folder: Path, detach: bool, progress: bool, say: Say) -> None:
         return
     try:
         with _Bar(folder, progress) as show:
-            status = manager.wait_until_done(folder, show)
+            status = experiment_status.wait_until_done(folder, show)
     except KeyboardInterrupt:
         say(f"the experiment goes on; se-nas resume {folder} watches it, se-nas stop {folder} stops it")
         raise
@@ -270,13 +271,13 @@ def _go_on(folder: Path, detach: bool, progress: bool, say: Say) -> None:
         why = "; ".join(status.errors) or f"its state is {status.state}"
         raise LaunchError(f"{folder}: the experiment must run to its end, but {why}; se-nas resume {folder} goes on")
     _finish(folder, progress, say, exhausted=status.state == "TUNER_NO_MORE_TRIAL")
-    experiment = manager.running(folder)
+    experiment = experiment_status.running(folder)
     if experiment is not None:
         say(f"{_page(experiment)} (until se-nas stop {folder})")
 
 
 def _finished(folder: Path) -> bool:
-    return (folder / "result.json").exists() or (folder / "sweep.json").exists()
+    return (folder / "result.json").exists() or (folder / "grid.json").exists()
 
 
 def _finish(folder: Path, progress: bool, say: Say, *, exhausted: bool) -> None:
@@ -287,9 +288,9 @@ def _finish(folder: Path, progress: bool, say: Say, *, exhausted: bool) -> None:
 
 def _conclude(folder: Path, progress: bool, say: Say, exhausted: bool) -> None:
     setting = open_setting(folder)
-    jobs = manager.jobs(folder)
+    jobs = experiment_status.jobs(folder)
     if not isinstance(setting.config.search, OptunaConfig):
-        _finish_sweep(setting, jobs, say)
+        _finish_grid(setting, jobs, say)
         return
     from se_nas.search.black_box.strategy import finish, open_evaluator, open_study, prepare
 
@@ -304,21 +305,21 @@ def _conclude(folder: Path, progress: bool, say: Say, exhausted: bool) -> None:
     say(f"report: {folder / 'report.html'}")
 
 
-def _finish_sweep(setting: Setting, jobs: list[TrialJob], say: Say) -> None:
-    """List what each search of a sweep found; each has a folder and a report of its own."""
+def _finish_grid(setting: Setting, jobs: list[TrialJob], say: Say) -> None:
+    """List what each search of a grid found; each has a folder and a report of its own."""
     rows: list[dict[str, Any]] = []
     for job in jobs:
         if not job.parameters:
             continue
         row: dict[str, Any] = {"parameters": job.parameters, "status": job.status}
         with contextlib.suppress(ConfigError):  # of a trial that a user made up on the page
-            place = f"trials/{sweep_name(job.parameters)}"
+            place = f"trials/{name_of(job.parameters)}"
             if (setting.run / place).exists():  # else it is on the machine that ran it
                 row["folder"] = place
         if isinstance(job.final, Mapping) and number(job.final.get("default")) is not None:
             row |= {"accuracy": job.final["default"], "metrics": dict(job.final)}
         rows.append(row)
-    write_json(setting.run / "sweep.json", rows)
+    write_json(setting.run / "grid.json", rows)
     for found in rows:
         accuracy = f"{found['accuracy']:.2%} on validation" if "accuracy" in found else found["status"].lower()
         words = " ".join(f"{name}={value}" for name, value in found["parameters"].items())

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from se_nas.errors import ConfigError, LaunchError
-from se_nas.nni_bridge.manager_client import ManagerClient, TrialJob
+from se_nas.nni_bridge.experiment.manager_client import ManagerClient, TrialJob
 from se_nas.records.files import read_json
 
 _log = logging.getLogger(__name__)

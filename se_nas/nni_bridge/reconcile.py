@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from se_nas.errors import ArchitectureError
-from se_nas.nni_bridge.manager_client import UNFINISHED, TrialJob
-from se_nas.nni_bridge.nni_json import number as as_number
+from se_nas.nni_bridge.experiment.manager_client import UNFINISHED, TrialJob
+from se_nas.nni_bridge.experiment.nni_json import number as as_number
 from se_nas.nni_bridge.page_values import PROPOSAL
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from se_nas.errors import ConfigError, SeNasError
-from se_nas.nni_bridge.grid import sweep_changes, sweep_name
+from se_nas.nni_bridge.grid import changes_of, name_of
 from se_nas.nni_bridge.own_parameters import take_parameters
 from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics
 
@@ -45,7 +45,7 @@ def search(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> dic
     metrics = EpochMetrics()
     accuracy, costs, excess = search_one(
         run,
-        sweep_changes(parameters),
+        changes_of(parameters),
         _folder(run, parameters),
         lambda entry: report(int(entry["epoch"]), metrics(entry)),
     )
@@ -55,8 +55,8 @@ def search(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> dic
 def _folder(run: Path, parameters: Mapping[str, Any]) -> Path:
     """Where the search of a trial is kept: beside the run on this machine, in the trial's own output elsewhere."""
     if os.environ.get("NNI_PLATFORM") == "local":
-        return run / "trials" / sweep_name(parameters)
-    return Path(os.environ["NNI_OUTPUT_DIR"]) / sweep_name(parameters)
+        return run / "trials" / name_of(parameters)
+    return Path(os.environ["NNI_OUTPUT_DIR"]) / name_of(parameters)
 
 
 def report_epoch(epoch: int, metrics: Mapping[str, float]) -> None:

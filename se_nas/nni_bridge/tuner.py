@@ -18,8 +18,8 @@ from nni import NoMoreTrialError
 from nni.tuner import Tuner
 
 from se_nas.errors import SeNasError
-from se_nas.nni_bridge.manager import running
-from se_nas.nni_bridge.nni_json import number
+from se_nas.nni_bridge.experiment.nni_json import number
+from se_nas.nni_bridge.experiment.status import running
 from se_nas.nni_bridge.page_values import trial_parameters
 from se_nas.nni_bridge.reconcile import proposal_of, tell, tell_results
 

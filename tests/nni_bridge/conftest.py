@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from se_nas import cli
-from se_nas.nni_bridge import manager
-from se_nas.nni_bridge.manager_client import Metric, TrialJob
+from se_nas.nni_bridge.experiment import manager, status
+from se_nas.nni_bridge.experiment.manager_client import Metric, TrialJob
 from se_nas.nni_bridge.page_values import PROPOSAL
 from se_nas.space.yaml_file import load_space
 from tests.helpers.tiny_runs import RUN, read_json, write_run
@@ -108,7 +108,7 @@ class Told:
     said: dict[str, Said] = field(default_factory=dict)
     left: list[list[str]] = field(default_factory=list)
     listening: set[str] = field(default_factory=set)
-    stopped: manager.Status | None = None
+    stopped: status.Status | None = None
     stored: list[TrialJob] = field(default_factory=list)
     jobs: list[TrialJob] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
@@ -148,7 +148,7 @@ def black_box(session_home: Path) -> Iterator[Told]:
     told = Told(session_home / "black_box/out", free_port())
     try:
         with at_home(session_home):
-            play(told, run_file, lambda: manager.status(told.folder).finished >= 2)
+            play(told, run_file, lambda: status.status(told.folder).finished >= 2)
         yield told
     finally:
         with at_home(session_home):
@@ -161,7 +161,7 @@ def swept(session_home: Path) -> Iterator[Told]:
     told = Told(session_home / "swept/out", free_port())
 
     def amid_both() -> bool:
-        experiment = manager.running(told.folder)
+        experiment = status.running(told.folder)
         assert experiment is not None
         seen = {metric.trial for metric in experiment.client().metrics() if metric.sequence >= 4}
         return len(seen) == 2
@@ -197,9 +197,9 @@ def play(told: Told, run_file: Path, half_way: Callable[[], object]) -> None:
     until(half_way, 120.0)
     told.said["stop"] = se_nas("stop", folder)
     told.left, told.listening = left(folder, read_json(folder / "nni.json")["id"]), listening(port)
-    told.stopped, told.stored = manager.status(folder), manager.jobs(folder)
+    told.stopped, told.stored = status.status(folder), status.jobs(folder)
     told.said["resume"] = se_nas("resume", folder)
-    experiment = manager.running(folder)
+    experiment = status.running(folder)
     assert experiment is not None, told.said["resume"]
     told.jobs, told.metrics = experiment.client().trials(), experiment.client().metrics()
 

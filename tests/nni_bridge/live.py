@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from se_nas.nni_bridge import processes
+from se_nas.nni_bridge.experiment import processes
 
 
 def until(true: Callable[[], object], seconds: float = 60.0) -> None:

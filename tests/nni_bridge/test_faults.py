@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from se_nas.nni_bridge import manager
-from se_nas.nni_bridge.manager_client import UNFINISHED, Metric, TrialJob
+from se_nas.nni_bridge.experiment import manager, status
+from se_nas.nni_bridge.experiment.manager_client import UNFINISHED, Metric, TrialJob
 from se_nas.nni_bridge.page_values import PROPOSAL, nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
 from se_nas.search.black_box.evaluation import Evaluation
@@ -67,7 +67,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         try:
             yield play(run)
         finally:
-            if (experiment := manager.running(run)) is not None:
+            if (experiment := status.running(run)) is not None:
                 kill_tuner(experiment.pid)  # NNI would wait seconds for it to end
             manager.stop(run)
             shutil.rmtree(run / "nni", ignore_errors=True)
@@ -100,7 +100,7 @@ def play(run: Path) -> Story:
     manager.stop(run)
     (run / WAITS_FOR[WAITS]).touch()
     client = manager.resume(run).client()
-    assert manager.wait_until_done(run).state == "DONE"
+    assert status.wait_until_done(run).state == "DONE"
     jobs, metrics = client.trials(), client.metrics()
     study = open_toy_study(run)
     running = set(study.running())

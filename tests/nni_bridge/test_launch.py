@@ -17,8 +17,9 @@ from nni.tuner import Tuner
 
 from se_nas.cost.counts import network_counts
 from se_nas.errors import DataError, LaunchError
-from se_nas.nni_bridge import launch, manager
-from se_nas.nni_bridge.grid import sweep, sweep_changes, sweep_name
+from se_nas.nni_bridge import launch
+from se_nas.nni_bridge.experiment import manager, status
+from se_nas.nni_bridge.grid import changes_of, grid, name_of
 from se_nas.nni_bridge.page_values import PROPOSAL
 from se_nas.runs.prepare import make_setting, open_setting
 from se_nas.runs.run_file import RunConfig, load_run
@@ -30,7 +31,7 @@ from se_nas.training.loop import TrainingInterrupted
 from tests.helpers.tiny_runs import cache_latency, changed, contents, read_json, write_run
 from tests.nni_bridge.conftest import BLACK_BOX, SWEEP, Told, final_states, picks, se_nas, study, write_black_box
 from tests.nni_bridge.live import free_port, left, until
-from tests.nni_bridge.test_experiment_record import VERSION_1
+from tests.nni_bridge.experiment.test_record import VERSION_1
 from tests.search.known_worth import worth
 
 pytestmark = pytest.mark.timeout(600)
@@ -116,17 +117,17 @@ def test_after_a_stop_the_trials_are_read_without_a_page(black_box: Told) -> Non
     assert all(job.parameters == shown[job.id].parameters for job in black_box.stored)
 
 
-# ---- a sweep of differentiable searches
+# ---- a grid of differentiable searches
 
 
-def test_each_trial_of_a_sweep_is_a_search_shown_epoch_by_epoch(swept: Told) -> None:
+def test_each_trial_of_a_grid_is_a_search_shown_epoch_by_epoch(swept: Told) -> None:
     assert [job.parameters for job in swept.jobs] == [
         {"seed": seed, "budgets": "macs=90k params=3k"} for seed in SWEEP["nni"]["seeds"]
     ]
     for job in swept.jobs:
         assert job.status == "SUCCEEDED"
         shown = {m.sequence: m.value for m in swept.metrics if m.trial == job.id and m.kind == "PERIODICAL"}
-        history = read_json(swept.folder / "trials" / sweep_name(job.parameters) / "search/history.json")
+        history = read_json(swept.folder / "trials" / name_of(job.parameters) / "search/history.json")
         assert sorted(shown) == [entry["epoch"] for entry in history]
         for entry in history:
             values = shown[entry["epoch"]]
@@ -148,8 +149,8 @@ def test_a_search_that_was_stopped_goes_on_from_its_checkpoint(swept: Told) -> N
         assert max(order) > 4
 
 
-def test_each_search_of_a_sweep_leaves_a_full_run_folder(swept: Told) -> None:
-    rows = read_json(swept.folder / "sweep.json")
+def test_each_search_of_a_grid_leaves_a_full_run_folder(swept: Told) -> None:
+    rows = read_json(swept.folder / "grid.json")
     assert [row["parameters"] for row in rows] == [job.parameters for job in swept.jobs]
     for row, job in zip(rows, swept.jobs, strict=True):
         run = RunFolder(swept.folder / row["folder"])
@@ -198,7 +199,7 @@ def test_a_port_in_use_is_told_before_anything_is_written(nni_home: Path, tmp_pa
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("run", [BLACK_BOX, SWEEP], ids=["black box", "sweep"])
+@pytest.mark.parametrize("run", [BLACK_BOX, SWEEP], ids=["black box", "grid"])
 @pytest.mark.parametrize(
     ("path", "value", "pattern"),
     [
@@ -262,7 +263,7 @@ def test_a_pruner_is_refused_before_anything_is_written(nni_home: Path, tmp_path
         ({"macs": "lots"}, False, r"nni\.budgets\[1\]: budgets\.macs: a limit must be a number above 0"),
     ],
 )
-def test_a_sweep_that_cannot_be_searched_is_told_before_anything_is_written(
+def test_a_grid_that_cannot_be_searched_is_told_before_anything_is_written(
     nni_home: Path, tmp_path: Path, budgets: dict[str, Any], table: bool, pattern: str
 ) -> None:
     run = changed(changed(SWEEP, "nni.budgets", [{"macs": "90k"}, budgets]), "latency.table", table)
@@ -292,9 +293,9 @@ def test_a_folder_that_holds_no_launched_run_is_refused(
 
 def test_a_limit_may_have_blanks_and_a_search_that_is_listed_twice_is_one(tmp_path: Path) -> None:
     run = changed(SWEEP, "nni", {"seeds": [0, 0], "budgets": [{"macs": "90 k", "params": 3e3}, {"macs": "90k"}] * 2})
-    trials = sweep(load_run(write_run(tmp_path, run)))
+    trials = grid(load_run(write_run(tmp_path, run)))
     assert trials == [{"seed": 0, "budgets": "macs=90k params=3000.0"}, {"seed": 0, "budgets": "macs=90k"}]
-    assert sweep_changes(trials[0]) == {"seed": 0, "budgets": {"macs": 90e3, "params": 3e3}}
+    assert changes_of(trials[0]) == {"seed": 0, "budgets": {"macs": 90e3, "params": 3e3}}
 
 
 def test_a_page_is_closed_though_the_run_cannot_be_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +305,7 @@ def test_a_page_is_closed_though_the_run_cannot_be_finished(tmp_path: Path, monk
         raise DataError("there must be images, but there are none")
 
     monkeypatch.setattr(manager, "stop", stopped.append)
-    monkeypatch.setattr(manager, "status", lambda folder: manager.Status("abc", "DONE", {"SUCCEEDED": 2}, None))
+    monkeypatch.setattr(manager, "status", lambda folder: status.Status("abc", "DONE", {"SUCCEEDED": 2}, None))
     monkeypatch.setattr(launch, "_finish", fail)
     said = se_nas("stop", tmp_path)
     refused(said, "there must be images")
@@ -318,7 +319,7 @@ def test_a_run_whose_tuner_had_nothing_left_says_so(
 ) -> None:
     told: dict[str, bool] = {}
     write_run(tmp_path, SWEEP).rename(tmp_path / "config.yaml")
-    monkeypatch.setattr(manager, "wait_until_done", lambda folder, show: manager.Status("abc", state, {}, None))
+    monkeypatch.setattr(manager, "wait_until_done", lambda folder, show: status.Status("abc", state, {}, None))
     monkeypatch.setattr(launch, "_finish", lambda *_, **more: told.update(more))
     launch._go_on(tmp_path, detach=False, progress=False, say=print)
     assert told == {"exhausted": exhausted}
@@ -348,7 +349,7 @@ def test_a_run_of_an_earlier_se_nas_goes_on_as_its_own_configuration_says(
     (tmp_path / "nni.json").write_text(json.dumps(VERSION_1))
     begun: list[tuple[Any, ...]] = []
     monkeypatch.setattr(manager, "needs_restart", lambda folder: False)
-    monkeypatch.setattr(manager, "status", lambda folder: manager.Status("abcd1234", "STOPPED", {}, None))
+    monkeypatch.setattr(manager, "status", lambda folder: status.Status("abcd1234", "STOPPED", {}, None))
     monkeypatch.setattr(launch, "open_setting", lambda folder: "setting")
     monkeypatch.setattr(launch, "_start", lambda *words, action: begun.append((*words[:3], action)))
     monkeypatch.setattr(launch, "_go_on", lambda *_: None)
@@ -358,7 +359,7 @@ def test_a_run_of_an_earlier_se_nas_goes_on_as_its_own_configuration_says(
         manager.resume(tmp_path)  # which goes on as NNI's database says
 
 
-@pytest.mark.parametrize("run", [BLACK_BOX, SWEEP], ids=["black box", "sweep"])
+@pytest.mark.parametrize("run", [BLACK_BOX, SWEEP], ids=["black box", "grid"])
 def test_the_tuner_and_the_trial_that_nni_starts_are_there(tmp_path: Path, run: dict[str, Any]) -> None:
     started = launch._nni_config(load_run(write_black_box(tmp_path, run)), {}, tmp_path, tmp_path)
     module, name = started["tuner"]["class_name"].rsplit(".", 1)
@@ -416,7 +417,7 @@ def test_a_launch_cut_off_a_detached_end_and_another_look(
         refused(se_nas("launch", run_file, "--out", folder, "--port", port), "cut off")
     try:
         assert se_nas("resume", folder, "--port", port, "--detach").code == 0
-        until(lambda: manager.status(folder).state == "DONE", 120)
+        until(lambda: status.status(folder).state == "DONE", 120)
         assert not (folder / "result.json").exists()
         manager.stop(folder)  # so that the jobs are read, though other things listen at the port by now
         with socket.socket() as other:
@@ -433,11 +434,11 @@ def test_a_launch_cut_off_a_detached_end_and_another_look(
 
         viewed = se_nas("view", folder)
         assert viewed.out == [f"NNI page: http://127.0.0.1:{port}", f"close it: se-nas stop {folder}"]
-        assert manager.status(folder).state == "VIEWED"
+        assert status.status(folder).state == "VIEWED"
         again = se_nas("resume", folder)  # closes the view, and finds nothing left to do
         assert again.code == 0
-        assert manager.status(folder).state == "DONE"
-        assert manager.running(folder) is None
+        assert status.status(folder).state == "DONE"
+        assert status.running(folder) is None
         assert read_json(folder / "result.json") == result
         assert se_nas("stop", folder).out[-1] == "stopped (2 succeeded)"
     finally:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from se_nas.cost.counts import network_counts
-from se_nas.nni_bridge import manager
-from se_nas.nni_bridge.manager_client import UNFINISHED
+from se_nas.nni_bridge.experiment import status
+from se_nas.nni_bridge.experiment.manager_client import UNFINISHED
 from se_nas.nni_bridge.page_values import PROPOSAL
 from se_nas.runs.run_folder import RunFolder
 from se_nas.runs.worker import evaluate_one
@@ -34,7 +34,7 @@ def launched(folder: Path, run_file: Path, *more: object) -> Told:
     words = ("--out", folder, "--port", told.port, "--detach", "--quiet", *more)
     told.said["launch"] = se_nas("launch", run_file, *words)
     assert told.said["launch"].code == 0, told.said["launch"]
-    until(lambda: manager.status(folder).finished >= TRIALS // 2, 900)
+    until(lambda: status.status(folder).finished >= TRIALS // 2, 900)
     return told
 
 
@@ -42,7 +42,7 @@ def finish(told: Told) -> None:
     """Resume to the end and look at the page."""
     said = se_nas("resume", told.folder)
     assert said.code == 0, said
-    experiment = manager.running(told.folder)
+    experiment = status.running(told.folder)
     assert experiment is not None
     told.jobs, told.metrics = experiment.client().trials(), experiment.client().metrics()
 
@@ -83,7 +83,7 @@ def test_24_trials_stopped_half_way_and_resumed(nni_home: Path) -> None:
     try:
         told = launched(folder, ROOT / "runs/digits_nni.yaml", *more)
         assert se_nas("stop", folder).code == 0
-        stopped = manager.status(folder)
+        stopped = status.status(folder)
         assert stopped.state == "STOPPED"
         finish(told)
         seconds = time.monotonic() - began
@@ -100,14 +100,14 @@ def test_24_trials_whose_tuner_is_killed_half_way(nni_home: Path, noticed: bool)
     folder = home / "out"
     try:
         told = launched(folder, run_file)
-        experiment = manager.running(folder)
+        experiment = status.running(folder)
         assert experiment is not None
         kill_tuner(experiment.pid)
         if noticed:
-            until(lambda: manager.status(folder).state == "ERROR", 120)
-            until(lambda: not UNFINISHED & manager.status(folder).trials.keys())  # they end without a tuner
+            until(lambda: status.status(folder).state == "ERROR", 120)
+            until(lambda: not UNFINISHED & status.status(folder).trials.keys())  # they end without a tuner
         else:
-            assert manager.status(folder).state == "RUNNING"
+            assert status.status(folder).state == "RUNNING"
         finish(told)
         check(told, worth, f"killed, resumed {'late' if noticed else 'at once'}", time.monotonic() - began)
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from se_nas.nni_bridge import manager
+from se_nas.nni_bridge.experiment import status
 from se_nas.nni_bridge.page_values import PROPOSAL
 from se_nas.runs.run_folder import RunFolder
 from tests.nni_bridge.browser import Tab, browser, find_chromium
@@ -97,7 +97,7 @@ def test_the_page_itself_changes_the_experiment_and_no_other_page_does(tab: Tab,
     for kind in ("text/plain", "application/json"):
         options = f"{{method: 'POST', mode: 'no-cors', headers: {{'Content-Type': '{kind}'}}, body: '{{}}'}}"
         tab.run(ASK.format(url=api, options=options))
-    assert manager.status(black_box.folder).state == "DONE"
+    assert status.status(black_box.folder).state == "DONE"
 
 
 def test_the_hyper_parameter_chart_has_our_choices_and_metrics_as_axes(tab: Tab, black_box: Told) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from se_nas.cost.counts import network_counts
-from se_nas.nni_bridge import manager
+from se_nas.nni_bridge.experiment import status
 from se_nas.nni_bridge.page_values import PROPOSAL
 from se_nas.runs.run_folder import RunFolder
 from tests.helpers.tiny_runs import changed, read_json, write_run
@@ -46,7 +46,7 @@ def test_a_black_box_search_over_ssh(nni_home: Path, tmp_path: Path) -> None:
         run_file = write_black_box(tmp_path / "run", over_ssh(tmp_path, port, BLACK_BOX))
         told = Told(tmp_path / "run/out", free_port())
         try:
-            play(told, run_file, lambda: manager.status(told.folder).finished >= 2)
+            play(told, run_file, lambda: status.status(told.folder).finished >= 2)
         finally:
             close(told)
     assert told.left == []
@@ -76,7 +76,7 @@ def test_differentiable_searches_over_ssh(nni_home: Path, tmp_path: Path) -> Non
             play(told, run_file, lambda: _epochs(told.folder) >= 4)
         finally:
             close(told)
-    rows = read_json(told.folder / "sweep.json")
+    rows = read_json(told.folder / "grid.json")
     assert [row["parameters"]["seed"] for row in rows] == SWEEP["nni"]["seeds"]
     for job, row in zip(told.jobs, rows, strict=True):
         assert job.status == "SUCCEEDED"
@@ -91,7 +91,7 @@ def test_differentiable_searches_over_ssh(nni_home: Path, tmp_path: Path) -> Non
 
 def _epochs(folder: Path) -> int:
     """How far the slower of the two searches is."""
-    experiment = manager.running(folder)
+    experiment = status.running(folder)
     assert experiment is not None
     metrics = experiment.client().metrics()
     jobs = [job.id for job in experiment.client().trials()]

@@ -10,7 +10,7 @@ import nni
 import pytest
 from nni.runtime.msg_dispatcher import MsgDispatcher
 
-from se_nas.nni_bridge.manager_client import TrialJob
+from se_nas.nni_bridge.experiment.manager_client import TrialJob
 from se_nas.nni_bridge.page_values import PROPOSAL
 from se_nas.nni_bridge.reconcile import reconcile
 from tests.helpers.tiny_runs import SPACE, changed, write_yaml

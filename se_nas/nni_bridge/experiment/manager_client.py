@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from se_nas.errors import LaunchError
-from se_nas.nni_bridge.nni_json import JobAnswer, JobCount, Report, ShownParameters, StateAnswer, checked, parsed
+from se_nas.nni_bridge.experiment.nni_json import (
+    JobAnswer,
+    JobCount,
+    Report,
+    ShownParameters,
+    StateAnswer,
+    checked,
+    parsed,
+)
 
 #: The manager is on this machine or on a network near it: no proxy of the environment is asked.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -12,7 +12,7 @@ from pathlib import Path
 import nni_node
 import pytest
 
-from se_nas.nni_bridge import addresses, manager
+from se_nas.nni_bridge.experiment import addresses, manager
 
 #: Answers each request with its body, and an upgrade with a word.
 SERVER = """
@@ -29,7 +29,7 @@ Ask = Callable[..., str]
 def guarded(request: pytest.FixtureRequest) -> Iterator[tuple[list[str], Ask]]:
     """The names that a guarded server of NNI's Node was given, and a function that asks it."""
     node = Path(nni_node.__path__[0]) / "node"
-    guard = Path(manager.__file__).parent / "page_guard.js"
+    guard = Path(manager.__file__).parent / "preloads" / "page_guard.js"
     environment = {**os.environ, "SE_NAS_NNI_NAMES": json.dumps(request.param)}
     command = [node, "--require", guard, "-e", SERVER]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as server:

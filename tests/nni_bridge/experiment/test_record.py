@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from se_nas.errors import ConfigError, SeNasError
-from se_nas.nni_bridge import manager, processes
-from se_nas.nni_bridge.experiment_record import ExperimentRecord, find_experiment, read_experiment, write_experiment
-from se_nas.nni_bridge.processes import MARK, Listed, Machine, Owner, Signal, end_all, find_manager, select
+from se_nas.nni_bridge.experiment import manager, processes
+from se_nas.nni_bridge.experiment.processes import MARK, Listed, Machine, Owner, Signal, end_all, find_manager, select
+from se_nas.nni_bridge.experiment.record import ExperimentRecord, find_experiment, read_experiment, write_experiment
 from tests.nni_bridge.conftest import se_nas
 
 ID, HOME, ME = "abcd1234", Path("/runs/one/nni"), 1000
@@ -285,7 +285,7 @@ def test_the_real_command_ends_no_bystander(tmp_path: Path) -> None:
         [*namespace, "sh", "-c", script, sys.executable, tmp_path],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
         check=False,
     )
     assert found.stdout.splitlines()[-2:] == ["code 2", "the bystander lives"]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from se_nas.errors import LaunchError
-from se_nas.nni_bridge.manager_client import UNFINISHED, TrialJob, trial_job
-from se_nas.nni_bridge.nni_json import StoredConfig, checked, parsed
+from se_nas.nni_bridge.experiment.manager_client import UNFINISHED, TrialJob, trial_job
+from se_nas.nni_bridge.experiment.nni_json import StoredConfig, checked, parsed
 
 #: Rows of two columns of text.
 _Texts = list[tuple[str, str]]

@@ -15,17 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from se_nas.errors import ConfigError, LaunchError, SeNasError
-from se_nas.nni_bridge import launch, stored, trial
-from se_nas.nni_bridge.digest import PAGE_CHANGES, config_digest
-from se_nas.nni_bridge.grid import sweep_changes, sweep_name
-from se_nas.nni_bridge.manager_client import ManagerClient, TrialJob
+from se_nas.nni_bridge import launch, trial
+from se_nas.nni_bridge.experiment import stored
+from se_nas.nni_bridge.experiment.digest import PAGE_CHANGES, config_digest
+from se_nas.nni_bridge.experiment.manager_client import ManagerClient, TrialJob
+from se_nas.nni_bridge.experiment.secrets import find_secrets, without_secrets
+from se_nas.nni_bridge.grid import changes_of, name_of
 from se_nas.nni_bridge.own_parameters import manager_urls
 from se_nas.nni_bridge.page_values import PROPOSAL
 from se_nas.nni_bridge.reconcile import proposal_of
-from se_nas.nni_bridge.secrets import find_secrets, without_secrets
 from se_nas.runs.run_file import load_run
 from tests.helpers.tiny_runs import RUN, changed, write_run
-from tests.nni_bridge.test_experiment_record import ID, JSON
+from tests.nni_bridge.experiment.test_record import ID, JSON
 
 CONFIG = {"experimentName": "toy", "trialConcurrency": 1, "trainingService": {"platform": "local"}, "x": [1.0, 0.5, 7]}
 SHOWN = json.dumps({"parameter_id": 0, "parameters": {"x": 1}})
@@ -166,7 +167,7 @@ def test_a_keepers_damaged_configuration_is_passed_over(tmp_path: Path, text: st
 
 @pytest.mark.parametrize("parameters", [{}, {"seed": "../../..", "budgets": ""}, {"seed": True, "budgets": ""}])
 def test_parameters_that_a_user_made_up_name_no_folder(parameters: dict[str, Any]) -> None:
-    for read in (sweep_changes, sweep_name):
+    for read in (changes_of, name_of):
         with pytest.raises(ConfigError, match=r"the trial's parameters: must be a seed"):
             read(parameters)
 

@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 
 from se_nas.errors import ConfigError, LaunchError
-from se_nas.nni_bridge import addresses, manager, processes, stored
-from se_nas.nni_bridge.experiment_record import ExperimentRecord, write_experiment
-from se_nas.nni_bridge.manager_client import ManagerClient, ManagerState
+from se_nas.nni_bridge.experiment import addresses, manager, processes, stored
+from se_nas.nni_bridge.experiment import status as experiment_status
+from se_nas.nni_bridge.experiment.manager_client import ManagerClient, ManagerState
+from se_nas.nni_bridge.experiment.record import ExperimentRecord, write_experiment
 from tests.nni_bridge.live import free_port, left, listening, of_experiment, ssh_server, this_machine, until
 
 # a trial that waits for the file `go` beside it
@@ -90,7 +91,7 @@ def test_an_experiment_is_stopped_viewed_resumed_killed_and_leaves_nothing_behin
     assert (first.url, first.host) == (f"http://127.0.0.1:{port}", "127.0.0.1")
     assert listening(port) == {"127.0.0.1"}
     assert os.getsid(first.pid) == first.pid  # closing the terminal does not reach it
-    assert manager.running(run) == first
+    assert experiment_status.running(run) == first
     client = first.client()
     until(client.metrics)
     (cut,) = client.trials()
@@ -119,17 +120,17 @@ def test_an_experiment_is_stopped_viewed_resumed_killed_and_leaves_nothing_behin
     manager.stop(run)
     assert left(run, first.id) == []
     assert listening(port) == set()
-    assert manager.status(run) == manager.Status(first.id, "STOPPED", {"INTERRUPTED": 1}, None)
+    assert experiment_status.status(run) == experiment_status.Status(first.id, "STOPPED", {"INTERRUPTED": 1}, None)
     with pytest.raises(LaunchError, match="already; resume it"):
         manager.start(run, config(place), port=port)
 
     viewed = manager.view(run, host="127.0.0.2")
     assert viewed.id == first.id
     assert listening(port) == {"127.0.0.1", "127.0.0.2"}
-    assert manager.status(run) == manager.Status(first.id, "VIEWED", {"INTERRUPTED": 1}, viewed.url)
+    assert experiment_status.status(run) == experiment_status.Status(first.id, "VIEWED", {"INTERRUPTED": 1}, viewed.url)
     assert [trial.id for trial in viewed.client().trials()] == [cut.id]
     manager.stop(run)
-    assert manager.status(run).state == "STOPPED"
+    assert experiment_status.status(run).state == "STOPPED"
 
     ours = stored.config(first.id, run / "nni")
     theirs = {**ours, "tuner": {"className": "theirs.Tuner", "codeDirectory": str(place)}}
@@ -150,8 +151,8 @@ def test_an_experiment_is_stopped_viewed_resumed_killed_and_leaves_nothing_behin
 
     resumed = manager.resume(run, host="127.0.0.2")  # where its tuner and trials still connect to localhost
     assert (resumed.id, resumed.port) == (first.id, port)
-    seen: list[manager.Status] = []
-    done = manager.wait_until_done(run, seen.append, poll=0.2)
+    seen: list[experiment_status.Status] = []
+    done = experiment_status.wait_until_done(run, seen.append, poll=0.2)
     assert (done.state, done.trials, done.finished) == ("DONE", {"SUCCEEDED": 2}, 2)
     assert seen[-1] == done
     again, _ = resumed.client().trials()
@@ -159,11 +160,11 @@ def test_an_experiment_is_stopped_viewed_resumed_killed_and_leaves_nothing_behin
     assert again.final == {"default": cut.parameters["x"], "macs": 3}
 
     os.kill(resumed.pid, signal.SIGKILL)
-    until(lambda: manager.status(run).state == "DIED")
+    until(lambda: experiment_status.status(run).state == "DIED")
     assert any("--exp_params" in command for command in map(" ".join, left(run, first.id)))
     manager.stop(run)
     assert left(run, first.id) == []
-    assert manager.status(run) == manager.Status(first.id, "STOPPED", {"SUCCEEDED": 2}, None)
+    assert experiment_status.status(run) == experiment_status.Status(first.id, "STOPPED", {"SUCCEEDED": 2}, None)
     listed = json.loads((place / "nni-experiments" / ".experiment").read_text())
     assert listed[first.id]["status"] == "STOPPED"  # for nnictl and for the page of other experiments
 
@@ -173,7 +174,7 @@ def test_a_resume_ends_what_a_killed_manager_left_and_takes_the_next_configurati
     killed = manager.start(run, config(place), port=free_port())
     until(killed.client().metrics)
     os.kill(killed.pid, signal.SIGKILL)
-    until(lambda: manager.status(run).state == "DIED")  # a busy machine takes its time over a killed process
+    until(lambda: experiment_status.status(run).state == "DIED")  # a busy machine takes its time over a killed process
     orphans = of_experiment(run, killed.id)
     assert any("trial.py" in process.command for process in orphans)
     (place / "code" / "toy.py").write_text(TUNER.format(before="import nothing_of_this_name"))
@@ -181,15 +182,15 @@ def test_a_resume_ends_what_a_killed_manager_left_and_takes_the_next_configurati
     with pytest.raises(LaunchError, match="nothing_of_this_name"):
         manager.start(run, broken, port=free_port(), action="resume")
     assert not any(processes.look(process.pid) == process for process in orphans)
-    assert manager.status(run) == manager.Status(killed.id, "STOPPED", {"INTERRUPTED": 1}, None)
+    assert experiment_status.status(run) == experiment_status.Status(killed.id, "STOPPED", {"INTERRUPTED": 1}, None)
     assert stored.config(killed.id, run / "nni")["tuner"] == {"name": "Random"}  # as it was
 
     (place / "code" / "go").touch()
     manager.start(run, config(place, max_trial_number=1), port=free_port(), action="resume")
-    done = manager.wait_until_done(run, poll=0.2)
+    done = experiment_status.wait_until_done(run, poll=0.2)
     assert (done.id, done.state, done.trials) == (killed.id, "DONE", {"SUCCEEDED": 1})
     manager.stop(run)
-    assert manager.status(run).state == "DONE"
+    assert experiment_status.status(run).state == "DONE"
 
 
 def test_a_tuner_that_fails_is_told_in_one_line_and_recorded_nowhere(place: Path) -> None:
@@ -208,7 +209,7 @@ def test_a_tuner_may_take_longer_to_import_than_the_10_seconds_that_nni_gives_it
     (place / "code" / "toy.py").write_text(TUNER.format(before="time.sleep(11)"))
     tuner = {"class_name": "toy.Toy", "code_directory": str(place / "code")}
     manager.start(place / "run", config(place, tuner=tuner), port=free_port())
-    assert manager.status(place / "run").state == "RUNNING"
+    assert experiment_status.status(place / "run").state == "RUNNING"
 
 
 @pytest.fixture
@@ -242,7 +243,7 @@ def test_trials_run_over_ssh_on_this_machine_with_the_page_on_loopback_alone(
         assert "KEY_PASSPHRASE" not in process.environment
         if process.pid != started.pid:
             assert PASSPHRASE not in str(process.environment)
-    done = manager.wait_until_done(run, poll=0.2)
+    done = experiment_status.wait_until_done(run, poll=0.2)
     assert (done.state, done.trials) == ("DONE", {"SUCCEEDED": 2})
     for trial in started.client().trials():
         assert trial.final == {"default": trial.parameters["x"], "macs": 3}
@@ -334,39 +335,39 @@ def test_a_port_in_use_writes_nothing(place: Path) -> None:
     assert list((place / "run").iterdir()) == []
 
 
-@pytest.mark.parametrize("act", [manager.stop, manager.resume, manager.view, manager.status])
+@pytest.mark.parametrize("act", [manager.stop, manager.resume, manager.view, experiment_status.status])
 def test_a_folder_without_an_experiment_is_refused(act: Callable[[Path], object], tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match=r"holds no NNI experiment \(no nni\.json\); launch one first"):
         act(tmp_path)
-    assert manager.running(tmp_path) is None
+    assert experiment_status.running(tmp_path) is None
 
 
 def test_a_manager_that_is_silent_for_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    done = manager.Status("abc", "DONE", {}, None)
-    answers: list[manager.Status | None] = [None, None, done]
+    done = experiment_status.Status("abc", "DONE", {}, None)
+    answers: list[experiment_status.Status | None] = [None, None, done]
 
-    def status(folder: Path) -> manager.Status:
+    def status(folder: Path) -> experiment_status.Status:
         if (answer := answers.pop(0)) is None:
             raise LaunchError("the NNI manager does not answer")
         return answer
 
-    alive = manager.Experiment("abc", 1, "127.0.0.1", "", 1)
+    alive = experiment_status.Experiment("abc", 1, "127.0.0.1", "", 1)
     monkeypatch.setattr(manager, "status", status)
     monkeypatch.setattr(manager, "running", lambda folder: alive)
-    assert manager.wait_until_done(tmp_path, poll=0.0) == done
+    assert experiment_status.wait_until_done(tmp_path, poll=0.0) == done
     for name, value in (("SILENCE_SECONDS", -1.0), ("running", lambda folder: None)):
         answers[:] = [None, done]
         with monkeypatch.context() as patch:
             patch.setattr(manager, name, value)
             with pytest.raises(LaunchError, match="does not answer"):
-                manager.wait_until_done(tmp_path, poll=0.0)
+                experiment_status.wait_until_done(tmp_path, poll=0.0)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": "se_nas nni experiment", "version": 99}'])
 def test_a_record_of_another_program_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "nni.json").write_text(text)
     with pytest.raises(ConfigError, match=r"nni\.json: "):
-        manager.status(tmp_path)
+        experiment_status.status(tmp_path)
 
 
 def test_a_record_without_its_database_is_refused(tmp_path: Path) -> None:
@@ -374,7 +375,7 @@ def test_a_record_without_its_database_is_refused(tmp_path: Path) -> None:
         id="abcd1234", port=1, host="localhost", address="127.0.0.1", told=None, state="STOPPED", before=None
     )
     write_experiment(tmp_path, record)
-    for act in (manager.status, manager.resume):
+    for act in (experiment_status.status, manager.resume):
         with pytest.raises(LaunchError, match=r"nni\.sqlite: must be the database of an NNI experiment"):
             act(tmp_path)
 
@@ -403,7 +404,7 @@ def test_a_missing_module_is_named_with_its_remedy(
     for name in [name for name in sys.modules if name.startswith("nni.") and module == "nni"]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(LaunchError, match=f"{module}.*{remedy}") as caught:
-        manager.status(tmp_path)
+        experiment_status.status(tmp_path)
     assert "\n" not in str(caught.value)
 
 
