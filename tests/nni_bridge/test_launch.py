@@ -305,7 +305,7 @@ def test_a_page_is_closed_though_the_run_cannot_be_finished(tmp_path: Path, monk
         raise DataError("there must be images, but there are none")
 
     monkeypatch.setattr(manager, "stop", stopped.append)
-    monkeypatch.setattr(manager, "status", lambda folder: status.Status("abc", "DONE", {"SUCCEEDED": 2}, None))
+    monkeypatch.setattr(status, "status", lambda folder: status.Status("abc", "DONE", {"SUCCEEDED": 2}, None))
     monkeypatch.setattr(launch, "_finish", fail)
     said = se_nas("stop", tmp_path)
     refused(said, "there must be images")
@@ -319,7 +319,7 @@ def test_a_run_whose_tuner_had_nothing_left_says_so(
 ) -> None:
     told: dict[str, bool] = {}
     write_run(tmp_path, SWEEP).rename(tmp_path / "config.yaml")
-    monkeypatch.setattr(manager, "wait_until_done", lambda folder, show: status.Status("abc", state, {}, None))
+    monkeypatch.setattr(status, "wait_until_done", lambda folder, show: status.Status("abc", state, {}, None))
     monkeypatch.setattr(launch, "_finish", lambda *_, **more: told.update(more))
     launch._go_on(tmp_path, detach=False, progress=False, say=print)
     assert told == {"exhausted": exhausted}
@@ -348,8 +348,8 @@ def test_a_run_of_an_earlier_se_nas_goes_on_as_its_own_configuration_says(
     """Its record has no digest, by which what NNI stored could be known to be ours."""
     (tmp_path / "nni.json").write_text(json.dumps(VERSION_1))
     begun: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(manager, "needs_restart", lambda folder: False)
-    monkeypatch.setattr(manager, "status", lambda folder: status.Status("abcd1234", "STOPPED", {}, None))
+    monkeypatch.setattr(status, "needs_restart", lambda folder: False)
+    monkeypatch.setattr(status, "status", lambda folder: status.Status("abcd1234", "STOPPED", {}, None))
     monkeypatch.setattr(launch, "open_setting", lambda folder: "setting")
     monkeypatch.setattr(launch, "_start", lambda *words, action: begun.append((*words[:3], action)))
     monkeypatch.setattr(launch, "_go_on", lambda *_: None)

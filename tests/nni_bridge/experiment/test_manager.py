@@ -352,13 +352,13 @@ def test_a_manager_that_is_silent_for_a_while_is_waited_for(monkeypatch: pytest.
         return answer
 
     alive = experiment_status.Experiment("abc", 1, "127.0.0.1", "", 1)
-    monkeypatch.setattr(manager, "status", status)
-    monkeypatch.setattr(manager, "running", lambda folder: alive)
+    monkeypatch.setattr(experiment_status, "status", status)
+    monkeypatch.setattr(experiment_status, "running", lambda folder: alive)
     assert experiment_status.wait_until_done(tmp_path, poll=0.0) == done
     for name, value in (("SILENCE_SECONDS", -1.0), ("running", lambda folder: None)):
         answers[:] = [None, done]
         with monkeypatch.context() as patch:
-            patch.setattr(manager, name, value)
+            patch.setattr(experiment_status, name, value)
             with pytest.raises(LaunchError, match="does not answer"):
                 experiment_status.wait_until_done(tmp_path, poll=0.0)
 

@@ -220,7 +220,7 @@ def test_a_damaged_record_stops_nothing_and_is_one_error(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(processes, "end_all", end_none)
         patch.setattr(processes, "end", lambda *_: pytest.fail("the manager is not marked"))
-        patch.setattr(manager, "_note_in_nnis_list", lambda change: None)
+        patch.setattr(manager, "note_in_nnis_list", lambda change: None)
         try:
             manager.stop(folder)
         except SeNasError:
