@@ -30,8 +30,8 @@ from se_nas.space.architecture_file import load_architecture
 from se_nas.training.loop import TrainingInterrupted
 from tests.helpers.tiny_runs import cache_latency, changed, contents, read_json, write_run
 from tests.nni_bridge.conftest import BLACK_BOX, SWEEP, Told, final_states, picks, se_nas, study, write_black_box
-from tests.nni_bridge.live import free_port, left, until
 from tests.nni_bridge.experiment.test_record import VERSION_1
+from tests.nni_bridge.live import free_port, left, until
 from tests.search.known_worth import worth
 
 pytestmark = pytest.mark.timeout(600)
