@@ -22,7 +22,7 @@ _held: set[int] = set()
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file, which says who holds it; see `holder`. Folders that were made for it go with it if left empty.
+    """Hold a lock file, which says who holds it; see `holder`.
 
     Args:
         wait: until it is free; else it is given False where another process holds it.
@@ -30,7 +30,6 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     Raises:
         OutputError: its folder cannot be written to.
     """
-    made = [folder for folder in path.parents if not folder.exists()]
     try:
         descriptor = _lock(path, wait)
     except OSError as error:
@@ -46,8 +45,6 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     finally:
         with suppress(OSError):  # a system that removes no open file keeps it
             path.unlink(missing_ok=True)
-            for folder in made:
-                folder.rmdir()  # the innermost first; one that is not empty ends it
         _held.discard(descriptor)
         os.close(descriptor)
 

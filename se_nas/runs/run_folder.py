@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ _HELD: ContextVar[frozenset[Path]] = ContextVar("_HELD", default=frozenset())
 def alone_in(folder: Path) -> Iterator[None]:
     """Be the one process that works in a folder, for as long as a command takes; taken before it writes anything.
 
-    Inside, what is called may say the same of the same folder.
+    Inside, what is called may say the same of the same folder. A folder that was made for it and is left empty goes.
 
     Raises:
         OutputError: another process works in it, or it cannot be written to.
@@ -43,15 +43,20 @@ def alone_in(folder: Path) -> Iterator[None]:
     if place in _HELD.get():
         yield
         return
-    path = folder / LOCK
-    with locked(path, wait=False) as held:
-        if not held:
-            raise OutputError(f"{folder}: no other process must be at work in the folder, but {holder(path)} is")
-        token = _HELD.set(_HELD.get() | {place})
-        try:
-            yield
-        finally:
-            _HELD.reset(token)
+    path, made = folder / LOCK, [above for above in (folder, *folder.parents) if not above.exists()]
+    try:
+        with locked(path, wait=False) as held:
+            if not held:
+                raise OutputError(f"{folder}: no other process must be at work in the folder, but {holder(path)} is")
+            token = _HELD.set(_HELD.get() | {place})
+            try:
+                yield
+            finally:
+                _HELD.reset(token)
+    finally:
+        with suppress(OSError):
+            for above in made:
+                above.rmdir()  # the innermost first; one that is not empty ends it
 
 
 @dataclass(frozen=True)

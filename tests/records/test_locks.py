@@ -131,12 +131,3 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="must be writable"), locked(tmp_path / "x.lock"):
         raise AssertionError
     assert (tmp_path / "precious").read_text() == "content"
-
-
-def test_folders_that_were_made_for_a_lock_alone_go_with_it(tmp_path: Path) -> None:
-    with locked(tmp_path / "a" / "b" / "x.lock"):
-        pass
-    assert not list(tmp_path.iterdir())
-    with locked(tmp_path / "a" / "b" / "x.lock"):
-        (tmp_path / "a" / "kept").write_text("")
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept"]

@@ -88,6 +88,19 @@ def test_what_a_command_calls_may_ask_for_the_same_folder_again(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
+def test_folders_that_were_made_for_it_alone_go_and_others_stay(tmp_path: Path) -> None:
+    with alone_in(tmp_path / "a" / "b"):
+        pass
+    assert not list(tmp_path.iterdir())
+    with alone_in(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "kept").write_text("")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept"]
+    (tmp_path / "empty").mkdir()
+    with alone_in(tmp_path / "empty"):
+        pass
+    assert (tmp_path / "empty").is_dir()
+
+
 COMMANDS: list[tuple[str, list[str]]] = [
     ("fresh", ["search", "run.yaml", "--out", "fresh"]),
     ("out", ["search", "run.yaml", "--out", "out", "--resume"]),
