@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,6 +138,29 @@ def test_the_links_of_a_page_beside_the_docs_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"(?<!!)\[[^]]*\]\(([^)]+)\)", page.read_text()):
         if not target.startswith(("https://", "#")):
             assert (page.parent / target.partition("#")[0]).exists(), f"{name_of(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_files_of_the_repository_that_a_page_names_are_there(page: Path) -> None:
+    named = re.findall(
+        r"`((?:se_nas|tests|benchmarks|search_spaces|docs)/[\w./-]+|runs/[\w/-]+\.yaml)", page.read_text()
+    )
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_the_matrix_of_ci_is_the_range_of_python() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
+    tried = {int(version.removeprefix("3.")) for version in workflow["jobs"]["test"]["strategy"]["matrix"]["python"]}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    least, below = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"]).groups()
+    assert tried == set(range(int(least), int(below)))
+
+
+def test_the_hooks_before_a_commit_are_the_static_checks() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    tools = {hook["entry"].split()[0] for hook in hooks}
+    static = (ROOT / "tests" / "test_static.py").read_text()
+    assert tools == set(re.findall(r'\["(ruff|mypy|lint-imports)"', static))
 
 
 def test_the_readme_is_short_and_reads_the_same_on_a_package_index() -> None:
