@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import math
 import re
-import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,64 +125,63 @@ def leaf_commands(command: Any, words: list[str]) -> Iterator[tuple[list[str], A
 
 
 def model_page(title: str, model: type[BaseModel], intro: str) -> str:
-    """Every key that a file read by this model may have, the model's own first and then those of the parts in it."""
+    """Every key that a file read by this model may have, the file's own first and then those of the parts in it."""
     page = [f"# {title}", intro, "An unknown key is an error. A key without a default must be given."]
-    schema = model.model_json_schema()
-    headings = headings_in(model)
-    for part, heading in headings.items():
-        own = schema if part is model else schema["$defs"][part.__name__]
-        text, meanings = described(part)
-        names = {inner.__name__: name for inner, name in headings.items()}
+    whole = model.model_json_schema()
+    parts = {model.__name__: whole, **whole.get("$defs", {})}
+    headings = headings_in(model.__name__, parts)
+    for name, heading in headings.items():
+        part = parts[name]
+        text, meanings = described(name, part.get("description", ""))
         rows = [
             [
                 f"`{key}`",
-                type_text(value, names),
-                "" if key in own.get("required", ()) else default_text(value),
+                type_text(value, headings),
+                "" if key in part.get("required", ()) else default_text(value),
                 meanings.get(key, ""),
             ]
-            for key, value in own["properties"].items()
+            for key, value in part["properties"].items()
         ]
-        page += [
-            f"## {heading} {{ #{part.__name__.lower()} }}",
-            text,
-            table(["key", "value", "default", "meaning"], rows),
-        ]
+        page += [f"## {heading} {{ #{name.lower()} }}", text, table(["key", "value", "default", "meaning"], rows)]
     return "\n\n".join(page) + "\n"
 
 
-def headings_in(model: type[BaseModel]) -> dict[type[BaseModel], str]:
-    """The model and all that its fields hold, in the order in which a reader meets them, each by where it stands."""
-    paths = {model: ""}
-    headings = {model: "The file"}
-    waiting = [model]
+def headings_in(file: str, parts: dict[str, Any]) -> dict[str, str]:
+    """The parts of a file in the order in which a reader meets them, each headed by where it stands."""
+    paths = {file: ""}
+    headings = {file: "The file"}
+    waiting = [file]
     while waiting:
         part = waiting.pop(0)
-        for key, field in part.model_fields.items():
-            for inner in models_of(field.annotation):
-                if inner not in paths:
+        for key, value in parts[part]["properties"].items():
+            for inner in re.findall(r"#/\$defs/(\w+)", json.dumps(value)):
+                if inner not in paths and "properties" in parts[inner]:
                     paths[inner] = f"{paths[part]}.{key}".lstrip(".")
-                    strategy = inner.model_fields.get("strategy")
-                    headings[inner] = f"`{paths[inner]}`" + (f" with strategy {strategy.default}" if strategy else "")
+                    strategy = parts[inner]["properties"].get("strategy")
+                    headings[inner] = f"`{paths[inner]}`" + (f" with strategy {strategy['const']}" if strategy else "")
                     waiting.append(inner)
     return headings
 
 
-def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models that a type is made of."""
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in typing.get_args(annotation):
-        yield from models_of(inner)
-
-
-def described(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
-    """A model's own text, and what it and those it inherits from say of each key."""
+def described(name: str, description: str) -> tuple[str, dict[str, str]]:
+    """A part's own text, and what its model and those it inherits from say of each key."""
+    owner = subclasses(BaseModel).get(name)
+    docs = (
+        [own_doc(base) for base in reversed(owner.__mro__) if base.__module__ != BaseModel.__module__] if owner else []
+    )
     meanings: dict[str, str] = {}
-    for part in reversed(model.__mro__):
-        if issubclass(part, BaseModel) and part is not BaseModel:
-            for names, meaning in sections(own_doc(part)).get("Attributes", []):
-                meanings |= dict.fromkeys(re.split(r",\s*", names), meaning)
-    return paragraphs(re.split(r"\n\s*Attributes:", own_doc(model))[0]), meanings
+    for doc in (*docs, description):
+        for names, meaning in sections(doc).get("Attributes", []):
+            meanings |= dict.fromkeys(re.split(r",\s*", names), meaning)
+    return paragraphs(re.split(r"\n\s*Attributes:", description)[0]), meanings
+
+
+def subclasses(base: type) -> dict[str, type]:
+    """All classes below one, by name."""
+    found = {}
+    for inner in base.__subclasses__():
+        found |= {inner.__name__: inner, **subclasses(inner)}
+    return found
 
 
 def type_text(schema: dict[str, Any], names: dict[str, str]) -> str:
@@ -213,7 +212,7 @@ def type_text(schema: dict[str, Any], names: dict[str, str]) -> str:
     }
     limits = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
     return ", ".join(
-        [words[kind] if kind else "any value", *(f"{limits[key]} {schema[key]:g}" for key in limits if key in schema)]
+        [words[kind] if kind else "any value", *(f"{limits[key]} {schema[key]:,}" for key in limits if key in schema)]
     )
 
 

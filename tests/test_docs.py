@@ -52,6 +52,15 @@ def test_the_reference_has_every_command_and_every_key(site: Path) -> None:
     assert not [key for key in RunConfig.model_fields if f"<code>{key}</code>" not in run_file]
 
 
+@pytest.mark.parametrize("page", ["run-file", "recipe-file"])
+def test_the_reference_says_what_every_key_means(site: Path, page: str) -> None:
+    rows = re.findall(
+        r"<tr>\n<td><code>(\w+)</code></td>\n.*\n.*\n<td>(.*)</td>", (site / "reference" / f"{page}.html").read_text()
+    )
+    assert len(rows) > 40
+    assert not [key for key, meaning in rows if not meaning]
+
+
 def test_the_laws_name_their_tests_and_every_test_of_a_law_is_named() -> None:
     page = (ROOT / "docs" / "design" / "laws.md").read_text()
     named = set(re.findall(r"`(tests/[\w/]+\.py)`", page))

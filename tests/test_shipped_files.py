@@ -19,6 +19,7 @@ import pytest
 import typer
 import yaml
 
+import se_nas
 from se_nas.cli import app
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.table import count_tables
@@ -154,6 +155,13 @@ def test_the_matrix_of_ci_is_the_range_of_python() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     least, below = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"]).groups()
     assert tried == set(range(int(least), int(below)))
+
+
+def test_a_citation_names_the_version_that_is_here_and_the_changelog_begins_with_what_is_new() -> None:
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == se_nas.__version__
+    first = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert first
+    assert first[1] in ("Unreleased", se_nas.__version__)
 
 
 def test_the_hooks_before_a_commit_are_the_static_checks() -> None:

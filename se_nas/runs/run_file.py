@@ -29,7 +29,14 @@ PathText = Annotated[str, Field(min_length=1)]
 
 
 class DataConfig(Record):
-    """Which images; see `data.options.DataOptions`."""
+    """Which images a run learns from; see `data.options.DataOptions`.
+
+    Attributes:
+        name: "digits", "cifar10", "cifar100", "folder" or "synthetic".
+        dir: the folder that holds them; --data-dir replaces it.
+        download: fetch a CIFAR data set into `dir` if it is not there.
+        size: how many images "synthetic" makes.
+    """
 
     name: str = "digits"
     dir: PathText | None = None
@@ -47,6 +54,14 @@ class LatencyConfig(Record):
 
     Without `table` the space is not timed: latency can then be neither a budget nor an objective, and the certificate
     has only what was measured on the answer.
+
+    Attributes:
+        device: where latency is timed; null is the run's device.
+        backend: "eager", or "cuda_graph" on CUDA.
+        dtype: "float32", "bfloat16" or "float16".
+        batch_size: images in one run; a latency is that of the run.
+        threads: CPU threads.
+        table: whether the blocks of the space are timed before the search.
     """
 
     device: str | None = None
@@ -147,9 +162,16 @@ SearchConfig = Annotated[
 
 
 class RunConfig(Record):
-    """A run file.
+    """What a run is to do, from the images to the evidence.
 
     Attributes:
+        name: what the run is called; its folder has this name unless --out says otherwise.
+        seed: everything that is random in the run follows from it.
+        device: "auto", "cpu", "cuda" or "mps"; "auto" takes the fastest there is.
+        data: the images.
+        latency: the conditions under which latency is measured.
+        search: how the run searches.
+        nni: how `se-nas launch` runs the search.
         space: path of the search space, relative to the run file.
         parts: shares of the training images for weight steps, choice steps and validation.
         budgets: limits by metric, such as `macs: 20M`.

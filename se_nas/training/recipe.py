@@ -34,6 +34,10 @@ class Distillation(Record):
     """Learning from a teacher's logits too (https://arxiv.org/abs/1503.02531).
 
     The loss is (1 - alpha) * loss of the labels + alpha * temperature^2 * KL(teacher || student), both softened.
+
+    Attributes:
+        alpha: share of the teacher in the loss.
+        temperature: what the logits of both are divided by.
     """
 
     alpha: Share
@@ -45,36 +49,53 @@ class Recipe(Record):
 
     Attributes:
         source: the paper or page that the values are from.
+        epochs: passes over the training images.
         batch_size: images in one update of the weights, over all ranks and accumulated parts.
-        learning_rate: peak of the schedule at a batch of `reference_batch_size`, as are `warmup_learning_rate` and
-            `min_learning_rate`; see `batch_scale`.
-        optimizer: timm's name of it. "sgd" is Nesterov's, "momentum" plain. What is null is the optimiser's own.
+        learning_rate: peak of the schedule, for a batch of `reference_batch_size`.
+        reference_batch_size: the batch size for which the learning rates are given.
+        optimizer: timm's name of an optimiser; "sgd" is Nesterov's, "momentum" plain. Where one of the next values is
+            null, the optimiser's own default holds.
+        momentum, betas, eps: the optimiser's values of these names, where it has them.
         alpha: RMSProp's smoothing of the squared gradients.
-        decay_norm_and_bias: weight decay for norms and biases too.
-        schedule: "cosine" to `min_learning_rate` over all epochs, or "step": times `decay_rate` every `decay_epochs`.
+        weight_decay: weight decay of the optimiser, on norms and biases only where the next key says so.
+        decay_norm_and_bias: whether norms and biases decay too.
+        schedule: "cosine" falls to `min_learning_rate` over all epochs; "step" falls every `decay_epochs`.
         schedule_per: whether the rate changes at each "step" of training or, as timm's by default, each "epoch".
-        warmup_epochs: of a linear rise from `warmup_learning_rate`; they count among `epochs`, and the schedule runs
-            on beneath them.
+        warmup_epochs: length of a linear rise from `warmup_learning_rate`; it counts among `epochs`, and the schedule
+            goes on beneath it.
+        warmup_learning_rate, min_learning_rate: first and last rate of the schedule, for the same batch.
+        decay_epochs, decay_rate: in the "step" schedule the rate is multiplied by `decay_rate` every `decay_epochs`.
         learning_rate_noise: from which to which share of the epochs the rate is multiplied by timm's seeded noise.
+        loss: loss on the labels; the binary one takes every class for itself.
         binary_target_threshold: soft targets above it count as 1, others as 0; for the binary loss alone.
+        label_smoothing: share of the target that is spread over all classes.
         mixup, cutmix: parameters of their Beta distributions; 0 is off.
-        mixup_probability: of mixing a batch at all; `mixup_switch_probability`: of CutMix where both are on.
-        mixup_off_epoch: the first epoch without mixing; 0: mixing stays on.
-        interpolation: of the training crops; "random" draws bilinear or bicubic for each.
+        mixup_probability: probability that a batch is mixed at all.
+        mixup_switch_probability: probability of CutMix where both are on.
+        mixup_off_epoch: the first epoch without mixing; at 0 mixing stays on.
+        crop_scale, crop_ratio: from which to which share of the area and aspect ratio training crops are drawn.
+        interpolation: how training crops are resized; "random" draws bilinear or bicubic for each.
+        flip: probability of a horizontal flip.
         color_jitter: greatest relative change of brightness, contrast and saturation; see `TrainTransform`.
         auto_augment: timm's name of a policy, such as "rand-m9-mstd0.5".
-        random_erasing: probability of it; `random_erasing_mode` fills with zeros, a colour or noise.
-        repeats: times that an image comes in a row, differently augmented (repeated augmentation).
-        dropout: before the classifier; null keeps the network's own.
+        random_erasing: probability that a rectangle of an image is erased.
+        random_erasing_mode: filled with zeros ("const"), one colour ("rand") or noise ("pixel").
+        repeats: how often an image comes in a row, differently augmented (repeated augmentation).
+        dropout: rate of dropout before the classifier; null keeps the network's own.
         drop_path: rate of stochastic depth at the last block, rising linearly from 0.
-        average_decay: of a running average of the weights; null is none. `average_warmup` starts at lower decays.
+        average_decay: decay of a running average of the weights; null is no average.
+        average_warmup: whether the average starts at lower decays.
         clip: greatest norm of all gradients together; null does not clip.
-        precision: "auto" is bfloat16 where the device computes in it, else float32.
-        accumulate: parts that each rank computes its share of a batch in, one after the other.
-        train_resolution, test_resolution: in pixels; null is the network's own.
-        test_crop: side of the centre crop, as a share of the shorter side that the image is resized to.
-        evaluate_every: epochs between two evaluations; there is one after the last epoch anyhow.
         zero_init_last: start the last norm of each residual branch at 0 (https://arxiv.org/abs/1706.02677).
+        precision: "auto" is bfloat16 where the device computes in it, else float32.
+        channels_last: whether images and weights are laid out with the channels last.
+        compile: whether the network is compiled by torch.
+        accumulate: parts that each rank computes its share of a batch in, one after the other.
+        train_resolution, test_resolution: side of the images in pixels; null is the network's own.
+        test_crop: side of the centre crop, as a share of the shorter side that the image is resized to.
+        test_interpolation: how test images are resized.
+        evaluate_every: epochs between two evaluations; there is one after the last epoch anyhow.
+        distillation: learning from a teacher too; null is off.
     """
 
     source: str = Field(min_length=1)

@@ -31,8 +31,12 @@ class StepRecipe(Record):
     """How a network learns from its training images.
 
     Attributes:
+        epochs: passes over the training images.
+        batch_size: images in one step.
+        momentum, weight_decay: of SGD with Nesterov momentum; norms and biases do not decay.
+        label_smoothing: share of the target that is spread over all classes.
         learning_rate: peak of the cosine schedule, for this batch size.
-        warmup_epochs: of a linear rise to the peak.
+        warmup_epochs: length of the linear rise to the peak.
         clip: greatest norm of all gradients together.
         cutout: side in pixels of the square that is blanked out (0: none).
     """
@@ -59,7 +63,7 @@ class TrainingRecipe(StepRecipe):
     """How a found network is trained from scratch.
 
     Attributes:
-        ema_decay: of a running average of the weights, evaluated beside them; None for no average.
+        ema_decay: decay of a running average of the weights, which is evaluated beside them; null is no average.
         test_every: epochs between two looks at the test images, for the curve alone.
     """
 

@@ -19,18 +19,20 @@ class OptunaConfig(Record):
     """How a black-box search runs.
 
     Attributes:
+        strategy: "optuna".
         sampler: "auto" is NSGA-II for several objectives and regularised evolution for accuracy alone.
         objectives: accuracy, raised, with any of the costs, lowered. Budgets bind whether they are objectives or not.
         max_evaluations: distinct architectures to evaluate, pruned ones included.
-        population: of NSGA-II and NSGA-III in a generation, of regularised evolution at any time.
+        population: architectures in a generation of NSGA-II and NSGA-III, or alive at a time in regularised evolution.
         tournament: candidates for parent in regularised evolution.
         proposals: "feasible" repairs every proposal that breaks a budget by the exact decode; "any" evaluates it, and
             the sampler learns of the excess as an Optuna constraint.
         evaluator: "supernet": weights inherited from one supernet; "stand_alone": a short training of each; "table":
             accuracies that are known, in `table`.
         table: path of a JSON-lines file, relative to the run file; see `TableEvaluator`.
-        supernet: for the "supernet" evaluator.
-        stand_alone, pruner: for the "stand_alone" evaluator; pruners need accuracy as the only objective.
+        supernet: how the supernet of the "supernet" evaluator is trained.
+        stand_alone: the short training of the "stand_alone" evaluator.
+        pruner: what ends such trainings early; a pruner needs accuracy as the only objective.
         enqueue: architectures to evaluate first: architecture files, run folders, or names of baselines.
         heartbeat_seconds: with a shared storage, how often a worker shows that it lives; one that is silent for three
             times as long loses its evaluation to another.

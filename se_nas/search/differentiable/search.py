@@ -36,14 +36,16 @@ class DifferentiableConfig(WeightConfig):
     """How the differentiable search runs; see also `WeightConfig`.
 
     Attributes:
-        warmup_epochs: of weight steps alone, before the logits move.
-        epochs: of both, after the warm-up.
-        restarts: how many searches, each from another seed and with a supernet of its own; the answer is that of the
-            best accuracy on the validation part. Searches end farther apart than trainings of one network do
+        strategy: "differentiable".
+        choice_learning_rate: learning rate of Adam on the choice logits.
+        warmup_epochs: epochs of weight steps alone, before the logits move.
+        epochs: epochs of weight steps and choice steps, after the warm-up.
+        restarts: how many searches are made, each from another seed and with a supernet of its own; the answer is the
+            one of the best accuracy on the validation part. Searches end farther apart than trainings of one network do
             (runs/NOTES.md).
         choice_every: weight steps for each choice step.
         relaxation: "gumbel" mixes under Gumbel-softmax samples, "softmax" under the probabilities themselves.
-        temperature: of the relaxation at the first and the last epoch, falling geometrically between them.
+        temperature: temperature of the relaxation in the first and in the last epoch; it falls geometrically between.
         weight_step: "sampled" trains the weights on whole architectures, "mixture" on the relaxed mixture.
         validate_every: epochs between two evaluations of the architecture that would be decoded now.
     """

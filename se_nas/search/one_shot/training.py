@@ -38,7 +38,8 @@ class OneShotConfig(WeightConfig):
             and `random_subnets` drawn uniformly on the soft answers of the first. "strict_fairness": as many subnets as
             the largest choice has options, see `fair_picks`. "uniform": one subnet drawn uniformly. The gradients of a
             step's subnets add up, each with weight 1, for one update. Distillation has no label smoothing.
-        random_subnets: of a sandwich step; the other samplings do not read it.
+        random_subnets: subnets drawn in a sandwich step; the other samplings do not read it.
+        epochs: passes over the images that train the weights.
         validate_every: epochs between two validations of the largest and the smallest subnet; the last epoch has one.
     """
 

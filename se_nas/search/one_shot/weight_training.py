@@ -27,10 +27,14 @@ class WeightConfig(Record):
     """How the weights of a supernet are trained.
 
     Attributes:
-        learning_rate, rate_warmup_epochs: a linear rise, then half a cosine down to 0 over the whole training.
-        label_smoothing: of the losses on labels.
-        clip: greatest norm of a step's gradients.
-        calibration_images: for the batch norms of an architecture before it is evaluated.
+        batch_size: images in one step.
+        learning_rate: peak of the schedule, which rises linearly and then falls to 0 as half a cosine.
+        rate_warmup_epochs: length of the linear rise.
+        momentum, weight_decay: of SGD with Nesterov momentum; norms and biases do not decay.
+        label_smoothing: share of the target that is spread over all classes.
+        clip: greatest norm of all gradients together.
+        calibration_images: training images by which the batch norms of an architecture are recalibrated before it is
+            evaluated.
     """
 
     batch_size: BatchSize = 128
