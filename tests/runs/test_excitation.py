@@ -150,7 +150,7 @@ def test_fewer_images_and_named_classes(se_nas: Run, trained: Path, tmp_path: Pa
 
 
 def test_what_cannot_be_studied_is_refused_in_one_line(se_nas: Run, trained: Path, tmp_path: Path) -> None:
-    assert_refused(se_nas("excitation", "nowhere"), "nowhere: the architecture file must be readable")
+    assert_refused(se_nas("excitation", "nowhere"), "nowhere: file: must be readable")
     empty = tmp_path / "empty"
     empty.mkdir()
     assert_refused(

@@ -129,7 +129,7 @@ from pathlib import Path
 from se_nas.space.yaml_file import parse_space
 from tests.conftest import TINY_SPACE
 from tests.search.known_worth import worth
-from tests.search.test_optuna_search import search
+from tests.search.black_box.test_search import search
 
 def slow_worth(architecture):
     time.sleep(0.02)
