@@ -153,9 +153,7 @@ def test_what_cannot_be_studied_is_refused_in_one_line(se_nas: Run, trained: Pat
     assert_refused(se_nas("excitation", "nowhere"), "nowhere: file: must be readable")
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert_refused(
-        se_nas("excitation", empty), f"{empty / 'architecture.json'}: the architecture file must be readable"
-    )
+    assert_refused(se_nas("excitation", empty), f"{empty / 'architecture.json'}: file: must be readable")
     other = se_nas("excitation", trained, "--data", "synthetic", "--quiet")
     assert_refused(other, f"{trained}: the images must be of the classes that the network was trained on")
     plain = write_yaml(tmp_path / "plain.yaml", changed(BASELINE, "stages.0.se", {"options": ["none"]}))
