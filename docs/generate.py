@@ -22,7 +22,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pydantic import BaseModel
 
-from se_nas.cli import app
+from se_nas.cli.main import app
 from se_nas.runs.run_file import RunConfig
 from se_nas.space.yaml_model import SpaceModel
 from se_nas.training.recipe import Recipe
@@ -101,6 +101,7 @@ def commands_page() -> str:
     page = ["# Commands", "`se-nas COMMAND --help` prints the same in a terminal."]
     for words, command in leaf_commands(typer.main.get_command(app), []):
         context = command.make_context(words[-1], [], resilient_parsing=True)
+        command.fill_lists()
         page += [f"## se-nas {' '.join(words)}", paragraphs(command.help or "")]
         rows = [
             record

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import reprlib
+import signal
 from collections.abc import Sequence
+from pathlib import Path
 
 #: Characters of a value that a message shows, and of a line of it whatever it shows.
 MOST_SHOWN, MOST_IN_LINE = 200, 2000
@@ -108,3 +110,12 @@ class LaunchError(SeNasError):
 
 class ExportError(SeNasError):
     """A network that cannot be handed on in the form that was asked for, or that differs from itself in that form."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """The run was asked to stop (SIGINT or SIGTERM), has saved its state and can be resumed."""
+
+    def __init__(self, name: str, signal_number: int, checkpoint: Path) -> None:
+        self.signal_number = signal_number
+        signal_name = signal.Signals(signal_number).name
+        super().__init__(f"{name}: stopped by {signal_name}; resume from {checkpoint}")

@@ -20,7 +20,7 @@ import typer
 import yaml
 
 import se_nas
-from se_nas.cli import app
+from se_nas.cli.main import app
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.sources import DATASETS

@@ -177,11 +177,6 @@ class Ranks:
         return tensor
 
 
-def rank_of_environment() -> int:
-    """The rank that torchrun gave this process; 0 where torchrun did not start it."""
-    return int(os.environ.get("RANK", "0"))
-
-
 @contextmanager
 def join_ranks(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
     """Join the job that torchrun started, by nccl on CUDA devices and gloo elsewhere; alone where there is none.

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from se_nas.errors import CheckpointError, OutputError, TrainingError
+from se_nas.errors import CheckpointError, OutputError, TrainingError, TrainingInterrupted
 from se_nas.records.checkpoint import discard_checkpoint, has_checkpoint, load_latest, save_checkpoint
 from se_nas.records.run_log import RunLog, SilentLog, numbers_in
 from se_nas.training.distributed import Ranks
@@ -103,15 +103,6 @@ class GuardConfig:
     lr_backoff: float = 0.5
     snapshot_every: int = 20
     check_every: int = 1
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """The run was asked to stop (SIGINT or SIGTERM), has saved its state and can be resumed."""
-
-    def __init__(self, name: str, signal_number: int, checkpoint: Path) -> None:
-        self.signal_number = signal_number
-        signal_name = signal.Signals(signal_number).name
-        super().__init__(f"{name}: stopped by {signal_name}; resume from {checkpoint}")
 
 
 @dataclass

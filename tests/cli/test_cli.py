@@ -17,7 +17,7 @@ import typer
 import yaml
 from PIL import Image
 
-from se_nas import cli
+from se_nas.cli import main as cli
 from se_nas.cost.latency.timing import Measurement
 from se_nas.search.strategies import STRATEGIES
 from se_nas.space.yaml_file import load_space
@@ -114,7 +114,7 @@ def test_bare_words_that_yaml_reads_as_no_text_are_refused(se_nas: Run, tmp_path
 
 
 def test_bare_none_is_the_text_that_it_is(se_nas: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "measure_networks", measured)
+    monkeypatch.setattr("se_nas.cost.latency.timing.measure_networks", measured)
     text = yaml.safe_dump(changed(SPACE, "stages.0.se.options", ["WORD", 2]))
     (tmp_path / "space.yaml").write_text(text.replace("WORD", "none"))
     code, errors, _ = se_nas("space", "show", "space.yaml")
@@ -682,7 +682,7 @@ def measured(networks: list[Any], key: object) -> list[Measurement]:
 def test_space_show_tells_the_size_and_the_span_of_every_cost(
     se_nas: Run, monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
-    monkeypatch.setattr(cli, "measure_networks", measured)
+    monkeypatch.setattr("se_nas.cost.latency.timing.measure_networks", measured)
     code, errors, out = se_nas("space", "show", path)
     assert (code, errors) == (0, [])
     space = load_space(path)

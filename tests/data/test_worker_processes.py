@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from se_nas import cli
+from se_nas.cli import main as cli
 from se_nas.data.on_disk.encoded_images import open_encoded_images
 from se_nas.data.on_disk.shard_writing import write_shards
 from se_nas.errors import OutputError

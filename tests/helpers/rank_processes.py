@@ -25,7 +25,7 @@ from se_nas.layers.torchvision_guard import import_timm
 import_timm()  # here, so that the server has it too
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload([__name__, "tests.helpers.tiny_imagenet", "se_nas.cli", "pytest"])
+processes.set_forkserver_preload([__name__, "tests.helpers.tiny_imagenet", "se_nas.cli.main", "pytest"])
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def on_ranks(size: int, folder: Path, function: Callable[..., Any], *arguments: 
 
 def run_cli(words: list[str]) -> None:
     """`se-nas WORDS` in this process."""
-    from se_nas import cli
+    from se_nas.cli import main as cli
 
     sys.argv = ["se-nas", *words]
     cli.main()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from se_nas import cli
+from se_nas.cli import main as cli
 from se_nas.nni_bridge.experiment import manager, status
 from se_nas.nni_bridge.experiment.manager_client import Metric, TrialJob
 from se_nas.nni_bridge.page_values import PROPOSAL

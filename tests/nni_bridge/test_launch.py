@@ -16,7 +16,7 @@ import pytest
 from nni.tuner import Tuner
 
 from se_nas.cost.counts import network_counts
-from se_nas.errors import DataError, LaunchError
+from se_nas.errors import DataError, LaunchError, TrainingInterrupted
 from se_nas.nni_bridge import launch
 from se_nas.nni_bridge.experiment import manager, status
 from se_nas.nni_bridge.grid import changes_of, grid, name_of
@@ -27,7 +27,6 @@ from se_nas.runs.run_folder import RunFolder
 from se_nas.runs.worker import evaluate_one
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.space.architecture_file import load_architecture
-from se_nas.training.loop import TrainingInterrupted
 from tests.helpers.tiny_runs import cache_latency, changed, contents, read_json, write_run
 from tests.nni_bridge.conftest import BLACK_BOX, SWEEP, Told, final_states, picks, se_nas, study, write_black_box
 from tests.nni_bridge.experiment.test_record import VERSION_1
@@ -382,7 +381,7 @@ def test_what_is_to_be_evaluated_first_is_given_as_to_a_search(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("words", "stopped", "go_on"),
     [
-        (["worker", "out", "--storage", "sqlite://"], "se_nas.cli.work_on", "run the same command again"),
+        (["worker", "out", "--storage", "sqlite://"], "se_nas.runs.worker.work_on", "run the same command again"),
         (["launch", "run.yaml", "--out", "out"], "se_nas.nni_bridge.launch.launch", "se-nas resume out"),
         (["resume", "out"], "se_nas.nni_bridge.launch.resume", "se-nas resume out"),
         (["stop", "out"], "se_nas.nni_bridge.launch.stop", "se-nas resume out"),

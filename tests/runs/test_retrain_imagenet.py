@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from se_nas import cli
+from se_nas.cli import main as cli
 from se_nas.cost.latency.timing import Measurement
 from se_nas.layers.network import Network
 from se_nas.layers.torchvision_guard import import_timm

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from se_nas import cli
+from se_nas.cli import main as cli
 from se_nas.errors import OutputError
 from se_nas.records.locks import locked
 from se_nas.runs.run_folder import LOCK, alone_in

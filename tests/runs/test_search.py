@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import se_nas
-from se_nas import cli
+from se_nas.cli import main as cli
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
 from se_nas.cost.table import count_tables

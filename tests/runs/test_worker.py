@@ -23,7 +23,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import NullPool
 
-from se_nas.cli import main
+from se_nas.cli.main import main
 from se_nas.cost.table import count_tables
 from se_nas.runs.prepare import make_setting
 from se_nas.runs.run_file import load_run

@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from se_nas.data.on_disk.encoded_images import open_encoded_images
 from se_nas.data.on_disk.stream import EvaluationStream, shuffled_order
 from se_nas.data.on_disk.transforms import MEAN, STD, EvalTransform, normalise
-from se_nas.errors import CheckpointError, ConfigError, DataError, TrainingError
+from se_nas.errors import CheckpointError, ConfigError, DataError, TrainingError, TrainingInterrupted
 from se_nas.layers.network import Network, initialise
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.run_log import read_log
 from se_nas.training import disk_training
 from se_nas.training.distributed import Ranks, join_ranks
 from se_nas.training.evaluate import top_accuracies
-from se_nas.training.loop import TrainingInterrupted
 from se_nas.training.trained_network import network_with
 from tests.helpers.rank_processes import on_ranks, start_ranks
 from tests.helpers.tiny_imagenet import EVERYTHING, RECIPE, colour_of, recipe_of, tiny_network, write_images

@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch import Tensor, nn
 
-from se_nas.errors import CheckpointError, OutputError, TrainingError
+from se_nas.errors import CheckpointError, OutputError, TrainingError, TrainingInterrupted
 from se_nas.records.checkpoint import load_checkpoint, previous_path
 from se_nas.records.run_log import RunLog, SilentLog, read_log
 from se_nas.training.distributed import Ranks
-from se_nas.training.loop import GuardConfig, Loop, StepContext, TrainingInterrupted
+from se_nas.training.loop import GuardConfig, Loop, StepContext
 from se_nas.training.optimizer import WeightAverage, cosine_lr, make_sgd, set_learning_rate
 
 EPOCHS, STEPS = 3, 5

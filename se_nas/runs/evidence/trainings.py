@@ -29,14 +29,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.sources import load_test, load_train
-from se_nas.errors import SeNasError, TrainingError
+from se_nas.errors import SeNasError, TrainingError, TrainingInterrupted
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_json
 from se_nas.records.locks import locked
 from se_nas.runs.run_folder import RunFolder
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.loop import TrainingInterrupted
 from se_nas.training.stand_alone import TrainingRecipe, train_network
 
 #: Of a progress bar on work of minutes to hours.

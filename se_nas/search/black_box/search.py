@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable, count_tables
-from se_nas.errors import ConfigError, TrainingError
+from se_nas.errors import ConfigError, TrainingError, TrainingInterrupted
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import (
     Evaluate,
@@ -41,7 +41,6 @@ from se_nas.search.black_box.pareto import front_objectives, front_of
 from se_nas.search.black_box.study import ArchitectureStudy, Candidate, EnoughProposed, SpaceExhausted
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.training.loop import TrainingInterrupted
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from se_nas import cli
+from se_nas.cli import main as cli
+from se_nas.cli.options import parse_changes
 from se_nas.cost.counts import network_counts
 from se_nas.errors import ConfigError
 from se_nas.records.files import write_atomic, write_json
@@ -207,7 +208,7 @@ def test_the_command_makes_the_same_recipe_again(folder: Path, text: str) -> Non
     words = shlex.split(command.replace("&#x27;", "'"))
     assert words[:5] == ["torchrun", "--standalone", "--nproc-per-node", "8", "-m"]
     sets = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
-    recipe = load_recipe(words[words.index("--recipe") + 1], cli._parse_changes(sets))
+    recipe = load_recipe(words[words.index("--recipe") + 1], parse_changes(sets))
     assert recipe.model_dump(mode="json") == yaml.safe_load((folder / "config.yaml").read_text())["recipe"]
     assert words[words.index("--seed") + 1] == "3"
 

@@ -17,7 +17,7 @@ import torch
 import yaml
 from scipy.stats import kendalltau, spearmanr, ttest_rel
 
-from se_nas import cli
+from se_nas.cli import main as cli
 from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.timing import LatencyKey, Measurement
 from se_nas.cost.table import count_tables

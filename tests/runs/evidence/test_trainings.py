@@ -18,7 +18,7 @@ import torch
 
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.sources import load_test, load_train
-from se_nas.errors import ConfigError, DataError, SeNasError
+from se_nas.errors import ConfigError, DataError, SeNasError, TrainingInterrupted
 from se_nas.records.files import write_json
 from se_nas.records.locks import locked
 from se_nas.runs.evidence import trainings as module
@@ -26,7 +26,6 @@ from se_nas.runs.evidence.trainings import Task, Trainings
 from se_nas.space.yaml_file import parse_space
 from se_nas.training import stand_alone
 from se_nas.training.evaluate import accuracy
-from se_nas.training.loop import TrainingInterrupted
 from se_nas.training.stand_alone import TrainingRecipe, train_network
 from tests.helpers.tiny_runs import SPACE, contents
 

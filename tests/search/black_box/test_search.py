@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from se_nas.errors import ArchitectureError, ConfigError, TrainingError
+from se_nas.errors import ArchitectureError, ConfigError, TrainingError, TrainingInterrupted
 from se_nas.search.black_box import search as optuna_search
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Unjudged
@@ -24,7 +24,6 @@ from se_nas.search.black_box.samplers import SAMPLERS
 from se_nas.search.black_box.search import FAILURES, BlackBoxResult, search_architectures
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.training.loop import TrainingInterrupted
 from tests.search.known_worth import Rising, binding, feasible, worth
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -21,6 +21,7 @@ from se_nas.errors import (
     InfeasibleBudgetError,
     OutputError,
     StorageError,
+    TrainingInterrupted,
 )
 from se_nas.search.black_box import strategy as optuna_strategy
 from se_nas.search.black_box.config import OptunaConfig
@@ -35,7 +36,6 @@ from se_nas.search.strategies import answer_again
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml_file import parse_space
-from se_nas.training.loop import TrainingInterrupted
 from tests.conftest import TINY_SPACE
 from tests.helpers.tiny_runs import changed, contents, read_json
 from tests.search.known_worth import feasible, worth, write_table

@@ -1,0 +1,53 @@
+"""Commands that prepare images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from se_nas.cli.options import MaxDamaged, Quiet
+from se_nas.cli.screen import bar, say
+from se_nas.records.numbers import MOST_SEED, MOST_WORKERS
+
+
+def shard(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="Images as train/CLASS/* and val/CLASS/*.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the shards; give it as --data-dir later.")],
+    resize: Annotated[
+        int | None,
+        typer.Option(
+            min=8, help="Resize greater shorter sides to so many pixels, such as 256: smaller files, faster decoding."
+        ),
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=95, help="Of JPEGs that were resized.")] = 90,
+    images_per_shard: Annotated[int, typer.Option(min=1, help="Images in one tar file.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the order of the training images.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=MOST_WORKERS, help="Processes that decode and encode.")] = 4,
+    max_damaged: MaxDamaged = 100,
+    quiet: Quiet = False,
+) -> None:
+    """Pack a folder of images into WebDataset tar files: few large files instead of a million small ones.
+
+    A call that was broken off is finished by the same call.
+    """
+    from se_nas.data.on_disk.shard_writing import write_shards
+
+    with bar("writing shards", quiet) as progress:
+        summary = write_shards(
+            root,
+            output,
+            resize=resize,
+            quality=quality,
+            images_per_shard=images_per_shard,
+            seed=seed,
+            workers=workers,
+            max_damaged=max_damaged,
+            progress=progress,
+        )
+    written = ", ".join(f"{count:,} {half}" for half, count in summary.images.items())
+    say(f"images: {written}; {summary.shards} shards ({summary.kept} of them kept), {summary.bytes / 1e9:.3g} GB")
+    for name, reason in summary.damaged.items():
+        say(f"damaged and left out: {name} ({reason})")
+    say(f"use them with --data-dir {output}")

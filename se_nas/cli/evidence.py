@@ -1,0 +1,124 @@
+"""Commands that look at what a run found: its evidence, what SE learned, its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from se_nas.cli.options import Average, DataDir, Device, Quiet, Weights, parse_changes
+from se_nas.cli.screen import say, stop_explained, tune_allocator
+from se_nas.records.numbers import MOST_WORKERS
+
+
+def evidence(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run with a retraining.")],
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Gather this part alone: {se_nas.runs.evidence.gather:PARTS}; may be repeated. By default all."
+        ),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="KEY=VALUE, kept for later calls: seeds=[0,1,2,3,4], random=8, best_of=50, ratios=[4,16], "
+            "published=[FILE], others=[RUN], searches=[1,2], within=30, space=30, contexts=4, stand_alone_se=true, "
+            "timed=10; may be repeated.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, max=MOST_WORKERS, help="Stand-alone trainings at a time, which share the threads.")
+    ] = 1,
+    finished_only: Annotated[
+        bool, typer.Option("--finished-only", help="Show what the trainings that are done say; start none.")
+    ] = False,
+    data_dir: DataDir = None,
+    device: Annotated[str | None, typer.Option(help="Replaces the run's device.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Whether to believe the answer of a search: controls, rank correlation, stability, where SE pays, latency, cost.
+
+    Random networks, SE nowhere and everywhere, and published ones, all within the same budgets, are trained by the
+    run's own recipe with the same seeds, and their differences from the answer have 95 % intervals. Everything goes to
+    RUN/evidence and into RUN/report.html. A call that was stopped, however hard, is finished by the same call; what has
+    been trained is never trained again.
+    """
+    from se_nas.runs.evidence.gather import Conditions, gather_evidence
+
+    tune_allocator()
+    conditions = Conditions(jobs, finished_only, progress=not quiet)
+    with stop_explained("run the same command again"):
+        page = gather_evidence(
+            run, part or (), parse_changes(change), conditions, say, data_dir=data_dir, device=device
+        )
+    say(f"report: {page}")
+
+
+def excitation(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="Folder of a run with a retraining, or of a retraining; or an architecture.json and --weights.",
+        ),
+    ],
+    data: Annotated[str | None, typer.Option(help="Data set; by default what the network was trained on.")] = None,
+    data_dir: DataDir = None,
+    weights: Weights = None,
+    average: Average = None,
+    images: Annotated[int, typer.Option(min=1, help="At most so many test images, evenly spaced.")] = 10_000,
+    show: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Draw the gates of this class; may be repeated, at most 4 times."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 100,
+    workers: Annotated[
+        int, typer.Option(min=0, max=MOST_WORKERS, help="Processes that decode images that stay on disk.")
+    ] = 4,
+    output: Annotated[Path | None, typer.Option("--out", help="Folder; by default excitation in RUN.")] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """What SE learned: the gates of every SE unit by class and by depth, and the accuracy that each unit is worth.
+
+    Writes excitation.html with its plots, excitation.json, the importance of every channel for pruning
+    (importance.json), and the gates of every class (gates.npz). Where an SE does nothing it says so. A report that RUN
+    has is written again with it.
+    """
+    from se_nas.hardware.device import pick_device
+    from se_nas.report.pages.excitation import notes
+    from se_nas.runs.excitation import Request, excitation_folder, study_run
+    from se_nas.runs.run_folder import alone_in
+
+    folder = output or excitation_folder(source)
+    tune_allocator()
+    request = Request(source, data, data_dir, weights, average, images, show or (), batch_size, workers)
+    reported = output is None and (source / "report.html").exists()
+    with alone_in(source if reported else folder):
+        found, page = study_run(request, folder, pick_device(device), progress=not quiet)
+        say(f"accuracy as it is: {found.accuracy:.2%} on {found.images:,} test images")
+        for line in notes(found):
+            say(line)
+        say(f"page: {page}")
+        if reported:
+            _write_report(source)  # which shows it too
+
+
+def report(run: Annotated[Path, typer.Argument(help="Folder of a run, or of a retraining on ImageNet.")]) -> None:
+    """Write report.html of a finished run, or of a finished retraining on ImageNet, again."""
+    _write_report(run)
+
+
+def _write_report(run: Path) -> None:
+    from se_nas.report.pages.retraining import is_retraining, write_retrain_report
+    from se_nas.report.pages.run import write_report
+    from se_nas.runs.run_folder import alone_in
+    from se_nas.runs.shown import shown_configuration
+
+    retraining = is_retraining(run)
+    with alone_in(run):
+        page = write_retrain_report(run) if retraining else write_report(run, shown_configuration(run / "config.yaml"))
+    say(f"report: {page}")

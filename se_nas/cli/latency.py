@@ -1,0 +1,30 @@
+"""The command that makes a latency table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from se_nas.cli.options import Quiet, TimingConditions
+from se_nas.cli.screen import say, tune_allocator
+
+
+def latency(
+    space_file: Annotated[Path, typer.Argument(metavar="SPACE", help="Search space (YAML).")],
+    conditions: TimingConditions,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again even if a table is cached.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time every block of a space, calibrate on whole networks, and say how well held-out networks are predicted.
+
+    The table is cached and reused by searches under the same conditions (SE_NAS_CACHE names another cache folder).
+    """
+    from se_nas.cost.latency.table import build_latency_table, latency_report_lines
+    from se_nas.space.yaml_file import load_space
+
+    space = load_space(space_file)
+    tune_allocator()
+    for line in latency_report_lines(build_latency_table(space, conditions.key(), progress=not quiet, fresh=fresh)):
+        say(line)

@@ -1,0 +1,89 @@
+"""Commands that run a search as an NNI experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from se_nas.cli.options import NewRun, Quiet, RunChanges
+from se_nas.cli.screen import print_answer, say, stop_explained, tune_allocator
+from se_nas.cli.search import gather_if_asked
+from se_nas.nni_bridge.experiment.addresses import HOST, PORT
+
+NewPort = Annotated[int | None, typer.Option(help="Of the page; by default the one it had.")]
+NewHost = Annotated[str | None, typer.Option(help="Address to listen on; by default the one it had.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Do not wait for the experiment to end.")]
+Launched = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that `se-nas launch` began.")]
+
+
+def launch(
+    run_file: Annotated[Path, typer.Argument(help="Run file (YAML), such as runs/digits_nni.yaml.")],
+    changes: RunChanges,
+    output: NewRun = None,
+    port: Annotated[int, typer.Option(help="Of the page.")] = PORT,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on. NNI's page asks nobody for a password: anyone who reaches it can run commands "
+            "here. Trials on other machines need an address that they reach."
+        ),
+    ] = HOST,
+    detach: Detach = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a search as an NNI experiment, to be watched in NNI's web dashboard.
+
+    An Optuna-driven search has one trial for each architecture, with its readable picks; of differentiable searches
+    (see `nni:` in the run file) each trial is a whole one, shown epoch by epoch. When the experiment is done, the
+    answer is certified, retrained and reported as after `se-nas search`; the page stays up until `se-nas stop RUN`.
+    """
+    from se_nas.nni_bridge.launch import launch as launch_run
+    from se_nas.runs.run_file import load_run
+
+    config = load_run(run_file, changes.by_path())
+    tune_allocator()
+    folder = output or run_file.parent / config.name
+    with stop_explained(f"se-nas resume {folder}"):
+        launch_run(run_file, config, folder, port=port, host=host, detach=detach, progress=not quiet, say=say)
+    _print_answer_if_there(folder, quiet)
+
+
+def resume(
+    run: Launched, port: NewPort = None, host: NewHost = None, detach: Detach = False, quiet: Quiet = False
+) -> None:
+    """Go on with a launched run that was stopped or cut off, or watch one that is running, to its end."""
+    from se_nas.nni_bridge.launch import resume as resume_run
+
+    tune_allocator()
+    with stop_explained(f"se-nas resume {run}"):
+        resume_run(run, port=port, host=host, detach=detach, progress=not quiet, say=say)
+    _print_answer_if_there(run, quiet)
+
+
+def view(run: Launched, port: NewPort = None, host: NewHost = None) -> None:
+    """Open the page of a stopped experiment, read-only."""
+    from se_nas.nni_bridge.launch import view as view_run
+
+    view_run(run, port=port, host=host, say=say)
+
+
+def stop(run: Launched, quiet: Quiet = False) -> None:
+    """Stop the experiment of a launched run and close its page; what was found so far is kept for `se-nas resume`.
+
+    A run whose experiment was done, but that was left alone (--detach), is finished: certified, retrained, reported.
+    Evidence that its run file asks for is not gathered here, but by `se-nas evidence RUN`.
+    """
+    from se_nas.nni_bridge.launch import stop as stop_run
+
+    tune_allocator()
+    with stop_explained(f"se-nas resume {run}"):
+        stop_run(run, progress=not quiet, say=say)
+
+
+def _print_answer_if_there(folder: Path, quiet: bool) -> None:
+    """A detached run, or one of a grid of searches, has no answer of its own yet."""
+    if (folder / "result.json").exists():
+        print_answer(folder)
+        gather_if_asked(folder, quiet)

@@ -1,0 +1,145 @@
+"""Options that several commands share, and the groups that they form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from se_nas.errors import ConfigError, short
+from se_nas.search.black_box.storage_url import masked
+
+if TYPE_CHECKING:
+    from se_nas.cost.latency.timing import LatencyKey
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes the fastest there is.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder that holds the data set (CIFAR's official layout, or class folders).")
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch a CIFAR data set into --data-dir if it is not there.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from what the output folder holds.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+
+
+def _without_password(context: typer.Context, option: typer.CallbackParam, url: str | None) -> str | None:
+    """Of `--storage`: every user of a machine can read the command lines there; not so the environment."""
+    source = context.get_parameter_source(option.name or "")
+    if url and source and source.name == "COMMANDLINE" and masked(url) != url:
+        must = "must hold no password where others can read it, on the command line: put the URL into SE_NAS_STORAGE"
+        raise ConfigError("--storage", [f"{must}, or its password into PGPASSWORD or ~/.pgpass, but got {masked(url)}"])
+    return url
+
+
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SE_NAS_STORAGE",
+        callback=_without_password,
+        help="Database that several workers share, such as postgresql+psycopg://user@host/name; never written down. "
+        "A URL with a password comes by the variable.",
+    ),
+]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option("--budget", help="METRIC=LIMIT, such as macs=15M, params=300k or latency_ms=2.5; may be repeated."),
+]
+Weights = Annotated[
+    Path | None, typer.Option(help="File of weights, such as FOLDER/best.pt; by default FOLDER/network.pt.")
+]
+Average = Annotated[
+    bool | None, typer.Option(help="The averaged weights or the last; by default the averaged where there are any.")
+]
+MaxDamaged = Annotated[
+    int, typer.Option(min=0, help="So many images may be damaged, on each rank: each is named and left out.")
+]
+NewRun = Annotated[Path | None, typer.Option("--out", help="Run folder; by default NAME beside the run file.")]
+
+
+@dataclass(frozen=True)
+class RunChanges:
+    """What the command line says otherwise than a run file."""
+
+    data_dir: DataDir = None
+    download: Download = False
+    device: Annotated[str | None, typer.Option(help="Replaces the run's device.")] = None
+    seed: Annotated[int | None, typer.Option(help="Replaces the run's seed.")] = None
+    budget: Budgets = None
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="PATH=VALUE replaces a value of the run file, such as search.epochs=5; may be repeated."
+        ),
+    ] = None
+    enqueue: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of an Optuna-driven search: evaluate this first: an architecture.json, a finished run's folder, or a "
+            "baseline such as no_se or se_r16; may be repeated."
+        ),
+    ] = None
+
+    def by_path(self) -> dict[str, Any]:
+        """Every change by the dotted path of what it replaces.
+
+        Raises:
+            ConfigError: an option's words are malformed.
+        """
+        from se_nas.cost.budget import parse_budget_options
+
+        changes = parse_changes(self.change)
+        if self.data_dir is not None:
+            changes["data.dir"] = str(self.data_dir)
+        if self.download:
+            changes["data.download"] = True
+        if self.device is not None:
+            changes["device"] = self.device
+        if self.seed is not None:
+            changes["seed"] = self.seed
+        for wanted in parse_budget_options(self.budget or [], "--budget"):
+            changes[f"budgets.{wanted.metric}"] = wanted.limit
+        if self.enqueue:
+            words = [str(Path(word).resolve()) if Path(word).exists() else word for word in self.enqueue]
+            changes["search.enqueue"] = words
+        return changes
+
+
+@dataclass(frozen=True)
+class TimingConditions:
+    """Under which conditions networks are timed."""
+
+    device: Device = "auto"
+    backend: Annotated[str, typer.Option(help="eager, or cuda_graph on CUDA.")] = "eager"
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32"
+    batch_size: Annotated[int, typer.Option(help="Images in one run; a latency is that of the run.")] = 1
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1
+
+    def key(self) -> LatencyKey:
+        """The conditions as tables are kept by them.
+
+        Raises:
+            DeviceError, ConfigError: this machine has not what they name.
+        """
+        from se_nas.cost.latency.timing import latency_key
+        from se_nas.hardware.device import pick_device
+
+        return latency_key(pick_device(self.device).type, self.backend, self.dtype, self.batch_size, self.threads)
+
+
+def parse_changes(words: list[str] | None) -> dict[str, Any]:
+    """`--set PATH=VALUE` words as values by dotted path; ConfigError for a word of another form."""
+    import yaml
+
+    changes: dict[str, Any] = {}
+    for word in words or []:
+        path, equals, value = word.partition("=")
+        if not (path and equals):
+            raise ConfigError("--set", [f"a change must be PATH=VALUE such as search.epochs=5, but got {short(word)}"])
+        try:
+            changes[path] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number like none
+            raise ConfigError("--set", [f"{path}: the value must be YAML, but got {short(value)}"]) from error
+    return changes

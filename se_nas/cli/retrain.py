@@ -1,0 +1,291 @@
+"""Commands for a network that was found: train it, evaluate it, hand it on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from se_nas.cli.options import Average, DataDir, Device, Download, MaxDamaged, Quiet, Resume, Weights, parse_changes
+from se_nas.cli.screen import say, stop_explained, tune_allocator
+from se_nas.errors import ConfigError
+from se_nas.records.numbers import MOST_SEED, MOST_WORKERS
+
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Heading in the help of options that only retraining on ImageNet has.
+_IMAGENET = "With --data imagenet"
+DEFAULT_RECIPE = "mobile-150"
+Workers = Annotated[int, typer.Option(min=0, max=MOST_WORKERS, help="Processes of each rank that decode images.")]
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """By what the network is trained."""
+
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help=f"A YAML file or, for imagenet, one of {{se_nas.training.recipe_files:RECIPES}}; by default "
+            f"{DEFAULT_RECIPE} for imagenet, a short one with SGD for the others."
+        ),
+    ] = None
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE replaces a value of the recipe, such as mixup=0.2; may be repeated."),
+    ] = None
+    epochs: Annotated[int | None, typer.Option(help="Replaces the recipe's epochs.")] = None
+    batch_size: Annotated[
+        int | None, typer.Option(help="Replaces the recipe's batch size, over all ranks together.")
+    ] = None
+    learning_rate: Annotated[float | None, typer.Option(help="Replaces the recipe's peak learning rate.")] = None
+
+    def changes(self) -> dict[str, Any]:
+        """What is said otherwise than the recipe, by name."""
+        shorthand = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
+        given = {name: value for name, value in shorthand.items() if value is not None}
+        return {**parse_changes(self.change), **given}
+
+
+@dataclass(frozen=True)
+class ImagenetOptions:
+    """What only retraining on ImageNet has."""
+
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            help="The architecture's space, to scale the network as its `scaling:` says now.", rich_help_panel=_IMAGENET
+        ),
+    ] = None
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="For distillation: the folder of a retraining, or a timm model.", rich_help_panel=_IMAGENET),
+    ] = None
+    teacher_checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights of the teacher; a timm model needs them.", rich_help_panel=_IMAGENET)
+    ] = None
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0, max=MOST_WORKERS, help="Processes of each rank that decode images.", rich_help_panel=_IMAGENET
+        ),
+    ] = 4
+    keep_every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Keep the weights of every N-th epoch in epochs/.", rich_help_panel=_IMAGENET),
+    ] = None
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What every retraining has."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help="imagenet (or any images in its layout), or one that fits the memory: digits, cifar10, cifar100, "
+            "folder, synthetic."
+        ),
+    ] = "digits"
+    data_dir: DataDir = None
+    download: Download = False
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from the weights of this file instead of random ones: of a timm model of this architecture "
+            "(a state_dict that was written by torch.save), or of a retraining. Tensors are paired by their order and "
+            "shape alone: take the timm model that the baseline's header names, as one that looks like it (tf_..., "
+            "legacy_...) loads as well and gives wrong outputs. A classifier of other classes stays random."
+        ),
+    ] = None
+    max_damaged: MaxDamaged = 100
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Of the initial weights, the order and the augmentation.")
+    ] = 0
+    output: Annotated[Path | None, typer.Option("--out", help="Folder; by default retrain-DATA beside the file.")] = (
+        None
+    )
+    device: Device = "auto"
+    resume: Resume = False
+    quiet: Quiet = False
+
+    def folder(self, architecture: Path) -> Path:
+        """Where the retraining goes."""
+        name = f"retrain-{self.data}" if architecture.suffix == ".json" else f"{architecture.stem}-{self.data}"
+        return self.output or architecture.with_name(name)
+
+
+def retrain(
+    architecture: Annotated[
+        Path,
+        typer.Argument(
+            help="architecture.json of a search, or a baseline such as search_spaces/baselines/mobilenetv3_large.yaml."
+        ),
+    ],
+    recipe: RecipeOptions,
+    imagenet: ImagenetOptions,
+    options: TrainingOptions,
+) -> None:
+    """Train an architecture from scratch, or from given weights, and say its accuracy on the test images.
+
+    On ImageNet the network is scaled as its space says; with the same options,
+    `torchrun --standalone --nproc-per-node N -m se_nas retrain ...` trains on N devices.
+    """
+    tune_allocator()
+    if options.data == "imagenet":
+        _retrain_on_imagenet(architecture, recipe, imagenet, options)
+    else:
+        _retrain_in_memory(architecture, recipe, imagenet, options)
+
+
+def _retrain_in_memory(
+    architecture: Path, recipe: RecipeOptions, imagenet: ImagenetOptions, options: TrainingOptions
+) -> None:
+    from se_nas.data.in_memory.options import DataOptions
+    from se_nas.hardware.device import pick_device
+    from se_nas.runs.retrain import retrain_exported
+    from se_nas.runs.run_file import parse_recipe
+
+    for name in ("space", "teacher", "teacher_checkpoint", "keep_every"):
+        if getattr(imagenet, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(option, [f"must be left out without --data imagenet, but got --data {options.data}"])
+    settings = parse_recipe(Path(recipe.recipe) if recipe.recipe else None, recipe.changes())
+    folder = options.folder(architecture)
+    with stop_explained():
+        trained = retrain_exported(
+            architecture,
+            settings,
+            DataOptions(options.data, options.data_dir, download=options.download, seed=options.seed),
+            pick_device(options.device),
+            folder,
+            seed=options.seed,
+            resume=options.resume,
+            progress=not options.quiet,
+            weights=options.weights,
+            say=say,
+        )
+    say(f"test accuracy: {trained.test_accuracy:.2%} ({options.data}, {settings.epochs} epochs, seed {options.seed})")
+    if trained.ema_test_accuracy is not None:
+        say(f"of the averaged weights: {trained.ema_test_accuracy:.2%}")
+    say(f"weights and history: {folder}")
+
+
+def _retrain_on_imagenet(
+    architecture: Path, recipe: RecipeOptions, imagenet: ImagenetOptions, options: TrainingOptions
+) -> None:
+    from se_nas.cost.budget import format_cost
+    from se_nas.hardware.device import pick_device
+    from se_nas.runs.retrain_imagenet import Job, Teacher, retrain_on_imagenet
+    from se_nas.runs.run_folder import RunFolder
+
+    if options.download:
+        raise ConfigError("--download", ["must be left out: ImageNet is not to be had without an account"])
+    checkpoint = imagenet.teacher_checkpoint
+    job = Job(
+        architecture,
+        recipe.recipe or DEFAULT_RECIPE,
+        options.data_dir,
+        options.folder(architecture),
+        recipe.changes(),
+        imagenet.space,
+        Teacher(imagenet.teacher, str(checkpoint) if checkpoint else None) if imagenet.teacher else None,
+        options.seed,
+        imagenet.workers,
+        options.max_damaged,
+        imagenet.keep_every,
+        options.weights,
+    )
+    with stop_explained():
+        result = retrain_on_imagenet(
+            job, pick_device(options.device), resume=options.resume, progress=not options.quiet, say=say
+        )
+    if result is None:  # a rank that does not speak
+        return
+    found, ledger = result["retrain"], result["ledger"]
+    say(f"top-1 {found['top1']:.2%}, top-5 {found['top5']:.2%} on {found['held_out_images']:,} held-out images")
+    if found["ema_top1"] is not None:
+        say(f"of the averaged weights: top-1 {found['ema_top1']:.2%}, top-5 {found['ema_top5']:.2%}")
+    best = found["best"]
+    say(f"best: top-1 {best['top1']:.2%} in epoch {best['epoch'] + 1} ({best['weights']} weights)")
+    for entry in RunFolder(job.folder).read("certificate.json")["retrained"]["costs"]:
+        interval = f", 95 % {entry['ci95'][0]:.3g} to {entry['ci95'][1]:.3g}, n={entry['n']}" if entry["ci95"] else ""
+        say(f"{entry['metric']}: {format_cost(entry['metric'], entry['value'])} ({entry['how']}{interval})")
+    if found["damaged_images"]:
+        say(f"left out as damaged: {found['damaged_images']} images ({job.folder / 'damaged.json'})")
+    say(
+        f"{ledger['images_per_second']:,.1f} images/s, {ledger['device_hours']:.3g} {ledger['device']}-hours; "
+        f"weights, history and certificate: {job.folder}"
+    )
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a retraining on ImageNet.")],
+    data_dir: DataDir = None,
+    weights: Weights = None,
+    average: Average = None,
+    resolution: Annotated[int | None, typer.Option(min=8, help="Of the test images; by default the recipe's.")] = None,
+    crop: Annotated[
+        float | None, typer.Option(help="Share of the resized image that is looked at; by default the recipe's.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once, on each rank.")] = 128,
+    workers: Workers = 4,
+    max_damaged: MaxDamaged = 100,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Top-1 and top-5 accuracy of a network that was retrained on ImageNet, at any test resolution."""
+    from se_nas.hardware.device import pick_device
+    from se_nas.runs.retrain_imagenet import evaluate_on_imagenet
+
+    if crop is not None and not 0 < crop <= 1:
+        raise ConfigError("--crop", [f"must be above 0 and at most 1, but got {crop:g}"])
+    tune_allocator()
+    found = evaluate_on_imagenet(
+        run,
+        data_dir,
+        pick_device(device),
+        weights=weights,
+        average=average,
+        resolution=resolution,
+        crop=crop,
+        batch_size=batch_size,
+        workers=workers,
+        max_damaged=max_damaged,
+        progress=not quiet,
+    )
+    if found is not None:
+        left_out = f", {found['damaged']} damaged ones left out" if found["damaged"] else ""
+        say(
+            f"top-1 {found['top1']:.2%}, top-5 {found['top5']:.2%} on {found['images']:,} images "
+            f"at {found['resolution']}x{found['resolution']}{left_out}"
+        )
+
+
+def export(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of a retraining, such as RUN/retrain, or an architecture.json and --weights.")
+    ],
+    to: Annotated[
+        list[str] | None,
+        typer.Option(help="One of {se_nas.export.write:FORMS}; may be repeated; by default all of them."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--out", help="Folder; by default export beside the weights.")] = None,
+    weights: Weights = None,
+    average: Average = None,
+) -> None:
+    """Hand a trained network on: ONNX, torch.export, a plain module that needs only torch, a timm model.
+
+    Each form is read back from its file and compared with the network before it is kept; export.json says how well they
+    agree, and how fast ONNX Runtime is beside PyTorch.
+    """
+    from se_nas.export.write import FORMS
+    from se_nas.runs.export import export_retrained
+
+    folder = output or (source if source.is_dir() else source.parent) / "export"
+    tune_allocator()
+    export_retrained(source, folder, to or list(FORMS), weights=weights, average=average, say=say)
+    say(f"exported to: {folder}")

@@ -1,0 +1,92 @@
+"""Commands that search: a whole run, one worker of a shared search, other budgets of a finished one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from se_nas.cli.options import Budgets, DataDir, NewRun, Quiet, Resume, RunChanges, Storage
+from se_nas.cli.screen import print_answer, say, stop_explained, tune_allocator
+from se_nas.errors import ConfigError
+
+
+def search(
+    run_file: Annotated[Path, typer.Argument(help="Run file (YAML), such as runs/digits.yaml.")],
+    changes: RunChanges,
+    output: NewRun = None,
+    resume: Resume = False,
+    storage: Storage = None,
+    quiet: Quiet = False,
+) -> None:
+    """Do the whole job of a run file: supernet, search, decode, certificate, retraining of the winner, report.
+
+    Everything lands in the run folder; open report.html there. A run that was stopped, however hard, goes on with
+    --resume and ends with the same numbers.
+    """
+    from se_nas.runs.run_file import load_run
+    from se_nas.runs.run_folder import alone_in
+    from se_nas.runs.search import run_search
+
+    config = load_run(run_file, changes.by_path())
+    tune_allocator()
+    folder = output or run_file.parent / config.name
+    with alone_in(folder):  # for its evidence too
+        with stop_explained():
+            run = run_search(run_file, config, folder, resume=resume, progress=not quiet, say=say, storage=storage)
+        print_answer(run.path)
+        gather_if_asked(run.path, quiet)
+        say(f"report: {run / 'report.html'}")
+
+
+def gather_if_asked(folder: Path, quiet: bool) -> None:
+    """The evidence that a run file asks for, once the run has its answer."""
+    from se_nas.runs.evidence.gather import Conditions, gather_evidence
+    from se_nas.runs.run_folder import RunFolder
+
+    if RunFolder(folder).config.get("evidence") is not None:
+        with stop_explained(f"se-nas evidence {folder}"):
+            gather_evidence(folder, (), {}, Conditions(progress=not quiet), say)
+
+
+def worker(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that another process has begun, or a copy of it.")],
+    storage: Storage = None,
+    data_dir: DataDir = None,
+    device: Annotated[str | None, typer.Option(help="Replaces the run's device.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Join a running Optuna-driven search from any machine that reaches its storage, until the search is done.
+
+    A worker may come and go: if it dies, another evaluates what it was evaluating.
+    """
+    from se_nas.runs.worker import work_on
+
+    if storage is None:
+        raise ConfigError("--storage", ["must be the storage that `se-nas search` was given, but got none"])
+    tune_allocator()
+    with stop_explained("run the same command again"):
+        done = work_on(run, storage, data_dir=data_dir, device=device, progress=not quiet, say=say)
+    say(f"{done} evaluations were done here; the search has what it needs")
+
+
+def decode(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished search.")],
+    budget: Budgets = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the answer; by default RUN/decodes/BUDGETS.")
+    ] = None,
+) -> None:
+    """Answer other budgets from a finished search: a new exact decode and certificate in seconds, no new search."""
+    from se_nas.cost.budget import parse_budget_options
+    from se_nas.runs.search import decode_again
+
+    budgets = parse_budget_options(budget or [], "--budget")
+    if not budgets:
+        raise ConfigError("--budget", ["at least one budget must be given, such as --budget macs=15M"])
+    name = "_".join(f"{b.metric}-{b.limit!r}" for b in budgets)
+    folder = output or run / "decodes" / name
+    tune_allocator()
+    decode_again(run, budgets, folder)
+    print_answer(folder)

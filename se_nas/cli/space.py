@@ -1,0 +1,176 @@
+"""Commands that look at search spaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from se_nas.cli.options import Quiet, TimingConditions
+from se_nas.cli.screen import bar, say, show, tune_allocator
+from se_nas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from se_nas.cost.table import CostTable
+    from se_nas.evidence.sweep import MeasuredSweep, Sweep
+    from se_nas.space.search_space import SearchSpace
+
+
+def show_space(space_file: Annotated[Path, typer.Argument(metavar="FILE", help="Search space (YAML).")]) -> None:
+    """The exact number of distinct networks, each stage's choices, and the least and greatest costs."""
+    from se_nas.hardware.allocator import tune_allocator
+    from se_nas.space.size import exact_size, rounded_size
+    from se_nas.space.yaml_file import load_space
+
+    space = load_space(space_file)
+    tune_allocator()
+    say(
+        f"{space.name}: {exact_size(space.size)} distinct networks ({rounded_size(space.size)}), "
+        f"{len(space.choices)} choices, digest {space.digest}"
+    )
+    head = space.head_spec
+    stem = "".join(
+        f"{conv.kernel}x{conv.kernel} to {conv.out_channels} channels, stride {conv.stride}, "
+        f"{'3x3 max-pooling, ' if conv.pool else ''}"
+        for conv in space.stem_convs
+    )
+    say(f"stem: {stem}{space.resolution}x{space.resolution} input")
+    _print_stages(space)
+    say(f"head: {head.width or 'no'} channels, {head.classes} classes")
+    _print_costs(space)
+
+
+def _print_stages(space: SearchSpace) -> None:
+    from rich.table import Table
+
+    from se_nas.space.templates import NO_SE
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    columns = ("stage", "width", "stride", "depth", "block", "kernel", "expansion")
+    for column in (*columns, "SE", "ratio of", "SE at", "once per stage"):
+        table.add_column(column, overflow="fold")
+    for number, stage in enumerate(space.stages, 1):
+        for row, op in enumerate(stage.ops):
+            options = " ".join(NO_SE if option is None else str(option) for option in op.se.options)
+            first = [str(number), str(stage.width), str(stage.stride), " ".join(map(str, stage.depths))]
+            table.add_row(
+                *(first if row == 0 else [""] * 4),
+                op.name if len(stage.ops) > 1 else op.kind,
+                " ".join(map(str, op.kernels)),
+                " ".join(f"{e:g}" for e in op.expansions),
+                options,
+                op.se.ratio_of if options != NO_SE else "",
+                op.se.position if options != NO_SE else "",
+                " ".join(stage.share) if row == 0 else "",
+            )
+    show(table)
+
+
+def _print_costs(space: SearchSpace) -> None:
+    from se_nas.cost.budget import format_cost
+    from se_nas.cost.latency.table import cached_latency_table
+    from se_nas.cost.latency.timing import latency_key
+    from se_nas.cost.table import count_tables
+    from se_nas.search.budgets.decode import greatest_cost, least_cost
+
+    tables: dict[str, CostTable] = dict(count_tables(space))
+    cached = cached_latency_table(space, latency_key())
+    if cached is not None:
+        tables["latency_ms"] = cached.table
+    for metric in tables:
+        least, greatest = (
+            format_cost(metric, find(space, tables, metric).costs[metric]) for find in (least_cost, greatest_cost)
+        )
+        how = "" if metric != "latency_ms" else " (predicted by the cached table; CPU, batch 1, 1 thread)"
+        say(f"{metric}: {least} to {greatest}{how}")
+    if cached is None:
+        say(_measured_span(space, tables))
+
+
+def _measured_span(space: SearchSpace, tables: dict[str, CostTable]) -> str:
+    from se_nas.cost.latency.timing import latency_key, measure_networks
+    from se_nas.search.budgets.decode import greatest_cost, least_cost
+
+    found = [find(space, tables, "macs").architecture for find in (least_cost, greatest_cost)]
+    least, greatest = measure_networks([space.resolve(architecture) for architecture in found], latency_key())
+    return (
+        f"latency_ms: {least.median_ms:.3g} ms to {greatest.median_ms:.3g} ms (measured on the networks of "
+        "the least and the greatest MACs; CPU, batch 1, 1 thread; `se-nas latency` makes the table that gives the "
+        "exact span)"
+    )
+
+
+def sweep(
+    space_file: Annotated[Path, typer.Argument(metavar="FILE", help="Search space, or a published network (YAML).")],
+    change: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            help="PART=OPTION,... such as se=none,2,4,8,16,32, se=eca,ese, kernel=3,5 or se.position=standard,pre: a "
+            "part as the blocks of space files have it.",
+        ),
+    ],
+    conditions: TimingConditions,
+    output: Annotated[Path | None, typer.Option("--out", help="Folder for sweep.json and sweep.png.")] = None,
+    rounds: Annotated[int, typer.Option(min=0, help="Timed runs of each network; with 0 latency is left out.")] = 40,
+    quiet: Quiet = False,
+) -> None:
+    """An ablation by costs: one part of every block varied, with parameters, MACs and measured latency.
+
+    What the space leaves open otherwise is chosen for the most MACs. Networks are timed in turn.
+    """
+    from se_nas.cost.latency.timing import measure_networks
+    from se_nas.evidence.sweep import MeasuredSweep, parse_sweep, sweep_space
+    from se_nas.space.yaml_file import load_space
+
+    if len(change) > 1:
+        raise ConfigError("--set", [f"a sweep is of one part, but got {len(change)}: {' and '.join(change)}"])
+    part, options = parse_sweep(change[0])
+    swept = sweep_space(load_space(space_file), part, options)
+    measured = None
+    if rounds:
+        tune_allocator()
+        key = conditions.key()
+        with bar("timing networks", quiet) as progress:
+            latencies = measure_networks([point.network for point in swept.points], key, progress, rounds=rounds)
+        measured = MeasuredSweep(key, tuple(latencies))
+    _print_sweep(swept, measured)
+    if output is not None:
+        _write_sweep(output, swept, measured)
+
+
+def _print_sweep(swept: Sweep, measured: MeasuredSweep | None) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in (swept.part, "parameters", "MACs", *(["latency", "95 % interval"] if measured else [])):
+        table.add_column(column, justify="right")
+    for place, point in enumerate(swept.points):
+        row = [point.option, f"{point.counts.params:,}", f"{point.counts.macs:,}"]
+        if measured is not None:
+            latency = measured.latencies[place]
+            row += [f"{latency.median_ms:.4g} ms", f"{latency.ci95_ms[0]:.4g} to {latency.ci95_ms[1]:.4g} ms"]
+        table.add_row(*row)
+    show(table)
+    if measured is not None:
+        say(f"latency: median on {measured.conditions}")
+
+
+def _write_sweep(folder: Path, swept: Sweep, measured: MeasuredSweep | None) -> None:
+    from se_nas.evidence.sweep import write_sweep
+    from se_nas.records.files import write_atomic
+    from se_nas.report.plots.figure import figure_png
+    from se_nas.report.plots.sweep import sweep_plot
+    from se_nas.runs.run_folder import alone_in
+
+    with alone_in(folder):
+        say(f"figures: {write_sweep(folder, swept, measured)}")
+        say(f"plot: {write_atomic(folder / 'sweep.png', figure_png(sweep_plot(swept, measured)))}")
+
+
+def table(folder: Annotated[Path, typer.Argument(help="Folder of search spaces.")] = Path("search_spaces")) -> None:
+    """A Markdown table of every space in a folder: its blocks, number of networks, and exact counts."""
+    from se_nas.report.space_table import space_table
+
+    say(space_table(folder))
