@@ -65,12 +65,12 @@ class Commands(typer.Typer):
 
 def _with_groups_spread(function: Callable[..., Any]) -> Callable[..., Any]:
     hints = get_type_hints(function, include_extras=True)
-    groups: dict[str, Callable[..., Any]] = {n: hint for n, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
 
     @functools.wraps(function)
     def call(**values: Any) -> Any:
         for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in dataclasses.fields(hints[name])})
+            values[name] = group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
         return function(**values)
 
     parameters = []
