@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from se_nas.cli.options import Average, DataDir, Device, Quiet, Weights, parse_changes
+from se_nas.cli.options import Average, DataDir, Device, Plugins, Quiet, Weights, parse_changes
 from se_nas.cli.screen import say, stop_explained, tune_allocator
 from se_nas.records.numbers import MOST_WORKERS
 
@@ -79,6 +79,7 @@ def excitation(
         int, typer.Option(min=0, max=MOST_WORKERS, help="Processes that decode images that stay on disk.")
     ] = 4,
     output: Annotated[Path | None, typer.Option("--out", help="Folder; by default excitation in RUN.")] = None,
+    plugin: Plugins = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from se_nas.cli.options import Quiet, TimingConditions
+from se_nas.cli.options import Plugins, Quiet, TimingConditions
 from se_nas.cli.screen import say, tune_allocator
 
 
@@ -15,6 +15,7 @@ def latency(
     space_file: Annotated[Path, typer.Argument(metavar="SPACE", help="Search space (YAML).")],
     conditions: TimingConditions,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again even if a table is cached.")] = False,
+    plugin: Plugins = None,
     quiet: Quiet = False,
 ) -> None:
     """Time every block of a space, calibrate on whole networks, and say how well held-out networks are predicted.

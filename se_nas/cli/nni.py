@@ -40,9 +40,8 @@ def launch(
     answer is certified, retrained and reported as after `se-nas search`; the page stays up until `se-nas stop RUN`.
     """
     from se_nas.nni_bridge.launch import launch as launch_run
-    from se_nas.runs.run_file import load_run
 
-    config = load_run(run_file, changes.by_path())
+    config = changes.read(run_file)
     tune_allocator()
     folder = output or run_file.parent / config.name
     with stop_explained(f"se-nas resume {folder}"):

@@ -13,6 +13,7 @@ from se_nas.search.black_box.storage_url import masked
 
 if TYPE_CHECKING:
     from se_nas.cost.latency.timing import LatencyKey
+    from se_nas.runs.run_file import RunConfig
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes the fastest there is.")]
 DataDir = Annotated[
@@ -46,6 +47,27 @@ Storage = Annotated[
 Budgets = Annotated[
     list[str] | None,
     typer.Option("--budget", help="METRIC=LIMIT, such as macs=15M, params=300k or latency_ms=2.5; may be repeated."),
+]
+
+
+def _import_plugins(words: list[str] | None) -> list[str]:
+    """Of `--plugin`: import them before anything is read; files by their whole paths."""
+    if not words:
+        return []
+    from se_nas.plugins.loading import load_plugins
+
+    found = [str(Path(word).resolve()) if word.endswith(".py") else word for word in words]
+    load_plugins(found, "--plugin")
+    return found
+
+
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        callback=_import_plugins,
+        help="Module of your own, or a .py file, that adds to what can be named, such as a data set; may be repeated.",
+    ),
 ]
 Weights = Annotated[
     Path | None, typer.Option(help="File of weights, such as FOLDER/best.pt; by default FOLDER/network.pt.")
@@ -81,6 +103,18 @@ class RunChanges:
             "baseline such as no_se or se_r16; may be repeated."
         ),
     ] = None
+    plugin: Plugins = None
+
+    def read(self, run_file: Path) -> RunConfig:
+        """The run file with these changes.
+
+        Raises:
+            ConfigError: of the run file with all its faults, or an option's words are malformed.
+        """
+        from se_nas.runs.run_file import load_plugins_of, load_run
+
+        load_plugins_of(run_file)  # a budget may be on a metric of one
+        return load_run(run_file, self.by_path(), self.plugin or ())
 
     def by_path(self) -> dict[str, Any]:
         """Every change by the dotted path of what it replaces.

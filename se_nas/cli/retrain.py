@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from se_nas.cli.options import Average, DataDir, Device, Download, MaxDamaged, Quiet, Resume, Weights, parse_changes
+from se_nas.cli.options import (
+    Average,
+    DataDir,
+    Device,
+    Download,
+    MaxDamaged,
+    Plugins,
+    Quiet,
+    Resume,
+    Weights,
+    parse_changes,
+)
 from se_nas.cli.screen import say, stop_explained, tune_allocator
 from se_nas.errors import ConfigError
 from se_nas.records.numbers import MOST_SEED, MOST_WORKERS
@@ -108,6 +119,7 @@ class TrainingOptions:
     output: Annotated[Path | None, typer.Option("--out", help="Folder; by default retrain-DATA beside the file.")] = (
         None
     )
+    plugin: Plugins = None
     device: Device = "auto"
     resume: Resume = False
     quiet: Quiet = False

@@ -25,11 +25,10 @@ def search(
     Everything lands in the run folder; open report.html there. A run that was stopped, however hard, goes on with
     --resume and ends with the same numbers.
     """
-    from se_nas.runs.run_file import load_run
     from se_nas.runs.run_folder import alone_in
     from se_nas.runs.search import run_search
 
-    config = load_run(run_file, changes.by_path())
+    config = changes.read(run_file)
     tune_allocator()
     folder = output or run_file.parent / config.name
     with alone_in(folder):  # for its evidence too

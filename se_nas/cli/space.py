@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from se_nas.cli.options import Quiet, TimingConditions
+from se_nas.cli.options import Plugins, Quiet, TimingConditions
 from se_nas.cli.screen import bar, say, show, tune_allocator
 from se_nas.errors import ConfigError
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from se_nas.space.search_space import SearchSpace
 
 
-def show_space(space_file: Annotated[Path, typer.Argument(metavar="FILE", help="Search space (YAML).")]) -> None:
+def show_space(
+    space_file: Annotated[Path, typer.Argument(metavar="FILE", help="Search space (YAML).")], plugin: Plugins = None
+) -> None:
     """The exact number of distinct networks, each stage's choices, and the least and greatest costs."""
     from se_nas.hardware.allocator import tune_allocator
     from se_nas.space.size import exact_size, rounded_size
@@ -113,6 +115,7 @@ def sweep(
     ],
     conditions: TimingConditions,
     output: Annotated[Path | None, typer.Option("--out", help="Folder for sweep.json and sweep.png.")] = None,
+    plugin: Plugins = None,
     rounds: Annotated[int, typer.Option(min=0, help="Timed runs of each network; with 0 latency is left out.")] = 40,
     quiet: Quiet = False,
 ) -> None:
@@ -169,7 +172,10 @@ def _write_sweep(folder: Path, swept: Sweep, measured: MeasuredSweep | None) -> 
         say(f"plot: {write_atomic(folder / 'sweep.png', figure_png(sweep_plot(swept, measured)))}")
 
 
-def table(folder: Annotated[Path, typer.Argument(help="Folder of search spaces.")] = Path("search_spaces")) -> None:
+def table(
+    folder: Annotated[Path, typer.Argument(help="Folder of search spaces.")] = Path("search_spaces"),
+    plugin: Plugins = None,
+) -> None:
     """A Markdown table of every space in a folder: its blocks, number of networks, and exact counts."""
     from se_nas.report.space_table import space_table
 

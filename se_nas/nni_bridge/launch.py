@@ -34,16 +34,16 @@ from se_nas.nni_bridge.experiment.status import Experiment, Status
 from se_nas.nni_bridge.grid import grid, grid_budgets, grid_space, name_of
 from se_nas.nni_bridge.page_values import nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
+from se_nas.plugins.loading import RECORD
 from se_nas.records.files import write_atomic, write_json
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.prepare import Say, Setting, make_setting, open_setting
 from se_nas.runs.run_file import NNIConfig, RunConfig, load_run
 from se_nas.runs.run_folder import alone_in
 from se_nas.runs.search import finish_run
-from se_nas.runs.worker import optuna_config
-from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.budgets.decode import check_feasible
 from se_nas.search.result import SUPERNET, TABLE
+from se_nas.search.strategies import study_config
 from se_nas.space.yaml_file import load_space
 
 #: Where NNI keeps its experiment, in the run's folder: made first of all, so that a launch cut off can be resumed.
@@ -138,9 +138,10 @@ def view(folder: Path, *, port: int | None, host: str | None, say: Say) -> None:
 def _check_possible(config: RunConfig, folder: Path, port: int, host: str) -> None:
     """What must hold for an experiment to start, looked at before anything is written."""
     nni_calls.check_nni()
-    if isinstance(config.search, OptunaConfig) and config.search.pruner != "none":
+    study = study_config(config.search)
+    if study is not None and study.pruner != "none":
         must = "must be none under se-nas launch, as NNI runs each trial to its end (se-nas search prunes)"
-        raise ConfigError("search.pruner", [f"{must}, but got {config.search.pruner}"])
+        raise ConfigError("search.pruner", [f"{must}, but got {study.pruner}"])
     addresses.check_free(addresses.resolve(host), port)
     here = Path.cwd()  # NNI insists on folders that are there
     manager.check_service(folder, _nni_config(config, grid_space(config), here, here), host)
@@ -152,7 +153,7 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
     The run's own are looked at by `make_setting`. Counts come first, before minutes of timing.
     """
     listed = grid_budgets(config)
-    if isinstance(config.search, OptunaConfig) or not listed:
+    if study_config(config.search) is not None or not listed:
         return
     space = load_space(run_file.parent / config.space)
     info, _ = load_train(config.data.options(space.resolution, config.seed))
@@ -186,12 +187,13 @@ def _start(
 ) -> None:
     config, folder = setting.config, setting.run.path.resolve()
     axes = grid_space(config)
-    if isinstance(config.search, OptunaConfig):
+    study = study_config(config.search)
+    if study is not None:
         from se_nas.search.black_box.strategy import begin_study, prepare
 
         problem = setting.problem(resume=True, progress=progress)
-        begin_study(problem, config.search, parallel=True)
-        prepare(problem, config.search)
+        begin_study(problem, study, parallel=True)
+        prepare(problem, study)
         axes = nni_search_space(setting.space)
     code = folder if _is_local(config) else _code(folder)
     ours = _nni_config(config, axes, folder, code)
@@ -205,7 +207,7 @@ def _is_local(config: RunConfig) -> bool:
 
 def _nni_config(config: RunConfig, axes: Mapping[str, Any], folder: Path, code: Path) -> dict[str, Any]:
     """NNI's configuration of the experiment of a run in `folder` (absolute), whose trials start in a copy of `code`."""
-    black_box, local = isinstance(config.search, OptunaConfig), _is_local(config)
+    black_box, local = study_config(config.search) is not None, _is_local(config)
     run = str(folder) if local else "."
     python = sys.executable if local else "python3"
     tuner = "tuner.SeNasTuner" if black_box else "grid_tuner.GridTuner"
@@ -228,7 +230,8 @@ def _nni_config(config: RunConfig, axes: Mapping[str, Any], folder: Path, code: 
 
 
 def _trials(config: RunConfig) -> int:
-    return config.search.max_evaluations if isinstance(config.search, OptunaConfig) else len(grid(config))
+    study = study_config(config.search)
+    return len(grid(config)) if study is None else study.max_evaluations
 
 
 def _code(folder: Path) -> Path:
@@ -247,7 +250,8 @@ def _code(folder: Path) -> Path:
         raise OutputError(
             f"{code}: must be a folder that can be made anew, but got: {error.strerror or error}"
         ) from error
-    for name in NEEDED:
+    plugins = load_run(folder / "config.yaml").plugins
+    for name in (*NEEDED, RECORD, *(plugin for plugin in plugins if plugin.endswith(".py"))):
         if (folder / name).exists():
             (code / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, code / name)
@@ -289,12 +293,12 @@ def _finish(folder: Path, progress: bool, say: Say, *, exhausted: bool) -> None:
 def _conclude(folder: Path, progress: bool, say: Say, exhausted: bool) -> None:
     setting = open_setting(folder)
     jobs = experiment_status.jobs(folder)
-    if not isinstance(setting.config.search, OptunaConfig):
+    config = study_config(setting.config.search)
+    if config is None:
         _finish_grid(setting, jobs, say)
         return
     from se_nas.search.black_box.strategy import finish, open_evaluator, open_study, prepare
 
-    config = optuna_config(setting)
     problem = setting.problem(resume=True, progress=progress)
     study = open_study(problem, config, parallel=True)
     failed = reconcile(study, jobs)

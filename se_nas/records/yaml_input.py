@@ -65,5 +65,6 @@ def validation_problems(error: ValidationError) -> list[str]:
         elif fault["type"] == "missing":
             problems.append(f"{path}: must be given")
         else:
-            problems.append(f"{path or 'file'}: {message[:1].lower() + message[1:]}, but got {short(fault['input'])}")
+            got = f"{short(fault['input'])}{fault.get('ctx', {}).get('hint', '')}"
+            problems.append(f"{path or 'file'}: {message[:1].lower() + message[1:]}, but got {got}")
     return problems

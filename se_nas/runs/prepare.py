@@ -20,29 +20,23 @@ from se_nas.data.in_memory.sources import check_test, load_train
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment
+from se_nas.plugins.loading import Plugin, check_plugins, load_plugins, plugin_records, write_plugins
 from se_nas.records.files import write_atomic, write_json
+from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
 from se_nas.runs.run_file import LatencyConfig, RunConfig, completed, load_run
 from se_nas.runs.run_folder import RunFolder
-from se_nas.search.black_box.config import OptunaConfig
-from se_nas.search.black_box.table_evaluator import TableEvaluator
-from se_nas.search.budgets.baselines import known_baselines
 from se_nas.search.budgets.decode import check_feasible, greatest_cost
 from se_nas.search.certificate import Latency
 from se_nas.search.problem import SearchProblem
-from se_nas.search.result import STUDY_NAME
-from se_nas.search.result import TABLE as TABLE_NAME
-from se_nas.space.architecture_file import load_architecture
+from se_nas.search.result import EVALUATIONS, SCORES, STUDY_NAME
+from se_nas.search.strategies import strategy_of
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.size import rounded_size
 from se_nas.space.yaml_file import dump_space, load_space
 from se_nas.training.trained_network import WEIGHTS
 
 Say = Callable[[str], None]
-
-#: Where the folder keeps copies of what a run file names, so that the folder is complete.
-TABLE = f"search/{TABLE_NAME}"
-ENQUEUED = "search/enqueued"
 
 
 @dataclass(frozen=True)
@@ -117,15 +111,19 @@ def make_setting(
     """
     run = RunFolder(folder)
     pin_threads()
+    plugins = _plugins(run_file, config)
     config, copies = _with_copies(run_file, config, folder)
+    words = [record.name for record in plugin_records(plugins)]
+    config = config.model_copy(update={"plugins": tuple(words)})
     # the space lies beside the configuration, so that `se-nas search FOLDER/config.yaml` does the same again
     resolved = config.model_dump(mode="json") | {"space": "space.yaml"}
     begun = run.has_begun(resume)
     corrections: list[str] = []
     if begun:
+        check_plugins(folder, plugins)
         check_unchanged(run, config)
         corrections = run.corrections(
-            resolved, lambda stored: completed(RunConfig, stored, str(run / "config.yaml")), _unused(run)
+            resolved, lambda stored: completed(RunConfig, stored, str(run / "config.yaml")), _unused(run, config)
         )
     found_device = pick_device(device or config.device)
     key = LatencyConfig().key(device) if device else config.latency.key(config.device)
@@ -154,7 +152,7 @@ def make_setting(
     check_recipe(run_file, config)
     check_memory(space.resolve(greatest_cost(space, tables, "macs").architecture), key)
     if not begun:
-        _check_words(config, copies, space, say)
+        strategy_of(config.search).check(config.search, space, copies, say)
         check_evidence(run_file, config, Problem.of(space.digest, budgets, info.name))
         # a folder that cannot be written to fails before the timing
         write_json(run / "environment.json", describe_environment())
@@ -165,13 +163,14 @@ def make_setting(
         tables["latency_ms"] = latency.table
         check_feasible(space, tables, budgets)
     if not begun:
-        write_atomic(run / "space.yaml", dump_space(space))
+        write_atomic(run / "space.yaml", dump_space(space, words))
         write_json(run / "choices.json", {choice.name: list(choice.options) for choice in space.choices})
         save_parts(run / "parts.json", parts, train.labels, config.seed)
         if isinstance(latency, LatencyTable):
             write_json(run / "latency.json", latency.to_dict())
         for name, source in copies.items():
             write_atomic(run / name, source.read_bytes())
+        write_plugins(folder, plugins)
     for line in corrections:
         say(line)
     if not begun or corrections:
@@ -197,12 +196,14 @@ def open_setting(folder: Path, *, data_dir: Path | None = None, device: str | No
     )
 
 
-def _unused(run: RunFolder) -> str | None:
+def _unused(run: RunFolder, config: RunConfig) -> str | None:
     """Matches the paths of the values that a run has not used yet, as no stage that reads them has saved anything."""
     search, retraining = run / "search", run / "retrain"
+    # the strategy says how the files that were copied are read
+    read = "|".join(["strategy", *strategy_of(config.search).file_keys])
+    left = any((search / name).exists() for name in (STUDY_NAME, SCORES, EVALUATIONS))
     used = {
-        # the strategy says how the files that were copied are read
-        r"search\.(?!strategy|table|enqueue).*": any(search.rglob("checkpoint*")) or (search / STUDY_NAME).exists(),
+        rf"search\.(?!{read}).*": left or any(search.rglob("checkpoint*")),
         r"retrain(\..*)?": any(retraining.glob("checkpoint*")) or (retraining / WEIGHTS).exists(),
         # the table is timed before the run begins; without one the answer alone is
         r"latency\.(?!table).*": (run / "latency.json").exists() or (run / "certificate.json").exists(),
@@ -215,6 +216,14 @@ def pin_threads() -> None:
     torch.set_num_threads(torch.get_num_threads())
 
 
+def _plugins(run_file: Path, config: RunConfig) -> list[Plugin]:
+    """What the run file names, and what the space file does."""
+    space_file = run_file.parent / config.space
+    value = read_yaml(space_file)
+    of_space = load_plugins(value.get("plugins") if isinstance(value, dict) else None, str(space_file))
+    return list(dict.fromkeys([*load_plugins(config.plugins, str(run_file)), *of_space]))
+
+
 def _with_copies(run_file: Path, config: RunConfig, folder: Path) -> tuple[RunConfig, dict[str, Path]]:
     """The configuration with the files that it names as they will lie in the run's folder, and what to copy there.
 
@@ -222,30 +231,26 @@ def _with_copies(run_file: Path, config: RunConfig, folder: Path) -> tuple[RunCo
     they are still there, they must be what they were.
     """
     config = _with_places(run_file, config)
-    search = config.search
-    if not isinstance(search, OptunaConfig):
-        return config, {}
     begun = (folder / "config.yaml").exists()
+    strategy = strategy_of(config.search)
     copies: dict[str, Path] = {}
-    table = search.table
-    if table is not None:
-        if begun and (folder / TABLE).exists():
-            _check_same(run_file.parent / table, folder / TABLE, "search.table")
+    places: dict[str, str] = {}
+    for named in strategy.files(config.search):
+        path, copy = named.path(run_file), folder / named.copy
+        if begun and copy.exists():
+            if path.is_file() and path.read_bytes() != copy.read_bytes():
+                must = "must be the file of the run that --resume continues"
+                raise ConfigError(
+                    f"search.{named.key}", [f"{path}: {must}, of which {copy} is the copy, but it is another"]
+                )
+        elif named.optional and (begun or not path.exists()):
+            continue
+        elif not named.optional and not path.is_file():
+            raise ConfigError(f"search.{named.key}", [f"{path}: must be a file that can be read, but there is none"])
         else:
-            copies[TABLE] = _there(run_file.parent / table, "search.table")
-        table = TABLE
-    words: list[str] = []
-    for word in dict.fromkeys(search.enqueue):
-        path, copy = run_file.parent / word, f"{ENQUEUED}/{len(words)}.json"
-        path = path / "architecture.json" if path.is_dir() else path
-        if begun and (folder / copy).exists():
-            _check_same(path, folder / copy, "search.enqueue")
-            word = copy
-        elif path.exists() and not begun:
-            word, copies[copy] = copy, path
-        words.append(word)
-    search = search.model_copy(update={"table": table, "enqueue": tuple(words)})
-    return config.model_copy(update={"search": search}), copies
+            copies[named.copy] = path
+        places[named.word] = named.copy
+    return config.model_copy(update={"search": strategy.with_files(config.search, places)}), copies
 
 
 def _with_places(run_file: Path, config: RunConfig) -> RunConfig:
@@ -258,37 +263,6 @@ def _with_places(run_file: Path, config: RunConfig) -> RunConfig:
         for key in ("published", "others")
     }
     return config.model_copy(update={"evidence": evidence.model_copy(update=words)})
-
-
-def _there(path: Path, where: str) -> Path:
-    if not path.is_file():
-        raise ConfigError(where, [f"{path}: must be a file that can be read, but there is none"])
-    return path
-
-
-def _check_same(path: Path, copy: Path, where: str) -> None:
-    """Refuse another file than the one that a run began with."""
-    if path.is_file() and path.read_bytes() != copy.read_bytes():
-        must = "must be the file of the run that --resume continues"
-        raise ConfigError(where, [f"{path}: {must}, of which {copy} is the copy, but it is another"])
-
-
-def _check_words(config: RunConfig, copies: Mapping[str, Path], space: SearchSpace, say: Say) -> None:
-    """Refuse a table or an architecture of another space, or an unknown baseline, before anything is written."""
-    for name, source in copies.items():
-        if name == TABLE:
-            lines = len(TableEvaluator.load(source, space).metrics)
-            if lines < space.size:
-                size = rounded_size(space.size)
-                say(f"{source}: {lines:,} of the space's {size} networks; a proposal of another one fails")
-        else:
-            space.check(load_architecture(source).architecture)
-    words = config.search.enqueue if isinstance(config.search, OptunaConfig) else ()
-    known = known_baselines(space)
-    unknown = [word for word in words if word not in known and word not in copies]
-    if unknown:
-        must = f"must be an architecture file, a run folder, or one of {', '.join(known)}"
-        raise ConfigError("search.enqueue", [f"{must}, but got {word!r}" for word in unknown])
 
 
 def _latency(

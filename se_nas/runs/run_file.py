@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError
 
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.latency.timing import LatencyKey, latency_key
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
+from se_nas.plugins.loading import load_plugins
 from se_nas.records.numbers import MOST_BATCH, MOST_COUNT, Count, CountFromZero, Seed, Workers
 from se_nas.records.record import Record
 from se_nas.records.yaml_input import read_yaml, unknown_keys, validation_problems
 from se_nas.runs.secret_references import literal_secrets
-from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.differentiable.search import DifferentiableConfig
-from se_nas.search.strategies import STRATEGIES
+from se_nas.search.strategies import parse_search, strategy_of
+from se_nas.search.strategy_config import StrategyConfig
 from se_nas.training.stand_alone import TrainingRecipe
 
 #: Of a file or folder; an empty one would be the working folder.
@@ -103,17 +104,6 @@ def _folder_name(name: str) -> str:
     return name
 
 
-def _with_strategy(value: Any) -> Any:
-    """`search: optuna` stands for `search: {strategy: optuna}`; without a strategy it is the differentiable one."""
-    if isinstance(value, str):
-        value = {"strategy": value}
-    if isinstance(value, dict):
-        value = {"strategy": "differentiable", **value}
-        if value["strategy"] not in STRATEGIES:
-            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}")
-    return value
-
-
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise ValueError("must hold no value twice")
@@ -156,9 +146,8 @@ class EvidenceConfig(Record):
     timed: int = Field(10, ge=2, le=MOST_COUNT)
 
 
-SearchConfig = Annotated[
-    Annotated[DifferentiableConfig | OptunaConfig, Field(discriminator="strategy")], BeforeValidator(_with_strategy)
-]
+#: Of whichever model the strategy's entry in the registry has.
+SearchConfig = Annotated[SerializeAsAny[StrategyConfig], BeforeValidator(parse_search)]
 
 
 class RunConfig(Record):
@@ -172,6 +161,7 @@ class RunConfig(Record):
         latency: the conditions under which latency is measured.
         search: how the run searches.
         nni: how `se-nas launch` runs the search.
+        plugins: modules of your own that are imported before the rest is read, or .py files relative to the run file.
         space: path of the search space, relative to the run file.
         parts: shares of the training images for weight steps, choice steps and validation.
         budgets: limits by metric, such as `macs: 20M`.
@@ -179,6 +169,7 @@ class RunConfig(Record):
         evidence: what the answer is compared with once it is trained; null for nothing.
     """
 
+    plugins: tuple[str, ...] = ()
     name: Annotated[str, AfterValidator(_folder_name)]
     seed: Seed = 0
     device: str = "auto"
@@ -193,14 +184,23 @@ class RunConfig(Record):
     evidence: EvidenceConfig | None = None
 
 
-def load_run(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> RunConfig:
-    """Read a run file.
+def load_plugins_of(path: str | os.PathLike[str]) -> None:
+    """Import what a run file names, where what it is changed by is to be read before it."""
+    value = read_yaml(path)
+    load_plugins(value.get("plugins") if isinstance(value, dict) else None, str(path))
+
+
+def load_run(
+    path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None, plugins: Sequence[str] = ()
+) -> RunConfig:
+    """Read a run file, its plugins imported first.
 
     Args:
         changes: values by dotted path, such as `{"search.epochs": 3}`, that replace the file's.
+        plugins: modules and whole paths of .py files, beside those that the file names.
 
     Raises:
-        ConfigError: with every fault found.
+        ConfigError: with every fault found, or with a plugin's.
     """
     value = read_yaml(path)
     if not isinstance(value, dict):
@@ -215,10 +215,13 @@ def load_run(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = N
             if not isinstance(at, dict):
                 raise ConfigError(str(path), [f"{dotted}: `{parent}` must be a mapping to set a value in it"])
         at[last] = new
+    load_plugins(value.get("plugins"), str(path))
+    value["plugins"] = list(dict.fromkeys([*value.get("plugins", ()), *plugins]))
+    load_plugins(value["plugins"], str(path))
     try:
         config = RunConfig.model_validate(value)
     except ValidationError as error:
-        raise ConfigError(str(path), [_as_in_file(line) for line in validation_problems(error)]) from error
+        raise ConfigError(str(path), validation_problems(error)) from error
     if set(config.parts) != {"weights", "choices", "validation"}:
         raise ConfigError(str(path), [f"parts: must be weights, choices and validation, but got {list(config.parts)}"])
     secrets = [
@@ -229,8 +232,7 @@ def load_run(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = N
         raise ConfigError(str(path), secrets)
     budgets = parse_budgets(config.budgets, str(path))
     uses_latency = [f"budgets.{b.metric}" for b in budgets if b.metric == "latency_ms"]
-    if isinstance(config.search, OptunaConfig) and "latency_ms" in config.search.objectives:
-        uses_latency.append("search.objectives")
+    uses_latency += [at for m, at in strategy_of(config.search).metrics(config.search).items() if m == "latency_ms"]
     if uses_latency and not config.latency.table:
         raise ConfigError(
             str(path), [f"{where}: latency_ms needs latency.table, but it is off" for where in uses_latency]
@@ -250,13 +252,8 @@ def completed(model: type[Record], stored: Any, source: str) -> Any:
         return model.model_validate(stored).model_dump(mode="json")
     except ValidationError as error:
         if problems := unknown_keys(error):
-            raise ConfigError(source, [_as_in_file(line) for line in problems]) from error
+            raise ConfigError(source, problems) from error
         return stored
-
-
-def _as_in_file(problem: str) -> str:
-    """Without the strategy, which pydantic puts into the path of what is wrong under `search`."""
-    return re.sub(rf"^search\.({'|'.join(STRATEGIES)})\b", "search", problem)
 
 
 def parse_recipe(path: Path | None, changes: Mapping[str, Any]) -> TrainingRecipe:

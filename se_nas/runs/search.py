@@ -18,10 +18,9 @@ from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.runs.shown import shown_configuration
 from se_nas.search.answer import Answer
-from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.certificate import Latency
 from se_nas.search.result import SearchResult
-from se_nas.search.strategies import STRATEGIES, answer_again
+from se_nas.search.strategies import answer_again, strategy_of, study_config
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.size import stored_size
@@ -50,13 +49,13 @@ def run_search(
         InfeasibleBudgetError: no architecture keeps the budgets; before any training.
         SeNasError: the other faults a user can cause.
     """
-    if storage is not None and not isinstance(config.search, OptunaConfig):
-        must = f"must be of an Optuna-driven search, but this one is {config.search.strategy}"
+    if storage is not None and study_config(config.search) is None:
+        must = f"must be of a search that workers share, such as optuna, but this one is {config.search.strategy}"
         raise ConfigError("--storage (or SE_NAS_STORAGE)", [must])
     with alone_in(folder):
         setting = make_setting(run_file, config, folder, resume=resume, progress=progress, say=say)
         problem = setting.problem(resume=resume, progress=progress, storage=storage, report=report)
-        found = STRATEGIES[setting.config.search.strategy](problem, setting.config.search)
+        found = strategy_of(setting.config.search).search(problem, setting.config.search)
         finish_run(setting, found, resume=resume, progress=progress, say=say)
         return setting.run
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.run_file import RunConfig
+from se_nas.search.strategies import STRATEGIES
 
 #: What a retraining writes of its own typed parts, which have no free text: shown whole.
 _TYPED = {"network", "recipe", "teacher"}
@@ -26,19 +28,22 @@ HIDDEN = "(not shown)"
 
 
 @cache
-def _known() -> frozenset[str]:
-    """The names that are known to hold no secret: those of our models and `_MORE`."""
-    schema = RunConfig.model_json_schema()
-    models = [schema, *schema["$defs"].values()]
+def _known(strategies: tuple[str, ...]) -> frozenset[str]:
+    """The names that are known to hold no secret: those of the models of a run file and of its search, and `_MORE`."""
+    models: list[dict[str, Any]] = []
+    shown_models: list[type[BaseModel]] = [RunConfig, *(STRATEGIES[name].model() for name in strategies)]
+    for model in shown_models:
+        schema = model.model_json_schema()
+        models += [schema, *schema.get("$defs", {}).values()]
     return frozenset(_MORE.union(*(model.get("properties", {}) for model in models)))
 
 
 def shown(value: Any) -> Any:
     """A value of a run file, at any depth, in which each value under a name that is not known is hidden."""
+    known = _known(tuple(STRATEGIES))
     if isinstance(value, dict):
         return {
-            name: item if name in _TYPED else shown(item) if name in _known() else HIDDEN
-            for name, item in value.items()
+            name: item if name in _TYPED else shown(item) if name in known else HIDDEN for name, item in value.items()
         }
     return [shown(item) for item in value] if isinstance(value, list) else value
 

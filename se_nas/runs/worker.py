@@ -14,18 +14,19 @@ from se_nas.runs.run_file import load_run
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Report, evaluate_with, excess_of
 from se_nas.search.result import STUDY_NAME
+from se_nas.search.strategies import study_config
 
 if TYPE_CHECKING:
     from se_nas.search.black_box.study import ArchitectureStudy
 
 
-def optuna_config(setting: Setting) -> OptunaConfig:
-    """The search's configuration; ConfigError where the run's search is another one."""
-    search = setting.config.search
-    if not isinstance(search, OptunaConfig):
-        where = str(setting.run.path)
-        raise ConfigError(where, [f"search.strategy: must be optuna to be worked on, but is {search.strategy}"])
-    return search
+def _shared(setting: Setting) -> OptunaConfig:
+    """How the run's search is driven as a study; ConfigError where it is not one that several processes share."""
+    found = study_config(setting.config.search)
+    if found is None:
+        must = f"must be one that several processes share, such as optuna, but is {setting.config.search.strategy}"
+        raise ConfigError(str(setting.run.path), [f"search.strategy: {must}"])
+    return found
 
 
 def work_on(
@@ -53,7 +54,7 @@ def work_on(
     from se_nas.search.black_box.strategy import await_supernet, open_evaluator, open_study
 
     setting = open_setting(folder, data_dir=data_dir, device=device)
-    config = optuna_config(setting)
+    config = _shared(setting)
     problem = setting.problem(resume=True, progress=progress, storage=storage)
     if not (problem.folder / STUDY_NAME).exists():
         must = f"must be the folder of a run whose search has begun, but it has no search/{STUDY_NAME}"
@@ -70,7 +71,7 @@ def study_of(folder: Path) -> ArchitectureStudy:
     from se_nas.search.black_box.strategy import open_study
 
     setting = open_setting(folder)
-    return open_study(setting.problem(resume=True, progress=False), optuna_config(setting), parallel=True)
+    return open_study(setting.problem(resume=True, progress=False), _shared(setting), parallel=True)
 
 
 #: Accuracy, costs by metric, and excess by budgeted metric.
@@ -84,7 +85,7 @@ def evaluate_one(folder: Path, picks: Mapping[str, Any], report: Report) -> Wort
     tune_allocator()
     setting = open_setting(folder)
     architecture = setting.space.architecture(picks)
-    evaluator = open_evaluator(setting.problem(resume=True, progress=False), optuna_config(setting))
+    evaluator = open_evaluator(setting.problem(resume=True, progress=False), _shared(setting))
     accuracy = evaluate_with(evaluator, architecture, report)
     costs = {metric: table.cost(architecture) for metric, table in setting.tables.items()}
     return accuracy, costs, excess_of(costs, setting.budgets)

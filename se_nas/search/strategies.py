@@ -1,4 +1,4 @@
-"""The ways to search: each takes a problem and its configuration, and hands back the same kind of finding."""
+"""The ways to search, by the name that `search:` of a run file gives them."""
 
 from __future__ import annotations
 
@@ -7,29 +7,141 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError
+from se_nas.plugins.registry import Registry
 from se_nas.search.answer import Answer, answer, answer_among
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import best_first, evaluations_from
+from se_nas.search.black_box.table_evaluator import TableEvaluator
+from se_nas.search.budgets.baselines import known_baselines
 from se_nas.search.certificate import Latency
 from se_nas.search.differentiable.restarts import search_with_restarts
+from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.problem import SearchProblem
-from se_nas.search.result import EVALUATIONS, SCORES, SearchResult
+from se_nas.search.result import EVALUATIONS, SCORES, TABLE, SearchResult
+from se_nas.search.strategy import NamedFile, Strategy
+from se_nas.search.strategy_config import StrategyConfig
+from se_nas.space.architecture_file import load_architecture
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.size import rounded_size
+
+#: Where a run's folder keeps what the configuration names, so that the folder is complete.
+_TABLE = f"search/{TABLE}"
+_ENQUEUED = "search/enqueued"
 
 
-def _optuna(problem: SearchProblem, config: OptunaConfig) -> SearchResult:
-    from se_nas.search.black_box.strategy import search_optuna  # needs Optuna
+class DifferentiableStrategy(Strategy[DifferentiableConfig]):
+    """See `DifferentiableConfig`."""
 
-    return search_optuna(problem, config)
+    config = DifferentiableConfig
+
+    def search(self, problem: SearchProblem, config: DifferentiableConfig) -> SearchResult:
+        """See `search_with_restarts`."""
+        return search_with_restarts(problem, config)
+
+    def calibration_images(self, config: DifferentiableConfig) -> int:
+        """Its own."""
+        return config.calibration_images
 
 
-STRATEGIES: dict[str, Callable[[SearchProblem, Any], SearchResult]] = {
-    "differentiable": search_with_restarts,
-    "optuna": _optuna,
-}
+class BlackBoxStrategy(Strategy[OptunaConfig]):
+    """See `OptunaConfig`."""
+
+    config = OptunaConfig
+    file_keys = ("table", "enqueue")
+
+    def search(self, problem: SearchProblem, config: OptunaConfig) -> SearchResult:
+        """See `search_optuna`."""
+        from se_nas.search.black_box.strategy import search_optuna  # needs Optuna
+
+        return search_optuna(problem, config)
+
+    def metrics(self, config: OptunaConfig) -> Mapping[str, str]:
+        """Objectives but the first, which is the evaluator's."""
+        return dict.fromkeys(config.objectives[1:], "search.objectives")
+
+    def files(self, config: OptunaConfig) -> tuple[NamedFile, ...]:
+        """The table, and the architectures to evaluate first."""
+        table = () if config.table is None else (NamedFile("table", config.table, _TABLE),)
+        words = enumerate(dict.fromkeys(config.enqueue))
+        return (*table, *(NamedFile("enqueue", word, f"{_ENQUEUED}/{i}.json", True) for i, word in words))
+
+    def with_files(self, config: OptunaConfig, places: Mapping[str, str]) -> OptunaConfig:
+        """The same with the copies in place of the files."""
+        table = None if config.table is None else places.get(config.table, config.table)
+        words = tuple(places.get(word, word) for word in dict.fromkeys(config.enqueue))
+        return config.model_copy(update={"table": table, "enqueue": words})
+
+    def check(
+        self, config: OptunaConfig, space: SearchSpace, files: Mapping[str, Path], say: Callable[[str], None]
+    ) -> None:
+        """Refuse a table or an architecture of another space, or an unknown baseline."""
+        for name, source in files.items():
+            if name == _TABLE:
+                lines = len(TableEvaluator.load(source, space).metrics)
+                if lines < space.size:
+                    size = rounded_size(space.size)
+                    say(f"{source}: {lines:,} of the space's {size} networks; a proposal of another one fails")
+            else:
+                space.check(load_architecture(source).architecture)
+        known = known_baselines(space)
+        unknown = [word for word in config.enqueue if word not in known and word not in files]
+        if unknown:
+            must = f"must be an architecture file, a run folder, or one of {', '.join(known)}"
+            raise ConfigError("search.enqueue", [f"{must}, but got {word!r}" for word in unknown])
+
+    def calibration_images(self, config: OptunaConfig) -> int:
+        """The supernet's."""
+        return config.supernet.calibration_images
+
+    def study(self, config: OptunaConfig) -> OptunaConfig:
+        """Its own."""
+        return config
+
+
+STRATEGIES: Registry[Strategy[Any]] = Registry(
+    "strategy",
+    {
+        "differentiable": DifferentiableStrategy(),
+        "optuna": BlackBoxStrategy(),
+    },
+)
+DEFAULT = "differentiable"
+
+
+def parse_search(value: Any) -> Any:
+    """What stands under `search:`, as the model of its strategy; a validator of pydantic's.
+
+    `search: optuna` stands for `search: {strategy: optuna}`; without a strategy it is the differentiable one.
+    """
+    if isinstance(value, StrategyConfig):
+        return value
+    if isinstance(value, str):
+        value = {"strategy": value}
+    if not isinstance(value, dict):
+        return value  # pydantic says that it must be a mapping
+    value = {"strategy": DEFAULT, **value}
+    try:
+        name = STRATEGIES.checked(value["strategy"])
+    except PydanticCustomError as error:
+        fault = InitErrorDetails(type=error, loc=("strategy",), input=value["strategy"])
+        raise ValidationError.from_exception_data("search", [fault]) from error
+    return STRATEGIES[name].model().model_validate(value)
+
+
+def strategy_of(config: StrategyConfig) -> Strategy[Any]:
+    """The strategy that a configuration is of."""
+    return STRATEGIES[config.strategy]
+
+
+def study_config(config: StrategyConfig) -> OptunaConfig | None:
+    """How the search of a configuration is driven as a study that processes share; None where it is not."""
+    return strategy_of(config).study(config)
 
 
 def answer_again(

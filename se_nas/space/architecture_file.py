@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 
 from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.plugins.loading import PluginRecord, copy_plugins, load_recorded, loaded_plugins
 from se_nas.records.files import read_json, write_json
 from se_nas.records.record import Record, parse_record
 from se_nas.records.yaml_input import validation_problems
@@ -117,6 +118,7 @@ class _Stored(Record):
     blocks: tuple[str, ...] = ()
     network: dict[str, Any]
     scaled: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    plugins: tuple[PluginRecord, ...] = ()
 
 
 def network_from_dict(value: Mapping[str, Any], source: str = "network", path: str = "") -> NetworkSpec:
@@ -139,7 +141,11 @@ def network_from_dict(value: Mapping[str, Any], source: str = "network", path: s
 
 
 def save_architecture(path: str | os.PathLike[str], file: ArchitectureFile) -> Path:
-    """Write an architecture with its network, every block in plain words beside the picks; atomically."""
+    """Write an architecture with its network, every block in plain words beside the picks; atomically.
+
+    It names the plugins of this process, copies of whose files are put beside it.
+    """
+    plugins = [record.plain() for record in copy_plugins(Path(path).parent, loaded_plugins())]
     return write_json(
         path,
         {
@@ -150,15 +156,17 @@ def save_architecture(path: str | os.PathLike[str], file: ArchitectureFile) -> P
             "blocks": [block.words() for block in file.network.blocks],
             "network": file.network.to_dict(),
             "scaled": {data: network.to_dict() for data, network in file.scaled.items()},
+            **({"plugins": plugins} if plugins else {}),
         },
     )
 
 
 def load_architecture(path: str | os.PathLike[str]) -> ArchitectureFile:
-    """Read an architecture file.
+    """Read an architecture file, the plugins that it names imported first.
 
     Raises:
         ArchitectureError: the file is missing, no JSON, of another format or version, or malformed.
+        ConfigError: a plugin's fault; see `load_plugins`.
     """
     try:
         value = read_json(path)
@@ -173,6 +181,7 @@ def load_architecture(path: str | os.PathLike[str]) -> ArchitectureFile:
         stored = parse_record(_Stored, value, str(path))
     except ConfigError as error:
         raise _faults(str(path), list(error.problems)) from error
+    load_recorded(stored.plugins, str(path))
     network = network_from_dict(stored.network, str(path), "network.")
     scaled = {data: network_from_dict(item, str(path), f"scaled.{data}.") for data, item in stored.scaled.items()}
     architecture = Architecture(stored.space.digest, tuple(stored.picks.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ from pydantic import (
 )
 
 from se_nas.errors import ConfigError
+from se_nas.plugins.loading import load_plugins
 from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import (
@@ -30,11 +32,15 @@ from se_nas.space.yaml_model import (
 
 
 def parse_space(value: Any, source: str) -> SearchSpace:
-    """Build a space from plain YAML data; `source` names it in errors.
+    """Build a space from plain YAML data, its plugins imported first.
+
+    Args:
+        source: names it in errors; paths of plugins are relative to the folder that this, as a path, lies in.
 
     Raises:
-        ConfigError: with every fault found.
+        ConfigError: with every fault found, or with a plugin's.
     """
+    load_plugins(value.get("plugins") if isinstance(value, dict) else None, source)
     try:
         model = SpaceModel.model_validate(value)
     except ValidationError as error:
@@ -68,8 +74,8 @@ def load_space(path: str | os.PathLike[str]) -> SearchSpace:
     return parse_space(read_yaml(path), str(path))
 
 
-def dump_space(space: SearchSpace) -> str:
-    """The space as YAML that `parse_space` reads back to an equal space."""
+def dump_space(space: SearchSpace, plugins: Sequence[str] = ()) -> str:
+    """The space as YAML that `parse_space` reads back to an equal space; `plugins` are those that it is to name."""
 
     def se(op: OpTemplate) -> dict[str, Any]:
         if op.se == SETemplate((None,)):
@@ -103,6 +109,7 @@ def dump_space(space: SearchSpace) -> str:
         )
     return yaml.safe_dump(
         {
+            **({"plugins": list(plugins)} if plugins else {}),
             "name": space.name,
             "resolution": space.resolution,
             "channels": space.channels,

@@ -231,8 +231,9 @@ class ScalingModel(YamlModel):
 
 
 class SpaceModel(YamlModel):
-    """A whole space file."""
+    """A whole space file; its plugins are imported before the rest is read."""
 
+    plugins: list[str] = []
     name: Name
     resolution: Count
     channels: Count = 3

@@ -320,7 +320,7 @@ def test_an_infeasible_budget_names_the_least_reachable_before_anything_is_timed
         raise AssertionError("this must not be reached")
 
     monkeypatch.setattr("se_nas.runs.prepare.build_latency_table", refuse)
-    monkeypatch.setitem(STRATEGIES, "differentiable", refuse)
+    monkeypatch.setattr(type(STRATEGIES["differentiable"]), "search", refuse)
     write_run(tmp_path)
     result = se_nas("search", "run.yaml", "--budget", "macs=10", "--budget", "params=20")
     assert_refused(

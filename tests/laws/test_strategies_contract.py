@@ -140,14 +140,14 @@ def test_an_infeasible_budget_ends_a_search_before_any_evaluation(
         search_architectures(tiny_space, [Budget("macs", 10)], refuse, config=config)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
 def test_every_strategy_gives_a_member_of_the_space_within_the_budgets_and_the_same_for_the_same_seed(
     tiny_space: SearchSpace, tmp_path: Path, strategy: str
 ) -> None:
     answers = []
     for name in ("one", "two"):
         problem = make_problem(tiny_space, tmp_path / name / "search", macs=0.5)
-        found = STRATEGIES[strategy](problem, CONFIGS[strategy])
+        found = STRATEGIES[strategy].search(problem, CONFIGS[strategy])
         answer = found.answer(latency_key())
         assert answer.architecture in set(problem.space.enumerate())
         assert network_counts(answer.network).macs <= problem.budgets[0].limit
@@ -155,11 +155,11 @@ def test_every_strategy_gives_a_member_of_the_space_within_the_budgets_and_the_s
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
 def test_no_strategy_trains_or_writes_under_an_infeasible_budget(
     tiny_space: SearchSpace, tmp_path: Path, strategy: str
 ) -> None:
     problem = make_problem(tiny_space, tmp_path / "search", budgets=(Budget("macs", 10.0),))
     with pytest.raises(InfeasibleBudgetError, match="least reachable"):
-        STRATEGIES[strategy](problem, CONFIGS[strategy])
+        STRATEGIES[strategy].search(problem, CONFIGS[strategy])
     assert not (tmp_path / "search" / "log.jsonl").exists()

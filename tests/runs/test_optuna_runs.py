@@ -324,7 +324,10 @@ def test_a_process_may_join_a_run_on_another_device(runs: dict[str, Done], tmp_p
 def test_a_differentiable_search_takes_no_storage(tmp_path: Path) -> None:
     run_file = write_run(tmp_path)
     config = load_run(run_file)
-    with pytest.raises(ConfigError, match=r"--storage \(or SE_NAS_STORAGE\): must be of an Optuna-driven search, but"):
+    with pytest.raises(
+        ConfigError,
+        match=r"--storage \(or SE_NAS_STORAGE\): must be of a search that workers share, such as optuna, but",
+    ):
         run_search(
             run_file, config, tmp_path / "out", resume=False, progress=False, say=print, storage="sqlite:///x.db"
         )
@@ -365,5 +368,5 @@ def test_an_optuna_search_can_be_named_by_one_word(tmp_path: Path) -> None:
     assert load_run(run_file).search == OptunaConfig()
     wanted = OptunaConfig(max_evaluations=3, supernet={"epochs": 2})  # type: ignore[arg-type]
     assert load_run(run_file, {"search.max_evaluations": 3, "search.supernet.epochs": 2}).search == wanted
-    with pytest.raises(ConfigError, match=r"search: strategy must be one of differentiable, optuna"):
+    with pytest.raises(ConfigError, match=r"search.strategy: must be one of differentiable, optuna"):
         load_run(write_run(tmp_path, {**RUN, "search": "grid"}))

@@ -502,7 +502,7 @@ def test_a_worker_says_why_it_cannot_join(
     setting = {"resume": False, "progress": False, "say": print}
     folder = make_setting(differentiable, load_run(differentiable), differentiable.parent / "out", **setting).run.path
     capsys.readouterr()
-    assert "must be optuna" in refused(capsys, "worker", folder, storage=storage)
+    assert "such as optuna, but is differentiable" in refused(capsys, "worker", folder, storage=storage)
 
 
 def test_a_search_is_not_resumed_without_its_storage_nor_with_one_that_it_did_not_have(

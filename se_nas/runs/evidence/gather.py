@@ -44,10 +44,10 @@ from se_nas.runs.run_file import EvidenceConfig
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.runs.search import run_search
 from se_nas.runs.shown import shown_configuration
-from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import load_supernet
+from se_nas.search.strategies import strategy_of
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import load_architecture
 from se_nas.space.templates import NO_SE
@@ -245,7 +245,7 @@ class _Gathering:
     def calibration_images(self) -> int:
         """As in the search."""
         search = self.setting.config.search
-        return (search.supernet if isinstance(search, OptunaConfig) else search).calibration_images
+        return strategy_of(search).calibration_images(search)
 
     @cached_property
     def scores(self) -> SupernetScores | None:

@@ -32,6 +32,7 @@ from se_nas.data.in_memory.sources import load_test, load_train
 from se_nas.errors import SeNasError, TrainingError, TrainingInterrupted
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
+from se_nas.plugins.loading import Plugin, load_again, loaded_plugins
 from se_nas.records.files import write_json
 from se_nas.records.locks import locked
 from se_nas.runs.run_folder import RunFolder
@@ -145,7 +146,9 @@ class Trainings:
         context = multiprocessing.get_context("spawn")
         faults: SimpleQueue[str] = context.SimpleQueue()
         workers = [
-            context.Process(target=_work, args=(self, tasks, threads, os.getpid(), faults), daemon=True)
+            context.Process(
+                target=_work, args=(self, tasks, threads, os.getpid(), faults, loaded_plugins()), daemon=True
+            )
             for _ in range(min(jobs, len(tasks)))
         ]
         with self._stoppable():
@@ -245,12 +248,20 @@ class _Worker:
         }
 
 
-def _work(trainings: Trainings, tasks: Sequence[Task], threads: int, parent: int, faults: SimpleQueue[str]) -> None:
+def _work(
+    trainings: Trainings,
+    tasks: Sequence[Task],
+    threads: int,
+    parent: int,
+    faults: SimpleQueue[str],
+    plugins: Sequence[Plugin],
+) -> None:
     """What a process does: all that no other one does, until its parent is gone."""
     torch.set_num_threads(threads)
     tune_allocator()
     worker = _Worker(trainings)
     try:
+        load_again(plugins)
         while any(trainings.record(task) is None for task in tasks) and os.getppid() == parent:
             for task in tasks:
                 if os.getppid() == parent:

@@ -7,15 +7,15 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from se_nas.records.numbers import MOST_COUNT, Count
-from se_nas.records.record import Record
 from se_nas.search.black_box.stand_alone_evaluator import StandAloneConfig
 from se_nas.search.one_shot.training import OneShotConfig
+from se_nas.search.strategy_config import StrategyConfig
 
 Sampler = Literal["auto", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
 Objective = Literal["accuracy", "macs", "params", "latency_ms"]
 
 
-class OptunaConfig(Record):
+class OptunaConfig(StrategyConfig):
     """How a black-box search runs.
 
     Attributes:

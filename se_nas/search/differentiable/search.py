@@ -28,11 +28,12 @@ from se_nas.search.differentiable.watchdog import warnings_of
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.weight_training import PartBatches, SupernetTraining, WeightConfig
 from se_nas.search.problem import SearchProblem
+from se_nas.search.strategy_config import StrategyConfig
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.loop import Stateful, StepContext
 
 
-class DifferentiableConfig(WeightConfig):
+class DifferentiableConfig(StrategyConfig, WeightConfig):
     """How the differentiable search runs; see also `WeightConfig`.
 
     Attributes:

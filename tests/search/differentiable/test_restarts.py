@@ -53,7 +53,7 @@ def done(
     )
     with pytest.MonkeyPatch.context() as patch:
         rig(patch, RIGGED)
-        found = STRATEGIES["differentiable"](problem, CONFIG)
+        found = STRATEGIES["differentiable"].search(problem, CONFIG)
     return dataclasses.replace(problem, report=None), found, epochs
 
 
@@ -87,7 +87,7 @@ def test_where_the_first_is_best_its_checkpoint_is_the_supernet(
 ) -> None:
     rig(monkeypatch, {"search": 0.5, "search 2": 0.5})  # the first of equals
     problem = make_problem(tiny_space, tmp_path, macs=0.4)
-    STRATEGIES["differentiable"](problem, CONFIG.model_copy(update={"restarts": 2}))
+    STRATEGIES["differentiable"].search(problem, CONFIG.model_copy(update={"restarts": 2}))
     assert not (tmp_path / SUPERNET).exists()
     assert load_supernet(tmp_path, problem.space) is not None
 
@@ -111,9 +111,9 @@ def test_a_run_cut_off_between_two_searches_goes_on_to_the_same_end(
     cut = dataclasses.replace(problem, folder=tmp_path)
     rig(monkeypatch, RIGGED, stop_at="search 3")
     with pytest.raises(KeyboardInterrupt):
-        STRATEGIES["differentiable"](cut, CONFIG)
+        STRATEGIES["differentiable"].search(cut, CONFIG)
     rig(monkeypatch, RIGGED)
-    again = STRATEGIES["differentiable"](dataclasses.replace(cut, resume=True), CONFIG)
+    again = STRATEGIES["differentiable"].search(dataclasses.replace(cut, resume=True), CONFIG)
     assert again.summary == found.summary
     assert kept(cut, SCORES) == kept(problem, SCORES)
     assert kept(cut, "history.json") == kept(problem, "history.json")

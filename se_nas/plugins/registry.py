@@ -1,0 +1,62 @@
+"""A registry: the entries of one kind by name, in sight where they are defined, to which a plugin adds its own."""
+
+from __future__ import annotations
+
+from collections import UserDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from pydantic_core import PydanticCustomError
+
+from se_nas.records.nearest import did_you_mean
+
+Entry = TypeVar("Entry")
+
+# what the plugin that is being imported has added so far; None while none is
+_added: list[tuple[Registry[Any], str]] | None = None
+
+
+class Registry(UserDict[str, Entry]):
+    """Entries by name, each of which knows everything of its kind.
+
+    Args:
+        kind: what an entry is called in messages, such as "sampler".
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, Entry]) -> None:
+        self.kind = kind
+        super().__init__(entries)
+
+    def __setitem__(self, name: str, entry: Entry) -> None:
+        if _added is not None:
+            if name in self:
+                raise ValueError(f"a plugin must give a {self.kind} a new name, but there is one named {name} already")
+            _added.append((self, name))
+        super().__setitem__(name, entry)
+
+    def must(self) -> str:
+        """What must hold of a name, in words."""
+        return f"must be one of {', '.join(self)}"
+
+    def checked(self, name: Any) -> str:
+        """The name of an entry, as a validator of pydantic's; what was probably meant is said where it is none."""
+        if isinstance(name, str) and name in self:
+            return name
+        hint = did_you_mean(name, self) if isinstance(name, str) else ""
+        raise PydanticCustomError("unknown_name", "{must}", {"must": self.must(), "hint": hint})
+
+
+@contextmanager
+def adding() -> Iterator[None]:
+    """While a plugin is imported: no entry is replaced, and what was added goes again where the import fails."""
+    global _added
+    before, _added = _added, []
+    try:
+        yield
+    except BaseException:
+        for registry, name in _added:
+            del registry[name]
+        raise
+    finally:
+        _added = before
