@@ -23,7 +23,7 @@ from mkdocs.structure.pages import Page
 from pydantic import BaseModel
 
 from se_nas.cli.main import app
-from se_nas.runs.run_file import RunConfig
+from se_nas.runs.run_file import model_with_strategies
 from se_nas.space.yaml_model import SpaceModel
 from se_nas.training.recipe import Recipe
 
@@ -75,7 +75,7 @@ def reference() -> dict[str, str]:
     return {
         "commands": commands_page(),
         "run-file": model_page(
-            "Run file", RunConfig, "What `se-nas search RUN.yaml` and `se-nas launch RUN.yaml` read."
+            "Run file", model_with_strategies(), "What `se-nas search RUN.yaml` and `se-nas launch RUN.yaml` read."
         ),
         "space-file": model_page(
             "Space file",
@@ -159,7 +159,9 @@ def headings_in(file: str, parts: dict[str, Any]) -> dict[str, str]:
                 if inner not in paths and "properties" in parts[inner]:
                     paths[inner] = f"{paths[part]}.{key}".lstrip(".")
                     strategy = parts[inner]["properties"].get("strategy")
-                    headings[inner] = f"`{paths[inner]}`" + (f" with strategy {strategy['const']}" if strategy else "")
+                    headings[inner] = f"`{paths[inner]}`" + (
+                        f" with strategy {strategy['default']}" if strategy else ""
+                    )
                     waiting.append(inner)
     return headings
 

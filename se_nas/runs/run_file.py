@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError, create_model
 
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.latency.timing import LatencyKey, latency_key
@@ -21,7 +23,7 @@ from se_nas.records.record import Record
 from se_nas.records.yaml_input import read_yaml, unknown_keys, validation_problems
 from se_nas.runs.secret_references import literal_secrets
 from se_nas.search.differentiable.search import DifferentiableConfig
-from se_nas.search.strategies import parse_search, strategy_of
+from se_nas.search.strategies import STRATEGIES, parse_search, strategy_of
 from se_nas.search.strategy_config import StrategyConfig
 from se_nas.training.stand_alone import TrainingRecipe
 
@@ -188,6 +190,12 @@ def load_plugins_of(path: str | os.PathLike[str]) -> None:
     """Import what a run file names, where what it is changed by is to be read before it."""
     value = read_yaml(path)
     load_plugins(value.get("plugins") if isinstance(value, dict) else None, str(path))
+
+
+def model_with_strategies() -> type[RunConfig]:
+    """The model with those of all strategies under `search`: its JSON schema has every key that a run file may have."""
+    any_of_them: Any = reduce(or_, (strategy.model() for strategy in STRATEGIES.values()))
+    return create_model("RunConfig", __base__=RunConfig, search=(any_of_them, DifferentiableConfig()))
 
 
 def load_run(

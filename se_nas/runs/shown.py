@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 from se_nas.records.yaml_input import read_yaml
-from se_nas.runs.run_file import RunConfig
+from se_nas.runs.run_file import model_with_strategies
 from se_nas.search.strategies import STRATEGIES
 
 #: What a retraining writes of its own typed parts, which have no free text: shown whole.
@@ -29,12 +28,9 @@ HIDDEN = "(not shown)"
 
 @cache
 def _known(strategies: tuple[str, ...]) -> frozenset[str]:
-    """The names that are known to hold no secret: those of the models of a run file and of its search, and `_MORE`."""
-    models: list[dict[str, Any]] = []
-    shown_models: list[type[BaseModel]] = [RunConfig, *(STRATEGIES[name].model() for name in strategies)]
-    for model in shown_models:
-        schema = model.model_json_schema()
-        models += [schema, *schema.get("$defs", {}).values()]
+    """The names that are known to hold no secret: those of our models, of these strategies' too, and `_MORE`."""
+    schema = model_with_strategies().model_json_schema()
+    models = [schema, *schema["$defs"].values()]
     return frozenset(_MORE.union(*(model.get("properties", {}) for model in models)))
 
 

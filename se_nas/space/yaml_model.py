@@ -231,7 +231,11 @@ class ScalingModel(YamlModel):
 
 
 class SpaceModel(YamlModel):
-    """A whole space file; its plugins are imported before the rest is read."""
+    """A whole space file.
+
+    Attributes:
+        plugins: modules of your own that are imported before the rest is read, or .py files relative to the space file.
+    """
 
     plugins: list[str] = []
     name: Name
