@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import importlib.util
 import itertools
 import os
@@ -16,11 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 
 import se_nas
-from se_nas.cli.main import app
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.sources import DATASETS
@@ -28,6 +25,7 @@ from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.search.budgets.decode import decode
 from se_nas.space.yaml_file import load_space, parse_space
 from se_nas.training.recipe_files import RECIPES
+from tests.helpers.command_lines import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
@@ -51,20 +49,6 @@ def commands_in(text: str) -> list[str]:
     parts = (part for line in joined.splitlines() for part in line.split("&&"))
     found = (re.match(r"\s*[#$]?\s*(?:\.venv/bin/)?(se-nas\b.*)", part) for part in parts)
     return [re.split(r"\s{2,}\(|\s+#\s", match[1])[0].strip() for match in found if match]
-
-
-def parse(line: str) -> None:
-    """Raise typer's usage error where the command line does not know the command or one of its options."""
-    words = shlex.split(line)[1:]
-    command = typer.main.get_command(app)
-    while True:
-        subcommands = getattr(command, "commands", None)
-        if subcommands is None or not words or words[0].startswith("-"):
-            break
-        assert words[0] in subcommands, f"{line}: no command {words[0]!r}"
-        command, words = subcommands[words[0]], words[1:]
-    with contextlib.suppress(typer.Exit):  # how --help ends
-        command.make_context("se-nas", words).close()
 
 
 def test_there_are_shipped_files() -> None:

@@ -9,12 +9,11 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
 import typer
 import typer.core
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 _LISTED = re.compile(r"\{([\w.]+):(\w+)\}")
 
 
@@ -35,8 +34,10 @@ class Command(typer.core.TyperCommand):
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """As typer's, with the lists."""
+        """As typer's, with the lists; square brackets are text."""
         self.fill_lists()
+        for part, name in [*((param, "help") for param in self.params), (self, "help"), (self, "epilog")]:
+            setattr(part, name, (getattr(part, name) or "").replace("[", r"\["))
         super().format_help(ctx, formatter)
 
     def fill_lists(self) -> None:
@@ -51,16 +52,21 @@ def _names(listed: re.Match[str]) -> str:
 
 
 class Commands(typer.Typer):
-    """Commands that are all a `Command`, and whose parameters may be groups of options: dataclasses of them."""
+    """Commands whose parameters may be groups of options: dataclasses of them."""
 
-    def command(self, name: str | None = None, **settings: Any) -> Callable[[_Function], _Function]:
-        """As typer's; a parameter whose type is a dataclass stands for an option a field."""
+    def add(
+        self, function: Callable[..., Any], example: str, name: str | None = None, panel: str | None = None
+    ) -> None:
+        """Make a function a command; a parameter whose type is a dataclass stands for an option a field.
 
-        def register(function: _Function) -> _Function:
-            super(Commands, self).command(name, cls=Command, **settings)(_with_groups_spread(function))
-            return function
-
-        return register
+        Args:
+            example: a command line that shows how it is used, for its help.
+            name: the command's, where it is not the function's.
+            panel: heading of the command in the list of all.
+        """
+        text = "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(function.__doc__ or "").split("\n\n"))
+        settings: Any = {"help": text, "epilog": f"Example: {example}", "rich_help_panel": panel}
+        self.command(name, cls=Command, **settings)(_with_groups_spread(function))
 
 
 def _with_groups_spread(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ import typer
 
 from se_nas.cli.options import MaxDamaged, Quiet
 from se_nas.cli.screen import bar, say
-from se_nas.records.numbers import MOST_SEED, MOST_WORKERS
+from se_nas.records.bounds import MOST_SEED, MOST_WORKERS
 
 
 def shard(
@@ -18,12 +18,14 @@ def shard(
     resize: Annotated[
         int | None,
         typer.Option(
-            min=8, help="Resize greater shorter sides to so many pixels, such as 256: smaller files, faster decoding."
+            min=8,
+            help="Scale images down until their shorter side has this many pixels, such as 256: smaller files, faster "
+            "decoding.",
         ),
     ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=95, help="Of JPEGs that were resized.")] = 90,
+    quality: Annotated[int, typer.Option(min=1, max=95, help="JPEG quality of images that were resized.")] = 90,
     images_per_shard: Annotated[int, typer.Option(min=1, help="Images in one tar file.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the order of the training images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the order of the training images.")] = 0,
     workers: Annotated[int, typer.Option(min=0, max=MOST_WORKERS, help="Processes that decode and encode.")] = 4,
     max_damaged: MaxDamaged = 100,
     quiet: Quiet = False,

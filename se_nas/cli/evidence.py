@@ -9,7 +9,7 @@ import typer
 
 from se_nas.cli.options import Average, DataDir, Device, Plugins, Quiet, Weights, parse_changes
 from se_nas.cli.screen import say, stop_explained, tune_allocator
-from se_nas.records.numbers import MOST_WORKERS
+from se_nas.records.bounds import MOST_WORKERS
 
 
 def evidence(
@@ -39,7 +39,7 @@ def evidence(
     device: Annotated[str | None, typer.Option(help="Replaces the run's device.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Whether to believe the answer of a search: controls, rank correlation, stability, where SE pays, latency, cost.
+    """Test whether to believe the answer of a search: controls, ranking, stability, where SE pays, latency, cost.
 
     Random networks, SE nowhere and everywhere, and published ones, all within the same budgets, are trained by the
     run's own recipe with the same seeds, and their differences from the answer have 95 % intervals. Everything goes to
@@ -69,7 +69,7 @@ def excitation(
     data_dir: DataDir = None,
     weights: Weights = None,
     average: Average = None,
-    images: Annotated[int, typer.Option(min=1, help="At most so many test images, evenly spaced.")] = 10_000,
+    images: Annotated[int, typer.Option(min=1, help="At most this many test images, evenly spaced.")] = 10_000,
     show: Annotated[
         list[str] | None,
         typer.Option("--class", help="Draw the gates of this class; may be repeated, at most 4 times."),
@@ -83,7 +83,7 @@ def excitation(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """What SE learned: the gates of every SE unit by class and by depth, and the accuracy that each unit is worth.
+    """Look at what SE learned: the gates of every unit by class and depth, and the accuracy that each is worth.
 
     Writes excitation.html with its plots, excitation.json, the importance of every channel for pruning
     (importance.json), and the gates of every class (gates.npz). Where an SE does nothing it says so. A report that RUN

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from se_nas.cli.options import Plugins, Quiet, TimingConditions
+from se_nas.cli.options import Plugins, Quiet, SpaceFile, TimingConditions
 from se_nas.cli.screen import say, tune_allocator
 
 
 def latency(
-    space_file: Annotated[Path, typer.Argument(metavar="SPACE", help="Search space (YAML).")],
+    space_file: SpaceFile,
     conditions: TimingConditions,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again even if a table is cached.")] = False,
     plugin: Plugins = None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
 
 import se_nas
-from se_nas.cli import data, evidence, latency, nni, retrain, search, space
+from se_nas.cli import data, evidence, init, latency, nni, retrain, search, space
 from se_nas.cli.command import Commands
 from se_nas.cli.screen import say
 from se_nas.errors import SeNasError, cut
@@ -17,34 +18,59 @@ from se_nas.hardware.rank import rank_of_environment
 
 app = Commands(
     name="se-nas",
-    help="Search CNNs that use Squeeze-and-Excitation exactly where it pays, under hard budgets.",
+    help="Search convolutional networks that use Squeeze-and-Excitation exactly where it pays, under hard budgets.",
+    epilog="Begin with: se-nas search digits",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-space_app = Commands(no_args_is_help=True, help="Look at search spaces.")
-app.add_typer(space_app, name="space")
-data_app = Commands(no_args_is_help=True, help="Prepare images.")
-app.add_typer(data_app, name="data")
-
-for function in (
-    *(search.search, search.worker),
-    *(nni.launch, nni.resume, nni.view, nni.stop),
-    *(search.decode, retrain.retrain, retrain.evaluate, retrain.export),
-    *(evidence.excitation, evidence.evidence, latency.latency, evidence.report),
-):
-    app.command()(function)
-space_app.command("show")(space.show_space)
-space_app.command("sweep")(space.sweep)
-space_app.command("table")(space.table)
-data_app.command("shard")(data.shard)
+SPACES = "Spaces, devices and images"
 
 
-@app.command()
 def version() -> None:
     """Print the version."""
     say(se_nas.__version__)
 
+
+#: Every command with an example, by the heading it has in the help.
+COMMANDS: dict[str, dict[Callable[..., None], str]] = {
+    "Search": {
+        search.search: "se-nas search digits --budget macs=60k",
+        search.worker: "se-nas worker digits_optuna --storage sqlite:///study.db",
+        search.decode: "se-nas decode digits --budget macs=50k --budget params=6k",
+    },
+    "Search in NNI": {
+        nni.launch: "se-nas launch digits_nni --port 8080 --detach",
+        nni.resume: "se-nas resume digits_nni",
+        nni.view: "se-nas view digits_nni",
+        nni.stop: "se-nas stop digits_nni",
+    },
+    "The network that was found": {
+        retrain.retrain: "se-nas retrain digits/architecture.json --data digits",
+        retrain.evaluate: "se-nas evaluate cifar10/retrain-imagenet --data-dir DIR",
+        retrain.export: "se-nas export digits/retrain --to onnx",
+    },
+    "What it is worth": {
+        evidence.report: "se-nas report digits",
+        evidence.evidence: "se-nas evidence digits --set seeds=[0,1,2]",
+        evidence.excitation: "se-nas excitation digits",
+    },
+    SPACES: {
+        latency.latency: "se-nas latency mbconv_digits --threads 2",
+    },
+    "About se_nas": {init.init: "se-nas init my_searches", version: "se-nas version"},
+}
+for panel, commands in COMMANDS.items():
+    for function, example in commands.items():
+        app.add(function, example, panel=panel)
+
+space_app = Commands(no_args_is_help=True, help="Look at search spaces.")
+space_app.add(space.show_space, "se-nas space show mbconv_cifar", "show")
+space_app.add(space.sweep, "se-nas space sweep mbconv_cifar --set se=none,4,16", "sweep")
+space_app.add(space.table, "se-nas space table", "table")
+app.add_typer(space_app, name="space", rich_help_panel=SPACES)
+data_app = Commands(no_args_is_help=True, help="Prepare images.")
+data_app.add(data.shard, "se-nas data shard DIR OUT --resize 256", "shard")
+app.add_typer(data_app, name="data", rich_help_panel=SPACES)
 
 # what typer raises for words that it cannot parse; of that family it exports this subclass alone
 _UsageError: Any = typer.BadParameter.__base__

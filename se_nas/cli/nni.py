@@ -11,18 +11,24 @@ from se_nas.cli.options import NewRun, Quiet, RunChanges
 from se_nas.cli.screen import print_answer, say, stop_explained, tune_allocator
 from se_nas.cli.search import gather_if_asked
 from se_nas.nni_bridge.experiment.addresses import HOST, PORT
+from se_nas.records.shipped import find_run_file, place_of_results
 
-NewPort = Annotated[int | None, typer.Option(help="Of the page; by default the one it had.")]
+NewPort = Annotated[int | None, typer.Option(help="Port of NNI's page; by default the one it had.")]
 NewHost = Annotated[str | None, typer.Option(help="Address to listen on; by default the one it had.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Do not wait for the experiment to end.")]
 Launched = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that `se-nas launch` began.")]
 
 
 def launch(
-    run_file: Annotated[Path, typer.Argument(help="Run file (YAML), such as runs/digits_nni.yaml.")],
+    run_file: Annotated[
+        Path,
+        typer.Argument(
+            help="Run file: a YAML file such as runs/digits_nni.yaml, or a shipped one by name: digits_nni."
+        ),
+    ],
     changes: RunChanges,
     output: NewRun = None,
-    port: Annotated[int, typer.Option(help="Of the page.")] = PORT,
+    port: Annotated[int, typer.Option(help="Port of NNI's page.")] = PORT,
     host: Annotated[
         str,
         typer.Option(
@@ -41,9 +47,10 @@ def launch(
     """
     from se_nas.nni_bridge.launch import launch as launch_run
 
+    run_file = find_run_file(run_file)
     config = changes.read(run_file)
     tune_allocator()
-    folder = output or run_file.parent / config.name
+    folder = output or place_of_results(run_file) / config.name
     with stop_explained(f"se-nas resume {folder}"):
         launch_run(run_file, config, folder, port=port, host=host, detach=detach, progress=not quiet, say=say)
     _print_answer_if_there(folder, quiet)

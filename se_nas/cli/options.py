@@ -76,9 +76,18 @@ Average = Annotated[
     bool | None, typer.Option(help="The averaged weights or the last; by default the averaged where there are any.")
 ]
 MaxDamaged = Annotated[
-    int, typer.Option(min=0, help="So many images may be damaged, on each rank: each is named and left out.")
+    int,
+    typer.Option(
+        min=0, help="Stop where more images than this are damaged, on each rank; until then each is named and left out."
+    ),
 ]
-NewRun = Annotated[Path | None, typer.Option("--out", help="Run folder; by default NAME beside the run file.")]
+NewRun = Annotated[
+    Path | None,
+    typer.Option("--out", help="Run folder; by default NAME beside the run file, or here where that is a shipped one."),
+]
+SpaceFile = Annotated[
+    Path, typer.Argument(metavar="SPACE", help="Search space: a YAML file, or the name of a shipped one.")
+]
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ class RunChanges:
     enqueue: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of an Optuna-driven search: evaluate this first: an architecture.json, a finished run's folder, or a "
+            help="In an Optuna-driven search, evaluate this first: an architecture.json, a finished run's folder, or a "
             "baseline such as no_se or se_r16; may be repeated."
         ),
     ] = None

@@ -22,7 +22,8 @@ from se_nas.cli.options import (
 )
 from se_nas.cli.screen import say, stop_explained, tune_allocator
 from se_nas.errors import ConfigError
-from se_nas.records.numbers import MOST_SEED, MOST_WORKERS
+from se_nas.records.bounds import MOST_SEED, MOST_WORKERS
+from se_nas.records.shipped import find_space, place_of_results
 
 if TYPE_CHECKING:
     from typing import Any
@@ -114,11 +115,17 @@ class TrainingOptions:
     ] = None
     max_damaged: MaxDamaged = 100
     seed: Annotated[
-        int, typer.Option(min=0, max=MOST_SEED, help="Of the initial weights, the order and the augmentation.")
+        int,
+        typer.Option(
+            min=0, max=MOST_SEED, help="Seed of the initial weights, the order of the images and the augmentation."
+        ),
     ] = 0
-    output: Annotated[Path | None, typer.Option("--out", help="Folder; by default retrain-DATA beside the file.")] = (
-        None
-    )
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder; by default retrain-DATA beside the file, or NAME-DATA for a published one."
+        ),
+    ] = None
     plugin: Plugins = None
     device: Device = "auto"
     resume: Resume = False
@@ -127,14 +134,15 @@ class TrainingOptions:
     def folder(self, architecture: Path) -> Path:
         """Where the retraining goes."""
         name = f"retrain-{self.data}" if architecture.suffix == ".json" else f"{architecture.stem}-{self.data}"
-        return self.output or architecture.with_name(name)
+        return self.output or place_of_results(architecture) / name
 
 
 def retrain(
     architecture: Annotated[
         Path,
         typer.Argument(
-            help="architecture.json of a search, or a baseline such as search_spaces/baselines/mobilenetv3_large.yaml."
+            help="architecture.json of a search, the YAML file of a published network, or a shipped one by name, such "
+            "as mobilenetv3_large."
         ),
     ],
     recipe: RecipeOptions,
@@ -146,6 +154,7 @@ def retrain(
     On ImageNet the network is scaled as its space says; with the same options,
     `torchrun --standalone --nproc-per-node N -m se_nas retrain ...` trains on N devices.
     """
+    architecture = find_space(architecture)
     tune_allocator()
     if options.data == "imagenet":
         _retrain_on_imagenet(architecture, recipe, imagenet, options)
@@ -239,17 +248,19 @@ def evaluate(
     data_dir: DataDir = None,
     weights: Weights = None,
     average: Average = None,
-    resolution: Annotated[int | None, typer.Option(min=8, help="Of the test images; by default the recipe's.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(min=8, help="Side of the test images in pixels; by default the recipe's.")
+    ] = None,
     crop: Annotated[
         float | None, typer.Option(help="Share of the resized image that is looked at; by default the recipe's.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once, on each rank.")] = 128,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images evaluated at once, on each rank.")] = 128,
     workers: Workers = 4,
     max_damaged: MaxDamaged = 100,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Top-1 and top-5 accuracy of a network that was retrained on ImageNet, at any test resolution."""
+    """Evaluate a network that was retrained on ImageNet: top-1 and top-5 accuracy, at any test resolution."""
     from se_nas.hardware.device import pick_device
     from se_nas.runs.retrain_imagenet import evaluate_on_imagenet
 

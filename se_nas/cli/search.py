@@ -10,10 +10,14 @@ import typer
 from se_nas.cli.options import Budgets, DataDir, NewRun, Quiet, Resume, RunChanges, Storage
 from se_nas.cli.screen import print_answer, say, stop_explained, tune_allocator
 from se_nas.errors import ConfigError
+from se_nas.records.shipped import find_run_file, place_of_results
 
 
 def search(
-    run_file: Annotated[Path, typer.Argument(help="Run file (YAML), such as runs/digits.yaml.")],
+    run_file: Annotated[
+        Path,
+        typer.Argument(help="Run file: a YAML file such as runs/digits.yaml, or a shipped one by name: digits."),
+    ],
     changes: RunChanges,
     output: NewRun = None,
     resume: Resume = False,
@@ -28,9 +32,10 @@ def search(
     from se_nas.runs.run_folder import alone_in
     from se_nas.runs.search import run_search
 
+    run_file = find_run_file(run_file)
     config = changes.read(run_file)
     tune_allocator()
-    folder = output or run_file.parent / config.name
+    folder = output or place_of_results(run_file) / config.name
     with alone_in(folder):  # for its evidence too
         with stop_explained():
             run = run_search(run_file, config, folder, resume=resume, progress=not quiet, say=say, storage=storage)

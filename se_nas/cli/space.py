@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from se_nas.cli.options import Plugins, Quiet, TimingConditions
+from se_nas.cli.options import Plugins, Quiet, SpaceFile, TimingConditions
 from se_nas.cli.screen import bar, say, show, tune_allocator
 from se_nas.errors import ConfigError
+from se_nas.records.shipped import SPACE_FOLDER
 
 if TYPE_CHECKING:
     from se_nas.cost.table import CostTable
@@ -17,10 +18,8 @@ if TYPE_CHECKING:
     from se_nas.space.search_space import SearchSpace
 
 
-def show_space(
-    space_file: Annotated[Path, typer.Argument(metavar="FILE", help="Search space (YAML).")], plugin: Plugins = None
-) -> None:
-    """The exact number of distinct networks, each stage's choices, and the least and greatest costs."""
+def show_space(space_file: SpaceFile, plugin: Plugins = None) -> None:
+    """Show a space: the exact number of distinct networks, each stage's choices, and the least and greatest costs."""
     from se_nas.hardware.allocator import tune_allocator
     from se_nas.space.size import exact_size, rounded_size
     from se_nas.space.yaml_file import load_space
@@ -104,7 +103,7 @@ def _measured_span(space: SearchSpace, tables: dict[str, CostTable]) -> str:
 
 
 def sweep(
-    space_file: Annotated[Path, typer.Argument(metavar="FILE", help="Search space, or a published network (YAML).")],
+    space_file: SpaceFile,
     change: Annotated[
         list[str],
         typer.Option(
@@ -119,7 +118,7 @@ def sweep(
     rounds: Annotated[int, typer.Option(min=0, help="Timed runs of each network; with 0 latency is left out.")] = 40,
     quiet: Quiet = False,
 ) -> None:
-    """An ablation by costs: one part of every block varied, with parameters, MACs and measured latency.
+    """Vary one part of every block and compare parameters, MACs and measured latency: an ablation by costs.
 
     What the space leaves open otherwise is chosen for the most MACs. Networks are timed in turn.
     """
@@ -173,10 +172,10 @@ def _write_sweep(folder: Path, swept: Sweep, measured: MeasuredSweep | None) -> 
 
 
 def table(
-    folder: Annotated[Path, typer.Argument(help="Folder of search spaces.")] = Path("search_spaces"),
+    folder: Annotated[Path | None, typer.Argument(help="Folder of search spaces; by default the shipped ones.")] = None,
     plugin: Plugins = None,
 ) -> None:
-    """A Markdown table of every space in a folder: its blocks, number of networks, and exact counts."""
+    """Print a Markdown table of every space in a folder: its blocks, number of networks, and exact counts."""
     from se_nas.report.space_table import space_table
 
-    say(space_table(folder))
+    say(space_table(folder or SPACE_FOLDER))

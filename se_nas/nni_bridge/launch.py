@@ -36,6 +36,7 @@ from se_nas.nni_bridge.page_values import nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
 from se_nas.plugins.loading import RECORD
 from se_nas.records.files import write_atomic, write_json
+from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.prepare import Say, Setting, make_setting, open_setting
 from se_nas.runs.run_file import NNIConfig, RunConfig, load_run
@@ -155,7 +156,7 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
     listed = grid_budgets(config)
     if study_config(config.search) is not None or not listed:
         return
-    space = load_space(run_file.parent / config.space)
+    space = load_space(find_space(config.space, run_file.parent))
     info, _ = load_train(config.data.options(space.resolution, config.seed))
     space = replace(space, classes=info.classes, channels=info.channels)
 

@@ -1,4 +1,4 @@
-"""Numbers that a user may give, with one bound for each kind: what nobody can mean is refused before work begins."""
+"""Numbers in files that a user writes, each within its bounds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-#: The greatest seed: torch, NumPy and what derives others from it take every one up to here.
-MOST_SEED = 2**32 - 1
-#: CPU threads, or processes at a time: an operating system gives out no more, and torch ends the process instead.
-MOST_WORKERS = 1024
-#: Of anything that is counted one by one: epochs, evaluations, networks.
-MOST_COUNT = 1_000_000
-#: Images at once.
-MOST_BATCH = 2**20
+from se_nas.records.bounds import MOST_BATCH, MOST_COUNT, MOST_SEED, MOST_WORKERS
 
 Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 Workers = Annotated[int, Field(ge=1, le=MOST_WORKERS)]

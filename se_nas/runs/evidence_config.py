@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from se_nas.cost.budget import Budget
 from se_nas.errors import ConfigError
 from se_nas.records.files import write_atomic
+from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.runs.run_file import EvidenceConfig, RunConfig
 from se_nas.runs.run_folder import RunFolder
@@ -136,7 +137,7 @@ def _complete(
         must = f"must be seeds other than {seed}, which is the run's own, but it is one"
         raise ConfigError(source, [f"{prefix}searches: {must}"])
     copies: dict[str, bytes] = {}
-    published = tuple(_published(places["published"] / word, copies) for word in config.published)
+    published = tuple(_published(find_space(word, places["published"]), copies) for word in config.published)
     others = tuple(_other(problem, places["others"] / word, copies) for word in config.others)
     names = [Path(word).stem for word in published] + [Path(word).name for word in others]
     keys = f"{prefix}published, {prefix}others"

@@ -6,14 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from se_nas.errors import ArchitectureError
+from se_nas.records.shipped import find_space
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
 from se_nas.space.size import exact_size
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml_file import load_space
 
 
-def open_architecture(path: Path, space_file: Path | None = None) -> ArchitectureFile:
-    """The architecture of `path`: an architecture.json, or a space (YAML) of exactly one network.
+def open_architecture(name_or_path: Path, space_file: Path | None = None) -> ArchitectureFile:
+    """The architecture of an architecture.json, or of a space (YAML) of exactly one network, also by its shipped name.
 
     Args:
         space_file: a file of the architecture's space, whose `scaling:` then replaces what the architecture was
@@ -22,8 +23,9 @@ def open_architecture(path: Path, space_file: Path | None = None) -> Architectur
     Raises:
         ArchitectureError: the file holds no architecture that this version can read, the space has several networks,
             or `space_file` is of another space.
-        ConfigError: the space's file has faults.
+        ConfigError: the space's file has faults, or there is neither a file nor a shipped space of that name.
     """
+    path = find_space(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         space = load_space(path)
         if space.size != 1:

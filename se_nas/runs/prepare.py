@@ -22,6 +22,7 @@ from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment
 from se_nas.plugins.loading import Plugin, check_plugins, load_plugins, plugin_records, write_plugins
 from se_nas.records.files import write_atomic, write_json
+from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
 from se_nas.runs.run_file import LatencyConfig, RunConfig, completed, load_run
@@ -128,7 +129,7 @@ def make_setting(
     found_device = pick_device(device or config.device)
     key = LatencyConfig().key(device) if device else config.latency.key(config.device)
     budgets = parse_budgets(config.budgets, str(run_file))
-    space_file = run_file.parent / config.space
+    space_file = find_space(config.space, run_file.parent)
     space = load_space(space_file)
     options = config.data.options(space.resolution, config.seed)
     info, train = load_train(options)
@@ -218,7 +219,7 @@ def pin_threads() -> None:
 
 def _plugins(run_file: Path, config: RunConfig) -> list[Plugin]:
     """What the run file names, and what the space file does."""
-    space_file = run_file.parent / config.space
+    space_file = find_space(config.space, run_file.parent)
     value = read_yaml(space_file)
     of_space = load_plugins(value.get("plugins") if isinstance(value, dict) else None, str(space_file))
     return list(dict.fromkeys([*load_plugins(config.plugins, str(run_file)), *of_space]))
@@ -259,8 +260,8 @@ def _with_places(run_file: Path, config: RunConfig) -> RunConfig:
     if evidence is None:
         return config
     words = {
-        key: tuple(str((run_file.parent / word).resolve()) for word in getattr(evidence, key))
-        for key in ("published", "others")
+        "published": tuple(str(find_space(word, run_file.parent).resolve()) for word in evidence.published),
+        "others": tuple(str((run_file.parent / word).resolve()) for word in evidence.others),
     }
     return config.model_copy(update={"evidence": evidence.model_copy(update=words)})
 

@@ -18,7 +18,8 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
 from se_nas.plugins.loading import load_plugins
-from se_nas.records.numbers import MOST_BATCH, MOST_COUNT, Count, CountFromZero, Seed, Workers
+from se_nas.records.bounds import MOST_BATCH, MOST_COUNT
+from se_nas.records.numbers import Count, CountFromZero, Seed, Workers
 from se_nas.records.record import Record
 from se_nas.records.yaml_input import read_yaml, unknown_keys, validation_problems
 from se_nas.runs.secret_references import literal_secrets

@@ -13,6 +13,7 @@ from pydantic import (
 
 from se_nas.errors import ConfigError
 from se_nas.plugins.loading import load_plugins
+from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import (
@@ -65,12 +66,13 @@ def parse_space(value: Any, source: str) -> SearchSpace:
     return space
 
 
-def load_space(path: str | os.PathLike[str]) -> SearchSpace:
-    """Read a search space from a YAML file.
+def load_space(name_or_path: str | os.PathLike[str]) -> SearchSpace:
+    """Read a search space from a YAML file, or the shipped one of that name, such as `mbconv_cifar`.
 
     Raises:
-        ConfigError: with every fault found, each with the file and the path in it.
+        ConfigError: with every fault found, each with the file and the path in it; or there is no such name.
     """
+    path = find_space(name_or_path)
     return parse_space(read_yaml(path), str(path))
 
 

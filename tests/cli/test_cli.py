@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -22,6 +23,7 @@ from se_nas.cost.latency.timing import Measurement
 from se_nas.search.strategies import STRATEGIES
 from se_nas.space.yaml_file import load_space
 from se_nas.training.trained_network import load_trained
+from tests.helpers.command_lines import parse
 from tests.helpers.tiny_runs import RUN, SPACE, cache_latency, changed, contents, read_json, write_run, write_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -672,6 +674,32 @@ def test_help_teaches(se_nas: Run, path: list[str]) -> None:
     assert f"Usage: se-nas {' '.join(path)}" in text
     for taught in TEACHES.get(" ".join(path), []):
         assert taught in text, f"--help of {' '.join(path)} does not teach {taught}"
+
+
+@pytest.mark.parametrize("path", commands(), ids=" ".join)
+def test_help_gives_an_example_that_the_command_line_knows_and_breaks_no_sentence(se_nas: Run, path: list[str]) -> None:
+    code, _, out = se_nas(*path, "--help")
+    assert code == 0
+    lines = [line.strip() for line in out.splitlines()]
+    (example,) = [line.removeprefix("Example: ") for line in lines if line.startswith("Example: ")]
+    assert example.startswith(f"se-nas {' '.join(path)}")
+    parse(example)
+    usage = next(i for i, line in enumerate(lines) if line.startswith("Usage"))
+    text = lines[usage + 2 : next((i for i, line in enumerate(lines) if line.startswith("╭")), len(lines))]
+    for paragraph in "\n".join(text).split("\n\n"):
+        if paragraph.strip() and not paragraph.strip().startswith("Example"):
+            assert paragraph.strip()[-1] in ".!`", paragraph
+        for line, following in itertools.pairwise(paragraph.strip().splitlines()):
+            word = following.split()[0]
+            assert len(line) + 1 + len(word) > 70, f"broken in mid-sentence: {line}"
+
+
+def test_every_command_stands_under_a_heading(se_nas: Run) -> None:
+    _, _, out = se_nas("--help")
+    headings = re.findall(r"╭─ (.*?) ─", out)
+    assert "Search" in headings
+    assert "Commands" not in headings
+    assert "--install-completion" in out
 
 
 def measured(networks: list[Any], key: object) -> list[Measurement]:

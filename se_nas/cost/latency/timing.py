@@ -26,7 +26,7 @@ from se_nas.hardware.environment import processor_name
 from se_nas.hardware.memory import available_bytes
 from se_nas.layers.blocks import Block
 from se_nas.layers.network import Network
-from se_nas.records.numbers import MOST_BATCH, MOST_WORKERS
+from se_nas.records.bounds import MOST_BATCH, MOST_WORKERS
 from se_nas.space.specs import BlockSpec, NetworkSpec
 
 BACKENDS = ("eager", "cuda_graph")

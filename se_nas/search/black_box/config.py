@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from se_nas.records.numbers import MOST_COUNT, Count
+from se_nas.records.bounds import MOST_COUNT
+from se_nas.records.numbers import Count
 from se_nas.search.black_box.stand_alone_evaluator import StandAloneConfig
 from se_nas.search.one_shot.training import OneShotConfig
 from se_nas.search.strategy_config import StrategyConfig
