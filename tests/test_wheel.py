@@ -1,4 +1,4 @@
-"""What is installed without the repository: the wheel holds all that is found by name, and does the main job with it."""
+"""What is installed without the repository: the wheel holds all that is found by name, and does the main job."""
 
 from __future__ import annotations
 
