@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import processor_name
-from se_nas.layers.squeeze_excite import SqueezeExcite
+from se_nas.layers.attention.se import SqueezeExcite
 from se_nas.layers.torchvision_guard import import_timm
 
 BATCH = 128

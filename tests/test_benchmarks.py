@@ -22,7 +22,7 @@ from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.search.black_box.table_evaluator import TableEvaluator
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.training import OneShotConfig, train_one_shot
-from se_nas.space.specs import KINDS
+from se_nas.space.blocks import BLOCKS
 from se_nas.space.yaml_file import load_space, parse_space
 from se_nas.training.evaluate import accuracy
 from tests.helpers.tiny_imagenet import tiny_network
@@ -236,14 +236,14 @@ def test_a_recipe_that_timms_loader_would_mix_is_not_timed(train_step: ModuleTyp
 
 
 def test_every_kind_of_block_is_in_a_family_whose_two_steps_are_compared(supernet_step: ModuleType) -> None:
-    assert {family["kind"] for family in supernet_step.FAMILIES.values()} == set(KINDS) - {"identity"}
+    assert {family["kind"] for family in supernet_step.FAMILIES.values()} == set(BLOCKS) - {"identity"}
 
 
 def test_a_family_is_mixed_over_every_part_that_it_has(supernet_step: ModuleType) -> None:
     for family, block in supernet_step.FAMILIES.items():
         parts = {choice.name.rpartition(".")[2] for choice in supernet_step.family_space(family).choices}
         # the channels of ShuffleNet's groups are no prefix of more of them
-        has_expansion = "expansion" in KINDS[block["kind"]].options and family != "shuffle"
+        has_expansion = "expansion" in BLOCKS[block["kind"]].options and family != "shuffle"
         assert parts == {"depth", "se", "kernel", *(["expansion"] if has_expansion else [])}, family
 
 

@@ -1,29 +1,24 @@
-"""Multiply-accumulates and parameters of a network specification, in closed form; exact and torch-free.
+"""Multiply-accumulates and parameters of a network specification, exact and torch-free.
 
 What counts as a multiply-accumulate (MAC): every convolution and linear layer, SE's and its relatives' included, biases
 not. What does not, as in the papers' tables: norms, activations, pooling, SE's rescaling, the sum of a skip.
-Parameters are every trainable number: weights, biases, norm scales and shifts.
+Parameters are every trainable number: weights, biases, norm scales and shifts. A user's own kind of block or attention
+that gives no closed form is run once, and what torch's counter sees is taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache
 
-from se_nas.space.block_plan import Layer, block_plan
-from se_nas.space.channels import eca_kernel
-from se_nas.space.specs import SPATIAL_KERNEL, BlockSpec, ConvSpec, HeadSpec, NetworkSpec
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Multiply-accumulates for one image, and trainable parameters."""
-
-    macs: int
-    params: int
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(self.macs + other.macs, self.params + other.params)
+from se_nas.space.attention import ATTENTION
+from se_nas.space.attention.kind import AttentionUnit
+from se_nas.space.block_plan import block_plan
+from se_nas.space.blocks import BLOCKS
+from se_nas.space.blocks.plan import Layer
+from se_nas.space.blocks.shape import BlockShape
+from se_nas.space.counts import Counts, linear_counts
+from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
 
 
 def conv_norm_counts(in_channels: int, out_channels: int, kernel: int, out_resolution: int) -> Counts:
@@ -32,30 +27,27 @@ def conv_norm_counts(in_channels: int, out_channels: int, kernel: int, out_resol
     return Counts(weights * out_resolution**2, weights + 2 * out_channels)
 
 
-def linear_counts(in_features: int, out_features: int) -> Counts:
-    """A linear layer with bias."""
-    return Counts(in_features * out_features, in_features * out_features + out_features)
-
-
 def attention_counts(spec: BlockSpec) -> Counts:
-    """A block's SE unit, or what stands in its place; nothing where there is none.
-
-    SE's two linear layers are 2*C*h MACs and 2*C*h + C + h parameters.
-    """
-    if spec.se is None:
+    """A block's SE unit, or what stands in its place; nothing where there is none."""
+    unit = spec.unit
+    if unit is None:
         return Counts(0, 0)
-    channels, hidden, kind = spec.se_channels, spec.se_hidden, spec.se.kind
-    two_layers = linear_counts(channels, hidden) + linear_counts(hidden, channels)
-    kernel = 2 * SPATIAL_KERNEL**2
-    spatial = Counts(kernel * spec.se_resolution**2, kernel + 1)
-    if kind == "spatial":
-        return spatial
-    if kind == "cbam":  # its linear layers run on the means and on the maxima
-        return Counts(two_layers.macs, 0) + two_layers + spatial
-    eca = Counts(eca_kernel(channels) * channels, eca_kernel(channels))
-    once = {"se": two_layers, "eca": eca, "ese": linear_counts(channels, channels)}[kind]
-    times = spec.se_resolution**2 if spec.se.squeeze == "none" else 1
-    return Counts(once.macs * times, once.params)
+    counts = ATTENTION[unit.kind].counts
+    return counted_by_running(unit) if counts is None else counts(unit)
+
+
+def whole_counts(shape: BlockShape) -> Counts:
+    """The module of a block whose kind has one in place of a plan."""
+    counts = BLOCKS[shape.kind].counts
+    return counted_by_running(shape) if counts is None else counts(shape)
+
+
+@cache
+def counted_by_running(part: AttentionUnit | BlockShape) -> Counts:
+    """What the module of a part does, whose kind has no closed form."""
+    from se_nas.cost.running_counts import run_and_count  # imports torch, which no other count needs
+
+    return run_and_count(part)
 
 
 def stem_counts(convs: Sequence[ConvSpec]) -> Counts:
@@ -79,6 +71,8 @@ def block_counts(spec: BlockSpec) -> Counts:
     """One block."""
     plan = block_plan(spec)
     total = Counts(0, 2 * plan.entry_channels) + attention_counts(spec)
+    if plan.whole is not None:
+        total += whole_counts(plan.whole)
     for layer in plan.layers:
         total += layer_counts(layer)
     return total

@@ -1,8 +1,8 @@
 """A second opinion on our counts: thop's (https://github.com/Lyken17/pytorch-OpCounter), and what it counts otherwise.
 
-Of the parts of a Network, thop counts convolutions and linear layers as `counts` does (those of SE and its relatives by
-the rules given here), and it adds four operations for every element that a norm puts out. Activations, global means,
-SE's rescaling and the sums of skips are counted by neither.
+Of the parts of a Network, thop counts convolutions and linear layers as `counts` does (those of attention, and of a
+user's own kind of block, by torch's counter while they run), and it adds four operations for every element that a norm
+puts out. Activations, global means, SE's rescaling and the sums of skips are counted by neither.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from se_nas.cost.counts import network_counts
+from se_nas.cost.running_counts import macs_of_running
 from se_nas.errors import SeNasError
-from se_nas.layers.attention import CBAM, EffectiveSE, EfficientChannelAttention, SpatialAttention
-from se_nas.layers.squeeze_excite import ChannelAttention, SqueezeExcite
 from se_nas.space.specs import NetworkSpec
 
 THOP_OPERATIONS_PER_NORM_ELEMENT = 4
@@ -58,11 +57,16 @@ def cross_check_counts(network: nn.Module, spec: NetworkSpec) -> CrossCheck:
         nonlocal elements
         elements += output.numel()
 
+    for block in list(copied.modules()):
+        for name in ("se", "whole"):
+            if isinstance(part := getattr(block, name, None), nn.Module):
+                setattr(block, name, _Run(part))
+    inside = {layer for run in copied.modules() if isinstance(run, _Run) for layer in run.modules()}
     for layer in copied.modules():
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.BatchNorm2d) and layer not in inside:
             layer.register_forward_hook(see_norm)
     image = torch.zeros(1, spec.in_channels, spec.resolution, spec.resolution)
-    macs, params = profile(copied, (image,), _ATTENTION_RULES, verbose=False)
+    macs, params = profile(copied, (image,), {_Run: _count_by_running}, verbose=False)
     ours = network_counts(spec)
     norms = THOP_OPERATIONS_PER_NORM_ELEMENT * elements
     return CrossCheck(
@@ -75,36 +79,19 @@ def cross_check_counts(network: nn.Module, spec: NetworkSpec) -> CrossCheck:
     )
 
 
-def _count_maps(unit: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """The linear maps, which `ChannelAttention.forward` runs as functions of their weights and thop cannot see."""
-    assert isinstance(unit, ChannelAttention)
-    assert isinstance(unit.total_ops, Tensor)
-    vectors = {"none": output[0, 0].numel(), "mean_and_max": 2}.get(unit.squeeze, 1)
-    unit.total_ops += vectors * sum(layer.weight.numel() for layer in unit.children() if isinstance(layer, nn.Linear))
+class _Run(nn.Module):
+    """A part that runs functions of its weights, which thop cannot see."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the part does."""
+        y: Tensor = self.part(x)
+        return y
 
 
-def _count_eca(unit: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    assert isinstance(unit, EfficientChannelAttention)
-    assert isinstance(unit.total_ops, Tensor)
-    gates = output[0].numel() if unit.squeeze == "none" else output.shape[1]
-    unit.total_ops += gates * unit.across.weight.numel()
-
-
-def _count_spatial(unit: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    assert isinstance(unit, (SpatialAttention, CBAM))
-    assert isinstance(unit.total_ops, Tensor)
-    unit.total_ops += output[0, 0].numel() * unit.spatial.weight.numel()
-
-
-def _count_cbam(unit: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    _count_maps(unit, inputs, output)
-    _count_spatial(unit, inputs, output)
-
-
-_ATTENTION_RULES = {
-    SqueezeExcite: _count_maps,
-    EffectiveSE: _count_maps,
-    EfficientChannelAttention: _count_eca,
-    SpatialAttention: _count_spatial,
-    CBAM: _count_cbam,
-}
+def _count_by_running(run: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    """By torch's counter, which reads shapes while the part runs."""
+    run.total_ops += macs_of_running(run.part, *inputs)

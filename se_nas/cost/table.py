@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from se_nas.cost.counts import Counts, block_counts, head_counts, stem_counts
+from se_nas.cost.counts import block_counts, head_counts, stem_counts
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
+from se_nas.space.counts import Counts
 from se_nas.space.search_space import SearchSpace, Slot
 from se_nas.space.specs import BlockSpec
 from se_nas.space.templates import SlotOp

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from se_nas.space.architecture import Architecture
-from se_nas.space.search_space import SearchSpace, picked
+from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import SlotOp
 
 
@@ -13,11 +13,11 @@ def choices_in_use(space: SearchSpace, architecture: Architecture) -> frozenset[
     Raises:
         ArchitectureError: the architecture is of another space.
     """
+    space.check(architecture)
     depths = {slot.depth.choice for slot in space.slots}
-    blocks = {axis.choice for op in _ops_in_use(space, architecture) for axis in op.axes}
-    picks = architecture.as_dict()
-    kinds = {slot.op.choice for slot in space.slots if slot.index < int(picked(slot.depth, picks))}
-    return frozenset(name for name in depths | blocks | kinds if name is not None)
+    used = list(space.slots_in_use(architecture.as_dict()))
+    blocks = {axis.choice for slot, op in used for axis in (slot.op, *op.axes)}
+    return frozenset(name for name in depths | blocks if name is not None)
 
 
 def se_places(space: SearchSpace) -> dict[str, str]:
@@ -25,8 +25,7 @@ def se_places(space: SearchSpace) -> dict[str, str]:
 
     A choice that a whole stage shares is called by the stage, one of several kinds of block by its kind too.
     """
-    ops = (op for slot in space.slots for op in slot.ops)
-    return {op.se.choice: op.se.choice.removesuffix(".se") for op in ops if op.se.choice is not None}
+    return {choice.name: choice.place.scope for choice in space.choices if choice.place.part == "se"}
 
 
 def se_ops_in_use(space: SearchSpace, architecture: Architecture) -> dict[str, SlotOp]:
@@ -35,13 +34,9 @@ def se_ops_in_use(space: SearchSpace, architecture: Architecture) -> dict[str, S
     Raises:
         ArchitectureError: the architecture is of another space.
     """
+    space.check(architecture)
     found: dict[str, SlotOp] = {}
-    for op in _ops_in_use(space, architecture):
+    for _, op in space.slots_in_use(architecture.as_dict()):
         if op.se.choice is not None:
             found.setdefault(op.se.choice, op)
     return found
-
-
-def _ops_in_use(space: SearchSpace, architecture: Architecture) -> list[SlotOp]:
-    space.check(architecture)
-    return [op for _, op in space.slots_in_use(architecture.as_dict())]

@@ -9,13 +9,14 @@ from typing import Any
 
 import yaml
 
-from se_nas.cost.counts import Counts, network_counts
+from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.timing import LatencyKey, Measurement, clock_name
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_json
 from se_nas.search.budgets.decode import greatest_cost
+from se_nas.space.counts import Counts
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml_file import dump_space, parse_space

@@ -17,93 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def squeezed(x: Tensor, squeeze: str) -> Tensor:
-    """The channels of x (B, C, H, W) at each position, (B, H, W, C), or their "mean" or "max", (B, 1, 1, C)."""
-    if squeeze == "mean":
-        x = x.mean((2, 3), keepdim=True)
-    elif squeeze == "max":
-        x = x.amax((2, 3), keepdim=True)
-    return x.movedim(1, -1)
-
-
-class SqueezeExcite(nn.Module):
-    """Scales each channel by a gate computed from a squeeze of every channel (https://arxiv.org/abs/1709.01507)."""
-
-    def __init__(
-        self, channels: int, hidden: int, activation: nn.Module, gate: nn.Module, squeeze: str = "mean"
-    ) -> None:
-        super().__init__()
-        self.reduce = nn.Linear(channels, hidden)
-        self.activation = activation
-        self.expand = nn.Linear(hidden, channels)
-        self.gate, self.squeeze = gate, squeeze
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
-        scale = self.gate(self.expand(self.activation(self.reduce(squeezed(x, self.squeeze)))))
-        scaled: Tensor = x * scale.movedim(-1, 1)
-        return scaled
-
-
-class EffectiveSE(nn.Module):
-    """Squeeze-and-excitation by one linear map that keeps all channels (https://arxiv.org/abs/1911.06667)."""
-
-    def __init__(self, channels: int, gate: nn.Module, squeeze: str = "mean") -> None:
-        super().__init__()
-        self.excite = nn.Linear(channels, channels)
-        self.gate, self.squeeze = gate, squeeze
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
-        scaled: Tensor = x * self.gate(self.excite(squeezed(x, self.squeeze))).movedim(-1, 1)
-        return scaled
-
-
-class EfficientChannelAttention(nn.Module):
-    """Each gate from the channels beside its own, by one convolution over them (https://arxiv.org/abs/1910.03151)."""
-
-    def __init__(self, kernel: int, gate: nn.Module, squeeze: str = "mean") -> None:
-        super().__init__()
-        self.across = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
-        self.gate, self.squeeze = gate, squeeze
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
-        z = squeezed(x, self.squeeze)
-        excitation = self.across(z.reshape(-1, 1, z.shape[-1])).reshape(z.shape)
-        scaled: Tensor = x * self.gate(excitation).movedim(-1, 1)
-        return scaled
-
-
-class SpatialAttention(nn.Module):
-    """Scales each position by a gate from the mean and the maximum of its channels (https://arxiv.org/abs/1807.06521)."""
-
-    def __init__(self, gate: nn.Module) -> None:
-        super().__init__()
-        self.spatial = nn.Conv2d(2, 1, 7, padding=3)
-        self.gate = gate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
-        scaled: Tensor = x * self.gate(self.spatial(torch.stack((x.mean(1), x.amax(1)), 1)))
-        return scaled
-
-
-class CBAM(SpatialAttention):
-    """Channel attention from the means and the maxima, then spatial attention (https://arxiv.org/abs/1807.06521)."""
-
-    def __init__(self, channels: int, hidden: int, activation: nn.Module, gate: nn.Module) -> None:
-        super().__init__(gate)
-        self.reduce = nn.Linear(channels, hidden)
-        self.activation = activation
-        self.expand = nn.Linear(hidden, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
-        excitations = [self.expand(self.activation(self.reduce(z))) for z in (x.mean((2, 3)), x.amax((2, 3)))]
-        return super().forward(x * self.gate(sum(excitations))[:, :, None, None])
-
-
 class Layer(NamedTuple):
     """A convolution of a block, then its norm, activation and channel shuffle between `shuffle` groups."""
 
@@ -140,6 +53,7 @@ class Block(nn.Module):
         stride: from input to output.
         activates_sum: whether the activation follows the join.
         branches: what runs before the body, side by side; their results are concatenated.
+        whole: a module that runs before the body.
         se: the attention of the block, at `se_position`.
     """
 
@@ -157,6 +71,7 @@ class Block(nn.Module):
         lacking: int = 0,
         activates_sum: bool = False,
         branches: Sequence[Branch] = (),
+        whole: nn.Module | None = None,
         se: nn.Module | None = None,
         se_position: str = "inside",
     ) -> None:
@@ -172,7 +87,7 @@ class Block(nn.Module):
                 self.add_module(layer.name, nn.Conv2d(*size, groups=layer.groups, bias=layer.bias))
                 if layer.norm:
                     self.add_module(f"{layer.name}_norm", nn.BatchNorm2d(layer.out_channels))
-        self.se, self.se_position = se, se_position
+        self.whole, self.se, self.se_position = whole, se, se_position
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', H / stride, W / stride)."""
@@ -182,6 +97,8 @@ class Block(nn.Module):
             y = F.max_pool2d(y, 2, 2, ceil_mode=True)
         if self.branches:
             y = torch.cat([self.run_branch(branch, y) for branch in self.branches], 1)
+        if self.whole is not None:
+            y = self.whole(y)
         for layer in self.body:
             y = self.run(layer, y)
         y = self.attend("inside", y)

@@ -12,35 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from se_nas.errors import ExportError
 from se_nas.export import plain_blocks
 from se_nas.export.agreement import Run
-from se_nas.layers.activations import ACTIVATIONS
+from se_nas.export.plain_source import PlainLayer, activation_source, call_source
 from se_nas.layers.network import Network
 from se_nas.records.checksum import with_checksum
 from se_nas.records.files import write_atomic
-from se_nas.space.block_plan import BlockPlan, Branch, Layer, block_plan
-from se_nas.space.channels import eca_kernel
-from se_nas.space.specs import WITH_SQUEEZE, AttentionKind, BlockSpec, ConvSpec, HeadSpec, NetworkSpec
+from se_nas.space.attention import ATTENTION
+from se_nas.space.attention.kind import AttentionUnit
+from se_nas.space.block_plan import block_plan
+from se_nas.space.blocks import BLOCKS
+from se_nas.space.blocks.plan import BlockPlan, Branch, Layer
+from se_nas.space.blocks.shape import BlockShape
+from se_nas.space.registry import Code, imported
+from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
 
 FILE, WEIGHTS = "network.py", "weights.pt"
 WIDTH = 110  # of a line of the file
-
-GATES = {
-    "sigmoid": "nn.Sigmoid()",
-    "hard_sigmoid": "nn.Hardsigmoid()",
-    "tanh": "nn.Tanh()",
-    "relu": "nn.ReLU()",
-}
-"""The modules of `se_nas.layers.activations.GATES`, as the file spells them."""
-
-ATTENTION: dict[AttentionKind, tuple[Callable[..., object], ...]] = {
-    "se": (plain_blocks.squeezed, plain_blocks.SqueezeExcite),
-    "eca": (plain_blocks.squeezed, plain_blocks.EfficientChannelAttention),
-    "ese": (plain_blocks.squeezed, plain_blocks.EffectiveSE),
-    "spatial": (plain_blocks.SpatialAttention,),
-    "cbam": (plain_blocks.SpatialAttention, plain_blocks.CBAM),
-}
-"""For each kind of attention its layer, after those that it needs."""
 
 _FILE = '''"""A convolutional network that se_nas wrote as a PyTorch module, which needs torch and nothing else.
 
@@ -126,7 +115,7 @@ def load_plain_module(folder: Path) -> Run:
 def source(spec: NetworkSpec, notes: Mapping[str, str]) -> str:
     """The text of FILE: the layers that the network has, and the network as calls of them."""
     layers: list[Callable[..., object]] = [
-        *dict.fromkeys(layer for block in spec.blocks if block.se for layer in ATTENTION[block.se.kind]),
+        *dict.fromkeys(source for block in spec.blocks for part in _parts(block) for source in part.sources),
         plain_blocks.Layer,
         plain_blocks.Branch,
         plain_blocks.Block,
@@ -151,7 +140,7 @@ def _stem(convs: Sequence[ConvSpec]) -> str:
     parts = [
         (
             *(spec.in_channels, spec.out_channels, spec.kernel, spec.stride),
-            *(spec.bias, spec.norm, _activation(spec.activation), repr(spec.pool)),
+            *(spec.bias, spec.norm, activation_source(spec.activation), repr(spec.pool)),
         )
         for spec in convs
     ]
@@ -168,12 +157,14 @@ def _block_lines(index: int, spec: BlockSpec) -> str:
     }
     options |= {
         "body": f"[{_listed([_layer(layer) for layer in plan.body])}]",
-        "activation": _activation(spec.activation),
+        "activation": activation_source(spec.activation),
     }
     if "skip" in options:
         options["skip"] = f'"{plan.skip}"'
-    if spec.se is not None:
-        options |= {"se": _attention(spec), "se_position": f'"{spec.se.position}"'}
+    if plan.whole is not None:
+        options["whole"] = _whole(plan.whole).call
+    if spec.se is not None and spec.unit is not None:
+        options |= {"se": _attention(spec.unit).call, "se_position": f'"{spec.se.position}"'}
     margin = " " * 12
     words = "\n".join(f"{margin}    {name}={value}," for name, value in options.items())
     return f"{margin}# {index}: {spec.kind} on {spec.resolution}x{spec.resolution}\n{margin}Block(\n{words}\n{margin}),"
@@ -189,12 +180,12 @@ def _layer(layer: Layer) -> str:
     options = _given(layer)
     sizes = [f'"{options.pop("name")}"', options.pop("in_channels"), options.pop("out_channels")]
     options.pop("resolution")
-    return _call("Layer", sizes, **options)
+    return call_source("Layer", sizes, **options)
 
 
 def _branch(branch: Branch) -> str:
     options = {"pool": f'"{branch.pool}"', "stride": branch.stride} if branch.pool is not None else {}
-    return _call("Branch", [f"[{', '.join(_layer(layer) for layer in branch.layers)}]"], **options)
+    return call_source("Branch", [f"[{', '.join(_layer(layer) for layer in branch.layers)}]"], **options)
 
 
 def _given(value: BlockPlan | Layer) -> dict[str, Any]:
@@ -203,19 +194,25 @@ def _given(value: BlockPlan | Layer) -> dict[str, Any]:
     return {field.name: shown[field.name] for field in fields(value) if shown[field.name] != field.default}
 
 
-def _attention(spec: BlockSpec) -> str:
-    """The call that makes a block's attention."""
-    assert spec.se is not None
-    sizes: dict[str, list[object]] = {
-        "se": [spec.se_channels, spec.se_hidden, _activation(spec.se.activation)],
-        "eca": [eca_kernel(spec.se_channels)],
-        "ese": [spec.se_channels],
-        "cbam": [spec.se_channels, spec.se_hidden, _activation(spec.se.activation)],
-        "spatial": [],
-    }
-    squeeze = {"squeeze": f'"{spec.se.squeeze}"'} if spec.se.kind in WITH_SQUEEZE and spec.se.squeeze != "mean" else {}
-    name = ATTENTION[spec.se.kind][-1].__name__
-    return _call(name, [*sizes[spec.se.kind], GATES[spec.se.gate]], **squeeze)
+def _parts(block: BlockSpec) -> list[PlainLayer]:
+    """The layers of a block that its kind, and the kind of its attention, have sources of."""
+    whole = block_plan(block).whole
+    return [*([_whole(whole)] if whole is not None else []), *([_attention(block.unit)] if block.unit else [])]
+
+
+def _whole(shape: BlockShape) -> PlainLayer:
+    return _plain_layer(BLOCKS[shape.kind].plain, shape)
+
+
+def _attention(unit: AttentionUnit) -> PlainLayer:
+    return _plain_layer(ATTENTION[unit.kind].plain, unit)
+
+
+def _plain_layer(code: Code | None, part: BlockShape | AttentionUnit) -> PlainLayer:
+    if code is None:
+        raise ExportError(f"the plain module must have the source of {part.kind}, but its entry gives none (`plain`)")
+    layer: PlainLayer = imported(code)(part)
+    return layer
 
 
 def _head(spec: HeadSpec) -> str:
@@ -226,21 +223,12 @@ def _head(spec: HeadSpec) -> str:
         "flatten": spec.flatten,
         "hidden": tuple(outputs for _, outputs in spec.linears),
     }
-    return _call(
+    return call_source(
         "Head",
         [spec.in_channels],
-        activation=_activation(spec.activation),
+        activation=activation_source(spec.activation),
         dropout=spec.dropout,
         features=spec.pooled,
         classes=spec.classes,
         **{name: value for name, value in optional.items() if value},
     )
-
-
-def _call(name: str, values: list[object], **options: object) -> str:
-    words = [*map(str, values), *(f"{key}={value}" for key, value in options.items())]
-    return f"{name}({', '.join(words)})"
-
-
-def _activation(name: str) -> str:
-    return f"nn.{type(ACTIVATIONS[name]()).__name__}()"

@@ -161,7 +161,15 @@ class TimmNetwork(Network):
         blocks = self.spec.blocks[: last["blocks"]]
         side = blocks[-1].out_resolution if blocks else (stem, *more)[-1].out_resolution
         own = self.spec.head
-        head = HeadSpec(last["num_chs"], 0, 0, own.activation, self.head.dropout.p, own.classes, side)
+        head = HeadSpec(
+            in_channels=last["num_chs"],
+            width=0,
+            hidden=0,
+            activation=own.activation,
+            dropout=self.head.dropout.p,
+            classes=own.classes,
+            resolution=side,
+        )
         self.head = Head(head).train(self.training)
         self.spec = replace(self.spec, stem=stem, stem_more=tuple(more), blocks=blocks, head=head)
         self.num_features = last["num_chs"]

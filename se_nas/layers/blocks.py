@@ -10,10 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from se_nas.layers.activations import ACTIVATIONS
-from se_nas.layers.attention import AttendingBlock
+from se_nas.layers.attention import build_attention
 from se_nas.layers.drop_path import DropPath
-from se_nas.space.block_plan import BlockPlan, Branch, Layer, block_plan
-from se_nas.space.specs import BlockSpec, Position
+from se_nas.space.attention.kind import AttentionUnit
+from se_nas.space.block_plan import block_plan
+from se_nas.space.blocks import BLOCKS
+from se_nas.space.blocks.plan import BlockPlan, Branch, Layer
+from se_nas.space.blocks.shape import BlockShape
+from se_nas.space.registry import imported
+from se_nas.space.specs import BlockSpec
+from se_nas.space.vocabulary import Position
 
 
 class Parts(Protocol):
@@ -24,6 +30,9 @@ class Parts(Protocol):
 
     def layer(self, layer: Layer, x: Tensor) -> Tensor:
         """A convolution and its norm."""
+
+    def run_whole(self, x: Tensor) -> Tensor:
+        """The module that stands in place of all convolutions."""
 
     def attend(self, position: Position, x: Tensor) -> Tensor:
         """SE, where this is its position."""
@@ -40,6 +49,8 @@ def run_plan(plan: BlockPlan, x: Tensor, activation: Callable[[Tensor], Tensor],
         y = F.max_pool2d(y, 2, 2, ceil_mode=True)
     if plan.branches:
         y = torch.cat([_run_branch(branch, y, activation, parts) for branch in plan.branches], 1)
+    if plan.whole is not None:
+        y = parts.run_whole(y)
     for layer in plan.body:
         y = _run_layer(layer, y, activation, parts)
     y = parts.attend("inside", y)
@@ -81,10 +92,19 @@ def _skip(plan: BlockPlan, x: Tensor, source: Tensor, parts: Parts) -> Tensor:
     return x
 
 
-class Block(AttendingBlock):
+def build_whole(shape: BlockShape) -> nn.Module:
+    """The module of a block whose kind has one in place of a plan."""
+    layer = BLOCKS[shape.kind].layer
+    assert layer is not None
+    module: nn.Module = imported(layer)(shape)
+    return module
+
+
+class Block(nn.Module):
     """The block of a specification; `se_nas.space.block_plan` says what it is made of.
 
-    The convolution `name` of the plan is the module `name`, and its norm `name_norm`.
+    The convolution `name` of the plan is the module `name`, and its norm `name_norm`; the attention unit is `se`, and
+    what stands in place of all convolutions `whole`.
     """
 
     def __init__(self, spec: BlockSpec) -> None:
@@ -94,19 +114,29 @@ class Block(AttendingBlock):
         self.activation = ACTIVATIONS[spec.activation]()
         if self.plan.entry_channels:
             self.entry_norm = nn.BatchNorm2d(self.plan.entry_channels)
+        if self.plan.whole is not None:
+            self.whole = self.whole_module(self.plan.whole)
         for layer in (*(layer for branch in self.plan.branches for layer in branch.layers), *self.plan.body):
             self._add(layer)
         inside = spec.se is not None and spec.se.position == "inside"
         if inside:  # modules stand in the order in which they run
-            self.add_attention()
+            self._add_attention()
         if self.plan.last is not None:
             self._add(self.plan.last)
         if not inside:
-            self.add_attention()
+            self._add_attention()
         if self.plan.shortcut is not None:
             self._add(self.plan.shortcut)
         if self.plan.skip not in ("none", "pool"):
             self.drop_path = DropPath()
+
+    def attention_module(self, unit: AttentionUnit) -> nn.Module:
+        """What to register as `se`."""
+        return build_attention(unit)
+
+    def whole_module(self, shape: BlockShape) -> nn.Module:
+        """What to register as `whole`."""
+        return build_whole(shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, out_channels, ceil(H / stride), ceil(W / stride))."""
@@ -122,9 +152,26 @@ class Block(AttendingBlock):
         y: Tensor = getattr(self, layer.name)(x)
         return getattr(self, f"{layer.name}_norm")(y) if layer.norm else y
 
+    def run_whole(self, x: Tensor) -> Tensor:
+        """See `Parts`."""
+        y: Tensor = self.whole(x)
+        return y
+
+    def attend(self, position: Position, x: Tensor) -> Tensor:
+        """See `Parts`."""
+        if self.spec.se is None or self.spec.se.position != position:
+            return x
+        attended: Tensor = self.se(x)
+        return attended
+
     def drop(self, y: Tensor) -> Tensor:
         """See `Parts`."""
         return self.drop_path(y) if hasattr(self, "drop_path") else y
+
+    def _add_attention(self) -> None:
+        unit = self.spec.unit
+        if unit is not None:
+            self.se = self.attention_module(unit)
 
     def _add(self, layer: Layer) -> None:
         conv = nn.Conv2d(

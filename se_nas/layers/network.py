@@ -113,18 +113,23 @@ class Network(nn.Module):
         self.head.dropout.p = rate
 
 
+#: Modules of a block whose layers are initialised when they are made.
+_KEEP = {"se", "whole"}
+
+
 @torch.no_grad()
 def initialise(module: nn.Module, *, zero_last: bool = False) -> None:
     """He initialisation by fan-out for convolutions, as MobileNets train with; draws from torch's global generator.
 
-    Linear layers get N(0, 0.01) and zero bias. Attention units keep what they were built with.
+    Linear layers get N(0, 0.01) and zero bias. Attention units, and the modules of a user's own kinds of block, keep
+    what they were built with.
 
     Args:
         zero_last: scale 0 instead of 1 for the last norm of each residual branch, so that every block starts as its
             shortcut (https://arxiv.org/abs/1706.02677, section 5.1).
     """
     for name, layer in module.named_modules():
-        if name.split(".")[-2:-1] == ["se"]:
+        if not _KEEP.isdisjoint(name.split(".")[:-1]):
             continue
         if isinstance(layer, nn.Conv2d):
             fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels // layer.groups

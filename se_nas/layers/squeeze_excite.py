@@ -18,15 +18,11 @@ fixed or searched, shares these four steps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
-
-from se_nas.layers.activations import ACTIVATIONS, GATES
 
 Gate = Callable[..., Tensor]
 """A function gate(z, *parameters) of the squeezed vector (B, C) that returns the scale (B, C)."""
@@ -70,19 +66,6 @@ def squeeze_scale(x: Tensor, gate: Gate, *parameters: Tensor, squeeze: str = "me
     return _scale(x, gate(SQUEEZES[squeeze](x), *parameters), squeeze)
 
 
-def gate_function(activation: str, gate: str) -> Gate:
-    """Return the gate of eq. 3 as a function (z, w1, b1, w2, b2) -> s, for `squeeze_scale`; it can be pickled.
-
-    Shapes: z (..., C), w1 (hidden, C), b1 (hidden,), w2 (C, hidden), b2 (C,), s (..., C).
-
-    Args:
-        activation: a name in ACTIVATIONS, between the two linear maps.
-        gate: a name in GATES, after them.
-    """
-    # its forward, not itself: torch.fx refuses to call a module that is no submodule
-    return partial(_two_layer_gate, ACTIVATIONS[activation]().forward, GATES[gate])
-
-
 class ChannelAttention(nn.Module):
     """Scale each channel by a gate computed from a squeeze of every channel.
 
@@ -107,50 +90,6 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape, dtype and memory format."""
         return squeeze_scale(x, self._gate_function, *self.gate_parameters(), squeeze=self.squeeze)
-
-
-class SqueezeExcite(ChannelAttention):
-    """SE: the gates of all channels by two linear maps.
-
-    Args:
-        channels: channels C of the feature map.
-        hidden: width of the bottleneck, C / r in the paper.
-        activation: a name in ACTIVATIONS.
-        gate: a name in GATES.
-        squeeze: a name in SQUEEZES that gives one value a channel.
-    """
-
-    def __init__(
-        self, channels: int, hidden: int, activation: str = "relu", gate: str = "sigmoid", squeeze: str = "mean"
-    ) -> None:
-        super().__init__(gate_function(activation, gate), squeeze)
-        self.reduce = nn.Linear(channels, hidden)
-        self.expand = nn.Linear(hidden, channels)
-        self.activation = activation
-        self.gate = gate
-        for linear in (self.reduce, self.expand):
-            nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
-            nn.init.zeros_(linear.bias)
-
-    def gate_parameters(self) -> tuple[Tensor, ...]:
-        """Weight and bias of the one linear map and of the other."""
-        return (self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias)
-
-    def extra_repr(self) -> str:
-        """Name the activation, the gate and the squeeze, for `repr`."""
-        return f"activation={self.activation}, gate={self.gate}, squeeze={self.squeeze}"
-
-
-def _two_layer_gate(
-    activation: Callable[[Tensor], Tensor],
-    gate: Callable[[Tensor], Tensor],
-    z: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-) -> Tensor:
-    return gate(F.linear(activation(F.linear(z, w1, b1)), w2, b2))
 
 
 def _scale(x: Tensor, s: Tensor, squeeze: str = "mean") -> Tensor:

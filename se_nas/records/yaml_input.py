@@ -60,7 +60,7 @@ def validation_problems(error: ValidationError) -> list[str]:
         path = cut(path, MOST_SHOWN)
         message = _PLAIN_WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
         message = message.replace("Input should be", "must be")
-        if fault["type"] == "extra_forbidden":
+        if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             problems.append(f"{path}: unknown key")
         elif fault["type"] == "missing":
             problems.append(f"{path}: must be given")

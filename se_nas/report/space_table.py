@@ -10,8 +10,8 @@ from pathlib import Path
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
 from se_nas.search.budgets.decode import greatest_cost, least_cost
+from se_nas.space.blocks import BLOCKS
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import KINDS
 from se_nas.space.templates import OpTemplate, SEOption, se_label
 from se_nas.space.yaml_file import load_space
 
@@ -40,13 +40,13 @@ def space_table(folder: str | os.PathLike[str]) -> str:
 
 def _family_first(entry: tuple[str, SearchSpace]) -> tuple[object, ...]:
     name, space = entry
-    return (list(KINDS).index(_ops(space)[0].kind), name.count(os.sep), name)
+    return (list(BLOCKS).index(_ops(space)[0].kind), name.count(os.sep), name)
 
 
 def _ops(space: SearchSpace) -> list[OpTemplate]:
     """Every block that a stage offers; identities only where there is nothing else."""
     ops = [op for stage in space.stages for op in stage.ops]
-    return [op for op in ops if KINDS[op.kind].expansion_of is not None] or ops
+    return [op for op in ops if not BLOCKS[op.kind].passes_through] or ops
 
 
 def _row(name: str, space: SearchSpace) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def _none_then_ratios(option: SEOption) -> tuple[bool, bool, SEOption]:
 
 def _family(op: OpTemplate) -> str:
     before = "pre-activation " if op.form.preactivation else ""
-    return f"{before}{'grouped ' if op.form.group_width else ''}{KINDS[op.kind].words}"
+    return f"{before}{'grouped ' if op.form.group_width else ''}{BLOCKS[op.kind].title}"
 
 
 def _distinct(words: Iterable[str]) -> list[str]:

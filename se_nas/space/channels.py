@@ -1,8 +1,6 @@
-"""The only place where a channel count is rounded, or anything that follows from one."""
+"""The only place where a channel count is rounded."""
 
 from __future__ import annotations
-
-import math
 
 
 def round_channels(value: float, divisor: int) -> int:
@@ -20,12 +18,3 @@ def round_channels(value: float, divisor: int) -> int:
         return max(1, round(value))
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
-
-
-def eca_kernel(channels: int) -> int:
-    """Neighbouring channels that one of ECA's gates sees: (log2(channels) + 1) / 2 made odd, at least 3.
-
-    The rounding is that of the paper's code (arXiv 1910.03151, eq. 12 with gamma 2 and b 1), the least that of timm's.
-    """
-    wanted = int((math.log2(channels) + 1) / 2)
-    return max(3, wanted if wanted % 2 else wanted + 1)

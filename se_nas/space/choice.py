@@ -1,22 +1,73 @@
-"""One decision of a search space: a name and the options it may take."""
+"""One decision of a search space: where it acts and the options it may take."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cached_property
 
 Option = int | float | str
+
+_NAME = re.compile(r"stage(\d+)(?:\.block(\d+))?(?:\.([^.]+))?\.(\w+)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a choice decides on.
+
+    Attributes:
+        stage: number of the stage, from 1.
+        block: number of the block in it, from 1; None for what is chosen once for the whole stage.
+        part: "depth", "block" (its kind), "kernel", "expansion" or "se".
+        op: the kind of block, by its name in the space, where the stage offers several; None for what all kinds have.
+    """
+
+    stage: int
+    block: int | None
+    part: str
+    op: str | None = None
+
+    @property
+    def scope(self) -> str:
+        """The stage, the block and the kind of block, as files name them: "stage2.block1.wide"."""
+        block = [] if self.block is None else [f"block{self.block}"]
+        op = [] if self.op is None else [self.op.replace(" ", "_")]
+        return ".".join((f"stage{self.stage}", *block, *op))
+
+    @property
+    def name(self) -> str:
+        """The name of the choice in files: "stage2.block1.se"."""
+        return f"{self.scope}.{self.part}"
+
+    @classmethod
+    def named(cls, name: str) -> Place:
+        """The place of a name that a file has, where the space is not at hand; the inverse of `name`, _ read as space.
+
+        Raises:
+            ValueError: no choice has such a name.
+        """
+        found = _NAME.fullmatch(name)
+        if found is None:
+            raise ValueError(f"must be the name of a choice, such as stage2.block1.se, but got {name!r:.60}")
+        stage, block, op, part = found.groups()
+        return cls(int(stage), block and int(block), part, op and op.replace("_", " "))
 
 
 @dataclass(frozen=True)
 class Choice:
     """A named decision with at least two distinct options, in the order the space lists them."""
 
-    name: str
+    place: Place
     options: tuple[Option, ...]
 
     def __post_init__(self) -> None:
         if len(self.options) < 2 or len(set(self.options)) != len(self.options):
             raise ValueError(f"{self.name}: a choice must have two or more distinct options, but got {self.options}")
+
+    @cached_property
+    def name(self) -> str:
+        """Its name in files."""
+        return self.place.name
 
     def index(self, option: Option) -> int:
         """Position of `option`; ValueError when it is none of this choice's."""
@@ -25,7 +76,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Axis:
-    """The options one part of a block ranges over, and the choice that picks among them (None: there is but one)."""
+    """The options one part of a block ranges over, and the place of the choice among them (None: there is but one)."""
 
-    choice: str | None
+    place: Place | None
     options: tuple[Option, ...]
+
+    @cached_property
+    def choice(self) -> str | None:
+        """Name of the choice."""
+        return None if self.place is None else self.place.name

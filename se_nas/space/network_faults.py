@@ -7,10 +7,15 @@ so that a file is refused by what it says and not by the memory that building it
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 
-from se_nas.space.block_plan import Layer, block_plan, channel_fault
-from se_nas.space.specs import KINDS, WITH_HIDDEN, BlockForm, BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
+from pydantic import ValidationError
+
+from se_nas.records.yaml_input import validation_problems
+from se_nas.space.block_plan import block_plan, channel_fault
+from se_nas.space.blocks import BLOCKS
+from se_nas.space.blocks.plan import Layer
+from se_nas.space.blocks.shape import FORM, BlockForm
+from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
 
 #: Greater than in any network that was ever published.
 MOST_CHANNELS = 2**16
@@ -75,23 +80,24 @@ def _squeeze_excite(path: str, spec: SESpec) -> Iterator[str]:
 
 
 def _form(path: str, block: BlockSpec) -> Iterator[str]:
-    form, plain, options = block.form, BlockForm(), KINDS[block.kind].options
-    for field in fields(BlockForm):
-        value = getattr(form, field.name)
-        if field.name not in options and value != getattr(plain, field.name):
-            yield f"{path}{field.name}: must be left out of a block of kind {block.kind}, but got {value!r:.40}"
+    form, plain, kind = block.form, BlockForm(), BLOCKS[block.kind]
+    for name in FORM:
+        value = getattr(form, name)
+        if name not in kind.options and value != getattr(plain, name):
+            yield f"{path}{name}: must be left out of a block of kind {block.kind}, but got {value!r:.40}"
     yield from _within(f"{path}group_width", form.group_width, 0, MOST_CHANNELS)
     yield from _within(f"{path}groups", form.groups, 1, MOST_CHANNELS)
     yield from _within(f"{path}pool_width", form.pool_width, 0, MOST_CHANNELS)
-    if not 0 < form.entry <= 1:
-        yield f"{path}entry: must be above 0 and at most 1, but got {form.entry}"
-    if block.kind == "inception" and not form.branches:
-        yield f"{path}branches: must be given of a block of kind inception, but got none"
     for index, branch in enumerate(form.branches):
-        if not branch:
-            yield f"{path}branches[{index}]: must have convolutions, but has none"
         for place, width in enumerate(branch):
             yield from _within(f"{path}branches[{index}][{place}]", width, 1, MOST_CHANNELS)
+    if form.own and kind.own_options is None:
+        yield f"{path}own: must be left out of a block of kind {block.kind}, but got {form.own!r:.40}"
+    elif kind.own_options is not None:
+        try:
+            block.own_options(kind.own_options)
+        except ValidationError as error:
+            yield from (f"{path}own.{problem}" for problem in validation_problems(error))
 
 
 def _head(spec: HeadSpec) -> Iterator[str]:
@@ -133,18 +139,16 @@ def _of_connections(spec: NetworkSpec) -> Iterator[str]:
         channels, resolution, before = block.out_channels, block.out_resolution, "what comes before"
         if (fault := channel_fault(block)) is not None:
             yield f"{path}: {fault}"
-        elif block.kind == "conv" and block.stride > 2:
-            yield f"{path}.stride: must be 1 or 2 of a block of kind conv, but got {block.stride}"
-        elif "expansion" not in KINDS[block.kind].options and block.expanded != (expanded := _unexpanded(block)):
+        elif "expansion" not in BLOCKS[block.kind].options and block.expanded != (expanded := _unexpanded(block)):
             yield f"{path}.expanded: must be {expanded} of a block of kind {block.kind}, but got {block.expanded}"
-        elif block.se is not None and block.se.kind in WITH_HIDDEN and block.se_hidden > MOST_CHANNELS:
+        elif block.se_hidden > MOST_CHANNELS:
             yield f"{path}.se: must have a hidden layer of at most {MOST_CHANNELS:,}, but got {block.se_hidden:,}"
     yield from _joined("head.", spec.head.in_channels, spec.head.resolution, channels, resolution, before)
 
 
 def _unexpanded(block: BlockSpec) -> int:
     """What the channels of the kxk convolution are in a kind of block that has no expansion."""
-    return block.out_channels if KINDS[block.kind].expansion_of == "block_output" else block.in_channels
+    return block.out_channels if BLOCKS[block.kind].expansion_of == "block_output" else block.in_channels
 
 
 def _joined(path: str, channels: int, resolution: int, wanted: int, side: int, before: str) -> Iterator[str]:

@@ -15,14 +15,9 @@ import numpy as np
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
 from se_nas.space.block_plan import built
-from se_nas.space.choice import Axis, Choice, Option
-from se_nas.space.specs import (
-    BlockSpec,
-    ConvSpec,
-    HeadSpec,
-    NetworkSpec,
-)
-from se_nas.space.templates import HeadTemplate, Scaling, SlotOp, StageTemplate, StemTemplate
+from se_nas.space.choice import Axis, Choice, Option, Place
+from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
+from se_nas.space.templates import HeadTemplate, OpTemplate, Scaling, SlotOp, StageTemplate, StemTemplate
 
 
 @dataclass(frozen=True)
@@ -71,18 +66,18 @@ class SearchSpace:
         """The concrete convolutions of the stem."""
         convs: list[ConvSpec] = []
         channels, side = self.channels, self.resolution
-        for part in (self.stem, *self.stem.then):
+        for part in self.stem.convs:
             convs.append(
                 ConvSpec(
-                    channels,
-                    part.width,
-                    part.kernel,
-                    part.stride,
-                    part.activation,
-                    side,
-                    part.pool,
-                    part.bias,
-                    part.norm,
+                    in_channels=channels,
+                    out_channels=part.width,
+                    kernel=part.kernel,
+                    stride=part.stride,
+                    activation=part.activation,
+                    resolution=side,
+                    pool=part.pool,
+                    bias=part.bias,
+                    norm=part.norm,
                 )
             )
             channels, side = part.width, convs[-1].out_resolution
@@ -94,49 +89,40 @@ class SearchSpace:
         slots: list[Slot] = []
         width, resolution = self.stem_convs[-1].out_channels, self.stem_convs[-1].out_resolution
         for s, stage in enumerate(self.stages):
-            names = tuple(op.name for op in stage.ops)
-            deepest = max(stage.depths)
-            depth = Axis(f"stage{s + 1}.depth" if len(stage.depths) > 1 else None, stage.depths)
+            number = s + 1
+            depth = _axis(Place(number, None, "depth"), stage.depths)
             geometry = []
-            for index in range(deepest):
+            for index in range(max(stage.depths)):
                 first = index == 0
                 stride = stage.stride if first else 1
                 geometry.append((width if first else stage.width, stride, resolution))
                 resolution = -(-resolution // stride)
-            for index, place in enumerate(geometry):
-                block_scope, stage_scope = f"stage{s + 1}.block{index + 1}", f"stage{s + 1}"
-
-                def axis(
-                    part: str,
-                    options: tuple[Option, ...],
-                    op_name: str | None,
-                    shared: tuple[str, ...] = stage.share,
-                    scopes: tuple[str, str] = (stage_scope, block_scope),
-                ) -> Axis:
-                    if len(options) < 2:
-                        return Axis(None, options)
-                    scope = scopes[0] if part in shared else scopes[1]
-                    return Axis(f"{scope}.{part}" if op_name is None else f"{scope}.{op_name}.{part}", options)
-
-                ops = []
-                for op in stage.ops:
-                    prefix = op.name.replace(" ", "_") if len(stage.ops) > 1 else None
-                    places = [
-                        op.at(before, stage.width, stride, side, self.channel_divisor)
-                        for before, stride, side in (geometry if "se" in stage.share else [place])
-                    ]
-                    here = places[index if "se" in stage.share else 0]
-                    ops.append(
-                        replace(
-                            here,
-                            kernel=axis("kernel", _distinct_kernels(here), prefix),
-                            expansion=axis("expansion", op.expansions, prefix),
-                            se=axis("se", _distinct_se(places), prefix),
-                        )
-                    )
-                slots.append(Slot(s, index, depth, axis("block", names, None), tuple(ops)))
+            for index in range(len(geometry)):
+                kind = Place(number, None if "block" in stage.share else index + 1, "block")
+                ops = tuple(self._op_at(number, op, index, geometry) for op in stage.ops)
+                slots.append(Slot(s, index, depth, _axis(kind, tuple(op.name for op in stage.ops)), ops))
             width = stage.width
         return tuple(slots)
+
+    def _op_at(self, number: int, op: OpTemplate, index: int, geometry: Sequence[tuple[int, int, int]]) -> SlotOp:
+        """A kind of block at one place of stage `number`, with its choices.
+
+        Args:
+            geometry: input channels, stride and resolution of every block of the stage.
+        """
+        stage = self.stages[number - 1]
+        places = [op.at(before, stage.width, stride, side, self.channel_divisor) for before, stride, side in geometry]
+
+        def axis(part: str, options: tuple[Option, ...]) -> Axis:
+            block = None if part in stage.share else index + 1
+            return _axis(Place(number, block, part, op.name if len(stage.ops) > 1 else None), options)
+
+        return replace(
+            places[index],
+            kernel=axis("kernel", _distinct_kernels(places[index])),
+            expansion=axis("expansion", op.expansions),
+            se=axis("se", _distinct_se(places if "se" in stage.share else [places[index]])),
+        )
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
@@ -144,8 +130,8 @@ class SearchSpace:
         found: dict[str, Choice] = {}
         for slot in self.slots:
             for axis in (slot.depth, slot.op, *(axis for op in slot.ops for axis in op.axes)):
-                if axis.choice is not None:
-                    found.setdefault(axis.choice, Choice(axis.choice, axis.options))
+                if axis.place is not None:
+                    found.setdefault(axis.place.name, Choice(axis.place, axis.options))
         return tuple(found.values())
 
     @cached_property
@@ -184,7 +170,14 @@ class SearchSpace:
     def network_of(self, blocks: tuple[BlockSpec, ...]) -> NetworkSpec:
         """The network of these blocks between the space's stem and head."""
         first, *more = self.stem_convs
-        return NetworkSpec(self.resolution, self.channels, first, blocks, self.head_spec, tuple(more))
+        return NetworkSpec(
+            resolution=self.resolution,
+            in_channels=self.channels,
+            stem=first,
+            blocks=blocks,
+            head=self.head_spec,
+            stem_more=tuple(more),
+        )
 
     @cached_property
     def head_spec(self) -> HeadSpec:
@@ -193,17 +186,17 @@ class SearchSpace:
         resolution = -(-last.resolution // last.stride)
         head = self.head
         return HeadSpec(
-            self.stages[-1].width,
-            head.width,
-            head.hidden,
-            head.activation,
-            head.dropout,
-            self.classes,
-            resolution,
-            head.norm,
-            head.max_pool,
-            head.flatten,
-            head.hidden_layers,
+            in_channels=self.stages[-1].width,
+            width=head.width,
+            hidden=head.hidden,
+            activation=head.activation,
+            dropout=head.dropout,
+            classes=self.classes,
+            resolution=resolution,
+            norm=head.norm,
+            max_pool=head.max_pool,
+            flatten=head.flatten,
+            hidden_layers=head.hidden_layers,
         )
 
     def architecture(self, picks: Mapping[str, Option]) -> Architecture:
@@ -332,6 +325,11 @@ class SearchSpace:
                 block = op.block(kernel, expansion, se)
                 keys.add((name, block.kernel, block.expanded, block.se_built))
         return keys
+
+
+def _axis(place: Place, options: tuple[Option, ...]) -> Axis:
+    """A part with one option is no choice."""
+    return Axis(place if len(options) > 1 else None, options)
 
 
 def _distinct_kernels(place: SlotOp) -> tuple[Option, ...]:

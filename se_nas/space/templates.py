@@ -2,91 +2,180 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Annotated, Any, TypeVar
 
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator
+
+from se_nas.records.nearest import did_you_mean
+from se_nas.space.attention import ATTENTION, OF_BARE_RATIO
+from se_nas.space.blocks import BLOCKS
+from se_nas.space.blocks.shape import BlockForm
 from se_nas.space.channels import round_channels
 from se_nas.space.choice import Axis, Option
-from se_nas.space.specs import (
-    KINDS,
-    Activation,
-    AttentionKind,
-    BlockForm,
-    BlockKind,
-    BlockSpec,
-    Gate,
-    Position,
-    RatioOf,
-    SESpec,
-    Squeeze,
-    StemPool,
-    attention_label,
-)
+from se_nas.space.specs import BlockSpec, SEProperties, SESpec
+from se_nas.space.vocabulary import Activation, StemPool
+
+T = TypeVar("T")
 
 NO_SE = "none"
 
-
 SEOption = float | str | None
-"""One option of SE as a file has it: None for no SE, a ratio, or a relative: "eca", "ese", "spatial", "cbam/16"."""
+"""One option of SE: None for no SE, a ratio, or another kind of ATTENTION: "eca", "cbam/16"."""
 
 
-def kind_and_ratio(option: float | str) -> tuple[AttentionKind, float]:
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("a kernel must be odd")
+    return value
+
+
+def not_empty(values: Sequence[T]) -> Sequence[T]:
+    """The values, if there are any; a least length in pydantic's words would not count those that are faulty."""
+    if not values:
+        raise ValueError("must not be empty")
+    return values
+
+
+def distinct(options: Sequence[T]) -> Sequence[T]:
+    """The options, if no two are equal."""
+    if len(set(options)) != len(options):
+        raise ValueError("options must be distinct")
+    return options
+
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+CountOrNone = Annotated[int, Field(ge=0, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Stride = Annotated[int, Field(ge=1, le=2, strict=True)]
+Kernel = Annotated[int, Field(ge=1, strict=True), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
+
+
+def plain_number(value: float) -> float:
+    """3.0 as 3: one number is one option, however it was written."""
+    return int(value) if value == int(value) else value
+
+
+def _se_option(value: Any) -> SEOption:
+    """One SE option as a file has it; YAML 1.1 reads bare `no` and `off` as false and `null` or `~` as nothing."""
+    if value == NO_SE:
+        return None
+    if value is None or isinstance(value, bool):
+        raise ValueError('must be "none" (in quotes) or a reduction ratio of at least 1')
+    if isinstance(value, str):
+        return _other_kind(value)
+    if not isinstance(value, (int, float)) or not 1 <= value < float("inf"):
+        raise ValueError(_se_options())
+    return plain_number(value)
+
+
+def _se_options() -> str:
+    others = [
+        f"{kind.name}/RATIO" if kind.has_ratio else kind.name for kind in ATTENTION.values() if kind != OF_BARE_RATIO
+    ]
+    return f'must be "none" or a reduction ratio of at least 1, or one of {", ".join(others)}'
+
+
+def _other_kind(value: str) -> str:
+    """A kind of attention that is not the bare ratio's, with its ratio where it has one."""
+    name, slash, ratio = value.partition("/")
+    kind = ATTENTION.get(name)
+    if kind is None or kind == OF_BARE_RATIO or (slash and not kind.has_ratio):
+        close = did_you_mean(name, [other for other in ATTENTION if other != OF_BARE_RATIO.name]).removeprefix("; ")
+        raise ValueError(_se_options() + (f" ({close})" if close else ""))
+    if not kind.has_ratio:
+        return name
+    if not slash:
+        raise ValueError(f"{name} needs a ratio, such as {name}/16")
+    if not re.fullmatch(r"\d+(\.\d+)?", ratio) or float(ratio) < 1:
+        raise ValueError(_se_options())
+    return f"{name}/{plain_number(float(ratio))}"
+
+
+def kind_and_ratio(option: float | str) -> tuple[str, float]:
     """The kind of attention and the reduction ratio that an option stands for."""
     if not isinstance(option, str):
-        return "se", option
+        return OF_BARE_RATIO.name, option
     kind, _, ratio = option.partition("/")
-    return cast(AttentionKind, kind), float(ratio or 1)
+    return kind, float(ratio or 1)
 
 
 def se_label(option: SEOption) -> str:
     """The option's name: "none", "r16", "eca", "cbam16"."""
-    return NO_SE if option is None else attention_label(*kind_and_ratio(option))
+    if option is None:
+        return NO_SE
+    kind, ratio = kind_and_ratio(option)
+    return ATTENTION[kind].label(ratio)
 
 
-@dataclass(frozen=True)
-class SETemplate:
-    """SE options of a block, which share every other property."""
+@dataclass(frozen=True, kw_only=True)
+class SETemplate(SEProperties):
+    """SE options of a block, which share every other property; in files its own field `se`."""
 
-    options: tuple[SEOption, ...]
-    ratio_of: RatioOf = "expanded"
-    divisor: int = 8
-    squeeze: Squeeze = "mean"
-    activation: Activation = "relu"
-    gate: Gate = "hard_sigmoid"
-    position: Position = "inside"
+    options: Annotated[
+        tuple[Annotated[SEOption, PlainValidator(_se_option)], ...], AfterValidator(not_empty), AfterValidator(distinct)
+    ]
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     def spec(self, option: SEOption) -> SESpec | None:
         """The concrete unit for one option."""
         if option is None:
             return None
         kind, ratio = kind_and_ratio(option)
-        return SESpec(ratio, self.ratio_of, self.divisor, self.squeeze, self.activation, self.gate, self.position, kind)
+        return SESpec(
+            ratio=ratio,
+            kind=kind,
+            ratio_of=self.ratio_of,
+            divisor=self.divisor,
+            squeeze=self.squeeze,
+            activation=self.activation,
+            gate=self.gate,
+            position=self.position,
+        )
 
 
-@dataclass(frozen=True)
+WITHOUT_SE = SETemplate(options=(None,))
+
+
+@dataclass(frozen=True, kw_only=True)
 class OpTemplate:
     """One kind of block a stage offers, with the options of its parts."""
 
-    kind: BlockKind
+    kind: str
     name: str
     kernels: tuple[int, ...] = (3,)
     expansions: tuple[float, ...] = (1.0,)
-    se: SETemplate = SETemplate((None,))
+    se: SETemplate = WITHOUT_SE
     activation: Activation = "relu"
     form: BlockForm = field(default=BlockForm(), metadata={"since": 2})
 
     def expanded(self, block_input: int, block_output: int, expansion: Option, channel_divisor: int) -> int:
         """Channels of the kxk convolution for one expansion option, in a block of these channel counts."""
-        reference = block_output if KINDS[self.kind].expansion_of == "block_output" else block_input
+        reference = block_output if BLOCKS[self.kind].expansion_of == "block_output" else block_input
         if expansion == 1:
             return reference
         return round_channels(reference * float(expansion), channel_divisor)
 
     def at(self, in_channels: int, out_channels: int, stride: int, resolution: int, channel_divisor: int) -> SlotOp:
         """The op at one place, with every option and no choice."""
-        se = Axis(None, tuple(map(se_label, self.se.options)))
-        kernel, expansion = Axis(None, self.kernels), Axis(None, self.expansions)
-        return SlotOp(self, in_channels, out_channels, stride, resolution, channel_divisor, kernel, expansion, se)
+        return SlotOp(
+            template=self,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            stride=stride,
+            resolution=resolution,
+            channel_divisor=channel_divisor,
+            kernel=Axis(None, self.kernels),
+            expansion=Axis(None, self.expansions),
+            se=Axis(None, tuple(map(se_label, self.se.options))),
+        )
 
 
 @dataclass(frozen=True)
@@ -103,35 +192,56 @@ class StageTemplate:
     share: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class StemTemplate:
-    """The first convolution, and those of the stem that come after it (`then`); see `ConvSpec`."""
+def _stem_pool(value: Any) -> Any:
+    if not isinstance(value, bool) and value != "ceil":
+        raise ValueError('must be true, false or "ceil"')
+    return value
 
-    width: int
-    kernel: int = 3
-    stride: int = 1
+
+@dataclass(frozen=True, kw_only=True)
+class StemConv:
+    """One convolution of the stem; see `ConvSpec`."""
+
+    width: Count
+    kernel: Kernel = 3
+    stride: Stride = 1
     activation: Activation = "relu"
-    pool: StemPool = field(default=False, metadata={"since": 2})
-    bias: bool = field(default=False, metadata={"since": 2})
-    norm: bool = field(default=True, metadata={"since": 2})
-    then: tuple[StemTemplate, ...] = field(default=(), metadata={"since": 2})
+    pool: Annotated[StemPool, BeforeValidator(_stem_pool)] = field(default=False, metadata={"since": 2})
+    bias: Flag = field(default=False, metadata={"since": 2})
+    norm: Flag = field(default=True, metadata={"since": 2})
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class StemTemplate(StemConv):
+    """The first convolution, and those of the stem that come after it."""
+
+    then: tuple[StemConv, ...] = field(default=(), metadata={"since": 2})
+
+    @property
+    def convs(self) -> tuple[StemConv, ...]:
+        """Every convolution."""
+        return (self, *self.then)
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadTemplate:
     """What follows the last block; see `HeadSpec`."""
 
-    width: int = 0
-    hidden: int = 0
+    width: CountOrNone = 0
+    hidden: CountOrNone = 0
     activation: Activation = "relu"
-    dropout: float = 0.0
-    norm: bool = field(default=False, metadata={"since": 2})
-    max_pool: bool = field(default=False, metadata={"since": 2})
-    flatten: bool = field(default=False, metadata={"since": 2})
-    hidden_layers: int = field(default=1, metadata={"since": 2})
+    dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
+    norm: Flag = field(default=False, metadata={"since": 2})
+    max_pool: Flag = field(default=False, metadata={"since": 2})
+    flatten: Flag = field(default=False, metadata={"since": 2})
+    hidden_layers: Count = field(default=1, metadata={"since": 2})
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SlotOp:
     """One kind of block at one place, with the choices that shape it."""
 

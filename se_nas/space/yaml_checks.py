@@ -6,11 +6,9 @@ import itertools
 from collections.abc import Iterable
 
 from se_nas.space.block_plan import built, channel_fault
+from se_nas.space.blocks import BLOCKS
 from se_nas.space.scaling import scaled_to
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import (
-    KINDS,
-)
 from se_nas.space.templates import OpTemplate
 from se_nas.space.yaml_model import SpaceModel, StageModel, stage_template
 
@@ -19,7 +17,7 @@ _SIDE = 2  # of the maps in blocks that are only compared
 
 def problems_between_fields(model: SpaceModel) -> Iterable[str]:
     """Faults that no single field shows."""
-    width = (model.stem.then or [model.stem])[-1].width
+    width = model.stem.convs[-1].width
     depth_varies = False  # in this stage or in one before it that flows into it without a visible border
     for s, stage in enumerate(model.stages):
         where = f"stages[{s}]"
@@ -36,13 +34,14 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
                 if getattr(stage, field) is not None:
                     yield f"{where}.{field}: must stand in each of `blocks` when `blocks` is given"
             for b, block in enumerate(stage.blocks):
-                extra = block.model_fields_set - {"kind", "name"}
-                if KINDS[block.kind].expansion_of is None and extra:
+                kind, extra = BLOCKS[block.kind], block.model_fields_set - {"kind", "name"}
+                own = kind.own_options.model_fields.keys() if kind.own_options is not None else set()
+                if not kind.options | own and extra:
                     given = ", ".join(sorted(extra))
-                    yield f"{where}.blocks[{b}]: an {block.kind} block takes only `kind` and `name`, but got {given}"
+                    yield f"{where}.blocks[{b}]: an {kind.name} block takes only `kind` and `name`, but got {given}"
                     continue
-                for name in sorted(extra - {"kernel", "se"} - KINDS[block.kind].options):
-                    yield f"{where}.blocks[{b}].{name}: a {block.kind} block has no such option"
+                for name in sorted(extra - kind.options - own):
+                    yield f"{where}.blocks[{b}].{name}: a {kind.name} block has no such option"
         ops = stage_template(stage).ops
         names = [op.name.replace(" ", "_") for op in ops]  # as choices are named
         if len(set(names)) != len(names):
@@ -50,9 +49,9 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
         inputs = sorted({width, stage.width} if max(stage.depth) > 1 else {width})
         for b, op in enumerate(ops):
             prefix = f"{where}.blocks[{b}]" if stage.blocks is not None else where
-            of_input = KINDS[op.kind].expansion_of == "block_input"
-            if op.kind == "shuffle" and len(op.expansions) > 1:  # a prefix of channels is no prefix of its groups
-                yield f"{prefix}.expansion: must be one number for shuffle, but got {list(op.expansions)}"
+            of_input = BLOCKS[op.kind].expansion_of == "block_input"
+            if BLOCKS[op.kind].one_expansion and len(op.expansions) > 1:
+                yield f"{prefix}.expansion: must be one number for {op.kind}, but got {list(op.expansions)}"
             for e, expansion in enumerate(op.expansions):
                 if of_input and expansion < 1:
                     yield f"{prefix}.expansion[{e}]: must be at least 1 for {op.kind}, but got {expansion}"

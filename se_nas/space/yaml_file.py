@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import yaml
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from se_nas.errors import ConfigError
 from se_nas.plugins.loading import load_plugins
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml, validation_problems
+from se_nas.space.blocks import BLOCKS
+from se_nas.space.blocks.shape import FORM
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import (
-    KINDS,
-)
-from se_nas.space.templates import NO_SE, HeadTemplate, OpTemplate, Scaling, SETemplate, StemTemplate
+from se_nas.space.specs import SEProperties
+from se_nas.space.templates import NO_SE, WITHOUT_SE, HeadTemplate, OpTemplate, Scaling, StemConv
 from se_nas.space.yaml_checks import channel_problems, problems_between_fields
-from se_nas.space.yaml_model import (
-    FORM,
-    HeadModel,
-    ScalingModel,
-    SEModel,
-    SpaceModel,
-    StemConvModel,
-    stage_template,
-)
+from se_nas.space.yaml_model import ScalingModel, SpaceModel, stage_template
 
 
 def parse_space(value: Any, source: str) -> SearchSpace:
@@ -52,8 +43,8 @@ def parse_space(value: Any, source: str) -> SearchSpace:
     space = SearchSpace(
         name=model.name,
         stages=tuple(stage_template(stage) for stage in model.stages),
-        stem=model.stem.template(),
-        head=HeadTemplate(**model.head.model_dump()),
+        stem=model.stem,
+        head=model.head,
         resolution=model.resolution,
         channels=model.channels,
         classes=model.classes,
@@ -79,26 +70,20 @@ def load_space(name_or_path: str | os.PathLike[str]) -> SearchSpace:
 def dump_space(space: SearchSpace, plugins: Sequence[str] = ()) -> str:
     """The space as YAML that `parse_space` reads back to an equal space; `plugins` are those that it is to name."""
 
-    def se(op: OpTemplate) -> dict[str, Any]:
-        if op.se == SETemplate((None,)):
-            return {}
-        properties = {k: getattr(op.se, k) for k in SEModel.model_fields if k != "options"}
-        return {"se": {"options": [NO_SE if r is None else r for r in op.se.options], **properties}}
-
-    def stem(part: StemTemplate) -> dict[str, Any]:
-        return {k: getattr(part, k) for k in StemConvModel.model_fields}
-
     def parts(op: OpTemplate) -> dict[str, Any]:
-        if KINDS[op.kind].expansion_of is None:
-            return {}
-        options = {"expansion": list(op.expansions), **{name: getattr(op.form, name) for name in FORM}}
+        options = {"kernel": list(op.kernels), "expansion": list(op.expansions), **_values(op.form, FORM)}
         options["branches"] = list(map(list, op.form.branches))
-        given = {name: value for name, value in options.items() if name in KINDS[op.kind].options}
-        return {"kernel": list(op.kernels), **given, **se(op)}
+        given = {name: value for name, value in options.items() if name in BLOCKS[op.kind].options}
+        given |= {name: list(value) if isinstance(value, tuple) else value for name, value in op.form.own}
+        if op.se == WITHOUT_SE:
+            return given
+        units = [NO_SE if option is None else option for option in op.se.options]
+        return {**given, "se": {"options": units, **_values(op.se, _names(SEProperties))}}
 
+    stem, *then = (_values(conv, _names(StemConv)) for conv in space.stem.convs)
     stages = []
     for stage in space.stages:
-        activations = [op.activation for op in stage.ops if KINDS[op.kind].expansion_of is not None]
+        activations = [op.activation for op in stage.ops if not BLOCKS[op.kind].passes_through]
         stages.append(
             {
                 "width": stage.width,
@@ -117,13 +102,21 @@ def dump_space(space: SearchSpace, plugins: Sequence[str] = ()) -> str:
             "channels": space.channels,
             "classes": space.classes,
             "channel_divisor": space.channel_divisor,
-            "stem": {**stem(space.stem), **({"then": list(map(stem, space.stem.then))} if space.stem.then else {})},
+            "stem": {**stem, **({"then": then} if then else {})},
             "stages": stages,
-            "head": {k: getattr(space.head, k) for k in HeadModel.model_fields},
+            "head": _values(space.head, _names(HeadTemplate)),
             **({"scaling": {scaling.data: _given(scaling) for scaling in space.scaling}} if space.scaling else {}),
         },
         sort_keys=False,
     )
+
+
+def _names(template: type[Any]) -> tuple[str, ...]:
+    return tuple(part.name for part in fields(template))
+
+
+def _values(template: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(template, name) for name in names}
 
 
 def _given(scaling: Scaling) -> dict[str, Any]:

@@ -1,36 +1,34 @@
-"""Models of a space's YAML: what each field may hold, and what it is short for."""
+"""Models of a space's YAML where it is not a template itself: stages and blocks, and what they are short for."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import fields, replace
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from se_nas.space.specs import (
-    KINDS,
-    WITH_HIDDEN,
-    Activation,
-    AttentionKind,
-    BlockForm,
-    BlockKind,
-    Gate,
-    Pool,
-    Position,
-    RatioOf,
-    Shortcut,
-    Squeeze,
-    StemPool,
-    StrideAt,
+from se_nas.space.blocks import BLOCKS, OF_A_STAGE
+from se_nas.space.blocks.kind import BlockKind
+from se_nas.space.blocks.shape import FORM, BlockForm, own_values
+from se_nas.space.registry import known_name
+from se_nas.space.templates import (
+    WITHOUT_SE,
+    Count,
+    HeadTemplate,
+    Kernel,
+    OpTemplate,
+    Scaling,
+    SETemplate,
+    StageTemplate,
+    StemTemplate,
+    Stride,
+    distinct,
+    plain_number,
 )
-from se_nas.space.templates import NO_SE, OpTemplate, Scaling, SETemplate, StageTemplate, StemTemplate
+from se_nas.space.vocabulary import Activation
 
 T = TypeVar("T")
 
@@ -39,69 +37,15 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-def _se_option(value: Any) -> Any:
-    """One SE option; YAML 1.1 reads bare `no` and `off` as false and `null` or `~` as nothing."""
-    if value == NO_SE:
-        return None
-    if value is None or isinstance(value, bool):
-        raise ValueError('must be "none" (in quotes) or a reduction ratio of at least 1')
-    if isinstance(value, str):
-        return _relative(value)
-    if not isinstance(value, (int, float)) or not 1 <= value < float("inf"):
-        raise ValueError(_SE_OPTIONS)
-    return _plain_number(value)
-
-
-_SE_OPTIONS = 'must be "none" or a reduction ratio of at least 1, or one of eca, ese, spatial and cbam/RATIO'
-
-
-def _relative(value: str) -> str:
-    """An attention other than SE, with its ratio where it has one."""
-    kind, slash, ratio = value.partition("/")
-    if kind == "cbam" and not ratio:
-        raise ValueError("cbam needs a ratio, such as cbam/16")
-    if kind not in get_args(AttentionKind) or kind == "se" or bool(slash) != (kind in WITH_HIDDEN):
-        raise ValueError(_SE_OPTIONS)
-    if not slash:
-        return kind
-    if not re.fullmatch(r"\d+(\.\d+)?", ratio) or float(ratio) < 1:
-        raise ValueError(_SE_OPTIONS)
-    return f"{kind}/{_plain_number(float(ratio))}"
-
-
-def _plain_number(value: float) -> float:
-    """3.0 as 3: one number is one option, however it was written."""
-    return int(value) if value == int(value) else value
-
-
 def _plain_name(value: str) -> str:
     if not re.fullmatch(r"[\w \-]+", value):
         raise ValueError("must be letters, digits, spaces, - and _ only")
     return value
 
 
-def _odd(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError("a kernel must be odd")
-    return value
-
-
-def _distinct(options: list[T]) -> list[T]:
-    if len(set(options)) != len(options):
-        raise ValueError("options must be distinct")
-    return options
-
-
-Count = Annotated[int, Field(ge=1, strict=True)]
 Name = Annotated[str, AfterValidator(_plain_name)]
-
-
-FORM = tuple(field.name for field in fields(BlockForm))
-Stride = Annotated[int, Field(ge=1, le=2, strict=True)]
-Kernel = Annotated[int, Field(ge=1, strict=True), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
 Expansion = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Options = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
-OneOrMore = Annotated[Options[T], BeforeValidator(_as_list)]
+OneOrMore = Annotated[list[T], Field(min_length=1), AfterValidator(distinct), BeforeValidator(_as_list)]
 
 
 class YamlModel(BaseModel):
@@ -110,53 +54,38 @@ class YamlModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class SEModel(YamlModel):
-    """`se:` of a block: its options, and what they share."""
-
-    options: Options[Annotated[Any, BeforeValidator(_se_option)]]
-    ratio_of: RatioOf = "expanded"
-    divisor: Count = 8
-    squeeze: Squeeze = "mean"
-    activation: Activation = "relu"
-    gate: Gate = "hard_sigmoid"
-    position: Position = "inside"
-
-    def template(self) -> SETemplate:
-        """The template of these options."""
-        return SETemplate(
-            tuple(self.options),
-            self.ratio_of,
-            self.divisor,
-            self.squeeze,
-            self.activation,
-            self.gate,
-            self.position,
-        )
-
-
 class BlockModel(YamlModel):
-    """One kind of block that a stage offers; what a kind has no use for must be absent."""
+    """One kind of block that a stage offers, with what every kind may have; see `block_model`."""
 
-    kind: BlockKind
+    kind: Annotated[str, AfterValidator(lambda name: known_name(BLOCKS, name))]
     name: Name | None = None
     kernel: OneOrMore[Kernel] = [3]
     expansion: OneOrMore[Expansion] = [1.0]
-    se: SEModel | None = None
-    group_width: Annotated[int, Field(ge=0, strict=True)] = 0
-    entry: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
-    stride_at: StrideAt = "kxk"
-    shortcut: Shortcut = "projection"
-    preactivation: Annotated[bool, Field(strict=True)] = False
-    groups: Count = 1
-    dense_reduction: Annotated[bool, Field(strict=True)] = False
-    branches: list[Annotated[list[Count], Field(min_length=1)]] = []
-    pool: Pool = "mean"
-    pool_width: Annotated[int, Field(ge=0, strict=True)] = 0
+    se: SETemplate | None = None
 
     def form(self) -> BlockForm:
         """What the kind of block has beside kernel, expansion and SE."""
+        own = BLOCKS[self.kind].own_options
         values = {name: getattr(self, name) for name in FORM}
-        return BlockForm(**{**values, "branches": tuple(map(tuple, self.branches))})
+        return BlockForm(**values, own=() if own is None else own_values(self, own.model_fields))
+
+
+@cache
+def block_model(kind: BlockKind | None) -> type[BlockModel]:
+    """The model of a block of this kind: with every variant in `BlockForm`, and with the options that only it has.
+
+    Args:
+        kind: None for a block that says no kind there is.
+    """
+    shared: dict[str, Any] = {part.name: (part.type, part.default) for part in fields(BlockForm) if part.name in FORM}
+    own = () if kind is None or kind.own_options is None else (kind.own_options,)
+    return create_model("BlockModel", __base__=(BlockModel, *own), __module__=BlockForm.__module__, **shared)
+
+
+def _of_its_kind(value: Any) -> Any:
+    """The block by the model of the kind that it says."""
+    name = value.get("kind") if isinstance(value, Mapping) else None
+    return block_model(BLOCKS.get(name) if isinstance(name, str) else None).model_validate(value)
 
 
 class StageModel(YamlModel):
@@ -168,51 +97,9 @@ class StageModel(YamlModel):
     activation: Activation = "relu"
     kernel: OneOrMore[Kernel] | None = None
     expansion: OneOrMore[Expansion] | None = None
-    se: SEModel | None = None
-    blocks: Annotated[list[BlockModel], Field(min_length=1)] | None = None
-    share: Annotated[list[Literal["kernel", "expansion", "se", "block"]], AfterValidator(_distinct)] = []
-
-
-def _stem_pool(value: Any) -> Any:
-    if not isinstance(value, bool) and value != "ceil":
-        raise ValueError('must be true, false or "ceil"')
-    return value
-
-
-class StemConvModel(YamlModel):
-    """One convolution of the stem."""
-
-    width: Count
-    kernel: Kernel = 3
-    stride: Stride = 1
-    activation: Activation = "relu"
-    pool: Annotated[StemPool, BeforeValidator(_stem_pool)] = False
-    bias: Annotated[bool, Field(strict=True)] = False
-    norm: Annotated[bool, Field(strict=True)] = True
-
-
-class StemModel(StemConvModel):
-    """The stem: its first convolution, and those that follow it."""
-
-    then: list[StemConvModel] = []
-
-    def template(self) -> StemTemplate:
-        """The template of the whole stem."""
-        convs = [StemTemplate(**conv.model_dump(exclude={"then"})) for conv in (self, *self.then)]
-        return replace(convs[0], then=tuple(convs[1:]))
-
-
-class HeadModel(YamlModel):
-    """What follows the last block."""
-
-    width: Annotated[int, Field(ge=0, strict=True)] = 0
-    hidden: Annotated[int, Field(ge=0, strict=True)] = 0
-    activation: Activation = "relu"
-    dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
-    norm: Annotated[bool, Field(strict=True)] = False
-    max_pool: Annotated[bool, Field(strict=True)] = False
-    flatten: Annotated[bool, Field(strict=True)] = False
-    hidden_layers: Count = 1
+    se: SETemplate | None = None
+    blocks: Annotated[list[Annotated[BlockModel, BeforeValidator(_of_its_kind)]], Field(min_length=1)] | None = None
+    share: Annotated[list[Literal["kernel", "expansion", "se", "block"]], AfterValidator(distinct)] = []
 
 
 class ScalingModel(YamlModel):
@@ -221,13 +108,12 @@ class ScalingModel(YamlModel):
     resolution: Count
     classes: Annotated[int, Field(ge=2, strict=True)] | None = None
     stem_stride: Stride | None = None
-    strides: list[Stride] | None = None
+    strides: tuple[Stride, ...] | None = None
     width: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] = 1.0
 
     def scaling(self, data: str) -> Scaling:
         """The scaling to the data set of this name."""
-        strides = None if self.strides is None else tuple(self.strides)
-        return Scaling(data, self.resolution, self.classes, self.stem_stride, strides, self.width)
+        return Scaling(data=data, **{name: getattr(self, name) for name in ScalingModel.model_fields})
 
 
 class SpaceModel(YamlModel):
@@ -243,20 +129,19 @@ class SpaceModel(YamlModel):
     channels: Count = 3
     classes: Annotated[int, Field(ge=2, strict=True)] = 10
     channel_divisor: Count = 8
-    stem: StemModel
+    stem: StemTemplate
     stages: Annotated[list[StageModel], Field(min_length=1)]
-    head: HeadModel = HeadModel()
+    head: HeadTemplate = HeadTemplate()
     scaling: dict[Name, ScalingModel] = {}
 
 
 def stage_template(stage: StageModel) -> StageTemplate:
-    """The template of a stage; without `blocks` its one kind is an MBConv block."""
-    if stage.blocks is None:
-        blocks = [
-            BlockModel(kind="mbconv", kernel=stage.kernel or [3], expansion=stage.expansion or [1.0], se=stage.se)
-        ]
-    else:
-        blocks = stage.blocks
+    """The template of a stage."""
+    blocks = stage.blocks
+    if blocks is None:
+        given = {"kernel": stage.kernel, "expansion": stage.expansion, "se": stage.se}
+        options = {name: value for name, value in given.items() if value is not None}
+        blocks = [block_model(OF_A_STAGE)(kind=OF_A_STAGE.name, **options)]
     return StageTemplate(
         width=stage.width,
         stride=stage.stride,
@@ -268,17 +153,19 @@ def stage_template(stage: StageModel) -> StageTemplate:
 
 def op_template(block: BlockModel, activation: Activation) -> OpTemplate:
     """The template of one kind of block, named by what it is where it has no name."""
-    if KINDS[block.kind].expansion_of is None:
-        return OpTemplate(block.kind, block.name or block.kind, kernels=(1,), activation="identity")
-    expansions = tuple(_plain_number(e) for e in block.expansion)
-    options = KINDS[block.kind].options
-    kernel, expansion = "-".join(map(str, block.kernel)), "-".join(map(str, expansions)).replace(".", "_")
+    kind = BLOCKS[block.kind]
+    expansions = tuple(plain_number(e) for e in block.expansion)
+    name = kind.name
+    if "kernel" in kind.options:
+        name += f" k{'-'.join(map(str, block.kernel))}"
+    if "expansion" in kind.options:
+        name += f" e{'-'.join(map(str, expansions))}".replace(".", "_")
     return OpTemplate(
-        kind=block.kind,
-        name=block.name or f"{block.kind} k{kernel}" + (f" e{expansion}" if "expansion" in options else ""),
-        kernels=tuple(block.kernel),
+        kind=kind.name,
+        name=block.name or name,
+        kernels=tuple(block.kernel) if "kernel" in kind.options else (1,),
         expansions=expansions,
-        se=block.se.template() if block.se else SETemplate((None,)),
-        activation=activation,
+        se=block.se or WITHOUT_SE,
+        activation="identity" if kind.passes_through else activation,
         form=block.form(),
     )

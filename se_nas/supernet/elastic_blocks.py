@@ -2,26 +2,34 @@
 
 An elastic block is the plain block of `layers.blocks` at its largest size, with the same parameter names. The plans of
 the block wanted and of the largest say how each tensor is cut: to its first channels and to the middle of its kernel.
+Of a block whose kind has a module in place of a plan nothing is cut: each of its sizes has a module of its own.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from se_nas.layers.blocks import Block, run_plan
-from se_nas.space.block_plan import Layer, block_plan
+from se_nas.layers.blocks import Block, build_whole, run_plan
+from se_nas.space.attention.kind import AttentionUnit
+from se_nas.space.block_plan import block_plan
+from se_nas.space.blocks.plan import Layer
+from se_nas.space.blocks.shape import BlockShape
 from se_nas.space.choice import Axis
-from se_nas.space.specs import BlockSpec, Position, SESpec
+from se_nas.space.specs import BlockSpec
 from se_nas.space.templates import SlotOp
+from se_nas.space.vocabulary import Position
 from se_nas.supernet.elastic_attention import ElasticAttention
 from se_nas.supernet.mixture import kernel_masks, prefix_masks
 
-Scale = Callable[[Tensor], Tensor]
+Run = Callable[[Tensor], Tensor]
 
 
 def largest_block(op: SlotOp) -> BlockSpec:
@@ -34,6 +42,8 @@ class _Tensors:
     """The parts of a block computed from tensors that stand in for its own; see `Parts`.
 
     Args:
+        scale: what runs as the block's attention.
+        whole: what runs in place of all convolutions.
         bypass: how probable it is that there is no expansion convolution, where that is an option beside others.
     """
 
@@ -41,19 +51,20 @@ class _Tensors:
         self,
         block: ElasticBlock,
         tensors: Mapping[str, Tensor],
-        scale: Scale | None,
+        scale: Run | None,
+        whole: Run,
         bypass: Tensor | None = None,
     ) -> None:
-        self.block, self.tensors, self.scale, self.bypass = block, tensors, scale, bypass
+        self.block, self.tensors, self.scale, self.run_whole, self.bypass = block, tensors, scale, whole, bypass
 
     def entry(self, x: Tensor) -> Tensor:
         return self._norm("entry_norm", x)
 
     def layer(self, layer: Layer, x: Tensor) -> Tensor:
         weight, bias = self.tensors[f"{layer.name}.weight"], self.tensors.get(f"{layer.name}.bias")
-        if self.bypass is not None and layer.name == "expand":
+        if layer.name == self.block.bypassed:
             self.unexpanded = x
-        if self.bypass is not None and layer.name == "depthwise":
+        if self.bypass is not None and layer.name == self.block.past_bypass:
             y = self._past_expansion(layer, x, weight, self.bypass)
         else:
             y = _convolved(layer, x, weight, bias)
@@ -113,13 +124,28 @@ class ElasticBlock(Block):
             if len(set(inputs)) > 1:
                 self._reading.append(name)
                 self.register_buffer(f"{name}_inputs", prefix_masks(inputs), persistent=False)
-        #: Expansion options that leave the channels as they are, and with them the expansion convolution out.
+        #: Expansion options that leave the channels as they are, and with them the expansion convolution out; its name,
+        #: and that of the convolution after it.
         self._bypassing = [i for i, layers in enumerate(by_expansion) if len(layers) < len(_layers(self.spec))]
+        self.bypassed = self.past_bypass = ""
+        if len(by_expansion) > len(self._bypassing) > 0:
+            names, fewer = list(_layers(self.spec)), by_expansion[self._bypassing[0]]
+            self.bypassed, self.past_bypass = next(pair for pair in pairwise(names) if pair[0] not in fewer)
+        #: The convolution after SE's position "inside", where SE's gate carries the mask on what that reads.
+        after = self.plan.last.name if self.plan.last is not None else None
+        inside = self.spec.se is not None and self.spec.se.position == "inside"
+        self._masked_by_gate = after if inside and after in self._reading else None
         self.register_buffer("channel_masks", prefix_masks([op.expanded(e) for e in op.expansion.options]), False)
 
-    def attention_unit(self, spec: SESpec) -> nn.Module:
+    def attention_module(self, unit: AttentionUnit) -> nn.Module:
         """Every attention option of the slot."""
         return ElasticAttention(self.op)
+
+    def whole_module(self, shape: BlockShape) -> nn.Module:
+        """A module for each kernel and expansion of the slot."""
+        pairs = itertools.product(self.op.kernel.options, self.op.expansion.options)
+        shapes = [self.op.block(kernel, expansion, self.op.se.options[0]) for kernel, expansion in pairs]
+        return nn.ModuleDict({_size(shape): build_whole(shape.without_attention) for shape in shapes})
 
     def sliced(self, block: BlockSpec) -> dict[str, Tensor]:
         """Views of the weights and statistics of one block, under the plain block's names."""
@@ -132,14 +158,20 @@ class ElasticBlock(Block):
             for name, tensor in own.items():
                 if name.startswith((f"{layer.name}.", f"{layer.name}_norm.")):
                     views[name] = tensor[cut[: tensor.dim()]]
+        whole = {} if self.plan.whole is None else self._whole_of(block).state_dict(keep_vars=True)
         unit = {} if block.se is None else self.se.sliced(block)
-        return views | {f"se.{name}": view for name, view in unit.items()}
+        return {
+            **views,
+            **{f"whole.{name}": tensor for name, tensor in whole.items() if not name.endswith("num_batches_tracked")},
+            **{f"se.{name}": view for name, view in unit.items()},
+        }
 
     def run_sliced(self, x: Tensor, block: BlockSpec) -> Tensor:
         """One block of the slot at its own cost: (B, in, H, W) to (B, out, H / stride, W / stride)."""
         views = self.sliced(block)
         scale = None if block.se is None else partial(self.se.run_sliced, block=block)
-        return run_plan(block_plan(block), x, self.activation, _Tensors(self, views, scale))
+        whole = partial(self._run_whole_of, block)
+        return run_plan(block_plan(block), x, self.activation, _Tensors(self, views, scale, whole))
 
     def run_mixed(self, x: Tensor, probability: Callable[[Axis], Tensor]) -> Tensor:
         """The mixture of every option at about the cost of the largest: (B, in, H, W) to (B, out, H / s, W / s)."""
@@ -148,26 +180,44 @@ class ElasticBlock(Block):
             views[f"{name}.weight"] = views[f"{name}.weight"] * torch.tensordot(
                 probability(op.kernel), self.get_buffer(f"{name}_crops"), 1
             )
-        gated = self.spec.se is not None and self.spec.se.position == "inside"
         for name in self._reading:
-            if not (gated and name == "project"):  # there SE's gate carries the mask
+            if name != self._masked_by_gate:
                 mask = torch.mv(self.get_buffer(f"{name}_inputs").t(), probability(op.expansion))
                 views[f"{name}.weight"] = views[f"{name}.weight"] * mask[:, None, None]
         bypass = probability(op.expansion)[self._bypassing].sum() if self._bypassing else None
         scale = None if self.spec.se is None else self._mixed_scale(probability)
-        return run_plan(self.plan, x, self.activation, _Tensors(self, views, scale, bypass))
+        whole = partial(self._run_every_whole, probability)
+        return run_plan(self.plan, x, self.activation, _Tensors(self, views, scale, whole, bypass))
+
+    def _whole_of(self, block: BlockSpec) -> nn.Module:
+        return cast(nn.ModuleDict, self.whole)[_size(block)]
+
+    def _run_whole_of(self, block: BlockSpec, x: Tensor) -> Tensor:
+        y: Tensor = self._whole_of(block)(x)
+        return y
+
+    def _run_every_whole(self, probability: Callable[[Axis], Tensor], x: Tensor) -> Tensor:
+        """Each size times its probability, in the order of `whole_module`."""
+        shares = torch.outer(probability(self.op.kernel), probability(self.op.expansion)).flatten()
+        outputs = (module(x) for module in cast(nn.ModuleDict, self.whole).values())
+        return sum((y * share.to(y.dtype) for y, share in zip(outputs, shares, strict=True)), torch.zeros(()).to(x))
 
     def _tensors(self) -> dict[str, Tensor]:
         """Every weight and statistic of the plain block at its largest but for its attention's, by its name there."""
         own = dict(self.named_parameters()) | dict(self.named_buffers())
-        ours = (name for name in own if "." in name and not name.startswith("se.") and "num_batches" not in name)
+        ours = (n for n in own if "." in n and not n.startswith(("se.", "whole.")) and "num_batches" not in n)
         return {name: own[name] for name in ours}
 
-    def _mixed_scale(self, probability: Callable[[Axis], Tensor]) -> Scale:
+    def _mixed_scale(self, probability: Callable[[Axis], Tensor]) -> Run:
         op, mask = self.op, None
-        if self.spec.se is not None and self.spec.se.position == "inside" and "project" in self._reading:
+        if self._masked_by_gate is not None:
             mask = torch.mv(self.channel_masks.t(), probability(op.expansion))
         return lambda y: self.se.run_mixed(y, probability(op.se), probability(op.expansion), mask)
+
+
+def _size(block: BlockSpec) -> str:
+    """The name of the module of a block without a plan."""
+    return f"kernel{block.kernel}_expanded{block.expanded}"
 
 
 def _layers(block: BlockSpec) -> dict[str, Layer]:

@@ -13,12 +13,12 @@ arithmetic: adding the options up one after another takes as long.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from se_nas.layers.attention import eca_gate, ese_gate
 
 
 def kernel_masks(kernels: Sequence[int]) -> Tensor:
@@ -52,79 +52,89 @@ def hidden_masks(widths: Sequence[Sequence[int]], largest: int) -> Tensor:
     return (torch.arange(largest) < torch.tensor([list(row) for row in widths])[:, :, None]).float()
 
 
+class GatePart(NamedTuple):
+    """What one kind of attention adds to a mixed gate.
+
+    Attributes:
+        tensors: the NamedTuple of what its gates depend on.
+        gates: of an activation, a gate, the squeezed channels z (..., C) and its tensors the sum of its options' gates,
+            each times its weight, (..., C).
+    """
+
+    tensors: type[tuple[Tensor, ...]]
+    gates: Callable[..., Tensor]
+
+
+class GateLayout(NamedTuple):
+    """What the tensors of a mixed gate are, in this order.
+
+    Attributes:
+        none: whether the first is the weight of "no attention", whose gate is 1.
+        mask: whether the next is a mask (C,) of the channels that are present.
+        parts: the kinds whose tensors follow.
+    """
+
+    none: bool
+    mask: bool
+    parts: tuple[GatePart, ...]
+
+
 def mixed_gate(
-    names: Sequence[str],
+    layout: GateLayout,
     activation: Callable[[Tensor], Tensor],
     gate: Callable[[Tensor], Tensor],
     z: Tensor,
     *tensors: Tensor,
 ) -> Tensor:
-    """The weighted sum of the gates of every option that scales channels alone, SE's from one W1 and one W2.
+    """The weighted sum of the gates of every option that scales channels alone.
 
     Args:
-        names: of the tensors. "none", "se", "eca" and "ese", those that are options, are the weights of each one's
-            options, "none" having the gate 1; with "se" go "hidden", (options, H) masks on the hidden units, soft where
-            the expansion that they depend on is mixed, and "w1", "b1", "w2" and "b2"; with "eca" the kernel "across";
-            with "ese" the linear map "w" and "b"; and "mask" (C,) is of the channels that are present.
-        z: squeezed channels (..., C), of which there are H hidden units.
+        tensors: what `layout` says, each kind's in a row.
+        z: squeezed channels (..., C).
 
     Returns:
         The scale (..., C), the channel mask included.
     """
-    given = dict(zip(names, tensors, strict=True))
-    mask = given.get("mask")
+    left = iter(tensors)
+    none = next(left) if layout.none else None
+    mask = next(left) if layout.mask else None
     z = z if mask is None else z * mask
-    scale = torch.zeros_like(z)
-    if "none" in given:
-        scale = scale + given["none"]
-    if "se" in given:
-        gates = gate(_excitations(activation, z, *(given[name] for name in ("hidden", "w1", "b1", "w2", "b2"))))
-        scale = scale + _weighted(given["se"], gates)
-    if "eca" in given:
-        scale = scale + given["eca"] * eca_gate(gate, z, given["across"])
-    if "ese" in given:
-        scale = scale + given["ese"] * ese_gate(gate, z, given["w"], given["b"])
+    scale = torch.zeros_like(z) if none is None else torch.zeros_like(z) + none
+    for part in layout.parts:
+        given = part.tensors(*islice(left, len(part.tensors._fields)))  # type: ignore[attr-defined]  # a NamedTuple
+        scale = scale + part.gates(activation, gate, z, given)
     return scale if mask is None else scale * mask
 
 
-def mixed_cbam_gate(
-    activation: Callable[[Tensor], Tensor],
-    gate: Callable[[Tensor], Tensor],
-    z: Tensor,
-    weights: Tensor,
-    hidden: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    *channel_mask: Tensor,
-) -> Tensor:
-    """The weighted sum of the channel gates of CBAM's ratios, as `mixed_gate` has SE's.
-
-    Args:
-        z: means and maxima of the channels (2, B, C); channel_mask: at most one (C,).
-
-    Returns:
-        The scale (B, C), the channel mask included.
-    """
-    for mask in channel_mask:
-        z = z * mask
-    gates = gate(_excitations(activation, z, hidden, w1, b1, w2, b2).sum(1))
-    scale = _weighted(weights, gates)
-    for mask in channel_mask:
-        scale = scale * mask
-    return scale
-
-
-def _weighted(weights: Tensor, gates: Tensor) -> Tensor:
+def weighted(weights: Tensor, gates: Tensor) -> Tensor:
     """(options,) and (options, ..., C) to (..., C)."""
     total: Tensor = torch.tensordot(weights.to(gates.dtype), gates, 1)  # under autocast gates are of half precision
     return total
 
 
-def _excitations(
-    activation: Callable[[Tensor], Tensor], z: Tensor, masks: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
-) -> Tensor:
-    """What the gate is taken of: z (..., C) and (options, H) masks to (options, ..., C)."""
-    hidden = activation(F.linear(z, w1, b1))
-    return F.linear(hidden * masks.view(len(masks), *[1] * (z.dim() - 1), -1), w2, b2)
+def expected(masks: Tensor, expansions: Tensor) -> Tensor:
+    """(options, expansions, H) masks to (options, H), soft where the expansion is."""
+    return torch.einsum("geh,e->gh", masks, expansions)
+
+
+class TwoLinears(NamedTuple):
+    """Two linear maps whose hidden units several options share: each has a prefix of them.
+
+    Attributes:
+        weights: (options,) probabilities.
+        hidden: (options, H) masks on the hidden units.
+        w1, b1, w2, b2: (H, C), (H,), (C, H), (C,).
+    """
+
+    weights: Tensor
+    hidden: Tensor
+    w1: Tensor
+    b1: Tensor
+    w2: Tensor
+    b2: Tensor
+
+    def excitations(self, activation: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+        """What the gate is taken of: z (..., C) to (options, ..., C)."""
+        hidden = activation(F.linear(z, self.w1, self.b1))
+        masks = self.hidden.view(len(self.hidden), *[1] * (z.dim() - 1), -1)
+        return F.linear(hidden * masks, self.w2, self.b2)

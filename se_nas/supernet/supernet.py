@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from se_nas.layers.network import Head, Network, build_stem, initialise
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Axis
-from se_nas.space.search_space import SearchSpace, Slot, picked
+from se_nas.space.search_space import SearchSpace, Slot
 from se_nas.space.specs import BlockSpec
 from se_nas.supernet.elastic_attention import ElasticAttention
 from se_nas.supernet.elastic_blocks import ElasticBlock
@@ -84,12 +84,11 @@ class SuperNet(nn.Module):
 
     def _elements(self, architecture: Architecture) -> list[tuple[ElasticBlock, BlockSpec]]:
         blocks = iter(self.space.resolve(architecture).blocks)
-        picks = architecture.as_dict()
-        found = []
-        for slot, ops in self._places():
-            if slot.index < int(picked(slot.depth, picks)):
-                found.append((ops[slot.op.options.index(picked(slot.op, picks))], next(blocks)))
-        return found
+        places = {(slot.stage, slot.index): ops for slot, ops in self._places()}
+        return [
+            (places[slot.stage, slot.index][slot.ops.index(op)], next(blocks))
+            for slot, op in self.space.slots_in_use(architecture.as_dict())
+        ]
 
     def _run_active(self, x: Tensor) -> Tensor:
         if not self._active:

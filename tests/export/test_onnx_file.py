@@ -12,8 +12,10 @@ import torch
 import se_nas
 from se_nas.export import onnx_file
 from se_nas.export.agreement import greatest_difference
+from se_nas.space.attention import ATTENTION
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import WITH_SQUEEZE, AttentionKind, BlockSpec, SESpec, Squeeze
+from se_nas.space.specs import BlockSpec, SESpec
+from se_nas.space.vocabulary import Squeeze
 from tests.export.trained import trained
 
 NOTES = {"space": "tiny", "mean": "0.5"}
@@ -24,9 +26,23 @@ def test_every_kind_of_attention_is_written(tiny_space: SearchSpace, tmp_path: P
     pytest.importorskip("onnxruntime")
     *_, largest = tiny_space.enumerate()
     spec = tiny_space.resolve(largest)
-    kept = BlockSpec("mbconv", 8, 8, 1, spec.blocks[0].resolution, 3, 16, "relu")
-    units = [SESpec(2, divisor=1, kind=kind) for kind in get_args(AttentionKind)]
-    units += [SESpec(2, divisor=1, kind=kind, squeeze=s) for kind in WITH_SQUEEZE for s in get_args(Squeeze)[1:]]
+    kept = BlockSpec(
+        kind="mbconv",
+        in_channels=8,
+        out_channels=8,
+        stride=1,
+        resolution=spec.blocks[0].resolution,
+        kernel=3,
+        expanded=16,
+        activation="relu",
+    )
+    units = [SESpec(ratio=2, divisor=1, kind=kind) for kind in ATTENTION]
+    units += [
+        SESpec(ratio=2, divisor=1, kind=kind, squeeze=s)
+        for kind, entry in ATTENTION.items()
+        if entry.reads_squeeze
+        for s in get_args(Squeeze)[1:]
+    ]
     blocks = [replace(kept, se=unit) for unit in units]
     network = trained(replace(spec, blocks=(*blocks, *spec.blocks))).eval()
     onnx_file.write_onnx(network, NOTES, tmp_path)

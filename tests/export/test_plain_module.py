@@ -15,13 +15,16 @@ from hypothesis import given
 from torch import nn
 
 from se_nas.export.agreement import greatest_difference
-from se_nas.export.plain_module import ATTENTION, FILE, GATES, load_plain_module, source, write_plain_module
+from se_nas.export.plain_module import FILE, load_plain_module, source, write_plain_module
+from se_nas.export.plain_source import GATES
 from se_nas.layers import activations
 from se_nas.layers.network import Network
 from se_nas.space.architecture import Architecture
-from se_nas.space.block_plan import BLOCK_PLANS
+from se_nas.space.attention import ATTENTION
+from se_nas.space.blocks import BLOCKS
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import AttentionKind, NetworkSpec, Position, SESpec, Squeeze
+from se_nas.space.specs import NetworkSpec, SESpec
+from se_nas.space.vocabulary import Position, Squeeze
 from tests.export.trained import trained
 from tests.helpers.example_blocks import example
 from tests.helpers.strategies import spaces_with_architectures
@@ -58,9 +61,9 @@ def spec(tiny_space: SearchSpace) -> NetworkSpec:
 
 @pytest.mark.parametrize("position", get_args(Position))
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kind", BLOCK_PLANS)
+@pytest.mark.parametrize("kind", BLOCKS)
 def test_every_kind_of_block_has_its_layer(kind: Any, stride: int, position: Any, spec: NetworkSpec) -> None:
-    block = example(kind, stride=stride, resolution=8, se=SESpec(2, divisor=1, position=position))
+    block = example(kind, stride=stride, resolution=8, se=SESpec(ratio=2, divisor=1, position=position))
     stem = dataclasses.replace(spec.stem, out_channels=block.in_channels)
     head = dataclasses.replace(spec.head, in_channels=block.out_channels, resolution=block.out_resolution)
     made = trained(dataclasses.replace(spec, stem=stem, blocks=(block,), head=head))
@@ -75,15 +78,14 @@ def test_every_kind_of_block_has_its_layer(kind: Any, stride: int, position: Any
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("kind", ATTENTION)
 def test_every_kind_of_attention_has_its_layer(kind: Any, gate: Any, squeeze: Any, spec: NetworkSpec) -> None:
-    unit = SESpec(2, divisor=1, gate=gate, squeeze=squeeze, kind=kind)
+    unit = SESpec(ratio=2, divisor=1, gate=gate, squeeze=squeeze, kind=kind)
     blocks = tuple(dataclasses.replace(block, se=unit) for block in spec.blocks)
     made = trained(dataclasses.replace(spec, blocks=blocks))
     assert plain(made.spec).state_dict().keys() == made.state_dict().keys()
     assert written(made) <= 1e-5
 
 
-def test_the_registries_are_those_of_the_layers() -> None:
-    assert set(ATTENTION) == set(get_args(AttentionKind))
+def test_every_gate_has_its_module() -> None:
     assert set(GATES) == set(activations.GATES)
     x = torch.linspace(-5, 5, 21)
     for name, gate in activations.GATES.items():

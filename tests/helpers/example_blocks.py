@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from se_nas.space.specs import BlockForm, BlockKind, BlockSpec, SESpec
+from se_nas.space.blocks.shape import BlockForm
+from se_nas.space.specs import BlockSpec, SESpec
 
 #: Channels that a block of 6 input channels puts out.
 OUT_CHANNELS = 10
@@ -10,9 +11,20 @@ _FORMS = {"inception": BlockForm(branches=((4,), (2, 3)), pool_width=3)}
 _STRIDED_FORMS = {"inception": BlockForm(branches=((2, 3), (2, 1, 1)), pool="max")}
 
 
-def example(kind: BlockKind, *, stride: int = 1, resolution: int = 7, se: SESpec | None = None) -> BlockSpec:
+def example(kind: str, *, stride: int = 1, resolution: int = 7, se: SESpec | None = None) -> BlockSpec:
     """6 to 10 channels; an identity has no SE."""
     expanded = {"conv": OUT_CHANNELS, "inception": OUT_CHANNELS, "separable": 6, "identity": 6}.get(kind, 12)
     form = (_FORMS if stride == 1 else _STRIDED_FORMS).get(kind, BlockForm())
     unit = None if kind == "identity" else se
-    return BlockSpec(kind, 6, OUT_CHANNELS, stride, resolution, 3, expanded, "silu", unit, form)
+    return BlockSpec(
+        kind=kind,
+        in_channels=6,
+        out_channels=OUT_CHANNELS,
+        stride=stride,
+        resolution=resolution,
+        kernel=3,
+        expanded=expanded,
+        activation="silu",
+        se=unit,
+        form=form,
+    )

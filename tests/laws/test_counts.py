@@ -17,9 +17,11 @@ from se_nas.cost.cross_check import cross_check_counts
 from se_nas.cost.table import count_tables
 from se_nas.layers.network import Network
 from se_nas.space.architecture import Architecture
-from se_nas.space.channels import eca_kernel
+from se_nas.space.attention import ATTENTION
+from se_nas.space.attention.eca import eca_kernel
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import AttentionKind, BlockSpec, NetworkSpec, Position, SESpec, Squeeze
+from se_nas.space.specs import BlockSpec, NetworkSpec, SESpec
+from se_nas.space.vocabulary import Position, Squeeze
 from se_nas.space.yaml_file import load_space
 from tests.helpers.strategies import spaces_with_architectures
 from tests.laws.shipped import SHIPPED
@@ -80,8 +82,17 @@ def test_cross_check_leaves_the_network_alone_and_sees_a_wrong_specification(tin
 )
 def test_se_adds_exactly_its_formula(kind, ratio, ratio_of, divisor, position, channels) -> None:
     block_input, block_output, expanded = channels
-    plain = BlockSpec(kind, block_input, block_output, 1, 4, 3, expanded, "relu")
-    unit = SESpec(ratio, ratio_of, divisor, position=position)
+    plain = BlockSpec(
+        kind=kind,
+        in_channels=block_input,
+        out_channels=block_output,
+        stride=1,
+        resolution=4,
+        kernel=3,
+        expanded=expanded,
+        activation="relu",
+    )
+    unit = SESpec(ratio=ratio, ratio_of=ratio_of, divisor=divisor, position=position)
     excited = dataclasses.replace(plain, se=unit)
     hidden = unit.hidden(block_input, expanded, block_output)
     scaled = {"inside": expanded, "pre": block_input}.get(position, block_output)
@@ -93,12 +104,12 @@ def test_se_adds_exactly_its_formula(kind, ratio, ratio_of, divisor, position, c
 
 @given(
     spaces_with_architectures(),
-    st.sampled_from(get_args(AttentionKind)),
+    st.sampled_from(list(ATTENTION)),
     st.sampled_from(("inside", "standard", "pre", "post")),
     st.sampled_from(get_args(Squeeze)),
 )
 def test_attention_in_one_block_of_a_network_adds_exactly_its_formula(
-    drawn: tuple[SearchSpace, Architecture], kind: AttentionKind, position: Position, squeeze: Squeeze
+    drawn: tuple[SearchSpace, Architecture], kind: str, position: Position, squeeze: Squeeze
 ) -> None:
     space, architecture = drawn
     spec = space.resolve(architecture)
@@ -109,7 +120,7 @@ def test_attention_in_one_block_of_a_network_adds_exactly_its_formula(
                 spec,
                 blocks=(*spec.blocks[:i], dataclasses.replace(spec.blocks[i], se=se), *spec.blocks[i + 1 :]),
             )
-            for se in (None, SESpec(4, position=position, squeeze=squeeze, kind=kind))
+            for se in (None, SESpec(ratio=4, position=position, squeeze=squeeze, kind=kind))
         )
         channels, hidden = excited.blocks[i].se_channels, excited.blocks[i].se_hidden
         linears = 2 * channels * hidden + channels + hidden

@@ -11,19 +11,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from se_nas.layers.activations import ACTIVATIONS, GATES
-from se_nas.layers.attention import (
-    CBAM,
-    EffectiveSE,
-    EfficientChannelAttention,
-    SpatialAttention,
-    build_attention,
-)
-from se_nas.layers.squeeze_excite import SqueezeExcite
+from se_nas.layers.attention import build_attention
+from se_nas.layers.attention.cbam import CBAM
+from se_nas.layers.attention.eca import EfficientChannelAttention
+from se_nas.layers.attention.ese import EffectiveSE
+from se_nas.layers.attention.se import SqueezeExcite
+from se_nas.layers.attention.spatial import SpatialAttention
 from se_nas.layers.torchvision_guard import import_timm
-from se_nas.space.channels import eca_kernel
-from se_nas.space.specs import AttentionKind, BlockSpec, Position, SESpec
+from se_nas.space.attention import ATTENTION
+from se_nas.space.attention.eca import eca_kernel
+from se_nas.space.specs import BlockSpec, SESpec
+from se_nas.space.vocabulary import Position
 
-KINDS: tuple[AttentionKind, ...] = ("se", "eca", "ese", "cbam", "spatial")
+KINDS = tuple(ATTENTION)
 TIMM_GATES = {"sigmoid": nn.Sigmoid, "hard_sigmoid": nn.Hardsigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 
@@ -164,9 +164,9 @@ def test_cbam_is_its_formula_and_timm_s(gate: str, activation: str) -> None:
 
 @pytest.mark.parametrize("squeeze", ["mean", "max", "none"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradcheck(kind: AttentionKind, squeeze: str) -> None:
-    spec = SESpec(2, squeeze=squeeze, activation="silu", gate="sigmoid", kind=kind)  # type: ignore[arg-type]
-    unit = build_attention(spec, 4, 2).double()
+def test_gradcheck(kind: str, squeeze: str) -> None:
+    spec = SESpec(ratio=2, squeeze=squeeze, activation="silu", gate="sigmoid", kind=kind)
+    unit = build_attention(spec.unit(4, 2, 3)).double()
     x = torch.randn(2, 4, 3, 2, dtype=torch.float64, requires_grad=True)
 
     def run(x: Tensor, *parameters: Tensor) -> Tensor:
@@ -177,9 +177,9 @@ def test_gradcheck(kind: AttentionKind, squeeze: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["eca", "ese"])
-def test_without_a_squeeze_a_position_is_all_that_its_gate_sees(kind: AttentionKind) -> None:
-    spec = SESpec(1, squeeze="none", kind=kind)
-    unit, squeezing = (build_attention(s, 6, 0).double() for s in (spec, SESpec(1, kind=kind)))
+def test_without_a_squeeze_a_position_is_all_that_its_gate_sees(kind: str) -> None:
+    spec = SESpec(ratio=1, squeeze="none", kind=kind)
+    unit, squeezing = (build_attention(s.unit(6, 0, 5)).double() for s in (spec, SESpec(ratio=1, kind=kind)))
     squeezing.load_state_dict(unit.state_dict())
     x = images()
     for row in range(5):
@@ -188,7 +188,7 @@ def test_without_a_squeeze_a_position_is_all_that_its_gate_sees(kind: AttentionK
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_unit_is_of_its_kind_and_says_its_gates(kind: AttentionKind) -> None:
+def test_a_unit_is_of_its_kind_and_says_its_gates(kind: str) -> None:
     classes = {
         "se": SqueezeExcite,
         "eca": EfficientChannelAttention,
@@ -196,7 +196,7 @@ def test_a_unit_is_of_its_kind_and_says_its_gates(kind: AttentionKind) -> None:
         "cbam": CBAM,
         "spatial": SpatialAttention,
     }
-    unit = build_attention(SESpec(2, gate="sigmoid", kind=kind), 6, 3).double()
+    unit = build_attention(SESpec(ratio=2, gate="sigmoid", kind=kind).unit(6, 3, 5)).double()
     assert type(unit) is classes[kind]
     x = images()
     for twin in (copy.deepcopy(unit), pickle.loads(pickle.dumps(unit))):
@@ -207,8 +207,8 @@ def test_a_unit_is_of_its_kind_and_says_its_gates(kind: AttentionKind) -> None:
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_unit_keeps_the_map_s_form(kind: AttentionKind, layout: torch.memory_format) -> None:
-    unit = build_attention(SESpec(2, kind=kind), 8, 4)
+def test_a_unit_keeps_the_map_s_form(kind: str, layout: torch.memory_format) -> None:
+    unit = build_attention(SESpec(ratio=2, kind=kind).unit(8, 4, 5))
     x = torch.randn(2, 8, 5, 6).to(memory_format=layout)
     with torch.autocast("cpu", torch.bfloat16):
         y = unit(x)
@@ -222,7 +222,17 @@ def test_a_unit_keeps_the_map_s_form(kind: AttentionKind, layout: torch.memory_f
 def test_a_block_attends_at_its_position_alone(position: Position) -> None:
     from se_nas.layers.blocks import Block
 
-    spec = BlockSpec("bottleneck", 6, 6, 1, 5, 3, 4, "relu", SESpec(2, "block_output", 1, position=position))
+    spec = BlockSpec(
+        kind="bottleneck",
+        in_channels=6,
+        out_channels=6,
+        stride=1,
+        resolution=5,
+        kernel=3,
+        expanded=4,
+        activation="relu",
+        se=SESpec(ratio=2, ratio_of="block_output", divisor=1, position=position),
+    )
     block = Block(spec).double()
     places: tuple[Position, ...] = ("inside", "standard", "pre", "post", "identity")
     x = images(block.spec.se_channels)

@@ -11,14 +11,22 @@ from torch.nn import functional as F
 
 from se_nas.layers.activations import ACTIVATIONS
 from se_nas.layers.blocks import Block
-from se_nas.space.block_plan import BLOCK_PLANS
-from se_nas.space.specs import BlockForm, BlockKind, BlockSpec, Position, SESpec
+from se_nas.space.blocks import BLOCKS
+from se_nas.space.blocks.shape import BlockForm
+from se_nas.space.specs import BlockSpec, SESpec
+from se_nas.space.vocabulary import Position
 from tests.helpers.example_blocks import example
 
-MBCONV = BlockSpec("mbconv", 6, 6, 1, 7, 5, 12, "silu")
-BOTTLENECK = BlockSpec("bottleneck", 6, 6, 1, 7, 5, 4, "silu")
-IDENTITY = BlockSpec("identity", 6, 6, 1, 7, 1, 6, "identity")
-SE = SESpec(3, "expanded", 1, activation="relu", gate="hard_sigmoid")
+MBCONV = BlockSpec(
+    kind="mbconv", in_channels=6, out_channels=6, stride=1, resolution=7, kernel=5, expanded=12, activation="silu"
+)
+BOTTLENECK = BlockSpec(
+    kind="bottleneck", in_channels=6, out_channels=6, stride=1, resolution=7, kernel=5, expanded=4, activation="silu"
+)
+IDENTITY = BlockSpec(
+    kind="identity", in_channels=6, out_channels=6, stride=1, resolution=7, kernel=1, expanded=6, activation="identity"
+)
+SE = SESpec(ratio=3, ratio_of="expanded", divisor=1, activation="relu", gate="hard_sigmoid")
 
 
 @pytest.fixture(autouse=True)
@@ -89,10 +97,10 @@ def test_identity_is_the_input_or_a_projection() -> None:
     torch.testing.assert_close(projection(x), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", BLOCK_PLANS)
+@pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("resolution", [1, 7, 8])
-def test_shapes_are_the_specification_s(kind: BlockKind, stride: int, resolution: int) -> None:
+def test_shapes_are_the_specification_s(kind: str, stride: int, resolution: int) -> None:
     spec = example(kind, stride=stride, resolution=resolution)
     y = Block(spec)(torch.randn(2, 6, resolution, resolution))
     assert y.shape == (2, 10, spec.out_resolution, spec.out_resolution)
@@ -107,8 +115,8 @@ def test_activations_work_element_by_element_and_not_in_place(name: str) -> None
     torch.testing.assert_close(y[5:9], ACTIVATIONS[name]()(x[5:9]))
 
 
-@pytest.mark.parametrize("kind", BLOCK_PLANS)
-def test_every_weight_of_a_block_learns(kind: BlockKind) -> None:
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_every_weight_of_a_block_learns(kind: str) -> None:
     block = Block(example(kind, resolution=5, se=SE))
     block(torch.randn(3, 6, 5, 5)).square().sum().backward()
     for name, parameter in block.named_parameters():
@@ -128,7 +136,21 @@ def conv(block: nn.Module, name: str, x: Tensor, **options: int) -> Tensor:
 @pytest.mark.parametrize(("out_channels", "stride"), [(6, 1), (10, 1), (6, 2)])
 def test_a_basic_block_is_its_formula(position: Position | None, out_channels: int, stride: int) -> None:
     se = None if position is None else dataclasses.replace(SE, position=position)
-    block = lively(Block(BlockSpec("basic", 6, out_channels, stride, 7, 3, 8, "silu", se)))
+    block = lively(
+        Block(
+            BlockSpec(
+                kind="basic",
+                in_channels=6,
+                out_channels=out_channels,
+                stride=stride,
+                resolution=7,
+                kernel=3,
+                expanded=8,
+                activation="silu",
+                se=se,
+            )
+        )
+    )
     x = torch.randn(X)
     y = F.silu(norm(block.spatial_norm, conv(block, "spatial", x, stride=stride)))
     y = excite(block.se, y) if position == "inside" else y
@@ -142,7 +164,18 @@ def test_a_basic_block_is_its_formula(position: Position | None, out_channels: i
 @pytest.mark.parametrize(("kind", "names"), [("basic", ["spatial"]), ("bottleneck", ["reduce", "spatial"])])
 @pytest.mark.parametrize(("out_channels", "stride"), [(6, 1), (10, 2)])
 def test_preactivation_is_its_formula(kind: str, names: list[str], out_channels: int, stride: int) -> None:
-    spec = BlockSpec(kind, 6, out_channels, stride, 7, 3, 8, "silu", SE, BlockForm(preactivation=True))  # type: ignore[arg-type]
+    spec = BlockSpec(
+        kind=kind,
+        in_channels=6,
+        out_channels=out_channels,
+        stride=stride,
+        resolution=7,
+        kernel=3,
+        expanded=8,
+        activation="silu",
+        se=SE,
+        form=BlockForm(preactivation=True),
+    )  # type: ignore[arg-type]
     block = lively(Block(spec))
     x = torch.randn(X)
     source = y = F.silu(norm(block.entry_norm, x))
@@ -157,7 +190,21 @@ def test_preactivation_is_its_formula(kind: str, names: list[str], out_channels:
 
 
 def test_a_padded_shortcut_is_the_input_with_zeros() -> None:
-    block = lively(Block(BlockSpec("basic", 6, 10, 2, 7, 3, 10, "silu", form=BlockForm(shortcut="pad"))))
+    block = lively(
+        Block(
+            BlockSpec(
+                kind="basic",
+                in_channels=6,
+                out_channels=10,
+                stride=2,
+                resolution=7,
+                kernel=3,
+                expanded=10,
+                activation="silu",
+                form=BlockForm(shortcut="pad"),
+            )
+        )
+    )
     x = torch.randn(X)
     y = F.silu(norm(block.spatial_norm, conv(block, "spatial", x, stride=2)))
     y = norm(block.project_norm, conv(block, "project", y))
@@ -167,7 +214,19 @@ def test_a_padded_shortcut_is_the_input_with_zeros() -> None:
 
 def test_groups_entry_stride_and_shortcut_of_a_bottleneck() -> None:
     form = BlockForm(group_width=4, entry=0.5, stride_at="1x1", shortcut="conv3x3")
-    block = Block(BlockSpec("bottleneck", 6, 10, 2, 7, 3, 8, "silu", form=form))
+    block = Block(
+        BlockSpec(
+            kind="bottleneck",
+            in_channels=6,
+            out_channels=10,
+            stride=2,
+            resolution=7,
+            kernel=3,
+            expanded=8,
+            activation="silu",
+            form=form,
+        )
+    )
     shapes = {name: tuple(p.shape) for name, p in block.named_parameters() if p.dim() == 4}
     assert shapes["reduce.weight"] == (4, 6, 1, 1)
     assert shapes["spatial.weight"] == (8, 2, 3, 3)  # two groups, each of two channels to four
@@ -179,7 +238,21 @@ def test_groups_entry_stride_and_shortcut_of_a_bottleneck() -> None:
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_convolution_pools_before_it_where_it_has_a_stride(stride: int) -> None:
-    block = lively(Block(BlockSpec("conv", 6, 10, stride, 8, 3, 10, "relu", SE)))
+    block = lively(
+        Block(
+            BlockSpec(
+                kind="conv",
+                in_channels=6,
+                out_channels=10,
+                stride=stride,
+                resolution=8,
+                kernel=3,
+                expanded=10,
+                activation="relu",
+                se=SE,
+            )
+        )
+    )
     x = torch.randn(2, 6, 8, 8)
     pooled = x if stride == 1 else x.unflatten(2, (4, 2)).unflatten(4, (4, 2)).amax((3, 5))
     y = F.relu(norm(block.spatial_norm, conv(block, "spatial", pooled)))
@@ -190,7 +263,21 @@ def test_a_convolution_pools_before_it_where_it_has_a_stride(stride: int) -> Non
 @pytest.mark.parametrize("position", ["inside", "standard"])
 def test_a_separable_convolution_is_its_formula(position: Position) -> None:
     se = dataclasses.replace(SE, position=position)
-    block = lively(Block(BlockSpec("separable", 6, 6, 1, 7, 3, 6, "relu6", se)))
+    block = lively(
+        Block(
+            BlockSpec(
+                kind="separable",
+                in_channels=6,
+                out_channels=6,
+                stride=1,
+                resolution=7,
+                kernel=3,
+                expanded=6,
+                activation="relu6",
+                se=se,
+            )
+        )
+    )
     x = torch.randn(X)
     y = F.relu6(norm(block.depthwise_norm, conv(block, "depthwise", x, groups=6)))
     y = excite(block.se, y) if position == "inside" else y
@@ -201,7 +288,21 @@ def test_a_separable_convolution_is_its_formula(position: Position) -> None:
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_fused_inverted_residual_is_its_formula(stride: int) -> None:
-    block = lively(Block(BlockSpec("fused_mbconv", 6, 6, stride, 7, 3, 12, "silu", SE)))
+    block = lively(
+        Block(
+            BlockSpec(
+                kind="fused_mbconv",
+                in_channels=6,
+                out_channels=6,
+                stride=stride,
+                resolution=7,
+                kernel=3,
+                expanded=12,
+                activation="silu",
+                se=SE,
+            )
+        )
+    )
     x = torch.randn(X)
     y = excite(block.se, F.silu(norm(block.expand_norm, conv(block, "expand", x, stride=stride))))
     y = norm(block.project_norm, conv(block, "project", y))
@@ -214,7 +315,16 @@ def test_a_shufflenet_unit_is_its_formula(stride: int, dense: bool) -> None:
     out_channels = 6 if stride == 1 else 18
     se = dataclasses.replace(SE, position="standard")
     spec = BlockSpec(
-        "shuffle", 6, out_channels, stride, 7, 3, 9, "relu", se, BlockForm(groups=3, dense_reduction=dense)
+        kind="shuffle",
+        in_channels=6,
+        out_channels=out_channels,
+        stride=stride,
+        resolution=7,
+        kernel=3,
+        expanded=9,
+        activation="relu",
+        se=se,
+        form=BlockForm(groups=3, dense_reduction=dense),
     )
     block = lively(Block(spec))
     x = torch.randn(X)

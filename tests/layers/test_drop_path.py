@@ -17,7 +17,9 @@ from se_nas.space.specs import BlockSpec
 
 timm = import_timm()
 
-RESIDUAL = BlockSpec("mbconv", 6, 6, 1, 5, 3, 12, "silu")
+RESIDUAL = BlockSpec(
+    kind="mbconv", in_channels=6, out_channels=6, stride=1, resolution=5, kernel=3, expanded=12, activation="silu"
+)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.9])

@@ -11,8 +11,8 @@ from hypothesis import given
 from torch import nn
 from torch.nn import functional as F
 
+from se_nas.layers.attention.se import SqueezeExcite
 from se_nas.layers.network import Head, Network, build_stem, initialise
-from se_nas.layers.squeeze_excite import SqueezeExcite
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
@@ -33,7 +33,9 @@ def test_images_become_logits(drawn: tuple[SearchSpace, Architecture]) -> None:
 @pytest.mark.parametrize("resolution", [1, 7, 8, 9])
 def test_a_stem_with_pooling_is_its_formula(stride: int, resolution: int) -> None:
     torch.manual_seed(0)
-    spec = ConvSpec(3, 8, 5, stride, "silu", resolution, pool=True)
+    spec = ConvSpec(
+        in_channels=3, out_channels=8, kernel=5, stride=stride, activation="silu", resolution=resolution, pool=True
+    )
     stem = build_stem([spec]).eval()
     x = torch.randn(2, 3, resolution, resolution)
     y = F.silu(F.conv2d(x, stem.conv.weight, stride=stride, padding=2) / math.sqrt(1 + 1e-5))
@@ -46,8 +48,25 @@ def test_a_stem_with_pooling_is_its_formula(stride: int, resolution: int) -> Non
 @pytest.mark.parametrize("resolution", [2, 7, 8])
 def test_a_stem_of_several_convolutions_is_its_formula(resolution: int) -> None:
     torch.manual_seed(0)
-    first = ConvSpec(3, 4, 3, 1, "silu", resolution, pool="ceil", bias=True)
-    second = ConvSpec(4, 6, 1, 1, "relu", first.out_resolution, norm=False)
+    first = ConvSpec(
+        in_channels=3,
+        out_channels=4,
+        kernel=3,
+        stride=1,
+        activation="silu",
+        resolution=resolution,
+        pool="ceil",
+        bias=True,
+    )
+    second = ConvSpec(
+        in_channels=4,
+        out_channels=6,
+        kernel=1,
+        stride=1,
+        activation="relu",
+        resolution=first.out_resolution,
+        norm=False,
+    )
     stem = build_stem([first, second]).eval()
     x = torch.randn(2, 3, resolution, resolution)
     y = F.silu(F.conv2d(x, stem.conv.weight, stem.conv.bias, padding=1) / math.sqrt(1 + 1e-5))
@@ -60,7 +79,19 @@ def test_a_stem_of_several_convolutions_is_its_formula(resolution: int) -> None:
 
 def test_a_head_of_every_part_is_its_formula() -> None:
     torch.manual_seed(0)
-    spec = HeadSpec(6, 4, 5, "silu", 0.5, 3, 7, norm=True, max_pool=True, flatten=True, hidden_layers=2)
+    spec = HeadSpec(
+        in_channels=6,
+        width=4,
+        hidden=5,
+        activation="silu",
+        dropout=0.5,
+        classes=3,
+        resolution=7,
+        norm=True,
+        max_pool=True,
+        flatten=True,
+        hidden_layers=2,
+    )
     head = Head(spec).eval()
     scale = 1 / math.sqrt(1 + 1e-5)
     x = torch.randn(2, 6, 7, 7)
@@ -75,7 +106,9 @@ def test_a_head_of_every_part_is_its_formula() -> None:
 @pytest.mark.parametrize("hidden", [0, 7])
 def test_a_head_is_its_formula(width: int, hidden: int) -> None:
     torch.manual_seed(0)
-    head = Head(HeadSpec(6, width, hidden, "silu", 0.5, 4, 3)).eval()
+    head = Head(
+        HeadSpec(in_channels=6, width=width, hidden=hidden, activation="silu", dropout=0.5, classes=4, resolution=3)
+    ).eval()
     x = torch.randn(2, 6, 3, 3)
     y = x
     if width:
@@ -88,7 +121,7 @@ def test_a_head_is_its_formula(width: int, hidden: int) -> None:
 
 def test_dropout_is_before_the_classifier_and_off_in_evaluation() -> None:
     torch.manual_seed(0)
-    head = Head(HeadSpec(1000, 0, 0, "relu", 0.25, 1, 1))
+    head = Head(HeadSpec(in_channels=1000, width=0, hidden=0, activation="relu", dropout=0.25, classes=1, resolution=1))
     nn.init.ones_(head.classifier.weight)
     nn.init.zeros_(head.classifier.bias)
     x = torch.ones(1, 1000, 1, 1)
@@ -119,12 +152,61 @@ def test_first_weights(tiny_space: SearchSpace) -> None:
 
 def test_zero_last_starts_every_residual_block_at_its_shortcut() -> None:
     torch.manual_seed(0)
-    kept = BlockSpec("mbconv", 8, 8, 1, 6, 3, 16, "relu", SESpec(2))
-    wider = BlockSpec("bottleneck", 8, 12, 2, 6, 3, 6, "relu", SESpec(2, "block_output", 1, position="standard"))
-    changes = [BlockSpec("mbconv", 12, 8, 1, 3, 3, 24, "relu"), BlockSpec("identity", 8, 12, 1, 3, 1, 8, "identity")]
+    kept = BlockSpec(
+        kind="mbconv",
+        in_channels=8,
+        out_channels=8,
+        stride=1,
+        resolution=6,
+        kernel=3,
+        expanded=16,
+        activation="relu",
+        se=SESpec(ratio=2),
+    )
+    wider = BlockSpec(
+        kind="bottleneck",
+        in_channels=8,
+        out_channels=12,
+        stride=2,
+        resolution=6,
+        kernel=3,
+        expanded=6,
+        activation="relu",
+        se=SESpec(ratio=2, ratio_of="block_output", divisor=1, position="standard"),
+    )
+    changes = [
+        BlockSpec(
+            kind="mbconv",
+            in_channels=12,
+            out_channels=8,
+            stride=1,
+            resolution=3,
+            kernel=3,
+            expanded=24,
+            activation="relu",
+        ),
+        BlockSpec(
+            kind="identity",
+            in_channels=8,
+            out_channels=12,
+            stride=1,
+            resolution=3,
+            kernel=1,
+            expanded=8,
+            activation="identity",
+        ),
+    ]
     blocks = (kept, wider, *changes)
-    head = HeadSpec(12, 0, 0, "relu", 0.0, 3, 3)
-    network = Network(NetworkSpec(6, 3, ConvSpec(3, 8, 3, 1, "relu", 6), blocks, head))
+    head = HeadSpec(in_channels=12, width=0, hidden=0, activation="relu", dropout=0.0, classes=3, resolution=3)
+    network = Network(
+        NetworkSpec(
+            resolution=6,
+            in_channels=3,
+            stem=ConvSpec(in_channels=3, out_channels=8, kernel=3, stride=1, activation="relu", resolution=6),
+            blocks=blocks,
+            head=head,
+        )
+    )
     initialise(network, zero_last=True)
     network.eval()
     x = torch.randn(2, 8, 6, 6)

@@ -24,7 +24,8 @@ from torch.utils.checkpoint import checkpoint
 
 from se_nas.layers import squeeze_excite
 from se_nas.layers.activations import ACTIVATIONS, GATES
-from se_nas.layers.squeeze_excite import SqueezeExcite, gate_function, squeeze_scale
+from se_nas.layers.attention.se import SqueezeExcite, gate_function
+from se_nas.layers.squeeze_excite import squeeze_scale
 from se_nas.layers.torchvision_guard import import_timm
 
 ROOT = Path(__file__).parents[2]

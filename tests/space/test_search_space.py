@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
-from se_nas.space.choice import Choice, Option
+from se_nas.space.choice import Choice, Option, Place
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml_file import parse_space
 from tests.helpers.strategies import architectures, spaces, spaces_with_architectures
@@ -97,14 +97,14 @@ def test_neighbours_reach_the_whole_space(space: SearchSpace) -> None:
 
 def test_the_tiny_space_has_the_choices_and_the_size_it_shows(tiny_space: SearchSpace) -> None:
     assert tiny_space.choices == (
-        Choice("stage1.depth", (1, 2)),
-        Choice("stage1.block1.kernel", (3, 5)),
-        Choice("stage1.block1.se", ("none", "r2")),
-        Choice("stage1.block2.kernel", (3, 5)),
-        Choice("stage1.block2.se", ("none", "r2")),
-        Choice("stage2.block1.block", ("identity", "mbconv k3 e2-3")),
-        Choice("stage2.block1.mbconv_k3_e2-3.expansion", (2, 3)),
-        Choice("stage2.block1.mbconv_k3_e2-3.se", ("none", "r2", "r4")),
+        Choice(Place(1, None, "depth"), (1, 2)),
+        Choice(Place(1, 1, "kernel"), (3, 5)),
+        Choice(Place(1, 1, "se"), ("none", "r2")),
+        Choice(Place(1, 2, "kernel"), (3, 5)),
+        Choice(Place(1, 2, "se"), ("none", "r2")),
+        Choice(Place(2, 1, "block"), ("identity", "mbconv k3 e2-3")),
+        Choice(Place(2, 1, "expansion", "mbconv k3 e2-3"), (2, 3)),
+        Choice(Place(2, 1, "se", "mbconv k3 e2-3"), ("none", "r2", "r4")),
     )
     assert tiny_space.size == (4 + 4 * 4) * (1 + 2 * 3)
 
@@ -127,7 +127,7 @@ def space_with(stage: dict[str, Any], **more: Any) -> SearchSpace:
 def test_ratios_of_one_hidden_width_are_one_option() -> None:
     """16 channels under divisor 8: ratios 2, 4, 8 and 16 all have 8 hidden units."""
     space = space_with({"se": {"options": ["none", 1, 2, 4, 8, 16]}})
-    assert space.choices == (Choice("stage1.block1.se", ("none", "r1", "r2")),)
+    assert space.choices == (Choice(Place(1, 1, "se"), ("none", "r1", "r2")),)
     assert space.size == 3
 
 
@@ -135,7 +135,7 @@ def test_every_attention_is_an_option_of_one_choice_by_its_name() -> None:
     options = ["none", 2, 4.0, "eca", "ese", "spatial", "cbam/2", "cbam/4.0", "cbam/2.5"]
     space = space_with({"se": {"options": options, "divisor": 1}})
     names = ("none", "r2", "r4", "eca", "ese", "spatial", "cbam2", "cbam4", "cbam2.5")
-    assert space.choices == (Choice("stage1.block1.se", names),)
+    assert space.choices == (Choice(Place(1, 1, "se"), names),)
     assert space.size == len(names)
     units = [space.resolve(space.architecture({"stage1.block1.se": name})).blocks[0].se for name in names]
     assert [unit and (unit.kind, unit.ratio, unit.label) for unit in units[:4]] == [
@@ -152,17 +152,17 @@ def test_every_attention_is_an_option_of_one_choice_by_its_name() -> None:
 def test_options_are_merged_by_what_is_built() -> None:
     """16 channels under divisor 8: ratios 2 and 16 are one SE and one CBAM, which stay two options."""
     space = space_with({"se": {"options": [2, 16, "cbam/2", "cbam/16", "eca"]}})
-    assert space.choices == (Choice("stage1.block1.se", ("r2", "cbam2", "eca")),)
+    assert space.choices == (Choice(Place(1, 1, "se"), ("r2", "cbam2", "eca")),)
 
 
 def test_a_block_without_a_sum_has_no_attention_on_its_shortcut() -> None:
     stage = {"stride": 2, "depth": 2, "se": {"options": [2, 4, "eca"], "divisor": 1, "position": "identity"}}
     space = space_with(stage)
-    assert space.choices == (Choice("stage1.block2.se", ("r2", "r4", "eca")),)
+    assert space.choices == (Choice(Place(1, 2, "se"), ("r2", "r4", "eca")),)
     first, second = space.resolve(space.architecture({"stage1.block2.se": "eca"})).blocks
     assert (first.se, second.se and second.se.label) == (None, "eca")
     shared = space_with({**stage, "share": ["se"]})
-    assert shared.choices == (Choice("stage1.se", ("r2", "r4", "eca")),)
+    assert shared.choices == (Choice(Place(1, None, "se"), ("r2", "r4", "eca")),)
     assert shared.size == 3
 
 
@@ -276,5 +276,5 @@ def test_spaces_and_counts_need_no_torch() -> None:
 
 @pytest.mark.parametrize("options", [(), (1,), (1, 1), (1, 1.0)])
 def test_a_choice_has_two_or_more_distinct_options(options: tuple[Option, ...]) -> None:
-    with pytest.raises(ValueError, match="depth: a choice must have two or more distinct options, but got"):
-        Choice("depth", options)
+    with pytest.raises(ValueError, match=r"stage1\.depth: a choice must have two or more distinct options, but got"):
+        Choice(Place(1, None, "depth"), options)

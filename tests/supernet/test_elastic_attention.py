@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from se_nas.layers.attention import build_attention
-from se_nas.space.channels import eca_kernel
+from se_nas.space.attention.eca import eca_kernel
 from se_nas.space.templates import SlotOp
 from se_nas.space.yaml_file import parse_space
 from se_nas.supernet.elastic_attention import OPEN_GATE_BIAS, ElasticAttention
@@ -42,9 +42,9 @@ def lively(op: SlotOp) -> ElasticAttention:
 def alone(elastic: ElasticAttention, op: SlotOp, expansion: Any, label: Any, x: Tensor) -> Tensor:
     """One option as a plain unit with copied weights, on the channels that it has."""
     block = op.block(op.kernel.options[0], expansion, label)
-    if block.se is None:
+    if block.unit is None:
         return x
-    unit = build_attention(block.se, block.se_channels, block.se_hidden).double()
+    unit = build_attention(block.unit).double()
     unit.load_state_dict(elastic.sliced(block))
     result: Tensor = unit(x)
     return result

@@ -7,11 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from se_nas.supernet.attention.cbam import mixed_cbam_gate
+from se_nas.supernet.attention.eca import ECATensors, ElasticECA
+from se_nas.supernet.attention.ese import EffectiveSETensors, ElasticEffectiveSE
+from se_nas.supernet.attention.se import ElasticSE
 from se_nas.supernet.mixture import (
+    GateLayout,
+    TwoLinears,
     crop_masks,
     hidden_masks,
     kernel_masks,
-    mixed_cbam_gate,
     mixed_gate,
     prefix_masks,
 )
@@ -64,9 +69,10 @@ def test_a_mixed_gate_is_the_sum_of_the_gates(masked: bool, shape: tuple[int, ..
     z, (w1, b1, w2, b2) = torch.randn(shape), linears()
     across, w, b = torch.randn(1, 1, 3), torch.randn(CHANNELS, CHANNELS), torch.randn(CHANNELS)
     none, *ratios, eca, ese = torch.tensor([0.1, 0.1, 0.2, 0.3, 0.05, 0.25])
-    given = {"none": none, "se": torch.stack(ratios), "hidden": prefix_masks(WIDTHS), "w1": w1, "b1": b1, "w2": w2}
-    given |= {"b2": b2, "eca": eca, "across": across, "ese": ese, "w": w, "b": b} | ({"mask": MASK} if masked else {})
-    found = mixed_gate(tuple(given), F.silu, torch.sigmoid, z, *given.values())
+    parts = (ElasticSE.part, ElasticECA.part, ElasticEffectiveSE.part)
+    maps = TwoLinears(torch.stack(ratios), prefix_masks(WIDTHS), w1, b1, w2, b2)
+    tensors = [none, *([MASK] if masked else []), *maps, *ECATensors(eca, across), *EffectiveSETensors(ese, w, b)]
+    found = mixed_gate(GateLayout(True, masked, parts), F.silu, torch.sigmoid, z, *tensors)
     seen = z * MASK if masked else z
     expected = none * torch.ones(shape)
     for weight, width in zip(ratios, WIDTHS, strict=True):
@@ -82,13 +88,15 @@ def test_a_mixed_gate_is_the_sum_of_the_gates(masked: bool, shape: tuple[int, ..
 def test_a_gate_of_one_kind_needs_the_tensors_of_that_kind_alone(kind: str) -> None:
     torch.manual_seed(0)
     z, (w1, b1, w2, b2) = torch.randn(2, CHANNELS), linears()
-    tensors = {
-        "none": {"none": torch.ones(1)},
-        "se": {"se": torch.ones(1), "hidden": torch.ones(1, 4), "w1": w1, "b1": b1, "w2": w2, "b2": b2},
-        "eca": {"eca": torch.ones(1), "across": torch.randn(1, 1, 3)},
-        "ese": {"ese": torch.ones(1), "w": torch.eye(CHANNELS), "b": torch.zeros(CHANNELS)},
+    parts = {
+        "none": (None, (torch.ones(1),)),
+        "se": (ElasticSE.part, TwoLinears(torch.ones(1), torch.ones(1, 4), w1, b1, w2, b2)),
+        "eca": (ElasticECA.part, ECATensors(torch.ones(1), torch.randn(1, 1, 3))),
+        "ese": (ElasticEffectiveSE.part, EffectiveSETensors(torch.ones(1), torch.eye(CHANNELS), torch.zeros(CHANNELS))),
     }
-    found = mixed_gate(tuple(tensors[kind]), F.relu, torch.sigmoid, z, *tensors[kind].values())
+    part, tensors = parts[kind]
+    layout = GateLayout(part is None, False, () if part is None else (part,))
+    found = mixed_gate(layout, F.relu, torch.sigmoid, z, *tensors)
     assert found.shape == z.shape
     if kind in ("none", "ese"):
         torch.testing.assert_close(found, torch.ones_like(z) if kind == "none" else z.sigmoid())

@@ -46,6 +46,7 @@ from se_nas.search.black_box.evaluation import Evaluation, evaluations_from
 from se_nas.search.black_box.pareto import front_objectives, front_of
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
+from se_nas.space.choice import Place
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.size import read_size
 from se_nas.space.yaml_file import load_space
@@ -166,9 +167,10 @@ def _figures(run: _Run) -> dict[str, Figure]:
     recorded = {name for row in run.search for name in (row.get("probabilities") or {})}
     choices = {name: options for name, options in run.choices.items() if name in recorded}
     figures: dict[str, Figure] = {} if run.study is None else _study_figures(run.study)
-    if any(probabilities.is_se_choice(name) for name in choices):
+    parts = {Place.named(name).part for name in choices}
+    if "se" in parts:
         figures["se_probabilities"] = probabilities.se_probabilities(run.search, choices, picks)
-    if any(not probabilities.is_se_choice(name) for name in choices):
+    if parts - {"se"}:
         figures["other_probabilities"] = probabilities.other_probabilities(run.search, choices, picks)
     if any(row.get("expected") for row in run.search):
         limits = {entry["metric"]: float(entry["limit"]) for entry in run.certificate.get("budgets", [])}

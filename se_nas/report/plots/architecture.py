@@ -11,10 +11,12 @@ from collections.abc import Callable
 from html import escape
 
 from se_nas.cost.budget import format_cost
-from se_nas.cost.counts import Counts, block_counts, head_counts, stem_counts
-from se_nas.report.theme.palette import TONES, attention_tone, se_tone
+from se_nas.cost.counts import block_counts, head_counts, stem_counts
+from se_nas.report.theme.palette import attention_tone, se_tone, tones
 from se_nas.report.theme.words import TIMES
 from se_nas.space.block_plan import block_plan
+from se_nas.space.blocks import BLOCKS
+from se_nas.space.counts import Counts
 from se_nas.space.specs import BlockSpec, NetworkSpec
 
 _MAX_IN_ROW = 28
@@ -86,12 +88,13 @@ def _widths(network: NetworkSpec) -> list[int]:
 
 
 def _style(network: NetworkSpec) -> str:
-    tones = {attention_tone(block.se.label) for block in network.blocks if block.se} | set(map(se_tone, _LEGEND_RATIOS))
-    rules = (*_RULES, *((f".{tone}", "fill", tone) for tone in sorted(tones)))
+    used = {attention_tone(block.se.label) for block in network.blocks if block.se} | set(map(se_tone, _LEGEND_RATIOS))
+    rules = (*_RULES, *((f".{tone}", "fill", tone) for tone in sorted(used)))
+    colours = tones()
 
     def sheet(dark: bool) -> str:
         return "".join(
-            f".se-nas-architecture {selector}{{{key}:{TONES[name].dark if dark else TONES[name].light}}}"
+            f".se-nas-architecture {selector}{{{key}:{colours[name].dark if dark else colours[name].light}}}"
             for selector, key, name in rules
         )
 
@@ -137,10 +140,7 @@ def _block(block: BlockSpec, number: int, x: float, unit: float, scale: float) -
     width, height = _box_width(unit), scale * math.sqrt(block.expanded)
     left, top = x - width / 2, _BASELINE - height
     look = "box" if block.se else "bare"
-    if block.kind == "identity" and block.keeps_shape:
-        kernel = "id"
-    else:
-        kernel = _side_by_side(1 if block.kind == "identity" else block.kernel)
+    kernel = BLOCKS[block.kind].mark(block)
     parts = [
         f'<g class="block">{_tooltip(f"Block {number}: {block.words()}", block_counts(block))}',
         f'<rect class="{look}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" rx="3"/>',
@@ -161,7 +161,7 @@ def _block(block: BlockSpec, number: int, x: float, unit: float, scale: float) -
         ]
     else:
         parts.append(f'<text class="q s" x="{x:.1f}" y="{lane + 7:.1f}">none</text>')
-    if block_plan(block).skip == "input" or not block_plan(block).layers:  # the skip connection passes beneath the box
+    if block_plan(block).skip == "input" or block_plan(block).is_empty:  # the skip connection passes beneath the box
         parts.append(f'<path class="flow" d="M{left - 3:.1f} {_BASELINE} q0 9 9 9 H{left + width - 6:.1f} q9 0 9 -9"/>')
     return "".join((*parts, "</g>"))
 

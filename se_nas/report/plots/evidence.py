@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from se_nas.report.plots.probabilities import place_of
+from se_nas.space.choice import Place
 
 Part = Mapping[str, Any]
 """A part's JSON, or an object in it."""
@@ -54,9 +54,9 @@ def capital(words: object) -> str:
 
 def block_words(block: str) -> tuple[str, str]:
     """Stage and block of "stage1.block2", and its kind where it has one, as words; no block for a whole stage."""
-    place = place_of(f"{block}.se")
-    stage, _, rest = place.words.partition(" · ")
-    return stage, f"{rest} {place.part.removesuffix('se').strip()}".strip()
+    place = Place.named(f"{block}.se")
+    words = ("" if place.block is None else f"block {place.block}", place.op or "")
+    return f"stage {place.stage}", " ".join(filter(None, words))
 
 
 # ---- controls

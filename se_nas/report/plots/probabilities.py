@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,55 +16,30 @@ from se_nas.report.plots.figure import METRIC_WORDS, WIDTH, drawn
 from se_nas.report.plots.search import Choices, History, Panel, Picks, line_panels, series
 from se_nas.report.theme.palette import attention_tone, light, rank_tone
 from se_nas.report.theme.words import ABSENT
-from se_nas.space.choice import Option
+from se_nas.space.attention import OF_BARE_RATIO, kind_of_option
+from se_nas.space.choice import Option, Place
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a choice acts, read from its name: "stage3.block2.se", "stage3.depth"."""
-
-    stage: str
-    block: str | None
-    part: str
-
-    @property
-    def words(self) -> str:
-        """The stage and the block, without the part."""
-        return f"{_spaced(self.stage)} · {_spaced(self.block)}" if self.block else _spaced(self.stage)
+def part_words(place: Place) -> str:
+    """What a choice decides on in its block, after the kind of block where the stage offers several: "wide se"."""
+    return f"{place.op} {place.part}" if place.op else place.part
 
 
-def _spaced(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=\d)", " ", name)
+def place_words(place: Place) -> str:
+    """Its stage and its block, without the part."""
+    return f"stage {place.stage}" if place.block is None else f"stage {place.stage} · block {place.block}"
 
 
-def place_of(choice: str) -> Place:
-    """Where a choice acts."""
-    stage, *rest = choice.split(".")
-    block = rest.pop(0) if len(rest) > 1 and rest[0].startswith("block") else None
-    return Place(stage, block, " ".join(rest).replace("_", " ") or stage)
-
-
-def _in_use(choice: str, picks: Picks) -> bool:
+def _in_use(place: Place, picks: Picks) -> bool:
     """Whether the block the choice shapes is in the network, its stage's depth considered."""
-    place = place_of(choice)
-    depth = picks.get(f"{place.stage}.depth")
-    number = re.search(r"\d+$", place.block or "")
-    return not (isinstance(depth, int) and number and int(number.group()) > depth)
-
-
-def is_se_choice(choice: str) -> bool:
-    """Whether a choice is that of an SE ratio, by its name."""
-    return choice.rsplit(".", 1)[-1] == "se"
-
-
-KIND_WORDS = {"eca": "ECA", "ese": "effective SE", "cbam": "CBAM", "spatial": "spatial attention"}
-"""SE's relatives as people call them."""
+    depth = picks.get(Place(place.stage, None, "depth").name)
+    return not (isinstance(depth, int) and place.block is not None and place.block > depth)
 
 
 def se_ratio(option: Option) -> float:
     """The ratio that an option of SE names: "r16" is 16; 0 for "none" and for SE's relatives."""
-    text = str(option)
-    return float(text[1:]) if re.fullmatch(r"r\d+(\.\d+)?", text) else 0.0
+    found = kind_of_option(str(option))
+    return found[1] if found is not None and found[0] == OF_BARE_RATIO else 0.0
 
 
 def _probabilities(history: History, choice: str, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +63,8 @@ def se_probabilities(history: History, choices: Choices, picks: Picks) -> Figure
     """
 
     def make() -> Figure:
-        names = [name for name in choices if is_se_choice(name)]
+        places = {name: place for name in choices if (place := Place.named(name)).part == "se"}
+        names = list(places)
         rows = math.ceil(len(names) / 5)
         columns = max(math.ceil(len(names) / rows), 3)
         height = 1.35 * rows + 0.75
@@ -117,8 +91,8 @@ def se_probabilities(history: History, choices: Choices, picks: Picks) -> Figure
             axes.yaxis.set_major_locator(NullLocator())
             lowest = index + columns >= len(names)
             axes.xaxis.set_major_locator(MaxNLocator(3, integer=True) if lowest else NullLocator())
-            used = _in_use(name, picks)
-            axes.set_title(place_of(name).words, fontsize=8, color=light("ink" if used else "muted"), pad=4)
+            used = _in_use(places[name], picks)
+            axes.set_title(place_words(places[name]), fontsize=8, color=light("ink" if used else "muted"), pad=4)
             if used and name in picks and picks[name] in options and len(shares):
                 _mark_pick(axes, shares[-1], options.index(picks[name]), str(picks[name]))
             elif not used:
@@ -128,9 +102,9 @@ def se_probabilities(history: History, choices: Choices, picks: Picks) -> Figure
                 )
         seen = dict.fromkeys(str(option) for name in names for option in choices[name])
         ratios = sorted((option for option in seen if se_ratio(option)), key=se_ratio, reverse=True)
-        others = dict.fromkeys(attention_tone(option) for option in seen if not se_ratio(option) and option != "none")
+        kinds = dict.fromkeys(found[0] for option in seen if not se_ratio(option) and (found := kind_of_option(option)))
         keys = [("no SE", "none"), *((f"r = {option[1:]}", attention_tone(option)) for option in ratios)]
-        keys += [(KIND_WORDS[kind], kind) for kind in others]
+        keys += [(kind.title, attention_tone(kind.label(1))) for kind in kinds]
         _swatches(figure, keys, left=0.004, height=height)
         return figure
 
@@ -179,16 +153,16 @@ def other_probabilities(history: History, choices: Choices, picks: Picks) -> Fig
     """
 
     def make() -> Figure:
-        places = {name: place_of(name) for name in choices if not is_se_choice(name)}
+        places = {name: place for name in choices if (place := Place.named(name)).part != "se"}
         stages = list(dict.fromkeys(place.stage for place in places.values()))
-        columns: list[tuple[str, str]] = []
+        columns: list[tuple[int, int | None]] = []
         for stage in stages:
             blocks = dict.fromkeys(p.block for p in places.values() if p.stage == stage and p.block)
-            columns += [(stage, block) for block in blocks] or [(stage, "")]
+            columns += [(stage, block) for block in blocks] or [(stage, None)]
         lefts = {key: i + 0.35 * stages.index(key[0]) for i, key in enumerate(columns)}
         rows: dict[str, list[str]] = {}  # a block's own choices first, then those of whole stages
         for name in sorted(places, key=lambda name: places[name].block is None):
-            rows.setdefault(places[name].part, []).append(name)
+            rows.setdefault(part_words(places[name]), []).append(name)
         labels = {part: _option_labels(choices[name] for name in names) for part, names in rows.items()}
         notes = [
             f"{part} {letter} is {option}"
@@ -206,7 +180,7 @@ def other_probabilities(history: History, choices: Choices, picks: Picks) -> Fig
         for stage in stages:
             mine = [left for key, left in lefts.items() if key[0] == stage]
             axes.text(
-                (min(mine) + max(mine) + 0.9) / 2, 0.30, _spaced(stage), ha="center", fontsize=8, color=light("muted")
+                (min(mine) + max(mine) + 0.9) / 2, 0.30, f"stage {stage}", ha="center", fontsize=8, color=light("muted")
             )
         for row, (part, names) in enumerate(rows.items()):
             base = -1.42 * row - 1.0
@@ -262,7 +236,7 @@ def _cell(
     first, last = _span(history)
     x = left + width * (epochs - first) / (last - first)
     edges = np.concatenate([np.zeros((len(shares), 1)), np.cumsum(shares, axis=1)], axis=1)
-    used = _in_use(name, picks)
+    used = _in_use(Place.named(name), picks)
     ranks = list(labels)
     for i, option in enumerate(options):
         axes.fill_between(

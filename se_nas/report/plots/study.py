@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from se_nas.cost.budget import format_cost
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, percent_tick, tick
-from se_nas.report.plots.probabilities import is_se_choice, place_of
+from se_nas.report.plots.probabilities import part_words, place_words
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import light, rank_tone
 from se_nas.search.black_box.evaluation import Evaluation
 from se_nas.search.black_box.pareto import front_of, hypervolume_over, objective_points
 from se_nas.space.architecture import Architecture
+from se_nas.space.choice import Place
 
 SHOWN_CHOICES = 20
 """Choices whose importance is drawn one by one."""
@@ -252,14 +254,17 @@ def _best_so_far(axes: Axes, entries: Sequence[Evaluation]) -> None:
 
 def choice_words(choice: str) -> str:
     """A choice as words: "stage2.block1.se" is "stage 2 · block 1 · SE"."""
-    place = place_of(choice)
-    return f"{place.words} · {_part(choice)}" if "." in choice else place.words
+    return f"{place_words(Place.named(choice))} · {_part(choice)}"
 
 
 def _part(choice: str) -> str:
     """What a choice decides: "SE", "kernel"; of one of several kinds of block, that kind too."""
-    part = place_of(choice).part
-    return f"{part[:-2]}SE" if is_se_choice(choice) else part
+    place = Place.named(choice)
+    return part_words(replace(place, part="SE") if place.part == "se" else place)
+
+
+def _of_se(choice: str) -> bool:
+    return Place.named(choice).part == "se"
 
 
 def importance(shares: Mapping[str, float]) -> Figure:
@@ -282,7 +287,7 @@ def importance(shares: Mapping[str, float]) -> Figure:
         sizes = {"top": 1 - 0.30 / height, "bottom": 0.28 / height}
         grid = figure.add_gridspec(1, 2, left=0.175, right=0.95, wspace=0.36, width_ratios=[2.1, 1], **sizes)
         left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-        _bars(left, [(choice_words(name), share, is_se_choice(name)) for name, share in shown], rows)
+        _bars(left, [(choice_words(name), share, _of_se(name)) for name, share in shown], rows)
         _bars(right, [(kind, kinds[kind], kind == "SE") for kind in sorted(kinds, key=lambda k: -kinds[k])], rows)
         left.set_title("Each choice")
         right.set_title("All choices of a kind together")
@@ -290,7 +295,7 @@ def importance(shares: Mapping[str, float]) -> Figure:
         if rest:
             words = f"and {len(rest)} more, together {100 * sum(share for _, share in rest):.1f} %"
             left.text(0, rows - 0.35, words, fontsize=8, color=light("muted"), va="top")
-        if any(map(is_se_choice, shares)) and not all(map(is_se_choice, shares)):
+        if any(map(_of_se, shares)) and not all(map(_of_se, shares)):
             keys = [Patch(color=light("orange"), label="SE"), Patch(color=light("blue"), label="other")]
             left.legend(
                 handles=keys, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, ncols=2,

@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from se_nas.space.attention import ATTENTION, OF_BARE_RATIO, kind_of_option
+
 
 @dataclass(frozen=True)
 class Tone:
@@ -44,7 +46,7 @@ def _ramp(light: tuple[str, str, str], dark: tuple[str, str, str]) -> tuple[Tone
 _SE_RAMP = _ramp(("#fbdcb8", "#e58a3c", "#8a2f0b"), ("#5a3a22", "#cf7a33", "#ffd3a3"))
 _RANK_RAMP = _ramp(("#dbe7f3", "#7ba4cc", "#1f4e80"), ("#26384b", "#4f82b5", "#bfdcf8"))
 
-TONES: Mapping[str, Tone] = {
+_FIXED: Mapping[str, Tone] = {
     "paper": Tone("#fdfcf9", "#15171b"),
     "ink": Tone("#20242a", "#e8e6e1"),
     "muted": Tone("#6c727b", "#9aa0a8"),
@@ -57,19 +59,22 @@ TONES: Mapping[str, Tone] = {
     "red": Tone("#b3261e", "#ff8a80"),
     "block": Tone("#b9cfe5", "#2f4c69"),
     "edge": Tone("#4c78a4", "#7fa9d1"),
-    "eca": Tone("#009e73", "#3dbf9a"),
-    "ese": Tone("#b5619a", "#d79ac4"),
-    "cbam": Tone("#8a7a12", "#d6c44e"),
-    "spatial": Tone("#3c9fd0", "#7cc4ea"),
+    "attention": Tone("#8f959c", "#7f858d"),
     **{f"se-{step}": tone for step, tone in enumerate(_SE_RAMP)},
     **{f"rank-{step}": tone for step, tone in enumerate(_RANK_RAMP)},
 }
-"""Every colour by its name."""
+"""Every colour that is of no kind of attention, by its name."""
+
+
+def tones() -> dict[str, Tone]:
+    """Every colour by its name; those of kinds of attention are in their entries."""
+    kinds = {f"attention-{kind.name}": Tone(*kind.tone) for kind in ATTENTION.values() if kind.tone is not None}
+    return {**_FIXED, **kinds}
 
 
 def light(name: str) -> str:
     """The light version, as plots are drawn."""
-    return TONES[name].light
+    return tones()[name].light
 
 
 def se_tone(ratio: float | None) -> str:
@@ -81,9 +86,17 @@ def se_tone(ratio: float | None) -> str:
 
 
 def attention_tone(option: str) -> str:
-    """Name of the colour of an option of SE by its name: "none", "r16", "eca", "cbam16"."""
-    ratio = re.fullmatch(r"r(\d+(?:\.\d+)?)", option)
-    return se_tone(float(ratio.group(1))) if ratio else option.rstrip("0123456789.")
+    """Name of the colour of an option of SE by its name: "none", "r16", "eca", "cbam16".
+
+    A kind that was added without a colour, or that is not known any more, has a neutral one.
+    """
+    if option == "none":
+        return option
+    found = kind_of_option(option)
+    if found is not None and found[0] == OF_BARE_RATIO:
+        return se_tone(found[1])
+    name = f"attention-{found[0].name}" if found is not None else ""
+    return name if name in tones() else "attention"
 
 
 def rank_tone(rank: int, count: int) -> str:
@@ -93,12 +106,12 @@ def rank_tone(rank: int, count: int) -> str:
 
 def css_variables(dark: bool) -> str:
     """Every colour as a CSS declaration."""
-    return "".join(f"--{name}:{tone.dark if dark else tone.light};" for name, tone in TONES.items())
+    return "".join(f"--{name}:{tone.dark if dark else tone.light};" for name, tone in tones().items())
 
 
 def themed(svg: str) -> str:
     """An SVG drawn in light colours with these replaced by CSS variables, for a page that sets `css_variables`."""
-    names = {tone.light: name for name, tone in TONES.items()}
+    names = {tone.light: name for name, tone in tones().items()}
 
     def variable(match: re.Match[str]) -> str:
         colour = match.group(0)

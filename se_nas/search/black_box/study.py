@@ -79,6 +79,19 @@ class Candidate:
     excess: dict[str, float]
 
 
+class _Suggested(dict[str, Option]):
+    """Picks that a trial is asked for when they are first looked at."""
+
+    def __init__(self, trial: Trial, space: SearchSpace) -> None:
+        super().__init__()
+        self._trial, self._space = trial, space
+
+    def __missing__(self, choice: str) -> Option:
+        options = self._space.choice_by_name[choice].options
+        self[choice] = cast(Option, self._trial.suggest_categorical(choice, options))
+        return self[choice]
+
+
 class ArchitectureStudy:
     """See the module.
 
@@ -282,21 +295,13 @@ class ArchitectureStudy:
 
     def _suggest(self, trial: Trial) -> Architecture:
         """Every choice as a parameter; for TPE, which groups them, only those that are in use."""
-        picks: dict[str, Option] = {}
-
-        def suggest(axis: Axis) -> None:
-            if axis.choice is not None and axis.choice not in picks:
-                picks[axis.choice] = cast(Option, trial.suggest_categorical(axis.choice, axis.options))
-
-        for slot in self.space.slots:
-            suggest(slot.depth)
-            if slot.index < int(picked(slot.depth, picks)):
-                suggest(slot.op)
-                for axis in slot.ops[slot.op.options.index(picked(slot.op, picks))].axes:
-                    suggest(axis)
+        picks = _Suggested(trial, self.space)
+        for _, op in self.space.slots_in_use(picks):
+            for axis in op.axes:
+                picked(axis, picks)
         if self.config.chosen_sampler != "tpe":
             for choice in self.space.choices:
-                suggest(Axis(choice.name, choice.options))
+                picked(Axis(choice.place, choice.options), picks)
         return self._architecture(picks)
 
     def _architecture(self, picks: Mapping[str, Any]) -> Architecture:

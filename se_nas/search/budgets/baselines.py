@@ -10,6 +10,7 @@ from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError, InfeasibleBudgetError
 from se_nas.search.budgets.decode import decode, greatest_cost
 from se_nas.space.architecture import Architecture
+from se_nas.space.attention import OF_BARE_RATIO
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import NO_SE, SlotOp, se_label
@@ -120,7 +121,9 @@ def _nearest(ops: Sequence[SlotOp], ratio: float) -> Option | None:
                 total += abs(block.se_hidden - wanted.hidden(block.in_channels, block.expanded, block.out_channels))
         return total
 
-    offered = [label for label in ops[0].se.options if (unit := ops[0].se_spec(label)) and unit.kind == "se"]
+    offered = [
+        label for label in ops[0].se.options if (unit := ops[0].se_spec(label)) and unit.kind == OF_BARE_RATIO.name
+    ]
     if not offered:
         return NO_SE if NO_SE in ops[0].se.options else None
     return min(offered, key=difference)

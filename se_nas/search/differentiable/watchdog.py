@@ -32,11 +32,11 @@ def warnings_of(
         found.append(f"entropy {mean:.2f} before half of the epochs: decided too early, lower choice_learning_rate")
     if last and mean > UNDECIDED_AT_THE_END:
         found.append(f"entropy {mean:.2f} at the end: hardly decided, raise epochs or choice_learning_rate")
-    se = {c.name: c.options for c in problem.space.choices if c.name.endswith(".se") and NO_SE in c.options}
+    se = {c.name: c.options for c in problem.space.choices if c.place.part == "se" and NO_SE in c.options}
     sure_off = [n for n, options in se.items() if probabilities[n][options.index(NO_SE)] > SURE]
     if len(sure_off) > 1 and len(sure_off) == len(se):
         found.append(f"all {len(se)} SE choices lean to none with probability above {SURE:g}: SE has collapsed")
-    depth = {c.name: c.options for c in problem.space.choices if c.name.endswith(".depth")}
+    depth = {c.name: c.options for c in problem.space.choices if c.place.part == "depth"}
     shallow = [n for n, options in depth.items() if probabilities[n][options.index(min(options))] > SURE]
     if len(shallow) > 1 and len(shallow) == len(depth):
         found.append(

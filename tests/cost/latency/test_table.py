@@ -30,9 +30,15 @@ INTERCEPT, FACTOR = 0.7, 1.3
 
 
 def tiny_space(width=8, depths=(1, 2), kernels=(3, 5), expansions=(1.0, 2.0)):
-    op = OpTemplate("mbconv", "mbconv", kernels, expansions, SETemplate((None, 2), divisor=4))
+    op = OpTemplate(
+        kind="mbconv",
+        name="mbconv",
+        kernels=kernels,
+        expansions=expansions,
+        se=SETemplate(options=(None, 2), divisor=4),
+    )
     stages = (StageTemplate(width, 1, depths, (op,)), StageTemplate(2 * width, 2, (1,), (op,)))
-    return SearchSpace("tiny", stages, StemTemplate(width), HeadTemplate(), resolution=8, classes=4)
+    return SearchSpace("tiny", stages, StemTemplate(width=width), HeadTemplate(), resolution=8, classes=4)
 
 
 SPACE = tiny_space()

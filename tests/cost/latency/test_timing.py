@@ -18,9 +18,25 @@ from se_nas.errors import DeviceError
 from se_nas.layers.network import Network
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
 
-BLOCK = BlockSpec("mbconv", 8, 8, 1, 8, 3, 16, "relu", SESpec(4))
+BLOCK = BlockSpec(
+    kind="mbconv",
+    in_channels=8,
+    out_channels=8,
+    stride=1,
+    resolution=8,
+    kernel=3,
+    expanded=16,
+    activation="relu",
+    se=SESpec(ratio=4),
+)
 SHRINKING = replace(BLOCK, out_channels=16, stride=2)
-NETWORK = NetworkSpec(8, 3, ConvSpec(3, 8, 3, 1, "relu", 8), (BLOCK, SHRINKING), HeadSpec(16, 0, 0, "relu", 0.0, 4, 4))
+NETWORK = NetworkSpec(
+    resolution=8,
+    in_channels=3,
+    stem=ConvSpec(in_channels=3, out_channels=8, kernel=3, stride=1, activation="relu", resolution=8),
+    blocks=(BLOCK, SHRINKING),
+    head=HeadSpec(in_channels=16, width=0, hidden=0, activation="relu", dropout=0.0, classes=4, resolution=4),
+)
 
 
 def test_key_names_the_device_and_its_model():

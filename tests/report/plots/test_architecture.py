@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import get_args
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from se_nas.report.plots.architecture import draw_architecture_svg
-from se_nas.space.specs import AttentionKind, NetworkSpec, SESpec
+from se_nas.space.attention import ATTENTION
+from se_nas.space.specs import NetworkSpec, SESpec
 from se_nas.space.yaml_file import load_space
 from tests.report.fake_run import SPACES
 
@@ -48,8 +48,8 @@ def test_every_block_is_drawn_with_its_words_and_its_se(name: str) -> None:
 
 def test_every_kind_of_attention_is_drawn_with_its_name() -> None:
     network = sampled("mbconv_cifar")
-    kinds = get_args(AttentionKind)
-    units = [SESpec(2, kind=kind) for kind in kinds]
+    kinds = ATTENTION
+    units = [SESpec(ratio=2, kind=kind) for kind in kinds]
     blocks = [replace(network.blocks[0], se=unit) for unit in units]
     svg = draw_architecture_svg(replace(network, blocks=tuple(blocks)), "Attention")
     for group, block, name in zip(blocks_of(svg), blocks, ("r2", "eca", "ese", "cbam2", "spatial"), strict=True):

@@ -1,0 +1,44 @@
+"""Efficient channel attention (https://arxiv.org/abs/1910.03151)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from se_nas.layers.activations import GATES
+from se_nas.layers.squeeze_excite import ChannelAttention
+from se_nas.space.attention.eca import eca_kernel
+from se_nas.space.attention.kind import AttentionUnit
+
+
+def build(unit: AttentionUnit) -> EfficientChannelAttention:
+    """The unit."""
+    return EfficientChannelAttention(unit.channels, unit.gate, unit.squeeze)
+
+
+class EfficientChannelAttention(ChannelAttention):
+    """ECA: each gate from the means of the channels beside its own, by one convolution over the channels.
+
+    Args:
+        channels: channels C of the feature map.
+        gate: a name in GATES; the paper's is "sigmoid".
+        squeeze: a name in SQUEEZES that gives one value a channel.
+    """
+
+    def __init__(self, channels: int, gate: str = "sigmoid", squeeze: str = "mean") -> None:
+        super().__init__(partial(eca_gate, GATES[gate]), squeeze)
+        kernel = eca_kernel(channels)
+        self.across = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+
+    def gate_parameters(self) -> tuple[Tensor, ...]:
+        """The kernel (1, 1, width)."""
+        return (self.across.weight,)
+
+
+def eca_gate(gate: Callable[[Tensor], Tensor], z: Tensor, weight: Tensor) -> Tensor:
+    """ECA's gates: z (..., C) and weight (1, 1, kernel) to (..., C)."""
+    rows = z.reshape(z.shape[0], 1, -1, z.shape[-1])  # images stay apart: an ONNX runtime mistakes a merged batch
+    return gate(F.conv2d(rows, weight[:, :, None], padding=(0, weight.shape[-1] // 2))).reshape(z.shape)

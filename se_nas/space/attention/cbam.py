@@ -1,0 +1,19 @@
+"""CBAM (arXiv 1807.06521): channel attention from the means and the maxima, then spatial attention."""
+
+from __future__ import annotations
+
+from se_nas.space.attention.kind import AttentionKind
+from se_nas.space.attention.se import two_linear_maps
+from se_nas.space.attention.spatial import spatial_counts
+
+CBAM = AttentionKind(
+    name="cbam",
+    title="CBAM",
+    has_ratio=True,
+    # its linear maps run on the means and on the maxima
+    counts=lambda unit: two_linear_maps(unit).times(2) + spatial_counts(unit),
+    layer="se_nas.layers.attention.cbam:build",
+    elastic="se_nas.supernet.attention.cbam:ElasticCBAM",
+    plain="se_nas.export.plain_attention:cbam",
+    tone=("#8a7a12", "#d6c44e"),
+)

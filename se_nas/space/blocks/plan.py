@@ -1,0 +1,95 @@
+"""What a block is made of: its convolutions in the order they run, and what their result joins.
+
+The plain module, the elastic block, the counts and the export read a block's plan and nothing else of its kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
+
+from se_nas.space.blocks.shape import BlockShape
+from se_nas.space.vocabulary import Pool
+
+Skip = Literal["none", "input", "conv", "pad", "pool"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution ("same" padding at stride 1), then its norm, its activation and a channel shuffle.
+
+    Attributes:
+        resolution: side of its input in pixels.
+        shuffle: groups whose channels are dealt out evenly afterwards (1: no shuffle).
+    """
+
+    name: str
+    in_channels: int
+    out_channels: int
+    resolution: int
+    _: KW_ONLY
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    bias: bool = False
+    norm: bool = True
+    activation: bool = True
+    shuffle: int = 1
+
+    @property
+    def out_resolution(self) -> int:
+        """Side of the output in pixels."""
+        return -(-self.resolution // self.stride)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Convolutions one after the other, perhaps behind a 3x3 pooling of that stride; one of several side by side."""
+
+    layers: tuple[Layer, ...]
+    pool: Pool | None = None
+    stride: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockPlan:
+    """A branch of convolutions and what it joins.
+
+    Attributes:
+        body: the convolutions before SE's position "inside".
+        last: the convolution after it, if there is one.
+        skip: what the branch joins: nothing, the block's input, a convolution of it (`shortcut`), the input subsampled
+            with zeros for the channels that it lacks ("pad"), each added; or an average of the input behind which the
+            branch is concatenated ("pool").
+        entry_channels: channels of the norm, with activation, before all else (0: there is none); a shortcut reads
+            what comes of it, the input itself does not.
+        entry_pool: whether a 2x2 max-pooling of stride 2 comes first.
+        stride: from input to output.
+        lacking: channels of zeros that a padded skip adds.
+        activates_sum: whether the activation follows the join.
+        branches: what runs before the body, side by side; their results are concatenated.
+        whole: the block whose own module stands in place of all convolutions, where its kind has no plan.
+    """
+
+    body: tuple[Layer, ...] = ()
+    last: Layer | None = None
+    skip: Skip = "none"
+    shortcut: Layer | None = None
+    entry_channels: int = 0
+    entry_pool: bool = False
+    stride: int = 1
+    lacking: int = 0
+    activates_sum: bool = False
+    branches: tuple[Branch, ...] = ()
+    whole: BlockShape | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the block is its input."""
+        return self.whole is None and not self.layers
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every convolution."""
+        beside = tuple(layer for branch in self.branches for layer in branch.layers)
+        return beside + self.body + tuple(layer for layer in (self.last, self.shortcut) if layer is not None)

@@ -1,0 +1,51 @@
+"""SE: ratios hold a prefix of the hidden units of one pair of linear maps, and are mixed as gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from torch import Tensor, nn
+
+from se_nas.space.attention.kind import AttentionUnit
+from se_nas.supernet.attention.kind import ElasticKind, Units
+from se_nas.supernet.mixture import GatePart, TwoLinears, expected, hidden_masks, weighted
+
+
+class ElasticTwoLinears(ElasticKind):
+    """A kind whose options are prefixes of the hidden units between two linear maps."""
+
+    opening = ("expand",)
+    masks: Tensor
+
+    def __init__(self, units: Units, largest: AttentionUnit) -> None:
+        super().__init__(units, largest)
+        widths = [[unit.hidden for unit in row] for row in units]
+        self.register_buffer("masks", hidden_masks(widths, largest.hidden), persistent=False)
+
+    def cuts(self, unit: AttentionUnit) -> dict[str, tuple[slice, ...]]:
+        """See `ElasticKind`."""
+        channels, hidden = slice(unit.channels), slice(unit.hidden)
+        return {"reduce": (hidden, channels), "expand": (channels, hidden)}
+
+    def two_linears(self, shared: nn.Module, weights: Tensor, expansions: Tensor) -> TwoLinears:
+        """The maps, and which hidden units each option has."""
+        reduce, expand = cast(nn.Linear, shared.reduce), cast(nn.Linear, shared.expand)
+        hidden = expected(self.masks, expansions)
+        return TwoLinears(weights, hidden, reduce.weight, reduce.bias, expand.weight, expand.bias)
+
+
+def _gates(
+    activation: Callable[[Tensor], Tensor], gate: Callable[[Tensor], Tensor], z: Tensor, maps: TwoLinears
+) -> Tensor:
+    return weighted(maps.weights, gate(maps.excitations(activation, z)))
+
+
+class ElasticSE(ElasticTwoLinears):
+    """SE of every ratio."""
+
+    part = GatePart(TwoLinears, _gates)
+
+    def tensors(self, shared: nn.Module, weights: Tensor, expansions: Tensor) -> TwoLinears:
+        """See `ElasticKind`."""
+        return self.two_linears(shared, weights, expansions)
