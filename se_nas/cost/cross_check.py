@@ -94,4 +94,6 @@ class _Run(nn.Module):
 
 def _count_by_running(run: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     """By torch's counter, which reads shapes while the part runs."""
+    assert isinstance(run, _Run)
+    assert isinstance(run.total_ops, Tensor)
     run.total_ops += macs_of_running(run.part, *inputs)

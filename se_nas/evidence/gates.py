@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from se_nas.errors import ArchitectureError, DataError
 from se_nas.layers.network import Network
+from se_nas.space.attention import ATTENTION
 from se_nas.space.specs import BlockSpec, SESpec
 
 Values = NDArray[np.float64]
@@ -64,7 +65,7 @@ class Unit:
     @property
     def shares_gates(self) -> bool:
         """Whether all channels have one gate, that of the position."""
-        return self.attention.kind == "spatial"
+        return ATTENTION[self.attention.kind].one_gate_a_position
 
     @property
     def may_saturate(self) -> bool:
@@ -163,7 +164,7 @@ def units_of(network: Network) -> list[Unit]:
     """The SE units of a network, in order of depth.
 
     Raises:
-        ArchitectureError: it has none.
+        ArchitectureError: it has none, or one that does not say its gates.
     """
     found = [
         Unit(index, spec, sum(p.numel() for p in _se(network, index).parameters()))
@@ -173,6 +174,12 @@ def units_of(network: Network) -> list[Unit]:
     if not found:
         raise ArchitectureError(
             f"a network whose excitation is studied must have SE, but none of its {len(network.blocks)} blocks has"
+        )
+    mute = [unit for unit in found if not hasattr(_se(network, unit.index), "gates")]
+    if mute:
+        raise ArchitectureError(
+            f"attention whose excitation is studied must have a method `gates`, but {mute[0].attention.kind} of block "
+            f"{mute[0].number} has none"
         )
     return found
 

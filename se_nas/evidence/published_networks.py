@@ -139,12 +139,12 @@ def _with_fewer_strides(space: SearchSpace) -> SearchSpace:
     def too_small(space: SearchSpace) -> bool:
         return space.head_spec.resolution * REDUCTION < space.resolution
 
-    stem = [replace(space.stem, then=()), *space.stem.then]
-    for i in range(len(stem)):
+    for i in range(len(space.stem.convs)):
         for change in ({"stride": 1}, {"pool": False}):
             if too_small(space):
-                stem[i] = replace(stem[i], **change)
-                space = replace(space, stem=replace(stem[0], then=tuple(stem[1:])))
+                then = [replace(conv, **(change if j == i else {})) for j, conv in enumerate(space.stem.then, 1)]
+                first = change if i == 0 else {}
+                space = replace(space, stem=replace(space.stem, **first, then=tuple(then)))
     for s, stage in enumerate(space.stages):
         if too_small(space):
             stages = (*space.stages[:s], replace(stage, stride=1), *space.stages[s + 1 :])

@@ -50,7 +50,7 @@ class Place:
         if found is None:
             raise ValueError(f"must be the name of a choice, such as stage2.block1.se, but got {name!r:.60}")
         stage, block, op, part = found.groups()
-        return cls(int(stage), block and int(block), part, op and op.replace("_", " "))
+        return cls(int(stage), None if block is None else int(block), part, op and op.replace("_", " "))
 
 
 @dataclass(frozen=True)

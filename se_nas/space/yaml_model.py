@@ -70,6 +70,12 @@ class BlockModel(YamlModel):
         return BlockForm(**values, own=() if own is None else own_values(self, own.model_fields))
 
 
+class _BlockOfNoKind(BlockModel):
+    """Of whose options nothing can be said."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 @cache
 def block_model(kind: BlockKind | None) -> type[BlockModel]:
     """The model of a block of this kind: with every variant in `BlockForm`, and with the options that only it has.
@@ -78,7 +84,9 @@ def block_model(kind: BlockKind | None) -> type[BlockModel]:
         kind: None for a block that says no kind there is.
     """
     shared: dict[str, Any] = {part.name: (part.type, part.default) for part in fields(BlockForm) if part.name in FORM}
-    own = () if kind is None or kind.own_options is None else (kind.own_options,)
+    if kind is None:
+        return _BlockOfNoKind
+    own = () if kind.own_options is None else (kind.own_options,)
     return create_model("BlockModel", __base__=(BlockModel, *own), __module__=BlockForm.__module__, **shared)
 
 
@@ -154,6 +162,8 @@ def stage_template(stage: StageModel) -> StageTemplate:
 def op_template(block: BlockModel, activation: Activation) -> OpTemplate:
     """The template of one kind of block, named by what it is where it has no name."""
     kind = BLOCKS[block.kind]
+    if kind.passes_through:
+        return OpTemplate(kind=kind.name, name=block.name or kind.name, kernels=(1,), activation="identity")
     expansions = tuple(plain_number(e) for e in block.expansion)
     name = kind.name
     if "kernel" in kind.options:
@@ -166,6 +176,6 @@ def op_template(block: BlockModel, activation: Activation) -> OpTemplate:
         kernels=tuple(block.kernel) if "kernel" in kind.options else (1,),
         expansions=expansions,
         se=block.se or WITHOUT_SE,
-        activation="identity" if kind.passes_through else activation,
+        activation=activation,
         form=block.form(),
     )

@@ -17,6 +17,7 @@ from se_nas.errors import ArchitectureError
 from se_nas.layers.network import Network
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.network_faults import network_faults
+from se_nas.space.scaling import resolve_scaled
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml_file import load_space
 from tests.laws.families import FAMILIES, family_space
@@ -80,5 +81,5 @@ def test_what_a_space_resolves_to_has_no_fault(path: Path) -> None:
     space = load_space(path)
     for end in (0, -1):
         architecture = space.architecture({choice.name: choice.options[end] for choice in space.choices})
-        networks = [space.resolve(architecture), *(space.resolve_scaled(architecture, s.data) for s in space.scaling)]
+        networks = [space.resolve(architecture), *(resolve_scaled(space, architecture, s.data) for s in space.scaling)]
         assert [network_faults(network) for network in networks] == [[]] * len(networks)

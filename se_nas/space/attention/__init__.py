@@ -48,7 +48,10 @@ def register_attention(kind: AttentionKind) -> AttentionKind:
 def kind_of_option(label: str) -> tuple[AttentionKind, float] | None:
     """The kind and the ratio (1 where it has none) that an option's name means; None for "none" and unknown names."""
     found = re.fullmatch(r"([a-z_]+)(\d+(?:\.\d+)?)?", label)
-    for kind in ATTENTION.values() if found else ():
-        if kind.begins == found[1] and kind.has_ratio == (found[2] is not None):
-            return kind, float(found[2] or 1)
+    if found is None:
+        return None
+    begins, ratio = found.groups()
+    for kind in ATTENTION.values():
+        if kind.begins == begins and kind.has_ratio == (ratio is not None):
+            return kind, float(ratio or 1)
     return None

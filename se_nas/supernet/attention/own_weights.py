@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +50,7 @@ class OwnWeights(ElasticKind):
         return total
 
     def _module(self, unit: AttentionUnit) -> nn.Module:
-        return cast(nn.Module, self.by_size[_key(unit)])
+        return self.by_size[_key(unit)]
 
 
 def _key(unit: AttentionUnit) -> str:

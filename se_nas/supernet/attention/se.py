@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from se_nas.supernet.mixture import GatePart, TwoLinears, expected, hidden_masks
 class ElasticTwoLinears(ElasticKind):
     """A kind whose options are prefixes of the hidden units between two linear maps."""
 
-    opening = ("expand",)
+    opening: ClassVar[tuple[str, ...]] = ("expand",)
     masks: Tensor
 
     def __init__(self, units: Units, largest: AttentionUnit) -> None:
