@@ -133,7 +133,7 @@ class Block(nn.Module):
             y = self.activation(y)
         if layer.shuffle == 1:
             return y
-        return y.unflatten(1, (layer.shuffle, -1)).transpose(1, 2).flatten(1, 2)
+        return y.reshape(y.shape[0], layer.shuffle, -1, *y.shape[2:]).transpose(1, 2).flatten(1, 2)
 
     def joined(self, x: Tensor, source: Tensor) -> Tensor:
         """What the branch joins: x, or something made of it or of its norm."""

@@ -78,7 +78,7 @@ def _run_layer(layer: Layer, x: Tensor, activation: Callable[[Tensor], Tensor], 
         y = activation(y)
     if layer.shuffle == 1:
         return y
-    return y.unflatten(1, (layer.shuffle, -1)).transpose(1, 2).flatten(1, 2)
+    return y.reshape(y.shape[0], layer.shuffle, -1, *y.shape[2:]).transpose(1, 2).flatten(1, 2)
 
 
 def _skip(plan: BlockPlan, x: Tensor, source: Tensor, parts: Parts) -> Tensor:
