@@ -1,4 +1,4 @@
-"""What the registries of this floor share: adding an entry, finding one, and naming code that is imported on first use.
+"""What the registries of this floor share: adding an entry, and naming code that is imported on first use.
 
 space/ imports no torch, and an entry knows the layers of its kind all the same. So it names them as packages name their
 entry points, "package.module:name"; whoever builds a network imports what is named then. An entry of a user's own
@@ -8,13 +8,13 @@ module may give the function itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
 from se_nas.errors import ConfigError
-from se_nas.records.nearest import did_you_mean
+from se_nas.plugins.registry import Registry
 
 Code = str | Callable[..., Any]
 """A function or class: itself, or where it is, as "package.module:name"."""
@@ -41,29 +41,16 @@ def imported(code: Code) -> Callable[..., Any]:
     return found
 
 
-def add_entry(registry: dict[str, E], entry: E, what: str) -> E:
+def add_entry(registry: Registry[E], entry: E) -> E:
     """Add an entry under its name.
-
-    Args:
-        what: what the registry holds, for errors.
 
     Raises:
         ConfigError: the name is taken by another entry, or is no name.
     """
     if not re.fullmatch(r"[a-z][a-z_]*", entry.name) or entry.name == "none":
-        raise ConfigError(f"{what} {entry.name!r:.60}", ["name: must be of small letters and _, and not none"])
-    if registry.setdefault(entry.name, entry) is not entry:
-        raise ConfigError(f"{what} {entry.name}", ["name: must be new, but there is one of this name already"])
+        raise ConfigError(f"{registry.kind} {entry.name!r:.60}", ["name: must be of small letters and _, and not none"])
+    if registry.get(entry.name, entry) is not entry:
+        raise ConfigError(f"{registry.kind} {entry.name}", ["name: must be new, but there is one of this name already"])
+    if entry.name not in registry:
+        registry[entry.name] = entry
     return entry
-
-
-def known_name(registry: Mapping[str, E], name: str) -> str:
-    """The name, if it is an entry's.
-
-    Raises:
-        ValueError: it is none; the message says which there are, and which of them it resembles.
-    """
-    if name in registry:
-        return name
-    close = did_you_mean(name, registry).removeprefix("; ")
-    raise ValueError(f"must be one of {', '.join(registry)}" + (f" ({close})" if close else ""))

@@ -13,7 +13,6 @@ from se_nas.space.attention.kind import AttentionUnit
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.shape import BlockShape
 from se_nas.space.channels import round_channels
-from se_nas.space.registry import known_name
 from se_nas.space.vocabulary import Activation, Gate, Position, RatioOf, Squeeze, StemPool
 
 _POSITION_WORDS = {"pre": " before the block", "post": " after the sum", "identity": " on the shortcut"}
@@ -55,7 +54,7 @@ class SESpec(SEProperties):
     """
 
     ratio: float
-    kind: Annotated[str, AfterValidator(lambda name: known_name(ATTENTION, name))] = OF_BARE_RATIO.name
+    kind: Annotated[str, AfterValidator(ATTENTION.checked)] = OF_BARE_RATIO.name
 
     @property
     def label(self) -> str:
@@ -137,7 +136,7 @@ class ConvSpec:
 class BlockSpec(BlockShape):
     """One block, of a kind in BLOCKS; `block_plan` has its convolutions. `se` is None for no SE."""
 
-    kind: Annotated[str, AfterValidator(lambda name: known_name(BLOCKS, name))]
+    kind: Annotated[str, AfterValidator(BLOCKS.checked)]
     se: SESpec | None = None
 
     @property

@@ -13,7 +13,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from se_nas.space.blocks import BLOCKS, OF_A_STAGE
 from se_nas.space.blocks.kind import BlockKind
 from se_nas.space.blocks.shape import FORM, BlockForm, own_values
-from se_nas.space.registry import known_name
 from se_nas.space.templates import (
     WITHOUT_SE,
     Count,
@@ -57,7 +56,7 @@ class YamlModel(BaseModel):
 class BlockModel(YamlModel):
     """One kind of block that a stage offers, with what every kind may have; see `block_model`."""
 
-    kind: Annotated[str, AfterValidator(lambda name: known_name(BLOCKS, name))]
+    kind: Annotated[str, AfterValidator(BLOCKS.checked)]
     name: Name | None = None
     kernel: OneOrMore[Kernel] = [3]
     expansion: OneOrMore[Expansion] = [1.0]

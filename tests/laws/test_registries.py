@@ -239,7 +239,7 @@ def test_names_that_are_taken_or_none_are_refused() -> None:
     [
         (
             {"kind": "gost"},
-            r"blocks\[0\].kind: must be one of mbconv.*, ghost \(did you mean ghost\?\), but got 'gost'",
+            r"blocks\[0\].kind: must be one of mbconv.*, ghost, but got 'gost'; did you mean ghost\?",
         ),
         ({"share": 2}, r"blocks\[0\].share: must be less than 1, but got 2"),
         ({"shares": 0.2}, r"blocks\[0\].shares: unknown key"),

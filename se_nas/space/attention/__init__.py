@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 
 from se_nas.errors import ConfigError
+from se_nas.plugins.registry import Registry
 from se_nas.space.attention.cbam import CBAM
 from se_nas.space.attention.eca import ECA
 from se_nas.space.attention.ese import EFFECTIVE_SE
@@ -22,7 +23,8 @@ from se_nas.space.attention.se import SE
 from se_nas.space.attention.spatial import SPATIAL
 from se_nas.space.registry import add_entry
 
-ATTENTION: dict[str, AttentionKind] = {kind.name: kind for kind in (SE, ECA, EFFECTIVE_SE, CBAM, SPATIAL)}
+_KINDS = (SE, ECA, EFFECTIVE_SE, CBAM, SPATIAL)
+ATTENTION: Registry[AttentionKind] = Registry("attention", {kind.name: kind for kind in _KINDS})
 """Every kind of attention by its name."""
 
 OF_BARE_RATIO = SE
@@ -42,7 +44,7 @@ def register_attention(kind: AttentionKind) -> AttentionKind:
         raise ConfigError(
             f"attention {kind.name}", [f"short: must be new, but options of {taken.name} begin with {kind.begins}"]
         )
-    return add_entry(ATTENTION, kind, "attention")
+    return add_entry(ATTENTION, kind)
 
 
 def kind_of_option(label: str) -> tuple[AttentionKind, float] | None:

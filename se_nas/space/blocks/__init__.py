@@ -10,6 +10,7 @@ and `blocks: [{kind: mine}]` in a space; everything else has a default, see `Blo
 
 from __future__ import annotations
 
+from se_nas.plugins.registry import Registry
 from se_nas.space.blocks.conv import CONV, SEPARABLE
 from se_nas.space.blocks.identity import IDENTITY
 from se_nas.space.blocks.inception import INCEPTION
@@ -19,9 +20,8 @@ from se_nas.space.blocks.residual import BASIC, BOTTLENECK
 from se_nas.space.blocks.shuffle import SHUFFLE
 from se_nas.space.registry import add_entry
 
-BLOCKS: dict[str, BlockKind] = {
-    kind.name: kind for kind in (MBCONV, FUSED_MBCONV, BOTTLENECK, BASIC, CONV, SEPARABLE, SHUFFLE, INCEPTION, IDENTITY)
-}
+_KINDS = (MBCONV, FUSED_MBCONV, BOTTLENECK, BASIC, CONV, SEPARABLE, SHUFFLE, INCEPTION, IDENTITY)
+BLOCKS: Registry[BlockKind] = Registry("block", {kind.name: kind for kind in _KINDS})
 """Every kind of block by its name."""
 
 OF_A_STAGE = MBCONV
@@ -34,4 +34,4 @@ def register_block(kind: BlockKind) -> BlockKind:
     Raises:
         ConfigError: the name is taken, or is no name.
     """
-    return add_entry(BLOCKS, kind, "block")
+    return add_entry(BLOCKS, kind)
