@@ -29,7 +29,8 @@ from se_nas.hardware.environment import processor_name
 from se_nas.layers.network import Network, initialise
 from se_nas.search.budgets.decode import decode
 from se_nas.space.yaml_file import load_space
-from se_nas.training.optimizer import make_sgd
+from se_nas.training.optimizer import make_optimizer
+from se_nas.training.recipe_files import default_recipe
 
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "mbconv_cifar_small.yaml"
 BATCH, STEPS, UNTIMED = 128, 10, 3
@@ -48,7 +49,7 @@ def work(tuned: bool) -> dict[str, float]:
     network = Network(space.resolve(found.architecture))
     initialise(network)
     network = network.to(memory_format=torch.channels_last)
-    optimizer = make_sgd(network, 0.01, 4e-5)
+    optimizer = make_optimizer(network, default_recipe(learning_rate=0.01, weight_decay=4e-5))
     x = torch.randn(BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
     y = torch.randint(10, (BATCH,))
     for number in range(UNTIMED + STEPS):

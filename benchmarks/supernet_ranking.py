@@ -154,7 +154,7 @@ class PrefixTree:
             keeping.remove()
         validation = []
         for x in maps[1]:
-            with autocast_for(x.device, True):
+            with autocast_for(x.device):
                 validation.append(part(x))
         return calibration, validation
 

@@ -43,9 +43,11 @@ from se_nas.search.differentiable.choice_logits import ChoiceLogits
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml_file import load_space, parse_space
 from se_nas.supernet.supernet import SuperNet
-from se_nas.training.optimizer import make_sgd
+from se_nas.training.optimizer import make_optimizer
+from se_nas.training.recipe_files import default_recipe
 
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "mbconv_cifar.yaml"
+RECIPE = default_recipe(learning_rate=0.01, weight_decay=4e-5)
 BARS = {"time_ratio": 1.25, "memory_ratio": 1.25, "se_options_ratio": 1.03}
 TWO, EIGHT = (None, 2), (None, 2, 3, 4, 6, 8, 16, 32)
 """SE options of the second comparison; both largest networks are the same."""
@@ -106,13 +108,13 @@ def differentiable_step(space: SearchSpace, x: torch.Tensor, y: torch.Tensor) ->
     logits = ChoiceLogits(space).to(x.device)
     tables = count_tables(space)
     projection = BudgetProjection([Budget("macs", 20e6), Budget("params", 1e6)]).to(x.device)
-    optimizer = make_sgd(supernet, 0.01, 4e-5)
+    optimizer = make_optimizer(supernet, RECIPE)
     choice_optimizer = torch.optim.Adam(logits.parameters(), 0.01)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         choice_optimizer.zero_grad(set_to_none=True)
-        with autocast_for(x.device, True):
+        with autocast_for(x.device):
             loss = F.cross_entropy(supernet.mix(logits.relaxed(1.0, gumbel=True))(x).float(), y)
         loss.backward()
         optimizer.step()
@@ -127,11 +129,11 @@ def largest_step(space: SearchSpace, x: torch.Tensor, y: torch.Tensor) -> Step:
     network = Network(space.resolve(greatest_cost(space, count_tables(space), "macs").architecture))
     initialise(network)
     network = network.to(x.device, memory_format=torch.channels_last)
-    optimizer = make_sgd(network, 0.01, 4e-5)
+    optimizer = make_optimizer(network, RECIPE)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with autocast_for(x.device, True):
+        with autocast_for(x.device):
             loss = F.cross_entropy(network(x).float(), y)
         loss.backward()
         optimizer.step()

@@ -1,11 +1,11 @@
 """Claim: training on ImageNet-size images runs at least at 0.98 times the images/s of timm's training loop, on the CPU.
 
-Ours is the whole of `train_on_streams`, which `se-nas retrain` drives: seeds, guard, copies of the state, log; only its
+Ours is the whole of `train`, which `se-nas retrain` drives: seeds, guard, copies of the state, log; only its
 stream is replaced by batches in memory (`benchmarks/loader.py` times the reading), which let the other loop have its
 turn between two steps. timm's wheel has no loop, so `timm_epoch` says in our words what `train_one_epoch` of its
 train.py does, of timm's own parts. Both train the same network from the same weights on the same uint8 batches, with
 the same recipe and precision. A round is 20 steps of each, in turns of `--turn` steps, since our loop copies the state
-every 20 steps. What a round leaves out is our checkpoint every five minutes, and the evaluation. Run:
+every 20 steps. What a round leaves out is our checkpoint every two minutes, and the evaluation. Run:
 python benchmarks/train_step.py [--network search_spaces/baselines/mobilenetv3_large.yaml] [--recipe mobile-150]
 [--resolution 128] [--batch-size 16] [--precision bfloat16] [--device cuda].
 The last line is one JSON object.
@@ -39,12 +39,12 @@ from se_nas.layers.network import Network, initialise
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.runs.open_architecture import open_architecture
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.disk_training import train_on_streams
-from se_nas.training.distributed import Ranks
-from se_nas.training.loop import GuardConfig
+from se_nas.training.guard import GuardConfig
+from se_nas.training.images import StreamedHeldOut, StreamedTraining
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import load_recipe
-from se_nas.training.timm_parts import make_optimizer
+from se_nas.training.timm_parts import make_timm_optimizer
+from se_nas.training.train import HeldOut, train
 
 NETWORK = Path(__file__).resolve().parent.parent / "search_spaces" / "baselines" / "mobilenetv3_large.yaml"
 SEED = 0
@@ -99,6 +99,9 @@ class InTurns:
             self._started = self._now()
         return [self._batches[step % len(self._batches)]]
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
     def __iter__(self) -> Iterator[Batch]:
         """As held-out images."""
         yield self._batches[0]
@@ -132,7 +135,7 @@ def timm_epoch(
     from timm.utils import AverageMeter, ModelEmaV3, NativeScaler, dispatch_clip_grad
 
     loader = PrefetchLoader(batches, device=device, re_prob=recipe.random_erasing, re_mode=recipe.random_erasing_mode)
-    optimizer = make_optimizer(network, recipe, recipe.peak_learning_rate)
+    optimizer = make_timm_optimizer(network, recipe, recipe.peak_learning_rate)
     scheduler, _ = create_scheduler_v2(
         optimizer,
         sched=recipe.schedule,
@@ -231,18 +234,15 @@ def measure(
     other = timm_epoch(build(spec, recipe, device), recipe, Endless(batches, steps), steps, device, losses)
     stream = InTurns(batches, other, device, turn, turns)
     with tempfile.TemporaryDirectory() as folder:
-        training = train_on_streams(
+        training = train(
             spec,
             recipe,
-            stream,
-            stream,
-            ranks=Ranks(),
+            StreamedTraining(stream, recipe.batch_size, device),
+            HeldOut(StreamedHeldOut(stream, device), {"top1": "val_top1"}),
             device=device,
             seed=SEED,
             folder=Path(folder),
             resume=False,
-            teacher=None,
-            keep_every=None,
             progress=False,
             console=Console(quiet=True),
         )

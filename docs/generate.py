@@ -86,8 +86,9 @@ def reference() -> dict[str, str]:
         "recipe-file": model_page(
             "Recipe",
             Recipe,
-            "What a recipe for `se-nas retrain --data imagenet --recipe NAME` holds. The shipped ones are in "
-            "`se_nas/training/recipes/`; `--set KEY=VALUE` replaces a value.",
+            "What a recipe for `se-nas retrain --recipe NAME`, a run file's `retrain:` and `search.stand_alone:` hold. "
+            "The shipped ones are in `se_nas/training/recipes/`; `--set KEY=VALUE` replaces a value. Where `source` is "
+            "left out, the values are put upon those of a shipped recipe, `base: NAME`, by default `small-images`.",
         ),
         "python": python_page(),
     }

@@ -28,9 +28,11 @@ from se_nas.records.shipped import find_space, place_of_results
 if TYPE_CHECKING:
     from typing import Any
 
+    from se_nas.runs.teacher import Teacher
+
 #: Heading in the help of options that only retraining on ImageNet has.
 _IMAGENET = "With --data imagenet"
-DEFAULT_RECIPE = "mobile-150"
+IMAGENET_RECIPE, SMALL_RECIPE = "mobile-150", "small-images"
 Workers = Annotated[int, typer.Option(min=0, max=MOST_WORKERS, help="Processes of each rank that decode images.")]
 
 
@@ -41,8 +43,8 @@ class RecipeOptions:
     recipe: Annotated[
         str | None,
         typer.Option(
-            help=f"A YAML file or, for imagenet, one of {{se_nas.training.recipe_files:RECIPES}}; by default "
-            f"{DEFAULT_RECIPE} for imagenet, a short one with SGD for the others."
+            help=f"A YAML file or one of {{se_nas.training.recipe_files:RECIPES}}; by default {IMAGENET_RECIPE} for "
+            f"imagenet, {SMALL_RECIPE} for the others."
         ),
     ] = None
     change: Annotated[
@@ -63,32 +65,39 @@ class RecipeOptions:
 
 
 @dataclass(frozen=True)
-class ImagenetOptions:
-    """What only retraining on ImageNet has."""
+class TeacherOptions:
+    """By whom the network is taught, and what is kept of it."""
 
-    space: Annotated[
-        Path | None,
-        typer.Option(
-            help="The architecture's space, to scale the network as its `scaling:` says now.", rich_help_panel=_IMAGENET
-        ),
-    ] = None
     teacher: Annotated[
         str | None,
-        typer.Option(help="For distillation: the folder of a retraining, or a timm model.", rich_help_panel=_IMAGENET),
+        typer.Option(help="For distillation: the folder of a retraining, or a timm model."),
     ] = None
     teacher_checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights of the teacher; a timm model needs them.", rich_help_panel=_IMAGENET)
+        Path | None, typer.Option(help="Weights of the teacher; a timm model needs them.")
     ] = None
     workers: Annotated[
         int,
         typer.Option(
-            min=0, max=MOST_WORKERS, help="Processes of each rank that decode images.", rich_help_panel=_IMAGENET
+            min=0,
+            max=MOST_WORKERS,
+            help="Processes of each rank that decode images; of images in memory, that augment them where the recipe "
+            "asks for more than a padded crop and a mirror image.",
         ),
     ] = 4
     keep_every: Annotated[
         int | None,
-        typer.Option(min=1, help="Keep the weights of every N-th epoch in epochs/.", rich_help_panel=_IMAGENET),
+        typer.Option(min=1, help="Keep the weights of every N-th epoch in epochs/."),
     ] = None
+
+    def teacher_named(self) -> Teacher | None:
+        """The teacher, if there is one."""
+        from se_nas.runs.teacher import Teacher
+
+        if self.teacher is None:
+            if self.teacher_checkpoint is not None:
+                raise ConfigError("--teacher-checkpoint", ["must be left out without --teacher"])
+            return None
+        return Teacher(self.teacher, str(self.teacher_checkpoint) if self.teacher_checkpoint else None)
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,12 @@ class TrainingOptions:
     ] = "digits"
     data_dir: DataDir = None
     download: Download = False
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            help="The architecture's space, to scale the network as its `scaling:` says now.", rich_help_panel=_IMAGENET
+        ),
+    ] = None
     weights: Annotated[
         Path | None,
         typer.Option(
@@ -146,79 +161,79 @@ def retrain(
         ),
     ],
     recipe: RecipeOptions,
-    imagenet: ImagenetOptions,
+    teacher: TeacherOptions,
     options: TrainingOptions,
 ) -> None:
     """Train an architecture from scratch, or from given weights, and say its accuracy on the test images.
 
-    On ImageNet the network is scaled as its space says; with the same options,
-    `torchrun --standalone --nproc-per-node N -m se_nas retrain ...` trains on N devices.
+    On ImageNet the network is scaled as its space says. With the same options,
+    `torchrun --standalone --nproc-per-node N -m se_nas retrain ...` trains on N devices, whatever the images.
     """
     architecture = find_space(architecture)
     tune_allocator()
     if options.data == "imagenet":
-        _retrain_on_imagenet(architecture, recipe, imagenet, options)
+        _retrain_on_imagenet(architecture, recipe, teacher, options)
     else:
-        _retrain_in_memory(architecture, recipe, imagenet, options)
+        _retrain_in_memory(architecture, recipe, teacher, options)
 
 
 def _retrain_in_memory(
-    architecture: Path, recipe: RecipeOptions, imagenet: ImagenetOptions, options: TrainingOptions
+    architecture: Path, recipe: RecipeOptions, teacher: TeacherOptions, options: TrainingOptions
 ) -> None:
     from se_nas.data.in_memory.options import DataOptions
     from se_nas.hardware.device import pick_device
-    from se_nas.runs.retrain import retrain_exported
-    from se_nas.runs.run_file import parse_recipe
+    from se_nas.runs.retrain import Job, retrain_exported
 
-    for name in ("space", "teacher", "teacher_checkpoint", "keep_every"):
-        if getattr(imagenet, name) is not None:
-            option = f"--{name.replace('_', '-')}"
-            raise ConfigError(option, [f"must be left out without --data imagenet, but got --data {options.data}"])
-    settings = parse_recipe(Path(recipe.recipe) if recipe.recipe else None, recipe.changes())
-    folder = options.folder(architecture)
+    if options.space is not None:
+        raise ConfigError("--space", [f"must be left out without --data imagenet, but got --data {options.data}"])
+    job = Job(
+        architecture=architecture,
+        data=DataOptions(options.data, options.data_dir, download=options.download, seed=options.seed),
+        folder=options.folder(architecture),
+        recipe=recipe.recipe or SMALL_RECIPE,
+        changes=recipe.changes(),
+        teacher=teacher.teacher_named(),
+        seed=options.seed,
+        workers=teacher.workers,
+        keep_every=teacher.keep_every,
+        weights=options.weights,
+    )
     with stop_explained():
         trained = retrain_exported(
-            architecture,
-            settings,
-            DataOptions(options.data, options.data_dir, download=options.download, seed=options.seed),
-            pick_device(options.device),
-            folder,
-            seed=options.seed,
-            resume=options.resume,
-            progress=not options.quiet,
-            weights=options.weights,
-            say=say,
+            job, pick_device(options.device), resume=options.resume, progress=not options.quiet, say=say
         )
-    say(f"test accuracy: {trained.test_accuracy:.2%} ({options.data}, {settings.epochs} epochs, seed {options.seed})")
+    if trained is None:  # a rank that does not speak
+        return
+    epochs = len(trained.history)
+    say(f"test accuracy: {trained.test_accuracy:.2%} ({options.data}, {epochs} epochs, seed {options.seed})")
     if trained.ema_test_accuracy is not None:
         say(f"of the averaged weights: {trained.ema_test_accuracy:.2%}")
-    say(f"weights and history: {folder}")
+    say(f"weights and history: {job.folder}")
 
 
 def _retrain_on_imagenet(
-    architecture: Path, recipe: RecipeOptions, imagenet: ImagenetOptions, options: TrainingOptions
+    architecture: Path, recipe: RecipeOptions, teacher: TeacherOptions, options: TrainingOptions
 ) -> None:
     from se_nas.cost.budget import format_cost
     from se_nas.hardware.device import pick_device
-    from se_nas.runs.retrain_imagenet import Job, Teacher, retrain_on_imagenet
+    from se_nas.runs.retrain_imagenet import Job, retrain_on_imagenet
     from se_nas.runs.run_folder import RunFolder
 
     if options.download:
         raise ConfigError("--download", ["must be left out: ImageNet is not to be had without an account"])
-    checkpoint = imagenet.teacher_checkpoint
     job = Job(
-        architecture,
-        recipe.recipe or DEFAULT_RECIPE,
-        options.data_dir,
-        options.folder(architecture),
-        recipe.changes(),
-        imagenet.space,
-        Teacher(imagenet.teacher, str(checkpoint) if checkpoint else None) if imagenet.teacher else None,
-        options.seed,
-        imagenet.workers,
-        options.max_damaged,
-        imagenet.keep_every,
-        options.weights,
+        architecture=architecture,
+        recipe=recipe.recipe or IMAGENET_RECIPE,
+        data_dir=options.data_dir,
+        folder=options.folder(architecture),
+        changes=recipe.changes(),
+        space=options.space,
+        teacher=teacher.teacher_named(),
+        seed=options.seed,
+        workers=teacher.workers,
+        max_damaged=options.max_damaged,
+        keep_every=teacher.keep_every,
+        weights=options.weights,
     )
     with stop_explained():
         result = retrain_on_imagenet(

@@ -59,7 +59,7 @@ class InheritedGuesses:
         right = []
         with torch.inference_mode():
             for x, y in self._images.evaluate_batches(self._problem.parts["validation"], BATCH):
-                with autocast_for(self._images.device, True):
+                with autocast_for(self._images.device):
                     logits = network(x)
                 right.append((logits.argmax(1) == y).cpu().numpy())
         correct = np.concatenate(right)

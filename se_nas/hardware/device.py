@@ -36,26 +36,16 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
     """The type that a network computes in under `precision`, one of PRECISIONS; None for plain float32.
 
-    "auto" is bfloat16 on CUDA devices that compute in it, float16 on older ones, and float32 elsewhere.
+    "auto" is bfloat16 on CUDA devices that compute in it, and float32 elsewhere: on a CPU bfloat16 measured slower, and
+    float16, which an older GPU has, needs its gradients scaled, so that it must be asked for.
     """
     if precision == "auto":
-        if device.type != "cuda":
-            return None
-        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+        computes = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if computes else None
     return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
 
-def autocast_as(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+def autocast_for(device: torch.device, precision: str = "auto") -> AbstractContextManager[Any]:
     """A fresh context for one forward pass in the type of `autocast_dtype`."""
     dtype = autocast_dtype(device, precision)
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
-
-
-def autocast_for(device: torch.device, enabled: bool) -> AbstractContextManager[Any]:
-    """A fresh context for one forward pass: bf16 autocast on a CUDA device that computes in it, else none.
-
-    The CPU gets none because bf16 measured slower there; bf16 needs no gradient scaler.
-    """
-    if enabled and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return contextlib.nullcontext()

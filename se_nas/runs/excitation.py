@@ -28,7 +28,7 @@ from se_nas.runs.retrain_imagenet import DATA as IMAGENET
 from se_nas.runs.retrain_imagenet import held_out_images, recipe_of
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.trained_network import TrainedOn, check_classes, load_trained
+from se_nas.training.trained_network import DataCard, check_classes, load_trained
 
 _RETRAINING = "retrain"
 
@@ -101,7 +101,7 @@ def _images(request: Request, home: Path, network: NetworkSpec, device: torch.de
     """The test images for a network whose retraining is in `home`, if it is a retraining's folder at all."""
     # of the folders, the one of a retraining by itself says all; that of a run's winner leaves it to the run's
     run = next((RunFolder(place) for place in (home, home.parent) if (place / "config.yaml").exists()), None)
-    trained_on = TrainedOn.load(home)
+    trained_on = DataCard.load(home)
     known: Mapping[str, Any] = (run.config.get("data") or {}) if run else {}
     name = request.data or known.get("name") or (trained_on.name if trained_on else None)
     if name is None:
@@ -126,7 +126,7 @@ def _in_memory(
     home: Path,
     network: NetworkSpec,
     options: DataOptions,
-    trained_on: TrainedOn | None,
+    trained_on: DataCard | None,
     device: torch.device,
     progress: bool,
 ) -> _Images:

@@ -1,45 +1,85 @@
-"""Training the network of an answer, or of an exported architecture, from scratch on all training images."""
+"""Training the network of an answer, or of an exported architecture, on images that fit the memory."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.sources import load_test, load_train
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_json
-from se_nas.records.record import Record
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import Say, pin_threads
 from se_nas.runs.run_file import completed
 from se_nas.runs.run_folder import RunFolder, alone_in
+from se_nas.runs.teacher import Teacher, open_teacher
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
+from se_nas.training.distributed import Ranks, join_ranks
+from se_nas.training.in_memory import Retrained, train_network
 from se_nas.training.initial_weights import InitialWeights, read_initial_weights
-from se_nas.training.stand_alone import Trained, Training, TrainingRecipe, train_network
-from se_nas.training.trained_network import ARCHITECTURE, WEIGHTS, TrainedOn, save_weights
+from se_nas.training.recipe import Recipe
+from se_nas.training.recipe_files import DEFAULT, load_recipe, whole_recipe
+from se_nas.training.train import Outcome
+from se_nas.training.trained_network import ARCHITECTURE, WEIGHTS, DataCard, save_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A retraining on images that fit the memory.
+
+    Attributes:
+        architecture: architecture.json or a baseline's YAML; its classifier is made for the classes of `data`.
+        recipe: a name in `training.recipe_files.RECIPES` or a YAML file.
+        changes: values by name, or dotted path, that replace the recipe's.
+        folder: what is written to.
+        workers: processes of each rank for transforms of single images, where the recipe asks for any.
+        keep_every: see `training.train.train`.
+        weights: a file to start from instead of random weights; see `training.initial_weights.read_initial_weights`.
+    """
+
+    architecture: Path
+    data: DataOptions
+    folder: Path
+    recipe: str = DEFAULT
+    changes: Mapping[str, Any]
+    teacher: Teacher | None = None
+    seed: int = 0
+    workers: int = 4
+    keep_every: int | None = None
+    weights: Path | None = None
 
 
 def retrain(
     file: ArchitectureFile,
-    recipe: TrainingRecipe,
+    recipe: Recipe,
     info: DataInfo,
     train: ImageSet,
     options: DataOptions,
+    *,
     device: torch.device,
     seed: int,
     folder: Path,
     resume: bool,
     progress: bool,
+    ranks: Ranks | None = None,
+    workers: int = 0,
+    teacher: nn.Module | None = None,
+    keep_every: int | None = None,
     initial: InitialWeights | None = None,
-) -> Trained:
+) -> Retrained:
     """Train the network of `file`, from scratch or from `initial`; `folder` gets what `load_trained` reads."""
-    test = load_test(options)
+    ranks = ranks or Ranks()
+    with ranks.together():
+        test = load_test(options)
     trained = train_network(
         file.network,
         recipe,
@@ -50,80 +90,121 @@ def retrain(
         seed=seed,
         folder=folder,
         resume=resume,
+        workers=workers,
+        ranks=ranks,
+        teacher=teacher,
+        keep_every=keep_every,
         initial=initial,
         progress=progress,
     )
-    write_json(folder / "history.json", trained.history)
-    save_architecture(folder / ARCHITECTURE, replace(file, scaled={}))
-    TrainedOn(info.name, info.class_names, info.mean, info.std).save(folder)
-    save_weights(folder / WEIGHTS, trained.network, trained.average)
+    if ranks.first:
+        write_json(folder / "history.json", trained.history)
+        save_architecture(folder / ARCHITECTURE, replace(file, scaled={}))
+        DataCard(info.name, info.class_names, info.mean, info.std).save(folder)
+        save_weights(folder / WEIGHTS, trained.network, trained.average)
     return trained
 
 
-def retrain_exported(
-    architecture: Path,
-    recipe: TrainingRecipe,
-    data: DataOptions,
-    device: torch.device,
-    folder: Path,
-    *,
-    seed: int,
-    resume: bool,
-    progress: bool,
-    weights: Path | None = None,
-    say: Say = print,
-) -> Trained:
-    """Train the network of an architecture file, its classifier made for the classes of `data`.
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    file: ArchitectureFile
+    recipe: Recipe
+    info: DataInfo
+    train: ImageSet
+    options: DataOptions
+    teacher: nn.Module | None
+    initial: InitialWeights | None
+    begun: bool
 
-    Args:
-        weights: a file to start from instead of random weights; see `training.timm_checkpoint.read_initial_weights`.
+
+def retrain_exported(job: Job, device: torch.device, *, resume: bool, progress: bool, say: Say) -> Retrained | None:
+    """Do a job, on every rank that torchrun started; a job that it starts again, once begun, resumes.
+
+    Returns:
+        What came of it; None on ranks other than the first.
 
     Raises:
-        CheckpointError: `weights` cannot be read or are of another architecture.
-        ArchitectureError: the file holds no architecture that this version can read, or it is for other channels.
-        OutputError: the folder holds a training and `resume` is not given, or cannot be written to.
-        ConfigError: `resume` with other settings.
-        DataError: the data are missing or damaged.
+        SeNasError: bad input, on the first rank alone; the training cannot go on.
     """
     pin_threads()
-    file = open_architecture(architecture)
-    data = replace(data, resolution=file.network.resolution)
-    info, train = load_train(data)
-    check_channels(architecture, file.network, info.channels)
-    spec = replace(file.network, head=replace(file.network.head, classes=info.classes))
-    initial = read_initial_weights(weights, spec) if weights else None
-    resolved = {
-        "network": json.loads(json.dumps(spec.to_dict())),
-        "data": {"name": data.name, "dir": str(data.data_dir) if data.data_dir else None, "size": data.size},
-        "recipe": recipe.model_dump(mode="json"),
-        "weights": initial.digest if initial else None,
-        "seed": seed,
-    }
-    with alone_in(folder):
-        run = RunFolder(folder)
-        begun = resumes(run, resolved, TrainingRecipe, resume, say)
-        if not begun:
-            write_json(folder / "environment.json", describe_environment())
-            run.begin(resolved)
-        answer = replace(file, network=spec)
-        trained = retrain(answer, recipe, info, train, data, device, seed, folder, resume, progress, initial)
+    with ExitStack() as work, join_ranks(device) as (ranks, own_device):
+        with ranks.together():
+            if ranks.first:
+                work.enter_context(alone_in(job.folder))
+            prepared = _prepare(job, ranks, own_device, resume or ranks.was_begun(), say)
+        trained = retrain(
+            prepared.file,
+            prepared.recipe,
+            prepared.info,
+            prepared.train,
+            prepared.options,
+            device=own_device,
+            seed=job.seed,
+            folder=job.folder,
+            resume=ranks.from_first(prepared.begun),
+            progress=progress,
+            ranks=ranks,
+            workers=job.workers,
+            teacher=prepared.teacher,
+            keep_every=job.keep_every,
+            initial=prepared.initial,
+        )
+        if not ranks.first:
+            return None
+        run = RunFolder(job.folder)
         write_json(
-            folder / "result.json",
+            run / "result.json",
             {
-                "data": data.name,
-                "seed": seed,
-                "retrain": retrained(trained, recipe),
+                "data": job.data.name,
+                "seed": job.seed,
+                "retrain": retrained(trained, prepared.recipe),
                 "environment": run.read("environment.json"),
             },
         )
         return trained
 
 
-def resumes(run: RunFolder, resolved: dict[str, Any], recipe: type[Record], resume: bool, say: Say) -> bool:
-    """Whether a folder holds this very training; until that has a checkpoint, its recipe may be corrected.
+def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Say) -> _Prepared:
+    """Read and check all that a training needs, and mark the folder as holding it."""
+    recipe = load_recipe(job.recipe, job.changes)
+    recipe.micro_batch(ranks.size)
+    file = open_architecture(job.architecture)
+    options = replace(job.data, resolution=file.network.resolution)
+    info, train = load_train(options)
+    check_channels(job.architecture, file.network, info.channels)
+    spec = replace(file.network, head=replace(file.network.head, classes=info.classes))
+    teacher = open_teacher(job.teacher, recipe, info.class_names, info.mean, info.std, device)
+    initial = read_initial_weights(job.weights, spec) if job.weights else None
+    data = job.data
+    resolved = {
+        "network": json.loads(json.dumps(spec.to_dict())),
+        "data": {"name": data.name, "dir": str(data.data_dir) if data.data_dir else None, "size": data.size},
+        "recipe": recipe.model_dump(mode="json"),
+        "teacher": asdict(job.teacher) if job.teacher else None,
+        "weights": initial.digest if initial else None,
+        "seed": job.seed,
+    }
+    run = RunFolder(job.folder)
+    begun = ranks.first and resumes(run, resolved, resume, say)
+    if ranks.first and not begun:
+        write_json(job.folder / "environment.json", describe_environment())
+        run.begin(resolved)
+    if ranks.first:
+        ranks.mark_begun()
+    return _Prepared(
+        file=replace(file, network=spec),
+        recipe=recipe,
+        info=info,
+        train=train,
+        options=options,
+        teacher=teacher,
+        initial=initial,
+        begun=begun,
+    )
 
-    Args:
-        recipe: the model of `resolved["recipe"]`.
+
+def resumes(run: RunFolder, resolved: dict[str, Any], resume: bool, say: Say) -> bool:
+    """Whether a folder holds this very training; until that has a checkpoint, its recipe may be corrected.
 
     Raises:
         OutputError: it holds a training and `resume` is not given.
@@ -133,7 +214,8 @@ def resumes(run: RunFolder, resolved: dict[str, Any], recipe: type[Record], resu
         return False
 
     def whole(stored: dict[str, Any]) -> dict[str, Any]:
-        return {**stored, "recipe": completed(recipe, stored.get("recipe"), str(run / "config.yaml"))}
+        recipe = completed(Recipe, whole_recipe(stored.get("recipe")), str(run / "config.yaml"))
+        return {"teacher": None, **stored, "recipe": recipe}
 
     corrections = run.corrections(resolved, whole, None if any(run.path.glob("checkpoint*")) else r"recipe\..*")
     for line in corrections:
@@ -143,12 +225,12 @@ def resumes(run: RunFolder, resolved: dict[str, Any], recipe: type[Record], resu
     return True
 
 
-def spent(training: Training) -> dict[str, Any]:
+def spent(training: Outcome) -> dict[str, Any]:
     """What a training took, as a ledger has it."""
     return {"seconds": training.seconds, "cpu_seconds": training.cpu_seconds, "images": training.images}
 
 
-def retrained(trained: Trained, recipe: TrainingRecipe) -> dict[str, Any]:
+def retrained(trained: Retrained, recipe: Recipe) -> dict[str, Any]:
     """What `result.json` says of a training."""
     return {
         "epochs": recipe.epochs,
@@ -156,6 +238,6 @@ def retrained(trained: Trained, recipe: TrainingRecipe) -> dict[str, Any]:
         "images": trained.images,
         "test_accuracy": trained.test_accuracy,
         "ema_test_accuracy": trained.ema_test_accuracy,
-        "train_accuracy": trained.history[-1]["accuracy"],
+        "train_accuracy": trained.history[-1].get("accuracy"),
         "test_images": trained.test_images,
     }

@@ -27,45 +27,34 @@ from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import pin_threads
 from se_nas.runs.retrain import resumes
 from se_nas.runs.run_folder import RunFolder, alone_in
+from se_nas.runs.teacher import Teacher, open_teacher
 from se_nas.search.certificate import extend_certificate, read_certificate
 from se_nas.space.architecture_file import ArchitectureFile, network_for, save_architecture
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.disk_training import DiskTraining, train_from_disk
 from se_nas.training.distributed import Ranks, join_ranks
 from se_nas.training.evaluate import top_accuracies
+from se_nas.training.images import StreamedHeldOut, check_for_disk, images_on_disk
 from se_nas.training.initial_weights import InitialWeights, read_initial_weights
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import load_recipe, stored_recipe
-from se_nas.training.timm_parts import make_teacher
-from se_nas.training.trained_network import ARCHITECTURE, TrainedOn, check_classes, load_trained
+from se_nas.training.train import HeldOut, Outcome, train
+from se_nas.training.trained_network import ARCHITECTURE, WEIGHTS, DataCard, check_classes, load_trained, save_weights
 
 DATA = "imagenet"
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """Whose logits a recipe with distillation learns from.
-
-    Attributes:
-        source: a folder that a retraining left, or the name of a timm model.
-        checkpoint: path of weights: of a timm model its state dict; of a folder what is read instead of `network.pt`.
-    """
-
-    source: str
-    checkpoint: str | None = None
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """A retraining on images in ImageNet's layout.
 
     Attributes:
         architecture: architecture.json or a baseline's YAML; see `open_architecture`, also for `space`.
-        recipe: a name in `training.recipe.RECIPES` or a YAML file.
+        recipe: a name in `training.recipe_files.RECIPES` or a YAML file.
         changes: values by name, or dotted path, that replace the recipe's.
         folder: what is written to.
-        workers, max_damaged, keep_every: see `training.disk_training.train_from_disk`.
-        weights: a file to start from instead of random weights; see `training.timm_checkpoint.read_initial_weights`.
+        workers, max_damaged: see `training.images.images_on_disk`.
+        keep_every: see `training.train.train`.
+        weights: a file to start from instead of random weights; see `training.initial_weights.read_initial_weights`.
     """
 
     architecture: Path
@@ -102,25 +91,37 @@ def retrain_on_imagenet(
                 resume = resume or ranks.was_begun()
                 prepared = _prepare(job, ranks, own_device, resume, say if ranks.first else _silent)
             begun = ranks.from_first(prepared.begun)
-            training = train_from_disk(
+            with ranks.together():
+                images, held_out = images_on_disk(
+                    prepared.recipe,
+                    prepared.spec.resolution,
+                    prepared.train,
+                    prepared.held_out,
+                    ranks=ranks,
+                    device=own_device,
+                    seed=job.seed,
+                    workers=job.workers,
+                    max_damaged=job.max_damaged,
+                    say=_to_screen,
+                )
+            training = train(
                 prepared.spec,
                 prepared.recipe,
-                prepared.train,
-                prepared.held_out,
+                images,
+                HeldOut(held_out, {"top1": "val_top1", "top5": "val_top5"}, keep_best=True),
                 ranks=ranks,
                 device=own_device,
                 seed=job.seed,
-                workers=job.workers,
                 folder=job.folder,
                 resume=begun,
                 teacher=prepared.teacher,
-                max_damaged=job.max_damaged,
                 keep_every=job.keep_every,
                 initial=prepared.initial,
                 progress=progress,
             )
             if not ranks.first:
                 return None
+            save_weights(job.folder / WEIGHTS, training.network, training.average, epoch=prepared.recipe.epochs - 1)
             result = _conclude(job, prepared, training, ranks, own_device)
         _report(job.folder, say)
     return result
@@ -141,6 +142,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     """Read and check all that a training needs, and mark the folder as holding it."""
     recipe = load_recipe(job.recipe, job.changes)
     recipe.micro_batch(ranks.size)
+    check_for_disk(recipe)
     file = open_architecture(job.architecture, job.space)
     spec = network_for(file, DATA)
     check_channels(job.architecture, spec, len(MEAN))
@@ -149,7 +151,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
         problem = f"batch_size: must be at most the number of training images, {len(train)}"
         raise ConfigError("recipe", [f"{problem}, but got {recipe.batch_size}"])
     spec = replace(spec, head=replace(spec.head, classes=len(train.classes)))
-    teacher = _teacher(job.teacher, recipe, train, device)
+    teacher = open_teacher(job.teacher, recipe, train.classes, MEAN, STD, device)
     initial = read_initial_weights(job.weights, spec) if job.weights else None
     if (certificate := _search_certificate(job)) is not None:
         read_certificate(certificate)  # a damaged one fails now, not after the training
@@ -168,10 +170,10 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
         "seed": job.seed,
     }
     run = RunFolder(job.folder)
-    begun = ranks.first and resumes(run, resolved, Recipe, resume, say)
+    begun = ranks.first and resumes(run, resolved, resume, say)
     if ranks.first and not begun:
         write_json(run / "environment.json", describe_environment())
-        TrainedOn(DATA, train.classes, MEAN, STD).save(job.folder)
+        DataCard(DATA, train.classes, MEAN, STD).save(job.folder)
         # as scaled, too, so that the file can be trained again whatever its size
         own = ArchitectureFile(file.architecture, file.space_name, spec, {DATA: spec})
         save_architecture(run / ARCHITECTURE, own)
@@ -200,38 +202,7 @@ def _data_dir(data_dir: Path | None) -> Path:
     return data_dir
 
 
-def _teacher(teacher: Teacher | None, recipe: Recipe, images: EncodedImages, device: torch.device) -> nn.Module | None:
-    if (teacher is None) != (recipe.distillation is None):
-        has = "a recipe with `distillation` needs a teacher" if teacher is None else "a teacher needs `distillation`"
-        raise ConfigError("recipe", [f"distillation: {has}, but got only one of the two (--teacher)"])
-    if teacher is None:
-        return None
-    folder = Path(teacher.source)
-    module: nn.Module
-    if folder.is_dir():
-        module, file = load_trained(folder, Path(teacher.checkpoint) if teacher.checkpoint else None)
-        check_channels(folder, file.network, len(MEAN))
-        check_classes(folder, file.network, images.classes)
-        trained_on = TrainedOn.load(folder)
-        if trained_on is not None and (trained_on.mean, trained_on.std) != (MEAN, STD):
-            must = "must be trained on images that were normalised as ImageNet's"
-            raise ConfigError("--teacher", [f"{must}, but this one's were of {trained_on.name}"])
-    else:
-        if teacher.checkpoint is None:
-            raise ConfigError(
-                "--teacher",
-                [
-                    f"must be a folder that a retraining left, or a timm model with --teacher-checkpoint, "
-                    f"but got {teacher.source!r}"
-                ],
-            )
-        module = make_teacher(teacher.source, teacher.checkpoint, len(images.classes))
-    return module.to(device).eval().requires_grad_(False)
-
-
-def _conclude(
-    job: Job, prepared: _Prepared, training: DiskTraining, ranks: Ranks, device: torch.device
-) -> dict[str, Any]:
+def _conclude(job: Job, prepared: _Prepared, training: Outcome, ranks: Ranks, device: torch.device) -> dict[str, Any]:
     """Write history, certificate and result."""
     run, recipe, last = RunFolder(job.folder), prepared.recipe, training.history[-1]
     write_json(run / "history.json", training.history)
@@ -333,7 +304,7 @@ def evaluate_on_imagenet(
         batches = -(-len(held_out) // (ranks.size * batch_size))
         console = Console(stderr=True)
         shown = track(
-            images,
+            StreamedHeldOut(images, own_device),
             "evaluating",
             batches,
             console=console,
@@ -360,6 +331,11 @@ def held_out_images(folder: Path, network: NetworkSpec, data_dir: Path | None) -
     check_channels(folder, network, len(MEAN))
     check_classes(folder, network, held_out.classes)
     return held_out
+
+
+def _to_screen(line: str) -> None:
+    """A line for whoever watches, of every rank: each has images of its own."""
+    Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _silent(line: str) -> None:

@@ -26,7 +26,8 @@ from se_nas.runs.secret_references import literal_secrets
 from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.strategies import STRATEGIES, parse_search, strategy_of
 from se_nas.search.strategy_config import StrategyConfig
-from se_nas.training.stand_alone import TrainingRecipe
+from se_nas.training.recipe import Recipe
+from se_nas.training.recipe_files import default_recipe, recipe_faults, whole_recipe
 
 #: Of a file or folder; an empty one would be the working folder.
 PathText = Annotated[str, Field(min_length=1)]
@@ -153,6 +154,9 @@ class EvidenceConfig(Record):
 SearchConfig = Annotated[SerializeAsAny[StrategyConfig], BeforeValidator(parse_search)]
 
 
+RetrainConfig = Annotated[Recipe, BeforeValidator(whole_recipe)]
+
+
 class RunConfig(Record):
     """What a run is to do, from the images to the evidence.
 
@@ -168,7 +172,8 @@ class RunConfig(Record):
         space: path of the search space, relative to the run file.
         parts: shares of the training images for weight steps, choice steps and validation.
         budgets: limits by metric, such as `macs: 20M`.
-        retrain: the recipe of the winner's training from scratch; null for none.
+        retrain: the recipe of the winner's training from scratch: what differs from that of `base`, a shipped one; null
+            for none.
         evidence: what the answer is compared with once it is trained; null for nothing.
     """
 
@@ -182,7 +187,7 @@ class RunConfig(Record):
     budgets: dict[str, Any] = Field({})
     latency: LatencyConfig = LatencyConfig()
     search: SearchConfig = DifferentiableConfig()
-    retrain: TrainingRecipe | None = TrainingRecipe()
+    retrain: RetrainConfig | None = Field(default_factory=default_recipe)
     nni: NNIConfig = NNIConfig()
     evidence: EvidenceConfig | None = None
 
@@ -233,6 +238,8 @@ def load_run(
         raise ConfigError(str(path), validation_problems(error)) from error
     if set(config.parts) != {"weights", "choices", "validation"}:
         raise ConfigError(str(path), [f"parts: must be weights, choices and validation, but got {list(config.parts)}"])
+    if config.retrain is not None and (faults := recipe_faults(config.retrain)):
+        raise ConfigError(str(path), [f"retrain.{fault}" for fault in faults])
     secrets = [
         *literal_secrets(config.nni.training_service, "nni.training_service"),
         *literal_secrets(config.nni.experiment, "nni.experiment"),
@@ -263,14 +270,3 @@ def completed(model: type[Record], stored: Any, source: str) -> Any:
         if problems := unknown_keys(error):
             raise ConfigError(source, problems) from error
         return stored
-
-
-def parse_recipe(path: Path | None, changes: Mapping[str, Any]) -> TrainingRecipe:
-    """A recipe from a YAML file, or the default one, with some values replaced; ConfigError with every fault."""
-    value = {} if path is None else read_yaml(path)
-    if not isinstance(value, dict):
-        raise ConfigError(str(path), [f"file: must be a mapping, but got {type(value).__name__}"])
-    try:
-        return TrainingRecipe.model_validate({**value, **changes})
-    except ValidationError as error:
-        raise ConfigError(str(path or "recipe"), validation_problems(error)) from error

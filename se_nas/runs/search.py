@@ -24,7 +24,7 @@ from se_nas.search.strategies import answer_again, strategy_of, study_config
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.size import stored_size
-from se_nas.training.stand_alone import Trained
+from se_nas.training.in_memory import Retrained
 
 
 def run_search(
@@ -83,11 +83,11 @@ def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress:
             setting.info,
             setting.train,
             setting.options,
-            setting.device,
-            config.seed,
-            run / "retrain",
-            resume,
-            progress,
+            device=setting.device,
+            seed=config.seed,
+            folder=run / "retrain",
+            resume=resume,
+            progress=progress,
         )
         say(f"retrained: {trained.test_accuracy:.2%} on the test images")
     write_json(run / "result.json", _result(setting, found, answer, accuracy, trained))
@@ -141,7 +141,7 @@ def _save_answer(folder: Path, space: SearchSpace, found: Answer) -> None:
 
 
 def _result(
-    setting: Setting, found: SearchResult, answer: Answer, accuracy: float, trained: Trained | None
+    setting: Setting, found: SearchResult, answer: Answer, accuracy: float, trained: Retrained | None
 ) -> dict[str, Any]:
     config, info, space = setting.config, setting.info, setting.space
     ledger = list(found.ledger)

@@ -18,16 +18,12 @@ import dataclasses
 import hashlib
 import json
 import math
-import signal
-import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -35,25 +31,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from se_nas.errors import CheckpointError, OutputError, TrainingError, TrainingInterrupted
+from se_nas.hardware.interrupt import signals_to
 from se_nas.records.checkpoint import discard_checkpoint, has_checkpoint, load_latest, save_checkpoint
-from se_nas.records.run_log import RunLog, SilentLog, numbers_in
+from se_nas.records.run_log import RunLog, SilentLog
 from se_nas.training.distributed import Ranks
+from se_nas.training.guard import GuardConfig, Position, Snapshot, Snapshots, Stateful
+from se_nas.training.metrics import Metrics, in_words, on_host
 
 #: Work of more than these seconds is saved before an evaluation.
 _UNSAVED_SECONDS = 10.0
-
-
-class Stateful(Protocol):
-    """A part of the training state: a module, an optimiser, choice logits, a weight average.
-
-    `load_state_dict` is given a copy that it may keep.
-    """
-
-    def state_dict(self) -> Any:
-        """Tensors and plain values in dicts, lists and tuples."""
-
-    def load_state_dict(self, state: Any, /) -> Any:
-        """Go back to what `state_dict` gave."""
 
 
 @dataclass(frozen=True)
@@ -79,52 +65,6 @@ class StepContext:
     attempt: int
     lr_scale: float
     seed: int
-
-
-@dataclass(frozen=True)
-class GuardConfig:
-    """When a loss is a fault, and what then.
-
-    Attributes:
-        spike_factor: a loss above this many times the running median is a spike.
-        spike_floor: a loss of at most this is never a spike: once a set is memorised, losses jump by factors.
-        window: how many sound losses the running median covers; it judges once half of them are there.
-        max_rollbacks: how many rollbacks a run may have.
-        lr_backoff: what each rollback multiplies the learning rate by.
-        snapshot_every: steps between two copies of the state; also what a kill can lose.
-        check_every: steps between two looks at the losses: 1 on the CPU; 10 or more on a GPU, where each look
-            waits for the device.
-    """
-
-    spike_factor: float = 10.0
-    spike_floor: float = 1.0
-    window: int = 50
-    max_rollbacks: int = 5
-    lr_backoff: float = 0.5
-    snapshot_every: int = 20
-    check_every: int = 1
-
-
-@dataclass
-class _Position:
-    """All that the loop itself remembers; plain values, so that it can be saved."""
-
-    step: int = 0
-    attempt: int = 0
-    lr_scale: float = 1.0
-    losses: list[float] = field(default_factory=list)
-    sums: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    log_lines: int = 0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    position: _Position
-    parts: dict[str, Any]
 
 
 class Loop:
@@ -153,7 +93,7 @@ class Loop:
         name: str,
         epochs: int,
         steps_per_epoch: int,
-        step: Callable[[StepContext], Mapping[str, float | Tensor]],
+        step: Callable[[StepContext], Metrics],
         end_epoch: Callable[[int], Mapping[str, Any]] | None = None,
         state: Mapping[str, Stateful],
         checkpoint: Path,
@@ -173,7 +113,7 @@ class Loop:
         self._total = epochs * steps_per_epoch
         self._step = step
         self._end_epoch = end_epoch
-        self._state = dict(state)
+        self._snapshots = Snapshots(state)
         self._checkpoint = Path(checkpoint)
         self._log = log
         self._seed = seed
@@ -185,10 +125,8 @@ class Loop:
         self._console = (console or Console(stderr=True)) if self._ranks.first else Console(quiet=True)
         self._live = progress and self._console.is_terminal and self._ranks.first
 
-        self._position = _Position()
-        self._unchecked: list[tuple[int, Mapping[str, float | Tensor]]] = []
-        self._candidate: _Snapshot | None = None
-        self._trusted = _Snapshot(_Position(), {})
+        self._position = Position()
+        self._unchecked: list[tuple[int, Metrics]] = []
         self._saved_step = -1
         self._saved_time = time.monotonic()
         self._stop_signal: int | None = None
@@ -227,7 +165,8 @@ class Loop:
         else:
             self._start()
         try:
-            with self._signals_noted(), self._bar() as show:
+            self._stop_signal = None
+            with signals_to(self._note), self._bar() as show:
                 while self._position.step < self._total:
                     self._advance()
                     show()
@@ -264,7 +203,7 @@ class Loop:
         snapshot_due = epoch_ends or position.step % guard.snapshot_every == 0
         if snapshot_due or position.step % guard.check_every == 0:
             fault = self._check_losses()
-            if fault is None and snapshot_due and self._state_has_nan():
+            if fault is None and snapshot_due and self._ranks.greatest(int(self._snapshots.state_has_nan())):
                 fault = (position.step - 1, math.nan, "the updated state holds NaN")
             if fault is not None:
                 self._roll_back(*fault)
@@ -274,9 +213,10 @@ class Loop:
         position.seconds += time.monotonic() - started
         position.cpu_seconds += time.process_time() - cpu_started
         if snapshot_due:
-            self._candidate = self._snapshot()
+            position.log_lines = self._log.lines(self.name)
+            self._snapshots.propose(position)
         if position.step == self._total:
-            self._trust_candidate()  # no later step will tell
+            self._snapshots.confirm()  # no later step will tell
             self._save()
         elif self._save_is_due():
             self._save()
@@ -299,7 +239,7 @@ class Loop:
         rest = {name: value for name, value in entry.items() if name != "step"}
         self._log.write(position.step, self.name, event="epoch", **rest)
         if not self._live:
-            self._say(f"{self.name}: epoch {epoch + 1}/{self._epochs}: {_line(rest)}")
+            self._say(f"{self.name}: epoch {epoch + 1}/{self._epochs}: {in_words(rest)}")
         for warning in entry.get("warnings", ()):
             self._say(f"{self.name}: epoch {epoch + 1}: warning: {warning}")
 
@@ -325,7 +265,7 @@ class Loop:
         unchecked, self._unchecked = self._unchecked, []
         for step, metrics in self._means(unchecked):
             loss = metrics["loss"]
-            fault = self._fault_of(loss)
+            fault = self._guard.fault_of(loss, position.losses)
             if fault is not None:
                 return step, loss, fault
             position.losses = [*position.losses, loss][-self._guard.window :]
@@ -335,39 +275,15 @@ class Loop:
             if (step + 1) % self._log_every_steps == 0:
                 self._log.write(step + 1, self.name, event="step", **metrics)
         if unchecked:
-            self._trust_candidate()
+            self._snapshots.confirm()
         return None
 
-    def _means(self, steps: list[tuple[int, Mapping[str, float | Tensor]]]) -> Iterator[tuple[int, dict[str, float]]]:
+    def _means(self, steps: list[tuple[int, Metrics]]) -> Iterator[tuple[int, dict[str, float]]]:
         """The steps' metrics as floats, each the mean over the ranks."""
-        found = list(_on_host(steps))
+        found = list(on_host(steps))
         means = iter(self._ranks.mean([value for _, metrics in found for value in metrics.values()]))
         for step, metrics in found:
             yield step, {name: next(means) for name in metrics}
-
-    def _fault_of(self, loss: float) -> str | None:
-        guard, losses = self._guard, self._position.losses
-        if not math.isfinite(loss):
-            return "a non-finite loss"
-        if loss > guard.spike_floor and 2 * len(losses) >= guard.window:
-            median = statistics.median(losses)
-            if loss > guard.spike_factor * median:
-                return f"a loss above {guard.spike_factor:g} times the running median {median:.4g}"
-        return None
-
-    def _state_has_nan(self) -> bool:
-        """Whether any tensor of the state holds NaN; infinity is allowed, it masks logits."""
-        found = [
-            tensor.amax().isnan()  # the greatest value is NaN where one is, and needs no memory, unlike isnan().any()
-            for part in self._state.values()
-            for tensor in _tensors_in(part.state_dict())
-            if tensor.is_floating_point() and tensor.numel()
-        ]
-        by_device: dict[torch.device, list[Tensor]] = {}
-        for flag in found:
-            by_device.setdefault(flag.device, []).append(flag)
-        here = any(bool(torch.stack(flags).any()) for flags in by_device.values())
-        return bool(self._ranks.greatest(int(here)))
 
     def _roll_back(self, step: int, loss: float, fault: str) -> None:
         guard, failed = self._guard, self._position
@@ -379,9 +295,8 @@ class Loop:
                     f" {failed.attempt} rollbacks; lower the learning rate"
                     f" (the last sound state is in {self._checkpoint})"
                 )
-        self._candidate = None
-        self._restore(self._trusted)
-        position = self._position
+        position = self._position = self._snapshots.go_back()
+        self._unchecked = []
         position.attempt = failed.attempt + 1
         position.lr_scale = failed.lr_scale * guard.lr_backoff
         self._say(
@@ -399,25 +314,9 @@ class Loop:
             attempt=position.attempt,
             lr_scale=position.lr_scale,
         )
-        self._trusted = self._snapshot()
+        self._trust()
 
     # --- the state ----------------------------------------------------------------------------
-
-    def _snapshot(self) -> _Snapshot:
-        self._position.log_lines = self._log.lines(self.name)
-        parts = {name: _copied(part.state_dict()) for name, part in self._state.items()}
-        return _Snapshot(copy.deepcopy(self._position), parts)
-
-    def _restore(self, snapshot: _Snapshot) -> None:
-        """Go back to `snapshot`, which is spent then: an optimiser keeps and changes the tensors that it loads."""
-        self._position = copy.deepcopy(snapshot.position)
-        self._unchecked = []
-        for name, part in self._state.items():
-            part.load_state_dict(snapshot.parts[name])
-
-    def _trust_candidate(self) -> None:
-        if self._candidate is not None:
-            self._trusted, self._candidate = self._candidate, None
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -425,11 +324,16 @@ class Loop:
             "seed": self._seed,
             "epochs": self._epochs,
             "steps_per_epoch": self._steps_per_epoch,
-            "parts": sorted(self._state),
+            "parts": self._snapshots.parts,
         }
 
+    def _trust(self) -> None:
+        """Copy a state that is known to be sound, and its place in the log."""
+        self._position.log_lines = self._log.lines(self.name)
+        self._snapshots.trust(self._position)
+
     def _save_is_due(self) -> bool:
-        trusted = self._trusted.position.step
+        trusted = self._snapshots.trusted.position.step
         if trusted // self._steps_per_epoch > self._saved_step // self._steps_per_epoch:
             return True
         if self._save_every_steps is not None:
@@ -438,7 +342,7 @@ class Loop:
 
     def _save(self) -> None:
         """Write the trusted state, unless it is on disk already."""
-        trusted = self._trusted
+        trusted = self._snapshots.trusted
         if trusted.position.step == self._saved_step or not self._ranks.first:
             return
         position = dataclasses.asdict(trusted.position)
@@ -450,8 +354,8 @@ class Loop:
         self._log.cut(self.name, 0, 0)
         if self._ranks.first:
             discard_checkpoint(self._checkpoint)
-        self._position = _Position()
-        self._trusted = self._snapshot()
+        self._position = Position()
+        self._trust()
         self._save()  # a place that cannot be written to fails now, not in an hour
 
     def _saved(self) -> dict[str, Any] | None:
@@ -475,7 +379,8 @@ class Loop:
                     f" {expected!r}, but got {got!r}"
                 )
         try:
-            self._restore(_Snapshot(_Position(**saved["position"]), saved["parts"]))
+            self._position = self._snapshots.restore(Snapshot(Position(**saved["position"]), saved["parts"]))
+            self._unchecked = []
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             lines = [" ".join(line.split()) for line in str(error).splitlines()]
             reason = lines[min(1, len(lines) - 1)]  # after a title
@@ -484,31 +389,17 @@ class Loop:
                 f"{self._checkpoint}: a checkpoint to resume must fit this run, but got: {reason}"
             ) from error
         self._log.cut(self.name, self._position.log_lines, self._position.step)
-        self._trusted = self._snapshot()
+        self._trust()
         self._saved_step = self._position.step
         self._say(f"{self.name}: resumed at step {self._position.step} of {self._total}")
 
     # --- the outside world --------------------------------------------------------------------
 
-    @contextmanager
-    def _signals_noted(self) -> Iterator[None]:
-        """Note SIGINT and SIGTERM instead of dying amid a step; only the main thread may take signals."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def note(signal_number: int, frame: FrameType | None) -> None:
-            if self._stop_signal is not None:
-                raise TrainingInterrupted(self.name, signal_number, self._checkpoint)
-            self._stop_signal = signal_number
-
-        self._stop_signal = None
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _note(self, signal_number: int) -> None:
+        """Stop after the step; at the second signal at once."""
+        if self._stop_signal is not None:
+            raise TrainingInterrupted(self.name, signal_number, self._checkpoint)
+        self._stop_signal = signal_number
 
     @contextmanager
     def _bar(self) -> Iterator[Callable[[], None]]:
@@ -534,51 +425,10 @@ class Loop:
                     task,
                     completed=position.step,
                     description=f"{self.name} epoch {epoch}/{self._epochs}",
-                    loss=_line(means),
+                    loss=in_words(means),
                 )
 
             yield show
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _line(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in numbers_in(values) if name != "epoch")
-
-
-def _on_host(steps: list[tuple[int, Mapping[str, float | Tensor]]]) -> Iterator[tuple[int, dict[str, float]]]:
-    """The steps' metrics as floats, waiting once for the device, not once a metric."""
-    alike: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for _, metrics in steps:
-        for value in metrics.values():
-            if isinstance(value, Tensor):
-                alike.setdefault((value.device, value.dtype), []).append(value)
-    fetched = {kind: iter(torch.stack(values).tolist()) for kind, values in alike.items()}
-    for step, metrics in steps:
-        floats = {}
-        for name, value in metrics.items():
-            floats[name] = float(next(fetched[value.device, value.dtype]) if isinstance(value, Tensor) else value)
-        yield step, floats
-
-
-def _copied(value: Any) -> Any:
-    """A deep copy of a state dict, its tensors detached and on their devices."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_copied(item) for item in value)
-    return copy.deepcopy(value)
-
-
-def _tensors_in(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors_in(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors_in(item)

@@ -1,8 +1,7 @@
-"""A training recipe for ImageNet-size images: every number that says how a network is trained, in one YAML file.
+"""A training recipe: every number that says how a network is trained, on images in memory or on disk, in one YAML file.
 
 Names and meanings are those of timm's training script where it has the value, so that a published command line reads
 off as a recipe. The shipped ones are in `recipes/`, each headed by its source and by what was published with it.
-The learning rate is linear in the global batch (https://arxiv.org/abs/1706.02677).
 """
 
 from __future__ import annotations
@@ -51,8 +50,9 @@ class Recipe(Record):
         source: the paper or page that the values are from.
         epochs: passes over the training images.
         batch_size: images in one update of the weights, over all ranks and accumulated parts.
-        learning_rate: peak of the schedule, for a batch of `reference_batch_size`.
-        reference_batch_size: the batch size for which the learning rates are given.
+        learning_rate: peak of the schedule, for a batch of `reference_batch_size`; it is linear in the batch size
+            (https://arxiv.org/abs/1706.02677).
+        reference_batch_size: the batch size for which the learning rates are given; null is `batch_size` itself.
         optimizer: timm's name of an optimiser; "sgd" is Nesterov's, "momentum" plain. Where one of the next values is
             null, the optimiser's own default holds.
         momentum, betas, eps: the optimiser's values of these names, where it has them.
@@ -61,9 +61,10 @@ class Recipe(Record):
         decay_norm_and_bias: whether norms and biases decay too.
         schedule: "cosine" falls to `min_learning_rate` over all epochs; "step" falls every `decay_epochs`.
         schedule_per: whether the rate changes at each "step" of training or, as timm's by default, each "epoch".
-        warmup_epochs: length of a linear rise from `warmup_learning_rate`; it counts among `epochs`, and the schedule
-            goes on beneath it.
-        warmup_learning_rate, min_learning_rate: first and last rate of the schedule, for the same batch.
+        warmup_epochs: length of a linear rise from `warmup_learning_rate`; it counts among `epochs`.
+        warmup_learning_rate, min_learning_rate: first and last rate of the schedule, for the same batch. Where the
+            first is null, the rate rises by equal shares of the peak, of which the first step takes one.
+        warmup_prefix: whether the schedule begins after the warm-up; else it goes on beneath it.
         decay_epochs, decay_rate: in the "step" schedule the rate is multiplied by `decay_rate` every `decay_epochs`.
         learning_rate_noise: from which to which share of the epochs the rate is multiplied by timm's seeded noise.
         loss: loss on the labels; the binary one takes every class for itself.
@@ -73,9 +74,13 @@ class Recipe(Record):
         mixup_probability: probability that a batch is mixed at all.
         mixup_switch_probability: probability of CutMix where both are on.
         mixup_off_epoch: the first epoch without mixing; at 0 mixing stays on.
+        crop: "random_size" cuts a part of random size and shape, "padded" puts zeros around an image and cuts its own
+            size, as is usual with CIFAR. Only images in memory, which are of one size, can be padded; by how much is
+            known of each data set.
         crop_scale, crop_ratio: from which to which share of the area and aspect ratio training crops are drawn.
         interpolation: how training crops are resized; "random" draws bilinear or bicubic for each.
-        flip: probability of a horizontal flip.
+        flip: probability of a horizontal flip; null is 0.5 where a mirror image is of the same class, else 0.
+        cutout: side in pixels of a square that is set to the mean (https://arxiv.org/abs/1708.04552); 0 is none.
         color_jitter: greatest relative change of brightness, contrast and saturation; see `TrainTransform`.
         auto_augment: timm's name of a policy, such as "rand-m9-mstd0.5".
         random_erasing: probability that a rectangle of an image is erased.
@@ -87,12 +92,13 @@ class Recipe(Record):
         average_warmup: whether the average starts at lower decays.
         clip: greatest norm of all gradients together; null does not clip.
         zero_init_last: start the last norm of each residual branch at 0 (https://arxiv.org/abs/1706.02677).
-        precision: "auto" is bfloat16 where the device computes in it, else float32.
+        precision: "auto" is bfloat16 on a GPU that computes in it, else float32.
         channels_last: whether images and weights are laid out with the channels last.
         compile: whether the network is compiled by torch.
         accumulate: parts that each rank computes its share of a batch in, one after the other.
         train_resolution, test_resolution: side of the images in pixels; null is the network's own.
-        test_crop: side of the centre crop, as a share of the shorter side that the image is resized to.
+        test_crop: side of the centre crop, as a share of the shorter side that the image is resized to; null tests on
+            images as they lie in memory, and on whole ones from disk.
         test_interpolation: how test images are resized.
         evaluate_every: epochs between two evaluations; there is one after the last epoch anyhow.
         distillation: learning from a teacher too; null is off.
@@ -103,7 +109,7 @@ class Recipe(Record):
     epochs: Count
     batch_size: BatchSize
     learning_rate: Positive
-    reference_batch_size: Count
+    reference_batch_size: Count | None = None
 
     optimizer: str = "sgd"
     momentum: Fraction | None = None
@@ -116,7 +122,8 @@ class Recipe(Record):
     schedule: Literal["cosine", "step"] = "cosine"
     schedule_per: Literal["step", "epoch"] = "step"
     warmup_epochs: float = Field(0.0, ge=0)
-    warmup_learning_rate: float = Field(0.0, ge=0)
+    warmup_learning_rate: float | None = Field(0.0, ge=0)
+    warmup_prefix: bool = False
     min_learning_rate: float = Field(0.0, ge=0)
     decay_epochs: Positive | None = None
     decay_rate: Share | None = None
@@ -131,10 +138,12 @@ class Recipe(Record):
     mixup_switch_probability: Probability = 0.5
     mixup_off_epoch: CountFromZero = 0
 
+    crop: Literal["random_size", "padded"] = "random_size"
     crop_scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.08, 1.0)
     crop_ratio: Annotated[tuple[Positive, Positive], AfterValidator(_ascending)] = (3 / 4, 4 / 3)
     interpolation: Literal["bilinear", "bicubic", "random"] = "bicubic"
-    flip: Probability = 0.5
+    flip: Probability | None = 0.5
+    cutout: CountFromZero = 0
     color_jitter: float = Field(0.0, ge=0)
     auto_augment: str | None = None
     random_erasing: Probability = 0.0
@@ -155,7 +164,7 @@ class Recipe(Record):
 
     train_resolution: int | None = Field(None, ge=8, le=4096)
     test_resolution: int | None = Field(None, ge=8, le=4096)
-    test_crop: Share = 0.875
+    test_crop: Share | None = 0.875
     test_interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     evaluate_every: Count = 1
 
@@ -169,7 +178,7 @@ class Recipe(Record):
     @property
     def batch_scale(self) -> float:
         """What the recipe's learning rates, which hold for `reference_batch_size`, are multiplied by."""
-        return self.batch_size / self.reference_batch_size
+        return self.batch_size / (self.reference_batch_size or self.batch_size)
 
     @property
     def mixes(self) -> bool:
@@ -206,7 +215,7 @@ class Recipe(Record):
             scale=self.crop_scale,
             ratio=self.crop_ratio,
             interpolation=self.interpolation,
-            flip=self.flip,
+            flip=0.5 if self.flip is None else self.flip,
             color_jitter=self.color_jitter,
             auto_augment=self.auto_augment,
         )
@@ -215,6 +224,6 @@ class Recipe(Record):
         """What happens to a test image; `resolution` in pixels is the network's, used where the recipe has none."""
         return EvalTransform(
             resolution=self.test_resolution or resolution,
-            crop=self.test_crop,
+            crop=self.test_crop or 1.0,
             interpolation=self.test_interpolation,
         )

@@ -1,4 +1,8 @@
-"""Recipes by name or from a YAML file; each shipped one is headed by its source and by what was published with it."""
+"""Recipes by name, from a YAML file, or as values that differ from a named one's.
+
+A whole recipe names its `source`. Values without one, as a run file's `retrain:` or a short file has them, are put
+upon those of a shipped recipe: `base: NAME`, by default `DEFAULT`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from se_nas.errors import ConfigError
+from se_nas.records.former_names import by_present_names
 from se_nas.records.nearest import did_you_mean
 from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.training.recipe import Distillation, Recipe
@@ -18,6 +23,12 @@ from se_nas.training.timm_parts import unusable_parts
 
 #: The shipped recipes by name.
 RECIPES: dict[str, Path] = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.yaml"))}
+
+#: The one that values without a source are put upon, and that images in memory are trained by if none is named.
+DEFAULT = "small-images"
+
+#: What the recipes of run files called some values until recipes became one.
+_PRESENT_NAMES = {"ema_decay": "average_decay", "test_every": "evaluate_every"}
 
 
 def load_recipe(name_or_path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -33,6 +44,10 @@ def load_recipe(name_or_path: str | os.PathLike[str], changes: Mapping[str, Any]
     value = read_yaml(_file_of(source))
     if not isinstance(value, dict):
         raise ConfigError(source, [f"file: must be a mapping, but got {type(value).__name__}"])
+    try:
+        value = whole_recipe(value)
+    except ValueError as error:
+        raise ConfigError(source, [str(error)]) from error
     for dotted, new in (changes or {}).items():
         *parents, last = dotted.split(".")
         at = value
@@ -47,8 +62,50 @@ def load_recipe(name_or_path: str | os.PathLike[str], changes: Mapping[str, Any]
         recipe = Recipe.model_validate(value)
     except ValidationError as error:
         raise ConfigError(source, [_with_nearest(line) for line in validation_problems(error)]) from error
-    if problems := [*_clashes(recipe), *unusable_parts(recipe)]:
+    if problems := recipe_faults(recipe):
         raise ConfigError(source, problems)
+    return recipe
+
+
+def default_recipe(**changes: Any) -> Recipe:
+    """The recipe `DEFAULT`, with values replaced."""
+    return Recipe.model_validate(whole_recipe(changes))
+
+
+def whole_recipe(value: Any, base: str = DEFAULT) -> Any:
+    """Values with those of the recipe that they are put upon, where they have no source of their own.
+
+    Raises:
+        ValueError: `base` is not the name of a shipped recipe, or a value is there by its former name too.
+    """
+    if not isinstance(value, dict):
+        return value
+    averaged = value.get("ema_decay") is not None
+    value = by_present_names(value, _PRESENT_NAMES, "recipe")
+    if averaged:
+        value["average_warmup"] = True  # as it was under its former name
+    if "source" in value and "base" not in value:
+        return value
+    named = value.pop("base", base)
+    if named not in RECIPES:
+        wanted = f"base: must be one of {', '.join(RECIPES)}, but got {str(named)[:80]!r}"
+        raise ValueError(wanted + did_you_mean(str(named), RECIPES))
+    return {**read_yaml(RECIPES[named]), **value}
+
+
+def recipe_faults(recipe: Recipe) -> list[str]:
+    """One line for each value that another one, or timm, does not go with."""
+    return [*_clashes(recipe), *unusable_parts(recipe)]
+
+
+def checked_recipe(recipe: Recipe) -> Recipe:
+    """The recipe itself, for a model that holds one.
+
+    Raises:
+        ValueError: it has faults.
+    """
+    if faults := recipe_faults(recipe):
+        raise ValueError("; ".join(faults))
     return recipe
 
 
@@ -81,7 +138,7 @@ def _clashes(recipe: Recipe) -> Iterator[str]:
     """What each field allows and all of them together do not."""
     if recipe.warmup_epochs > recipe.epochs:
         yield f"warmup_epochs: must be at most epochs ({recipe.epochs}), but got {recipe.warmup_epochs:g}"
-    if recipe.warmup_epochs and recipe.warmup_learning_rate > recipe.learning_rate:
+    if recipe.warmup_epochs and (recipe.warmup_learning_rate or 0.0) > recipe.learning_rate:
         yield (
             f"warmup_learning_rate: must be at most learning_rate ({recipe.learning_rate:g}),"
             f" but got {recipe.warmup_learning_rate:g}"
@@ -105,6 +162,8 @@ def _clashes(recipe: Recipe) -> Iterator[str]:
         yield f"binary_target_threshold: must be null for loss {recipe.loss}, but got {threshold:g}"
     if recipe.mixup_off_epoch and not recipe.mixes:
         yield f"mixup_off_epoch: must be 0 without mixup and cutmix, but got {recipe.mixup_off_epoch}"
+    if recipe.crop == "padded" and recipe.train_resolution is not None:
+        yield f"train_resolution: must be null for crop padded, but got {recipe.train_resolution}"
     if recipe.average_warmup and recipe.average_decay is None:
         yield "average_warmup: must be false without average_decay, but got true"
     if recipe.batch_size % recipe.accumulate:

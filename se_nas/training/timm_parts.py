@@ -1,8 +1,7 @@
-"""timm's training parts as a recipe asks for them: optimiser, schedule, loss, mixing, erasing, weight average, teacher.
+"""timm's training parts as a recipe asks for them: optimisers beyond SGD, binary loss, mixing, erasing, teacher.
 
-Each is timm's own; what is added makes it fit a run that can be resumed at any step. The schedule is a function of the
-step and has nothing to save. Mixing and erasing, which draw from global generators, draw from a seed and leave those
-generators as they were.
+Each is timm's own, imported where a recipe asks for it; what is added makes it fit a run that can be resumed at any
+step. Mixing and erasing, which draw from global generators, draw from a seed and leave those generators as they were.
 
 timm: https://github.com/huggingface/pytorch-image-models
 """
@@ -12,7 +11,7 @@ from __future__ import annotations
 import inspect
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.errors import CheckpointError, ConfigError, DataError
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.records.checkpoint import check_finite
@@ -35,51 +35,56 @@ _OPTIMIZER_OPTIONS = ("momentum", "betas", "eps", "alpha")
 
 
 def unusable_parts(recipe: Recipe) -> list[str]:
-    """One line for each name or option in the recipe that timm does not know."""
+    """One line for each name or option in the recipe that timm does not know; SGD and no policy need no timm."""
+    problems = []
+    if recipe.optimizer in ("sgd", "momentum"):
+        problems += _options_without_use(recipe, {"momentum"})
+    else:
+        problems += _faults_of_optimizer(recipe)
+    if recipe.auto_augment is not None:
+        try:
+            recipe.train_transform(recipe.train_resolution or 224).build()
+        except DataError:
+            policy = recipe.auto_augment
+            problems.append(f"auto_augment: must be a policy of timm's, such as rand-m9-mstd0.5, but got {policy!r}")
+    return problems
+
+
+def _options_without_use(recipe: Recipe, known: Collection[str]) -> list[str]:
+    return [
+        f"{name}: must be null for optimizer {recipe.optimizer}, which has none, but got {getattr(recipe, name)}"
+        for name in _OPTIMIZER_OPTIONS
+        if getattr(recipe, name) is not None and name not in known
+    ]
+
+
+def _faults_of_optimizer(recipe: Recipe) -> list[str]:
     import_timm()
     from timm.optim import get_optimizer_class, get_optimizer_info, list_optimizers
 
-    problems = []
     try:
         info = get_optimizer_info(recipe.optimizer)
     except ValueError:
-        problems.append(
-            f"optimizer: must be one of timm's, but got {recipe.optimizer!r}"
-            + did_you_mean(recipe.optimizer, list_optimizers())
-        )
-    else:
-        known = inspect.signature(get_optimizer_class(recipe.optimizer, bind_defaults=False)).parameters
-        problems += [
-            f"{name}: must be null for optimizer {recipe.optimizer}, which has none, but got {getattr(recipe, name)}"
-            for name in _OPTIMIZER_OPTIONS
-            if getattr(recipe, name) is not None and name not in known
-        ]
-        if info.second_order:
-            problems.append(f"optimizer: must be of first order, but got {recipe.optimizer!r}")
-        if not problems:
-            problems += _faults_of_making(recipe)
-    try:
-        recipe.train_transform(recipe.train_resolution or 224).build()
-    except DataError:
-        policy = recipe.auto_augment
-        problems.append(f"auto_augment: must be a policy of timm's, such as rand-m9-mstd0.5, but got {policy!r}")
-    return problems
+        meant = did_you_mean(recipe.optimizer, list_optimizers())
+        return [f"optimizer: must be one of timm's, but got {recipe.optimizer!r}{meant}"]
+    known = inspect.signature(get_optimizer_class(recipe.optimizer, bind_defaults=False)).parameters
+    problems = _options_without_use(recipe, known)
+    if info.second_order:
+        problems.append(f"optimizer: must be of first order, but got {recipe.optimizer!r}")
+    return problems or _faults_of_making(recipe)
 
 
 def _faults_of_making(recipe: Recipe) -> list[str]:
     """What timm says to making the recipe's optimiser."""
     try:
-        make_optimizer(nn.Linear(1, 1), recipe, recipe.peak_learning_rate)
+        make_timm_optimizer(nn.Linear(1, 1), recipe, recipe.peak_learning_rate)
     except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
         return [f"optimizer: must be one that can be made, but got: {' '.join(str(error).split())}"]
     return []
 
 
-def make_optimizer(network: nn.Module, recipe: Recipe, learning_rate: float) -> torch.optim.Optimizer:
-    """timm's optimiser over the trainable parameters.
-
-    Without `recipe.decay_norm_and_bias`, parameters of one dimension and biases are in a group without weight decay.
-    """
+def make_timm_optimizer(network: nn.Module, recipe: Recipe, learning_rate: float) -> torch.optim.Optimizer:
+    """timm's optimiser over the trainable parameters; see `training.optimizer.make_optimizer`."""
     import_timm()
     from timm.optim import create_optimizer_v2
 
@@ -95,59 +100,21 @@ def make_optimizer(network: nn.Module, recipe: Recipe, learning_rate: float) -> 
     return optimizer
 
 
-def learning_rates(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float]:
-    """The learning rate of each step of the run, counted from 0: timm's schedule, as a function of the step alone."""
-    import_timm()
-    from timm.scheduler import create_scheduler_v2
-
-    per_epoch = recipe.schedule_per == "epoch"
-    carrier = torch.optim.SGD([torch.zeros(1)], lr=recipe.peak_learning_rate)
-    noise = recipe.learning_rate_noise
-    scheduler, _ = create_scheduler_v2(
-        carrier,
-        sched=recipe.schedule,
-        num_epochs=recipe.epochs,
-        decay_epochs=recipe.decay_epochs,
-        decay_rate=recipe.decay_rate or 1.0,
-        min_lr=recipe.min_learning_rate * recipe.batch_scale,
-        warmup_lr=recipe.warmup_learning_rate * recipe.batch_scale,
-        warmup_epochs=recipe.warmup_epochs,
-        noise=None if noise is None else list(noise),
-        step_on_epochs=per_epoch,
-        updates_per_epoch=steps_per_epoch,
-    )
-
-    def rate(step: int) -> float:
-        if per_epoch:
-            scheduler.step(step // steps_per_epoch)
-        else:
-            scheduler.step_update(step)
-        return float(carrier.param_groups[0]["lr"])
-
-    return rate
-
-
 def make_loss(recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss of logits (B, classes), 0-d, against labels (B,) int64 or, of mixed images, targets (B, classes).
 
     Label smoothing is applied to labels; `make_mixup` has put it into its targets already.
     """
+    smoothing = recipe.label_smoothing
+    if recipe.loss == "cross_entropy":
+        return lambda logits, target: F.cross_entropy(
+            logits, target, label_smoothing=smoothing if target.ndim == 1 else 0.0
+        )
     import_timm()
-    from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+    from timm.loss import BinaryCrossEntropy
 
-    hard: nn.Module
-    soft: nn.Module
-    if recipe.loss == "binary_cross_entropy":
-        hard = soft = BinaryCrossEntropy(recipe.label_smoothing, recipe.binary_target_threshold)
-    else:
-        hard = LabelSmoothingCrossEntropy(recipe.label_smoothing)
-        soft = SoftTargetCrossEntropy()
-
-    def loss(logits: Tensor, target: Tensor) -> Tensor:
-        value: Tensor = (soft if target.ndim == 2 else hard)(logits, target)
-        return value
-
-    return loss
+    binary: nn.Module = BinaryCrossEntropy(smoothing, recipe.binary_target_threshold)
+    return binary
 
 
 def make_mixup(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None:
@@ -203,6 +170,29 @@ def make_erasing(recipe: Recipe) -> Callable[[Tensor, int], Tensor] | None:
     return erase
 
 
+def make_cutout(recipe: Recipe) -> Callable[[Tensor, int], Tensor] | None:
+    """Cutout (https://arxiv.org/abs/1708.04552) as the recipe has it; None where it has none.
+
+    The function takes normalised images (B, C, H, W) on any device, which it changes in place, and a seed; it returns
+    the images. The square's centre is anywhere in the image; what it covers is set to 0, the mean.
+    """
+    side = recipe.cutout
+    if not side:
+        return None
+
+    def cut_out(images: Tensor, seed: int) -> Tensor:
+        count, _, height, width = images.shape
+        generator = torch.Generator().manual_seed(seed)  # of the CPU, so that one seed gives one batch on every device
+        centres = [torch.randint(0, size, (count, 1), generator=generator) for size in (height, width)]
+        # from the square's first row and column; it may reach over the border
+        rows = torch.arange(height) - (centres[0] - side // 2)
+        columns = torch.arange(width) - (centres[1] - side // 2)
+        covered = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None]
+        return images.masked_fill_(covered.unsqueeze(1).to(images.device), 0.0)
+
+    return cut_out
+
+
 @contextmanager
 def _seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Seeds Python's and NumPy's global generators (and torch's, given a device), and puts them back at the end."""
@@ -220,55 +210,24 @@ def _seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
         np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-class NetworkAverage:
-    """A running average of a network's weights and buffers, by timm's ModelEmaV3; part of a loop's state.
-
-    Attributes:
-        module: the averaged copy, in eval mode and without gradients.
-    """
-
-    def __init__(self, network: nn.Module, decay: float, warmup: bool) -> None:
-        import_timm()
-        from timm.utils import ModelEmaV3
-
-        self._average = ModelEmaV3(network, decay=decay, use_warmup=warmup)
-        self._network = network
-        self.module: nn.Module = self._average.module.requires_grad_(False)
-
-    def update(self, step: int) -> None:
-        """Take in the network's weights after step `step`, counted from 0; those of the first steps as they are."""
-        self._average.update(self._network, step=step + 1)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The averaged weights and buffers, by the network's own names."""
-        return self.module.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        self.module.load_state_dict(state)
-
-
-def make_average(network: nn.Module, recipe: Recipe) -> NetworkAverage | None:
-    """The running average of `network` that the recipe asks for; None where it asks for none."""
-    if recipe.average_decay is None:
-        return None
-    return NetworkAverage(network, recipe.average_decay, recipe.average_warmup)
-
-
 class Teacher(nn.Module):
-    """A timm model that is not trained. Maps images that are normalised as ours (B, 3, H, W) to logits (B, classes)."""
+    """A timm model that is not trained. Maps images (B, 3, H, W) to logits (B, classes).
+
+    Args:
+        mean, std: that the images are normalised by; the model has its own.
+    """
 
     _scale: Tensor
     _shift: Tensor
 
     def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-
-        ours_mean, ours_std = torch.tensor(IMAGENET_DEFAULT_MEAN), torch.tensor(IMAGENET_DEFAULT_STD)
-        its_mean, its_std = torch.tensor(mean), torch.tensor(std)
+        cfg: Any = model.pretrained_cfg
+        own = cfg["mean"], cfg["std"]
+        ours_mean, ours_std = torch.tensor(mean), torch.tensor(std)
+        its_mean, its_std = torch.tensor(own[0]), torch.tensor(own[1])
         self.model = model
-        self._renormalise = mean != IMAGENET_DEFAULT_MEAN or std != IMAGENET_DEFAULT_STD
+        self._renormalise = (mean, std) != (tuple(own[0]), tuple(own[1]))
         self.register_buffer("_scale", (ours_std / its_std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_shift", ((ours_mean - its_mean) / its_std).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
@@ -286,8 +245,13 @@ class Teacher(nn.Module):
         return logits
 
 
-def make_teacher(name: str, checkpoint: str | Path, classes: int) -> Teacher:
+def make_teacher(
+    name: str, checkpoint: str | Path, classes: int, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD
+) -> Teacher:
     """The timm model called `name` with the weights of a file: a state dict, a timm checkpoint or safetensors.
+
+    Args:
+        mean, std: that the images which it will see are normalised by.
 
     Raises:
         ConfigError: timm has no such model.
@@ -314,8 +278,7 @@ def make_teacher(name: str, checkpoint: str | Path, classes: int) -> Teacher:
         model.load_state_dict(weights)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{expected}, but {_misfit(weights, model.state_dict())}") from error
-    cfg = model.pretrained_cfg
-    return Teacher(model, tuple(cfg["mean"]), tuple(cfg["std"]))
+    return Teacher(model, mean, std)
 
 
 def _weights_of_teacher(checkpoint: str | Path, expected: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ TRAINED_ON = "data.json"
 
 
 @dataclass(frozen=True)
-class TrainedOn:
+class DataCard:
     """What whoever uses a trained network must know of its data.
 
     Attributes:
@@ -50,7 +50,7 @@ class TrainedOn:
         write_json(folder / TRAINED_ON, asdict(self))
 
     @classmethod
-    def load(cls, folder: Path) -> TrainedOn | None:
+    def load(cls, folder: Path) -> DataCard | None:
         """Read it back; None where there is none.
 
         Raises:
@@ -70,7 +70,7 @@ def check_classes(folder: Path, network: NetworkSpec, classes: Sequence[str]) ->
 
     Where the folder does not say which they are, there must be as many.
     """
-    trained_on = TrainedOn.load(folder)
+    trained_on = DataCard.load(folder)
     known = trained_on.classes if trained_on is not None else None
     if tuple(classes) == known or (known is None and len(classes) == network.head.classes):
         return

@@ -210,13 +210,13 @@ RUN_FAULTS: list[tuple[str, str, Any, str]] = [
         "warm-up beyond the end",
         "retrain.warmup_epochs",
         4,
-        "run.yaml: retrain.warmup_epochs: must be at most epochs, 3, but got 4",
+        "run.yaml: retrain.warmup_epochs: must be at most epochs (3), but got 4",
     ),
     (
-        "rise of the rate beyond the end",
+        "a rise of the rate that is settled",
         "search.rate_warmup_epochs",
         4,
-        "run.yaml: search: rate_warmup_epochs, 4, must be at most all epochs, 3, but got {",
+        "run.yaml: search: rate_warmup_epochs: must be left out, since the rate rises for 1 epoch, but got 4",
     ),
     (
         "no number for a rate",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from se_nas.errors import DeviceError
-from se_nas.hardware.device import PRECISIONS, autocast_as, autocast_dtype, autocast_for, pick_device
+from se_nas.hardware.device import PRECISIONS, autocast_dtype, autocast_for, pick_device
 
 
 def test_auto_is_a_device_that_computes() -> None:
@@ -34,16 +34,13 @@ def test_auto_prefers_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device("auto").type == "cuda"
 
 
-@pytest.mark.parametrize(
-    ("capability", "enabled", "expected"),
-    [((9, 0), True, torch.autocast), ((7, 5), True, contextlib.nullcontext), ((9, 0), False, contextlib.nullcontext)],
-)
+@pytest.mark.parametrize(("capability", "expected"), [((9, 0), torch.autocast), ((7, 5), contextlib.nullcontext)])
 def test_autocast_needs_a_gpu_that_computes_in_bf16(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], enabled: bool, expected: type
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: type
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch, "autocast", lambda kind, dtype: (kind, dtype))
-    context = autocast_for(torch.device("cuda"), enabled)
+    context = autocast_for(torch.device("cuda"))
     if expected is contextlib.nullcontext:
         assert isinstance(context, contextlib.nullcontext)
     else:
@@ -51,15 +48,15 @@ def test_autocast_needs_a_gpu_that_computes_in_bf16(
 
 
 def test_cpu_computes_in_full_precision() -> None:
-    with autocast_for(torch.device("cpu"), True):
+    with autocast_for(torch.device("cpu")):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
     ("kind", "capability", "expected"),
-    [("cuda", (8, 0), torch.bfloat16), ("cuda", (7, 5), torch.float16), ("cpu", (8, 0), None), ("mps", (8, 0), None)],
+    [("cuda", (8, 0), torch.bfloat16), ("cuda", (7, 5), None), ("cpu", (8, 0), None), ("mps", (8, 0), None)],
 )
-def test_auto_is_the_half_precision_that_the_gpu_computes_in(
+def test_auto_is_bfloat16_where_a_gpu_computes_in_it(
     monkeypatch: pytest.MonkeyPatch, kind: str, capability: tuple[int, int], expected: torch.dtype | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
@@ -73,5 +70,5 @@ def test_auto_is_the_half_precision_that_the_gpu_computes_in(
     [("auto", "float32"), ("float32", "float32"), ("bfloat16", "bfloat16"), ("float16", "float16")],
 )
 def test_the_cpu_computes_in_the_precision_that_is_asked_for(precision: str, expected: str) -> None:
-    with autocast_as(torch.device("cpu"), precision):
+    with autocast_for(torch.device("cpu"), precision):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == getattr(torch, expected)

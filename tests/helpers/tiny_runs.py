@@ -33,8 +33,8 @@ RUN: dict[str, Any] = {
     "data": {"name": "synthetic", "size": 200},
     "budgets": {"macs": "90k", "params": "3k"},
     "latency": {"device": "cpu"},
-    "search": {"warmup_epochs": 1, "epochs": 2, "batch_size": 20, "calibration_images": 48},
-    "retrain": {"epochs": 3, "batch_size": 20, "test_every": 2},
+    "search": {"pretrain_epochs": 1, "epochs": 2, "batch_size": 20, "calibration_images": 48},
+    "retrain": {"epochs": 3, "batch_size": 20, "evaluate_every": 2},
 }
 
 

@@ -40,7 +40,7 @@ def problem_for(space: SearchSpace, folder: Path, seed: int) -> SearchProblem:
 
 def search(problem: SearchProblem, relaxation: str) -> DifferentiableResult:
     config = DifferentiableConfig(
-        warmup_epochs=1, epochs=1, batch_size=15, relaxation=relaxation, calibration_images=30
+        pretrain_epochs=1, epochs=1, batch_size=15, relaxation=relaxation, calibration_images=30
     )
     return search_differentiable(problem, config)
 

@@ -25,7 +25,7 @@ from tests.search.known_worth import binding, feasible, worth
 from tests.search.problems import make_problem
 
 CONFIGS: dict[str, Any] = {
-    "differentiable": DifferentiableConfig(warmup_epochs=1, epochs=1, batch_size=20, calibration_images=48),
+    "differentiable": DifferentiableConfig(pretrain_epochs=1, epochs=1, batch_size=20, calibration_images=48),
     "optuna": OptunaConfig(
         max_evaluations=4, supernet={"epochs": 1, "batch_size": 20, "calibration_images": 48}, objectives=["accuracy"]
     ),

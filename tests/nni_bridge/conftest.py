@@ -41,7 +41,7 @@ BLACK_BOX: dict[str, Any] = {
 #: Two differentiable searches, of epochs enough to be stopped amid them.
 SWEEP: dict[str, Any] = {
     **RUN,
-    "search": {"warmup_epochs": 2, "epochs": 22, "batch_size": 20, "calibration_images": 48},
+    "search": {"pretrain_epochs": 2, "epochs": 22, "batch_size": 20, "calibration_images": 48},
     "latency": {"device": "cpu", "table": False},
     "retrain": None,
     "nni": {"concurrency": 2, "seeds": [0, 1], "budgets": [{"macs": "90k", "params": "3k"}]},

@@ -59,7 +59,7 @@ def check_answer(problem: SearchProblem, network: NetworkSpec) -> None:
 
 
 def test_a_differentiable_search_of_two_steps_teaches_every_choice(problem: SearchProblem) -> None:
-    config = DifferentiableConfig(warmup_epochs=0, epochs=1, batch_size=BATCH, calibration_images=8)
+    config = DifferentiableConfig(pretrain_epochs=0, epochs=1, batch_size=BATCH, calibration_images=8)
     found = search_differentiable(problem, config)
     assert found.images == 2 * 2 * BATCH
     # on so few pixels one kernel sees what another sees

@@ -27,7 +27,7 @@ from se_nas.runs.open_architecture import open_architecture
 from se_nas.search import certificate
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.yaml_file import parse_space
-from se_nas.training.trained_network import TrainedOn, load_trained, save_weights
+from se_nas.training.trained_network import DataCard, load_trained, save_weights
 from tests.cli.test_cli import assert_refused
 from tests.helpers.rank_processes import run_cli, start_ranks
 from tests.helpers.tiny_imagenet import EVERYTHING, NETWORK, RECIPE, tiny_network, write_job
@@ -95,7 +95,7 @@ def test_a_retraining_leaves_all_its_files_and_they_agree(trained: Path) -> None
     # the network, with the classes of the data
     architecture = load_architecture(out / "architecture.json")
     assert architecture.network == tiny_network(classes=4)
-    assert TrainedOn.load(out).classes == ("class00", "class01", "class02", "class03")  # type: ignore[union-attr]
+    assert DataCard.load(out).classes == ("class00", "class01", "class02", "class03")  # type: ignore[union-attr]
     assert [line["event"] for line in read_log(out / "log.jsonl")] == ["epoch"] * 3
     assert list((out / "tensorboard").rglob("events.*"))
 
@@ -311,7 +311,7 @@ def test_teacher_and_recipe_must_go_together(trained: Path, tmp_path: Path, se_n
         f"{missing}: the teacher's checkpoint must hold",
     )
     shutil.copytree(trained / "out", tmp_path / "cifar")
-    facts = TrainedOn.load(tmp_path / "cifar")
+    facts = DataCard.load(tmp_path / "cifar")
     assert facts is not None
     replace(facts, name="cifar10", mean=(0.5, 0.5, 0.5)).save(tmp_path / "cifar")
     assert_refused(se_nas(*words, "--teacher", tmp_path / "cifar"), "--teacher: must be trained on images that were")
@@ -401,8 +401,9 @@ def test_faults_of_the_recipe_are_one_line_each(tmp_path: Path, job: list[str], 
 def test_options_for_imagenet_alone_are_refused_elsewhere(job: list[str], se_nas: Run) -> None:
     assert_refused(se_nas(*job, "--download"), "--download: must be left out")
     elsewhere = replaced(job, "--data", "digits")
-    for words in (["--keep-every", 3], ["--teacher", "resnet18"], ["--space", job[1]]):
-        assert_refused(se_nas(*elsewhere, *words), f"{words[0]}: must be left out without --data imagenet")
+    assert_refused(se_nas(*elsewhere, "--space", job[1]), "--space: must be left out without --data imagenet")
+    assert_refused(se_nas(*job, "--teacher-checkpoint", "x.pth"), "--teacher-checkpoint: must be left out")
+    assert_refused(se_nas(*job, "--set", "crop=padded"), "recipe: crop: must be random_size for images on disk")
 
 
 def test_faults_of_the_architecture_are_one_line(tmp_path: Path, job: list[str], se_nas: Run) -> None:

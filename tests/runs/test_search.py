@@ -167,7 +167,7 @@ def test_the_histories_have_a_line_an_epoch(done: Done) -> None:
         assert all(math.isclose(sum(p), 1, abs_tol=1e-5) for p in entry["probabilities"].values())
     retrain = read_json(done.folder / "retrain/history.json")
     looks = [entry["test_accuracy"] for entry in retrain]
-    assert looks[0] is None  # test_every is 2, and the last epoch is always looked at
+    assert looks[0] is None  # evaluate_every is 2, and the last epoch is always looked at
     assert None not in looks[1:]
     assert read_json(done.folder / "result.json")["retrain"]["test_accuracy"] == looks[-1]
 

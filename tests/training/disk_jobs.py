@@ -1,4 +1,4 @@
-"""`train_from_disk` as one rank runs it, watched step by step."""
+"""`train` on images on disk as one rank runs it, watched step by step."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from torch import Tensor, nn
 from se_nas.data.on_disk.encoded_images import open_encoded_images
 from se_nas.layers.network import Network
 from se_nas.space.specs import NetworkSpec
-from se_nas.training import disk_training
-from se_nas.training.disk_training import DiskTraining, train_from_disk
+from se_nas.training import train as training
 from se_nas.training.distributed import Ranks, join_ranks
-from se_nas.training.loop import GuardConfig, Loop, StepContext
+from se_nas.training.guard import GuardConfig
+from se_nas.training.images import images_on_disk
+from se_nas.training.loop import Loop, StepContext
 from se_nas.training.recipe import Recipe
+from se_nas.training.train import HeldOut, Outcome
+from se_nas.training.trained_network import WEIGHTS, save_weights
 
 CPU = torch.device("cpu")
 
@@ -40,7 +43,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class DiskJob:
-    """What to train, and how; `options` are those of `train_from_disk`."""
+    """What to train, and how; `options` are those of `images_on_disk` and `train`."""
 
     folder: Path
     images: Path
@@ -64,7 +67,7 @@ class Watched:
         steps: number and learning-rate scale of each.
     """
 
-    training: DiskTraining
+    training: Outcome
     network: dict[str, Tensor]
     average: dict[str, Tensor]
     digests: list[str]
@@ -120,26 +123,42 @@ def _train(job: DiskJob, ranks: _WatchedRanks, patch: pytest.MonkeyPatch) -> Wat
         criterion = _make_loss(recipe)
         return lambda *given: criterion(*given) * (math.nan if strikes("loss") else 1.0)
 
-    patch.setattr(disk_training, "Loop", WatchedLoop)
-    patch.setattr(disk_training, "make_loss", make_loss)
+    patch.setattr(training, "Loop", WatchedLoop)
+    patch.setattr(training, "make_loss", make_loss)
     if job.frozen_norms:
-        patch.setattr(disk_training, "Network", FrozenNorms)
+        patch.setattr(training, "Network", FrozenNorms)
     if job.save_always:
-        patch.setattr(disk_training, "SAVE_EVERY_SECONDS", 0.0)
-        patch.setattr(disk_training, "GuardConfig", lambda check_every: GuardConfig(snapshot_every=1))
-    options: dict[str, Any] = {"seed": 0, "workers": 0, "resume": False, "progress": False, **job.options}
-    training = train_from_disk(
+        patch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+        patch.setattr(GuardConfig, "for_device", lambda device: GuardConfig(snapshot_every=1))
+    options: dict[str, Any] = {"workers": 0, **job.options}
+    of_images = {name: options.pop(name) for name in ("workers", "max_damaged") if name in options}
+    console = Console(file=screen, width=300)
+    with ranks.together():
+        images, held_out = images_on_disk(
+            job.recipe,
+            job.spec.resolution,
+            *open_encoded_images(job.images),
+            ranks=ranks,
+            device=CPU,
+            seed=0,
+            say=lambda line: console.print(line, soft_wrap=True),
+            **of_images,
+        )
+    found = training.train(
         job.spec,
         job.recipe,
-        *open_encoded_images(job.images),
+        images,
+        HeldOut(held_out, {"top1": "val_top1", "top5": "val_top5"}, keep_best=True),
         ranks=ranks,
         device=CPU,
         folder=job.folder,
-        console=Console(file=screen, width=300),
-        **options,
+        console=console,
+        **{"seed": 0, "resume": False, "progress": False, **options},
     )
+    if ranks.first:
+        save_weights(job.folder / WEIGHTS, found.network, found.average, epoch=job.recipe.epochs - 1)
     return Watched(
-        training,
+        found,
         parts["network"].state_dict(),
         parts["average"].state_dict() if "average" in parts else {},
         digests,
@@ -161,7 +180,7 @@ class FrozenNorms(Network):
         return self
 
 
-_make_loss = disk_training.make_loss
+_make_loss = training.make_loss
 
 
 def _flat(tensors: list[Tensor]) -> Tensor:

@@ -26,13 +26,18 @@ from se_nas.errors import CheckpointError, OutputError, TrainingError, TrainingI
 from se_nas.records.checkpoint import load_checkpoint, previous_path
 from se_nas.records.run_log import RunLog, SilentLog, read_log
 from se_nas.training.distributed import Ranks
-from se_nas.training.loop import GuardConfig, Loop, StepContext
-from se_nas.training.optimizer import WeightAverage, cosine_lr, make_sgd, set_learning_rate
+from se_nas.training.guard import GuardConfig
+from se_nas.training.loop import Loop, StepContext
+from se_nas.training.optimizer import WeightAverage
 
 EPOCHS, STEPS = 3, 5
 TOTAL = EPOCHS * STEPS
 GUARD = GuardConfig(snapshot_every=2, window=4, spike_floor=0.0, spike_factor=50.0)
 Fault = Callable[[StepContext, Tensor], Tensor]
+
+
+def rate_of(step: int) -> float:
+    return 0.05 * (1 + math.cos(math.pi * step / TOTAL))
 
 
 class Run:
@@ -43,8 +48,8 @@ class Run:
     ) -> None:
         torch.manual_seed(1)
         self.model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 3))
-        self.optimizer = make_sgd(self.model, 0.1, 1e-4)
-        self.average = WeightAverage(self.model)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), 0.1, 0.9, weight_decay=1e-4, nesterov=True)
+        self.average = WeightAverage(self.model, 0.9)
         self.contexts: list[StepContext] = []
         self.screen = io.StringIO()
         self.folder = folder
@@ -71,8 +76,8 @@ class Run:
         if self._before_step is not None:
             self._before_step(context)
         self.contexts.append(context)
-        rate = cosine_lr(context.step, context.total_steps, 2, 0.1, 0.0) * context.lr_scale
-        set_learning_rate(self.optimizer, rate)
+        rate = rate_of(context.step) * context.lr_scale
+        self.optimizer.param_groups[0]["lr"] = rate
         inputs = torch.randn(8, 4)
         targets = (inputs[:, 0] > 0).long()
         loss = nn.functional.cross_entropy(self.model(inputs), targets)
@@ -81,7 +86,7 @@ class Run:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        self.average.update()
+        self.average.update(context.step)
         return {"loss": loss, "rate": rate}
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
@@ -136,7 +141,7 @@ def test_history_log_and_contexts(tmp_path: Path) -> None:
     assert [(entry["epoch"], entry["step"]) for entry in history] == [(0, 5), (1, 10), (2, 15)]
     assert all(type(value) in (int, float) for entry in history for value in entry.values())
     assert history[0].keys() == {"epoch", "step", "loss", "rate", "validation", "noise"}
-    expected_rate = sum(cosine_lr(step, TOTAL, 2, 0.1, 0.0) for step in range(5, 10)) / 5
+    expected_rate = sum(map(rate_of, range(5, 10))) / 5
     assert history[1]["rate"] == pytest.approx(expected_rate)
     assert [context.step for context in run.contexts] == list(range(TOTAL))
     assert [(c.epoch, c.step_in_epoch) for c in run.contexts] == [(s // STEPS, s % STEPS) for s in range(TOTAL)]

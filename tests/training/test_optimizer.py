@@ -1,20 +1,12 @@
 from __future__ import annotations
 
-import itertools
-import math
-
 import pytest
 import torch
 from torch import nn
 
-from se_nas.training.optimizer import (
-    WeightAverage,
-    clip_gradients,
-    cosine_lr,
-    make_sgd,
-    parameter_groups,
-    set_learning_rate,
-)
+from se_nas.training.loop import StepContext
+from se_nas.training.optimizer import WeightAverage, WeightUpdate, clip_gradients, parameter_groups
+from se_nas.training.recipe_files import default_recipe
 
 
 def _model() -> nn.Sequential:
@@ -37,35 +29,21 @@ def test_frozen_parameters_and_empty_groups_are_left_out() -> None:
     assert group["params"] == [model.weight]
 
 
-def test_sgd_step_equals_the_hand_formula() -> None:
+def test_a_step_equals_the_hand_formula() -> None:
     module = nn.Linear(1, 1, bias=False)
-    optimizer = make_sgd(module, learning_rate=0.1, weight_decay=0.01, momentum=0.9)
-    set_learning_rate(optimizer, 0.2)
+    recipe = default_recipe(learning_rate=0.2, weight_decay=0.01, warmup_epochs=0, epochs=1000, clip=2.0)
+    update = WeightUpdate(module, recipe, 1000, device=torch.device("cpu"))
     weight = start = module.weight.item()
     momentum = 0.0
-    for gradient in (1.0, -3.0):
-        module.weight.grad = torch.full((1, 1), gradient)
-        optimizer.step()
-        decayed = gradient + 0.01 * weight
+    for step, gradient in enumerate((1.0, -3.0)):
+        assert update.begin(StepContext(step, 0, step, 10**6, 0, 0.5, 0)) == pytest.approx(0.1)
+        update.backward((gradient * module.weight).sum())
+        update.end()
+        decayed = max(-2.0, gradient) + 0.01 * weight
         momentum = 0.9 * momentum + decayed
-        weight -= 0.2 * (decayed + 0.9 * momentum)
+        weight -= 0.1 * (decayed + 0.9 * momentum)
     assert weight != start
     assert module.weight.item() == pytest.approx(weight, rel=1e-5)
-
-
-def test_cosine_rises_to_the_base_and_falls_to_the_final_rate() -> None:
-    rates = [cosine_lr(step, 100, 10, 1.0, 0.1) for step in range(101)]
-    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert rates[10] == 1.0
-    assert rates[55] == pytest.approx(0.55)
-    assert rates[100] == pytest.approx(0.1)
-    assert all(first > second for first, second in itertools.pairwise(rates[10:]))
-    assert rates[32] == pytest.approx(0.1 + 0.45 * (1 + math.cos(math.pi * 22 / 90)))
-
-
-@pytest.mark.parametrize(("step", "total", "warmup", "rate"), [(0, 1, 0, 1.0), (0, 5, 5, 0.2), (4, 5, 5, 1.0)])
-def test_cosine_of_short_runs(step: int, total: int, warmup: int, rate: float) -> None:
-    assert cosine_lr(step, total, warmup, 1.0, 0.0) == pytest.approx(rate)
 
 
 def test_weight_average_equals_the_hand_formula() -> None:
@@ -77,8 +55,8 @@ def test_weight_average_equals_the_hand_formula() -> None:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter))
-        average.update()
-        decay = min(0.15, (1 + update) / (10 + update))
+        average.update(update)
+        decay = 0.15 if update else 0.0
         for name, value in model.state_dict().items():
             expected[name] = decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value
     for name, value in average.module.state_dict().items():
@@ -88,31 +66,30 @@ def test_weight_average_equals_the_hand_formula() -> None:
 
 def test_weight_average_of_a_constant_is_that_constant() -> None:
     model = _model()
-    average = WeightAverage(model)
-    average.update()
+    average = WeightAverage(model, 0.9)
+    average.update(3)
     torch.testing.assert_close(average.module.state_dict(), model.state_dict())
 
 
 def test_weight_average_goes_on_where_it_was_saved() -> None:
     model = _model()
-    first, second = WeightAverage(model), WeightAverage(model)
+    first, second = WeightAverage(model, 0.9), WeightAverage(model, 0.9)
     with torch.no_grad():
         model[3].weight.add_(1.0)
-    first.update()
+    first.update(1)
     second.load_state_dict(first.state_dict())
     with torch.no_grad():
         model[3].weight.add_(1.0)
-    first.update()
-    second.update()
-    assert second.updates == 2
+    first.update(2)
+    second.update(2)
     assert torch.equal(first.module[3].weight, second.module[3].weight)
 
 
 def test_weight_average_neither_trains_nor_moves_the_model() -> None:
     model = _model()
-    average = WeightAverage(model)
+    average = WeightAverage(model, 0.9)
     before = model[3].weight.clone()
-    average.update()
+    average.update(0)
     assert model.training
     assert not average.module.training
     assert not any(parameter.requires_grad for parameter in average.module.parameters())

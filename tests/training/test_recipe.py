@@ -33,7 +33,7 @@ def faults(name: str | Path, changes: dict[str, Any] | None = None) -> list[str]
 
 
 def test_the_shipped_recipes_are_found() -> None:
-    assert set(RECIPES) == {"mobile-150", "mobile-600", "se-paper", "a2", "distill"}
+    assert set(RECIPES) == {"small-images", "mobile-150", "mobile-600", "se-paper", "a2", "distill"}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_file_and_dotted_changes(tmp_path: Path) -> None:
 
 def test_an_unknown_name_or_key_comes_with_the_nearest(tmp_path: Path) -> None:
     assert faults("mobile150") == [
-        "a recipe must be one of a2, distill, mobile-150, mobile-600, se-paper, or a YAML file;"
+        "a recipe must be one of a2, distill, mobile-150, mobile-600, se-paper, small-images, or a YAML file;"
         " did you mean mobile-150?"
     ]
     (missing,) = faults(tmp_path / "none.yaml")
@@ -171,7 +171,7 @@ def test_every_fault_is_said_at_once(tmp_path: Path) -> None:
         "source: x\nepochs: 0\nbatch_size: many\nlearning_rate: -1\ndrop_path: 1.5\ncrop_scale: [1.0, 0.5]\n"
     )
     found = faults(path)
-    keys = ["epochs", "batch_size", "learning_rate", "reference_batch_size", "weight_decay", "crop_scale", "drop_path"]
+    keys = ["epochs", "batch_size", "learning_rate", "weight_decay", "crop_scale", "drop_path"]
     assert [line.split(":")[0] for line in found] == keys
     assert "\n" not in "".join(found)
     path.write_text("- a\n")
@@ -194,7 +194,8 @@ def test_every_fault_is_said_at_once(tmp_path: Path) -> None:
         ({"accumulate": 64, "mixup": 0.2}, ["batch_size"]),
         ({"optimizer": "lamb", "momentum": 0.9, "alpha": 0.9}, ["momentum", "alpha"]),
         ({"optimizer": "adahessian"}, ["optimizer"]),
-        ({"optimizer": "sgd", "momentum": 0.0}, ["optimizer"]),
+        ({"optimizer": "sgd", "betas": [0.9, 0.99]}, ["betas"]),
+        ({"crop": "padded", "train_resolution": 160}, ["train_resolution"]),
         ({"auto_augment": "rnd-m9"}, ["auto_augment"]),
     ],
 )

@@ -18,16 +18,15 @@ from torch.nn import functional as F
 
 from se_nas.errors import CheckpointError, ConfigError
 from se_nas.layers.torchvision_guard import import_timm
+from se_nas.training.optimizer import make_average, make_optimizer
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import load_recipe
 from se_nas.training.timm_parts import (
     distillation_loss,
-    learning_rates,
-    make_average,
+    make_cutout,
     make_erasing,
     make_loss,
     make_mixup,
-    make_optimizer,
     make_teacher,
 )
 
@@ -72,7 +71,7 @@ def test_norms_and_biases_are_not_decayed_unless_asked_for() -> None:
     network(torch.zeros(2, 3, 8, 8))
 
     def decayed(**changes: Any) -> set[int]:
-        groups = make_optimizer(network, recipe(**changes), 0.1).param_groups
+        groups = make_optimizer(network, recipe(**changes)).param_groups
         assert sum(len(group["params"]) for group in groups) == 5
         return {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
 
@@ -90,69 +89,9 @@ def test_norms_and_biases_are_not_decayed_unless_asked_for() -> None:
     ],
 )
 def test_the_optimiser_has_the_recipes_options(name: str, expected: dict[str, Any]) -> None:
-    group = make_optimizer(nn.Conv2d(3, 3, 3), load_recipe(name), 0.05).param_groups[-1]
+    given = load_recipe(name, {"learning_rate": 0.05, "warmup_learning_rate": 0.0, "min_learning_rate": 0.0})
+    group = make_optimizer(nn.Conv2d(3, 3, 3), given).param_groups[-1]
     assert {option: group[option] for option in expected} == expected
-
-
-# --- schedule ---------------------------------------------------------------------------------
-
-
-def as_timm_trains(given: Recipe, steps_per_epoch: int) -> list[float]:
-    """The rate at each step of timm's training script: the scheduler is told of each update, then of each epoch."""
-    from timm.scheduler import create_scheduler_v2
-
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=given.peak_learning_rate)
-    noise = given.learning_rate_noise
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched=given.schedule,
-        num_epochs=given.epochs,
-        decay_epochs=given.decay_epochs,
-        decay_rate=given.decay_rate or 0.1,
-        min_lr=given.min_learning_rate * given.batch_size / given.reference_batch_size,
-        warmup_lr=given.warmup_learning_rate * given.batch_size / given.reference_batch_size,
-        warmup_epochs=given.warmup_epochs,
-        noise=list(noise) if noise else None,
-        step_on_epochs=given.schedule_per == "epoch",
-        updates_per_epoch=steps_per_epoch,
-    )
-    seen, updates = [], 0
-    for epoch in range(given.epochs):
-        for _ in range(steps_per_epoch):
-            seen.append(optimizer.param_groups[0]["lr"])
-            updates += 1
-            scheduler.step_update(num_updates=updates)
-        scheduler.step(epoch + 1)
-    return seen
-
-
-STEP = {"schedule": "step", "decay_epochs": 2.4, "decay_rate": 0.97}
-
-
-@pytest.mark.parametrize("per", ["step", "epoch"])
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"warmup_epochs": 3, "warmup_learning_rate": 1e-3, "min_learning_rate": 1e-4},
-        {"warmup_epochs": 3, **STEP},
-        {"learning_rate_noise": (0.42, 0.9), **STEP},
-    ],
-)
-def test_rates_are_those_of_timms_training_script(per: str, changes: dict[str, Any]) -> None:
-    given = recipe(schedule_per=per, **changes)
-    rate = learning_rates(given, 7)
-    expected = as_timm_trains(given, 7)
-    assert len(set(expected)) >= (4 if per == "epoch" else 5)
-    assert [rate(step) for step in range(70)] == expected
-    order = list(range(70))
-    random.Random(0).shuffle(order)
-    assert [rate(step) for step in order] == [expected[step] for step in order]
-
-
-def test_rates_of_the_se_paper() -> None:
-    rate = learning_rates(load_recipe("se-paper"), 10)
-    assert [rate(step) for step in (0, 299, 300, 600, 999)] == pytest.approx([0.6, 0.6, 0.06, 0.006, 0.0006])
 
 
 # --- loss -------------------------------------------------------------------------------------
@@ -200,6 +139,7 @@ def mixing(**changes: Any) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tens
 def test_what_is_off_is_none() -> None:
     assert make_mixup(recipe(), 5) is None
     assert make_erasing(recipe()) is None
+    assert make_cutout(recipe()) is None
     assert make_average(nn.Linear(1, 1), recipe()) is None
 
 
@@ -248,6 +188,25 @@ def test_erasing_is_timms_and_a_function_of_the_seed(mode: str) -> None:
     random.setstate(before[0])
     torch.set_rng_state(before[1])
     assert torch.equal(first, expected)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_cutout_sets_one_square_of_each_image_to_the_mean_and_is_a_function_of_the_seed() -> None:
+    cut_out = make_cutout(recipe(cutout=5))
+    assert cut_out is not None
+    plain = torch.ones(64, 3, 16, 12)
+    first, again, other = (cut_out(plain.clone(), seed) for seed in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    gone = first == 0
+    assert torch.equal(gone[:, 0], gone[:, 2])
+    counts = []
+    for image in gone[:, 0]:
+        rows, columns = image.any(1).nonzero().flatten(), image.any(0).nonzero().flatten()
+        assert bool(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all())  # a square, with nothing else
+        counts.append(int(image.sum()))
+    assert max(counts) == 25
+    assert 9 <= min(counts) < 25  # over the border, of which the centre is within
 
 
 def test_the_generators_come_back_after_a_failure() -> None:
@@ -347,7 +306,7 @@ def test_a_teacher_that_cannot_be_had_is_one_clear_line(tmp_path: Path) -> None:
         "bad.pth": unsafe,
         "bad.safetensors": unsafe,
         "unsafe.pth": unsafe,
-        "half.pth": unsafe,
+        "half.pth": "it is truncated or altered at its end",
         "pickle.pth": unsafe,
         "list.pth": unsafe,
         "nine.pth": "fc.weight is of shape (9, 96) and not (10, 96) (and 1 more)",

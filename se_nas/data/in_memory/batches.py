@@ -1,6 +1,6 @@
 """Batches cut from images that lie on the device as uint8: augmentation is one gather and a few tensor operations.
 
-Crop and flip as in https://arxiv.org/abs/1512.03385 (section 4.2); cutout: https://arxiv.org/abs/1708.04552
+Crop and flip as in https://arxiv.org/abs/1512.03385 (section 4.2).
 """
 
 from __future__ import annotations
@@ -24,20 +24,17 @@ class Augmentation:
     Attributes:
         flip: mirror with probability 1/2.
         crop_padding: pixels of zeros put around an image before a crop of its own size; 0 is no crop.
-        cutout: side in pixels of a square set to the mean, its centre anywhere in the image; 0 is none.
 
     Raises:
-        DataError: crop_padding or cutout is negative.
+        DataError: crop_padding is negative.
     """
 
     flip: bool
     crop_padding: int
-    cutout: int = 0
 
     def __post_init__(self) -> None:
-        if self.crop_padding < 0 or self.cutout < 0:
-            got = f"{self.crop_padding} and {self.cutout}"
-            raise DataError(f"crop_padding and cutout must be at least 0 pixels, but got {got}")
+        if self.crop_padding < 0:
+            raise DataError(f"crop_padding must be at least 0 pixels, but got {self.crop_padding}")
 
 
 class DeviceImages:
@@ -78,7 +75,9 @@ class DeviceImages:
         """Where the images are."""
         return self.labels.device
 
-    def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, indices: Tensor, generator: torch.Generator | None = None, part: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
         """Augmented images and their labels.
 
         Every random number is drawn on the CPU, so that one seed gives one batch on every device.
@@ -86,6 +85,7 @@ class DeviceImages:
         Args:
             indices: (B,) int64, on any device.
             generator: of the CPU; None is torch's global one.
+            part: which of the images are wanted; they are what they would be in the whole batch.
 
         Returns:
             (B, C, H, W) float32, channels_last, normalised; (B,) int64.
@@ -97,16 +97,7 @@ class DeviceImages:
         if self.augment.flip:
             flipped = torch.randint(0, 2, (count, 1), generator=generator).bool()
             columns = torch.where(flipped, columns.flip(1), columns)
-        images, labels = self._cut(indices, rows, columns)
-        if self.augment.cutout:
-            centres = torch.stack(
-                [
-                    torch.randint(0, self._height, (count,), generator=generator),
-                    torch.randint(0, self._width, (count,), generator=generator),
-                ]
-            )
-            self._cut_out(images, centres)
-        return images, labels
+        return self._cut(indices[part], rows[part], columns[part])
 
     def evaluate_batches(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The images as they are, in the order of `indices`, as `batch` returns them; the last batch may be smaller."""
@@ -123,13 +114,39 @@ class DeviceImages:
         images = pixels.float().mul_(self._factor).add_(self._offset)
         return images.permute(0, 3, 1, 2), self.labels[indices]
 
-    def _cut_out(self, images: Tensor, centres: Tensor) -> None:
-        side = self.augment.cutout
-        first = centres - side // 2  # of the square's rows and columns; it may reach over the border
-        rows = torch.arange(self._height) - first[0].unsqueeze(1)
-        columns = torch.arange(self._width) - first[1].unsqueeze(1)
-        covered = ((rows >= 0) & (rows < side)).unsqueeze(2) & ((columns >= 0) & (columns < side)).unsqueeze(1)
-        images.masked_fill_(covered.unsqueeze(1).to(self.device), 0.0)
+
+class EpochBatches:
+    """Training batches of some images, numbered over a whole training; each pass over them has an order of its own.
+
+    Args:
+        indices: (n,) of the images.
+
+    Attributes:
+        per_epoch: batches in a pass.
+    """
+
+    def __init__(self, images: DeviceImages, indices: Tensor, batch_size: int, seed: int) -> None:
+        self._images, self._indices, self._size, self._seed = images, indices, batch_size, seed
+        self.per_epoch = batches_per_epoch(len(indices), batch_size)
+        self._turn, self._order = -1, indices
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        """A whole batch; its augmentation is drawn from torch's global generator."""
+        return self._images.batch(self._at(number))
+
+    def part(self, number: int, part: slice, seed: int) -> tuple[Tensor, Tensor]:
+        """Some images of a batch, augmented as one seed says for the whole of it."""
+        return self._images.batch(self._at(number), torch.Generator().manual_seed(seed), part)
+
+    def seen(self, batches: int) -> int:
+        """How many images so many batches have."""
+        return batches * min(self._size, len(self._indices))
+
+    def _at(self, number: int) -> Tensor:
+        turn, place = divmod(number, self.per_epoch)
+        if turn != self._turn:
+            self._turn, self._order = turn, self._indices[epoch_order(len(self._indices), self._seed, turn)]
+        return self._order[place * self._size : (place + 1) * self._size]
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from se_nas.data.on_disk.image_folder import few, open_image_folder
 from se_nas.data.on_disk.shards import open_shards, shard_files
 from se_nas.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class EncodedImages(Protocol):
@@ -43,6 +46,10 @@ class EncodedImages(Protocol):
 
     def read(self, index: int) -> bytes:
         """The encoded image; OSError where it cannot be read."""
+        ...
+
+    def image(self, index: int) -> Image.Image:
+        """The decoded image; nearly any exception where it is damaged."""
         ...
 
 

@@ -7,11 +7,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from se_nas.data.image_file import decode
 from se_nas.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 _THREADS = 16  # a listing waits for the disk
@@ -50,6 +55,10 @@ class FolderImages:
         """The bytes of an image file; OSError where it cannot be read."""
         with open(self._root / self.name(index), "rb") as file:
             return file.read()
+
+    def image(self, index: int) -> Image.Image:
+        """The decoded image; nearly any exception where it is damaged."""
+        return decode(self.read(index))
 
 
 def open_image_folder(root: Path) -> tuple[FolderImages, FolderImages]:

@@ -15,14 +15,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from se_nas.data.image_file import decode
 from se_nas.data.on_disk.image_folder import IMAGE_SUFFIXES, few
 from se_nas.data.shard_records import SUMMARY, HalfSummary, IndexRecord, ShardPlan, read_classes
 from se_nas.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 HALVES = ("train", "val")
 _OPEN_FILES = 64
@@ -62,6 +66,10 @@ class ShardImages:
         if len(content) < size:
             raise OSError(f"the tar file ends after {len(content)} of {size} bytes")
         return content
+
+    def image(self, index: int) -> Image.Image:
+        """The decoded image; nearly any exception where it is damaged."""
+        return decode(self.read(index))
 
     def _descriptor(self, number: int) -> int:
         if number in self._open:

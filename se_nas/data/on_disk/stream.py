@@ -16,7 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from se_nas.data.image_file import decode
-from se_nas.data.on_disk.encoded_images import EncodedImages
 from se_nas.data.on_disk.transforms import EvalTransform, Pixels, TrainTransform
 from se_nas.data.worker_processes import end_with_parent
 from se_nas.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_DAMAGED = 100
 _WINDOW = 16
@@ -36,6 +37,33 @@ _WINDOW = 16
 
 Batch = tuple[Tensor, Tensor]
 """(B, 3, H, W) uint8, channels_last, and (B,) int64."""
+
+
+class StreamedImages(Protocol):
+    """N images that are had one by one, such as `EncodedImages`; picklable, so that worker processes may have them.
+
+    Attributes:
+        labels: (N,) the class of each image.
+        groups: see `EncodedImages`.
+    """
+
+    @property
+    def labels(self) -> NDArray[np.int64]:  # noqa: D102
+        ...
+
+    @property
+    def groups(self) -> NDArray[np.int64] | None:  # noqa: D102
+        ...
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What a person finds an image by."""
+        ...
+
+    def image(self, index: int) -> Image.Image:
+        """The decoded image; nearly any exception where it is damaged."""
+        ...
 
 
 def shuffled_order(
@@ -96,7 +124,7 @@ class TrainStream:
 
     def __init__(
         self,
-        images: EncodedImages,
+        images: StreamedImages,
         transform: TrainTransform,
         *,
         batch_size: int,
@@ -200,7 +228,7 @@ class EvaluationStream:
 
     def __init__(
         self,
-        images: EncodedImages,
+        images: StreamedImages,
         transform: EvalTransform,
         *,
         batch_size: int,
@@ -278,14 +306,14 @@ class _DamageLog:
 class _Reader:
     """Reads, decodes and transforms single images, in whichever process."""
 
-    images: EncodedImages
+    images: StreamedImages
     transform: Callable[..., Pixels]
     resolution: int
 
     def read(self, index: int) -> Pixels | str:
         """(3, H, W), or why the image is damaged."""
         try:
-            return self.transform(decode(self.images.read(index)))
+            return self.transform(self.images.image(index))
         except MemoryError:
             raise
         except Exception as error:  # a damaged image raises nearly anything

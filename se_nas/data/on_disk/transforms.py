@@ -7,6 +7,7 @@ where the network is, by `normalise`.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,6 +46,8 @@ class TrainTransform:
         color_jitter: greatest relative change of brightness, contrast and saturation; not applied beside auto_augment,
             unless that is a 3-Augment policy ("3a").
         auto_augment: timm's name of a policy, such as rand-m9-mstd0.5; None is none.
+        padding: pixels of zeros that are put around an image of the right size for a crop of that size, which then
+            stands for the one by scale and ratio; None is none.
 
     Raises:
         DataError: a value is out of its range.
@@ -57,6 +60,7 @@ class TrainTransform:
     flip: float = 0.5
     color_jitter: float = 0.0
     auto_augment: str | None = None
+    padding: int | None = None
 
     def __post_init__(self) -> None:
         _check(self.resolution, self.interpolation, _INTERPOLATIONS)
@@ -75,10 +79,11 @@ class TrainTransform:
         """
         try:
             return _Pipeline(
+                *([] if self.padding is None else [_PaddedCrop(self.padding)]),
                 is_training=True,
                 input_size=self.resolution,
-                scale=self.scale,
-                ratio=self.ratio,
+                scale=self.scale if self.padding is None else (1.0, 1.0),
+                ratio=self.ratio if self.padding is None else (1.0, 1.0),
                 interpolation=self.interpolation,
                 hflip=self.flip,
                 color_jitter=self.color_jitter or None,
@@ -123,17 +128,28 @@ class EvalTransform:
 class _Pipeline:
     """timm's transforms, but for the last, which would copy the image into another order of its values."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *first: Callable[[Image.Image], Image.Image], **options: Any) -> None:
         import_timm()
         from timm.data.transforms_factory import create_transform
 
-        self._steps = create_transform(**options, use_prefetcher=True).transforms[:-1]
+        self._steps = [*first, *create_transform(**options, use_prefetcher=True).transforms[:-1]]
 
     def __call__(self, image: Image.Image) -> Pixels:
         for step in self._steps:
             image = step(image)
         pixels: Pixels = np.asarray(image).transpose(2, 0, 1)
         return pixels
+
+
+@dataclass(frozen=True)
+class _PaddedCrop:
+    """A crop of an image's own size, anywhere in the image with `padding` pixels of zeros around it."""
+
+    padding: int
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        left, top = (random.randint(-self.padding, self.padding) for _ in range(2))
+        return image.crop((left, top, left + image.width, top + image.height))  # outside of the image it is zero
 
 
 def _check(resolution: int, interpolation: str, known: tuple[str, ...]) -> None:
@@ -143,8 +159,8 @@ def _check(resolution: int, interpolation: str, known: tuple[str, ...]) -> None:
         raise DataError(f"interpolation must be one of {', '.join(known)}, but got {interpolation!r}")
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Subtract `MEAN` and divide by `STD`.
+def normalise(images: Tensor, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> Tensor:
+    """Subtract the mean and divide by the standard deviation of each channel, of pixels from 0 to 1.
 
     Args:
         images: (B, 3, H, W) uint8, on any device.
@@ -152,14 +168,16 @@ def normalise(images: Tensor) -> Tensor:
     Returns:
         (B, 3, H, W) float32, channels_last, on that device.
     """
-    factor, offset = _factors(images.shape[2], images.shape[3], images.device)
+    factor, offset = _factors(images.shape[2], images.shape[3], images.device, mean, std)
     return images.to(torch.float32, memory_format=torch.channels_last).mul_(factor).add_(offset)
 
 
 @lru_cache(maxsize=4)
-def _factors(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    # One for every value of an image, not only for every channel: see `data.batches`.
-    std = torch.tensor(STD, dtype=torch.float64)
-    values = 1 / (255 * std), -torch.tensor(MEAN, dtype=torch.float64) / std
+def _factors(
+    height: int, width: int, device: torch.device, mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[Tensor, Tensor]:
+    # One for every value of an image, not only for every channel: see `data.in_memory.batches`.
+    deviation = torch.tensor(std, dtype=torch.float64)
+    values = 1 / (255 * deviation), -torch.tensor(mean, dtype=torch.float64) / deviation
     factor, offset = (v.float().expand(height, width, 3).contiguous().permute(2, 0, 1).to(device) for v in values)
     return factor, offset

@@ -11,15 +11,11 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -32,12 +28,14 @@ from se_nas.data.in_memory.sources import load_test, load_train
 from se_nas.errors import SeNasError, TrainingError, TrainingInterrupted
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
+from se_nas.hardware.interrupt import signals_to
 from se_nas.plugins.loading import Plugin, load_again, loaded_plugins
 from se_nas.records.files import write_json
 from se_nas.records.locks import locked
 from se_nas.runs.run_folder import RunFolder
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.stand_alone import TrainingRecipe, train_network
+from se_nas.training.in_memory import train_network
+from se_nas.training.recipe import Recipe
 
 #: Of a progress bar on work of minutes to hours.
 COLUMNS = (
@@ -68,7 +66,7 @@ class Trainings:
     """
 
     folder: Path
-    recipe: TrainingRecipe
+    recipe: Recipe
     options: DataOptions
     device: str
 
@@ -151,7 +149,7 @@ class Trainings:
             )
             for _ in range(min(jobs, len(tasks)))
         ]
-        with self._stoppable():
+        with signals_to(self._stop):
             try:
                 for process in workers:
                     process.start()
@@ -172,22 +170,9 @@ class Trainings:
                 f"ended with {codes}; the same command goes on"
             )
 
-    @contextmanager
-    def _stoppable(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the wait for the processes, which would otherwise outlive this one by a network."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            raise TrainingInterrupted("stand-alone trainings", number, self.folder)
-
-        if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
-            yield
-            return
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _stop(self, number: int) -> None:
+        """End the wait for the processes, which would otherwise outlive this one by a network."""
+        raise TrainingInterrupted("stand-alone trainings", number, self.folder)
 
     def _record_path(self, task: Task) -> Path:
         return self.folder / f"{self.key(task)}.json"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from se_nas.records.bounds import MOST_COUNT
 from se_nas.records.numbers import Count
-from se_nas.search.black_box.stand_alone_evaluator import StandAloneConfig
+from se_nas.search.black_box.stand_alone_evaluator import checked_short_recipe, short_recipe
 from se_nas.search.one_shot.training import OneShotConfig
 from se_nas.search.strategy_config import StrategyConfig
+from se_nas.training.recipe import Recipe
 
 Sampler = Literal["auto", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
+ShortRecipe = Annotated[Recipe, BeforeValidator(short_recipe), AfterValidator(checked_short_recipe)]
 Objective = Literal["accuracy", "macs", "params", "latency_ms"]
 
 
@@ -49,7 +51,7 @@ class OptunaConfig(StrategyConfig):
     evaluator: Literal["supernet", "stand_alone", "table"] = "supernet"
     table: str | None = Field(None, min_length=1)
     supernet: OneShotConfig = OneShotConfig()
-    stand_alone: StandAloneConfig = StandAloneConfig()
+    stand_alone: ShortRecipe = Field(default_factory=lambda: Recipe.model_validate(short_recipe()))
     pruner: Literal["none", "successive_halving", "hyperband"] = "none"
     enqueue: tuple[str, ...] = ()
     heartbeat_seconds: int = Field(10, ge=1, le=86400)

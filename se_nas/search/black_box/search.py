@@ -11,13 +11,11 @@ from __future__ import annotations
 import logging
 import math
 import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 from rich.console import Console
@@ -26,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import ConfigError, TrainingError, TrainingInterrupted
+from se_nas.hardware.interrupt import signals_to
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import (
     Evaluate,
@@ -168,25 +167,20 @@ def work(
 @contextmanager
 def stoppable(study: ArchitectureStudy) -> Iterator[None]:
     """SIGINT and SIGTERM end the search with a word on how to go on; the study keeps all that was told."""
-    stopped_by = signal.SIGINT
+    stopped_by: int = signal.SIGINT
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(number: int) -> None:
         nonlocal stopped_by
-        stopped_by = signal.Signals(number)
+        stopped_by = number
         raise KeyboardInterrupt
 
-    here = threading.current_thread() is threading.main_thread()
-    # SIGINT too: a shell lets its background jobs ignore it
-    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)} if here else {}
     try:
-        yield
+        with signals_to(stop):
+            yield
     except TrainingInterrupted:
         raise
     except KeyboardInterrupt as error:
         raise TrainingInterrupted("search", stopped_by, Path(study.where)) from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _evaluate(study: ArchitectureStudy, evaluate: Evaluate | ReportingEvaluator, candidate: Candidate) -> bool:

@@ -6,24 +6,46 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from se_nas.data.in_memory.images import ImageSet
 from se_nas.records.locks import locked
-from se_nas.records.numbers import Count
 from se_nas.records.run_log import read_log
 from se_nas.search.black_box.evaluation import Pruned, Report
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
-from se_nas.training.stand_alone import HeldOut, StepRecipe, train_from_scratch
+from se_nas.training.distributed import Ranks
+from se_nas.training.images import images_in_memory
+from se_nas.training.recipe import Recipe
+from se_nas.training.recipe_files import checked_recipe, whole_recipe
+from se_nas.training.train import HeldOut, train
+
+#: How the short training differs from the recipe that a run file's values are put upon.
+_SHORT = {"epochs": 5, "evaluate_every": 1}
 
 
-class StandAloneConfig(StepRecipe):
-    """The short training; see `StepRecipe`."""
+def short_recipe(value: Any = None) -> Any:
+    """A run file's values of the short training, with those that it leaves out."""
+    value = {} if value is None else value
+    return whole_recipe({**_SHORT, **value}) if isinstance(value, dict) else value
 
-    epochs: Count = 5
+
+def checked_short_recipe(recipe: Recipe) -> Recipe:
+    """The recipe itself.
+
+    Raises:
+        ValueError: it has faults, or values that a short training does not read.
+    """
+    if recipe.evaluate_every != 1:
+        raise ValueError(f"evaluate_every: must be 1 in a short training, but got {recipe.evaluate_every}")
+    if recipe.average_decay is not None:
+        raise ValueError(f"average_decay: must be null in a short training, but got {recipe.average_decay:g}")
+    if recipe.distillation is not None:
+        raise ValueError("distillation: must be null in a short training, which has no teacher")
+    return checked_recipe(recipe)
 
 
 class StandAloneEvaluator:
@@ -37,10 +59,10 @@ class StandAloneEvaluator:
             evaluation is done or pruned.
     """
 
-    def __init__(self, problem: SearchProblem, config: StandAloneConfig, folder: Path) -> None:
+    def __init__(self, problem: SearchProblem, config: Recipe, folder: Path) -> None:
         self._problem, self._config, self._folder = problem, config, folder
         self._train = _subset(problem.train, torch.cat([problem.parts["weights"], problem.parts["choices"]]))
-        self._held_out = HeldOut("validation", _subset(problem.train, problem.parts["validation"]))
+        self._validation = _subset(problem.train, problem.parts["validation"])
 
     def evaluate(self, architecture: Architecture, report: Report) -> float:
         """Accuracy, from 0 to 1, on the `validation` part after the last epoch.
@@ -79,22 +101,30 @@ class StandAloneEvaluator:
         for line in read_log(log) if log.exists() else ():
             if line.get("event") == "epoch":
                 report_once(line["epoch"], line["validation_accuracy"])
-        training = train_from_scratch(
-            self._problem.space.resolve(architecture),
+        device, seed = self._problem.device, self._problem.seed
+        images, held_out = images_in_memory(
             self._config,
             self._problem.info,
             self._train,
-            self._held_out,
-            phase="evaluation",
-            after_look=report_once,
-            device=self._problem.device,
-            seed=self._problem.seed,
+            self._validation,
+            ranks=Ranks(),
+            device=device,
+            seed=seed,
+        )
+        outcome = train(
+            self._problem.space.resolve(architecture),
+            self._config,
+            images,
+            HeldOut(held_out, {"top1": "validation_accuracy"}, after_look=report_once),
+            name="evaluation",
+            device=device,
+            seed=seed,
             folder=folder,
             resume=True,
             progress=False,
             console=Console(quiet=True),  # the search has a bar of its own
         )
-        return float(training.history[-1]["validation_accuracy"])
+        return float(outcome.history[-1]["validation_accuracy"])
 
     def _key(self, architecture: Architecture) -> str:
         """Of all that an accuracy depends on, so that no training goes on from another one's checkpoint."""

@@ -31,7 +31,7 @@ def search_with_restarts(problem: SearchProblem, config: DifferentiableConfig) -
     return SearchResult(
         lambda latency: answer(problem.space, problem.tables, latency, problem.budgets, result.scores),
         SupernetEvaluator(problems[best], result.supernet, config.calibration_images),
-        {"epochs": config.epochs, "warmup_epochs": config.warmup_epochs, "validation_accuracies": accuracies},
+        {"epochs": config.epochs, "warmup_epochs": config.pretrain_epochs, "validation_accuracies": accuracies},
         sum(each.seconds for each in results),
         sum(each.images for each in results),
         [
@@ -47,7 +47,7 @@ def _restarted(problem: SearchProblem, config: DifferentiableConfig, number: int
     if number == 0:
         return problem
     seed = int(np.random.SeedSequence([problem.seed, number]).generate_state(1)[0])
-    before, watcher = number * (config.warmup_epochs + config.epochs), problem.report
+    before, watcher = number * (config.pretrain_epochs + config.epochs), problem.report
 
     def report(entry: Mapping[str, Any]) -> None:
         if watcher is not None:

@@ -19,18 +19,21 @@ from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
+from se_nas.data.in_memory.batches import EpochBatches
 from se_nas.hardware.device import autocast_for
+from se_nas.records.former_names import by_present_names
 from se_nas.records.numbers import Count, CountFromZero
 from se_nas.search.budgets.decode import check_feasible, decode
 from se_nas.search.differentiable.budget_projection import BudgetProjection
 from se_nas.search.differentiable.choice_logits import ChoiceLogits
 from se_nas.search.differentiable.watchdog import warnings_of
 from se_nas.search.one_shot.inheritance import inherited_accuracy
-from se_nas.search.one_shot.weight_training import PartBatches, SupernetTraining, WeightConfig
+from se_nas.search.one_shot.weight_training import WeightConfig, WeightTrainer
 from se_nas.search.problem import SearchProblem
 from se_nas.search.strategy_config import StrategyConfig
 from se_nas.supernet.supernet import SuperNet
-from se_nas.training.loop import Stateful, StepContext
+from se_nas.training.guard import Stateful
+from se_nas.training.loop import StepContext
 
 
 class DifferentiableConfig(StrategyConfig, WeightConfig):
@@ -39,8 +42,8 @@ class DifferentiableConfig(StrategyConfig, WeightConfig):
     Attributes:
         strategy: "differentiable".
         choice_learning_rate: learning rate of Adam on the choice logits.
-        warmup_epochs: epochs of weight steps alone, before the logits move.
-        epochs: epochs of weight steps and choice steps, after the warm-up.
+        pretrain_epochs: epochs of weight steps alone, before the logits move.
+        epochs: epochs of weight steps and choice steps, after these.
         restarts: how many searches are made, each from another seed and with a supernet of its own; the answer is the
             one of the best accuracy on the validation part. Searches end farther apart than trainings of one network do
             (runs/NOTES.md).
@@ -52,7 +55,7 @@ class DifferentiableConfig(StrategyConfig, WeightConfig):
     """
 
     strategy: Literal["differentiable"] = "differentiable"
-    warmup_epochs: CountFromZero = 5
+    pretrain_epochs: CountFromZero = 5
     epochs: Count = 20
     restarts: Count = 1
     choice_every: Count = 1
@@ -62,10 +65,12 @@ class DifferentiableConfig(StrategyConfig, WeightConfig):
     weight_step: Literal["sampled", "mixture"] = "sampled"
     validate_every: Count = 1
 
-    @model_validator(mode="after")
-    def _rate_rises_in_time(self) -> DifferentiableConfig:
-        self._check_rate_warmup(self.warmup_epochs + self.epochs)
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _by_present_names(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return by_present_names(value, {"warmup_epochs": "pretrain_epochs"}, "search")
 
 
 @dataclass(frozen=True)
@@ -87,25 +92,25 @@ class DifferentiableResult:
     images: int
 
 
-class _Search(SupernetTraining):
+class _Search(WeightTrainer):
     """The state of one differentiable search and its two kinds of step."""
 
     def __init__(self, problem: SearchProblem, config: DifferentiableConfig) -> None:
-        super().__init__(problem, config, problem.parts["weights"])
+        self.total_epochs = config.pretrain_epochs + config.epochs
+        super().__init__(problem, config, problem.parts["weights"], self.total_epochs)
         self.config, device = config, problem.device
         self.logits = ChoiceLogits(problem.space).to(device)
         self.projection = BudgetProjection(problem.budgets).to(device)
         # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
         self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
-        self.choice_batches = PartBatches(self.images, problem.parts["choices"], config.batch_size, problem.seed)
+        self.choice_batches = EpochBatches(self.images, problem.parts["choices"], config.batch_size, problem.seed)
         self.choice_steps_per_epoch = math.ceil(self.batches.per_epoch / config.choice_every)
-        self.total_epochs = config.warmup_epochs + config.epochs
 
     # ---- steps
 
     def step(self, context: StepContext) -> dict[str, float | Tensor]:
         """One weight step and, after the warm-up, every `choice_every` of them one choice step."""
-        searching = context.epoch >= self.config.warmup_epochs
+        searching = context.epoch >= self.config.pretrain_epochs
         metrics = self._weight_step(context, searching)
         if searching and context.step_in_epoch % self.config.choice_every == 0:
             metrics |= self._choice_step(context.epoch, context.step_in_epoch)
@@ -113,7 +118,8 @@ class _Search(SupernetTraining):
 
     def _weight_step(self, context: StepContext, searching: bool) -> dict[str, float | Tensor]:
         config = self.config
-        rate, x, y = self.begin_step(context)
+        rate = self.update.begin(context)
+        x, y = self.batches[context.step]
         self.supernet.train()
         if searching and config.weight_step == "mixture":
             with torch.no_grad():
@@ -122,18 +128,18 @@ class _Search(SupernetTraining):
         else:
             rng = np.random.default_rng(context.seed)
             self.supernet.activate(self.logits.sample(rng) if searching else self.problem.space.sample(rng))
-        with autocast_for(self.problem.device, True):
+        with autocast_for(self.problem.device):
             predicted = self.supernet(x)
             loss = F.cross_entropy(predicted.float(), y, label_smoothing=config.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.update()
+        self.update.backward(loss)
+        self.update.end()
         return {"loss": loss.detach(), "accuracy": (predicted.argmax(1) == y).float().mean(), "lr": rate}
 
     def _choice_step(self, epoch: int, step_in_epoch: int) -> dict[str, float | Tensor]:
-        before = (epoch - self.config.warmup_epochs) * self.choice_steps_per_epoch
+        before = (epoch - self.config.pretrain_epochs) * self.choice_steps_per_epoch
         x, y = self.choice_batches[before + step_in_epoch // self.config.choice_every]
         relaxed = self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel")
-        with autocast_for(self.problem.device, True):
+        with autocast_for(self.problem.device):
             loss = F.cross_entropy(self.supernet.mix(relaxed)(x).float(), y)
         (gradient,) = torch.autograd.grad(loss, [self.logits.logits])
         self.logits.logits.grad = gradient
@@ -144,7 +150,7 @@ class _Search(SupernetTraining):
     def temperature(self, epoch: int) -> float:
         """Of the relaxation in an epoch; the first one's until the warm-up is over."""
         first, last = self.config.temperature
-        share = max(0, epoch - self.config.warmup_epochs) / max(1, self.config.epochs - 1)
+        share = max(0, epoch - self.config.pretrain_epochs) / max(1, self.config.epochs - 1)
         return float(first * (last / first) ** share)
 
     # ---- between epochs
@@ -152,7 +158,7 @@ class _Search(SupernetTraining):
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         """What the report shows of an epoch, and the accuracy of what would be decoded now."""
         config = self.config
-        searching = epoch >= config.warmup_epochs
+        searching = epoch >= config.pretrain_epochs
         entropies = self.logits.entropy()
         due = searching and ((epoch + 1) % config.validate_every == 0 or epoch + 1 == self.total_epochs)
         validation = None
@@ -174,7 +180,7 @@ class _Search(SupernetTraining):
             "multipliers": self.projection.by_metric(),
             "probabilities": probabilities,
             "warnings": warnings_of(
-                self.problem, expected, probabilities, entropies, epoch - config.warmup_epochs, config.epochs
+                self.problem, expected, probabilities, entropies, epoch - config.pretrain_epochs, config.epochs
             )
             if searching
             else [],
@@ -204,7 +210,7 @@ def search_differentiable(
         "projection": search.projection,
         "choice_optimizer": search.choice_optimizer,
     }
-    history, seconds, cpu_seconds = search.run(name, search.total_epochs, more)
+    history, seconds, cpu_seconds = search.run(name, more)
     images = search.batches.seen(search.total_epochs * search.batches.per_epoch)
     images += search.choice_batches.seen(config.epochs * search.choice_steps_per_epoch)
     return DifferentiableResult(search.logits.scores(), history, search.supernet, seconds, cpu_seconds, images)

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,7 +22,7 @@ from se_nas.records.numbers import Count, CountFromZero
 from se_nas.search.budgets.decode import greatest_cost, least_cost
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.samplings import divergence, fair_picks
-from se_nas.search.one_shot.weight_training import SupernetTraining, WeightConfig
+from se_nas.search.one_shot.weight_training import WeightConfig, WeightTrainer
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.supernet.supernet import SuperNet
@@ -48,11 +47,6 @@ class OneShotConfig(WeightConfig):
     epochs: Count = 30
     validate_every: Count = 5
 
-    @model_validator(mode="after")
-    def _rate_rises_in_time(self) -> OneShotConfig:
-        self._check_rate_warmup(self.epochs)
-        return self
-
 
 @dataclass(frozen=True)
 class OneShotResult:
@@ -73,12 +67,13 @@ class OneShotResult:
     images: int
 
 
-class _Training(SupernetTraining):
+class _OneShot(WeightTrainer):
     """The state of one training and its step."""
 
     def __init__(self, problem: SearchProblem, config: OneShotConfig) -> None:
         # no choice steps here, so that their images are free to train the weights
-        super().__init__(problem, config, torch.cat([problem.parts["weights"], problem.parts["choices"]]))
+        indices = torch.cat([problem.parts["weights"], problem.parts["choices"]])
+        super().__init__(problem, config, indices, config.epochs)
         self.config = config
         self.largest = greatest_cost(problem.space, problem.tables, "macs").architecture
         self.smallest = least_cost(problem.space, problem.tables, "macs").architecture
@@ -95,9 +90,9 @@ class _Training(SupernetTraining):
 
     def step(self, context: StepContext) -> dict[str, float | Tensor]:
         """One update from the added gradients of the step's subnets."""
-        rate, x, y = self.begin_step(context)
-        metrics = self.add_gradients(self.subnets(context), x, y)
-        self.update()
+        rate = self.update.begin(context)
+        metrics = self.add_gradients(self.subnets(context), *self.batches[context.step])
+        self.update.end()
         return {**metrics, "lr": rate}
 
     def add_gradients(self, subnets: Sequence[Architecture], x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -106,7 +101,7 @@ class _Training(SupernetTraining):
         teacher: Tensor | None = None
         losses, accuracies, divergences = [], [], []
         for subnet in subnets:
-            with autocast_for(self.problem.device, True):
+            with autocast_for(self.problem.device):
                 predicted = self.supernet.activate(subnet)(x)
             predicted = predicted.float()
             if teacher is None:
@@ -116,7 +111,7 @@ class _Training(SupernetTraining):
             else:
                 loss = divergence(predicted, teacher)
                 divergences.append(loss.detach())
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.update.backward(loss)
             if self.config.sampling == "sandwich" and teacher is None:
                 teacher = predicted
         metrics = {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(accuracies).mean()}
@@ -146,7 +141,7 @@ def train_one_shot(problem: SearchProblem, config: OneShotConfig) -> OneShotResu
         ConfigError: the space leaves no choice.
         CheckpointError, TrainingError: see `training.loop.Loop.run`.
     """
-    training = _Training(problem, config)
-    history, seconds, cpu_seconds = training.run("supernet", config.epochs, {})
+    training = _OneShot(problem, config)
+    history, seconds, cpu_seconds = training.run("supernet", {})
     images = training.batches.seen(config.epochs * training.batches.per_epoch)
     return OneShotResult(training.supernet, history, seconds, cpu_seconds, images)

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import io
 import os
-import pickle
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -18,66 +17,39 @@ from se_nas.data.in_memory.cifar import LAYOUTS
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.sources import check_test, load_test, load_train
 from se_nas.errors import DataError
-
-_PER_FILE = 100
-
-
-def _dump(path: Path, value: object) -> None:
-    path.write_bytes(pickle.dumps(value, protocol=2))
-
-
-def _batch(name: str, seed: int, n: int = _PER_FILE) -> dict[bytes, Any]:
-    layout = LAYOUTS[name]
-    data = np.random.default_rng(seed).integers(0, 256, (n, 3072), dtype=np.uint8)
-    labels = [index % layout.classes for index in range(n)]
-    return {b"batch_label": b"some", layout.label_key: labels, b"data": data, b"filenames": [b"a.png"] * n}
-
-
-def _write(parent: Path, name: str) -> Path:
-    """A data set of the official layout, with 100 images a file."""
-    layout = LAYOUTS[name]
-    folder = parent / layout.folder
-    folder.mkdir(parents=True)
-    names = [b"class %d" % number for number in range(layout.classes)]
-    meta: dict[bytes, Any] = {layout.names_key: names}
-    if name == "cifar10":
-        meta |= {b"num_cases_per_batch": _PER_FILE, b"num_vis": 3072}
-    _dump(folder / layout.meta, meta)
-    for seed, file in enumerate((*layout.train, *layout.test)):
-        _dump(folder / file, _batch(name, seed))
-    return folder
+from tests.helpers.cifar_layout import PER_FILE, cifar_batch, dump, write_cifar
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_images_labels_and_names_are_those_of_the_files(tmp_path: Path, name: str) -> None:
-    _write(tmp_path, name)
+    write_cifar(tmp_path, name)
     layout = LAYOUTS[name]
     info, train = load_train(DataOptions(name, tmp_path))
     test = load_test(DataOptions(name, tmp_path))
-    assert len(train) == _PER_FILE * len(layout.train)
-    assert len(test) == _PER_FILE
+    assert len(train) == PER_FILE * len(layout.train)
+    assert len(test) == PER_FILE
     assert info.classes == layout.classes
     assert info.class_names[-1] == f"class {layout.classes - 1}"
     assert (info.resolution, info.channels, info.flip, info.crop_padding) == (32, 3, True, 4)
-    content = _batch(name, seed=0)
+    content = cifar_batch(name, seed=0)
     red_at_row_2_column_5 = content[b"data"][7, 2 * 32 + 5]
     blue_of_the_last_pixel = content[b"data"][7, 3071]
     assert train.images[7, 2, 5, 0] == red_at_row_2_column_5
     assert train.images[7, 31, 31, 2] == blue_of_the_last_pixel
-    assert train.labels[:_PER_FILE].tolist() == content[layout.label_key]
-    last = _batch(name, seed=len(layout.train))[b"data"].reshape(-1, 3, 32, 32)
+    assert train.labels[:PER_FILE].tolist() == content[layout.label_key]
+    last = cifar_batch(name, seed=len(layout.train))[b"data"].reshape(-1, 3, 32, 32)
     np.testing.assert_array_equal(test.images.permute(0, 3, 1, 2).numpy(), last)
 
 
 def test_the_folder_itself_or_its_parent_may_be_named(tmp_path: Path) -> None:
-    folder = _write(tmp_path, "cifar10")
+    folder = write_cifar(tmp_path, "cifar10")
     _, below = load_train(DataOptions("cifar10", tmp_path))
     _, itself = load_train(DataOptions("cifar10", folder))
     assert torch.equal(below.images, itself.images)
 
 
 def test_another_resolution_can_be_asked_for(tmp_path: Path) -> None:
-    _write(tmp_path, "cifar10")
+    write_cifar(tmp_path, "cifar10")
     info, train = load_train(DataOptions("cifar10", tmp_path, resolution=16))
     assert train.images.shape == (500, 16, 16, 3)
     assert (info.resolution, info.crop_padding) == (16, 2)
@@ -85,7 +57,7 @@ def test_another_resolution_can_be_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_training_images_load_where_the_test_files_are_gone(tmp_path: Path, name: str) -> None:
-    folder = _write(tmp_path, name)
+    folder = write_cifar(tmp_path, name)
     _, before = load_train(DataOptions(name, tmp_path))
     for file in LAYOUTS[name].test:
         (folder / file).unlink()
@@ -97,7 +69,7 @@ def test_training_images_load_where_the_test_files_are_gone(tmp_path: Path, name
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_an_absent_test_file_is_found_without_reading_one(tmp_path: Path, name: str) -> None:
-    folder = _write(tmp_path, name)
+    folder = write_cifar(tmp_path, name)
     test = folder / LAYOUTS[name].test[0]
     test.write_bytes(b"never read")
     check_test(DataOptions(name, tmp_path))
@@ -114,14 +86,14 @@ def test_a_missing_folder_is_one_line_that_says_what_to_do(tmp_path: Path) -> No
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
-    file = _write(tmp_path, "cifar10") / "data_batch_3"
+    file = write_cifar(tmp_path, "cifar10") / "data_batch_3"
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(DataError, match="data_batch_3: the file must be a whole pickle"):
         load_train(DataOptions("cifar10", tmp_path))
 
 
 def _with(**changes: Any) -> dict[bytes, Any]:
-    return _batch("cifar10", seed=0) | {key.encode(): value for key, value in changes.items()}
+    return cifar_batch("cifar10", seed=0) | {key.encode(): value for key, value in changes.items()}
 
 
 @pytest.mark.parametrize(
@@ -135,24 +107,24 @@ def _with(**changes: Any) -> dict[bytes, Any]:
         (_with(data=[0]), "an array 'data'"),
         (_with(data=np.zeros((100, 3072))), "'data' must be a uint8 array"),
         (_with(data=np.zeros((100, 1024), dtype=np.uint8)), r"got \(100, 1024\)"),
-        (_batch("cifar10", seed=0, n=50), "must hold 100 images, but got 50"),
+        (cifar_batch("cifar10", seed=0, n=50), "must hold 100 images, but got 50"),
     ],
 )
 def test_a_file_of_other_content_is_named(tmp_path: Path, content: dict[bytes, Any], message: str) -> None:
-    _dump(_write(tmp_path, "cifar10") / "data_batch_2", content)
+    dump(write_cifar(tmp_path, "cifar10") / "data_batch_2", content)
     with pytest.raises(DataError, match=f"data_batch_2: .*{message}"):
         load_train(DataOptions("cifar10", tmp_path))
 
 
 def test_a_meta_file_with_too_few_names_is_an_error(tmp_path: Path) -> None:
-    _dump(_write(tmp_path, "cifar10") / "batches.meta", {b"label_names": [b"one"]})
+    dump(write_cifar(tmp_path, "cifar10") / "batches.meta", {b"label_names": [b"one"]})
     with pytest.raises(DataError, match=r"batches.meta: 10 class names must be listed, but got 1"):
         load_train(DataOptions("cifar10", tmp_path))
 
 
 def _offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave_out: str = "", md5: str = "") -> bytes:
     """Make `cifar10` downloadable from a local archive; what is in it beside the data set must never be unpacked."""
-    folder = _write(tmp_path / "offered", "cifar10")
+    folder = write_cifar(tmp_path / "offered", "cifar10")
     archive = tmp_path / "archive.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         for file in sorted(folder.iterdir()):

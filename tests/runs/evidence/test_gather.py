@@ -41,9 +41,10 @@ from se_nas.search.budgets.decode import least_cost
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml_file import load_space
-from se_nas.training import stand_alone
-from se_nas.training.evaluate import accuracy
-from se_nas.training.stand_alone import TrainingRecipe, train_network
+from se_nas.training import train as training
+from se_nas.training.evaluate import top_accuracies
+from se_nas.training.in_memory import train_network
+from se_nas.training.recipe_files import default_recipe
 from tests.cli.test_cli import Run, assert_refused
 from tests.helpers.tiny_runs import RUN, SPACE, cache_latency, changed, contents, read_json, write_run, write_yaml
 from tests.search.known_worth import write_table
@@ -168,7 +169,7 @@ def answer_of(folder: Path) -> NetworkSpec:
 
 
 def trainings_of(folder: Path) -> Trainings:
-    recipe = TrainingRecipe.model_validate(TINY["retrain"])
+    recipe = default_recipe(**TINY["retrain"])
     options = DataOptions("synthetic", resolution=8, seed=0, size=200)
     return Trainings(folder / "evidence" / "trainings", recipe, options, "cpu")
 
@@ -433,12 +434,12 @@ def test_a_call_that_is_stopped_says_how_to_go_on_and_is_finished_by_itself(
         (copy / "evidence/trainings" / f"{key}.json").unlink()
     shutil.rmtree(copy / "evidence/guesses")
 
-    def stop(*arguments: Any) -> float:
+    def stop(*arguments: Any) -> dict[str, float]:
         os.kill(os.getpid(), signal.SIGTERM)
-        return accuracy(*arguments)
+        return top_accuracies(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stand_alone, "accuracy", stop)
+        patch.setattr(training, "top_accuracies", stop)
         code, errors, _ = se_nas("evidence", copy, "--quiet")
     assert code == 128 + signal.SIGTERM
     assert len(errors) == 1

@@ -24,13 +24,14 @@ from se_nas.records.locks import locked
 from se_nas.runs.evidence import trainings as module
 from se_nas.runs.evidence.trainings import Task, Trainings
 from se_nas.space.yaml_file import parse_space
-from se_nas.training import stand_alone
-from se_nas.training.evaluate import accuracy
-from se_nas.training.stand_alone import TrainingRecipe, train_network
+from se_nas.training import train as training
+from se_nas.training.evaluate import top_accuracies
+from se_nas.training.in_memory import train_network
+from se_nas.training.recipe_files import default_recipe
 from tests.helpers.tiny_runs import SPACE, contents
 
 OPTIONS = DataOptions("synthetic", resolution=8, seed=3, size=60)
-RECIPE = TrainingRecipe(epochs=2, batch_size=20, test_every=1)
+RECIPE = default_recipe(epochs=2, batch_size=20, evaluate_every=1)
 SPACE_OF_TEN = replace(parse_space(SPACE, "here"), classes=10)
 NETWORKS = [SPACE_OF_TEN.resolve(SPACE_OF_TEN.sample(np.random.default_rng(seed))) for seed in (0, 1)]
 TASKS = [Task(NETWORKS[0], 0), Task(NETWORKS[1], 0), Task(NETWORKS[0], 1)]
@@ -164,14 +165,14 @@ def test_a_call_that_is_stopped_is_finished_by_the_same_call(
 ) -> None:
     found, left = trainings(tmp_path), looks
 
-    def stop_at_a_look(*arguments: Any) -> float:
+    def stop_at_a_look(*arguments: Any) -> dict[str, float]:
         nonlocal left
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGTERM)
-        return accuracy(*arguments)
+        return top_accuracies(*arguments)
 
-    monkeypatch.setattr(stand_alone, "accuracy", stop_at_a_look)
+    monkeypatch.setattr(training, "top_accuracies", stop_at_a_look)
     with pytest.raises(TrainingInterrupted, match="SIGTERM"):
         found.train(TASKS, 1, False)
     assert sum(record is not None for record in numbers(found)) == (looks - 1) // 2

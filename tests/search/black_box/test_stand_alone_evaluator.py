@@ -16,18 +16,21 @@ from se_nas.data.in_memory.images import ImageSet
 from se_nas.errors import ArchitectureError, OutputError
 from se_nas.records.run_log import read_log
 from se_nas.search.black_box import stand_alone_evaluator
+from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Pruned, ReportingEvaluator
-from se_nas.search.black_box.stand_alone_evaluator import StandAloneConfig, StandAloneEvaluator
+from se_nas.search.black_box.stand_alone_evaluator import StandAloneEvaluator, short_recipe
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.training import stand_alone
-from se_nas.training.evaluate import accuracy
+from se_nas.training import optimizer
+from se_nas.training import train as training
+from se_nas.training.evaluate import top_accuracies
 from se_nas.training.optimizer import clip_gradients
+from se_nas.training.recipe import Recipe
 from tests.helpers.tiny_runs import contents
 from tests.search.problems import make_problem
 
-CONFIG = StandAloneConfig(epochs=3, batch_size=20, learning_rate=0.05)
+CONFIG = Recipe.model_validate(short_recipe({"epochs": 3, "batch_size": 20, "learning_rate": 0.05}))
 
 
 class Kill(BaseException):
@@ -91,13 +94,13 @@ def test_it_learns_from_all_images_but_those_for_validation_and_never_asks_for_t
     for name, source in sources.DATASETS.items():
         monkeypatch.setitem(sources.DATASETS, name, dataclasses.replace(source, load_test=None))  # type: ignore[arg-type]
     given: list[tuple[ImageSet, ImageSet]] = []
-    train = stand_alone_evaluator.train_from_scratch
+    made = stand_alone_evaluator.images_in_memory
 
     def noted(*arguments: Any, **options: Any) -> Any:
-        given.append((arguments[3], arguments[4].images))
-        return train(*arguments, **options)
+        given.append((arguments[2], arguments[3]))
+        return made(*arguments, **options)
 
-    monkeypatch.setattr(stand_alone_evaluator, "train_from_scratch", noted)
+    monkeypatch.setattr(stand_alone_evaluator, "images_in_memory", noted)
     curve_of(StandAloneEvaluator(problem, CONFIG, folder), drawn(problem))
     ((learned, looked_at),) = given
 
@@ -132,12 +135,12 @@ def test_a_killed_evaluation_goes_on_where_it_was_and_reports_the_same_curve(
     assert any(name.endswith("checkpoint.pt") for name in contents(folder))
     looks = 0
 
-    def counted(*arguments: Any) -> float:
+    def counted(*arguments: Any) -> dict[str, float]:
         nonlocal looks
         looks += 1
-        return accuracy(*arguments)
+        return top_accuracies(*arguments)
 
-    monkeypatch.setattr(stand_alone, "accuracy", counted)
+    monkeypatch.setattr(training, "top_accuracies", counted)
     assert curve_of(StandAloneEvaluator(problem, CONFIG, folder), drawn(problem)) == whole
     assert looks == 3 - last  # of the epoch that the kill fell in and those after it
     assert [path.name for path in folder.iterdir()] == ["whole"]
@@ -157,7 +160,7 @@ def test_an_epoch_that_is_done_again_is_reported_once(
         clip_gradients(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stand_alone, "clip_gradients", killed_amid_the_last_epoch)
+        patch.setattr(optimizer, "clip_gradients", killed_amid_the_last_epoch)
         with pytest.raises(Kill):
             curve_of(StandAloneEvaluator(problem, CONFIG, folder), drawn(problem))
     (log,) = folder.glob("*/log.jsonl")
@@ -171,7 +174,7 @@ def test_the_epochs_of_a_killed_evaluation_can_prune_it_without_another_step(
     evaluator = StandAloneEvaluator(problem, CONFIG, folder)
     with pytest.raises(Kill):
         evaluator.evaluate(drawn(problem), stops_at(2, Kill()))
-    monkeypatch.setattr(stand_alone_evaluator, "train_from_scratch", None)
+    monkeypatch.setattr(stand_alone_evaluator, "train", None)
     with pytest.raises(Pruned):
         evaluator.evaluate(drawn(problem), stops_at(1, Pruned()))
     assert list(folder.iterdir()) == []
@@ -220,8 +223,11 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(problem: SearchProblem
         StandAloneEvaluator(problem, CONFIG, tmp_path / "file").evaluate(drawn(problem), lambda *_: None)
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"test_every": 1}, {"ema_decay": 0.9}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": 0}, {"evaluate_every": 2}, {"average_decay": 0.9}, {"distillation": {"alpha": 0.5, "temperature": 1}}],
+)
 def test_a_configuration_that_cannot_run_is_refused(wrong: dict[str, Any]) -> None:
-    assert StandAloneConfig().epochs == 5
+    assert OptunaConfig().stand_alone.epochs == 5
     with pytest.raises(ValidationError, match=next(iter(wrong))):
-        StandAloneConfig.model_validate(wrong)
+        OptunaConfig.model_validate({"stand_alone": wrong})

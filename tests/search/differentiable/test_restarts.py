@@ -21,7 +21,7 @@ from se_nas.space.search_space import SearchSpace
 from tests.search.problems import make_problem
 
 CONFIG = DifferentiableConfig(
-    warmup_epochs=1, epochs=1, restarts=3, batch_size=20, choice_learning_rate=0.1, calibration_images=40
+    pretrain_epochs=1, epochs=1, restarts=3, batch_size=20, choice_learning_rate=0.1, calibration_images=40
 )
 
 

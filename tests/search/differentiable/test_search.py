@@ -29,7 +29,9 @@ from se_nas.space.search_space import SearchSpace
 from tests.search.problems import make_problem
 
 #: 100 images for the weights and 60 for the choices: 5 weight and 5 choice steps an epoch.
-CONFIG = DifferentiableConfig(warmup_epochs=1, epochs=2, batch_size=20, choice_learning_rate=0.1, calibration_images=40)
+CONFIG = DifferentiableConfig(
+    pretrain_epochs=1, epochs=2, batch_size=20, choice_learning_rate=0.1, calibration_images=40
+)
 
 
 def config(**changes: Any) -> DifferentiableConfig:
@@ -176,7 +178,7 @@ def test_weights_and_choices_learn_from_their_own_images_only(
         return batch(self, indices, generator)
 
     monkeypatch.setattr(DeviceImages, "batch", recorded)
-    search_differentiable(problem, config(warmup_epochs=0, epochs=2))
+    search_differentiable(problem, config(pretrain_epochs=0, epochs=2))
     assert len(calls) == 20
     assert set(torch.cat(calls[0::2]).tolist()) <= set(problem.parts["weights"].tolist())
     assert set(torch.cat(calls[1::2]).tolist()) <= set(problem.parts["choices"].tolist())
@@ -194,7 +196,7 @@ def test_the_expected_cost_keeps_a_tight_budget_from_the_first_choice_step_on(
     tight = config(
         relaxation=relaxation,
         weight_step=weight_step,
-        warmup_epochs=0,
+        pretrain_epochs=0,
         epochs=4,
         validate_every=4,
     )
@@ -259,7 +261,7 @@ def test_the_option_that_the_loss_asks_for_is_found(
 
     monkeypatch.setattr(differentiable.SuperNet, "mix", noted)
     monkeypatch.setattr(differentiable.F, "cross_entropy", planted)
-    result = search_differentiable(problem, config(warmup_epochs=0, epochs=6, validate_every=6))
+    result = search_differentiable(problem, config(pretrain_epochs=0, epochs=6, validate_every=6))
     for name, i in wanted.items():
         assert int(np.argmax(result.scores[name])) == i, name
     assert result.history[-1]["entropy"] < 0.9

@@ -71,7 +71,7 @@ def test_a_training_resumed_after_an_interruption_ends_as_one_never_stopped(
 ) -> None:
     problem, result = trained[sampling]
     problem = dataclasses.replace(problem, folder=tmp_path)
-    step = one_shot._Training.step
+    step = one_shot._OneShot.step
     steps: list[int] = []
 
     def interrupted(self: Any, at: StepContext) -> Any:
@@ -80,7 +80,7 @@ def test_a_training_resumed_after_an_interruption_ends_as_one_never_stopped(
             raise KeyboardInterrupt
         return step(self, at)
 
-    monkeypatch.setattr(one_shot._Training, "step", interrupted)
+    monkeypatch.setattr(one_shot._OneShot, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train_one_shot(problem, config(sampling=sampling))
     resumed = train_one_shot(dataclasses.replace(problem, resume=True), config(sampling=sampling))
@@ -92,7 +92,7 @@ def test_a_training_resumed_after_an_interruption_ends_as_one_never_stopped(
 
 def test_a_finished_training_is_taken_up_as_it_is(trained, monkeypatch: pytest.MonkeyPatch) -> None:
     problem, result = trained["sandwich"]
-    monkeypatch.setattr(one_shot._Training, "step", None)
+    monkeypatch.setattr(one_shot._OneShot, "step", None)
     assert_same(train_one_shot(dataclasses.replace(problem, resume=True), CONFIG), result)
 
 
@@ -186,7 +186,7 @@ def test_a_batch_of_nan_rolls_back_and_the_training_ends_finite(
 def test_a_sandwich_holds_the_largest_the_smallest_and_random_ones(tiny_space: SearchSpace, tmp_path: Path) -> None:
     problem = make_problem(tiny_space, tmp_path)
     space = problem.space
-    training = one_shot._Training(problem, config(random_subnets=3))
+    training = one_shot._OneShot(problem, config(random_subnets=3))
     macs = {architecture: network_counts(space.resolve(architecture)).macs for architecture in space.enumerate()}
     random: set[Architecture] = set()
     for step in range(20):
@@ -231,14 +231,14 @@ def test_strictly_fair_picks_are_independent_and_depend_on_seed_and_step_alone(t
 def test_a_training_draws_fairly_over_all_its_steps(tiny_space: SearchSpace, tmp_path: Path) -> None:
     """Whatever the seeds of its steps are, which a rollback changes."""
     problem = make_problem(tiny_space, tmp_path, seed=5)
-    training = one_shot._Training(problem, config(sampling="strict_fairness"))
+    training = one_shot._OneShot(problem, config(sampling="strict_fairness"))
     for step in range(10):
         expected = [problem.space.architecture(picks) for picks in fair_picks(problem.space, 5, step)]
         assert training.subnets(context(step, seed=step)) == expected
 
 
 def test_uniform_sampling_trains_one_subnet_a_step(tiny_space: SearchSpace, tmp_path: Path) -> None:
-    training = one_shot._Training(make_problem(tiny_space, tmp_path), config(sampling="uniform"))
+    training = one_shot._OneShot(make_problem(tiny_space, tmp_path), config(sampling="uniform"))
     drawn = [training.subnets(context(0, seed=seed)) for seed in range(30)]
     assert all(len(subnets) == 1 for subnets in drawn)
     assert len({subnets[0] for subnets in drawn}) > 15
@@ -247,7 +247,7 @@ def test_uniform_sampling_trains_one_subnet_a_step(tiny_space: SearchSpace, tmp_
 # ---- gradients
 
 
-def gradients(training: one_shot._Training) -> dict[str, Tensor]:
+def gradients(training: one_shot._OneShot) -> dict[str, Tensor]:
     return {
         name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
         for name, p in training.supernet.named_parameters()
@@ -265,7 +265,7 @@ def test_the_gradient_of_a_step_is_the_sum_of_those_of_its_subnets(
     tiny_space: SearchSpace, tmp_path: Path, sampling: str
 ) -> None:
     problem = make_problem(tiny_space, tmp_path)
-    training = one_shot._Training(problem, config(sampling=sampling))
+    training = one_shot._OneShot(problem, config(sampling=sampling))
     x, y = training.images.batch(problem.parts["weights"][:20])
     subnets = training.subnets(context(3))
     training.add_gradients(subnets, x, y)
@@ -282,7 +282,7 @@ def test_the_gradient_of_a_sandwich_is_that_of_the_labels_and_of_a_fixed_teacher
     tiny_space: SearchSpace, tmp_path: Path
 ) -> None:
     problem = make_problem(tiny_space, tmp_path)
-    training = one_shot._Training(problem, CONFIG)
+    training = one_shot._OneShot(problem, CONFIG)
     x, y = training.images.batch(problem.parts["weights"][:20])
     largest, *students = training.subnets(context(3))
     training.add_gradients([largest, *students], x, y)
@@ -316,7 +316,7 @@ def test_distillation_teaches_the_student_alone() -> None:
 def test_what_no_subnet_of_a_step_holds_stays_as_it_is(tiny_space: SearchSpace, tmp_path: Path) -> None:
     """Neither weight decay nor the momentum of earlier steps moves it."""
     problem = make_problem(tiny_space, tmp_path)
-    training = one_shot._Training(problem, config(sampling="uniform", weight_decay=0.1))
+    training = one_shot._OneShot(problem, config(sampling="uniform", weight_decay=0.1))
     training.subnets = lambda at: [training.largest]  # type: ignore[method-assign]
     training.step(context(0))
     before = {name: p.detach().clone() for name, p in training.supernet.named_parameters()}

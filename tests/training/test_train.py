@@ -20,9 +20,11 @@ from se_nas.errors import CheckpointError, ConfigError, DataError, TrainingError
 from se_nas.layers.network import Network, initialise
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.run_log import read_log
-from se_nas.training import disk_training
-from se_nas.training.distributed import Ranks, join_ranks
+from se_nas.training import optimizer
+from se_nas.training import train as training
+from se_nas.training.distributed import join_ranks
 from se_nas.training.evaluate import top_accuracies
+from se_nas.training.images import StreamedHeldOut
 from se_nas.training.trained_network import network_with
 from tests.helpers.rank_processes import on_ranks, start_ranks
 from tests.helpers.tiny_imagenet import EVERYTHING, RECIPE, colour_of, recipe_of, tiny_network, write_images
@@ -164,7 +166,7 @@ def evaluate_folders(folders: list[Path], classes: int, batch_size: int) -> list
                 held_out, EvalTransform(16), batch_size=batch_size, rank=ranks.rank, ranks=ranks.size
             )
             network = ColourVotes(classes).train()
-            found.append(top_accuracies(network, stream, CPU, ranks))
+            found.append(top_accuracies(network, StreamedHeldOut(stream, CPU), CPU, ranks))
             assert network.training
         return found
 
@@ -281,7 +283,7 @@ def test_two_ranks_stopped_by_a_signal_to_one_save_and_go_on(tmp_path: Path, ima
 def stop_after(job: DiskJob, step: int) -> tuple[int, int]:
     """Train; the last rank alone gets SIGTERM in that step. Returns the signal and the number of steps done."""
     done = []
-    learning_rates = disk_training.learning_rates
+    learning_rates = optimizer.learning_rates
 
     def rates(recipe: Any, steps: int) -> Any:
         rate = learning_rates(recipe, steps)
@@ -295,7 +297,7 @@ def stop_after(job: DiskJob, step: int) -> tuple[int, int]:
         return noticed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disk_training, "learning_rates", rates)
+        patch.setattr(optimizer, "learning_rates", rates)
         try:
             train(job)
         except TrainingInterrupted as stopped:
@@ -339,7 +341,7 @@ def test_it_memorises_twenty_classes(tmp_path: Path) -> None:
     assert last["val_top1"] > 0.95
     assert last["val_top5"] == 1.0
     assert found.training.best["top1"] == max(
-        entry.get(name, 0) for entry in found.training.history for name in ("val_top1", "ema_val_top1")
+        entry[name] or 0 for entry in found.training.history for name in ("val_top1", "ema_val_top1")
     )
 
 
@@ -415,7 +417,7 @@ def test_half_precision_is_close_and_resumes(tmp_path: Path, images: Path, preci
 def test_gradients_that_overflow_in_float16_skip_the_step_and_lower_the_scale(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_training.torch.amp, "GradScaler", HugeScale)
+    monkeypatch.setattr(optimizer.torch.amp, "GradScaler", HugeScale)
     found = train(DiskJob(tmp_path / "run", images, SPEC, recipe_of(RECIPE, epochs=1, precision="float16")))
     assert moved(found.network) == 0.0
     assert load_checkpoint(tmp_path / "run/checkpoint.pt")["parts"]["scaler"]["scale"] == 2.0**97
@@ -474,14 +476,14 @@ def test_damaged_images_met_before_a_kill_are_still_known(tmp_path: Path) -> Non
 
 
 def kill_at_step(job: DiskJob, step: int) -> None:
-    learning_rates = disk_training.learning_rates
+    learning_rates = optimizer.learning_rates
 
     def rates(recipe: Any, steps: int) -> Any:
         rate = learning_rates(recipe, steps)
         return lambda number: os.kill(os.getpid(), signal.SIGKILL) if number == step else rate(number)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disk_training, "learning_rates", rates)
+        patch.setattr(optimizer, "learning_rates", rates)
         train(job)
 
 
@@ -496,9 +498,9 @@ def test_the_files_of_weights_hold_what_they_say(tmp_path: Path, images: Path) -
     job = DiskJob(tmp_path / "run", images, SPEC, recipe, options={"keep_every": 3})
     found = train(job)
     history = found.training.history
-    looked = [entry["epoch"] for entry in history if "val_top1" in entry]
+    looked = [entry["epoch"] for entry in history if entry["val_top1"] is not None]
     assert looked == [1, 3]
-    top1 = {(e["epoch"], k): e[n] for e in history for k, n in NAMES.items() if n in e}
+    top1 = {(e["epoch"], k): e[n] for e in history for k, n in NAMES.items() if e[n] is not None}
     best = load_checkpoint(job.folder / "best.pt")
     assert found.training.best == {name: best[name] for name in ("epoch", "weights", "top1")}
     assert best["top1"] == max(top1.values()) == top1[best["epoch"], best["weights"]]
@@ -514,7 +516,7 @@ def test_the_files_of_weights_hold_what_they_say(tmp_path: Path, images: Path) -
         for average, kind in ((False, "network"), (True, "average")):
             network = network_with(SPEC, job.folder / path, average=average)
             stream = EvaluationStream(held_out, recipe.eval_transform(16), batch_size=5)
-            assert top_accuracies(network, stream, CPU, Ranks())["top1"] == top1[epoch, kind]
+            assert top_accuracies(network, StreamedHeldOut(stream, CPU), CPU)["top1"] == top1[epoch, kind]
 
 
 NAMES = {"network": "val_top1", "average": "ema_val_top1"}
@@ -523,7 +525,7 @@ NAMES = {"network": "val_top1", "average": "ema_val_top1"}
 def test_best_is_of_the_training_that_went_on(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rollback over the end of an epoch takes back what that epoch called the best, in the file too."""
     said = iter([0.5, 0.9, 0.4, 0.3])  # the second is of the epoch that is undone
-    monkeypatch.setattr(disk_training, "top_accuracies", lambda *_: {"top1": next(said), "top5": 1.0})
+    monkeypatch.setattr(training, "top_accuracies", lambda *_: {"top1": next(said), "top5": 1.0})
     job = DiskJob(tmp_path / "run", images, SPEC, recipe_of(RECIPE, epochs=3), fault=Fault("loss", 6, 0))
     found = train(job)
     assert [step for step, _ in found.steps] == [0, 1, 2, 3, 4, 5, 6, 3, 4, 5, 6, 7, 8]

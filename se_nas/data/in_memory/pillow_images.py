@@ -1,0 +1,41 @@
+"""Images in memory had one by one, for transforms that work on single Pillow images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from se_nas.data.in_memory.images import ImageSet
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class PillowImages:
+    """A set of colour images as `data.on_disk.stream.StreamedImages`.
+
+    Attributes:
+        labels: (N,) the class of each image.
+        groups: None: there are no files to be read in turn.
+    """
+
+    groups: NDArray[np.int64] | None = None
+
+    def __init__(self, images: ImageSet) -> None:
+        self._pixels: NDArray[np.uint8] = images.images.numpy()
+        self.labels: NDArray[np.int64] = images.labels.numpy()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """The number of an image."""
+        return f"image {index}"
+
+    def image(self, index: int) -> Image.Image:
+        """The image with that number."""
+        from PIL import Image
+
+        return Image.fromarray(self._pixels[index])

@@ -1,0 +1,315 @@
+"""What a training asks of its images, and images in memory or on disk behind it.
+
+A step's batch is cut into ranks * accumulate parts: image i of the batch is of part i modulo their number. What happens
+to an image at random is a function of the seed, the step and its place in the batch, so that k ranks see what one rank
+with k parts sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatches
+from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.data.in_memory.pillow_images import PillowImages
+from se_nas.data.on_disk.stream import MAX_DAMAGED, EvaluationStream, StreamedImages, TrainStream
+from se_nas.data.on_disk.transforms import MEAN, STD, normalise
+from se_nas.errors import ConfigError
+from se_nas.training.distributed import Ranks
+from se_nas.training.recipe import Recipe
+
+Batch = tuple[Tensor, Tensor]
+"""Images (B, C, H, W) float32, normalised, and labels (B,) int64, on the device that trains."""
+
+Say = Callable[[str], None]
+
+
+class TrainingImages(Protocol):
+    """The training images of one rank.
+
+    Attributes:
+        steps_per_epoch: batches in an epoch.
+        images_per_step: in a batch, over all ranks and parts.
+        damaged: name and reason of each image that this rank met and could not decode.
+    """
+
+    @property
+    def steps_per_epoch(self) -> int:  # noqa: D102
+        ...
+
+    @property
+    def images_per_step(self) -> int:  # noqa: D102
+        ...
+
+    @property
+    def damaged(self) -> Mapping[str, str]:  # noqa: D102
+        ...
+
+    def parts(self, epoch: int, step: int, seed: int) -> Iterable[Batch]:
+        """This rank's parts of a step's batch, which may be changed in place.
+
+        Args:
+            step: within the epoch.
+            seed: of what is drawn for the whole batch; another one after a rollback.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of worker processes."""
+        ...
+
+
+class HeldOutImages(Protocol):
+    """One rank's share of images that are looked at and never learned from; may be iterated again and again.
+
+    Attributes:
+        damaged: as of `TrainingImages`.
+    """
+
+    @property
+    def damaged(self) -> Mapping[str, str]:  # noqa: D102
+        ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+# --- as they come from a stream -----------------------------------------------------------------
+
+
+class StreamedTraining:
+    """Training images that worker processes decode or augment one by one."""
+
+    def __init__(
+        self,
+        stream: TrainStream,
+        images_per_step: int,
+        device: torch.device,
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
+    ) -> None:
+        self._stream, self._device, self._mean, self._std = stream, device, mean, std
+        self.steps_per_epoch, self.images_per_step = stream.steps_per_epoch, images_per_step
+
+    @property
+    def damaged(self) -> Mapping[str, str]:  # noqa: D102
+        return self._stream.damaged
+
+    def parts(self, epoch: int, step: int, seed: int) -> Iterator[Batch]:
+        """See `TrainingImages`; the stream draws by its own seed, the epoch and the place in it."""
+        for batch in self._stream.micro_batches(epoch, step):
+            yield _on_device(batch, self._device, self._mean, self._std)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._stream.close()
+
+
+class StreamedHeldOut:
+    """Held-out images that worker processes decode one by one."""
+
+    def __init__(
+        self,
+        stream: EvaluationStream,
+        device: torch.device,
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
+    ) -> None:
+        self._stream, self._device, self._mean, self._std = stream, device, mean, std
+
+    @property
+    def damaged(self) -> Mapping[str, str]:  # noqa: D102
+        return self._stream.damaged
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._stream:
+            yield _on_device(batch, self._device, self._mean, self._std)
+
+
+def _on_device(batch: Batch, device: torch.device, mean: tuple[float, ...], std: tuple[float, ...]) -> Batch:
+    images, labels = batch
+    return normalise(images.to(device, non_blocking=True), mean, std), labels.to(device, non_blocking=True)
+
+
+# --- on disk ------------------------------------------------------------------------------------
+
+
+def check_for_disk(recipe: Recipe) -> None:
+    """Raise ConfigError where the recipe asks for what images on disk, of any size, cannot have."""
+    if recipe.crop == "padded":
+        what = "must be random_size for images on disk, which are not of one size"
+        raise ConfigError("recipe", [f"crop: {what}, but got padded"])
+
+
+def images_on_disk(
+    recipe: Recipe,
+    resolution: int,
+    train: StreamedImages,
+    held_out: StreamedImages,
+    *,
+    ranks: Ranks,
+    device: torch.device,
+    seed: int,
+    workers: int,
+    say: Say,
+    max_damaged: int = MAX_DAMAGED,
+) -> tuple[StreamedTraining, StreamedHeldOut]:
+    """Training and held-out images that are decoded as they are needed.
+
+    Args:
+        resolution: of the network; used where the recipe names none.
+        workers: processes of this rank that decode; 0 decodes in this one.
+        max_damaged: images of this rank that may be left out because they cannot be decoded.
+        say: is given a line for each of these.
+
+    Raises:
+        ConfigError: the batch cannot be divided among the ranks, or the recipe is not for images on disk.
+        DataError: the images are fewer than a batch.
+    """
+    check_for_disk(recipe)
+    stream = TrainStream(
+        train,
+        recipe.train_transform(resolution),
+        batch_size=recipe.batch_size,
+        rank=ranks.rank,
+        ranks=ranks.size,
+        accumulate=recipe.accumulate,
+        seed=seed,
+        workers=workers,
+        repeats=recipe.repeats,
+        max_damaged=max_damaged,
+        pin_memory=device.type == "cuda",
+        report=say,
+    )
+    looked_at = EvaluationStream(
+        held_out,
+        recipe.eval_transform(resolution),
+        batch_size=recipe.micro_batch(ranks.size),
+        rank=ranks.rank,
+        ranks=ranks.size,
+        workers=workers,
+        max_damaged=max_damaged,
+        pin_memory=device.type == "cuda",
+        report=say,
+    )
+    return StreamedTraining(stream, recipe.batch_size, device), StreamedHeldOut(looked_at, device)
+
+
+# --- in memory ----------------------------------------------------------------------------------
+
+
+class GatheredTraining:
+    """Training images that lie on the device: a batch is one gather, with the crop and the mirror image in it."""
+
+    damaged: Mapping[str, str] = {}
+
+    def __init__(self, batches: EpochBatches, ranks: Ranks, accumulate: int = 1) -> None:
+        self._batches, self._rank, self._ranks, self._accumulate = batches, ranks.rank, ranks.size, accumulate
+        self.steps_per_epoch, self.images_per_step = batches.per_epoch, batches.seen(1)
+
+    def parts(self, epoch: int, step: int, seed: int) -> Iterator[Batch]:
+        """See `TrainingImages`."""
+        count = self._ranks * self._accumulate
+        for part in range(self._rank, count, self._ranks):
+            yield self._batches.part(epoch * self.steps_per_epoch + step, slice(part, None, count), seed)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+class GatheredHeldOut:
+    """Held-out images that lie on the device, as they are."""
+
+    damaged: Mapping[str, str] = {}
+
+    def __init__(self, images: DeviceImages, ranks: Ranks, batch_size: int = 500) -> None:
+        self._images, self._batch_size = images, batch_size
+        self._indices = torch.arange(ranks.rank, len(images), ranks.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._images.evaluate_batches(self._indices, self._batch_size)
+
+
+def images_in_memory(
+    recipe: Recipe,
+    info: DataInfo,
+    train: ImageSet,
+    held_out: ImageSet,
+    *,
+    ranks: Ranks,
+    device: torch.device,
+    seed: int,
+    workers: int = 0,
+) -> tuple[TrainingImages, HeldOutImages]:
+    """Training and held-out images of a set that fits the memory.
+
+    They are gathered on the device where the recipe asks for no more than a padded crop and a mirror image, and tests
+    on images as they are. Else each goes through the transforms of images on disk.
+
+    Args:
+        workers: processes of this rank for transforms of single images; 0 does them in this one.
+
+    Raises:
+        ConfigError: the batch cannot be divided among the ranks, or the recipe is not for these images.
+        DataError: the images are fewer than a batch that must be whole.
+    """
+    recipe.micro_batch(ranks.size)
+    flip = recipe.flip if recipe.flip is not None else 0.5 * info.flip
+    if (recipe.auto_augment is not None or recipe.color_jitter) and info.channels != 3:
+        what = f"must be left out for images of {info.channels} channels, which have no colours"
+        raise ConfigError("recipe", [f"{'auto_augment' if recipe.auto_augment else 'color_jitter'}: {what}"])
+    training: TrainingImages
+    if _can_gather(recipe, flip):
+        if recipe.batch_size > len(train) and (recipe.mixes or ranks.size * recipe.accumulate > 1):
+            what = f"must be at most the number of training images, {len(train)}, to be mixed or divided"
+            raise ConfigError("recipe", [f"batch_size: {what}, but got {recipe.batch_size}"])
+        images = DeviceImages(info, train, device, Augmentation(flip > 0, info.crop_padding))
+        batches = EpochBatches(images, torch.arange(len(train)), recipe.batch_size, seed)
+        training = GatheredTraining(batches, ranks, recipe.accumulate)
+    else:
+        transform = replace(
+            recipe.train_transform(info.resolution),
+            flip=flip,
+            padding=info.crop_padding if recipe.crop == "padded" else None,
+        )
+        stream = TrainStream(
+            PillowImages(train),
+            transform,
+            batch_size=recipe.batch_size,
+            rank=ranks.rank,
+            ranks=ranks.size,
+            accumulate=recipe.accumulate,
+            seed=seed,
+            workers=workers,
+            repeats=recipe.repeats,
+            pin_memory=device.type == "cuda",
+        )
+        training = StreamedTraining(stream, recipe.batch_size, device, info.mean, info.std)
+    return training, _held_out_in_memory(recipe, info, held_out, ranks, device, workers)
+
+
+def _can_gather(recipe: Recipe, flip: float) -> bool:
+    """Whether a gather does all that a recipe asks for."""
+    plain = recipe.auto_augment is None and not recipe.color_jitter and recipe.repeats == 1
+    return plain and recipe.crop == "padded" and flip in (0.0, 0.5)
+
+
+def _held_out_in_memory(
+    recipe: Recipe, info: DataInfo, images: ImageSet, ranks: Ranks, device: torch.device, workers: int
+) -> HeldOutImages:
+    if recipe.test_crop is None and recipe.test_resolution in (None, info.resolution):
+        return GatheredHeldOut(DeviceImages(info, images, device), ranks)
+    stream = EvaluationStream(
+        PillowImages(images),
+        recipe.eval_transform(info.resolution),
+        batch_size=recipe.micro_batch(ranks.size),
+        rank=ranks.rank,
+        ranks=ranks.size,
+        workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+    return StreamedHeldOut(stream, device, info.mean, info.std)

@@ -1,0 +1,33 @@
+"""The metrics of steps, which stay on the device until somebody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from se_nas.records.run_log import numbers_in
+
+Metrics = Mapping[str, float | Tensor]
+
+
+def on_host(steps: list[tuple[int, Metrics]]) -> Iterator[tuple[int, dict[str, float]]]:
+    """The steps' metrics as floats, waiting once for the device, not once a metric."""
+    alike: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for _, metrics in steps:
+        for value in metrics.values():
+            if isinstance(value, Tensor):
+                alike.setdefault((value.device, value.dtype), []).append(value)
+    fetched = {kind: iter(torch.stack(values).tolist()) for kind, values in alike.items()}
+    for step, metrics in steps:
+        floats = {}
+        for name, value in metrics.items():
+            floats[name] = float(next(fetched[value.device, value.dtype]) if isinstance(value, Tensor) else value)
+        yield step, floats
+
+
+def in_words(values: Mapping[str, Any]) -> str:
+    """Numbers of an epoch on one line."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in numbers_in(values) if name != "epoch")

@@ -1,0 +1,306 @@
+"""Training one network by a recipe, on one device or on many ranks; its images may lie in memory or on disk.
+
+A step's batch is cut into ranks * accumulate parts, and all that is random in a part (augmentation, Mixup, erasing,
+dropped paths) is a function of the seed, the step and the part's number: k ranks therefore take the same step as one
+rank that accumulates k times. Each part has batch-norm statistics of its own; the running ones are averaged over the
+ranks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from se_nas.errors import CheckpointError
+from se_nas.hardware.device import autocast_dtype, autocast_for
+from se_nas.layers.network import Network, initialise
+from se_nas.records.checkpoint import load_checkpoint, previous_path
+from se_nas.records.files import write_json
+from se_nas.records.run_log import RunLog, SilentLog
+from se_nas.space.specs import NetworkSpec
+from se_nas.training.distributed import Ranks
+from se_nas.training.evaluate import top_accuracies
+from se_nas.training.guard import GuardConfig, Stateful
+from se_nas.training.images import HeldOutImages, TrainingImages
+from se_nas.training.initial_weights import InitialWeights
+from se_nas.training.loop import Loop, StepContext
+from se_nas.training.optimizer import WeightUpdate, make_average
+from se_nas.training.recipe import Recipe
+from se_nas.training.timm_parts import distillation_loss, make_cutout, make_erasing, make_loss, make_mixup
+from se_nas.training.trained_network import BEST_WEIGHTS, save_weights
+
+SAVE_EVERY_SECONDS = 120.0
+DAMAGED = "damaged.json"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Images that a training looks at and never learns from.
+
+    Attributes:
+        columns: what the history calls the accuracies "top1" and "top5" that it is to have; those of averaged weights
+            get "ema_" before the name.
+        keep_best: whether the best weights by these images are kept. Not of test images that a result is told of.
+        after_look: given an epoch, from 0, and the top-1 accuracy of the weights after it. What it raises ends the
+            training, which can be resumed. Epochs that a rollback or a resumed process repeats are looked at again.
+    """
+
+    images: HeldOutImages
+    columns: Mapping[str, str]
+    keep_best: bool = False
+    after_look: Callable[[int, float], None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a training came to.
+
+    Attributes:
+        average: the network with averaged weights; None where the recipe has no average.
+        history: one dict an epoch: epoch, step, loss, lr, accuracy (of training, where labels are not mixed), and the
+            held-out accuracies, which are None in epochs without a look.
+        best: the epoch of the best held-out top-1 accuracy, which of "network" and "average" had it, and its value.
+        seconds, cpu_seconds: wall and CPU time of this rank, added up over resumed processes.
+        images: training images seen, by all ranks.
+        damaged: names of images that could not be decoded, with the reason.
+    """
+
+    network: Network
+    average: nn.Module | None
+    history: list[dict[str, Any]]
+    best: dict[str, Any]
+    seconds: float
+    cpu_seconds: float
+    images: int
+    damaged: dict[str, str]
+
+
+class _Best:
+    """The best held-out accuracy so far, as a part of the training state, and on the first rank its file of weights."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.found: dict[str, Any] = {"epoch": None, "weights": None, "top1": -1.0}
+        self._path = path
+
+    def save(self, network: nn.Module, average: nn.Module | None) -> None:
+        """Write the weights that were found best, which are those of now."""
+        if self._path is not None:
+            save_weights(self._path, network, average, **self.found)
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.found)
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.found = dict(state)
+        # an epoch that is undone may have put its own weights in the file's place
+        if self._path is not None and not self._is_of(self._path) and self._is_of(previous_path(self._path)):
+            os.replace(previous_path(self._path), self._path)
+
+    def _is_of(self, path: Path) -> bool:
+        try:
+            saved = load_checkpoint(path)
+        except CheckpointError:
+            return False
+        return {name: saved.get(name) for name in self.found} == self.found
+
+
+def train(
+    spec: NetworkSpec,
+    recipe: Recipe,
+    images: TrainingImages,
+    held_out: HeldOut,
+    *,
+    device: torch.device,
+    seed: int,
+    folder: Path,
+    resume: bool,
+    name: str = "retrain",
+    ranks: Ranks | None = None,
+    teacher: nn.Module | None = None,
+    keep_every: int | None = None,
+    initial: InitialWeights | None = None,
+    progress: bool = True,
+    console: Console | None = None,
+) -> Outcome:
+    """Train a network; checkpoints, logs and the best weights go to `folder`, from which `resume` continues.
+
+    Args:
+        images: of this rank; closed at the end.
+        name: of the training in the log and on the screen; enters every random number.
+        teacher: a network in evaluation mode on `device`, for a recipe with distillation.
+        keep_every: epochs between two files of weights that are kept, `epochs/NNNN.pt`; None keeps none.
+        initial: what to start from in place of random weights.
+        progress, console: see `training.loop.Loop`.
+
+    Raises:
+        CheckpointError: the checkpoint in `folder` is damaged or of another training.
+        DataError: too many images are damaged.
+        TrainingError: the loss does not stay finite, or another rank was lost.
+    """
+    ranks = ranks or Ranks()
+    network = _network(spec, recipe, seed, initial, device)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    wrapped = ranks.wrapped(torch.compile(network) if recipe.compile else network, device)  # type: ignore[arg-type]
+
+    halves = autocast_dtype(device, recipe.precision) == torch.float16
+    update = WeightUpdate(network, recipe, images.steps_per_epoch, device=device, scaled=halves)
+    criterion = make_loss(recipe)
+    mixup = make_mixup(recipe, spec.head.classes)
+    changes = [change for change in (make_cutout(recipe), make_erasing(recipe)) if change is not None]
+    average = make_average(network, recipe)
+    averaged = average.module if average is not None else None
+    best = _Best(folder / BEST_WEIGHTS if ranks.first and held_out.keep_best else None)
+
+    def step(context: StepContext) -> dict[str, float | Tensor]:
+        rate = update.begin(context)
+        network.train()
+        losses, hits = [], []
+        mixing = mixup if recipe.mixes_in(context.epoch) else None
+        for number, (x, y) in enumerate(images.parts(context.epoch, context.step_in_epoch, context.seed)):
+            part_seed = _part_seed(context.seed, number * ranks.size + ranks.rank)
+            target = y
+            if mixing is not None:
+                x, target = mixing(x, y, part_seed)
+            for change in changes:
+                x = change(x, part_seed)
+            torch.manual_seed(part_seed)
+            last = number + 1 == recipe.accumulate
+            with nullcontext() if last or ranks.size == 1 else wrapped.no_sync():  # type: ignore[operator]
+                with autocast_for(device, recipe.precision):
+                    logits = wrapped(x)
+                loss = criterion(logits.float(), target)
+                if teacher is not None and recipe.distillation is not None:
+                    loss = _distilled(recipe, loss, logits, teacher, x, device)
+                update.backward(loss / recipe.accumulate)
+            losses.append(loss.detach())
+            if mixing is None:
+                hits.append((logits.detach().argmax(1) == y).float().mean())
+        update.end()
+        ranks.average_(network.buffers())
+        if average is not None:
+            average.update(context.step)
+        metrics: dict[str, float | Tensor] = {"loss": torch.stack(losses).mean(), "lr": rate}
+        return metrics | ({"accuracy": torch.stack(hits).mean()} if hits else {})
+
+    def look(epoch: int) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        due = (epoch + 1) % recipe.evaluate_every == 0 or epoch + 1 == recipe.epochs
+        for weights, prefix, candidate in (("network", "", network), ("average", "ema_", averaged)):
+            if candidate is None:
+                continue
+            found = top_accuracies(candidate, held_out.images, device, ranks, recipe.precision) if due else {}
+            result |= {prefix + column: found.get(kind) for kind, column in held_out.columns.items()}
+            if due and found["top1"] > best.found["top1"]:
+                best.found = {"epoch": epoch, "weights": weights, "top1": found["top1"]}
+            if due and weights == "network" and held_out.after_look is not None:
+                held_out.after_look(epoch, found["top1"])
+        if best.found["epoch"] == epoch:
+            best.save(network, averaged)
+        return result
+
+    def end_epoch(epoch: int) -> dict[str, Any]:
+        result = look(epoch)
+        if keep_every and (epoch + 1) % keep_every == 0 and ranks.first:
+            save_weights(folder / "epochs" / f"{epoch + 1:04d}.pt", network, averaged, epoch=epoch)
+        damaged()
+        return result
+
+    known = _recorded_damaged(folder) if resume and ranks.first else {}
+
+    def damaged() -> dict[str, str]:
+        return _record_damaged(folder, ranks, {**known, **images.damaged, **held_out.images.damaged})
+
+    state: dict[str, Stateful] = {"network": network, **update.state}
+    if held_out.keep_best:
+        state["best"] = best
+    if average is not None:
+        state["average"] = average
+    try:
+        with ranks.losing_none(), RunLog(folder) if ranks.first else SilentLog() as log:
+            loop = Loop(
+                name=name,
+                epochs=recipe.epochs,
+                steps_per_epoch=images.steps_per_epoch,
+                step=step,
+                end_epoch=end_epoch,
+                state=state,
+                checkpoint=folder / "checkpoint.pt",
+                log=log,
+                seed=seed,
+                guard=GuardConfig.for_device(device),
+                save_every_seconds=SAVE_EVERY_SECONDS,
+                progress=progress,
+                console=console,
+                ranks=ranks,
+            )
+            history = loop.run(resume)
+    finally:
+        images.close()
+    return Outcome(
+        network=network,
+        average=averaged,
+        history=history,
+        best=best.found,
+        seconds=loop.seconds,
+        cpu_seconds=loop.cpu_seconds,
+        images=recipe.epochs * images.steps_per_epoch * images.images_per_step,
+        damaged=damaged(),
+    )
+
+
+def _network(
+    spec: NetworkSpec, recipe: Recipe, seed: int, initial: InitialWeights | None, device: torch.device
+) -> Network:
+    """The network as a training begins."""
+    torch.manual_seed(seed)
+    network = Network(spec)
+    initialise(network, zero_last=recipe.zero_init_last)
+    if initial is not None:
+        initial.put_into(network)
+    network.set_drop_path(recipe.drop_path)
+    if recipe.dropout is not None:
+        network.set_dropout(recipe.dropout)
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    return network.to(device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+
+
+def _distilled(
+    recipe: Recipe, loss: Tensor, logits: Tensor, teacher: nn.Module, x: Tensor, device: torch.device
+) -> Tensor:
+    """The loss and the distillation loss, weighted."""
+    assert recipe.distillation is not None
+    alpha, temperature = recipe.distillation.alpha, recipe.distillation.temperature
+    with torch.no_grad(), autocast_for(device, recipe.precision):
+        wanted = teacher(x)
+    return (1 - alpha) * loss + alpha * distillation_loss(logits.float(), wanted.float(), temperature)
+
+
+def _part_seed(seed: int, part: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed} {part}".encode(), digest_size=8).digest(), "little") >> 1
+
+
+def _record_damaged(folder: Path, ranks: Ranks, damaged: Mapping[str, str]) -> dict[str, str]:
+    """All ranks' damaged images; the first rank writes them down where there are any."""
+    found = {name: reason for part in ranks.gathered(dict(damaged)) for name, reason in part.items()}
+    if found and ranks.first:
+        write_json(folder / DAMAGED, dict(sorted(found.items())))
+    return found
+
+
+def _recorded_damaged(folder: Path) -> dict[str, str]:
+    """What an earlier process wrote down; images that it met may not come again in what is left of the last epoch."""
+    path = folder / DAMAGED
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
