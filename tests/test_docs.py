@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib.util
 import os
 import re
@@ -73,3 +74,12 @@ def test_every_law_has_a_test() -> None:
     page = (ROOT / "docs" / "design" / "laws.md").read_text()
     laws = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
     assert not [law.splitlines()[0] for law in laws if not re.search(r"^- `tests/", law, flags=re.MULTILINE)]
+
+
+def test_the_page_on_the_layout_has_the_floors_that_imports_are_held_to() -> None:
+    page = (ROOT / "docs" / "design" / "house.md").read_text()
+    shown = [re.findall(r"`(\w+)/?`", row) for row in re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE)]
+    contract = configparser.ConfigParser()
+    contract.read(ROOT / ".importlinter")
+    layers = contract["importlinter:contract:floors"]["layers"].split("\n")
+    assert shown == [layer.split(" | ") for layer in layers if layer]
