@@ -15,17 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import se_nas
 from se_nas.cost.budget import parse_budgets
+from se_nas.cost.counts import network_counts
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.sources import DATASETS
+from se_nas.layers.network import Network
 from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.search.budgets.decode import decode
 from se_nas.space.yaml_file import load_space, parse_space
 from se_nas.training.recipe_files import RECIPES
 from tests.helpers.command_lines import parse
+from tests.helpers.plugins import no_plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
@@ -166,17 +170,22 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert f"```bash\n{command}\n```" in README.read_text()
 
 
+TUTORIAL = ROOT / "docs" / "tutorials" / "your-block.md"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_yaml_on_a_page_is_what_a_space_or_a_run_file_may_say(page: Path) -> None:
     for block in blocks_in(page, "yaml"):
         values = yaml.safe_load(block)
+        if "plugins" in values:
+            continue  # run below
         if "stages" in values:
             parse_space(values, name_of(page))
         else:
             RunConfig.model_validate({"space": "space.yaml", "budgets": {"macs": 1}, "name": "shown", **values})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != TUTORIAL], ids=name_of)
 def test_the_python_on_a_page_runs_in_its_order(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that read files of a finished run are run in other tests: here as far as their imports."""
     monkeypatch.chdir(ROOT)
@@ -184,6 +193,21 @@ def test_the_python_on_a_page_runs_in_its_order(page: Path, monkeypatch: pytest.
         code = block if "search_spaces/" in block else imports_in(block)
         if "timm" not in code:
             exec(compile(code, name_of(page), "exec"), {})
+
+
+def test_the_plugin_of_the_tutorial_gives_a_space_whose_networks_run(tmp_path: Path) -> None:
+    [plugin] = blocks_in(TUTORIAL, "python")
+    [space] = [block for block in blocks_in(TUTORIAL, "yaml") if "plugins" in block]
+    (tmp_path / "my_blocks.py").write_text(plugin)
+    (tmp_path / "with_my_block.yaml").write_text(space)
+    with no_plugins():
+        found = load_space(tmp_path / "with_my_block.yaml")
+        architecture = found.architecture({choice.name: choice.options[0] for choice in found.choices})
+        spec = found.resolve(architecture)
+        assert spec.blocks[0].kind == "large_kernel"
+        network, counts = Network(spec).eval(), network_counts(spec)
+        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+        assert sum(p.numel() for p in network.parameters()) == counts.params
 
 
 def imports_in(text: str) -> str:

@@ -31,7 +31,8 @@ def describe_environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "packages": {package: _version(package) for package in _PACKAGES},
+        # torch says of which build it is ("+cu130"), where its distribution may not
+        "packages": {**{package: _version(package) for package in _PACKAGES}, "torch": str(torch.__version__)},
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

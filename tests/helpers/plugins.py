@@ -10,8 +10,10 @@ from typing import Any
 from se_nas.plugins import loading
 from se_nas.plugins.registry import Registry
 from se_nas.search.strategies import STRATEGIES
+from se_nas.space.attention import ATTENTION
+from se_nas.space.blocks import BLOCKS
 
-REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES,)
+REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, BLOCKS, ATTENTION)
 OURS = [set(registry) for registry in REGISTRIES]
 
 

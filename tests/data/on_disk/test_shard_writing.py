@@ -135,7 +135,9 @@ def test_arguments_out_of_range_are_errors(tmp_path: Path, values: dict[str, Any
 def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_folder(tmp_path / "source")
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"file/out.*: the folder must be writable, but got: Not a directory"):
+    with pytest.raises(
+        OutputError, match=r"file/out.*: the folder must be writable, but got: a file stands where a folder must be"
+    ):
         write_shards(source, tmp_path / "file" / "out")
 
     def full(*_: object, **__: object) -> None:
