@@ -20,10 +20,13 @@ import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from se_nas.cli.main import app
 from se_nas.runs.run_file import model_with_strategies
+from se_nas.space import templates
+from se_nas.space.attention import ATTENTION
+from se_nas.space.blocks import BLOCKS, shape
 from se_nas.space.yaml_model import SpaceModel
 from se_nas.training.recipe import Recipe
 
@@ -81,8 +84,10 @@ def reference() -> dict[str, str]:
             "Space file",
             SpaceModel,
             "What a search space file may say. [Write a search space](../how-to/write-a-space.md) explains it by "
-            "example and says which kind of block has which keys.",
-        ),
+            "example.",
+        )
+        + "\n"
+        + kinds(),
         "recipe-file": model_page(
             "Recipe",
             Recipe,
@@ -133,19 +138,42 @@ def model_page(title: str, model: type[BaseModel], intro: str) -> str:
     parts = {model.__name__: whole, **whole.get("$defs", {})}
     headings = headings_in(model.__name__, parts)
     for name, heading in headings.items():
-        part = parts[name]
-        text, meanings = described(name, part.get("description", ""))
-        rows = [
-            [
-                f"`{key}`",
-                type_text(value, headings),
-                "" if key in part.get("required", ()) else default_text(value),
-                meanings.get(key, ""),
-            ]
-            for key, value in part["properties"].items()
-        ]
-        page += [f"## {heading} {{ #{name.lower()} }}", text, table(["key", "value", "default", "meaning"], rows)]
+        page += [f"## {heading} {{ #{name.lower()} }}", *keys_of(name, parts[name], headings)]
     return "\n\n".join(page) + "\n"
+
+
+def keys_of(name: str, part: dict[str, Any], headings: dict[str, str]) -> tuple[str, str]:
+    """A part's own text, and a table of its keys."""
+    text, meanings = described(name, part.get("description", ""))
+    rows = [
+        [
+            f"`{key}`",
+            type_text(value, headings),
+            "" if key in part.get("required", ()) else default_text(value),
+            meanings.get(key, ""),
+        ]
+        for key, value in part["properties"].items()
+    ]
+    return text, table(["key", "value", "default", "meaning"], rows)
+
+
+def kinds() -> str:
+    """The kinds of block and of attention that there are, and the keys that only some kinds of block have."""
+    form = TypeAdapter(shape.BlockForm).json_schema()
+    form["properties"].pop("own")
+    blocks = [[f"`{kind.name}`", kind.title, keys(kind.options)] for kind in BLOCKS.values()]
+    attention = [[f"`{kind.name}`", kind.title, "yes" if kind.has_ratio else "no"] for kind in ATTENTION.values()]
+    page = ["## Kinds of block", table(["kind", "block", "keys"], blocks), "These keys belong to some kinds alone:"]
+    page.append(keys_of("BlockForm", form, {})[1])
+    page += ["## Kinds of attention", "A number alone, as an option, is SE with that ratio."]
+    return "\n\n".join([*page, table(["option", "attention", "has a ratio"], attention)]) + "\n"
+
+
+def keys(options: frozenset[str]) -> str:
+    """Keys, each as code, those that most kinds have first."""
+    return (
+        ", ".join(f"`{key}`" for key in sorted(options, key=lambda key: (key not in ("kernel", "se"), key))) or "none"
+    )
 
 
 def headings_in(file: str, parts: dict[str, Any]) -> dict[str, str]:
@@ -169,7 +197,7 @@ def headings_in(file: str, parts: dict[str, Any]) -> dict[str, str]:
 
 def described(name: str, description: str) -> tuple[str, dict[str, str]]:
     """A part's own text, and what its model and those it inherits from say of each key."""
-    owner = subclasses(BaseModel).get(name)
+    owner = {**vars(templates), **vars(shape), **subclasses(BaseModel)}.get(name)
     docs = (
         [own_doc(base) for base in reversed(owner.__mro__) if base.__module__ != BaseModel.__module__] if owner else []
     )
@@ -182,9 +210,9 @@ def described(name: str, description: str) -> tuple[str, dict[str, str]]:
 
 def subclasses(base: type) -> dict[str, type]:
     """All classes below one, by name."""
-    found = {}
-    for inner in base.__subclasses__():
-        found |= {inner.__name__: inner, **subclasses(inner)}
+    found: dict[str, type] = {}
+    for each in base.__subclasses__():
+        found |= {each.__name__: each, **subclasses(each)}
     return found
 
 
@@ -196,7 +224,7 @@ def type_text(schema: dict[str, Any], names: dict[str, str]) -> str:
     if inner := schema.get("anyOf") or schema.get("oneOf"):
         return " or ".join(type_text(each, names) for each in inner)
     if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
+        return ", ".join(f"`{in_yaml(value)}`" for value in schema["enum"])
     if "const" in schema:
         return f"`{schema['const']}`"
     kind = schema.get("type")

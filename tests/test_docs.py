@@ -53,7 +53,7 @@ def test_the_reference_has_every_command_and_every_key(site: Path) -> None:
     assert not [key for key in RunConfig.model_fields if f"<code>{key}</code>" not in run_file]
 
 
-@pytest.mark.parametrize("page", ["run-file", "recipe-file"])
+@pytest.mark.parametrize("page", ["run-file", "space-file", "recipe-file"])
 def test_the_reference_says_what_every_key_means(site: Path, page: str) -> None:
     rows = re.findall(
         r"<tr>\n<td><code>(\w+)</code></td>\n.*\n.*\n<td>(.*)</td>", (site / "reference" / f"{page}.html").read_text()

@@ -116,7 +116,11 @@ def se_label(option: SEOption) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SETemplate(SEProperties):
-    """SE options of a block, which share every other property; in files its own field `se`."""
+    """SE options of a block, which share every other property; in files its own field `se`.
+
+    Attributes:
+        options: what is chosen among: "none", reduction ratios, and SE's relatives by their names.
+    """
 
     options: Annotated[
         tuple[Annotated[SEOption, PlainValidator(_se_option)], ...], AfterValidator(not_empty), AfterValidator(distinct)
@@ -200,7 +204,16 @@ def _stem_pool(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class StemConv:
-    """One convolution of the stem; see `ConvSpec`."""
+    """One convolution of the stem; see `ConvSpec`.
+
+    Attributes:
+        width: channels that it puts out.
+        kernel, stride: side and stride of the convolution.
+        activation: activation after the norm.
+        pool: whether a 3x3 max-pooling of stride 2 follows; "ceil" pads it as Caffe does.
+        bias: whether the convolution has a bias.
+        norm: whether a batch norm follows.
+    """
 
     width: Count
     kernel: Kernel = 3
@@ -215,7 +228,11 @@ class StemConv:
 
 @dataclass(frozen=True, kw_only=True)
 class StemTemplate(StemConv):
-    """The first convolution, and those of the stem that come after it."""
+    """The first convolution, and those of the stem that come after it.
+
+    Attributes:
+        then: further convolutions after the first.
+    """
 
     then: tuple[StemConv, ...] = field(default=(), metadata={"since": 2})
 
@@ -227,7 +244,18 @@ class StemTemplate(StemConv):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadTemplate:
-    """What follows the last block; see `HeadSpec`."""
+    """What follows the last block; see `HeadSpec`.
+
+    Attributes:
+        width: channels of a 1x1 convolution before the mean; 0 is no convolution.
+        hidden: width of a linear layer before the classifier; 0 is no such layer.
+        activation: activation of both.
+        dropout: rate of dropout before the classifier and between linear layers.
+        norm: whether a norm with activation comes first, as after pre-activation blocks.
+        max_pool: whether a 2x2 max-pooling of stride 2 follows, as in VGG.
+        flatten: whether the linear layers read every position instead of the mean, as in VGG.
+        hidden_layers: number of linear layers of width `hidden`.
+    """
 
     width: CountOrNone = 0
     hidden: CountOrNone = 0

@@ -54,7 +54,15 @@ class YamlModel(BaseModel):
 
 
 class BlockModel(YamlModel):
-    """One kind of block that a stage offers, with what every kind may have; see `block_model`."""
+    """One kind of block that a stage offers, with what every kind may have; see `block_model`.
+
+    Attributes:
+        kind: a kind of block.
+        name: what the block is called in picks; without it, its kind, kernel and expansion.
+        kernel: side of the kxk convolution, or a list to choose from.
+        expansion: channels of the kxk convolution as a multiple of the block's input or output, or a list of such.
+        se: the block's SE; null is no SE.
+    """
 
     kind: Annotated[str, AfterValidator(BLOCKS.checked)]
     name: Name | None = None
@@ -96,7 +104,17 @@ def _of_its_kind(value: Any) -> Any:
 
 
 class StageModel(YamlModel):
-    """A stage: its width, stride and depths, and its blocks, or what its one kind of block has."""
+    """A stage: its width, stride and depths, and its blocks, or what its one kind of block has.
+
+    Attributes:
+        width: channels that every block of the stage puts out.
+        stride: stride of the first block.
+        depth: number of blocks, or a list to choose from.
+        activation: activation of the stage's blocks.
+        kernel, expansion, se: those of the one kind of block of a stage without `blocks`.
+        blocks: whole blocks that each block of the stage chooses among.
+        share: what is chosen once for the whole stage and not for each block.
+    """
 
     width: Count
     stride: Stride = 1
@@ -110,7 +128,15 @@ class StageModel(YamlModel):
 
 
 class ScalingModel(YamlModel):
-    """What changes for one data set."""
+    """What changes for one data set.
+
+    Attributes:
+        resolution: side of the square images in pixels.
+        classes: number of classes; null keeps the space's.
+        stem_stride: stride of the stem's first convolution; null keeps the space's.
+        strides: strides of the stages, one for each; null keeps the space's.
+        width: what the channels of stem, stages and head convolution are multiplied by.
+    """
 
     resolution: Count
     classes: Annotated[int, Field(ge=2, strict=True)] | None = None
@@ -127,6 +153,15 @@ class SpaceModel(YamlModel):
     """A whole space file.
 
     Attributes:
+        name: what the space is called.
+        resolution: side of the square images in pixels.
+        channels: channels of the images.
+        classes: number of classes; data with another number replaces it.
+        channel_divisor: expanded channels are rounded to a multiple of it; 1 is plain rounding.
+        stem: what comes before the first stage.
+        stages: the stages, in their order.
+        head: what follows the last stage.
+        scaling: what changes where a network of the space is built for another data set, by the name of that.
         plugins: modules of your own that are imported before the rest is read, or .py files relative to the space file.
     """
 
