@@ -208,12 +208,10 @@ def described(name: str, description: str) -> tuple[str, dict[str, str]]:
     return paragraphs(re.split(r"\n\s*Attributes:", description)[0]), meanings
 
 
-def subclasses(base: type) -> dict[str, type]:
+def subclasses(base: type[Any]) -> dict[str, type[Any]]:
     """All classes below one, by name."""
-    found: dict[str, type] = {}
-    for each in base.__subclasses__():
-        found |= {each.__name__: each, **subclasses(each)}
-    return found
+    below: list[type[Any]] = base.__subclasses__()
+    return {each.__name__: each for each in below} | {k: v for each in below for k, v in subclasses(each).items()}
 
 
 def type_text(schema: dict[str, Any], names: dict[str, str]) -> str:
