@@ -48,6 +48,11 @@ def short(value: object) -> str:
     return cut(_SHORT.repr(value), MOST_SHOWN)
 
 
+def install(extra: str) -> str:
+    """The command that installs what an optional part of the package needs."""
+    return f"pip install 'se-nas[{extra}]'"
+
+
 class SeNasError(Exception):
     """Base of every error that says what must hold, what was got and where; no line of it is endless."""
 

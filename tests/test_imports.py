@@ -13,7 +13,7 @@ import pytest
 import se_nas
 
 ROOT = Path(__file__).resolve().parents[1]
-OPTIONAL = ("nni", "onnx", "onnxruntime", "optuna", "sqlalchemy", "thop", "timm", "torchvision")
+OPTIONAL = ("nni", "onnx", "onnxruntime", "optuna", "sqlalchemy", "timm", "torchvision")
 
 #: Adapters that cannot be imported without their library: the black-box search, the tuners that NNI imports,
 #: and the model that is imported for timm.

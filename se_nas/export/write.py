@@ -18,7 +18,7 @@ import torch
 from se_nas.cost.counts import network_counts
 from se_nas.data.on_disk.image_folder import few
 from se_nas.data.on_disk.transforms import MEAN, STD
-from se_nas.errors import ExportError, OutputError
+from se_nas.errors import ExportError, OutputError, install
 from se_nas.export import onnx_file, plain_module, torch_program
 from se_nas.export.agreement import BATCHES, Run, greatest_difference, latency_beside
 from se_nas.hardware.environment import describe_environment
@@ -200,9 +200,7 @@ def _check(forms: Sequence[str]) -> None:
             raise ExportError(f"a form of export must be one of {known}, but got {name!r}")
         missing = [package for package in FORMS[name].packages if importlib.util.find_spec(package) is None]
         if missing:
-            raise ExportError(
-                f"export as {name} needs {' and '.join(missing)} to be installed: pip install {' '.join(missing)}"
-            )
+            raise ExportError(f"export as {name} needs {' and '.join(missing)} to be installed: {install('export')}")
 
 
 def _about(network: Network, file: ArchitectureFile) -> dict[str, Any]:

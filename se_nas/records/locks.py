@@ -73,13 +73,15 @@ def hold(descriptor: int, *, alone: bool = True, wait: bool = False) -> bool:
         except OSError:
             return False
         return True
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError:  # a system with neither kind of lock: nothing keeps others away there
+        return True
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
-    except OSError:  # a network folder without locks: nothing keeps others away there
+    except OSError:  # a network folder without locks: as above
         pass
     return True
 

@@ -29,7 +29,7 @@ def certify(
 
     Of each cost: how it is known (counted exactly, predicted by the table, measured with n timings and the 95 %
     interval of their median); MACs and parameters are those of the network that is really built, cross-checked with
-    thop.
+    torch's own counter.
     """
     known, check = _costs(spec, measured)
     kept = []
@@ -61,7 +61,8 @@ def extend_certificate(
 ) -> dict[str, Any]:
     """The certificate of a retrained network: what its search certified, as it was, and what is known of it now.
 
-    The entry `retrained` has the counts of the network that is built, cross-checked with thop, its latency measured
+    The entry `retrained` has the counts of the network that is built, cross-checked with torch's
+    counter, its latency measured
     under `key`, and what the training says of itself. The search's budgets were for the size that it searched at: they
     say nothing of the network at another size, and are not checked on it.
 
@@ -103,20 +104,16 @@ def read_certificate(path: Path) -> dict[str, Any]:
 
 
 def _costs(spec: NetworkSpec, measured: Measurement) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """MACs and parameters of the network that is built and its measured latency, by metric, and thop's opinion."""
-    network = Network(spec)
-    check = cross_check_counts(network, spec)
+    """MACs and parameters of the network that is built and its measured latency, by metric, and the cross-check."""
+    check = cross_check_counts(Network(spec), spec)
     if not check["agree"]:
         raise SeNasError(f"the counts of the network that is built must be those of its specification, but got {check}")
     known = {
-        "macs": _entry("macs", check["thop_macs"] - check["norms"], "counted"),
-        "params": _entry("params", sum(p.numel() for p in network.parameters()), "counted"),
+        "macs": _entry("macs", check["built_macs"], "counted"),
+        "params": _entry("params", check["built_params"], "counted"),
         "latency_ms": _entry("latency_ms", measured.median_ms, "measured", measured.n, measured.ci95_ms),
     }
-    note = (
-        "thop adds four operations for every element that a batch norm puts out (`norms`); without them "
-        "the two counts must agree. Neither counts activations, global means, SE's rescaling or the sums of skips."
-    )
+    note = "Neither counts activations, norms, global means, SE's rescaling or the sums of skips."
     return known, {**check, "note": note}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from typing import get_args
 
 import numpy as np
@@ -24,6 +25,7 @@ from se_nas.space.specs import BlockSpec, NetworkSpec, SESpec
 from se_nas.space.vocabulary import Position, Squeeze
 from se_nas.space.yaml_file import load_space
 from tests.helpers.strategies import spaces_with_architectures
+from tests.helpers.thop_counts import thop_counts
 from tests.laws.shipped import SHIPPED
 
 
@@ -38,7 +40,9 @@ def check_every_count(space: SearchSpace, architecture: Architecture) -> None:
     assert torch_macs(network, spec) == counts.macs
     check = cross_check_counts(network, spec)
     assert check["agree"], check
-    assert (check["macs"], check["params"]) == (counts.macs, counts.params)
+    assert (check["built_macs"], check["built_params"]) == (counts.macs, counts.params)
+    if importlib.util.find_spec("thop"):
+        assert thop_counts(network, spec) == counts
 
 
 def torch_macs(network: Network, spec: NetworkSpec) -> int:

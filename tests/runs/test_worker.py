@@ -442,7 +442,7 @@ def test_a_storage_that_is_out_of_reach_is_told_in_one_line(
     monkeypatch.setitem(sys.modules, "psycopg", None)
     line = refused(capsys, "search", run_file, "--out", run_file.parent / "driver", storage=server.url())
     assert "psycopg is missing" in line
-    assert "pip install" in line
+    assert "pip install 'se-nas[postgresql]'" in line
     assert files_with(run_file.parent, "s3cr3t") == files_with(run_file.parent, server.password) == []
 
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from se_nas.errors import LaunchError
+from se_nas.errors import LaunchError, install
 
 
 def check_nni() -> None:
@@ -22,12 +22,10 @@ def check_nni() -> None:
     except Exception as error:  # any fault of its many dependencies, told in one line
         raise LaunchError(
             f"NNI must be importable, but got {type(error).__name__}: {first_line(error)}; "
-            'install it with: pip install "nni==3.0"'
+            f"install it with: {install('nni')}"
         ) from error
     if find_spec("pkg_resources") is None:
-        raise LaunchError(
-            'NNI 3.0 imports pkg_resources, which is not there; pip install "setuptools<81" brings it back'
-        )
+        raise LaunchError(f"NNI 3.0 imports pkg_resources, which is not there; {install('nni')} brings it back")
 
 
 def canonical(config: Mapping[str, Any], home: Path) -> Any:

@@ -22,7 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from pydantic import NonNegativeInt
 
-from se_nas.errors import OutputError, StorageError
+from se_nas.errors import OutputError, StorageError, install
 from se_nas.records.locks import hold
 from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.black_box.storage_url import masked, without_secrets
@@ -190,7 +190,7 @@ def _explained(url: str) -> Iterator[None]:
         missing = getattr(error.__cause__, "name", None) or error.name or error
         raise StorageError(
             f"{shown}: the database's driver must be installed, but got: {missing} is missing"
-            ' (pip install "psycopg[binary]" for PostgreSQL)'
+            f" ({install('postgresql')} for PostgreSQL)"
         ) from error
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         raise StorageError(

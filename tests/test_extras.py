@@ -1,0 +1,75 @@
+"""What the base needs, and what a command says whose extra is not installed; the constraints fit what is required."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.helpers.tiny_runs import RUN, changed, write_run
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+#: What only an extra brings, by the name that it is imported by.
+ABSENT = (
+    *("nni", "nni_node", "pkg_resources", "psutil", "typeguard"),
+    *("onnx", "onnxruntime", "onnxscript", "psycopg", "thop"),
+)
+
+BLOCKED = """
+import sys
+sys.modules.update(dict.fromkeys({absent!r}))  # importing one of them is now an ImportError
+from se_nas.cli.main import main
+sys.argv = {words!r}
+main()
+"""
+
+
+def without(absent: tuple[str, ...], words: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command in a process that has not these modules."""
+    code = BLOCKED.format(absent=absent, words=["se-nas", *words])
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=240)
+
+
+def test_no_requirement_of_the_base_is_one_of_an_extra() -> None:
+    base = {canonicalize_name(Requirement(word).name) for word in PROJECT["dependencies"]}
+    assert not base & {"nni", "setuptools", "filelock", "typeguard", "onnx", "onnxruntime", "onnxscript", "thop"}
+    assert set(EXTRAS) >= {"nni", "export", "postgresql", "dashboard", "docs", "all", "dev"}
+
+
+def test_the_base_alone_searches_trains_and_reports(tmp_path: Path) -> None:
+    write_run(tmp_path, changed(RUN, "budgets", {"macs": "1M"}))
+    words = ["search", "run.yaml", "--out", "out", "--quiet", "--set", "latency.table=false"]
+    done = without((*ABSENT, "fcntl"), words, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/report.html").exists()
+    missing = {
+        "nni": ["launch", "run.yaml", "--out", "watched"],
+        "export": ["export", "out/retrain"],
+        "postgresql": ["worker", "out", "--storage", "postgresql+psycopg://nobody@localhost/none"],
+    }
+    for extra, words in missing.items():
+        if extra == "postgresql":
+            write_run(tmp_path, changed(changed(RUN, "budgets", {"macs": "1M"}), "search", {"strategy": "optuna"}))
+            words = ["search", "run.yaml", "--out", "shared", "--quiet", "--set", "latency.table=false", *words[2:]]
+        done = without(ABSENT, words, tmp_path)
+        (line,) = done.stderr.splitlines()
+        assert done.returncode == 2
+        assert line.startswith("error: ")
+        assert f"pip install 'se-nas[{extra}]'" in line
+
+
+def test_the_constraints_pin_every_requirement_to_a_version_that_it_allows() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.!]+", line) for line in lines), "a name and a version alone"
+    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    used = (word for name, words in EXTRAS.items() if name != "audit" for word in words)
+    for requirement in map(Requirement, (*PROJECT["dependencies"], *used)):
+        if requirement.name != PROJECT["name"]:
+            assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), str(requirement)
