@@ -169,7 +169,7 @@ class RunConfig(Record):
         search: how the run searches.
         nni: how `se-nas launch` runs the search.
         plugins: modules of your own that are imported before the rest is read, or .py files relative to the run file.
-        space: path of the search space, relative to the run file.
+        space: path of the search space, relative to the run file, or the name of a shipped one.
         parts: shares of the training images for weight steps, choice steps and validation.
         budgets: limits by metric, such as `macs: 20M`.
         retrain: the recipe of the winner's training from scratch: what differs from that of `base`, a shipped one; null
