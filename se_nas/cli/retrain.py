@@ -23,6 +23,7 @@ from se_nas.cli.options import (
 from se_nas.cli.screen import say, stop_explained, tune_allocator
 from se_nas.errors import ConfigError
 from se_nas.records.bounds import MOST_SEED, MOST_WORKERS
+from se_nas.records.certificate import Certificate
 from se_nas.records.shipped import find_space, place_of_results
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _retrain_on_imagenet(
         say(f"of the averaged weights: top-1 {found['ema_top1']:.2%}, top-5 {found['ema_top5']:.2%}")
     best = found["best"]
     say(f"best: top-1 {best['top1']:.2%} in epoch {best['epoch'] + 1} ({best['weights']} weights)")
-    for entry in RunFolder(job.folder).read("certificate.json")["retrained"]["costs"]:
+    for entry in RunFolder(job.folder).read("certificate.json", Certificate)["retrained"]["costs"]:
         interval = f", 95 % {entry['ci95'][0]:.3g} to {entry['ci95'][1]:.3g}, n={entry['n']}" if entry["ci95"] else ""
         say(f"{entry['metric']}: {format_cost(entry['metric'], entry['value'])} ({entry['how']}{interval})")
     if found["damaged_images"]:

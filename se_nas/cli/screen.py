@@ -12,6 +12,7 @@ import typer
 
 from se_nas.errors import TrainingInterrupted
 from se_nas.hardware.rank import rank_of_environment
+from se_nas.records.certificate import SearchCertificate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,7 +69,7 @@ def print_answer(folder: Path) -> None:
     from se_nas.cost.budget import format_cost
     from se_nas.runs.run_folder import RunFolder
 
-    certificate = RunFolder(folder).read("certificate.json")
+    certificate = RunFolder(folder).read("certificate.json", SearchCertificate)
     table = Table(
         box=None, padding=(0, 2, 0, 0), title=f"certificate: {folder / 'certificate.json'}", title_justify="left"
     )

@@ -5,25 +5,27 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib.util
-import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import ConfigDict, Field
 
 from se_nas.cost.counts import network_counts
 from se_nas.data.on_disk.image_folder import few
 from se_nas.data.on_disk.transforms import MEAN, STD
-from se_nas.errors import ExportError, OutputError, install
+from se_nas.errors import ConfigError, ExportError, OutputError, install
 from se_nas.export import onnx_file, plain_module, torch_program
 from se_nas.export.agreement import BATCHES, Run, greatest_difference, latency_beside
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
+from se_nas.records.fields import Count
 from se_nas.records.files import write_json
+from se_nas.records.record import Record, read_record
 from se_nas.space.architecture_file import ArchitectureFile
 
 REPORT = "export.json"
@@ -231,6 +233,29 @@ def _notes(about: Mapping[str, Any], normalisation: Normalisation | None) -> dic
     return notes
 
 
+class _Exported(Record):
+    """A form in the report: its files with their bytes and sums, and what its comparison and its clock gave."""
+
+    model_config = ConfigDict(extra="allow")
+    files: dict[str, Count]
+    sha256: dict[str, str] = Field(default_factory=dict)  # none in reports of before there were sums
+
+
+class _Weights(Record):
+    model_config = ConfigDict(extra="allow")
+    weights_sha256: str
+
+
+class _Report(Record):
+    """What is read of an earlier export's report; the rest is handed on as it is."""
+
+    model_config = ConfigDict(extra="allow")
+    format: Literal["se_nas export"]
+    network: _Weights
+    forms: dict[str, _Exported]
+    exchanged: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class _Earlier:
     """What the report of an earlier export says: whose weights, which forms, and every file that it wrote."""
@@ -242,19 +267,18 @@ class _Earlier:
 
 def _earlier(out: Path) -> _Earlier | None:
     path = out / REPORT
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        if report["format"] != FORMAT:
-            raise ValueError(f"format {report['format']!r}")
-        files = [*report.get("exchanged", ()), *(file for entry in report["forms"].values() for file in entry["files"])]
-        return _Earlier(report["network"]["weights_sha256"], report["forms"], frozenset(files))
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.lexists(path):
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    try:
+        report = read_record(_Report, path)
+    except ConfigError as error:
         raise ExportError(
             f"{path}: the file must be the report of an earlier export, or not be there, but it is another; move it "
             f"away, or export elsewhere"
         ) from error
+    files = [*report.exchanged, *(file for form in report.forms.values() for file in form.files)]
+    forms = {name: form.plain() for name, form in report.forms.items()}
+    return _Earlier(report.network.weights_sha256, forms, frozenset(files))
 
 
 def _owned(out: Path, earlier: _Earlier | None, forms: Sequence[str]) -> list[str]:

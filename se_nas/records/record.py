@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from se_nas.errors import ConfigError
 from se_nas.records.files import read_json, write_json
@@ -48,6 +48,33 @@ def read_record(model: type[R], path: str | os.PathLike[str]) -> R:
         ConfigError: the file cannot be read, is no JSON, or is no such record.
     """
     return parse_record(model, read_json(path), str(path))
+
+
+def read_value(kind: Any, path: str | os.PathLike[str]) -> Any:
+    """What a JSON file holds whose whole is no object, as a type such as `tuple[Epoch, ...]` says.
+
+    Raises:
+        ConfigError: the file cannot be read, is no JSON, or holds something else.
+    """
+    return _parse(TypeAdapter(kind), read_json(path), str(path))
+
+
+def read_plain(kind: Any, path: str | os.PathLike[str]) -> Any:
+    """The plain values of what a JSON file holds, checked as in `read_value`; what it leaves out is left out."""
+    return parse_plain(kind, read_json(path), str(path))
+
+
+def parse_plain(kind: Any, value: object, source: str) -> Any:
+    """The same of plain values; `source` names where they come from."""
+    adapter = TypeAdapter(kind)
+    return adapter.dump_python(_parse(adapter, value, source), mode="json", exclude_unset=True)
+
+
+def _parse(adapter: TypeAdapter[Any], value: object, source: str) -> Any:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(source, validation_problems(error)) from error
 
 
 def write_record(path: str | os.PathLike[str], record: Record, *, private: bool = False) -> Path:

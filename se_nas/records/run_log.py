@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from se_nas.errors import OutputError
-from se_nas.records.files import write_atomic
+from se_nas.errors import ConfigError, OutputError
+from se_nas.records.files import parse_json, write_atomic
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
@@ -29,10 +29,12 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
     entries = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last line end is torn, or empty
         try:
-            entry = json.loads(line)
-            entry["phase"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise OutputError(f"{path}: line {number} must be a JSON object with a phase, but got {line!r}") from error
+            entry = parse_json(line, str(path))
+            if not isinstance(entry["phase"], str):
+                raise TypeError("phase")
+        except (ConfigError, TypeError, KeyError) as error:
+            must = f"{path}: line {number} must be a JSON object with a phase"
+            raise OutputError(f"{must}, but got {line[:80]!r}") from error
         entries.append(entry)
     return entries
 

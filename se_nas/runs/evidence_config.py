@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from se_nas.cost.budget import Budget
 from se_nas.errors import ConfigError
-from se_nas.records.files import write_atomic
+from se_nas.records.files import read_json, write_atomic
+from se_nas.records.record import parse_plain
+from se_nas.records.run_result import RunResult
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.runs.run_file import EvidenceConfig, RunConfig
@@ -113,7 +115,7 @@ def resolve_evidence(run: RunFolder, changes: Mapping[str, Any]) -> EvidenceConf
     except ValidationError as error:
         raise ConfigError(source, validation_problems(error)) from error
     places = {name: Path() if name in changes else folder for name in ("published", "others")}
-    own = run.read("result.json")
+    own = run.read("result.json", RunResult)
     problem = Problem(run.space.digest, own["budgets"], own["data"]["name"])
     config, copies = _complete(now, places, problem, int(run.config["seed"]), source)
     for name, content in copies.items():
@@ -163,9 +165,10 @@ def _published(path: Path, copies: dict[str, bytes]) -> str:
 
 def _other(problem: Problem, path: Path, copies: dict[str, bytes]) -> str:
     """The name of the copy of another run's answer, which must be of the same problem."""
-    result = RunFolder(path).read_mapping("result.json")
-    if "budgets" not in result:
+    whole = read_json(path / "result.json")
+    if isinstance(whole, dict) and "budgets" not in whole:
         raise ConfigError(str(path), ["must be the folder of a finished search, but its result.json has no budgets"])
+    result = parse_plain(RunResult, whole, str(path / "result.json"))
     architecture = load_architecture(path / "architecture.json").architecture
     problems = []
     if architecture.space_digest != problem.space_digest:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from se_nas.cost.budget import Budget, parse_budgets
-from se_nas.cost.latency.table import LatencyTable, build_latency_table, latency_report_lines
+from se_nas.cost.latency.table import LatencyTable, build_latency_table, latency_report_lines, read_latency_table
 from se_nas.cost.latency.timing import LatencyKey, check_memory
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.in_memory.images import DataInfo, ImageSet
@@ -273,5 +273,5 @@ def _latency(
     if not config.latency.table:
         return key
     if begun:
-        return LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json"))
+        return read_latency_table(run / "latency.json", space)
     return build_latency_table(space, key, seed=config.seed, progress=progress)

@@ -16,6 +16,7 @@ from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.sources import load_test, load_train
 from se_nas.hardware.environment import describe_environment
+from se_nas.records.environment import Environment
 from se_nas.records.files import write_json
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import Say, pin_threads
@@ -158,7 +159,7 @@ def retrain_exported(job: Job, device: torch.device, *, resume: bool, progress: 
                 "data": job.data.name,
                 "seed": job.seed,
                 "retrain": retrained(trained, prepared.recipe),
-                "environment": run.read("environment.json"),
+                "environment": run.read("environment.json", Environment),
             },
         )
         return trained

@@ -21,6 +21,7 @@ from se_nas.data.on_disk.stream import EvaluationStream
 from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.errors import ConfigError, DataError
 from se_nas.hardware.environment import describe_environment
+from se_nas.records.environment import Environment
 from se_nas.records.files import write_json
 from se_nas.report.pages.retraining import write_retrain_report
 from se_nas.runs.open_architecture import check_channels, open_architecture
@@ -206,7 +207,7 @@ def _conclude(job: Job, prepared: _Prepared, training: Outcome, ranks: Ranks, de
     """Write history, certificate and result."""
     run, recipe, last = RunFolder(job.folder), prepared.recipe, training.history[-1]
     write_json(run / "history.json", training.history)
-    environment = run.read("environment.json")
+    environment = run.read("environment.json", Environment)
     left_out = sum(name.startswith("val") for name in training.damaged)  # names begin with the half that they are of
     retrained = {
         "data": DATA,

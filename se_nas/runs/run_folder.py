@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ import yaml
 from se_nas.errors import ConfigError, OutputError, short
 from se_nas.records.files import write_atomic
 from se_nas.records.locks import holder, locked
+from se_nas.records.record import read_plain
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.shown import HIDDEN, shown
 from se_nas.space.search_space import SearchSpace
@@ -68,21 +68,9 @@ class RunFolder:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
-    def read(self, name: str) -> Any:
-        """A JSON file of the run; ConfigError when it is damaged or missing."""
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(str(self.path / name), [f"file: must be readable, but got: {error.strerror}"]) from error
-        except ValueError as error:
-            raise ConfigError(str(self.path / name), [f"file: must be JSON, but got: {error}"]) from error
-
-    def read_mapping(self, name: str) -> dict[str, Any]:
-        """A JSON file that holds an object; ConfigError when it holds anything else, is damaged or missing."""
-        found = self.read(name)
-        if not isinstance(found, dict):
-            raise ConfigError(str(self.path / name), [f"file: must be an object, but got {json.dumps(found):.40}"])
-        return found
+    def read(self, name: str, kind: Any) -> Any:
+        """The plain values of a JSON file of the run, which must hold a `kind`; ConfigError when it does not."""
+        return read_plain(kind, self.path / name)
 
     @property
     def space(self) -> SearchSpace:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from se_nas.cost.budget import Budget, format_cost
-from se_nas.cost.latency.table import LatencyTable
+from se_nas.cost.latency.table import LatencyTable, read_latency_table
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError, OutputError
+from se_nas.records.certificate import DecodeTry, SearchCertificate
+from se_nas.records.environment import Environment
 from se_nas.records.files import write_json
 from se_nas.report.pages.run import write_report
 from se_nas.runs.prepare import Say, Setting, make_setting
@@ -116,7 +118,7 @@ def decode_again(folder: Path, budgets: Sequence[Budget], out: Path) -> Answer:
         tables = count_tables(space)
         latency: Latency = load_run(folder / "config.yaml").latency.key("auto")
         if (folder / "latency.json").exists():
-            latency = LatencyTable.from_dict(space, run.read("latency.json"), str(run / "latency.json"))
+            latency = read_latency_table(run / "latency.json", space)
             tables["latency_ms"] = latency.table
         found = answer_again(run / "search", space, tables, latency, budgets)
         _save_answer(out, space, found)
@@ -127,8 +129,12 @@ def _answer(setting: Setting, found: SearchResult) -> Answer:
     """The answer that a resumed run already gave, or a new one: a latency measured twice must not change it."""
     run, space = setting.run, setting.space
     if (run / "certificate.json").exists() and (run / "decodes.json").exists():
-        architecture = load_architecture(run / "architecture.json").architecture
-        return Answer(architecture, space.resolve(architecture), run.read("certificate.json"), run.read("decodes.json"))
+        stored = load_architecture(run / "architecture.json").architecture
+        space.check(stored)
+        architecture = space.architecture(stored.as_dict())
+        certificate = run.read("certificate.json", SearchCertificate)
+        decodes = run.read("decodes.json", tuple[DecodeTry, ...])
+        return Answer(architecture, space.resolve(architecture), certificate, decodes)
     answer = found.answer(setting.latency)
     _save_answer(run.path, space, answer)
     return answer
@@ -170,6 +176,6 @@ def _result(
             "decodes": answer.decodes,
         },
         "retrain": retrained(trained, config.retrain) if trained and config.retrain else None,
-        "environment": setting.run.read("environment.json"),
+        "environment": setting.run.read("environment.json", Environment),
         "cost_ledger": ledger,
     }

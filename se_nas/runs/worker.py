@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from se_nas.cost.budget import parse_budgets
 from se_nas.errors import ConfigError
 from se_nas.hardware.allocator import tune_allocator
+from se_nas.records.certificate import SearchCertificate
+from se_nas.records.run_result import RunResult
 from se_nas.runs.prepare import Say, Setting, open_setting
 from se_nas.runs.run_file import load_run
 from se_nas.search.black_box.config import OptunaConfig
@@ -109,7 +111,7 @@ def search_one(
     path = folder / "config.yaml"
     config = load_run(path, {**changes, "evidence": None})  # which is for the answer of the whole
     run = run_search(path, config, out, resume=True, progress=False, say=print, report=report)
-    result, certificate = run.read("result.json"), run.read("certificate.json")
+    result, certificate = run.read("result.json", RunResult), run.read("certificate.json", SearchCertificate)
     costs = {entry["metric"]: float(entry["value"]) for entry in certificate["costs"] if entry["how"] != "predicted"}
     budgets = parse_budgets(config.budgets, str(path))
     return float(result["search"]["validation_accuracy"]), costs, excess_of(costs, budgets)

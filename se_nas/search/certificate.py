@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from se_nas.cost.table import UNITS
 from se_nas.errors import SeNasError
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
+from se_nas.records.certificate import Certificate
+from se_nas.records.record import read_plain
 from se_nas.search.budgets.decode import Decoded
 from se_nas.space.specs import NetworkSpec
 
@@ -90,17 +91,13 @@ def extend_certificate(
 
 
 def read_certificate(path: Path) -> dict[str, Any]:
-    """What a certificate's file holds; SeNasError where it cannot be read or is no certificate of this version."""
-    try:
-        certificate = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SeNasError(f"{path}: the certificate must be readable, but got: {error.strerror}") from error
-    except ValueError as error:
-        raise SeNasError(f"{path}: a certificate must be JSON, but got: {error}") from error
-    found = (certificate.get("format"), certificate.get("version")) if isinstance(certificate, dict) else None
-    if found != (FORMAT, VERSION):
-        raise SeNasError(f"{path}: must be a {FORMAT} of version {VERSION}, but 'format' and 'version' are {found}")
-    return dict(certificate)
+    """What the certificate of a search holds, or of a network that none found.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no certificate of this version.
+    """
+    found: dict[str, Any] = read_plain(Certificate, path)
+    return found
 
 
 def _costs(spec: NetworkSpec, measured: Measurement) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

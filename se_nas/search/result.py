@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from se_nas.errors import ConfigError
 from se_nas.records.checkpoint import load_checkpoint
+from se_nas.records.fields import Number
+from se_nas.records.record import read_value
 from se_nas.search.answer import Answer
 from se_nas.search.certificate import Latency
 from se_nas.search.one_shot.weight_training import CHECKPOINT
@@ -45,8 +48,6 @@ class SearchResult:
 
 #: What the strategies leave in a problem's folder for other budgets.
 SCORES = "scores.json"
-
-
 EVALUATIONS = "evaluations.json"
 
 
@@ -68,3 +69,16 @@ def load_supernet(folder: Path, space: SearchSpace) -> SuperNet | None:
     supernet = SuperNet(space)
     supernet.load_state_dict(weights)
     return supernet
+
+
+def read_scores(path: Path, space: SearchSpace) -> dict[str, tuple[float, ...]]:
+    """What the scores' file holds: a number for each option of each choice of the space.
+
+    Raises:
+        ConfigError: it is damaged, or of another space.
+    """
+    scores: dict[str, tuple[float, ...]] = read_value(dict[str, tuple[Number, ...]], path)
+    wanted = {choice.name: len(choice.options) for choice in space.choices}
+    if {name: len(values) for name, values in scores.items()} != wanted:
+        raise ConfigError(str(path), [f"file: must have a score for each option of each choice of space {space.name}"])
+    return scores

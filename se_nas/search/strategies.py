@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,14 @@ from se_nas.errors import ConfigError
 from se_nas.plugins.registry import Registry
 from se_nas.search.answer import Answer, answer, answer_among
 from se_nas.search.black_box.config import OptunaConfig
-from se_nas.search.black_box.evaluation import best_first, evaluations_from
+from se_nas.search.black_box.evaluation import best_first, read_evaluations
 from se_nas.search.black_box.table_evaluator import TableEvaluator
 from se_nas.search.budgets.baselines import known_baselines
 from se_nas.search.certificate import Latency
 from se_nas.search.differentiable.restarts import search_with_restarts
 from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.problem import SearchProblem
-from se_nas.search.result import EVALUATIONS, SCORES, TABLE, SearchResult
+from se_nas.search.result import EVALUATIONS, SCORES, TABLE, SearchResult, read_scores
 from se_nas.search.strategy import NamedFile, Strategy
 from se_nas.search.strategy_config import StrategyConfig
 from se_nas.space.architecture_file import load_architecture
@@ -161,24 +160,16 @@ def answer_again(
         InfeasibleBudgetError: no architecture keeps the budgets.
     """
     if (folder / SCORES).exists():
-        return answer(space, tables, latency, budgets, _read(folder / SCORES))
+        return answer(space, tables, latency, budgets, read_scores(folder / SCORES, space))
     if (folder / EVALUATIONS).exists():
-        source = str(folder / EVALUATIONS)
         missing = [budget.metric for budget in budgets if budget.metric not in tables]
         if missing:
             raise ConfigError(
                 "budgets", [f"{metric}: needs a cost table, but the run was made without one" for metric in missing]
             )
-        ranked = best_first(evaluations_from(space, _read(folder / EVALUATIONS), source), budgets)
+        ranked = best_first(read_evaluations(folder / EVALUATIONS, space), budgets)
         return answer_among(space, tables, latency, budgets, ((e.architecture, e.accuracy or 0.0) for e in ranked))
     raise ConfigError(
         str(folder.parent),
         [f"must be the folder of a run whose search is done, but it has no {folder.name}/{SCORES} or {EVALUATIONS}"],
     )
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(str(path), [f"file: must be JSON that can be read, but got: {error}"]) from error

@@ -9,7 +9,6 @@ ranks.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -26,6 +25,7 @@ from se_nas.hardware.device import autocast_dtype, autocast_for
 from se_nas.layers.network import Network, initialise
 from se_nas.records.checkpoint import load_checkpoint, previous_path
 from se_nas.records.files import write_json
+from se_nas.records.record import read_value
 from se_nas.records.run_log import RunLog, SilentLog
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.distributed import Ranks
@@ -302,5 +302,5 @@ def _record_damaged(folder: Path, ranks: Ranks, damaged: Mapping[str, str]) -> d
 def _recorded_damaged(folder: Path) -> dict[str, str]:
     """What an earlier process wrote down; images that it met may not come again in what is left of the last epoch."""
     path = folder / DAMAGED
-    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found: dict[str, str] = read_value(dict[str, str], path) if path.exists() else {}
     return found

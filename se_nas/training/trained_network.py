@@ -7,20 +7,20 @@ state dicts "network" and, of averaged weights or None, "average".
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FiniteFloat
 from torch import Tensor
 
-from se_nas.errors import CheckpointError, DataError
+from se_nas.errors import CheckpointError, ConfigError, DataError
 from se_nas.layers.network import Network
 from se_nas.records.checkpoint import check_finite, load_checkpoint, save_checkpoint
 from se_nas.records.files import write_json
+from se_nas.records.record import read_value
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
 from se_nas.space.specs import NetworkSpec
 
@@ -42,8 +42,8 @@ class DataCard:
 
     name: str
     classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[FiniteFloat, ...]
 
     def save(self, folder: Path) -> None:
         """Write it into the folder of a retraining."""
@@ -54,15 +54,15 @@ class DataCard:
         """Read it back; None where there is none.
 
         Raises:
-            CheckpointError: the file is damaged.
+            ConfigError: the file is damaged.
         """
         path = folder / TRAINED_ON
         if not path.exists():
             return None
-        try:
-            return TypeAdapter(cls).validate_python(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, ValidationError) as error:
-            raise CheckpointError(f"{path}: must be what a retraining wrote, but it is damaged") from error
+        found: DataCard = read_value(cls, path)
+        if not (len(found.mean) == len(found.std) and all(deviation > 0 for deviation in found.std)):
+            raise ConfigError(str(path), ["mean, std: must be of as many channels, with std above 0, but are not"])
+        return found
 
 
 def check_classes(folder: Path, network: NetworkSpec, classes: Sequence[str]) -> None:

@@ -493,9 +493,7 @@ def test_decode_answers_in_a_folder_of_its_own(se_nas: Run, finished: Path, tmp_
 
 
 def test_report_says_which_file_it_misses(se_nas: Run) -> None:
-    assert_refused(
-        se_nas("report", "gone"), "gone/result.json: a report needs this file of the run, but got: No such file"
-    )
+    assert_refused(se_nas("report", "gone"), "gone/result.json: file: must be readable, but got: No such file")
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_each_search_of_a_grid_leaves_a_full_run_folder(swept: Told) -> None:
         run = RunFolder(swept.folder / row["folder"])
         assert run.path.name == f"seed{job.parameters['seed']}_macs-90k-params-3k"
         assert (run / "report.html").exists()
-        result, file = run.read("result.json"), load_architecture(run / "architecture.json")
+        result, file = read_json(run / "result.json"), load_architecture(run / "architecture.json")
         counts = network_counts(file.network)
         assert result["seed"] == job.parameters["seed"]
         assert row["accuracy"] == job.final["default"] == result["search"]["validation_accuracy"]

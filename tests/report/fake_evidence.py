@@ -264,7 +264,10 @@ def latency_check(seed: int = 4) -> Json:
                 "spearman": spearman(predicted, measured).as_dict(),
             }
         )
-    return {"conditions": {"device": "cpu", "threads": 1, "batch_size": 1}, "sets": sets}
+    return {
+        "conditions": {"device": "cpu", "backend": "eager", "dtype": "float32", "threads": 1, "batch_size": 1},
+        "sets": sets,
+    }
 
 
 def ledger() -> Json:

@@ -193,6 +193,7 @@ def make_fake_run(
         "retrain": {
             "epochs": 90,
             "seconds": 6123.0,
+            "images": 4_000_000,
             "test_accuracy": 0.9342,
             "test_images": images,
             "train_accuracy": 0.9921,
@@ -243,8 +244,15 @@ def make_fake_run(
         write_json(
             folder / "latency.json",
             {
+                "format": "se_nas latency table",
+                "version": 1,
+                "space": {"name": space.name, "digest": space.digest},
                 "key": KEY,
+                "blocks": [],
+                "calibration": [],
                 "report": {
+                    "seconds": 312.4,
+                    "environment": {"torch": "2.13.0"},
                     "held_out": {
                         "n": 40,
                         "mape": float(error.mean()),
@@ -315,7 +323,7 @@ def make_fake_study(
         file = ArchitectureFile(chosen, space.name, space.resolve(chosen))
         save_architecture(folder / "architecture.json", file)
     result = json.loads((folder / "result.json").read_text())
-    result["search"] = {"strategy": "optuna", "sampler": "nsga2", "evaluator": evaluator, "seconds": 30.0}
+    result["search"] = {"strategy": "optuna", "sampler": "nsga2", "evaluator": evaluator, "seconds": 30.0, "images": 0}
     write_json(folder / "result.json", result)
     save_evaluations(
         folder / "search" / "evaluations.json", evaluations, objectives=objectives, sampler="nsga2", budgets=budgets

@@ -106,7 +106,7 @@ def test_the_report_of_a_run_shows_what_its_se_learned(se_nas: Run, trained: Pat
     assert all(escape(note) in page for note in found_in(run / "excitation")["notes"])
     assert page.count("data:image/png;base64,") == 3
     (run / "excitation" / "excitation.json").write_text("{")
-    assert_refused(se_nas("report", run), f"{run / 'excitation/excitation.json'}: must be JSON")
+    assert_refused(se_nas("report", run), f"{run / 'excitation/excitation.json'}: file: must be JSON")
 
 
 def test_an_architecture_is_studied_with_weights_and_data_that_are_named(

@@ -147,11 +147,11 @@ def test_the_answer_is_the_best_of_the_evaluations_within_the_budgets(runs: dict
     run = RunFolder(runs[name].folder)
     file, result = load_architecture(run / "architecture.json"), read_json(run / "result.json")
     counts = network_counts(file.network)
-    assert {b["metric"]: b["value"] for b in run.read("certificate.json")["budgets"]} == {
+    assert {b["metric"]: b["value"] for b in read_json(run / "certificate.json")["budgets"]} == {
         "macs": counts.macs,
         "params": counts.params,
     }
-    assert all(b["holds"] and b["value"] <= b["limit"] for b in run.read("certificate.json")["budgets"])
+    assert all(b["holds"] and b["value"] <= b["limit"] for b in read_json(run / "certificate.json")["budgets"])
     allowed = [row for row in runs[name].rows if row["feasible"] and row["state"] == "complete"]
     best = max(row["accuracy"] for row in allowed)
     equals = [row for row in allowed if row["accuracy"] == best]

@@ -120,7 +120,9 @@ def test_a_searched_architecture_is_scaled_and_its_certificate_extended(
     searched = {**NETWORK, "resolution": 8, "scaling": {"imagenet": {"resolution": 24, "classes": 1000, "width": 2}}}
     space = parse_space(searched, "searched")
     save_architecture(tmp_path / "architecture.json", ArchitectureFile.of(space, next(space.enumerate())))
-    budget = {"format": certificate.FORMAT, "version": certificate.VERSION, "budgets": [{"metric": "macs"}]}
+    cost = {"metric": "macs", "unit": "MACs", "value": 1, "how": "counted", "n": 1, "ci95": None}
+    kept = {**cost, "limit": 2.0, "holds": True}
+    budget = {"format": certificate.FORMAT, "version": certificate.VERSION, "budgets": [kept], "costs": [cost]}
     (tmp_path / "certificate.json").write_text(json.dumps(budget))
     words[1] = str(tmp_path / "architecture.json")
     monkeypatch.setattr(certificate, "measure_network", lambda spec, key: Measurement(1.0, 1.0, (0.9, 1.1), 40))

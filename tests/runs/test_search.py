@@ -110,7 +110,7 @@ def test_the_answer_keeps_its_budgets_and_the_files_agree(done: Done) -> None:
     space, file = run.space, load_architecture(run / "architecture.json")
     assert file.architecture.space_digest == space.digest
     assert space.resolve(file.architecture) == file.network
-    certificate = run.read("certificate.json")
+    certificate = read_json(run / "certificate.json")
     assert {entry["metric"]: entry["limit"] for entry in certificate["budgets"]} == {"macs": 90e3, "params": 3e3}
     counts = network_counts(file.network)
     for entry, counted in zip(certificate["budgets"], (counts.macs, counts.params), strict=True):
@@ -126,7 +126,7 @@ def test_the_answer_keeps_its_budgets_and_the_files_agree(done: Done) -> None:
     ]
     low, high = certificate["costs"][-1]["ci95"]
     assert 0 < low <= certificate["costs"][-1]["value"] <= high
-    decodes = run.read("decodes.json")
+    decodes = read_json(run / "decodes.json")
     assert decodes[-1]["costs"]["macs"] == counts.macs
 
 

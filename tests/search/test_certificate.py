@@ -256,11 +256,11 @@ def test_a_network_that_no_search_found_has_a_certificate_of_its_own(tiny_space,
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, "the certificate must be readable, but got: No such file"),
-        ("{", "a certificate must be JSON, but got: "),
-        ("[]", "must be a se_nas certificate of version 1, but "),
-        ('{"format": "se_nas certificate", "version": 2}', "must be a se_nas certificate of version 1, but "),
-        ('{"version": 1}', "must be a se_nas certificate of version 1, but "),
+        (None, "file: must be readable, but got: No such file"),
+        ("{", "file: must be JSON, but got: "),
+        ("[]", "file: must be a mapping, but got []"),
+        ('{"format": "se_nas certificate", "version": 2}', "version: must be 1, but got 2"),
+        ('{"version": 1}', "file: must have the costs of a network"),
     ],
 )
 def test_what_is_no_certificate_is_told_in_one_line(tiny_space, clock, tmp_path: Path, content, expected) -> None:

@@ -8,7 +8,6 @@ networks of a space share); networks that the fit has not seen say what remains.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import platform
@@ -19,11 +18,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FiniteFloat, PositiveFloat
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.stats import spearmanr
@@ -31,15 +30,15 @@ from scipy.stats import spearmanr
 from se_nas.cost.latency.timing import LatencyKey, Measurement, Report, measure_blocks, measure_networks, no_report
 from se_nas.cost.table import CostTable, FloatArray, build_table
 from se_nas.errors import ArchitectureError, ConfigError, OutputError
-from se_nas.records.files import write_json
-from se_nas.records.yaml_input import validation_problems
+from se_nas.records.files import read_json, write_json
+from se_nas.records.record import Record, parse_record
 from se_nas.space.architecture import Architecture
-from se_nas.space.choice import Choice
+from se_nas.space.choice import Choice, Option
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec, NetworkSpec
 
-FORMAT = "se_nas latency table"
-VERSION = 1
+FORMAT: Final = "se_nas latency table"
+VERSION: Final = 1
 
 BlockTimer = Callable[[Sequence[BlockSpec], LatencyKey, Report], list[float]]
 NetworkTimer = Callable[[Sequence[NetworkSpec], LatencyKey, Report], list[Measurement]]
@@ -79,6 +78,44 @@ class LatencyReport:
     factor: float
     seconds: float
     environment: dict[str, str]
+
+
+class _SpaceName(Record):
+    name: str
+    digest: str
+
+
+class TimedBlock(Record):
+    """A block in words, and its milliseconds before calibration."""
+
+    block: str
+    ms: FiniteFloat
+
+
+class MeasuredNetwork(Record):
+    """A network, and the milliseconds that it took."""
+
+    picks: dict[str, Option]
+    ms: PositiveFloat
+
+
+class PredictedNetwork(MeasuredNetwork):
+    """The same, and what the table predicts."""
+
+    predicted_ms: FiniteFloat
+
+
+class LatencyFile(Record):
+    """What a table's file holds: `latency.json` of a run, or one in the cache."""
+
+    format: Literal["se_nas latency table"] = FORMAT
+    version: Literal[1] = VERSION
+    space: _SpaceName
+    key: LatencyKey
+    report: LatencyReport
+    blocks: tuple[TimedBlock, ...]
+    calibration: tuple[MeasuredNetwork, ...]
+    held_out: tuple[PredictedNetwork, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,30 +168,26 @@ class LatencyTable:
         Raises:
             ConfigError: it is malformed, of another format or version, or of another space.
         """
-        try:
-            if (value["format"], value["version"]) != (FORMAT, VERSION):
-                problem = f"'format' and 'version' must be '{FORMAT}' and {VERSION}"
-                raise ConfigError(source, [f"{problem}, but got {value['format']!r} and {value['version']!r}"])
-            if value["space"]["digest"] != space.digest:
-                problem = f"space.digest: must be {space.digest}, that of space {space.name}"
-                raise ConfigError(source, [f"{problem}, but got {value['space']['digest']!r}"])
-            blocks = distinct_blocks(space)
-            if [entry["block"] for entry in value["blocks"]] != [block.words() for block in blocks]:
-                raise ConfigError(source, [f"blocks: must be the {len(blocks)} blocks of the space in their order"])
-            return cls(
-                space,
-                TypeAdapter(LatencyKey).validate_python(value["key"]),
-                {block: float(entry["ms"]) for block, entry in zip(blocks, value["blocks"], strict=True)},
-                _measured(space, value["calibration"]),
-                _measured(space, value["held_out"]),
-                TypeAdapter(LatencyReport).validate_python(value["report"]),
-            )
-        except (KeyError, TypeError, ValueError, ArchitectureError) as error:
-            fault = f"{type(error).__name__}: {error}"
-            if isinstance(error, ValidationError):
-                fault = "; ".join(validation_problems(error))
-            problem = f"must be what a latency table writes, but got {fault}"
-            raise ConfigError(source, [problem]) from error
+        stored = parse_record(LatencyFile, value, source)
+        if stored.space.digest != space.digest:
+            problem = f"space.digest: must be {space.digest}, that of space {space.name}"
+            raise ConfigError(source, [f"{problem}, but got {stored.space.digest!r:.80}"])
+        blocks = distinct_blocks(space)
+        if [entry.block for entry in stored.blocks] != [block.words() for block in blocks]:
+            raise ConfigError(source, [f"blocks: must be the {len(blocks)} blocks of the space in their order"])
+        return cls(
+            space,
+            stored.key,
+            {block: entry.ms for block, entry in zip(blocks, stored.blocks, strict=True)},
+            _measured(space, stored.calibration, f"{source}: calibration"),
+            _measured(space, stored.held_out, f"{source}: held_out"),
+            stored.report,
+        )
+
+
+def read_latency_table(path: Path, space: SearchSpace) -> LatencyTable:
+    """The table in a file; ConfigError where it cannot be read, or see `LatencyTable.from_dict`."""
+    return LatencyTable.from_dict(space, read_json(path), str(path))
 
 
 def build_latency_table(
@@ -333,8 +366,13 @@ def _part(report: Report, index: int, parts: int) -> Report:
     return lambda done, total: report(index * total + done, parts * total)
 
 
-def _measured(space: SearchSpace, entries: Sequence[Mapping[str, Any]]) -> tuple[tuple[Architecture, float], ...]:
-    return tuple((space.architecture(entry["picks"]), float(entry["ms"])) for entry in entries)
+def _measured(
+    space: SearchSpace, entries: Sequence[MeasuredNetwork], source: str
+) -> tuple[tuple[Architecture, float], ...]:
+    try:
+        return tuple((space.architecture(entry.picks), entry.ms) for entry in entries)
+    except ArchitectureError as error:
+        raise ConfigError(source, [str(error)]) from error
 
 
 def _environment() -> dict[str, str]:
@@ -350,9 +388,10 @@ def _read(path: Path, space: SearchSpace, key: LatencyKey) -> LatencyTable | Non
     if not path.exists():
         return None
     try:
-        table = LatencyTable.from_dict(space, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except (OSError, ValueError, ConfigError) as error:
-        reason = str(error).removeprefix(f"{path}: ")
+        table = read_latency_table(path, space)
+    except ConfigError as error:
+        first, *others = error.problems
+        reason = f"{first} (and {len(others)} more faults)" if others else first
         _log.warning("%s: the cached latency table is unusable and is measured anew: %s", path, reason)
         return None
     # another torch has other kernels

@@ -15,9 +15,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from se_nas.cost.table import UNITS
-from se_nas.errors import ConfigError
 from se_nas.evidence.controls import FULL
-from se_nas.report.pages.parts import cost, flat, pairs, plain, read_json, section, text
+from se_nas.records.evidence import EVIDENCE_PARTS
+from se_nas.report.pages.parts import cost, flat, pairs, plain, read_if_there, section, text
 from se_nas.report.plots import controls, ranking, stability, where_se_pays
 from se_nas.report.plots import latency as plots_latency
 from se_nas.report.plots.evidence import (
@@ -96,11 +96,8 @@ def evidence_sections(folder: Path, run_name: str) -> EvidenceParts:
     found: dict[str, dict[str, Any]] = {}
     for part in _PARTS:
         path = folder / "evidence" / f"{part.name}.json"
-        if not (made := read_json(path, default={})):
-            continue
-        if not isinstance(made.get(part.rows), list):
-            raise ConfigError(str(path), [f"must be what `se-nas evidence` writes, but holds no list `{part.rows}`"])
-        found[part.name] = made
+        if (made := read_if_there(EVIDENCE_PARTS[part.name], path, None)) is not None:
+            found[part.name] = made
     if "controls" in found:
         found["controls"]["searches"] = len(found.get("stability", {}).get("answers", [])) or 1
     parts = [

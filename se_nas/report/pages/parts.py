@@ -5,17 +5,19 @@ A page is one file of HTML that loads nothing, in the colours of `palette`, ligh
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import ConfigDict
 
 from se_nas.cost.budget import format_cost
 from se_nas.cost.counts import attention_counts, block_counts, network_counts
-from se_nas.errors import ConfigError
+from se_nas.records.history import History
+from se_nas.records.record import Record, read_plain
 from se_nas.report.plots import figure
 from se_nas.report.theme.palette import css_variables
 from se_nas.report.theme.words import ABSENT, format_exact, format_percent
@@ -72,29 +74,18 @@ _FONTS = (
 # ---- what a page reads
 
 
-def read_json(path: Path, default: Any = None) -> Any:
-    """A JSON file that holds what `default` is, or, without one, a dict.
+def read_if_there(kind: Any, path: Path, default: Any) -> Any:
+    """The plain values of a JSON file that holds a `kind`, or `default` where there is no such file.
 
     Raises:
-        ConfigError: the file is no such JSON, or is missing and there is no default.
+        ConfigError: the file is damaged.
     """
-    if default is not None and not path.exists():
-        return default
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(str(path), [f"a report needs this file of the run, but got: {error.strerror}"]) from error
-    except ValueError as error:
-        raise ConfigError(str(path), [f"must be JSON, but got: {error}"]) from error
-    wanted = list if isinstance(default, list) else dict
-    if not isinstance(value, wanted):
-        raise ConfigError(str(path), [f"must hold a {wanted.__name__}, but got a {type(value).__name__}"])
-    return value
+    return read_plain(kind, path) if path.exists() else default
 
 
 def read_history(path: Path) -> list[Mapping[str, Any]]:
     """The epochs of a training, numbered from 1 as people do; the loop that writes them counts from 0."""
-    return [{**row, "epoch": int(row["epoch"]) + 1} for row in read_json(path, default=[])]
+    return [{**row, "epoch": row["epoch"] + 1} for row in read_if_there(History, path, ())]
 
 
 # ---- the page
@@ -128,6 +119,15 @@ def plot_section(figures: Mapping[str, str], name: str, title: str, lead: str) -
     return section(title, lead, f'<div class="wide">{figures[name]}</div>') if name in figures else ""
 
 
+class _Notes(Record):
+    """What a page of the network shows of `excitation.json`; the rest is shown by a page of its own."""
+
+    model_config = ConfigDict(extra="ignore")
+    format: Literal["se_nas excitation"]
+    version: Literal[1]
+    notes: tuple[str, ...] = ()
+
+
 def excitation_section(folder: Path) -> str:
     """What `se-nas excitation` found of the network in `folder`: its notes and plots; nothing where it has not run.
 
@@ -135,7 +135,7 @@ def excitation_section(folder: Path) -> str:
         ConfigError: its file is damaged.
     """
     home = folder / "excitation"
-    found = read_json(home / "excitation.json", default={})
+    found = read_if_there(_Notes, home / "excitation.json", {})
     notes = "".join(f"<li>{text(note)}</li>" for note in found.get("notes", ()))
     drawn = [home / "plots" / f"{name}.png" for name in ("accuracy_lost", "class_gates", "by_depth")]
     pictures = "".join(_picture(path) for path in drawn if path.exists())

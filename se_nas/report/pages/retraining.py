@@ -16,7 +16,10 @@ import yaml
 
 from se_nas.errors import ConfigError
 from se_nas.evidence.intervals import accuracy_interval
-from se_nas.records.files import write_atomic
+from se_nas.records.certificate import Certificate
+from se_nas.records.files import read_json, write_atomic
+from se_nas.records.record import read_plain
+from se_nas.records.run_result import ImageNetResult
 from se_nas.records.yaml_input import read_yaml
 from se_nas.report.pages.parts import (
     architecture_words,
@@ -30,7 +33,7 @@ from se_nas.report.pages.parts import (
     plain,
     plot_section,
     read_history,
-    read_json,
+    read_if_there,
     section,
     text,
     whole_page,
@@ -84,7 +87,8 @@ def is_retraining(folder: Path) -> bool:
     Raises:
         ConfigError: it has no readable `result.json`.
     """
-    return "ledger" in read_json(Path(folder) / "result.json")
+    found = read_json(Path(folder) / "result.json")
+    return isinstance(found, dict) and "ledger" in found
 
 
 def write_retrain_report(folder: Path) -> Path:
@@ -105,9 +109,7 @@ def write_retrain_report(folder: Path) -> Path:
     folder = Path(folder)
     if not is_retraining(folder):
         raise ConfigError(str(folder / "result.json"), ["must be of a retraining on imagenet, but has no `ledger`"])
-    result, config = read_json(folder / "result.json"), read_yaml(folder / "config.yaml")
-    if not (isinstance(result.get("retrain"), dict) and isinstance(result["ledger"], dict)):
-        raise ConfigError(str(folder / "result.json"), ["must be what a retraining wrote, but its parts are others"])
+    result, config = read_plain(ImageNetResult, folder / "result.json"), read_yaml(folder / "config.yaml")
     if not (isinstance(config, dict) and isinstance(config.get("data"), dict)):
         raise ConfigError(str(folder / "config.yaml"), ["must be what a retraining wrote, but its parts are others"])
     run = _Retraining(
@@ -115,12 +117,12 @@ def write_retrain_report(folder: Path) -> Path:
         ledger=result["ledger"],
         environment=result.get("environment") or {},
         architecture=load_architecture(folder / "architecture.json"),
-        certificate=read_json(folder / "certificate.json"),
+        certificate=read_plain(Certificate, folder / "certificate.json"),
         history=read_history(folder / "history.json"),
         data=config["data"],
         recipe=stored_recipe(folder / "config.yaml", config.get("recipe")),
         teacher=config.get("teacher"),
-        damaged=read_json(folder / "damaged.json", default={}),
+        damaged=read_if_there(dict[str, str], folder / "damaged.json", {}),
         excitation=excitation_section(folder),
     )
     figures: dict[str, str] = {}

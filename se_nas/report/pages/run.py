@@ -15,9 +15,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from se_nas.cost.latency.table import LatencyFile
 from se_nas.cost.table import UNITS
+from se_nas.errors import ConfigError
 from se_nas.evidence.intervals import accuracy_interval
-from se_nas.records.files import write_atomic
+from se_nas.records.certificate import SearchCertificate
+from se_nas.records.fields import Number, Share
+from se_nas.records.files import read_json, write_atomic
+from se_nas.records.record import parse_record, read_plain
+from se_nas.records.run_result import RunResult
 from se_nas.report.pages.evidence import EvidenceParts, evidence_sections
 from se_nas.report.pages.parts import (
     architecture_words,
@@ -31,7 +37,7 @@ from se_nas.report.pages.parts import (
     plain,
     plot_section,
     read_history,
-    read_json,
+    read_if_there,
     section,
     text,
     whole_page,
@@ -42,11 +48,11 @@ from se_nas.report.plots import search as plots
 from se_nas.report.plots import study as study_plots
 from se_nas.report.plots.architecture import draw_architecture_svg
 from se_nas.report.theme.words import ABSENT, format_percent, format_seconds, format_size
-from se_nas.search.black_box.evaluation import Evaluation, evaluations_from
+from se_nas.search.black_box.evaluation import Evaluation, EvaluationsFile, evaluations_in
 from se_nas.search.black_box.pareto import front_objectives, front_of
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
-from se_nas.space.choice import Place
+from se_nas.space.choice import Option, Place
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.size import read_size
 from se_nas.space.yaml_file import load_space
@@ -119,16 +125,18 @@ def write_report(run_folder: Path, configuration: str = "") -> Path:
         OutputError: the folder cannot be written to.
     """
     folder = Path(run_folder)
-    result = read_json(folder / "result.json")
+    result = read_plain(RunResult, folder / "result.json")
     architecture = load_architecture(folder / "architecture.json")
+    search = read_history(folder / "search" / "history.json")
+    choices = _choices(folder, architecture.architecture, search)
     run = _Run(
         result=result,
         architecture=architecture,
-        certificate=read_json(folder / "certificate.json"),
-        search=read_history(folder / "search" / "history.json"),
+        certificate=read_plain(SearchCertificate, folder / "certificate.json"),
+        search=search,
         retrain=read_history(folder / "retrain" / "history.json"),
-        choices=read_json(folder / "choices.json", default={}),
-        latency=read_json(folder / "latency.json", default={}),
+        choices=choices,
+        latency=read_if_there(LatencyFile, folder / "latency.json", {}),
         study=_study(folder, architecture.architecture),
         configuration=configuration,
         excitation=excitation_section(folder),
@@ -143,20 +151,43 @@ def write_report(run_folder: Path, configuration: str = "") -> Path:
     return write_atomic(folder / "report.html", _page(run, inline, drawing))
 
 
+def _choices(folder: Path, chosen: Architecture, search: Iterable[Mapping[str, Any]]) -> dict[str, list[Option]]:
+    """The options of every choice, as the picks and the probabilities of the other files need them."""
+    path = folder / "choices.json"
+    found: dict[str, list[Option]] = read_if_there(dict[str, list[int | Number | str]], path, {})
+    if found and (folder / "space.yaml").exists():
+        space = load_space(folder / "space.yaml")
+        if found != {choice.name: list(choice.options) for choice in space.choices}:
+            raise ConfigError(str(path), [f"file: must hold the choices of {folder / 'space.yaml'}, but holds others"])
+    picks = chosen.as_dict()
+    for name, options in found.items():
+        if picks.get(name) not in options:
+            must = f"{name}: must have the option of architecture.json, {picks.get(name)!r:.40}, but has not"
+            raise ConfigError(str(path), [must])
+    for row in search:
+        for name, shares in (row.get("probabilities") or {}).items():
+            if name in found and len(shares) != len(found[name]):
+                got = f"{len(shares)} and {len(found[name])}"
+                raise ConfigError(str(path), [f"{name}: options must be as many as probabilities, but are {got}"])
+    return found
+
+
 def _study(folder: Path, chosen: Architecture) -> _Study | None:
     """The black-box search of a run, if it had one."""
     path = folder / "search" / "evaluations.json"
-    value = read_json(path, default={})
-    if not value:
+    if not path.exists():
         return None
     space = load_space(folder / "space.yaml")
+    space.check(chosen)
+    chosen = space.architecture(chosen.as_dict())  # its picks are options of the space
+    value = parse_record(EvaluationsFile, read_json(path), str(path))
     return _Study(
         space,
-        sampler=str(value.get("sampler", "")),
-        objectives=list(value.get("objectives", ["accuracy"])),
-        limits={metric: float(limit) for metric, limit in value.get("budgets", {}).items()},
-        evaluations=evaluations_from(space, value, str(path)),
-        importance=read_json(folder / "search" / "importance.json", default={}),
+        sampler=value.sampler,
+        objectives=list(value.objectives),
+        limits={str(metric): limit for metric, limit in value.budgets.items()},
+        evaluations=evaluations_in(value, space, str(path)),
+        importance=read_if_there(dict[str, Share], folder / "search" / "importance.json", {}),
         chosen=chosen,
     )
 

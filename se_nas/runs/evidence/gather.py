@@ -33,6 +33,7 @@ from se_nas.evidence.statistics import spearman
 from se_nas.evidence.where_se_pays import where_se_pays
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_json
+from se_nas.records.run_result import RunResult
 from se_nas.report.pages.run import write_report
 from se_nas.runs.evidence.ledger import Amount, Spending, run_entries, training_entry
 from se_nas.runs.evidence.published_controls import published_control
@@ -136,7 +137,7 @@ class _Gathering:
         self.setting, self.config, self.conditions, self.say = setting, config, conditions, say
         self.run, self.space, self.tables = setting.run, setting.space, setting.tables
         self.folder = setting.run / FOLDER
-        self.result: dict[str, Any] = setting.run.read("result.json")
+        self.result: dict[str, Any] = setting.run.read("result.json", RunResult)
         self.spending = Spending(self.folder / "spent.json", setting.device)
         self.measured_ms: dict[str, float] = {}  # of controls that no table knows
         self.random = RandomFeasible(self.space, self.tables, setting.budgets, setting.config.seed)
@@ -496,7 +497,7 @@ class _Gathering:
         for name, folder in beside.items():
             if (folder / "result.json").exists():
                 # a table that was timed once serves all runs
-                lines = run_entries(RunFolder(folder).read("result.json"), f"{name}: ")
+                lines = run_entries(RunFolder(folder).read("result.json", RunResult), f"{name}: ")
                 entries += [line for line in lines if not line["part"].endswith("latency table")]
         amounts = self.spending.amounts()
         on_cpu = self.setting.device.type == "cpu"

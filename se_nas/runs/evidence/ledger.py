@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from se_nas.errors import ConfigError
 from se_nas.hardware.energy import EnergyMeter
+from se_nas.records.evidence import SpentAmount
 from se_nas.records.files import write_json
-from se_nas.runs.run_folder import RunFolder
+from se_nas.records.record import read_value
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,8 @@ class Spending:
         """What was spent so far, by part."""
         if not self._path.exists():
             return {}
-        stored = RunFolder(self._path.parent).read_mapping(self._path.name)
-        try:
-            return {name: Amount(**amount) for name, amount in stored.items()}
-        except TypeError as error:
-            must = "must have seconds, device_seconds and joules of each part, but has not"
-            raise ConfigError(str(self._path), [must]) from error
+        stored: dict[str, SpentAmount] = read_value(dict[str, SpentAmount], self._path)
+        return {part: Amount(amount.seconds, amount.device_seconds, amount.joules) for part, amount in stored.items()}
 
 
 def run_entries(result: Mapping[str, Any], prefix: str = "") -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import PositiveFloat
+
 from se_nas.cost.budget import Budget
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import LatencyKey, measure_networks
@@ -18,8 +20,8 @@ from se_nas.errors import DeviceError
 from se_nas.evidence.controls import Control
 from se_nas.evidence.published_networks import fitted, narrowed
 from se_nas.records.files import write_json
+from se_nas.records.record import Record, read_plain
 from se_nas.runs.prepare import Say, Setting
-from se_nas.runs.run_folder import RunFolder
 from se_nas.space.specs import NetworkSpec
 
 _TIMES = "published.json"
@@ -57,7 +59,7 @@ def published_control(setting: Setting, folder: Path, word: str, say: Say) -> tu
     if latency is not None:
         assert isinstance(setting.latency, LatencyTable)  # a budget on latency needs one
         key = setting.latency.key
-        known = RunFolder(folder).read_mapping(_TIMES) if (folder / _TIMES).exists() else {}
+        known = read_plain(dict[str, _Fitted], folder / _TIMES) if (folder / _TIMES).exists() else {}
         words = json.dumps([network.to_dict(), latency.limit], sort_keys=True)
         digest = hashlib.sha256(words.encode()).hexdigest()[:16]
         if known.get(name, {}).get("asked") != digest:
@@ -75,6 +77,14 @@ def published_control(setting: Setting, folder: Path, word: str, say: Say) -> tu
             return None
         network = fit([Budget("macs", macs), *(budget for budget in budgets if budget.metric != "macs")])
     return Control(name, "published", f"{name}, fitted to the budgets", None, network), measured
+
+
+class _Fitted(Record):
+    """The width that was found for a published network, by its MACs; None where none is fast enough."""
+
+    asked: str
+    macs: PositiveFloat | None
+    latency_ms: PositiveFloat | None
 
 
 class _Clock:

@@ -30,9 +30,10 @@ from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
 from se_nas.hardware.interrupt import signals_to
 from se_nas.plugins.loading import Plugin, load_again, loaded_plugins
+from se_nas.records.evidence import TrainingRecord
 from se_nas.records.files import write_json
 from se_nas.records.locks import locked
-from se_nas.runs.run_folder import RunFolder
+from se_nas.records.record import read_plain
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.in_memory import train_network
 from se_nas.training.recipe import Recipe
@@ -89,11 +90,11 @@ class Trainings:
             ConfigError: it is damaged.
         """
         path = self._record_path(task)
-        return RunFolder(self.folder).read_mapping(path.name) if path.exists() else None
+        return read_plain(TrainingRecord, path) if path.exists() else None
 
     def records(self) -> list[dict[str, Any]]:
         """All that are there."""
-        return [RunFolder(self.folder).read_mapping(path.name) for path in sorted(self.folder.glob("*.json"))]
+        return [read_plain(TrainingRecord, path) for path in sorted(self.folder.glob("*.json"))]
 
     def accuracy(self, task: Task) -> float | None:
         """Its test accuracy, from 0 to 1, where it is done and did not diverge."""

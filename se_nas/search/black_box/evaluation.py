@@ -6,12 +6,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, Self, runtime_checkable
+
+from pydantic import PositiveFloat, model_validator
 
 from se_nas.cost.budget import Budget
 from se_nas.errors import ArchitectureError, ConfigError, SeNasError
-from se_nas.records.files import write_json
+from se_nas.records.fields import Amount, Count, Metric, Number, Seconds, Share
+from se_nas.records.files import read_json, write_json
+from se_nas.records.record import Record, parse_record
 from se_nas.space.architecture import Architecture
+from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
 
 #: `report(epoch, accuracy)` after each epoch of an evaluation, counted from 0; it raises `Pruned` to end it early.
@@ -22,8 +27,8 @@ Evaluate = Callable[[Architecture], float]
 
 State = Literal["complete", "pruned", "failed", "running"]
 
-FORMAT = "se_nas evaluations"
-VERSION = 1
+FORMAT: Final = "se_nas evaluations"
+VERSION: Final = 1
 
 
 class Pruned(Exception):
@@ -95,6 +100,41 @@ class Evaluation:
         return self.state == "complete" and self.accuracy is not None and math.isfinite(self.accuracy)
 
 
+class EvaluationRow(Record):
+    """An `Evaluation` in its file."""
+
+    number: Count
+    state: State
+    accuracy: Share | None
+    costs: dict[Metric, Amount]
+    excess: dict[Metric, Number]
+    feasible: bool
+    seconds: Seconds
+    same_as: Count | None
+    curve: tuple[tuple[Count, Share], ...]
+    picks: dict[str, Option]
+
+
+class EvaluationsFile(Record):
+    """What `evaluations.json` holds."""
+
+    format: Literal["se_nas evaluations"] = FORMAT
+    version: Literal[1] = VERSION
+    sampler: str
+    objectives: tuple[Literal["accuracy", "macs", "params", "latency_ms"], ...]
+    budgets: dict[Metric, PositiveFloat]
+    evaluations: tuple[EvaluationRow, ...]
+
+    @model_validator(mode="after")
+    def _same_metrics(self) -> Self:
+        needed = {*self.budgets, *self.objectives} - {"accuracy"}
+        costs = set(self.evaluations[0].costs) if self.evaluations else needed
+        for index, row in enumerate(self.evaluations):
+            if set(row.costs) != costs or not needed <= costs or set(row.excess) not in (set(), set(self.budgets)):
+                raise ValueError(f"evaluations[{index}] must have the metrics of the budgets and objectives")
+        return self
+
+
 def excess_of(costs: Mapping[str, float], budgets: Sequence[Budget]) -> dict[str, float]:
     """By budgeted metric, how far a cost is above its limit, as a share of the limit."""
     return {budget.metric: (costs[budget.metric] - budget.limit) / budget.limit for budget in budgets}
@@ -145,28 +185,34 @@ def evaluations_from(space: SearchSpace, value: Any, source: str) -> list[Evalua
     Raises:
         ConfigError: it is something else, or of another space.
     """
-    if not isinstance(value, dict) or value.get("format") != FORMAT or value.get("version") != VERSION:
-        raise ConfigError(source, [f"must be '{FORMAT}' of version {VERSION}, but it is something else"])
-    found, rows = [], value.get("evaluations")
-    for index, row in enumerate(rows if isinstance(rows, list) else [rows]):
+    return evaluations_in(parse_record(EvaluationsFile, value, source), space, source)
+
+
+def read_evaluations(path: Path, space: SearchSpace) -> list[Evaluation]:
+    """The evaluations in a file; see `evaluations_from`."""
+    return evaluations_from(space, read_json(path), str(path))
+
+
+def evaluations_in(stored: EvaluationsFile, space: SearchSpace, source: str) -> list[Evaluation]:
+    """The evaluations of a file that was read; see `evaluations_from`."""
+    found = []
+    for index, row in enumerate(stored.evaluations):
         try:
-            found.append(
-                Evaluation(
-                    number=row["number"],
-                    architecture=space.architecture(row["picks"]),
-                    state=row["state"],
-                    accuracy=row["accuracy"],
-                    costs=row["costs"],
-                    excess=row["excess"],
-                    seconds=row["seconds"],
-                    same_as=row["same_as"],
-                    curve=[(int(epoch), float(accuracy)) for epoch, accuracy in row["curve"]],
-                )
-            )
+            architecture = space.architecture(row.picks)
         except ArchitectureError as error:
             must = f"evaluations[{index}].picks: must be those of space {space.name}, but they are of another"
             raise ConfigError(source, [must]) from error
-        except (LookupError, TypeError, ValueError) as error:
-            must = f"evaluations[{index}]: must be an evaluation that se_nas wrote, but it is damaged or something else"
-            raise ConfigError(source, [must]) from error
+        found.append(
+            Evaluation(
+                number=row.number,
+                architecture=architecture,
+                state=row.state,
+                accuracy=row.accuracy,
+                costs={str(metric): value for metric, value in row.costs.items()},
+                excess={str(metric): value for metric, value in row.excess.items()},
+                seconds=row.seconds,
+                same_as=row.same_as,
+                curve=list(row.curve),
+            )
+        )
     return found

@@ -6,7 +6,6 @@ The table is a file of JSON lines, one trained architecture each: `{"picks": {ch
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.records.files import parse_json
 from se_nas.search.black_box.evaluation import Unjudged, share_fault
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -101,9 +101,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _entry(line: str, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, float]]:
     """The picks and the named metrics of a line; ValueError says what is wrong with it."""
     try:
-        entry = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"must be a JSON object, but got: {error}") from error
+        entry = parse_json(line, "line")
+    except ConfigError as error:
+        raise ValueError(error.problems[0].removeprefix("file: ")) from error
     if not isinstance(entry, dict) or not isinstance(entry.get("picks"), dict):
         raise ValueError('must be an object with picks, such as {"picks": {"stage1.depth": 2}, "accuracy": 0.93}')
     missing = [name for name in names if name not in entry]

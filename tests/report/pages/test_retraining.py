@@ -29,6 +29,8 @@ from tests.report.pages.test_run import Page, change
 EPOCHS = 12
 CHANGES = {"epochs": EPOCHS, "decay_rate": 0.97, "learning_rate_noise": None, "mixup": 0.2, "mixup_off_epoch": 6}
 
+CHECK = {"macs": 1, "params": 1, "thop_macs": 41, "thop_params": 1, "norms": 40, "agree": True}
+
 
 def make_fake_retraining(
     folder: Path,
@@ -89,7 +91,7 @@ def make_fake_retraining(
         "resolution": 224,
         "classes": 1000,
         "costs": cost_entries({"macs": counts.macs, "params": counts.params, "latency_ms": 12.5}),
-        "cross_check": {"macs": counts.macs, "thop_macs": counts.macs + 40, "norms": 40, "agree": True},
+        "cross_check": CHECK | {"macs": counts.macs, "thop_macs": counts.macs + 40},
         "latency_conditions": KEY,
         "trained": found,
         "environment": ENVIRONMENT,
@@ -98,7 +100,7 @@ def make_fake_retraining(
     if searched:
         small = cost_entries({"macs": 4_387_840, "latency_ms": 1.5})
         budgets = [{**small[0], "limit": 6e6, "holds": True}]
-        search |= {"budgets": budgets, "costs": small, "cross_check": {}, "latency_conditions": KEY}
+        search |= {"budgets": budgets, "costs": small, "cross_check": CHECK, "latency_conditions": KEY}
     write_json(folder / "certificate.json", {**search, "retrained": part})
     config = {
         "network": json.loads(json.dumps(file.network.to_dict())),

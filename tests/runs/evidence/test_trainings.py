@@ -151,7 +151,7 @@ def test_what_another_process_did_meanwhile_is_taken(tmp_path: Path, monkeypatch
         held.enter_context(locked(tmp_path / f"{found.key(TASKS[0])}.lock"))
 
         def sleep(seconds: float) -> None:
-            write_json(tmp_path / f"{found.key(TASKS[0])}.json", {"seed": 0, "test_accuracy": 0.25})
+            write_json(tmp_path / f"{found.key(TASKS[0])}.json", {"seed": 0, "test_accuracy": 0.25, "seconds": 1.0})
             held.close()
 
         monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(time), "sleep": sleep}))
@@ -185,7 +185,7 @@ def test_a_call_that_is_stopped_is_finished_by_the_same_call(
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [('{"seed": 0, "test_acc', "must be JSON"), ("[0.5, 0.6]", "must be an object, but got [0.5, 0.6]")],
+    [('{"seed": 0, "test_acc', "must be JSON"), ("[0.5, 0.6]", "must be a mapping, but got [0.5, 0.6]")],
 )
 def test_a_damaged_record_is_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
     found = trainings(tmp_path)

@@ -221,7 +221,7 @@ def test_other_budgets_are_answered_by_the_best_that_was_evaluated(problem: Sear
         with pytest.raises(error):
             answer_again(problem.folder, problem.space, problem.tables, latency_key(), [budget])
     (problem.folder / "evaluations.json").write_text(json.dumps(value)[:-20])
-    with pytest.raises(ConfigError, match="must be JSON that can be read"):
+    with pytest.raises(ConfigError, match="file: must be JSON"):
         answer_again(problem.folder, problem.space, problem.tables, latency_key(), [])
 
 

@@ -1,0 +1,106 @@
+"""What `certificate.json` and `decodes.json` hold; `search.certificate` writes them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import PositiveFloat, PositiveInt, model_validator
+
+from se_nas.records.environment import Environment
+from se_nas.records.fields import Amount, Count, Interval, Metric, Number, Seconds
+from se_nas.records.record import Record
+
+
+class CostEntry(Record):
+    """A cost, and how it is known: with `ci95` as the median of `n` timings."""
+
+    metric: Metric
+    unit: str
+    value: Amount
+    how: Literal["counted", "predicted", "measured"]
+    n: PositiveInt
+    ci95: Interval | None
+    relative_error_std: Number | None = None
+
+
+class BudgetEntry(CostEntry):
+    """A cost under its limit."""
+
+    limit: PositiveFloat
+    holds: bool
+
+
+class CrossCheck(Record):
+    """The counts of a specification beside those of the network that is built, by torch's counter or, once, thop's."""
+
+    macs: Count
+    params: Count
+    built_macs: Amount | None = None
+    built_params: Amount | None = None
+    counter: str | None = None
+    thop_macs: Amount | None = None
+    thop_params: Amount | None = None
+    norms: Count | None = None
+    agree: bool
+    note: str | None = None
+
+
+class LatencyConditions(Record):
+    """Under which a latency holds."""
+
+    device: str
+    backend: str
+    dtype: str
+    batch_size: PositiveInt
+    threads: Count
+    clock: str | None = None
+
+
+class RetrainedPart(Record):
+    """What is known of a network that was retrained at another size; `trained` is what its training says of itself."""
+
+    resolution: PositiveInt
+    classes: PositiveInt
+    costs: tuple[CostEntry, ...]
+    cross_check: CrossCheck
+    latency_conditions: LatencyConditions
+    trained: dict[str, Any]
+    environment: Environment
+
+
+class Certificate(Record):
+    """The budgets that a network keeps and its costs; of a network that no search found `retrained` alone."""
+
+    format: Literal["se_nas certificate"] = "se_nas certificate"
+    version: Literal[1] = 1
+    budgets: tuple[BudgetEntry, ...] | None = None
+    costs: tuple[CostEntry, ...] | None = None
+    cross_check: CrossCheck | None = None
+    latency_conditions: LatencyConditions | None = None
+    environment: Environment | None = None
+    retrained: RetrainedPart | None = None
+
+    @model_validator(mode="after")
+    def _of_something(self) -> Self:
+        if self.costs is None and self.retrained is None:
+            raise ValueError("must have the costs of a network, or those of a retrained one")
+        return self
+
+
+class SearchCertificate(Certificate):
+    """Of a network that a search found, which has every part but `retrained`."""
+
+    budgets: tuple[BudgetEntry, ...]
+    costs: tuple[CostEntry, ...]
+    cross_check: CrossCheck
+    latency_conditions: LatencyConditions
+    environment: Environment
+
+
+class DecodeTry(Record):
+    """A decode, and the latency that was measured of what it gave."""
+
+    limits: dict[Metric, PositiveFloat]
+    costs: dict[Metric, Amount]
+    score: Number
+    measured_ms: Seconds | None = None

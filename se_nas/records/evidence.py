@@ -1,0 +1,320 @@
+"""What the files of a run's `evidence/` hold, a model each; `runs.evidence` writes them, the report shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from se_nas.records.fields import Amount, Count, Metric, Number, Seconds, Seed, Share
+from se_nas.records.record import Record
+
+#: A seed as a key of JSON.
+SeedKey = Annotated[str, Field(pattern=r"^[0-9]{1,30}$")]
+Accuracies = dict[SeedKey, Share | None]
+
+
+class EstimateEntry(Record):
+    """An `evidence.statistics.Estimate`."""
+
+    value: Number | None
+    low: Number | None
+    high: Number | None
+    n: Count
+    method: str = ""
+    p: Share | None = None
+    excludes_zero: bool = False
+
+    @model_validator(mode="after")
+    def _interval_of_a_value(self) -> Self:
+        if (self.low is None) != (self.high is None) or (self.value is None and self.low is not None):
+            raise ValueError("an interval must have two ends, and a value within them")
+        return self
+
+
+class NetworkCosts(Record):
+    """Costs of a network that is compared, and how its latency is known."""
+
+    macs: Amount
+    params: Amount
+    latency_ms: Amount | None = None
+    latency_how: Literal["predicted", "measured"] | None = None
+
+
+class ControlEntry(Record):
+    """A network that is compared, and its test accuracies by seed."""
+
+    name: str
+    kind: Literal["answer", "other_answer", "search_seed", "random", "best_of_random", "baseline", "published"]
+    label: str
+    costs: NetworkCosts
+    supernet_accuracy: Share | None = None
+    se: tuple[str | None, ...] | None = None
+    accuracies: Accuracies
+    failed: dict[SeedKey, str] | None = None
+
+
+class ComparisonEntry(EstimateEntry):
+    """The difference of a network and others, paired by seed."""
+
+    ours: str
+    label: str
+    theirs: tuple[str, ...]
+    networks: Count | None = None
+    left_out: tuple[str, ...] | None = None
+    by_seed: dict[SeedKey, Number] | None = None
+    p_holm: Share | None = None
+    selected: bool | None = None
+
+
+class ControlsPart(Record):
+    """`controls.json`."""
+
+    seeds: tuple[Seed, ...]
+    test_images: PositiveInt
+    recipe: dict[str, Any] | None = None
+    budgets: dict[Metric, PositiveFloat] | None = None
+    networks: tuple[ControlEntry, ...]
+    comparisons: tuple[ComparisonEntry, ...]
+
+    @model_validator(mode="after")
+    def _known_networks(self) -> Self:
+        known = {network.name for network in self.networks}
+        for one in self.comparisons:
+            for name in (one.ours, *one.theirs, *(one.left_out or ())):
+                if name not in known:
+                    raise ValueError(f"comparisons must be of the networks that are listed, and {name!r:.60} is not")
+            if not one.theirs:
+                raise ValueError("a comparison must be with some network")
+        return self
+
+
+class RankedEntry(NetworkCosts):
+    """A network that the supernet ranked."""
+
+    name: str
+    supernet: Share
+    uncalibrated: Share
+    accuracies: Accuracies
+
+
+class CorrelationPair(Record):
+    """Of one score with the trained accuracies."""
+
+    kendall: EstimateEntry
+    spearman: EstimateEntry
+
+
+class RegretEntry(Record):
+    """What the best of the first `k` by each score lacks to the best of all."""
+
+    k: PositiveInt
+    supernet: Number | None = None
+    uncalibrated: Number | None = None
+    macs: Number | None = None
+    params: Number | None = None
+    latency_ms: Number | None = None
+    random: Number | None = None
+
+
+class RankingSet(Record):
+    """The ranking of one set of networks; of too few there are no correlations."""
+
+    name: str
+    truth_seeds: tuple[Seed, ...] | None = None
+    networks: tuple[RankedEntry, ...]
+    correlations: dict[str, CorrelationPair] | None = None
+    partial_kendall: EstimateEntry | None = None
+    gain_over_macs: EstimateEntry | None = None
+    gain_of_recalibration: EstimateEntry | None = None
+    seed_ceiling: EstimateEntry | None = None
+    regret: tuple[RegretEntry, ...] | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.correlations and ("supernet" not in self.correlations or self.partial_kendall is None):
+            raise ValueError("correlations must have that of the supernet, and a partial one beside them")
+        return self
+
+
+class RankingPart(Record):
+    """`ranking.json`."""
+
+    seeds: tuple[Seed, ...]
+    test_images: PositiveInt
+    recipe: dict[str, Any] | None = None
+    sets: tuple[RankingSet, ...]
+
+
+class SearchAnswerEntry(Record):
+    """The answer of one search; `se` is its option of SE by block, None where the block is not there."""
+
+    name: str
+    seed: Seed
+    costs: dict[Metric, Amount]
+    se: dict[str, str | None]
+    accuracies: Accuracies
+
+
+class WithChance(Record):
+    """A number beside what it is of random networks."""
+
+    value: Number | None = None
+    random: Number | None = None
+
+
+class BlockAgreement(Record):
+    """How far the searches agree on the SE of one block."""
+
+    block: str
+    options: tuple[str | None, ...]
+    on_off: Share | None = None
+    ratio: Share | None = None
+    random_on_off: Share | None = None
+    random_ratio: Share | None = None
+
+
+class AccuracySpread(Record):
+    """Of the answers' accuracies."""
+
+    mean: Share | None = None
+    between_searches: Number | None = None
+    between_trainings: Number | None = None
+
+
+class StabilityPart(Record):
+    """`stability.json`."""
+
+    seeds: tuple[Seed, ...]
+    answers: tuple[SearchAnswerEntry, ...]
+    distance: WithChance
+    blocks: tuple[BlockAgreement, ...]
+    on_off: WithChance
+    ratio: WithChance
+    accuracy: AccuracySpread
+
+
+class GainEntry(Record):
+    """What an option of SE is worth in a block, and what it costs there."""
+
+    option: str
+    hidden: Count | None = None
+    gain: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    params: Number | None = None
+    macs: Number | None = None
+    latency_ms: Number | None = None
+
+
+class BlockGains(Record):
+    """The gains in one block over its reference."""
+
+    block: str
+    resolution: PositiveInt | None = None
+    channels: PositiveInt
+    chosen: str | None
+    reference: str
+    options: tuple[GainEntry, ...]
+
+
+class StandAloneGain(EstimateEntry):
+    """What an SE of the answer is worth when it is trained with and without."""
+
+    block: str
+    option: str
+    by_seed: dict[SeedKey, Number] | None = None
+
+
+class WherePart(Record):
+    """`where_se_pays.json`."""
+
+    images: PositiveInt
+    contexts: PositiveInt
+    blocks: tuple[BlockGains, ...]
+    stand_alone: tuple[StandAloneGain, ...] = ()
+
+
+class TimedEntry(Record):
+    """A network by the latency table and by the clock."""
+
+    name: str
+    predicted_ms: Number
+    measured_ms: PositiveFloat
+    low: Number | None = None
+    high: Number | None = None
+
+
+class TimedSet(Record):
+    """How well the table predicts some networks."""
+
+    name: str
+    networks: tuple[TimedEntry, ...]
+    mape: Number | None = None
+    bias: Number | None = None
+    within_5: Share | None = None
+    within_10: Share | None = None
+    spearman: EstimateEntry | None = None
+
+
+class LatencyPart(Record):
+    """`latency_check.json`."""
+
+    conditions: dict[str, str | int]
+    sets: tuple[TimedSet, ...]
+
+
+class SpentEntry(Record):
+    """A line of the ledger."""
+
+    part: str
+    seconds: Seconds
+    device_seconds: Seconds | None = None
+    images: Count | None = None
+    joules: Number | None = None
+
+
+class LedgerPart(Record):
+    """`ledger.json`."""
+
+    parts: tuple[SpentEntry, ...]
+    energy_source: str | None = None
+
+
+class SpentAmount(Record):
+    """What a part of the evidence took so far, as `spent.json` has it by part."""
+
+    seconds: Seconds = 0.0
+    device_seconds: Number = 0.0
+    joules: Number | None = None
+
+
+class TrainingRecord(Record):
+    """A stand-alone training that is done: its accuracy, or why it diverged; see `runs.evidence.trainings`."""
+
+    seed: Seed
+    test_accuracy: Share | None = None
+    test_images: Count | None = None
+    train_accuracy: Share | None = None
+    seconds: Seconds
+    cpu_seconds: Seconds | None = None
+    images: Count | None = None
+    commit: dict[str, str | bool] | None = None
+    failed: str | None = None
+
+    @model_validator(mode="after")
+    def _done(self) -> Self:
+        if self.test_accuracy is None and self.failed is None:
+            raise ValueError("a training must have an accuracy, or say why it has none")
+        return self
+
+
+#: The model of each part, by the name of its file.
+EVIDENCE_PARTS: dict[str, type[Record]] = {
+    "controls": ControlsPart,
+    "ranking": RankingPart,
+    "stability": StabilityPart,
+    "where_se_pays": WherePart,
+    "latency_check": LatencyPart,
+    "ledger": LedgerPart,
+}

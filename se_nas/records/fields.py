@@ -1,0 +1,20 @@
+"""What the numbers of records may be."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+#: What budgets and costs are of.
+Metric = Literal["macs", "params", "latency_ms"]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+#: Whole, or as a table adds it up; both are written as they are.
+Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=10**18)]
+Seed = Annotated[int, Field(ge=0)]
+#: A number of any size as text; see `space.size`.
+Digits = Annotated[str, Field(pattern=r"^([0-9]{1,1000}|[0-9]\.[0-9]{2}e\+[0-9]{1,6})$")]
+Interval = tuple[Number, Number]

@@ -1,0 +1,135 @@
+"""What `result.json` holds: of a search, or of a retraining, in memory or on ImageNet."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import PositiveFloat, PositiveInt
+
+from se_nas.records.certificate import DecodeTry
+from se_nas.records.environment import Environment
+from se_nas.records.fields import Count, Digits, Metric, Number, Seconds, Seed, Share
+from se_nas.records.record import Record
+
+
+class ResultData(Record):
+    """The data set, and how many images each part of a search had."""
+
+    name: str
+    classes: PositiveInt
+    parts: dict[str, Count]
+
+
+class ResultSpace(Record):
+    """The space that was searched; `size` is the number of its networks."""
+
+    name: str
+    digest: str
+    size: Digits
+    choices: Count
+
+
+class SearchSummary(Record):
+    """A search; what only some strategies have is None of the others."""
+
+    strategy: str
+    seconds: Seconds
+    images: Count
+    validation_accuracy: Number | None = None
+    decodes: tuple[DecodeTry, ...] = ()
+    epochs: Count | None = None
+    warmup_epochs: Count | None = None
+    validation_accuracies: tuple[Share, ...] | None = None
+    sampler: str | None = None
+    objectives: tuple[str, ...] | None = None
+    evaluator: str | None = None
+    evaluations: Count | None = None
+    distinct: Count | None = None
+    infeasible: Count | None = None
+    pruned: Count | None = None
+    failed: Count | None = None
+    front: Count | None = None
+    exhausted: bool | None = None
+    supernet_seconds: Seconds | None = None
+    evaluation_seconds: Seconds | None = None
+
+
+class RetrainSummary(Record):
+    """A training on all training images."""
+
+    epochs: Count
+    seconds: Seconds
+    images: Count
+    test_accuracy: Share
+    ema_test_accuracy: Share | None = None
+    train_accuracy: Share | None
+    test_images: PositiveInt
+
+
+class LedgerEntry(Record):
+    """What a part of a run took."""
+
+    part: str
+    seconds: Seconds
+    cpu_seconds: Seconds | None = None
+    images: Count | None = None
+
+
+class RunResult(Record):
+    """Of a finished search."""
+
+    name: str
+    seed: Seed
+    data: ResultData
+    space: ResultSpace
+    budgets: dict[Metric, PositiveFloat]
+    search: SearchSummary
+    retrain: RetrainSummary | None = None
+    environment: Environment
+    cost_ledger: tuple[LedgerEntry, ...]
+
+
+class BestEpoch(Record):
+    """The best epoch on the held-out images, and which of the weights had it."""
+
+    epoch: Count
+    weights: Literal["network", "average"]
+    top1: Share
+
+
+class ImageNetSummary(Record):
+    """A retraining on ImageNet."""
+
+    data: str
+    classes: PositiveInt
+    recipe: str
+    source: str | None = None
+    epochs: Count
+    seed: Seed
+    top1: Share
+    top5: Share
+    ema_top1: Share | None = None
+    ema_top5: Share | None = None
+    best: BestEpoch
+    train_accuracy: Share | None = None
+    held_out_images: PositiveInt
+    damaged_images: Count
+
+
+class ImageNetLedger(Record):
+    """What it took, over all ranks."""
+
+    seconds: Seconds
+    device: str
+    ranks: PositiveInt
+    device_hours: Seconds
+    images: Count
+    images_per_second: Seconds
+
+
+class ImageNetResult(Record):
+    """Of a finished retraining on ImageNet."""
+
+    retrain: ImageNetSummary
+    ledger: ImageNetLedger
+    environment: Environment
