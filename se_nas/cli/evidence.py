@@ -46,7 +46,8 @@ def evidence(
     RUN/evidence and into RUN/report.html. A call that was stopped, however hard, is finished by the same call; what has
     been trained is never trained again.
     """
-    from se_nas.runs.evidence.gather import Conditions, gather_evidence
+    from se_nas.runs.evidence.gather import gather_evidence
+    from se_nas.runs.evidence.gathering import Conditions
 
     tune_allocator()
     conditions = Conditions(jobs, finished_only, progress=not quiet)

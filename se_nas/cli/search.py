@@ -46,7 +46,8 @@ def search(
 
 def gather_if_asked(folder: Path, quiet: bool) -> None:
     """The evidence that a run file asks for, once the run has its answer."""
-    from se_nas.runs.evidence.gather import Conditions, gather_evidence
+    from se_nas.runs.evidence.gather import gather_evidence
+    from se_nas.runs.evidence.gathering import Conditions
     from se_nas.runs.run_folder import RunFolder
 
     if RunFolder(folder).config.get("evidence") is not None:

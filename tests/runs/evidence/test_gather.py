@@ -29,9 +29,12 @@ from se_nas.evidence.published_networks import fitted
 from se_nas.records.files import write_json
 from se_nas.runs import search as whole
 from se_nas.runs.evidence import gather as evidence
+from se_nas.runs.evidence import parts as evidence_parts
 from se_nas.runs.evidence import published_controls, trainings
-from se_nas.runs.evidence.gather import PARTS, Conditions, gather_evidence
+from se_nas.runs.evidence.gather import gather_evidence
+from se_nas.runs.evidence.gathering import Conditions
 from se_nas.runs.evidence.ledger import Amount, training_entry
+from se_nas.runs.evidence.parts import PARTS
 from se_nas.runs.evidence.trainings import Task, Trainings
 from se_nas.runs.prepare import open_setting
 from se_nas.runs.run_file import load_run
@@ -125,7 +128,7 @@ def done(home: Path, finished: Path) -> Path:
     settings = {**SETTINGS, "published": [str(published)], "others": [str(twin), str(other)]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole, "write_report", without_report)  # of the further search
-        patch.setattr(evidence, "CHANCE", FEW)
+        patch.setattr(evidence_parts, "CHANCE", FEW)
         assert call(patch, "evidence", out, "--quiet", *words(settings)) == 0
     published.unlink()  # the run has copies of all that it was given
     for folder in (twin, other):
@@ -143,7 +146,7 @@ def gather(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Gathers parts without a report; returns what was said."""
     for module in (evidence, whole):
         monkeypatch.setattr(module, "write_report", without_report)
-    monkeypatch.setattr(evidence, "CHANCE", FEW)
+    monkeypatch.setattr(evidence_parts, "CHANCE", FEW)
 
     def run(folder: Path, *parts: str, finished_only: bool = False, **changes: Any) -> list[str]:
         said: list[str] = []
@@ -390,7 +393,7 @@ def test_a_second_call_trains_nothing_and_says_the_same(
     copy: Path, gather: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, trained = found_in(copy, "latency_check.json", "ledger.json"), records(copy)
-    for module, name in ((trainings, "train_network"), (evidence, "run_search")):
+    for module, name in ((trainings, "train_network"), (evidence_parts, "run_search")):
         monkeypatch.setattr(module, name, refuse)
     said = gather(copy)
     assert said.count("left out: twin: its answer is the same network as this run's") == 1
@@ -471,7 +474,7 @@ def test_what_is_finished_is_shown_with_its_number(
     finished: Path, tmp_path: Path, gather: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = Path(shutil.copytree(finished, tmp_path / "copy"))
-    for module, name in ((trainings, "train_network"), (evidence, "run_search")):
+    for module, name in ((trainings, "train_network"), (evidence_parts, "run_search")):
         monkeypatch.setattr(module, name, refuse)
     gather(copy, "controls", "ranking", "stability", finished_only=True, **SETTINGS)
     assert found_in(copy).keys() == {"controls.json", "ranking.json", "ledger.json"}  # no other search is there
@@ -545,7 +548,7 @@ def test_a_part_whose_device_is_not_here_is_left_out_unless_it_is_asked_for(
     def elsewhere(*arguments: Any, **options: Any) -> Any:
         raise DeviceError("latency must be measured elsewhere")
 
-    monkeypatch.setattr(evidence, "measure_networks", elsewhere)
+    monkeypatch.setattr(evidence_parts, "measure_networks", elsewhere)
     before = found_in(copy, "ledger.json")
     (copy / "evidence/controls.json").unlink()
     assert "left out: latency: latency must be measured elsewhere" in gather(copy)

@@ -1,0 +1,233 @@
+"""What the parts of a run's evidence share: its networks, their trainings, and the supernet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from se_nas.cost.counts import network_counts
+from se_nas.evidence.controls import Control, RandomFeasible, pinned_controls, repinned_controls
+from se_nas.records.run_result import RunResult
+from se_nas.runs.evidence.ledger import Spending
+from se_nas.runs.evidence.published_controls import published_control
+from se_nas.runs.evidence.supernet_scores import SupernetScores
+from se_nas.runs.evidence.trainings import COLUMNS, Task, Trainings
+from se_nas.runs.evidence_config import FOLDER
+from se_nas.runs.prepare import Say, Setting
+from se_nas.runs.run_file import EvidenceConfig
+from se_nas.search.one_shot.inheritance import SupernetEvaluator
+from se_nas.search.problem import SearchProblem
+from se_nas.search.result import load_supernet
+from se_nas.search.strategies import strategy_of
+from se_nas.space.architecture_file import load_architecture
+from se_nas.supernet.supernet import SuperNet
+
+#: Random networks among the controls at least, however short the search was.
+FEWEST_RANDOM = 5
+#: What stand-alone trainings are called in the ledger's file.
+TRAININGS = "trainings"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How evidence is gathered.
+
+    Attributes:
+        jobs: trainings at a time.
+        finished_only: with the trainings that are done; none is started, and no search.
+    """
+
+    jobs: int = 1
+    finished_only: bool = False
+    progress: bool = True
+
+
+class Gathering:
+    """The evidence of one run while it is gathered."""
+
+    def __init__(self, setting: Setting, config: EvidenceConfig, conditions: Conditions, say: Say) -> None:
+        assert setting.config.retrain is not None
+        self.setting, self.config, self.conditions, self.say = setting, config, conditions, say
+        self.run, self.space, self.tables = setting.run, setting.space, setting.tables
+        self.folder = setting.run / FOLDER
+        self.result: dict[str, Any] = setting.run.read("result.json", RunResult)
+        self.spending = Spending(self.folder / "spent.json", setting.device)
+        self.measured_ms: dict[str, float] = {}  # of controls that no table knows
+        self.random = RandomFeasible(self.space, self.tables, setting.budgets, setting.config.seed)
+        self.trainings = Trainings(
+            self.folder / "trainings", setting.config.retrain, setting.options, setting.device.type
+        )
+        retrained = self.result["retrain"]
+        record = {k: retrained[k] for k in ("test_accuracy", "test_images", "train_accuracy", "seconds", "images")}
+        device, environment = setting.config.device, self.result["environment"]
+        if device == "auto":
+            device = "cuda" if environment["gpu"] else "cpu"
+        if device == setting.device.type:
+            answer = Task(self.answer.spec, setting.config.seed)
+            self.trainings.adopt(answer, {**record, "commit": environment["commit"]})
+
+    # ---- what is compared
+
+    @cached_property
+    def answer(self) -> Control:
+        """The run's own."""
+        return self.answer_in(self.run.path, "answer", "answer", "the search's answer")
+
+    def answer_in(self, folder: Path, name: str, kind: Any, label: str) -> Control:
+        """The answer that lies in a folder, as a network to compare."""
+        stored = load_architecture(folder / "architecture.json").architecture
+        self.space.check(stored)
+        architecture = self.space.architecture(stored.as_dict())
+        return Control(name, kind, label, architecture, self.space.resolve(architecture))
+
+    @cached_property
+    def controls(self) -> list[Control]:
+        """The answer and all that it is compared with; what is missing is said once."""
+        found = [self.answer]
+        for word in self.config.others:
+            name = Path(word).name
+            other = self.answer_in(self.folder / word, name, "other_answer", f"the answer of {name}")
+            if other.architecture == self.answer.architecture:
+                self.say(f"left out: {name}: its answer is the same network as this run's")
+            else:
+                found.append(other)
+        # none of those that stand for themselves
+        drawn = self.random.distinct(self.random_count + self.config.best_of)[self.random_count :]
+        if self.scores is not None and drawn:
+            best = drawn[int(np.argmax(self.scores(drawn)))]
+            label = f"the best of {len(drawn)} random networks by the supernet"
+            found.append(Control("best_of_random", "best_of_random", label, best, self.space.resolve(best)))
+        assert self.answer.architecture is not None
+        space, tables, budgets, ratios = self.space, self.tables, self.setting.budgets, self.config.ratios
+        pinned, skipped = pinned_controls(space, tables, budgets, ratios)
+        own, _ = repinned_controls(space, tables, budgets, self.answer.architecture, ratios)  # skipped alike
+        found += pinned + [control for control in own if control.architecture != self.answer.architecture]
+        for line in skipped:
+            self.say(f"left out: {line}")
+        for word in self.config.published:
+            published = published_control(self.setting, self.folder, word, self.say)
+            if published is not None:
+                control, measured = published
+                found.append(control)
+                if measured is not None:
+                    self.measured_ms[control.name] = measured
+        return found + self.random_controls(self.random_count)
+
+    @property
+    def random_count(self) -> int:
+        """Random networks among the controls: at least what the search's time would have trained."""
+        if self.config.random is not None:
+            return self.config.random
+        search, training = (float(self.result[key]["seconds"]) for key in ("search", "retrain"))
+        return max(FEWEST_RANDOM, math.ceil(search / max(training, 1e-9)))
+
+    def random_controls(self, count: int) -> list[Control]:
+        """So many random networks at the budgets, always the same first ones."""
+        return [
+            Control(f"random_{i + 1}", "random", f"random network {i + 1}", a, self.space.resolve(a))
+            for i, a in enumerate(self.random.distinct(count))
+        ]
+
+    # ---- the supernet
+
+    @cached_property
+    def supernet(self) -> SuperNet | None:
+        """The search's, on its device; None where the search had none."""
+        found = load_supernet(self.run / "search", self.space)
+        if found is None:
+            self.say("the search left no supernet: what needs one is left out")
+            return None
+        found.to(self.setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return found
+
+    @cached_property
+    def problem(self) -> SearchProblem:
+        """The search's."""
+        return self.setting.problem(resume=True, progress=self.conditions.progress)
+
+    @property
+    def calibration_images(self) -> int:
+        """As in the search."""
+        search = self.setting.config.search
+        return strategy_of(search).calibration_images(search)
+
+    @cached_property
+    def scores(self) -> SupernetScores | None:
+        """Accuracies with the supernet's weights."""
+        if self.supernet is None:
+            return None
+        own = SupernetEvaluator(self.problem, self.supernet, self.calibration_images)
+        running = SupernetEvaluator(self.problem, self.supernet, 0)
+        path = self.folder / "supernet_scores.json"
+        return SupernetScores(path, {"own": own, "running": running}, self.conditions.progress)
+
+    # ---- trainings
+
+    def train(self, networks: Sequence[Control], seeds: Sequence[int]) -> None:
+        """All networks with the first seed, then with the next."""
+        if not self.conditions.finished_only:
+            tasks = [Task(network.spec, seed) for seed, network in product(seeds, networks)]
+            with self.spending.of(TRAININGS):
+                self.trainings.train(tasks, self.conditions.jobs, self.conditions.progress)
+
+    def accuracies(self, networks: Sequence[Control]) -> dict[str, dict[int, float]]:
+        """By name and seed, of the trainings that are done."""
+        return {
+            network.name: {
+                seed: accuracy
+                for seed in self.config.seeds
+                if (accuracy := self.trainings.accuracy(Task(network.spec, seed))) is not None
+            }
+            for network in networks
+        }
+
+    def failures(self, network: Control) -> dict[str, str]:
+        """By seed, why its trainings that diverged did."""
+        words = {str(seed): self.trainings.failure(Task(network.spec, seed)) for seed in self.config.seeds}
+        return {seed: why for seed, why in words.items() if why is not None}
+
+    def costs(self, network: Control) -> dict[str, float | None]:
+        """Counted, and predicted by the latency table where there is one for the network."""
+        counts = network_counts(network.spec)
+        table = self.tables.get("latency_ms")
+        predicted = table.cost(network.architecture) if table and network.architecture else None
+        return {"macs": counts.macs, "params": counts.params, "latency_ms": predicted}
+
+    # ---- what the parts share
+
+    @property
+    def test_images(self) -> int:
+        """That every accuracy is a share of."""
+        return int(self.result["retrain"]["test_images"])
+
+    def trained_how(self) -> dict[str, Any]:
+        """The recipe and the number of test images, which stand beside every accuracy."""
+        assert self.setting.config.retrain is not None
+        return {
+            "test_images": self.test_images,
+            "recipe": self.setting.config.retrain.model_dump(mode="json"),
+        }
+
+    def search_folder(self, seed: int) -> Path:
+        """Where a further search from this seed has its run."""
+        return self.folder / "searches" / f"seed_{seed}"
+
+    @contextmanager
+    def bar(self, words: str) -> Iterator[Callable[[int, int], None]]:
+        """A progress bar where somebody watches; call what it gives with what is done and the total."""
+        console = Console(stderr=True)
+        shown = self.conditions.progress and console.is_terminal
+        with Progress(*COLUMNS, console=console, transient=True, disable=not shown) as bar:
+            task = bar.add_task(words, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)

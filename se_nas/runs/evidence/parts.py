@@ -1,0 +1,257 @@
+"""The parts of a run's evidence: each asks for the trainings and clocks that it needs, and gives what is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from se_nas.cost.latency.table import LatencyTable, prediction_accuracy
+from se_nas.cost.latency.timing import Measurement, measure_networks
+from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
+from se_nas.evidence.comparisons import compare, difference
+from se_nas.evidence.controls import Control
+from se_nas.evidence.ranking import Ranked, rank
+from se_nas.evidence.stability import SearchAnswer, stability
+from se_nas.evidence.statistics import spearman
+from se_nas.evidence.where_se_pays import where_se_pays
+from se_nas.records.run_result import RunResult
+from se_nas.runs.evidence.gathering import TRAININGS, Gathering
+from se_nas.runs.evidence.ledger import Amount, run_entries, training_entry
+from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.search import run_search
+from se_nas.space.architecture import Architecture
+from se_nas.space.templates import NO_SE
+
+#: Timings of each network whose predicted latency is checked.
+ROUNDS = 20
+#: Random networks whose pairs say what agreement two searches would have by chance.
+CHANCE = 100
+
+
+def controls_part(gathering: Gathering) -> dict[str, Any]:
+    """The answer against its controls, see `evidence.comparisons`."""
+    gathering.train(gathering.controls, gathering.config.seeds)
+    accuracies = gathering.accuracies(gathering.controls)
+    mine = [control for control in gathering.controls if control.architecture is not None]
+    scores = gathering.scores([c.architecture for c in mine if c.architecture]) if gathering.scores else []
+    score_of = dict(zip((control.name for control in mine), scores, strict=False))
+    return {
+        "seeds": list(gathering.config.seeds),
+        **gathering.trained_how(),
+        "budgets": {budget.metric: budget.limit for budget in gathering.setting.budgets},
+        "networks": [
+            {
+                "name": control.name,
+                "kind": control.kind,
+                "label": control.label,
+                "costs": _control_costs(gathering, control),
+                "supernet_accuracy": score_of.get(control.name),
+                "se": [block.se.label if block.se else NO_SE for block in control.spec.blocks],
+                "accuracies": {str(seed): value for seed, value in accuracies[control.name].items()},
+                "failed": gathering.failures(control),
+            }
+            for control in gathering.controls
+        ],
+        "comparisons": compare(
+            gathering.controls, accuracies, gathering.config.seeds, test_images=gathering.test_images
+        ),
+    }
+
+
+def _control_costs(gathering: Gathering, control: Control) -> dict[str, Any]:
+    """Its costs, with the clock's latency where no table predicts it, and which of the two it is."""
+    costs = gathering.costs(control)
+    if control.name in gathering.measured_ms:
+        return {**costs, "latency_ms": gathering.measured_ms[control.name], "latency_how": "measured"}
+    return {**costs, "latency_how": None if costs["latency_ms"] is None else "predicted"}
+
+
+def ranking_part(gathering: Gathering) -> dict[str, Any] | None:
+    """The supernet's ranking of random networks, see `evidence.ranking`."""
+    if gathering.scores is None:
+        return None
+    rng = np.random.default_rng([gathering.setting.config.seed, 1])
+    whole = dict.fromkeys(gathering.space.sample(rng) for _ in range(gathering.config.space))
+    sets = {
+        "within the budgets": gathering.random_controls(max(gathering.config.within, gathering.random_count)),
+        "whole space": [
+            Control(f"sample_{i + 1}", "random", f"random network {i + 1} of the space", a, gathering.space.resolve(a))
+            for i, a in enumerate(whole)
+        ],
+    }
+    gathering.train([network for networks in sets.values() for network in networks], gathering.config.seeds[:1])
+    return {
+        "seeds": list(gathering.config.seeds),
+        **gathering.trained_how(),
+        "sets": [rank(name, _ranked(gathering, networks), gathering.config.seeds) for name, networks in sets.items()],
+    }
+
+
+def _ranked(gathering: Gathering, networks: Sequence[Control]) -> list[Ranked]:
+    accuracies = gathering.accuracies(networks)
+    done = [network for network in networks if accuracies[network.name] and network.architecture]
+    assert gathering.scores is not None
+    architectures = [network.architecture for network in done if network.architecture]
+    own, running = gathering.scores(architectures), gathering.scores(architectures, "running")
+    return [
+        Ranked(network.name, gathering.costs(network), first, second, accuracies[network.name])
+        for network, first, second in zip(done, own, running, strict=True)
+    ]
+
+
+def stability_part(gathering: Gathering) -> dict[str, Any] | None:
+    """Further searches, their answers trained with the same seeds; see `evidence.stability`."""
+    answers = {gathering.setting.config.seed: gathering.answer}
+    for seed in gathering.config.searches:
+        folder = gathering.search_folder(seed)
+        if not (gathering.conditions.finished_only or (folder / "result.json").exists()):
+            gathering.say(f"evidence: a search with seed {seed}")
+            config = gathering.setting.config.model_copy(update={"seed": seed, "retrain": None, "evidence": None})
+            again, progress = gathering.run / "config.yaml", gathering.conditions.progress
+            run_search(again, config, folder, resume=True, progress=progress, say=lambda line: None)
+        if (folder / "result.json").exists():
+            label = f"the answer of a search with seed {seed}"
+            answers[seed] = gathering.answer_in(folder, f"search_{seed}", "search_seed", label)
+    if len(answers) < 2:
+        return None
+    gathering.train(list(answers.values()), gathering.config.seeds)
+    accuracies = gathering.accuracies(list(answers.values()))
+    found = [
+        SearchAnswer(control.name, seed, control.architecture, accuracies[control.name])
+        for seed, control in answers.items()
+        if control.architecture is not None
+    ]
+    return stability(gathering.space, gathering.tables, found, gathering.random.distinct(CHANCE))
+
+
+def where_part(gathering: Gathering) -> dict[str, Any] | None:
+    """What each block's SE is worth; see `evidence.where_se_pays`."""
+    if gathering.supernet is None:
+        return None
+    assert gathering.answer.architecture is not None
+    with gathering.bar("switching SE with the supernet's weights") as progress:
+        found = where_se_pays(
+            gathering.problem,
+            gathering.supernet,
+            gathering.answer.architecture,
+            gathering.random.distinct(gathering.config.contexts - 1),
+            calibration_images=gathering.calibration_images,
+            folder=gathering.folder / "guesses",
+            progress=progress,
+        )
+    return {**found, "stand_alone": _stand_alone_gains(gathering)}
+
+
+def _stand_alone_gains(gathering: Gathering) -> list[dict[str, Any]]:
+    """What each SE of the answer is worth to it when it is trained with and without, with the same seeds."""
+    if not gathering.config.stand_alone_se:
+        return []
+    answer = gathering.answer.architecture
+    assert answer is not None
+    places, used = se_places(gathering.space), se_ops_in_use(gathering.space, answer)
+    without = [
+        Control(f"without_{choice}", "baseline", f"without SE in {places[choice]}", a, gathering.space.resolve(a))
+        for choice, op in used.items()
+        if answer[choice] != NO_SE and NO_SE in op.se.options
+        for a in [gathering.space.architecture({**answer.as_dict(), choice: NO_SE})]
+    ]
+    gathering.train([gathering.answer, *without], gathering.config.seeds)
+    accuracies = gathering.accuracies([gathering.answer, *without])
+    found = []
+    for control in without:
+        choice = control.name.removeprefix("without_")
+        gain = difference("answer", [control.name], accuracies, gathering.config.seeds, gathering.test_images)
+        found.append({"block": places[choice], "option": answer[choice], **gain.as_dict()})
+    return found
+
+
+def latency_part(gathering: Gathering) -> dict[str, Any] | None:
+    """The latency table against the clock, on the best by the supernet and on random networks."""
+    latency = gathering.setting.latency
+    if not isinstance(latency, LatencyTable):
+        return None
+    drawn = gathering.random.distinct(max(gathering.config.best_of, gathering.config.timed))
+    sets: dict[str, list[Architecture]] = {}
+    if gathering.scores is not None:
+        order = np.argsort(-np.array(gathering.scores(drawn)), kind="stable")
+        sets["the best by the supernet"] = [drawn[i] for i in order[: gathering.config.timed]]
+    sets["random at the budgets"] = drawn[: gathering.config.timed]
+    every = list(dict.fromkeys(a for architectures in sets.values() for a in architectures))
+    measured = measure_networks([gathering.space.resolve(a) for a in every], latency.key, rounds=ROUNDS)
+    found = dict(zip(every, measured, strict=True))
+    return {
+        "conditions": vars(latency.key),
+        "sets": [_timed(gathering, name, some, found) for name, some in sets.items() if len(some) > 1],
+    }
+
+
+def _timed(
+    gathering: Gathering, name: str, architectures: Sequence[Architecture], measured: Mapping[Architecture, Measurement]
+) -> dict[str, Any]:
+    table = gathering.tables["latency_ms"]
+    entries = [
+        {
+            "name": f"{name}, {i + 1}",
+            "predicted_ms": table.cost(architecture),
+            "measured_ms": measured[architecture].median_ms,
+            "low": measured[architecture].ci95_ms[0],
+            "high": measured[architecture].ci95_ms[1],
+        }
+        for i, architecture in enumerate(architectures)
+    ]
+    predicted = np.array([table.cost(architecture) for architecture in architectures])
+    clock = np.array([measured[architecture].median_ms for architecture in architectures])
+    agreement = prediction_accuracy(predicted, clock)
+    return {
+        "name": name,
+        "networks": entries,
+        "mape": agreement.mape,
+        "bias": float(np.mean(predicted / clock - 1)),
+        "within_5": agreement.within_5,
+        "within_10": agreement.within_10,
+        "spearman": spearman(predicted, clock).as_dict(),
+    }
+
+
+def ledger_part(gathering: Gathering) -> dict[str, Any]:
+    """What everything took: the run, those beside it, the trainings, and the rest of the evidence."""
+    entries = run_entries(gathering.result)
+    beside = {Path(word).name: gathering.folder / word for word in gathering.config.others}
+    beside |= {f"search {seed}": gathering.search_folder(seed) for seed in gathering.config.searches}
+    for name, folder in beside.items():
+        if (folder / "result.json").exists():
+            # a table that was timed once serves all runs
+            lines = run_entries(RunFolder(folder).read("result.json", RunResult), f"{name}: ")
+            entries += [line for line in lines if not line["part"].endswith("latency table")]
+    amounts = gathering.spending.amounts()
+    on_cpu = gathering.setting.device.type == "cpu"
+    entries.append(training_entry(gathering.trainings.records(), amounts.pop(TRAININGS, Amount()), on_cpu))
+    entries += [
+        {"part": f"evidence: {part}", "images": None, **asdict(amount)}
+        for part, amount in amounts.items()
+        if part != "stability"  # its searches have lines of their own
+    ]
+    return {"parts": entries, "energy_source": gathering.spending.energy_source}
+
+
+@dataclass(frozen=True)
+class Part:
+    """How a part is gathered, None where the run has nothing to show for it, and the file that it is written to."""
+
+    gather: Callable[[Gathering], dict[str, Any] | None]
+    file: str
+
+
+#: The parts by name, in the order in which they are gathered: what takes longest comes late.
+PARTS = {
+    "latency": Part(latency_part, "latency_check.json"),
+    "where-se-pays": Part(where_part, "where_se_pays.json"),
+    "controls": Part(controls_part, "controls.json"),
+    "ranking": Part(ranking_part, "ranking.json"),
+    "stability": Part(stability_part, "stability.json"),
+    "ledger": Part(ledger_part, "ledger.json"),
+}
