@@ -6,12 +6,11 @@ of the site, at the same place below its root. The reference is made from the mo
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pydantic import BaseModel, TypeAdapter
 
+import se_nas
 from se_nas.cli.main import app
 from se_nas.runs.run_file import model_with_strategies
 from se_nas.space import templates
@@ -34,21 +34,20 @@ ROOT = Path(__file__).resolve().parents[1]
 HEADINGS = "Args|Attributes|Raises|Returns"
 TAKEN_IN = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "runs/NOTES.md")
 
-#: What can be called from Python, by the module that has it.
+#: The public names of the package, by heading.
 PYTHON = {
-    "Spaces and architectures": {
-        "se_nas.space.yaml_file": ["load_space", "parse_space", "dump_space"],
-        "se_nas.space.search_space": ["SearchSpace"],
-        "se_nas.space.architecture": ["Architecture"],
-    },
-    "Costs and budgets": {
-        "se_nas.cost.budget": ["parse_budgets", "Budget"],
-        "se_nas.cost.counts": ["network_counts"],
-        "se_nas.cost.table": ["count_tables"],
-        "se_nas.search.budgets.decode": ["decode"],
-    },
-    "Searching": {"se_nas.search.black_box.search": ["search_architectures"], "se_nas.runs.search": ["run_search"]},
-    "Networks": {"se_nas.layers.network": ["Network"], "se_nas.supernet.supernet": ["SuperNet"]},
+    "Runs": ["run", "FinishedRun", "search_architectures", "train", "evaluate", "export_trained", "render_report"],
+    "Spaces and architectures": [
+        *("load_space", "parse_space", "dump_space", "SearchSpace", "StageTemplate", "OpTemplate", "SETemplate"),
+        *("StemTemplate", "HeadTemplate", "Architecture", "ArchitectureFile", "load_architecture", "save_architecture"),
+    ],
+    "Costs and budgets": [
+        *("Budget", "parse_budgets", "network_counts", "count_tables", "latency_table", "decode", "certify"),
+    ],
+    "Networks": ["NetworkSpec", "Network", "build", "SuperNet"],
+    "Registries and errors": [
+        *("BLOCKS", "ATTENTION", "STRATEGIES", "SAMPLERS", "DATASETS", "RECIPES", "FORMS", "SeNasError"),
+    ],
 }
 
 
@@ -263,17 +262,21 @@ def in_yaml(value: Any) -> str:
 
 
 def python_page() -> str:
-    """Functions and classes with their signatures and docstrings."""
-    page = ["# Python", "What the commands are made of, for use from a program."]
-    for heading, modules in PYTHON.items():
+    """The public names with their signatures and docstrings; of a registry, the names in it."""
+    page = ["# Python", "What `import se_nas` gives. Each name is imported when it is first asked for."]
+    for heading, names in PYTHON.items():
         page.append(f"## {heading}")
-        for module, names in modules.items():
-            for name in names:
-                value = getattr(importlib.import_module(module), name)
-                page += [f"### {name}", f"```text\nfrom {module} import {name}\n\n{signature(name, value)}\n```"]
-                page.append(doc_text(own_doc(value)))
-                if inspect.isclass(value):
-                    page += methods_of(value)
+        for name in names:
+            value = getattr(se_nas, name)
+            page.append(f"### {name}")
+            if isinstance(value, Mapping):
+                page.append("A registry, with entries by name: " + ", ".join(f"`{entry}`" for entry in value) + ".")
+                continue
+            if not (inspect.isclass(value) and issubclass(value, Exception)):
+                page.append(f"```text\n{signature(name, value)}\n```")
+            page.append(doc_text(own_doc(value)))
+            if inspect.isclass(value):
+                page += methods_of(value)
     return "\n\n".join(page) + "\n"
 
 

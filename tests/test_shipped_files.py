@@ -191,7 +191,7 @@ def test_the_python_on_a_page_runs_in_its_order(page: Path, monkeypatch: pytest.
     """Blocks that read files of a finished run are run in other tests: here as far as their imports."""
     monkeypatch.chdir(ROOT)
     for block in blocks_in(page, "python"):
-        code = block if "search_spaces/" in block else imports_in(block)
+        code = block if "load_space(" in block else imports_in(block)
         if "timm" not in code:
             exec(compile(code, name_of(page), "exec"), {})
 

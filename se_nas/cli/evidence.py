@@ -97,7 +97,17 @@ def excitation(
 
     folder = output or excitation_folder(source)
     tune_allocator()
-    request = Request(source, data, data_dir, weights, average, images, show or (), batch_size, workers)
+    request = Request(
+        source=source,
+        data=data,
+        data_dir=data_dir,
+        weights=weights,
+        average=average,
+        images=images,
+        classes=show or (),
+        batch_size=batch_size,
+        workers=workers,
+    )
     reported = output is None and (source / "report.html").exists()
     with alone_in(source if reported else folder):
         found, page = study_run(request, folder, pick_device(device), progress=not quiet)
@@ -115,12 +125,6 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run, or of a re
 
 
 def _write_report(run: Path) -> None:
-    from se_nas.report.pages.retraining import is_retraining, write_retrain_report
-    from se_nas.report.pages.run import write_report
-    from se_nas.runs.run_folder import alone_in
-    from se_nas.runs.shown import shown_configuration
+    from se_nas.runs.verbs import render_report
 
-    retraining = is_retraining(run)
-    with alone_in(run):
-        page = write_retrain_report(run) if retraining else write_report(run, shown_configuration(run / "config.yaml"))
-    say(f"report: {page}")
+    say(f"report: {render_report(run)}")

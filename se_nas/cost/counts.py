@@ -89,7 +89,7 @@ def head_counts(spec: HeadSpec) -> Counts:
 
 
 def network_counts(spec: NetworkSpec) -> Counts:
-    """The whole network."""
+    """The multiply-accumulates for one image and the trainable parameters of a whole network, exactly."""
     total = stem_counts(spec.stem_convs) + head_counts(spec.head)
     for block in spec.blocks:
         total += block_counts(block)

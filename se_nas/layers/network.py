@@ -113,6 +113,13 @@ class Network(nn.Module):
         self.head.dropout.p = rate
 
 
+def build(spec: NetworkSpec) -> Network:
+    """The network of a specification, initialised; its weights are drawn from torch's global generator."""
+    network = Network(spec)
+    initialise(network)
+    return network
+
+
 #: Modules of a block whose layers are initialised when they are made.
 _KEEP = {"se", "whole"}
 

@@ -2,71 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor
 
-from se_nas.data.in_memory.batches import DeviceImages
-from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.sources import load_test, load_train
-from se_nas.data.on_disk.stream import EvaluationStream
-from se_nas.data.on_disk.transforms import EvalTransform, normalise
-from se_nas.errors import ConfigError
 from se_nas.evidence.excitation import Excitation, study_excitation
-from se_nas.evidence.gates import Batches, units_of
+from se_nas.evidence.gates import units_of
 from se_nas.hardware.environment import describe_environment
 from se_nas.report.pages.excitation import Studied, write_excitation
-from se_nas.runs.open_architecture import check_channels
 from se_nas.runs.prepare import pin_threads
-from se_nas.runs.retrain_imagenet import DATA as IMAGENET
-from se_nas.runs.retrain_imagenet import held_out_images, recipe_of
-from se_nas.runs.run_folder import RunFolder, alone_in
-from se_nas.space.specs import NetworkSpec
-from se_nas.training.trained_network import DataCard, check_classes, load_trained
-
-_RETRAINING = "retrain"
+from se_nas.runs.run_folder import alone_in
+from se_nas.runs.shown_images import ImageRequest, shown_images, trained_network
 
 
-@dataclass(frozen=True)
-class Request:
+@dataclass(frozen=True, kw_only=True)
+class Request(ImageRequest):
     """Whose excitation is studied, and on what.
 
     Attributes:
-        source: a run's folder, a retraining's, or an architecture.json; then `weights` must be given.
-        weights, average: see `training.trained_network.load_trained`.
-        data: the name of the data set; by default what the network was trained on.
-        data_dir: its folder; by default where it lay then.
-        images: at most so many test images are looked at, evenly spaced.
         classes: names of the classes to draw.
-        batch_size: images at once.
-        workers: processes that decode images, where these stay on disk.
     """
 
-    source: Path
-    data: str | None = None
-    data_dir: Path | None = None
-    weights: Path | None = None
-    average: bool | None = None
-    images: int = 10_000
     classes: Sequence[str] = ()
-    batch_size: int = 100
-    workers: int = 4
-
-
-@dataclass(frozen=True)
-class _Images:
-    """The images to look at: the name of their data set, the names of its classes, and how many of how many."""
-
-    data: str
-    classes: tuple[str, ...]
-    of_images: int
-    batches: Batches
 
 
 def excitation_folder(source: Path) -> Path:
@@ -84,98 +43,11 @@ def study_run(request: Request, folder: Path, device: torch.device, *, progress:
         SeNasError: the network, its weights or the images are missing, damaged or do not fit each other.
     """
     pin_threads()
-    inner = request.source / _RETRAINING
-    source = inner if inner.is_dir() else request.source
-    network, file = load_trained(source, request.weights, average=request.average)
+    network, file, home = trained_network(request)
     units_of(network)  # without SE it ends here, before images are loaded
-    home = source if source.is_dir() else source.parent
-    images = _images(request, home, file.network, device, progress)
+    images = shown_images(request, home, file.network, device, progress)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with alone_in(folder):
         excitation = study_excitation(network, images.batches, images.classes)
         studied = Studied(file.space_name, images.data, images.of_images, describe_environment())
         return excitation, write_excitation(folder, excitation, studied, request.classes)
-
-
-def _images(request: Request, home: Path, network: NetworkSpec, device: torch.device, progress: bool) -> _Images:
-    """The test images for a network whose retraining is in `home`, if it is a retraining's folder at all."""
-    # of the folders, the one of a retraining by itself says all; that of a run's winner leaves it to the run's
-    run = next((RunFolder(place) for place in (home, home.parent) if (place / "config.yaml").exists()), None)
-    trained_on = DataCard.load(home)
-    known: Mapping[str, Any] = (run.config.get("data") or {}) if run else {}
-    name = request.data or known.get("name") or (trained_on.name if trained_on else None)
-    if name is None:
-        raise ConfigError("--data", [f"must name the data set, of which {home} says nothing, but got nothing"])
-    same = name == known.get("name")
-    data_dir = request.data_dir or (Path(known["dir"]) if same and known.get("dir") else None)
-    if name == IMAGENET:
-        transform = (
-            recipe_of(run).eval_transform(network.resolution)
-            if run and same
-            else EvalTransform(resolution=network.resolution)
-        )
-        return _from_disk(request, home, network, data_dir, transform, device, progress)
-    seed = run.config.get("seed", 0) if run and same else 0
-    size = known.get("size", DataOptions.size) if same else DataOptions.size
-    options = DataOptions(name, data_dir, network.resolution, seed=seed, size=size)
-    return _in_memory(request, home, network, options, trained_on, device, progress)
-
-
-def _in_memory(
-    request: Request,
-    home: Path,
-    network: NetworkSpec,
-    options: DataOptions,
-    trained_on: DataCard | None,
-    device: torch.device,
-    progress: bool,
-) -> _Images:
-    info, _ = load_train(options)
-    check_channels(home, network, info.channels)
-    check_classes(home, network, info.class_names)
-    if trained_on is not None:
-        info = replace(info, mean=trained_on.mean, std=trained_on.std)
-    test = load_test(options)
-    images = DeviceImages(info, test, device)
-    indices = torch.arange(0, len(test), _stride(len(test), request.images))
-
-    def batches(words: str) -> Iterable[tuple[Tensor, Tensor]]:
-        cut = images.evaluate_batches(indices, request.batch_size)
-        return _shown(cut, words, len(indices), request.batch_size, progress)
-
-    return _Images(options.name, info.class_names, len(test), batches)
-
-
-def _from_disk(
-    request: Request,
-    home: Path,
-    network: NetworkSpec,
-    data_dir: Path | None,
-    transform: EvalTransform,
-    device: torch.device,
-    progress: bool,
-) -> _Images:
-    held_out = held_out_images(home, network, data_dir)
-    stride = _stride(len(held_out), request.images)
-    stream = EvaluationStream(  # of the first of so many ranks: every stride-th image
-        held_out, transform, batch_size=request.batch_size, ranks=stride, workers=request.workers
-    )
-
-    def batches(words: str) -> Iterable[tuple[Tensor, Tensor]]:
-        shown = _shown(stream, words, -(-len(held_out) // stride), request.batch_size, progress)
-        return ((normalise(images.to(device)), labels.to(device)) for images, labels in shown)
-
-    return _Images(IMAGENET, held_out.classes, len(held_out), batches)
-
-
-def _stride(images: int, most: int) -> int:
-    """From one image that is looked at to the next."""
-    return -(-images // most)
-
-
-def _shown(
-    batches: Iterable[tuple[Tensor, Tensor]], words: str, images: int, batch_size: int, progress: bool
-) -> Iterable[tuple[Tensor, Tensor]]:
-    """Batches under a progress bar."""
-    console = Console(stderr=True)
-    return track(batches, words, -(-images // batch_size), console=console, transient=True, disable=not progress)

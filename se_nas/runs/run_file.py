@@ -216,9 +216,15 @@ def load_run(
     Raises:
         ConfigError: with every fault found, or with a plugin's.
     """
-    value = read_yaml(path)
+    return parse_run(read_yaml(path), str(path), changes, plugins)
+
+
+def parse_run(
+    value: Any, source: str, changes: Mapping[str, Any] | None = None, plugins: Sequence[str] = ()
+) -> RunConfig:
+    """A run file from plain data; `source` names it in errors. See `load_run`."""
     if not isinstance(value, dict):
-        raise ConfigError(str(path), [f"file: must be a mapping, but got {type(value).__name__}"])
+        raise ConfigError(source, [f"file: must be a mapping, but got {type(value).__name__}"])
     if isinstance(value.get("search"), str):
         value["search"] = {"strategy": value["search"]}  # so that changes find a mapping
     for dotted, new in (changes or {}).items():
@@ -227,32 +233,30 @@ def load_run(
         for parent in parents:
             at = at.setdefault(parent, {})
             if not isinstance(at, dict):
-                raise ConfigError(str(path), [f"{dotted}: `{parent}` must be a mapping to set a value in it"])
+                raise ConfigError(source, [f"{dotted}: `{parent}` must be a mapping to set a value in it"])
         at[last] = new
-    load_plugins(value.get("plugins"), str(path))
+    load_plugins(value.get("plugins"), source)
     value["plugins"] = list(dict.fromkeys([*value.get("plugins", ()), *plugins]))
-    load_plugins(value["plugins"], str(path))
+    load_plugins(value["plugins"], source)
     try:
         config = RunConfig.model_validate(value)
     except ValidationError as error:
-        raise ConfigError(str(path), validation_problems(error)) from error
+        raise ConfigError(source, validation_problems(error)) from error
     if set(config.parts) != {"weights", "choices", "validation"}:
-        raise ConfigError(str(path), [f"parts: must be weights, choices and validation, but got {list(config.parts)}"])
+        raise ConfigError(source, [f"parts: must be weights, choices and validation, but got {list(config.parts)}"])
     if config.retrain is not None and (faults := recipe_faults(config.retrain)):
-        raise ConfigError(str(path), [f"retrain.{fault}" for fault in faults])
+        raise ConfigError(source, [f"retrain.{fault}" for fault in faults])
     secrets = [
         *literal_secrets(config.nni.training_service, "nni.training_service"),
         *literal_secrets(config.nni.experiment, "nni.experiment"),
     ]
     if secrets:
-        raise ConfigError(str(path), secrets)
-    budgets = parse_budgets(config.budgets, str(path))
+        raise ConfigError(source, secrets)
+    budgets = parse_budgets(config.budgets, source)
     uses_latency = [f"budgets.{b.metric}" for b in budgets if b.metric == "latency_ms"]
     uses_latency += [at for m, at in strategy_of(config.search).metrics(config.search).items() if m == "latency_ms"]
     if uses_latency and not config.latency.table:
-        raise ConfigError(
-            str(path), [f"{where}: latency_ms needs latency.table, but it is off" for where in uses_latency]
-        )
+        raise ConfigError(source, [f"{where}: latency_ms needs latency.table, but it is off" for where in uses_latency])
     return config
 
 

@@ -24,13 +24,16 @@ VERSION = 1
 
 
 def certify(
-    spec: NetworkSpec, budgets: Sequence[Budget], latency: Latency, found: Decoded, measured: Measurement
+    spec: NetworkSpec, budgets: Sequence[Budget], latency: Latency, found: Decoded | None, measured: Measurement
 ) -> dict[str, Any]:
     """The certificate of a network, as `certificate.json` holds it.
 
     Of each cost: how it is known (counted exactly, predicted by the table, measured with n timings and the 95 %
     interval of their median); MACs and parameters are those of the network that is really built, cross-checked with
     torch's own counter.
+
+    Args:
+        found: the decode that gave the network, whose prediction is told; None of a network that none gave.
     """
     known, check = _costs(spec, measured)
     kept = []
@@ -41,7 +44,7 @@ def certify(
             raise SeNasError(f"the network that is built must keep {budget}, but costs {worst}")
         kept.append({**entry, "limit": budget.limit, "holds": True})
     costs = [known["macs"], known["params"], known["latency_ms"]]
-    if isinstance(latency, LatencyTable):
+    if isinstance(latency, LatencyTable) and found is not None:
         held_out = latency.report.held_out
         predicted = _entry("latency_ms", found.costs["latency_ms"], "predicted", held_out.n)
         costs.insert(2, {**predicted, "relative_error_std": held_out.residual_std})

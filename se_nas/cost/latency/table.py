@@ -27,7 +27,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.stats import spearmanr
 
-from se_nas.cost.latency.timing import LatencyKey, Measurement, Report, measure_blocks, measure_networks, no_report
+from se_nas.cost.latency.timing import (
+    LatencyKey,
+    Measurement,
+    Report,
+    latency_key,
+    measure_blocks,
+    measure_networks,
+    no_report,
+)
 from se_nas.cost.table import CostTable, FloatArray, build_table
 from se_nas.errors import ArchitectureError, ConfigError, OutputError
 from se_nas.records.files import read_json, write_json
@@ -260,6 +268,25 @@ def build_latency_table(
     except OutputError as error:  # what was measured is not lost for want of a cache
         _log.warning("the latency table is not cached: %s", error)
     return table
+
+
+def latency_table(
+    space: SearchSpace,
+    *,
+    device: str = "cpu",
+    backend: str = "eager",
+    dtype: str = "float32",
+    batch_size: int = 1,
+    threads: int = 1,
+    progress: bool = False,
+) -> LatencyTable:
+    """The latency table of a space on this machine, from the cache where it was timed before.
+
+    Raises:
+        ConfigError: the space has fewer than 6 networks.
+        DeviceError: this machine has not what the conditions name.
+    """
+    return build_latency_table(space, latency_key(device, backend, dtype, batch_size, threads), progress=progress)
 
 
 def cached_latency_table(space: SearchSpace, key: LatencyKey) -> LatencyTable | None:

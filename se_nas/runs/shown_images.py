@@ -1,0 +1,163 @@
+"""A trained network and the test images that it is shown, from memory or from disk, as its training had them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from se_nas.data.in_memory.batches import DeviceImages
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.data.in_memory.sources import load_test, load_train
+from se_nas.data.on_disk.stream import EvaluationStream
+from se_nas.data.on_disk.transforms import EvalTransform, normalise
+from se_nas.errors import ConfigError
+from se_nas.evidence.gates import Batches
+from se_nas.layers.network import Network
+from se_nas.runs.open_architecture import check_channels
+from se_nas.runs.retrain_imagenet import DATA as IMAGENET
+from se_nas.runs.retrain_imagenet import held_out_images, recipe_of
+from se_nas.runs.run_folder import RunFolder
+from se_nas.space.architecture_file import ArchitectureFile
+from se_nas.space.specs import NetworkSpec
+from se_nas.training.trained_network import DataCard, check_classes, load_trained
+
+_RETRAINING = "retrain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRequest:
+    """Which network is shown which test images.
+
+    Attributes:
+        source: a run's folder, a retraining's, or an architecture.json; then `weights` must be given.
+        weights, average: see `training.trained_network.load_trained`.
+        data: the name of the data set; by default what the network was trained on.
+        data_dir: its folder; by default where it lay then.
+        images: at most so many test images, evenly spaced; None for all.
+        batch_size: images at once.
+        workers: processes that decode images, where these stay on disk.
+    """
+
+    source: Path
+    data: str | None = None
+    data_dir: Path | None = None
+    weights: Path | None = None
+    average: bool | None = None
+    images: int | None = None
+    batch_size: int = 100
+    workers: int = 4
+
+
+@dataclass(frozen=True)
+class ShownImages:
+    """The images to look at: the name of their data set, the names of its classes, and how many of how many."""
+
+    data: str
+    classes: tuple[str, ...]
+    of_images: int
+    batches: Batches
+
+
+def trained_network(request: ImageRequest) -> tuple[Network, ArchitectureFile, Path]:
+    """The network, its architecture, and the folder of its retraining.
+
+    Raises:
+        SeNasError: the network or its weights are missing or damaged.
+    """
+    inner = request.source / _RETRAINING
+    source = inner if inner.is_dir() else request.source
+    network, file = load_trained(source, request.weights, average=request.average)
+    return network, file, source if source.is_dir() else source.parent
+
+
+def shown_images(
+    request: ImageRequest, home: Path, network: NetworkSpec, device: torch.device, progress: bool
+) -> ShownImages:
+    """The test images for a network whose retraining is in `home`, if it is a retraining's folder at all."""
+    # of the folders, the one of a retraining by itself says all; that of a run's winner leaves it to the run's
+    run = next((RunFolder(place) for place in (home, home.parent) if (place / "config.yaml").exists()), None)
+    trained_on = DataCard.load(home)
+    known: Mapping[str, Any] = (run.config.get("data") or {}) if run else {}
+    name = request.data or known.get("name") or (trained_on.name if trained_on else None)
+    if name is None:
+        raise ConfigError("--data", [f"must name the data set, of which {home} says nothing, but got nothing"])
+    same = name == known.get("name")
+    data_dir = request.data_dir or (Path(known["dir"]) if same and known.get("dir") else None)
+    if name == IMAGENET:
+        transform = (
+            recipe_of(run).eval_transform(network.resolution)
+            if run and same
+            else EvalTransform(resolution=network.resolution)
+        )
+        return _from_disk(request, home, network, data_dir, transform, device, progress)
+    seed = run.config.get("seed", 0) if run and same else 0
+    size = known.get("size", DataOptions.size) if same else DataOptions.size
+    options = DataOptions(name, data_dir, network.resolution, seed=seed, size=size)
+    return _in_memory(request, home, network, options, trained_on, device, progress)
+
+
+def _in_memory(
+    request: ImageRequest,
+    home: Path,
+    network: NetworkSpec,
+    options: DataOptions,
+    trained_on: DataCard | None,
+    device: torch.device,
+    progress: bool,
+) -> ShownImages:
+    info, _ = load_train(options)
+    check_channels(home, network, info.channels)
+    check_classes(home, network, info.class_names)
+    if trained_on is not None:
+        info = replace(info, mean=trained_on.mean, std=trained_on.std)
+    test = load_test(options)
+    images = DeviceImages(info, test, device)
+    indices = torch.arange(0, len(test), _stride(len(test), request.images))
+
+    def batches(words: str) -> Iterable[tuple[Tensor, Tensor]]:
+        cut = images.evaluate_batches(indices, request.batch_size)
+        return _shown(cut, words, len(indices), request.batch_size, progress)
+
+    return ShownImages(options.name, info.class_names, len(test), batches)
+
+
+def _from_disk(
+    request: ImageRequest,
+    home: Path,
+    network: NetworkSpec,
+    data_dir: Path | None,
+    transform: EvalTransform,
+    device: torch.device,
+    progress: bool,
+) -> ShownImages:
+    held_out = held_out_images(home, network, data_dir)
+    stride = _stride(len(held_out), request.images)
+    stream = EvaluationStream(  # of the first of so many ranks: every stride-th image
+        held_out, transform, batch_size=request.batch_size, ranks=stride, workers=request.workers
+    )
+
+    def batches(words: str) -> Iterable[tuple[Tensor, Tensor]]:
+        shown = _shown(stream, words, -(-len(held_out) // stride), request.batch_size, progress)
+        return ((normalise(images.to(device)), labels.to(device)) for images, labels in shown)
+
+    return ShownImages(IMAGENET, held_out.classes, len(held_out), batches)
+
+
+def _stride(images: int, most: int | None) -> int:
+    """From one image that is looked at to the next."""
+    return 1 if most is None else -(-images // most)
+
+
+def _shown(
+    batches: Iterable[tuple[Tensor, Tensor]], words: str, images: int, batch_size: int, progress: bool
+) -> Iterable[tuple[Tensor, Tensor]]:
+    """Batches under a progress bar."""
+    console = Console(stderr=True)
+    return track(batches, words, -(-images // batch_size), console=console, transient=True, disable=not progress)

@@ -1,0 +1,268 @@
+"""The commands as functions of a program: a run, a training, an evaluation, an export, a report, a certificate.
+
+What a run file says is given as arguments, and paths are relative to the working folder.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from se_nas.cost.budget import Budget
+from se_nas.cost.latency.timing import latency_key, measure_network
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.errors import ConfigError
+from se_nas.export.write import FORMS
+from se_nas.hardware.device import pick_device
+from se_nas.report.pages.retraining import is_retraining, write_retrain_report
+from se_nas.report.pages.run import write_report
+from se_nas.runs.export import export_retrained
+from se_nas.runs.retrain import Job, retrain_exported
+from se_nas.runs.run_file import parse_run
+from se_nas.runs.run_folder import RunFolder, alone_in
+from se_nas.runs.search import run_search
+from se_nas.runs.shown import shown_configuration
+from se_nas.runs.shown_images import ImageRequest, shown_images, trained_network
+from se_nas.search.certificate import certify as certificate_of
+from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import NetworkSpec
+from se_nas.space.yaml_file import dump_space
+from se_nas.training.evaluate import top_accuracies
+from se_nas.training.in_memory import Retrained
+from se_nas.training.recipe_files import DEFAULT
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """What a search has left in its folder.
+
+    Attributes:
+        folder: the run's, which every command takes.
+        architecture: the answer, with the network that it stands for.
+        certificate: what is known of its costs, as `certificate.json` has it.
+        result: what `result.json` has: budgets, data, the search's accuracy, the retraining's.
+    """
+
+    folder: Path
+    architecture: ArchitectureFile
+    certificate: Mapping[str, Any]
+    result: Mapping[str, Any]
+
+
+def run(
+    space: SearchSpace | PathLike,
+    folder: PathLike,
+    *,
+    budgets: Mapping[str, float | str],
+    data: str | Mapping[str, Any] = "digits",
+    strategy: Mapping[str, Any] | None = None,
+    retrain: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool = False,
+) -> FinishedRun:
+    """Do a whole run, as `se-nas search` does: supernet, search, decode, certificate, retraining, report.
+
+    Args:
+        space: a space, its file, or the name of a shipped one.
+        folder: the run's, which must hold no run yet unless `resume` is given.
+        budgets: limits by metric, such as `{"macs": "6M", "latency_ms": 2.0}`.
+        data: a name in `DATASETS`, or what a run file says under `data:`, such as `{"name": "cifar10", "dir": "data"}`.
+        strategy: what a run file says under `search:`, such as `{"strategy": "optuna", "max_evaluations": 200}`.
+        retrain: what it says under `retrain:`; None for no retraining.
+        settings: its other keys, such as `{"latency": {"threads": 2}}`.
+
+    Raises:
+        ConfigError: a fault in the arguments; those of a run file are named by their paths in it.
+        InfeasibleBudgetError: no architecture keeps the budgets; before any training.
+        OutputError: the folder holds a run already, or cannot be written to.
+        SeNasError: the other faults a user can cause.
+    """
+    place = Path(folder)
+    with _as_file(space) as space_file:
+        values = {
+            **(settings or {}),
+            "name": place.resolve().name,
+            "seed": seed,
+            "device": device,
+            "space": str(space_file),
+            "data": {"name": data} if isinstance(data, str) else dict(data),
+            "budgets": dict(budgets),
+            "search": dict(strategy or {"strategy": "differentiable"}),
+            "retrain": None if retrain is None else dict(retrain),
+        }
+        config = parse_run(values, "run()")
+        run_search(Path("run()"), config, place, resume=resume, progress=progress, say=_silent)
+    files = RunFolder(place)
+    return FinishedRun(
+        folder=place,
+        architecture=load_architecture(place / "architecture.json"),
+        certificate=files.read("certificate.json"),
+        result=files.read("result.json"),
+    )
+
+
+@contextmanager
+def _as_file(space: SearchSpace | PathLike) -> Iterator[PathLike]:
+    if not isinstance(space, SearchSpace):
+        yield space
+        return
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / f"{space.name}.yaml"
+        file.write_text(dump_space(space), encoding="utf-8")
+        yield file
+
+
+def train(
+    architecture: ArchitectureFile | PathLike,
+    folder: PathLike,
+    *,
+    data: str,
+    data_dir: PathLike | None = None,
+    recipe: str = DEFAULT,
+    changes: Mapping[str, Any] | None = None,
+    weights: PathLike | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool = False,
+) -> Retrained:
+    """Train a network from scratch, or from given weights, on images that fit the memory, as `se-nas retrain` does.
+
+    Args:
+        architecture: an architecture, its file, a published network's file, or the name of a shipped one.
+        folder: where weights and history go.
+        recipe: a name in `RECIPES` or a YAML file.
+        changes: values that replace the recipe's, such as `{"epochs": 30}`.
+        weights: a file to start from.
+
+    Raises:
+        SeNasError: the architecture, the recipe, the data or the folder cannot be used.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        if isinstance(architecture, ArchitectureFile):
+            save_architecture(Path(place) / "architecture.json", architecture)
+            architecture = Path(place) / "architecture.json"
+        job = Job(
+            architecture=Path(architecture),
+            data=DataOptions(data, Path(data_dir) if data_dir else None, seed=seed),
+            folder=Path(folder),
+            recipe=recipe,
+            changes=changes or {},
+            seed=seed,
+            weights=Path(weights) if weights else None,
+        )
+        trained = retrain_exported(job, pick_device(device), resume=resume, progress=progress, say=_silent)
+    if trained is None:
+        raise ConfigError("train()", ["must be called by one process alone; for several there is `se-nas retrain`"])
+    return trained
+
+
+def evaluate(
+    source: PathLike,
+    *,
+    weights: PathLike | None = None,
+    average: bool | None = None,
+    data: str | None = None,
+    data_dir: PathLike | None = None,
+    device: str = "auto",
+) -> dict[str, float]:
+    """How many of the test images a trained network gets right.
+
+    Args:
+        source: a run's folder, a retraining's, or an architecture.json and `weights`.
+        average: whether the averaged weights are wanted; None takes them where there are any.
+        data: a name in `DATASETS`, or imagenet; by default what the network was trained on.
+        data_dir: its folder; by default where it lay then.
+
+    Returns:
+        The shares top1 and top5, and the number of images.
+
+    Raises:
+        SeNasError: the network or the images cannot be read, or do not fit each other.
+    """
+    request = ImageRequest(
+        source=Path(source),
+        weights=Path(weights) if weights else None,
+        average=average,
+        data=data,
+        data_dir=Path(data_dir) if data_dir else None,
+    )
+    network, file, home = trained_network(request)
+    where = pick_device(device)
+    images = shown_images(request, home, file.network, where, progress=False)
+    return top_accuracies(network.to(where), images.batches("evaluating"), where)
+
+
+def export_trained(
+    source: PathLike,
+    folder: PathLike,
+    forms: Sequence[str] | None = None,
+    *,
+    weights: PathLike | None = None,
+    average: bool | None = None,
+) -> dict[str, Any]:
+    """Write a trained network as ONNX, torch.export, a plain module or a timm model, as `se-nas export` does.
+
+    Args:
+        source: a retraining's folder, such as RUN/retrain, or an architecture.json and `weights`.
+        forms: names in `FORMS`; by default all.
+
+    Returns:
+        What `export.json` holds: how well each form agrees with the network, and how fast it is.
+
+    Raises:
+        ExportError: a form is unknown, needs an extra that is not installed, or differs from the network.
+        SeNasError: the network cannot be read.
+    """
+    start = Path(weights) if weights else None
+    wanted = list(FORMS) if forms is None else forms
+    return export_retrained(Path(source), Path(folder), wanted, weights=start, average=average, say=_silent)
+
+
+def render_report(folder: PathLike) -> Path:
+    """Write report.html of a finished run, or of a finished retraining on ImageNet, again, and return its path.
+
+    Raises:
+        SeNasError: the folder lacks files of a run, or they are damaged.
+    """
+    place = Path(folder)
+    retraining = is_retraining(place)
+    with alone_in(place):
+        if retraining:
+            return write_retrain_report(place)
+        return write_report(place, shown_configuration(place / "config.yaml"))
+
+
+def certify(
+    network: NetworkSpec,
+    budgets: Sequence[Budget] = (),
+    *,
+    device: str = "cpu",
+    backend: str = "eager",
+    dtype: str = "float32",
+    batch_size: int = 1,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """The certificate of any network: MACs and parameters counted, latency measured on this machine, budgets held.
+
+    Raises:
+        SeNasError: the network does not keep a budget.
+        DeviceError: this machine has not what the conditions name.
+    """
+    key = latency_key(device, backend, dtype, batch_size, threads)
+    return certificate_of(network, budgets, key, None, measure_network(network, key))
+
+
+def _silent(line: str) -> None:
+    """A program reads what it wants to know from what is returned."""
