@@ -23,7 +23,6 @@ from se_nas.cli.options import (
 from se_nas.cli.screen import say, stop_explained, tune_allocator
 from se_nas.errors import ConfigError
 from se_nas.records.bounds import MOST_SEED, MOST_WORKERS
-from se_nas.records.certificate import Certificate
 from se_nas.records.shipped import find_space, place_of_results
 
 if TYPE_CHECKING:
@@ -217,6 +216,7 @@ def _retrain_on_imagenet(
 ) -> None:
     from se_nas.cost.budget import format_cost
     from se_nas.hardware.device import pick_device
+    from se_nas.records.certificate import Certificate
     from se_nas.runs.retrain_imagenet import Job, retrain_on_imagenet
     from se_nas.runs.run_folder import RunFolder
 

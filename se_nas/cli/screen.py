@@ -12,7 +12,6 @@ import typer
 
 from se_nas.errors import TrainingInterrupted
 from se_nas.hardware.rank import rank_of_environment
-from se_nas.records.certificate import SearchCertificate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,6 +66,7 @@ def print_answer(folder: Path) -> None:
     from rich.table import Table
 
     from se_nas.cost.budget import format_cost
+    from se_nas.records.certificate import SearchCertificate
     from se_nas.runs.run_folder import RunFolder
 
     certificate = RunFolder(folder).read("certificate.json", SearchCertificate)

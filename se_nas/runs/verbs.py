@@ -19,6 +19,8 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
 from se_nas.export.write import FORMS
 from se_nas.hardware.device import pick_device
+from se_nas.records.certificate import SearchCertificate
+from se_nas.records.run_result import RunResult
 from se_nas.report.pages.retraining import is_retraining, write_retrain_report
 from se_nas.report.pages.run import write_report
 from se_nas.runs.export import export_retrained
@@ -107,8 +109,8 @@ def run(
     return FinishedRun(
         folder=place,
         architecture=load_architecture(place / "architecture.json"),
-        certificate=files.read("certificate.json"),
-        result=files.read("result.json"),
+        certificate=files.read("certificate.json", SearchCertificate),
+        result=files.read("result.json", RunResult),
     )
 
 
