@@ -79,7 +79,7 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
     @_ends_the_tuner
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
         """The picks of the next architecture and its number; NoMoreTrialError when none is left."""
-        from se_nas.search.black_box.study import SpaceExhausted
+        from se_nas.search.black_box.candidate import SpaceExhausted
 
         try:
             candidate = self.study.ask()

@@ -17,7 +17,8 @@ from torch import Tensor
 from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatches
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.pillow_images import PillowImages
-from se_nas.data.on_disk.stream import MAX_DAMAGED, EvaluationStream, StreamedImages, TrainStream
+from se_nas.data.on_disk.stream import MAX_DAMAGED, EvaluationStream, TrainStream
+from se_nas.data.on_disk.stream_workers import StreamedImages
 from se_nas.data.on_disk.transforms import MEAN, STD, normalise
 from se_nas.errors import ConfigError
 from se_nas.training.distributed import Ranks

@@ -28,10 +28,11 @@ from se_nas.cost.table import count_tables
 from se_nas.runs.prepare import make_setting
 from se_nas.runs.run_file import load_run
 from se_nas.runs.search import run_search
+from se_nas.search.black_box.candidate import EnoughProposed
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Pruned
 from se_nas.search.black_box.search import search_architectures, work
-from se_nas.search.black_box.study import ArchitectureStudy, EnoughProposed
+from se_nas.search.black_box.study import ArchitectureStudy
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from tests.helpers.postgresql import Server, running_postgresql

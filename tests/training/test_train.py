@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from se_nas.data.on_disk.encoded_images import open_encoded_images
-from se_nas.data.on_disk.stream import EvaluationStream, shuffled_order
+from se_nas.data.on_disk.shuffle import shuffled_order
+from se_nas.data.on_disk.stream import EvaluationStream
 from se_nas.data.on_disk.transforms import MEAN, STD, EvalTransform, normalise
 from se_nas.errors import CheckpointError, ConfigError, DataError, TrainingError, TrainingInterrupted
 from se_nas.layers.network import Network, initialise

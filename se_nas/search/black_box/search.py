@@ -25,6 +25,7 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import ConfigError, TrainingError, TrainingInterrupted
 from se_nas.hardware.interrupt import signals_to
+from se_nas.search.black_box.candidate import Candidate, EnoughProposed, SpaceExhausted
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import (
     Evaluate,
@@ -37,7 +38,7 @@ from se_nas.search.black_box.evaluation import (
     share_fault,
 )
 from se_nas.search.black_box.pareto import front_objectives, front_of
-from se_nas.search.black_box.study import ArchitectureStudy, Candidate, EnoughProposed, SpaceExhausted
+from se_nas.search.black_box.study import ArchitectureStudy
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 

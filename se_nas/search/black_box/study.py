@@ -11,7 +11,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError, StorageError
+from se_nas.search.black_box.candidate import Candidate, EnoughProposed, SpaceExhausted
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Evaluation, Pruned, State, excess_of
 from se_nas.search.black_box.pruner import make_pruner
@@ -54,29 +54,6 @@ _STATES: dict[TrialState, State] = {
 SMALL = 10_000
 #: In a larger space, proposals in a row that are not new until it is taken for searched out.
 REPEATS = 100
-
-
-class SpaceExhausted(Exception):
-    """Every architecture that keeps the budgets has been proposed, as far as can be told."""
-
-
-class EnoughProposed(Exception):
-    """Other workers are at the last of the evaluations that are wanted."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An architecture to evaluate.
-
-    Attributes:
-        number: of the proposal; `tell` takes it back.
-        costs: by metric; excess: by budgeted metric, (cost - limit) / limit.
-    """
-
-    number: int
-    architecture: Architecture
-    costs: dict[str, float]
-    excess: dict[str, float]
 
 
 class _Suggested(dict[str, Option]):

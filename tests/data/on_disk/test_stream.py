@@ -14,7 +14,8 @@ from torch import Tensor
 from se_nas.data.image_file import decode
 from se_nas.data.on_disk.encoded_images import EncodedImages, open_encoded_images
 from se_nas.data.on_disk.shard_writing import write_shards
-from se_nas.data.on_disk.stream import EvaluationStream, TrainStream, shuffled_order
+from se_nas.data.on_disk.shuffle import shuffled_order
+from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
 from se_nas.errors import DataError
 from tests.helpers.jpeg_folders import jpeg, write_folder
