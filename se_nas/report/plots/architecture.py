@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 from html import escape
 
+from markupsafe import Markup
+
 from se_nas.cost.budget import format_cost
 from se_nas.cost.counts import block_counts, head_counts, stem_counts
 from se_nas.report.theme.palette import attention_tone, se_tone, tones
@@ -44,7 +46,7 @@ _RULES: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def draw_architecture_svg(network: NetworkSpec, title: str = "") -> str:
+def draw_architecture_svg(network: NetworkSpec, title: str = "") -> Markup:
     """The network as a self-contained SVG element.
 
     Args:
@@ -79,7 +81,7 @@ def draw_architecture_svg(network: NetworkSpec, title: str = "") -> str:
             parts.append(draw(network, _LEFT + (column + 0.5) * unit, unit, _TALLEST / math.sqrt(widest)))
         parts.append("</g>")
     parts.append(f'<g transform="translate(0 {top + rows * _ROW:.0f})">{_legend(width)}</g>')
-    return "\n".join((*parts, "</svg>"))
+    return Markup("\n".join((*parts, "</svg>")))
 
 
 def _widths(network: NetworkSpec) -> list[int]:

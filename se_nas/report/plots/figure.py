@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from se_nas.cost.table import UNITS
@@ -83,7 +84,7 @@ def drawn(make: Callable[[], Figure]) -> Figure:
         return make()
 
 
-def figure_svg(figure: Figure, name: str) -> str:
+def figure_svg(figure: Figure, name: str) -> Markup:
     """The figure as an inline <svg>, its colours CSS variables and its ids prefixed by `name`, unique in a page."""
     buffer = io.StringIO()
     with mpl.rc_context(_STYLE):
@@ -95,7 +96,7 @@ def figure_svg(figure: Figure, name: str) -> str:
     text = text.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace("xlink:href=", "href=")
     text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg class="plot" viewBox="\1" role="img">', text, count=1)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", text)
-    return themed(text)
+    return Markup(themed(text))  # matplotlib escapes its words
 
 
 def figure_png(figure: Figure) -> bytes:
