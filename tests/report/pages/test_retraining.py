@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def test_the_recipe_says_every_value_and_which_were_changed(text: str) -> None:
 
 def test_the_command_makes_the_same_recipe_again(folder: Path, text: str) -> None:
     (command,) = re.findall(r"To make this again</h3><pre>(.*?)</pre>", text)
-    words = shlex.split(command.replace("&#x27;", "'"))
+    words = shlex.split(unescape(command))
     assert words[:5] == ["torchrun", "--standalone", "--nproc-per-node", "8", "-m"]
     sets = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
     recipe = load_recipe(words[words.index("--recipe") + 1], parse_changes(sets))

@@ -1,0 +1,136 @@
+"""The top of a run's page: how accurate its network is, which budgets it keeps, and the facts of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from se_nas.evidence.intervals import accuracy_interval
+from se_nas.records.certificate import BudgetEntry
+from se_nas.report.pages.costs import cost
+from se_nas.report.pages.rows import Rows
+from se_nas.report.pages.run_reading import FinishedRun
+from se_nas.report.theme.words import ABSENT, format_percent, format_seconds, format_size
+from se_nas.space.size import read_size
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The page's one big number, in per cent where `unit` says so, and what it is."""
+
+    figure: str
+    unit: str
+    words: str
+
+
+@dataclass(frozen=True)
+class BudgetBar:
+    """A budget and how far the network fills it; `width` is that of its bar in per cent."""
+
+    cost: str
+    limit: str
+    how: str
+    share: str
+    width: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The top of the page."""
+
+    eyebrow: str
+    accuracy: Accuracy
+    budgets: Sequence[BudgetBar]
+    facts: Rows
+
+
+def headline(run: FinishedRun) -> Headline:
+    """The top of the page of a run."""
+    result = run.result
+    return Headline(
+        eyebrow=f"se_nas · {result.data.name} · space {result.space.name} · seed {result.seed}",
+        accuracy=_accuracy(run),
+        budgets=[_budget(entry) for entry in run.certificate.budgets],
+        facts=_facts(run),
+    )
+
+
+def _accuracy(run: FinishedRun) -> Accuracy:
+    retrain, search = run.result.retrain, run.result.search
+    if retrain is not None:
+        images = retrain.test_images
+        words = (
+            f"test accuracy after retraining from scratch, on {images:,} images; 95 % interval "
+            f"{accuracy_interval(retrain.test_accuracy, images)} "
+            "(Wilson; from the draw of these images alone, for this one training)"
+        )
+        return Accuracy(f"{100 * retrain.test_accuracy:.2f}", "%", words)
+    measured = _validation_accuracy(run)
+    if measured is None:
+        return Accuracy(ABSENT, "", "no accuracy was measured in this run")
+    images = run.result.data.parts.get("validation", 0)
+    words = f"validation accuracy {_weights(run)}; not retrained, not tested"
+    if images and not _tabular(run):
+        words += f"; {images:,} images, 95 % interval {accuracy_interval(measured, images)} (Wilson)"
+        judged = run.study.evaluations if run.study else search.validation_accuracies
+        if judged and len(judged) > 1:
+            words += "; picked by this very accuracy, so it reads somewhat high"
+    return Accuracy(f"{100 * measured:.2f}", "%", words)
+
+
+def _validation_accuracy(run: FinishedRun) -> float | None:
+    """Of the chosen network, before any retraining."""
+    measured = run.result.search.validation_accuracy
+    if measured is None and run.study is not None:
+        found = [entry for entry in run.study.evaluations if entry.complete and entry.architecture == run.study.chosen]
+        measured = found[0].accuracy if found else None
+    return measured
+
+
+def _tabular(run: FinishedRun) -> bool:
+    return run.result.search.evaluator == "table"
+
+
+def _weights(run: FinishedRun) -> str:
+    """Where the validation accuracy of a search came from."""
+    if _tabular(run):
+        return "in the table of known architectures"
+    supernet = run.result.search.evaluator in (None, "supernet")
+    return "with the supernet's weights" if supernet else "after a short training"
+
+
+def _budget(entry: BudgetEntry) -> BudgetBar:
+    share = float(entry.value) / entry.limit
+    return BudgetBar(
+        cost=cost(entry.metric, entry.value),
+        limit=cost(entry.metric, entry.limit),
+        how=entry.how,
+        share=format_percent(share),
+        width=f"{100 * min(share, 1):.1f}",
+        holds=entry.holds,
+    )
+
+
+def _facts(run: FinishedRun) -> Rows:
+    search, retrain = run.result.search, run.result.retrain
+    blocks = run.architecture.network.blocks
+    limited = {budget.metric for budget in run.certificate.budgets}
+    facts = [
+        ("blocks with SE", f"{sum(block.se is not None for block in blocks)} of {len(blocks)}"),
+        *(
+            (entry.how, cost(entry.metric, entry.value))
+            for entry in run.certificate.costs
+            if entry.metric not in limited
+        ),
+        ("networks in the space", format_size(read_size(run.result.space.size))),
+        (f"{search.strategy} search", format_seconds(search.seconds)),
+    ]
+    if retrain is not None:
+        facts.append(("retraining", format_seconds(retrain.seconds)))
+        if retrain.ema_test_accuracy is not None:
+            facts.append(("with averaged weights", format_percent(retrain.ema_test_accuracy, 2)))
+        validation = _validation_accuracy(run)
+        if validation is not None:
+            facts.append((f"validation, {_weights(run)}", format_percent(validation, 2)))
+    return facts

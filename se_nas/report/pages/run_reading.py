@@ -1,0 +1,127 @@
+"""What the page of a run reads: the records in the run's folder, checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from se_nas.cost.latency.table import LatencyFile
+from se_nas.errors import ConfigError
+from se_nas.records.certificate import SearchCertificate
+from se_nas.records.fields import Number, Share
+from se_nas.records.history import Epoch
+from se_nas.records.record import read_record
+from se_nas.records.run_result import RunResult
+from se_nas.report.pages.reading import Learned, read_history, read_if_there, read_learned
+from se_nas.report.plots import study as study_plots
+from se_nas.search.black_box.evaluation import Evaluation, EvaluationsFile, evaluations_in
+from se_nas.search.black_box.pareto import front_objectives, front_of
+from se_nas.space.architecture import Architecture
+from se_nas.space.architecture_file import ArchitectureFile, load_architecture
+from se_nas.space.choice import Option
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml_file import load_space
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a black-box search wrote down, in the space that it searched."""
+
+    space: SearchSpace
+    sampler: str
+    objectives: list[str]
+    limits: Mapping[str, float]
+    evaluations: list[Evaluation]
+    importance: Mapping[str, float]
+    chosen: Architecture
+
+    @cached_property
+    def hypervolume(self) -> np.ndarray | None:
+        """Of the front within the budgets, after each evaluation; None where it has none."""
+        return study_plots.hypervolume_shares(self.evaluations, self.objectives, self.limits)
+
+    @property
+    def front(self) -> list[Evaluation]:
+        """The front in the objectives; of a search for accuracy alone, in accuracy and the costs with budgets."""
+        return front_of(self.evaluations, front_objectives(self.objectives, list(self.limits)))
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run's folder holds; what is missing is empty."""
+
+    result: RunResult
+    architecture: ArchitectureFile
+    certificate: SearchCertificate
+    search: tuple[Epoch, ...]
+    retrain: tuple[Epoch, ...]
+    choices: Mapping[str, list[Option]]
+    latency: LatencyFile | None
+    study: Study | None
+    configuration: str
+    learned: Learned | None
+
+
+def read_run(folder: Path, configuration: str) -> FinishedRun:
+    """The run in a folder; see `run.write_report`."""
+    result = read_record(RunResult, folder / "result.json")
+    architecture = load_architecture(folder / "architecture.json")
+    search = read_history(folder / "search" / "history.json")
+    latency = folder / "latency.json"
+    return FinishedRun(
+        result=result,
+        architecture=architecture,
+        choices=_choices(folder, architecture.architecture, search),
+        certificate=read_record(SearchCertificate, folder / "certificate.json"),
+        search=search,
+        retrain=read_history(folder / "retrain" / "history.json"),
+        latency=read_record(LatencyFile, latency) if latency.exists() else None,
+        study=_study(folder, architecture.architecture),
+        configuration=configuration,
+        learned=read_learned(folder),
+    )
+
+
+def _choices(folder: Path, chosen: Architecture, search: Iterable[Epoch]) -> dict[str, list[Option]]:
+    """The options of every choice, as the picks and the probabilities of the other files need them."""
+    path = folder / "choices.json"
+    found: dict[str, list[Option]] = read_if_there(dict[str, list[int | Number | str]], path, {})
+    if found and (folder / "space.yaml").exists():
+        space = load_space(folder / "space.yaml")
+        if found != {choice.name: list(choice.options) for choice in space.choices}:
+            raise ConfigError(str(path), [f"file: must hold the choices of {folder / 'space.yaml'}, but holds others"])
+    picks = chosen.as_dict()
+    for name, options in found.items():
+        if picks.get(name) not in options:
+            must = f"{name}: must have the option of architecture.json, {picks.get(name)!r:.40}, but has not"
+            raise ConfigError(str(path), [must])
+    for row in search:
+        for name, shares in (row.probabilities or {}).items():
+            if name in found and len(shares) != len(found[name]):
+                got = f"{len(shares)} and {len(found[name])}"
+                raise ConfigError(str(path), [f"{name}: options must be as many as probabilities, but are {got}"])
+    return found
+
+
+def _study(folder: Path, chosen: Architecture) -> Study | None:
+    """The black-box search of a run, if it had one."""
+    path = folder / "search" / "evaluations.json"
+    if not path.exists():
+        return None
+    space = load_space(folder / "space.yaml")
+    space.check(chosen)
+    chosen = space.architecture(chosen.as_dict())  # its picks are options of the space
+    file = read_record(EvaluationsFile, path)
+    return Study(
+        space,
+        sampler=file.sampler,
+        objectives=list(file.objectives),
+        limits={str(metric): limit for metric, limit in file.budgets.items()},
+        evaluations=evaluations_in(file, space, str(path)),
+        importance=read_if_there(dict[str, Share], folder / "search" / "importance.json", {}),
+        chosen=chosen,
+    )

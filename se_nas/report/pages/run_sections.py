@@ -1,0 +1,250 @@
+"""What the sections of a run's page say, in words and tables of words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+
+from se_nas.cost.table import UNITS
+from se_nas.records.certificate import DecodeTry
+from se_nas.records.fields import Metric
+from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table
+from se_nas.report.pages.rows import Rows, environment_rows, record_rows, spaced
+from se_nas.report.pages.run_reading import FinishedRun, Study
+from se_nas.report.plots import figure as plots_figure
+from se_nas.report.plots import study as study_plots
+from se_nas.report.theme.words import ABSENT, format_percent, format_seconds
+from se_nas.search.black_box.evaluation import Evaluation
+from se_nas.space.architecture import Architecture
+
+_FRONT_ROWS = 20
+_SAMPLERS = {
+    "nsga2": "NSGA-II",
+    "nsga3": "NSGA-III",
+    "tpe": "TPE",
+    "gp": "a Gaussian process",
+    "random": "chance",
+    "evolution": "regularised evolution",
+}
+
+
+@dataclass(frozen=True)
+class FrontRow:
+    """An architecture of the front: its numbers under the heads of the table, and whether it was chosen."""
+
+    cells: Sequence[str]
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Front:
+    """The Pareto front of a black-box search.
+
+    Attributes:
+        words: how many architectures were evaluated, proposed by what, and what became of them.
+        limited: whether there were budgets that it is within.
+        thinned: how many of how many rows are shown, where some are left out.
+        metrics: the heads of the columns of costs.
+        measured: whether the hypervolume was measured on the way.
+    """
+
+    words: str
+    limited: bool
+    thinned: str
+    metrics: Sequence[str]
+    rows: Sequence[FrontRow]
+    measured: bool
+
+
+@dataclass(frozen=True)
+class Decode:
+    """A decode of the search's answer in words."""
+
+    limits: str
+    costs: str
+    measured: str
+    score: str
+
+
+@dataclass(frozen=True)
+class Watchdog:
+    """What a search's watchdog saw: its warnings, each after the epochs that had it."""
+
+    epochs: int
+    warnings: Rows
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the run was set to, what it ran on, and what its parts took."""
+
+    setting: Rows
+    where: Rows
+    took: Rows
+    total: str
+    configuration: str
+
+
+@dataclass(frozen=True)
+class RunSections:
+    """The sections of the page; None of what the run has not."""
+
+    architecture: str
+    front: Front | None
+    latency: Rows
+    costs: CostTable
+    checks: list[tuple[str, Rows]]
+    decodes: Sequence[Decode]
+    watchdog: Watchdog | None
+    provenance: Provenance
+
+
+def run_sections(run: FinishedRun) -> RunSections:
+    """What the page of a run says below its headline."""
+    certificate, decodes = run.certificate, run.result.search.decodes
+    return RunSections(
+        architecture=architecture_words(run.architecture.network),
+        front=None if run.study is None else _front(run.study),
+        latency=_latency(run),
+        costs=cost_table(certificate.costs, certificate.budgets),
+        checks=cost_checks(certificate.cross_check, certificate.latency_conditions),
+        decodes=[_decode(decode) for decode in decodes] if len(decodes) > 1 else [],
+        watchdog=_watchdog(run),
+        provenance=_provenance(run),
+    )
+
+
+# ---- the front
+
+
+def _front(study: Study) -> Front:
+    front = study.front
+    shown = _spread(front, study.chosen)
+    metrics = study_plots.panel_metrics(study.objectives, study.limits)
+    return Front(
+        words=_study_words(study),
+        limited=bool(study.limits),
+        thinned=f"{len(shown)} of {len(front)}" if len(shown) < len(front) else "",
+        metrics=[plots_figure.metric_title(metric) for metric in metrics],
+        rows=[_front_row(study, entry, metrics) for entry in shown],
+        measured=study.hypervolume is not None,
+    )
+
+
+def _front_row(study: Study, entry: Evaluation, metrics: Sequence[str]) -> FrontRow:
+    blocks = study.space.resolve(entry.architecture).blocks
+    cells = [
+        format_percent(float(entry.accuracy or 0.0), 2),
+        *(cost(metric, entry.costs[metric]).removesuffix(f" {UNITS[metric]}") for metric in metrics),
+        f"{sum(block.se is not None for block in blocks)} of {len(blocks)}",
+        str(entry.number),
+    ]
+    return FrontRow(cells, chosen=entry.architecture == study.chosen)
+
+
+def _spread(front: list[Evaluation], chosen: Architecture) -> list[Evaluation]:
+    """At most `_FRONT_ROWS` of a front, spread evenly over it, the chosen one among them."""
+    if len(front) <= _FRONT_ROWS:
+        return front
+    places = [round(row * (len(front) - 1) / (_FRONT_ROWS - 1)) for row in range(_FRONT_ROWS)]
+    for wanted in (place for place, entry in enumerate(front) if entry.architecture == chosen):
+        nearest = min(range(_FRONT_ROWS), key=lambda row: abs(places[row] - wanted))
+        places[nearest] = wanted
+    return [front[place] for place in places]
+
+
+def _study_words(study: Study) -> str:
+    """How many architectures were evaluated, proposed by what, and what became of them."""
+    entries = study_plots.evaluated(study.evaluations)
+    repeated = sum(entry.same_as is not None for entry in study.evaluations)
+    outcomes = [
+        (sum(entry.complete and not entry.feasible for entry in entries), "outside a budget"),
+        (sum(entry.state == "pruned" for entry in entries), "ended early"),
+        (sum(entry.state == "failed" for entry in entries), "failed"),
+        (repeated, "further proposals of known ones"),
+    ]
+    told = ", ".join(f"{count:,} {words}" for count, words in outcomes if count)
+    plural = "architecture was" if len(entries) == 1 else "architectures were"
+    return (
+        f"{len(entries):,} {plural} evaluated, proposed by {_SAMPLERS.get(study.sampler, study.sampler)}"
+        f"{': ' if told else ''}{told}."
+    )
+
+
+# ---- costs
+
+
+def _latency(run: FinishedRun) -> Rows:
+    """How well the latency table predicts, and what it was timed with; nothing without a table."""
+    if run.latency is None:
+        return []
+    report, key = run.latency.report, asdict(run.latency.key)
+    held_out = report.held_out
+    return [
+        ("mean absolute error", format_percent(held_out.mape)),
+        ("within 5 %", format_percent(held_out.within_5)),
+        ("within 10 %", format_percent(held_out.within_10)),
+        ("Spearman rank correlation", f"{held_out.spearman:.3f}"),
+        ("held-out networks", str(held_out.n)),
+        ("calibrated on networks", str(report.calibrated_on)),
+        *spaced([(name, str(value)) for name, value in key.items()]),
+    ]
+
+
+def _decode(decode: DecodeTry) -> Decode:
+    measured = decode.measured_ms
+    return Decode(
+        limits=_amounts(decode.limits),
+        costs=_amounts(decode.costs),
+        measured=ABSENT if measured is None else cost("latency_ms", measured),
+        score=f"{decode.score:.4g}",
+    )
+
+
+def _amounts(amounts: Mapping[Metric, float]) -> str:
+    return ", ".join(cost(metric, value) for metric, value in amounts.items()) or "none"
+
+
+# ---- how it went
+
+
+def _watchdog(run: FinishedRun) -> Watchdog | None:
+    """None where no watchdog looked on."""
+    if all(row.warnings is None for row in run.search):
+        return None
+    seen: dict[str, list[int]] = {}
+    for row in run.search:
+        for warning in row.warnings or ():
+            seen.setdefault(warning, []).append(row.epoch)
+    return Watchdog(len(run.search), [(_epochs(epochs), words) for words, epochs in seen.items()])
+
+
+def _epochs(epochs: list[int]) -> str:
+    """Epochs with runs shortened: 3, 7 to 9."""
+    spans = []
+    for _, group in groupby(enumerate(epochs), key=lambda pair: pair[1] - pair[0]):
+        span = [epoch for _, epoch in group]
+        spans.append(f"{span[0]}" if len(span) == 1 else f"{span[0]} to {span[-1]}")
+    return ", ".join(spans)
+
+
+def _provenance(run: FinishedRun) -> Provenance:
+    result = run.result
+    parts = {
+        "data": record_rows(result.data),
+        "space": record_rows(result.space, without=["size"]),
+        "search": record_rows(result.search, without=["decodes"]),
+        "retrain": record_rows(result.retrain),
+    }
+    return Provenance(
+        setting=[
+            (f"{part} {name}".replace("data parts ", "images for "), value)
+            for part, rows in parts.items()
+            for name, value in rows
+        ],
+        where=[("seed", str(result.seed)), *environment_rows(result.environment)],
+        took=[(entry.part, format_seconds(entry.seconds)) for entry in result.cost_ledger],
+        total=format_seconds(sum(entry.seconds for entry in result.cost_ledger)),
+        configuration=run.configuration,
+    )
