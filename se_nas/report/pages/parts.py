@@ -6,14 +6,12 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from se_nas.records.environment import Environment
-from se_nas.records.record import parse_record
 from se_nas.report.pages.costs import cost as cost
 from se_nas.report.pages.reading import read_if_there as read_if_there
 from se_nas.report.pages.render import render, without_folders
-from se_nas.report.pages.rows import environment_rows as _environment_rows
 from se_nas.report.pages.rows import flat as flat
 from se_nas.report.pages.rows import plain as plain
+from se_nas.report.theme.words import ABSENT
 
 
 def text(value: object) -> str:
@@ -44,6 +42,18 @@ def pairs(rows: Iterable[tuple[object, object]]) -> str:
     return f'<table class="pairs">{cells}</table>' if cells else ""
 
 
-def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The version and commit of se_nas, the machine, and the packages, as rows of `pairs`."""
-    return _environment_rows(parse_record(Environment, environment, "environment"))
+    rows: list[tuple[str, Any]] = [
+        ("se_nas", environment.get("se_nas", ABSENT)),
+        ("commit", _commit(environment.get("commit"))),
+    ]
+    skipped = {"se_nas", "commit", "packages"}
+    rows += [(key, plain(value)) for key, value in environment.items() if key not in skipped and value is not None]
+    return rows + [(package, version) for package, version in (environment.get("packages") or {}).items() if version]
+
+
+def _commit(commit: Any) -> str:
+    if not isinstance(commit, Mapping):
+        return str(commit or ABSENT)
+    return f"{str(commit.get('hash', ABSENT))[:12]}{', with uncommitted changes' if commit.get('dirty') else ''}"
