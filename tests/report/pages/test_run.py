@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,11 +16,14 @@ from se_nas.cost.budget import Budget
 from se_nas.errors import ArchitectureError, ConfigError
 from se_nas.records.files import write_json
 from se_nas.report.pages.run import write_report
+from se_nas.report.plots import figure
 from se_nas.search.black_box.evaluation import Evaluation
 from se_nas.space.architecture_file import load_architecture
 from se_nas.space.yaml_file import load_space
 from tests.report.fake_run import SPACES, fake_evaluations, make_fake_run, make_fake_study
 
+RESULTS = Path(__file__).parents[3] / "runs" / "results"
+COMMITTED = sorted(path.parent.name for path in RESULTS.glob("*/result.json"))
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
@@ -174,6 +178,16 @@ def test_a_latency_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
     write_json(folder / "latency.json", {"key": {"device": "cpu"}, "report": {"held_out": {"mape": 0.031}}})
     with pytest.raises(ConfigError, match=r"latency\.json: blocks: must be given"):
         write_report(folder)
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_the_committed_runs_still_give_their_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(figure, "figure_png", lambda drawn: b"")  # drawn, and not rendered
+    monkeypatch.setattr(figure, "figure_svg", lambda drawn, name: "")
+    folder = shutil.copytree(RESULTS / name, tmp_path / name)
+    page = Page(write_report(folder).read_text())
+    assert json.loads((folder / "result.json").read_text())["name"] in page.text
+    assert ("The Pareto front" in page.text) == (folder / "search" / "evaluations.json").exists()
 
 
 def test_plots_are_written_beside_the_page(run: Path, page: Page) -> None:
