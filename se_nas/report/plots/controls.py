@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.cost.budget import format_cost
-from se_nas.report.plots.evidence import _DASHES, Part, is_significant, points, seed_differences, trained_accuracy
+from se_nas.records.evidence import ControlsPart
+from se_nas.report.plots.evidence import _DASHES, is_significant, points, seed_differences, trained_accuracy
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, percent_tick, tick
 from se_nas.report.theme.palette import light
 
@@ -26,7 +27,7 @@ _KINDS = {  # words, colour, marker, its size, filled
 }
 
 
-def controls(found: Part) -> Figure:
+def controls(found: ControlsPart) -> Figure:
     """Each control's difference from the answer with its interval, beside the accuracy of every network over its MACs.
 
     Args:
@@ -34,13 +35,13 @@ def controls(found: Part) -> Figure:
     """
 
     def make() -> Figure:
-        count = len(found["comparisons"])
+        count = len(found.comparisons)
         height = max(3.6, 0.4 * count + 1.5)
         figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.1, wspace=0.03))
         left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
         _forest(left, found)
         _against_macs(right, found)
-        keys = [_kind_key(kind) for kind in _KINDS if any(one["kind"] == kind for one in found["networks"])]
+        keys = [_kind_key(kind) for kind in _KINDS if any(one.kind == kind for one in found.networks)]
         figure.legend(handles=keys, loc="outside upper right", ncols=min(len(keys), 4), handletextpad=0.2)
         return figure
 
@@ -54,29 +55,29 @@ def _kind_key(kind: str) -> Line2D:
                   markeredgecolor=light(tone), label=words)  # fmt: skip
 
 
-def _forest(axes: Axes, found: Part) -> None:
-    rows = list(enumerate(found["comparisons"]))
+def _forest(axes: Axes, found: ControlsPart) -> None:
+    rows = list(enumerate(found.comparisons))
     ends = _forest_ends(found)
     for place, comparison in rows:
         seeds = [100 * difference for difference in seed_differences(comparison)]
         axes.plot(seeds, [place + 0.2] * len(seeds), "o", color=light("muted"), markersize=3, alpha=0.6, zorder=2,
                   markeredgewidth=0)  # fmt: skip
-        if comparison["value"] is None:
+        if comparison.value is None:
             continue
-        value, counts = 100 * float(comparison["value"]), is_significant(comparison)
+        value, counts = 100 * comparison.value, is_significant(comparison)
         tone = light(("blue" if value > 0 else "red") if counts else "muted")
-        if comparison["low"] is not None:
-            _interval(axes, place, 100 * float(comparison["low"]), 100 * float(comparison["high"]), ends, tone)
+        if comparison.low is not None and comparison.high is not None:
+            _interval(axes, place, 100 * comparison.low, 100 * comparison.high, ends, tone)
         axes.plot([value], [place], "o", markersize=6.5, markeredgecolor=tone, markeredgewidth=1.4, zorder=4,
                   markerfacecolor=tone if counts else light("paper"))  # fmt: skip
-        verdict = "" if counts else "\nnot significant" + " (Holm)" * bool(comparison["excludes_zero"])
+        verdict = "" if counts else "\nnot significant" + " (Holm)" * comparison.excludes_zero
         axes.annotate(
-            f"{points(float(comparison['value']))}, n = {comparison['n']}{verdict}", (1, place),
+            f"{points(comparison.value)}, n = {comparison.n}{verdict}", (1, place),
             xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8,
             linespacing=1.25, color=light("ink" if counts else "muted"), fontweight="bold" if counts else "normal",
         )  # fmt: skip
     axes.axvline(0, color=light("ink"), linewidth=0.9, zorder=1)
-    words = ["\n".join(textwrap.wrap(str(comparison["label"]), 30)) for _, comparison in rows]
+    words = ["\n".join(textwrap.wrap(comparison.label, 30)) for _, comparison in rows]
     axes.set_yticks([place for place, _ in rows], words, color=light("ink"))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(*ends)
@@ -89,13 +90,13 @@ def _forest(axes: Axes, found: Part) -> None:
     axes.set_title("The answer less each control")
 
 
-def _forest_ends(found: Part) -> tuple[float, float]:
+def _forest_ends(found: ControlsPart) -> tuple[float, float]:
     """Both ends of the forest, in points: two trainings give intervals that would hide all the rest."""
-    comparisons = [one for one in found["comparisons"] if one["value"] is not None]
-    near = [0.0, *(float(one["value"]) for one in comparisons)]
-    near += [difference for one in found["comparisons"] for difference in seed_differences(one)]
+    comparisons = [one for one in found.comparisons if one.value is not None]
+    near = [0.0, *(one.value for one in comparisons if one.value is not None)]
+    near += [difference for one in found.comparisons for difference in seed_differences(one)]
     room = 100 * max(max(near) - min(near), 1e-3)
-    ends = [100 * float(one[end]) for one in comparisons for end in ("low", "high") if one[end] is not None]
+    ends = [100 * end for one in comparisons for end in (one.low, one.high) if end is not None]
     low, high = 100 * min(near), 100 * max(near)
     return max(min([low, *ends]), low - room) - 0.06 * room, min(max([high, *ends]), high + room) + 0.06 * room
 
@@ -108,22 +109,22 @@ def _interval(axes: Axes, place: float, low: float, high: float, ends: tuple[flo
             axes.plot([end], [place], marker, color=tone, markersize=5, clip_on=False, zorder=3)
 
 
-def _against_macs(axes: Axes, found: Part) -> None:
-    shown = [(network, trained_accuracy(network)) for network in found["networks"]]
-    for network, mean in sorted(shown, key=lambda pair: list(_KINDS).index(pair[0]["kind"]), reverse=True):
+def _against_macs(axes: Axes, found: ControlsPart) -> None:
+    shown = [(network, trained_accuracy(network)) for network in found.networks]
+    for network, mean in sorted(shown, key=lambda pair: list(_KINDS).index(pair[0].kind), reverse=True):
         if mean is None:
             continue
-        _, tone, marker, size, filled = _KINDS[network["kind"]]
-        x, values = float(network["costs"]["macs"]), list(network["accuracies"].values())
-        order = 6 if network["kind"] == "answer" else 3
+        _, tone, marker, size, filled = _KINDS[network.kind]
+        x, values = float(network.costs.macs), [value for value in network.accuracies.values() if value is not None]
+        order = 6 if network.kind == "answer" else 3
         axes.plot([x, x], [min(values), max(values)], color=light(tone), linewidth=0.8, alpha=0.5, zorder=order - 1)
         axes.plot([x], [mean], marker, markersize=size, markeredgecolor=light(tone if not filled else "paper"),
                   markerfacecolor=light(tone if filled else "paper"), zorder=order,
                   markeredgewidth=0.6 if filled else 1.3)  # fmt: skip
-    limit = (found.get("budgets") or {}).get("macs")
+    limit = (found.budgets or {}).get("macs")
     if limit is not None:
-        axes.axvline(float(limit), color=light("ink"), linewidth=1.1, linestyle=_DASHES, zorder=1)
-        axes.annotate(f"budget {format_cost('macs', float(limit))} ", (float(limit), 0),
+        axes.axvline(limit, color=light("ink"), linewidth=1.1, linestyle=_DASHES, zorder=1)
+        axes.annotate(f"budget {format_cost('macs', limit)} ", (limit, 0),
                       xycoords=("data", "axes fraction"), xytext=(-2, 4), textcoords="offset points", ha="right",
                       fontsize=8)  # fmt: skip
     axes.margins(x=0.08, y=0.12)

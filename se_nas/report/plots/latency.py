@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from se_nas.report.plots.evidence import Part, capital
+from se_nas.records.evidence import LatencyPart, TimedEntry
+from se_nas.report.plots.evidence import capital
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn
 from se_nas.report.theme.palette import light
 
 
-def latency_check(found: Part) -> Figure:
+def latency_check(found: LatencyPart) -> Figure:
     """Predicted against measured latency of each set of networks, and the error of each prediction; 5 % is shaded.
 
     Args:
@@ -26,8 +27,8 @@ def latency_check(found: Part) -> Figure:
     def make() -> Figure:
         figure = Figure(figsize=(WIDTH, 3.9), layout=ConstrainedLayoutEngine(w_pad=0.12))
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
-        networks = [network for one in found["sets"] for network in one["networks"]]
-        ends = [float(network[key]) for network in networks for key in ("predicted_ms", "measured_ms")]
+        networks = [network for one in found.sets for network in one.networks]
+        ends = [value for network in networks for value in (network.predicted_ms, network.measured_ms)]
         low, high = 0.96 * min(ends), 1.04 * max(ends)
         line = np.array([low, high])
         band = {"color": light("rule"), "alpha": 0.6, "linewidth": 0}
@@ -36,8 +37,8 @@ def latency_check(found: Part) -> Figure:
         right.axhspan(-5, 5, **band)
         right.axhline(0, color=light("muted"), linewidth=0.9)
         looks = zip(("orange", "blue", "green", "red"), ("o", "s", "^", "D"), strict=True)
-        for one, (tone, marker) in zip(found["sets"], looks, strict=False):
-            _latency_points(left, right, one["networks"], light(tone), marker, capital(one["name"]))
+        for one, (tone, marker) in zip(found.sets, looks, strict=False):
+            _latency_points(left, right, one.networks, light(tone), marker, capital(one.name))
         left.set_xlim(low, high)
         left.set_ylim(low, high)
         left.set_aspect("equal")
@@ -57,14 +58,14 @@ def latency_check(found: Part) -> Figure:
     return drawn(make)
 
 
-def _latency_points(left: Axes, right: Axes, networks: Iterable[Part], tone: str, marker: str, label: str) -> None:
+def _latency_points(left: Axes, right: Axes, networks: Iterable[TimedEntry], tone: str, marker: str, label: str) -> None:
     style: dict[str, Any] = {"markersize": 5, "markeredgecolor": light("paper"), "markeredgewidth": 0.5, "zorder": 4}
     for number, network in enumerate(networks):
-        predicted, measured = float(network["predicted_ms"]), float(network["measured_ms"])
-        low, high = network.get("low"), network.get("high")
+        predicted, measured = network.predicted_ms, network.measured_ms
+        low, high = network.low, network.high
         if low is not None and high is not None:
             left.plot([low, high], [predicted, predicted], color=tone, linewidth=0.9, alpha=0.7)
-            errors = [100 * (predicted / float(end) - 1) for end in (low, high)]
+            errors = [100 * (predicted / end - 1) for end in (low, high)]
             right.plot([measured, measured], errors, color=tone, linewidth=0.9, alpha=0.7)
         left.plot([measured], [predicted], marker, color=tone, label="" if number else label, **style)
         right.plot([measured], [100 * (predicted / measured - 1)], marker, color=tone, **style)

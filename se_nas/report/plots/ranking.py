@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
@@ -9,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from se_nas.report.plots.evidence import _DASHES, _WHISKERS, Part, capital, trained_accuracy
+from se_nas.records.evidence import EstimateEntry, RankingSet
+from se_nas.report.plots.evidence import _DASHES, _WHISKERS, capital, trained_accuracy
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, percent_tick, tick
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import light
@@ -25,15 +28,14 @@ SCORE_WORDS = {
 """What networks are ranked by, and the correlation that is left when networks of equal MACs are compared."""
 
 
-def ranking(found: Part) -> Figure:
+def ranking(sets: Sequence[RankingSet]) -> Figure:
     """For each set of networks, trained accuracy over the supernet's, and how far each score ranks them as trained.
 
     Args:
-        found: `ranking.json` with at least one set, each with correlations.
+        sets: those of `ranking.json` that have correlations, at least one.
     """
 
     def make() -> Figure:
-        sets = found["sets"]
         height = 3.3 * len(sets)
         figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
         panels = figure.subplots(len(sets), 2, width_ratios=[1, 1.1], squeeze=False)
@@ -45,13 +47,13 @@ def ranking(found: Part) -> Figure:
     return drawn(make)
 
 
-def _supernet_scatter(figure: Figure, axes: Axes, one: Part) -> None:
-    networks = one["networks"]
-    x = [float(network["supernet"]) for network in networks]
-    y = [trained_accuracy(network, one.get("truth_seeds")) or 0.0 for network in networks]
-    macs = [float(network["macs"]) for network in networks]
+def _supernet_scatter(figure: Figure, axes: Axes, one: RankingSet) -> None:
+    networks = one.networks
+    x = [network.supernet for network in networks]
+    y = [trained_accuracy(network, one.truth_seeds) or 0.0 for network in networks]
+    macs = [float(network.macs) for network in networks]
     if len(networks) <= _WHISKERS:
-        low, high = ([pick(network["accuracies"].values()) for network in networks] for pick in (min, max))
+        low, high = ([pick(network.accuracies.values()) for network in networks] for pick in (min, max))
         axes.vlines(x, low, high, color=light("rule"), linewidth=1.2, zorder=1)
     tones = ListedColormap([light(f"rank-{step}") for step in range(2, SHADES + 1)])
     edges = np.linspace(min(macs), max(max(macs), 1.0001 * min(macs)), tones.N + 1)
@@ -72,25 +74,24 @@ def _supernet_scatter(figure: Figure, axes: Axes, one: Part) -> None:
         axis.set_major_formatter(FuncFormatter(percent_tick))
     axes.set_xlabel("accuracy with the supernet's weights")
     axes.set_ylabel("accuracy trained alone")
-    axes.set_title(f"{capital(one['name'])}: {len(networks)} networks")
+    axes.set_title(f"{capital(one.name)}: {len(networks)} networks")
 
 
 def _short(value: float, _: int | None = None) -> str:
     return tick(float(f"{value:.3g}"))
 
 
-def ranked_scores(one: Part) -> list[tuple[str, Part]]:
+def ranked_scores(one: RankingSet) -> list[tuple[str, EstimateEntry]]:
     """The name in SCORE_WORDS and Kendall estimate of each score of a set, that with MACs held fixed last."""
-    return [(name, both["kendall"]) for name, both in one["correlations"].items()] + [
-        ("partial", one["partial_kendall"])
-    ]
+    scores = [(name, both.kendall) for name, both in (one.correlations or {}).items()]
+    return [*scores, *([] if one.partial_kendall is None else [("partial", one.partial_kendall)])]
 
 
-def _correlation_bars(axes: Axes, one: Part) -> None:
-    bars = [(name, estimate) for name, estimate in ranked_scores(one) if estimate["value"] is not None]
+def _correlation_bars(axes: Axes, one: RankingSet) -> None:
+    scores = ranked_scores(one)
+    bars = [(name, score.value, score.low, score.high) for name, score in scores if score.value is not None]
     ends = [0.0]
-    for place, (name, estimate) in enumerate(bars):
-        value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    for place, (name, value, low, high) in enumerate(bars):
         tone = light("orange" if name in ("supernet", "partial") else "se-5" if name == "uncalibrated" else "block")
         axes.barh(place, value, height=0.56, color=tone, linewidth=0)
         if low is not None and high is not None:
@@ -100,16 +101,16 @@ def _correlation_bars(axes: Axes, one: Part) -> None:
         axes.annotate(f"{value:.2f}", (last, place), xytext=(5, 0), textcoords="offset points", va="center",
                       fontsize=8.5, fontweight="bold" if name == "supernet" else "normal",
                       bbox={"facecolor": light("paper"), "linewidth": 0, "pad": 1.0})  # fmt: skip
-    again = one.get("seed_ceiling")
-    if again and again["low"] is not None:
-        axes.axvline(float(again["value"]), color=light("ink"), linewidth=1.1, linestyle=_DASHES, zorder=1)
-        words = f"agreement of two trainings: {again['value']:.2f} (n = {again['n']})"
-        axes.annotate(words, (float(again["value"]), 1),
+    again = one.seed_ceiling
+    if again and again.value is not None and again.low is not None:
+        axes.axvline(again.value, color=light("ink"), linewidth=1.1, linestyle=_DASHES, zorder=1)
+        words = f"agreement of two trainings: {again.value:.2f} (n = {again.n})"
+        axes.annotate(words, (again.value, 1),
                       xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points", ha="center",
                       fontsize=8)  # fmt: skip
-        ends.append(float(again["value"]))
+        ends.append(again.value)
     axes.axvline(0, color=light("ink"), linewidth=0.8)
-    axes.set_yticks(range(len(bars)), [SCORE_WORDS.get(name, name) for name, _ in bars], color=light("ink"))
+    axes.set_yticks(range(len(bars)), [SCORE_WORDS.get(name, name) for name, *_ in bars], color=light("ink"))
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xlim(min(ends) * 1.1, max(max(ends) * 1.16, 0.1))
     axes.grid(False, axis="y")

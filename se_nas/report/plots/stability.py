@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -9,13 +11,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from se_nas.report.plots.evidence import Part, block_words, trained_accuracy
+from se_nas.records.evidence import StabilityPart
+from se_nas.report.plots.evidence import block_words, trained_accuracy
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, percent_tick
 from se_nas.report.theme.palette import attention_tone, light
 from se_nas.report.theme.words import ABSENT
 
 
-def stability(found: Part) -> Figure:
+def stability(found: StabilityPart) -> Figure:
     """What each search chose for each block, and how often two searches agree beside two random networks.
 
     Args:
@@ -23,17 +26,17 @@ def stability(found: Part) -> Figure:
     """
 
     def make() -> Figure:
-        blocks, answers = found["blocks"], found["answers"]
+        blocks, answers = found.blocks, found.answers
         rows = len(blocks) + 1.4
         height = 0.27 * rows + 1.25
         figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.08, wspace=0.02))
         wide = max(len(answers), 2)
         tiles, on_off, ratio = figure.subplots(1, 3, width_ratios=[wide, 3.4, 3.4])
         _choices_of_searches(tiles, found)
-        for axes, key, title in ((on_off, "on_off", "Two searches agree: SE or none"),
-                                 (ratio, "ratio", "Two searches agree: ratio")):  # fmt: skip
-            _agreement(axes, found, key)
-            axes.set_title(title)
+        _agreement(on_off, found, "on_off")
+        on_off.set_title("Two searches agree: SE or none")
+        _agreement(ratio, found, "ratio")
+        ratio.set_title("Two searches agree: ratio")
         for axes in (tiles, on_off, ratio):
             axes.set_ylim(rows, -0.1)
         count = len(answers) * (len(answers) - 1) // 2
@@ -47,26 +50,26 @@ def stability(found: Part) -> Figure:
     return drawn(make)
 
 
-def _choices_of_searches(axes: Axes, found: Part) -> None:
-    blocks, answers = found["blocks"], found["answers"]
+def _choices_of_searches(axes: Axes, found: StabilityPart) -> None:
+    blocks, answers = found.blocks, found.answers
     for row, block in enumerate(blocks):
         for column, answer in enumerate(answers):
-            option = answer["se"].get(block["block"])
+            option = answer.se.get(block.block)
             middle = (column + 0.5, row + 0.5)
             if option is None:
                 axes.text(*middle, ABSENT, ha="center", va="center", color=light("muted"), fontsize=8)
                 continue
-            tone = attention_tone(str(option))
+            tone = attention_tone(option)
             axes.add_patch(Rectangle((column + 0.03, row + 0.06), 0.94, 0.88, color=light(tone), linewidth=0))
-            axes.text(*middle, str(option), ha="center", va="center", color=text_on(tone), fontsize=8)
+            axes.text(*middle, option, ha="center", va="center", color=text_on(tone), fontsize=8)
     axes.set_xlim(0, max(len(answers), 1))
     axes.xaxis.tick_top()
     heads = []
     for answer in answers:
         mean = trained_accuracy(answer)
-        heads.append(f"seed {answer['seed']}" + ("" if mean is None else f"\n{100 * mean:.2f} %"))
+        heads.append(f"seed {answer.seed}" + ("" if mean is None else f"\n{100 * mean:.2f} %"))
     axes.set_xticks([column + 0.5 for column in range(len(answers))], heads, color=light("ink"), fontsize=8)
-    words = [" · ".join(filter(None, block_words(block["block"]))) for block in blocks]
+    words = [" · ".join(filter(None, block_words(block.block))) for block in blocks]
     axes.set_yticks([row + 0.5 for row in range(len(blocks))], words, color=light("ink"), fontsize=8)
     axes.grid(False)
     axes.spines[:].set_visible(False)
@@ -80,11 +83,15 @@ def text_on(tone: str) -> str:
     return light("ink") if step <= 4 else "black" if step <= 10 else light("paper")
 
 
-def _agreement(axes: Axes, found: Part, key: str) -> None:
-    rows = [(row + 0.5, block.get(key), block.get(f"random_{key}")) for row, block in enumerate(found["blocks"])]
-    whole = found.get(key) or {}
+def _agreement(axes: Axes, found: StabilityPart, key: Literal["on_off", "ratio"]) -> None:
+    by_block = [
+        (block.on_off, block.random_on_off) if key == "on_off" else (block.ratio, block.random_ratio)
+        for block in found.blocks
+    ]
+    rows = [(row + 0.5, *both) for row, both in enumerate(by_block)]
+    whole = found.on_off if key == "on_off" else found.ratio
     last = len(rows) + 0.9
-    for place, value, chance in [*rows, (last, whole.get("value"), whole.get("random"))]:
+    for place, value, chance in [*rows, (last, whole.value, whole.random)]:
         tone = light("blue" if place == last else "rank-6")
         if value is not None:
             axes.barh(place, value, height=0.56, color=tone, linewidth=0)

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from se_nas.report.plots.evidence import Part, block_words, points
+from se_nas.records.evidence import BlockGains, GainEntry
+from se_nas.records.fields import Metric
+from se_nas.report.plots.evidence import block_words, points
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, tick
 from se_nas.report.plots.probabilities import se_ratio
 from se_nas.report.plots.stability import text_on
@@ -18,22 +20,24 @@ from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import attention_tone, light
 
 
-def where_se_pays(found: Part) -> Figure:
+_ADDED: tuple[Metric, ...] = ("params", "macs", "latency_ms")
+
+
+def where_se_pays(blocks: Sequence[BlockGains]) -> Figure:
     """SE's gain in accuracy for each option and block in order of depth, above what each option costs there.
 
     Args:
-        found: `where_se_pays.json` with at least one block that has an option.
+        blocks: those of `where_se_pays.json` that have an option, at least one.
     """
 
     def make() -> Figure:
-        blocks = found["blocks"]
-        options = offered_options(found)
-        references = {str(block["reference"]) for block in blocks}
+        options = offered_options(blocks)
+        references = {block.reference for block in blocks}
         rows = sorted({*options, *references}, key=_weakest_last)
         metrics = [
             metric
-            for metric in ("params", "macs", "latency_ms")
-            if any(option.get(metric) is not None for block in blocks for option in block["options"])
+            for metric in _ADDED
+            if any(added(option, metric) is not None for block in blocks for option in block.options)
         ]
         heights = [0.32 * len(rows), *[0.95] * len(metrics)]
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.42 * len(metrics) + 1.35), layout="constrained")
@@ -51,11 +55,14 @@ def where_se_pays(found: Part) -> Figure:
     return drawn(make)
 
 
-def offered_options(found: Part) -> list[str]:
+def offered_options(blocks: Sequence[BlockGains]) -> list[str]:
     """Every option of SE that some block offers beside its reference, the widest first, SE's relatives last."""
-    return sorted(
-        {str(option["option"]) for block in found["blocks"] for option in block["options"]}, key=_weakest_last
-    )
+    return sorted({option.option for block in blocks for option in block.options}, key=_weakest_last)
+
+
+def added(option: GainEntry, metric: Metric) -> float | None:
+    """What an option adds to the cost of its block; None where that is not known."""
+    return {"params": option.params, "macs": option.macs, "latency_ms": option.latency_ms}[metric]
 
 
 def _weakest_last(option: str) -> tuple[bool, bool, float, str]:
@@ -63,51 +70,50 @@ def _weakest_last(option: str) -> tuple[bool, bool, float, str]:
     return option == "none", not se_ratio(option), se_ratio(option), option
 
 
-def excludes_zero(estimate: Part) -> bool:
+def excludes_zero(low: float | None, high: float | None) -> bool:
     """Whether there is an interval, and 0 is not in it."""
-    low, high = estimate.get("low"), estimate.get("high")
     return low is not None and high is not None and (low > 0 or high < 0)
 
 
-def _column_words(blocks: Sequence[Part]) -> list[str]:
+def _column_words(blocks: Sequence[BlockGains]) -> list[str]:
     """Block by block, with the stage under its first one."""
     words, last = [], ""
     for block in blocks:
-        stage, rest = block_words(block["block"])
+        stage, rest = block_words(block.block)
         short = rest.replace("block ", "") if len(blocks) > 14 else rest
         words.append(f"{short or stage}\n{stage if rest and stage != last else ''}")
         last = stage
     return words
 
 
-def _gain_cells(figure: Figure, axes: Axes, blocks: Sequence[Part], rows: Sequence[str]) -> None:
+def _gain_cells(figure: Figure, axes: Axes, blocks: Sequence[BlockGains], rows: Sequence[str]) -> None:
     gains = [
-        abs(float(option["gain"])) for block in blocks for option in block["options"] if option["gain"] is not None
+        abs(option.gain) for block in blocks for option in block.options if option.gain is not None
     ]
     greatest = max([*gains, 1e-4])
     for column, block in enumerate(blocks):
-        cells = {str(option["option"]): option for option in block["options"]}
+        cells = {option.option: option for option in block.options}
         for row, name in enumerate(rows):
             option = cells.get(name)
-            if name == block["reference"]:
+            if name == block.reference:
                 plain_cell(axes, column, row, "none", "0")
-            elif option is not None and option["gain"] is not None:
-                tone = gain_tone(float(option["gain"]), greatest)
-                sure = excludes_zero(option)
-                plain_cell(axes, column, row, tone, points(float(option["gain"])), bold=sure)
+            elif option is not None and option.gain is not None:
+                tone = gain_tone(option.gain, greatest)
+                sure = excludes_zero(option.low, option.high)
+                plain_cell(axes, column, row, tone, points(option.gain), bold=sure)
                 if sure:
                     axes.plot([column + 0.38], [row - 0.31], "o", color=text_on(tone), markersize=2.6)
-            if block["chosen"] == name:
+            if block.chosen == name:
                 axes.add_patch(Rectangle((column - 0.46, row - 0.45), 0.92, 0.90, fill=False, linewidth=1.8,
                                          edgecolor=light("ink"), zorder=5))  # fmt: skip
-        if block["chosen"] is None:
+        if block.chosen is None:
             axes.text(column, -0.62, "unused", ha="center", va="bottom", fontsize=7, color=light("muted"))
     axes.set_yticks(range(len(rows)), rows, color=light("ink"))
     axes.set_ylim(len(rows) - 0.46, -0.54)
     axes.tick_params(labelbottom=False)
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    pad = 18 if any(block["chosen"] is None for block in blocks) else 8
+    pad = 18 if any(block.chosen is None for block in blocks) else 8
     title = "Gain in points over the grey option (outlined: chosen; bold with a dot: the interval leaves out 0)"
     axes.set_title(title, pad=pad)
     _gain_scale(figure, axes, greatest)
@@ -144,15 +150,19 @@ def _gain_scale(figure: Figure, axes: Axes, greatest: float) -> None:
     bar.spines[:].set_visible(False)
 
 
-def _option_costs(axes: Axes, blocks: Sequence[Part], options: Sequence[str], metric: str) -> None:
+def _option_costs(axes: Axes, blocks: Sequence[BlockGains], options: Sequence[str], metric: Metric) -> None:
     """Bars of what each option adds to a block, in parameters, MACs or microseconds."""
     factor = 1000.0 if metric == "latency_ms" else 1.0
     width = 0.84 / len(options)
     for rank, name in enumerate(options):
-        cells = [(column, option) for column, block in enumerate(blocks) for option in block["options"]
-                 if option["option"] == name and option.get(metric) is not None]  # fmt: skip
+        cells = [
+            (column, value)
+            for column, block in enumerate(blocks)
+            for option in block.options
+            if option.option == name and (value := added(option, metric)) is not None
+        ]
         places = [column + (rank - (len(options) - 1) / 2) * width for column, _ in cells]
-        values = [factor * float(option[metric]) for _, option in cells]
+        values = [factor * value for _, value in cells]
         axes.bar(places, values, 0.92 * width, color=light(attention_tone(name)), linewidth=0)
     title = "Latency added (µs, predicted)" if metric == "latency_ms" else f"{metric_title(metric)} added"
     axes.set_title(title, pad=5)
