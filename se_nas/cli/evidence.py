@@ -91,7 +91,7 @@ def excitation(
     has is written again with it.
     """
     from se_nas.hardware.device import pick_device
-    from se_nas.report.pages.excitation import notes
+    from se_nas.report.pages.excitation.notes import notes
     from se_nas.runs.excitation import Request, excitation_folder, study_run
     from se_nas.runs.run_folder import alone_in
 

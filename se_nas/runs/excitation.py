@@ -11,7 +11,8 @@ import torch
 from se_nas.evidence.excitation import Excitation, study_excitation
 from se_nas.evidence.gates import units_of
 from se_nas.hardware.environment import describe_environment
-from se_nas.report.pages.excitation import Studied, write_excitation
+from se_nas.records.environment import Environment
+from se_nas.report.pages.excitation.page import Studied, write_excitation
 from se_nas.runs.prepare import pin_threads
 from se_nas.runs.run_folder import alone_in
 from se_nas.runs.shown_images import ImageRequest, shown_images, trained_network
@@ -34,7 +35,7 @@ def excitation_folder(source: Path) -> Path:
 
 
 def study_run(request: Request, folder: Path, device: torch.device, *, progress: bool) -> tuple[Excitation, Path]:
-    """Study a network and write what was found into `folder`; see `evidence.excitation_page.write_excitation`.
+    """Study a network and write what was found into `folder`; see `report.pages.excitation.page.write_excitation`.
 
     Returns:
         What was found, and the page's path.
@@ -49,5 +50,5 @@ def study_run(request: Request, folder: Path, device: torch.device, *, progress:
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with alone_in(folder):
         excitation = study_excitation(network, images.batches, images.classes)
-        studied = Studied(file.space_name, images.data, images.of_images, describe_environment())
+        studied = Studied(file.space_name, images.data, images.of_images, Environment(**describe_environment()))
         return excitation, write_excitation(folder, excitation, studied, request.classes)

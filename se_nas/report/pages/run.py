@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from se_nas.records.files import write_atomic
-from se_nas.report.pages.evidence import evidence_sections
+from se_nas.report.pages.evidence.sections import evidence_sections
 from se_nas.report.pages.reading import plain_rows
 from se_nas.report.pages.render import render
 from se_nas.report.pages.run_headline import headline
@@ -57,7 +56,7 @@ def write_report(run_folder: Path, configuration: str = "") -> Path:
         headline=headline(run),
         run=run_sections(run),
         learned=run.learned,
-        evidence=Markup(evidence.html(inline)),
+        evidence=evidence,
         figures=inline,
         drawing=drawing,
     )

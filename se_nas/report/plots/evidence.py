@@ -23,7 +23,8 @@ class Trained(Protocol):
     """A network with the test accuracies of its trainings by seed."""
 
     @property
-    def accuracies(self) -> Accuracies: ...
+    def accuracies(self) -> Accuracies:
+        """A share each, None where a training is not done."""
 
 
 def points(share: float) -> str:

@@ -58,7 +58,9 @@ def latency_check(found: LatencyPart) -> Figure:
     return drawn(make)
 
 
-def _latency_points(left: Axes, right: Axes, networks: Iterable[TimedEntry], tone: str, marker: str, label: str) -> None:
+def _latency_points(
+    left: Axes, right: Axes, networks: Iterable[TimedEntry], tone: str, marker: str, label: str
+) -> None:
     style: dict[str, Any] = {"markersize": 5, "markeredgecolor": light("paper"), "markeredgewidth": 0.5, "zorder": 4}
     for number, network in enumerate(networks):
         predicted, measured = network.predicted_ms, network.measured_ms

@@ -53,8 +53,10 @@ def _supernet_scatter(figure: Figure, axes: Axes, one: RankingSet) -> None:
     y = [trained_accuracy(network, one.truth_seeds) or 0.0 for network in networks]
     macs = [float(network.macs) for network in networks]
     if len(networks) <= _WHISKERS:
-        low, high = ([pick(network.accuracies.values()) for network in networks] for pick in (min, max))
-        axes.vlines(x, low, high, color=light("rule"), linewidth=1.2, zorder=1)
+        shares = [[share for share in network.accuracies.values() if share is not None] for network in networks]
+        trained = [(at, of) for at, of in zip(x, shares, strict=True) if of]
+        low, high = ([pick(of) for _, of in trained] for pick in (min, max))
+        axes.vlines([at for at, _ in trained], low, high, color=light("rule"), linewidth=1.2, zorder=1)
     tones = ListedColormap([light(f"rank-{step}") for step in range(2, SHADES + 1)])
     edges = np.linspace(min(macs), max(max(macs), 1.0001 * min(macs)), tones.N + 1)
     dots = axes.scatter(

@@ -19,7 +19,6 @@ from se_nas.report.plots.stability import text_on
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import attention_tone, light
 
-
 _ADDED: tuple[Metric, ...] = ("params", "macs", "latency_ms")
 
 
@@ -87,9 +86,7 @@ def _column_words(blocks: Sequence[BlockGains]) -> list[str]:
 
 
 def _gain_cells(figure: Figure, axes: Axes, blocks: Sequence[BlockGains], rows: Sequence[str]) -> None:
-    gains = [
-        abs(option.gain) for block in blocks for option in block.options if option.gain is not None
-    ]
+    gains = [abs(option.gain) for block in blocks for option in block.options if option.gain is not None]
     greatest = max([*gains, 1e-4])
     for column, block in enumerate(blocks):
         cells = {option.option: option for option in block.options}

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 from se_nas.errors import ConfigError
+from se_nas.records.evidence import ComparisonEntry
 from se_nas.records.files import write_atomic, write_json
-from se_nas.report.pages.evidence import EvidenceParts, evidence_sections, verdict
+from se_nas.report.pages.evidence.sections import EvidenceParts, evidence_sections
+from se_nas.report.pages.evidence.words import verdict
+from se_nas.report.pages.render import render
 from se_nas.report.pages.run import write_report
 from tests.report import fake_evidence as fake
 from tests.report.fake_run import make_fake_run
@@ -20,9 +24,14 @@ Json = dict[str, Any]
 COMMANDS = ["controls", "ranking", "stability", "where-se-pays", "latency", "ledger"]
 
 
+def html_of(parts: EvidenceParts) -> str:
+    """The sections, each figure as its name."""
+    return render("evidence.html", evidence=parts, figures={name: Markup(f"<i>{name}</i>") for name in parts.figures})
+
+
 def shown(parts: EvidenceParts) -> str:
-    """The sections' text, each figure as its name."""
-    page = Page(parts.html({name: f"<i>{name}</i>" for name in parts.figures}))
+    """The sections' text."""
+    page = Page(html_of(parts))
     return re.sub(r"\s+", " ", page.text)
 
 
@@ -30,6 +39,10 @@ def only(tmp_path: Path, **part: Json) -> str:
     for name, found in part.items():
         write_json(tmp_path / "evidence" / f"{name}.json", found)
     return shown(evidence_sections(tmp_path, "RUN"))
+
+
+def comparison(**estimate: Any) -> ComparisonEntry:
+    return ComparisonEntry(ours="answer", label="the other", theirs=("other",), **estimate)
 
 
 def of_random(value: float, low: float, high: float, **more: Any) -> Json:
@@ -43,7 +56,7 @@ def of_random(value: float, low: float, high: float, **more: Any) -> Json:
 def test_a_run_without_evidence_has_no_sections(tmp_path: Path) -> None:
     parts = evidence_sections(tmp_path, "RUN")
     assert parts.figures == {}
-    assert parts.html({}) == ""
+    assert html_of(parts) == ""
 
 
 def test_the_page_holds_every_part_with_its_figure_and_command(tmp_path: Path) -> None:
@@ -63,7 +76,7 @@ def test_the_page_holds_every_part_with_its_figure_and_command(tmp_path: Path) -
 
 def test_the_figures_follow_from_the_json_alone(tmp_path: Path) -> None:
     one, other = (evidence_sections(fake.make_fake_evidence(tmp_path / name), "RUN") for name in "ab")
-    assert one.html(dict.fromkeys(one.figures, "")) == other.html(dict.fromkeys(other.figures, ""))
+    assert html_of(one) == html_of(other)
 
 
 @pytest.mark.parametrize(
@@ -80,15 +93,15 @@ def test_the_figures_follow_from_the_json_alone(tmp_path: Path) -> None:
 def test_verdicts_are_plain(estimate: tuple[float | None, ...], words: str) -> None:
     value, low, high = estimate
     excludes = low is not None and high is not None and (low > 0 or high < 0)
-    found = {"value": value, "low": low, "high": high, "n": 1, "excludes_zero": excludes, "p_holm": None}
+    found = comparison(value=value, low=low, high=high, n=1, excludes_zero=excludes)
     assert verdict(found) == words
 
 
 def test_a_difference_that_many_comparisons_explain_is_not_called_significant() -> None:
-    found = {"value": 0.0042, "low": 0.001, "high": 0.0074, "n": 3, "excludes_zero": True, "p_holm": 0.06}
+    found = comparison(value=0.0042, low=0.001, high=0.0074, n=3, excludes_zero=True, p_holm=0.06)
     assert verdict(found).startswith("no significant difference (+0.42 points")
     assert verdict(found).endswith(", but so many comparisons find that by chance: Holm's p is 0.06)")
-    assert verdict({**found, "p_holm": 0.04}).startswith("better by")
+    assert verdict(found.model_copy(update={"p_holm": 0.04})).startswith("better by")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +267,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     found = fake.controls()
     found["networks"][1]["label"] = found["comparisons"][1]["label"] = "<b onclick=x>"
     write_json(tmp_path / "evidence" / "controls.json", found)
-    assert "<b onclick" not in evidence_sections(tmp_path, "<i>").html({"controls": ""})
+    assert "<b onclick" not in html_of(evidence_sections(tmp_path, "<i>"))
 
 
 def test_a_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:

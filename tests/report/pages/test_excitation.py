@@ -15,15 +15,18 @@ from torch import Tensor, nn
 from se_nas.errors import DataError
 from se_nas.evidence.excitation import Excitation, Loss, UnitStudy, study_excitation
 from se_nas.evidence.gates import GateStatistics
-from se_nas.report.pages.excitation import Studied, notes, takes_scale, write_excitation
+from se_nas.records.environment import Environment
+from se_nas.report.pages.excitation.notes import notes, takes_scale
+from se_nas.report.pages.excitation.page import Studied, write_excitation
 from se_nas.report.plots import excitation as excitation_plots
 from se_nas.space.yaml_file import parse_space
 from tests.evidence.test_excitation import CLASSES, batches, images, network_with_se
 from tests.export.trained import trained
+from tests.report.fake_run import ENVIRONMENT
 from tests.report.pages.test_retraining import rows_of
 from tests.report.pages.test_run import Page
 
-STUDIED = Studied("some_space", "cifar10", 900, {"se_nas": "0", "cpu": "a machine", "packages": {"torch": "2"}})
+STUDIED = Studied("some_space", "cifar10", 900, Environment(**ENVIRONMENT))
 IMAGES = 10_000
 
 
@@ -78,6 +81,13 @@ def test_the_page_is_whole_and_loads_nothing(folder: Path, excitation: Excitatio
         ]
         assert cells[-1] == study.fixed.verdict
     assert "300 of 900" in text
+
+
+def test_names_are_escaped_and_lose_their_folders(excitation: Excitation, tmp_path: Path) -> None:
+    studied = replace(STUDIED, network="<script>alert(1)</script>", data="/home/me/here/cifar")
+    text = write_excitation(tmp_path, replace(excitation, classes=("<b>", "b", "c")), studied).read_text()
+    assert ("<script>" in text, "&lt;script&gt;alert(1)" in text) == (False, True)
+    assert ("<b>" in text, "/home/me" in text, "…/cifar" in text) == (False, False, True)
 
 
 def test_the_numbers_for_others_are_those_of_the_study(folder: Path, excitation: Excitation) -> None:

@@ -33,5 +33,5 @@ def test_folders_are_cut_out_of_text_and_nothing_out_of_markup() -> None:
 
 
 def test_no_template_turns_escaping_off() -> None:
-    for path in (FOLDER / "templates").iterdir():
+    for path in (FOLDER / "templates").rglob("*.*"):
         assert not any(word in path.read_text() for word in ("safe", "autoescape")), path.name

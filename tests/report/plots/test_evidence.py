@@ -9,6 +9,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from se_nas.records.evidence import BlockGains, ControlsPart, LatencyPart, RankingSet, StabilityPart
+from se_nas.records.record import parse_record
 from se_nas.report.plots import controls, latency, ranking, stability, where_se_pays
 from se_nas.report.plots import evidence as evidence_plots
 from se_nas.report.plots import figure as plots_figure
@@ -31,6 +33,22 @@ def marks(axes: Axes, **properties: Any) -> list[tuple[float, float]]:
         if len(line.get_xdata()) == 1
         and all(getattr(line, f"get_{key}")() == value for key, value in properties.items())
     ]
+
+
+def drawn_controls(found: Json) -> Figure:
+    return controls.controls(parse_record(ControlsPart, found, "controls.json"))
+
+
+def drawn_ranking(*sets: Json) -> Figure:
+    return ranking.ranking([parse_record(RankingSet, one, "ranking.json") for one in sets])
+
+
+def drawn_stability(found: Json) -> Figure:
+    return stability.stability(parse_record(StabilityPart, found, "stability.json"))
+
+
+def drawn_gains(found: Json) -> Figure:
+    return where_se_pays.where_se_pays([parse_record(BlockGains, one, "where_se_pays.json") for one in found["blocks"]])
 
 
 def comparison(value: float | None, low: float | None = None, high: float | None = None, **more: Any) -> Json:
@@ -75,7 +93,7 @@ def two_networks(*comparisons: Json, theirs: dict[str, float | None] | None = No
 
 
 def test_the_forest_has_each_difference_with_its_interval_and_each_seed() -> None:
-    figure = controls.controls(two_networks(comparison(0.015, 0.005, 0.025), comparison(-0.015, -0.04, 0.01)))
+    figure = drawn_controls(two_networks(comparison(0.015, 0.005, 0.025), comparison(-0.015, -0.04, 0.01)))
     forest = figure.axes[0]
     assert marks(forest, markersize=6.5) == [(1.5, 0), (-1.5, 1)]
     spans = [line.get_xdata() for line in forest.lines if line.get_linewidth() == 1.8]
@@ -88,14 +106,14 @@ def test_the_forest_has_each_difference_with_its_interval_and_each_seed() -> Non
 def test_what_is_not_significant_is_hollow_and_muted() -> None:
     cases = {"blue": comparison(0.01, 0.005, 0.015), "red": comparison(-0.01, -0.015, -0.005)}
     muted = [comparison(0.01, -0.01, 0.03), comparison(0.01, 0.001, 0.019, p_holm=0.2), comparison(0.01)]
-    forest = controls.controls(two_networks(*cases.values(), *muted)).axes[0]
+    forest = drawn_controls(two_networks(*cases.values(), *muted)).axes[0]
     points = [line for line in forest.lines if line.get_markersize() == 6.5]
     assert [line.get_markeredgecolor() for line in points] == [*map(light, cases), *[light("muted")] * 3]
     assert [line.get_markerfacecolor() == light("paper") for line in points] == [False, False, True, True, True]
 
 
 def test_an_interval_far_wider_than_the_differences_is_cut_with_arrows() -> None:
-    forest = controls.controls(two_networks(comparison(0.015, -0.5, 0.53))).axes[0]
+    forest = drawn_controls(two_networks(comparison(0.015, -0.5, 0.53))).axes[0]
     low, high = forest.get_xlim()
     assert -10 < low < 0 < 1.5 < high < 10
     assert marks(forest, marker="<") == [(low, 0)]
@@ -103,14 +121,14 @@ def test_an_interval_far_wider_than_the_differences_is_cut_with_arrows() -> None
 
 
 def test_a_network_not_yet_trained_is_not_drawn() -> None:
-    figure = controls.controls(two_networks(comparison(None), theirs={}))
+    figure = drawn_controls(two_networks(comparison(None), theirs={}))
     assert not marks(figure.axes[0], markersize=6.5)
     assert [y for _, y in marks(figure.axes[1], marker="o")] == [pytest.approx(0.71)]
 
 
 def test_every_network_is_in_the_panel_of_macs() -> None:
     found = fake.controls()
-    panel = controls.controls(found).axes[1]
+    panel = drawn_controls(found).axes[1]
     assert len(marks(panel)) == len(found["networks"])
     assert marks(panel, markersize=9.0)[0][0] == found["networks"][0]["costs"]["macs"]
 
@@ -120,7 +138,7 @@ def test_every_network_is_in_the_panel_of_macs() -> None:
 
 def test_each_set_has_its_networks_and_a_bar_for_each_score() -> None:
     found = fake.ranking()
-    figure = ranking.ranking(found)
+    figure = drawn_ranking(*found["sets"])
     for one, scatter, bars in zip(found["sets"], figure.axes[0:4:2], figure.axes[1:4:2], strict=True):
         (dots,) = (item for item in scatter.collections if len(item.get_offsets()) > 1)
         assert len(dots.get_offsets()) == len(one["networks"])
@@ -135,7 +153,7 @@ def test_each_set_has_its_networks_and_a_bar_for_each_score() -> None:
 def test_the_agreement_of_two_trainings_is_drawn_only_with_an_interval() -> None:
     one = fake.ranking()["sets"][0]
     one["seed_ceiling"] = fake.estimate(0.86, None, None, 7)
-    bars = ranking.ranking({"sets": [one]}).axes[1]
+    bars = drawn_ranking(one).axes[1]
     assert 0.86 not in [line.get_xdata()[0] for line in bars.lines]
     assert not any("two trainings" in t.get_text() for t in bars.texts)
 
@@ -145,7 +163,7 @@ def test_without_a_ceiling_or_intervals_there_are_bars_alone() -> None:
     value, undefined = fake.estimate(0.6, None, None, 5), {**fake.estimate(0.0, None, None, 5), "value": None}
     one |= {"networks": one["networks"][:5], "seed_ceiling": None, "partial_kendall": undefined}
     one["correlations"] = {"supernet": {"kendall": value, "spearman": value}}
-    figure = ranking.ranking({"sets": [one]})
+    figure = drawn_ranking(one)
     assert [bar.get_width() for bar in figure.axes[1].patches] == [0.6]
     assert "Within the budgets: 5 networks" in texts(figure)
 
@@ -155,7 +173,7 @@ def test_without_a_ceiling_or_intervals_there_are_bars_alone() -> None:
 
 def test_each_block_has_a_tile_for_each_search_and_its_agreement_beside_chance() -> None:
     found = fake.stability()
-    figure = stability.stability(found)
+    figure = drawn_stability(found)
     tiles, on_off, ratio = figure.axes
     used = [option for answer in found["answers"] for option in answer["se"].values() if option]
     assert len([patch for patch in tiles.patches if isinstance(patch, Rectangle)]) == len(used)
@@ -168,11 +186,11 @@ def test_each_block_has_a_tile_for_each_search_and_its_agreement_beside_chance()
 
 @pytest.mark.parametrize(("searches", "words"), [(2, "1 pair of 2 searches"), (4, "6 pairs of 4 searches")])
 def test_the_number_of_pairs_stands_beside_the_agreement(searches: int, words: str) -> None:
-    assert words in texts(stability.stability(fake.stability(searches=searches)))
+    assert words in texts(drawn_stability(fake.stability(searches=searches)))
 
 
 def test_one_search_agrees_with_none() -> None:
-    figure = stability.stability(fake.stability(searches=1))
+    figure = drawn_stability(fake.stability(searches=1))
     assert not figure.axes[1].patches
     assert len(marks(figure.axes[1], marker="|")) == len(fake.BLOCKS) + 1
 
@@ -182,7 +200,7 @@ def test_one_search_agrees_with_none() -> None:
 
 def test_each_option_has_a_cell_the_chosen_an_outline_the_sure_a_dot() -> None:
     found = fake.where_se_pays()
-    figure = where_se_pays.where_se_pays(found)
+    figure = drawn_gains(found)
     cells, *costs = figure.axes[:4]
     options = [option for block in found["blocks"] for option in block["options"]]
     sure = sum(option["low"] > 0 or option["high"] < 0 for option in options)
@@ -204,7 +222,7 @@ def test_a_block_that_cannot_be_without_se_is_judged_against_its_reference() -> 
     found = fake.where_se_pays()
     block = found["blocks"][0]
     block |= {"reference": "r16", "chosen": "r16", "options": block["options"][1:]}
-    cells = where_se_pays.where_se_pays(found).axes[0]
+    cells = drawn_gains(found).axes[0]
     rows = [label.get_text() for label in cells.get_yticklabels()]
     assert next(text.get_position() for text in cells.texts if text.get_text() == "0") == (0, rows.index("r16"))
     assert not [text for text in cells.texts if text.get_position() == (0, rows.index("none"))]
@@ -237,7 +255,7 @@ def test_without_latency_there_is_no_panel_of_it_and_an_option_that_is_not_offer
         for option in block["options"]:
             option["latency_ms"] = None
     found["blocks"][0]["options"] = [{**found["blocks"][0]["options"][0], "option": "eca", "low": None, "high": None}]
-    figure = where_se_pays.where_se_pays(found)
+    figure = drawn_gains(found)
     assert [axes.get_title(loc="left") for axes in figure.axes[1:]] == ["Parameters added", "MACs added"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["r4", "r8", "r16", "eca", "none"]
     column = [patch for patch in figure.axes[0].patches if patch.get_width() == 0.96 and patch.get_x() == -0.48]
@@ -250,7 +268,7 @@ def test_without_latency_there_is_no_panel_of_it_and_an_option_that_is_not_offer
 
 def test_latency_is_drawn_as_measured_and_as_an_error() -> None:
     found = fake.latency_check()
-    figure = latency.latency_check(found)
+    figure = latency.latency_check(parse_record(LatencyPart, found, "latency_check.json"))
     networks = [network for one in found["sets"] for network in one["networks"]]
     assert marks(figure.axes[0]) == [(network["measured_ms"], network["predicted_ms"]) for network in networks]
     errors = [100 * (network["predicted_ms"] / network["measured_ms"] - 1) for network in networks]

@@ -1,0 +1,195 @@
+"""The answer of a search against controls at the same budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from se_nas.evidence.controls import FULL
+from se_nas.records.evidence import ComparisonEntry, ControlEntry, ControlsPart
+from se_nas.report.pages.evidence.words import (
+    COST_HEADS,
+    Shown,
+    Table,
+    cost_cells,
+    costs_of,
+    mean_costs,
+    p_words,
+    spread_words,
+    trainings_words,
+    verdict,
+)
+from se_nas.report.pages.rows import Rows, flat, plain, spaced
+from se_nas.report.plots import controls
+from se_nas.report.plots.evidence import SIGNIFICANT, is_significant, seed_differences, trained_accuracy
+from se_nas.report.theme.words import ABSENT, format_percent
+
+_FEW_SEARCHES = 3
+"""From so many searches on the page says how answers differ, and no longer that there may be others."""
+
+Networks = Mapping[str, ControlEntry]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence whose beginning is what a reader should take away; `strong` may be empty."""
+
+    strong: str
+    rest: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network's row of the table; `ours` is one of the search's answer, which has no verdict."""
+
+    cells: Sequence[str]
+    ours: bool = False
+    verdict: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls(Shown):
+    """The values of `controls.html`."""
+
+    claims: Sequence[Claim]
+    heads: Sequence[str]
+    rows: Sequence[Row]
+    notes: Sequence[str]
+    networks: Table
+    recipe: Rows
+
+
+def show_controls(found: ControlsPart, searches: int) -> Controls:
+    """What `controls.json` says.
+
+    Args:
+        searches: from how many seeds the search was run.
+    """
+    networks = {network.name: network for network in found.networks}
+    answers = [networks[name] for name in dict.fromkeys(one.ours for one in found.comparisons)]
+    rows = [_answer_row(network) for network in answers] + [_control_row(one, networks) for one in found.comparisons]
+    return Controls(
+        figure=controls.controls(found) if found.comparisons else None,
+        claims=_claims(found, networks, searches),
+        heads=("network", *COST_HEADS, "test accuracy", "Holm p", "the answer is"),
+        rows=rows,
+        notes=_notes(found, networks),
+        networks=_every_network(found.networks),
+        recipe=spaced([(key, plain(value)) for key, value in flat(found.recipe or {})]),
+    )
+
+
+# ---- what is claimed
+
+
+def _claims(found: ControlsPart, networks: Networks, searches: int) -> list[Claim]:
+    random = [one for one in found.comparisons if all(networks[name].kind == "random" for name in one.theirs)]
+    claims = [_best_claim(one, networks) if one.selected else _random_claim(one) for one in random]
+    if random and searches < _FEW_SEARCHES:
+        claims.append(Claim("", "It is one search: another seed may give another answer."))
+    seeds, count = len(found.seeds), len(found.comparisons)
+    how = (
+        f"{count} comparison{'s' * (count != 1)} in all, each over at most {seeds} seed{'s' * (seeds != 1)}, on "
+        f"{found.test_images:,} test images; a difference counts where its interval leaves out 0 and its p-value, "
+        f"by Holm's correction for all the comparisons, is below {SIGNIFICANT}."
+    )
+    return [*claims, Claim("", how)]
+
+
+def _random_claim(comparison: ComparisonEntry) -> Claim:
+    """The headline: of this answer, as one search says little about others."""
+    count = len(comparison.theirs)
+    of = f"{count} random network{'s' * (count != 1)}"
+    words, average = verdict(comparison), "than the average random network of equal budgets"
+    if comparison.value is None or not is_significant(comparison):
+        strong = f"It is not shown that this answer is better {average}"
+        return Claim(strong, f": against the mean of {of}, {words}.")
+    word = "better" if comparison.value > 0 else "worse"
+    rest = f", {words.removeprefix(f'{word} ')}, against the mean of {of}."
+    return Claim(f"This answer is {word} {average}", rest)
+
+
+def _best_claim(comparison: ComparisonEntry, networks: Networks) -> Claim:
+    """Against what random search would hand back, and where the answer stands among the random networks."""
+    seeds = [int(seed) for seed in comparison.by_seed or {}]
+    mine = trained_accuracy(networks[comparison.ours], seeds)
+    means = [trained_accuracy(networks[name], seeds) for name in comparison.theirs]
+    ahead = sum(mean is not None and mine is not None and mean > mine for mean in means)
+    words = (
+        f"Against {comparison.label}, which random search would hand back: {verdict(comparison)}. By "
+        f"mean accuracy {ahead or 'none'} of the {len(means)} random networks {'is' if ahead < 2 else 'are'} ahead of "
+        "the answer."
+    )
+    return Claim("", words)
+
+
+# ---- the comparisons
+
+
+def _answer_row(network: ControlEntry) -> Row:
+    cells = [network.label, *cost_cells(costs_of(network.costs)), trainings_words(network), ABSENT]
+    return Row(cells, ours=True)
+
+
+def _control_row(comparison: ComparisonEntry, networks: Networks) -> Row:
+    theirs = [networks[name] for name in comparison.theirs]
+    if comparison.selected:
+        ours = networks[comparison.ours].accuracies
+        differences = zip(comparison.by_seed or {}, seed_differences(comparison), strict=True)
+        pairs = ((ours.get(seed), difference) for seed, difference in differences)
+        spread, costs = spread_words([mine - less for mine, less in pairs if mine is not None]), cost_cells({})
+    elif len(theirs) == 1:
+        spread, costs = trainings_words(theirs[0]), cost_cells(mean_costs(theirs))
+    else:
+        means = [mean for mean in map(trained_accuracy, theirs) if mean is not None]
+        spread, costs = spread_words(means), cost_cells(mean_costs(theirs))
+    return Row([comparison.label, *costs, spread, p_words(comparison.p_holm)], verdict=verdict(comparison))
+
+
+def _notes(found: ControlsPart, networks: Networks) -> list[str]:
+    methods = dict.fromkeys(one.method for one in found.comparisons if one.low is not None)
+    notes = [
+        "Differences in points: the answer less the control, paired by seed. Accuracy: mean ± standard deviation of n "
+        "trainings; of several networks, of the n networks' means.",
+        "Intervals are over other seeds of training, on these test images and for this one answer.",
+        f"How: {'; '.join(methods) or ABSENT}.",
+    ]
+    if found.budgets and any(network.kind == "random" for network in networks.values()):
+        notes.append(
+            f"Random networks keep every budget and use at least {format_percent(FULL, 0)} of one, or as much as could "
+            "be found. Against the mean of several, the interval is over other such networks too."
+        )
+    return notes + _left_out(found.comparisons, networks)
+
+
+def _left_out(comparisons: Sequence[ComparisonEntry], networks: Networks) -> list[str]:
+    """Which random networks the comparison with them does not count, and why."""
+    words = []
+    for one in comparisons[:1]:
+        out = [networks[name] for name in one.left_out or ()]
+        of = len(one.theirs) + len(out)
+        diverged = [network for network in out if network.failed]
+        waiting = [network for network in out if not network.failed]
+        for some, why in ((diverged, "diverged and"), (waiting, "not trained yet with every seed,")):
+            if some:
+                labels = ", ".join(network.label for network in some)
+                verb = "is" if len(some) == 1 else "are"
+                words.append(f"{len(some)} of {of} random networks {why} {verb} left out: {labels}.")
+    return words
+
+
+def _every_network(networks: Sequence[ControlEntry]) -> Table:
+    rows = [
+        [
+            network.label,
+            *cost_cells(costs_of(network.costs)),
+            f"{sum(option not in (None, 'none') for option in network.se)} of {len(network.se)}"
+            if network.se
+            else ABSENT,
+            ABSENT if network.supernet_accuracy is None else format_percent(network.supernet_accuracy, 2),
+            trainings_words(network),
+        ]
+        for network in networks
+    ]
+    heads = ("network", *COST_HEADS, "blocks with SE", "with the supernet's weights", "test accuracy")
+    return Table(heads, rows, range(1, 7))

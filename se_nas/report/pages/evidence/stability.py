@@ -1,0 +1,54 @@
+"""Whether searches that differ by their seed alone find the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from se_nas.records.evidence import StabilityPart
+from se_nas.report.pages.evidence.words import COST_HEADS, Shown, Table, cost_cells, trainings_words
+from se_nas.report.plots import stability
+from se_nas.report.theme.words import ABSENT, format_percent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stability(Shown):
+    """The values of `stability.html`."""
+
+    lead: str
+    answers: Table
+
+
+def show_stability(found: StabilityPart) -> Stability:
+    """What `stability.json` says."""
+    rows = [
+        [answer.name.replace("_", " "), str(answer.seed), *cost_cells(answer.costs), trainings_words(answer)]
+        for answer in found.answers
+    ]
+    return Stability(
+        figure=stability.stability(found) if found.answers and found.blocks else None,
+        lead=_lead(found),
+        answers=Table(("answer", "seed", *COST_HEADS, "test accuracy"), rows, range(1, 6)),
+    )
+
+
+def _lead(found: StabilityPart) -> str:
+    count, distance, accuracy = len(found.answers), found.distance, found.accuracy
+    lead = f"The same search, {count} time{'s' * (count != 1)}, from other seeds."
+    if distance.value is not None:
+        chance = ABSENT if distance.random is None else format_percent(distance.random, 0)
+        lead += (
+            f" Two of its answers differ in {format_percent(distance.value, 0)} of their choices, two random "
+            f"networks within the budgets in {chance}."
+        )
+    between, within = accuracy.between_searches, accuracy.between_trainings
+    if accuracy.mean is not None and between is not None and within is not None:
+        varies = (
+            f"this varies by {100 * between:.2f} points (standard deviation, the trainings' own noise taken out)"
+            if between > 0
+            else "what varies is not told apart from the noise of training"
+        )
+        lead += (
+            f" Trained alone, the answers reach {format_percent(accuracy.mean, 2)} on average; from search to "
+            f"search {varies}; from training to training of one answer it varies by {100 * within:.2f} points."
+        )
+    return lead
