@@ -58,7 +58,7 @@ def test_the_wheel_holds_every_file_that_is_found_by_name_and_no_other(installed
 
 def test_the_main_job_is_done_by_name_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     se_nas = [sys.executable, "-m", "se_nas"]
-    changes = ["search.epochs=2", "search.warmup_epochs=0", "retrain.epochs=1", "retrain.warmup_epochs=0"]
+    changes = ["search.epochs=2", "search.pretrain_epochs=0", "retrain.epochs=1", "retrain.warmup_epochs=0"]
     words = ["search", "digits", "--quiet", *(word for change in changes for word in ("--set", change))]
     words += ["--set", "latency.table=false", "--set", "budgets={macs: 500k}"]
     assert "report: digits/report.html" in run([*se_nas, *words], tmp_path, str(installed))

@@ -62,18 +62,21 @@ def stop_explained(go_on: str = "add --resume to the same command") -> Iterator[
 
 
 def print_answer(folder: Path) -> None:
-    """The certificate of a run's answer as a table, and where the architecture is."""
+    """The certificate of a run's answer as a table, with the accuracy it has, and where the architecture is."""
     from rich.table import Table
 
     from se_nas.cost.budget import format_cost
+    from se_nas.evidence.intervals import accuracy_interval
     from se_nas.records.certificate import SearchCertificate
+    from se_nas.records.run_result import RunResult
     from se_nas.runs.run_folder import RunFolder
 
-    certificate = RunFolder(folder).read("certificate.json", SearchCertificate)
+    run = RunFolder(folder)
+    certificate = run.read("certificate.json", SearchCertificate)
     table = Table(
         box=None, padding=(0, 2, 0, 0), title=f"certificate: {folder / 'certificate.json'}", title_justify="left"
     )
-    for column in ("cost", "value", "95 % interval", "how", "limit", "holds"):
+    for column in ("", "value", "95 % interval", "how", "limit", "holds"):
         table.add_column(column, overflow="fold")
     limits = {entry["metric"]: entry for entry in certificate["budgets"]}
     for entry in certificate["costs"]:
@@ -87,5 +90,10 @@ def print_answer(folder: Path) -> None:
             format_cost(metric, bound["limit"]) if bound else "",
             ("yes" if bound["holds"] else "NO") if bound else "",
         )
+    trained = run.read("result.json", RunResult)["retrain"] if (run / "result.json").exists() else None
+    if trained is not None:  # another answer of a search, by `decode`, has no training yet
+        accuracy, images = trained["test_accuracy"], trained["test_images"]
+        how = f"of {images:,} test images, retrained"
+        table.add_row("accuracy", f"{100 * accuracy:.2f} %", accuracy_interval(accuracy, images), how)
     show(table)
     say(f"architecture: {folder / 'architecture.json'}")

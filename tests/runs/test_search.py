@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 import se_nas
 from se_nas.cli import main as cli
+from se_nas.cli.screen import print_answer
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
 from se_nas.cost.table import count_tables
@@ -195,6 +197,20 @@ def test_a_run_says_what_a_user_wants_to_know(done: Done) -> None:
     for part in ("budget macs: ", "(counted)", "with the supernet's weights: ", "retrained: "):
         assert part in text
     assert "BROKEN" not in text
+
+
+def test_the_closing_table_has_the_costs_and_the_accuracy_with_its_interval(
+    done: Done, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_answer(done.folder)
+    rows = [re.split(r"\s{2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    retrained = read_json(done.folder / "result.json")["retrain"]
+    (row,) = [row for row in rows if row[0] == "accuracy"]
+    assert row[1] == f"{100 * retrained['test_accuracy']:.2f} %"
+    low, high = (float(end) for end in row[2].removesuffix(" %").split(" to "))
+    assert low <= 100 * retrained["test_accuracy"] <= high
+    assert str(retrained["test_images"]) in row[3]
+    assert {"macs", "params", "latency_ms"} <= {row[0] for row in rows}
 
 
 def numbers(folder: Path) -> dict[str, Any]:
