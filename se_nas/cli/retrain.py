@@ -107,8 +107,8 @@ class TrainingOptions:
     data: Annotated[
         str,
         typer.Option(
-            help="imagenet (or any images in its layout), or one that fits the memory: digits, cifar10, cifar100, "
-            "folder, synthetic."
+            help="imagenet (or any images in its layout), or one that fits the memory: "
+            "{se_nas.data.in_memory.sources:DATASETS}."
         ),
     ] = "digits"
     data_dir: DataDir = None
