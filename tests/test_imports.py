@@ -20,7 +20,8 @@ OPTIONAL = ("nni", "onnx", "onnxruntime", "optuna", "sqlalchemy", "timm", "torch
 ADAPTERS = {
     "se_nas.search.black_box.importance",
     "se_nas.search.black_box.pruner",
-    "se_nas.search.black_box.samplers",
+    "se_nas.search.black_box.architecture_sampler",
+    "se_nas.search.black_box.evolution",
     "se_nas.search.black_box.search",
     "se_nas.search.black_box.storage",
     "se_nas.search.black_box.strategy",

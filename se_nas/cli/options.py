@@ -54,7 +54,7 @@ def _import_plugins(words: list[str] | None) -> list[str]:
     """Of `--plugin`: import them before anything is read; files by their whole paths."""
     if not words:
         return []
-    from se_nas.plugins.loading import load_plugins
+    from se_nas.plugins import load_plugins
 
     found = [str(Path(word).resolve()) if word.endswith(".py") else word for word in words]
     load_plugins(found, "--plugin")

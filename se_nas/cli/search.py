@@ -85,8 +85,10 @@ def decode(
 ) -> None:
     """Answer other budgets from a finished search: a new exact decode and certificate in seconds, no new search."""
     from se_nas.cost.budget import parse_budget_options
+    from se_nas.runs.run_file import load_plugins_of
     from se_nas.runs.search import decode_again
 
+    load_plugins_of(run / "config.yaml")  # a budget may be on a metric of one
     budgets = parse_budget_options(budget or [], "--budget")
     if not budgets:
         raise ConfigError("--budget", ["at least one budget must be given, such as --budget macs=15M"])

@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context
 
-from se_nas.cost.table import UNITS
+from se_nas.cost.metrics import METRICS
 from se_nas.errors import ConfigError
+from se_nas.records.nearest import did_you_mean
 
 _POWERS = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9}
 _NUMBER = re.compile(r"([0-9]*\.?[0-9]+)(?:[eE]([-+]?[0-9]{1,3}))?\s*([kKMG]?)")
@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"([0-9]*\.?[0-9]+)(?:[eE]([-+]?[0-9]{1,3}))?\s*([kKMG]?)")
 
 @dataclass(frozen=True)
 class Budget:
-    """`metric` (a key of UNITS) must be at most `limit`, in the metric's unit."""
+    """`metric` (a key of METRICS) must be at most `limit`, in the metric's unit."""
 
     metric: str
     limit: float
@@ -38,8 +38,9 @@ def parse_budgets(values: Mapping[str, object], source: str) -> tuple[Budget, ..
     """
     problems, budgets = [], []
     for metric, value in values.items():
-        if metric not in UNITS:
-            problems.append(f"budgets.{metric}: a budget must be on one of {', '.join(UNITS)}")
+        if metric not in METRICS:
+            hint = did_you_mean(metric, METRICS)
+            problems.append(f"budgets.{metric}: a budget must be on one of {', '.join(METRICS)}{hint}")
             continue
         match = _NUMBER.fullmatch(str(value).strip())
         # read as one number: 4.1 * 1e6 would fall short of 4.1M
@@ -64,12 +65,4 @@ def parse_budget_options(options: Iterable[str], source: str) -> tuple[Budget, .
 
 def format_cost(metric: str, value: float, up: bool = False) -> str:
     """A cost for people: `4.21 M MACs`, `310 k parameters`, `1.93 ms`; `up` rounds it up, to be read as a limit."""
-    if up:
-        digits = 3 if metric == "latency_ms" else 4
-        value = float(Context(prec=digits, rounding=ROUND_CEILING).create_decimal_from_float(value))
-    if metric == "latency_ms":
-        return f"{value:.3g} ms"
-    for size, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= size:
-            return f"{value / size:.4g}{suffix} {UNITS[metric]}"
-    return f"{value:g} {UNITS[metric]}"
+    return METRICS[metric].format(value, up)

@@ -16,18 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from se_nas.cost.counts import block_counts, head_counts, stem_counts
+from se_nas.cost.metrics import METRICS
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
-from se_nas.space.counts import Counts
 from se_nas.space.search_space import SearchSpace, Slot
 from se_nas.space.specs import BlockSpec
 from se_nas.space.templates import SlotOp
 
 FloatArray = NDArray[np.float64]
-
-#: Unit of each cost metric, as certificates and plots print it.
-UNITS = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +39,7 @@ class CostTable:
 
     Args:
         space: the search space.
-        metric: a key of `UNITS`.
+        metric: a key of `METRICS`.
         constant: cost of what no choice touches.
         terms: the blocks' parts; a choice may appear in several.
     """
@@ -131,7 +127,7 @@ def _slot_term(slot: Slot, op: SlotOp, block_cost: Callable[[BlockSpec], float])
         block = op.block(*options)
         same = (block.kernel, block.expanded, block.se_built)
         if same not in known:
-            known[same] = block_cost(block)
+            known[same] = float(block_cost(block))
         parts[index] = known[same]
     reached = np.array([float(slot.index < int(d)) for d in slot.depth.options])
     taken = np.array([float(name == op.template.name) for name in slot.op.options])
@@ -144,13 +140,9 @@ def _slot_term(slot: Slot, op: SlotOp, block_cost: Callable[[BlockSpec], float])
 
 
 def count_tables(space: SearchSpace) -> dict[str, CostTable]:
-    """The exact tables of MACs and parameters."""
-    fixed = stem_counts(space.stem_convs) + head_counts(space.head_spec)
-
-    def count(name: str) -> Callable[[BlockSpec], float]:
-        return lambda block: float(getattr(block_counts(block), name))
-
-    def constant(counts: Counts, name: str) -> float:
-        return float(getattr(counts, name))
-
-    return {name: build_table(space, name, constant(fixed, name), count(name)) for name in ("macs", "params")}
+    """The exact tables of MACs, parameters and whatever else is counted."""
+    return {
+        name: build_table(space, name, metric.fixed(space.stem_convs, space.head_spec), metric.block)
+        for name, metric in METRICS.items()
+        if metric.block is not None
+    }

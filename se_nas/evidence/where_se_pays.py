@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from se_nas.cost.metrics import METRICS
 from se_nas.cost.table import CostTable
 from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
 from se_nas.evidence.correct_images import InheritedGuesses
@@ -25,9 +26,6 @@ from se_nas.space.search_space import picked
 from se_nas.space.specs import BlockSpec
 from se_nas.space.templates import NO_SE, SlotOp
 from se_nas.supernet.supernet import SuperNet
-
-#: What a change of option is priced in, where there is a table.
-METRICS = ("params", "macs", "latency_ms")
 
 
 @dataclass(frozen=True)

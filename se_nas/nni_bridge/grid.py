@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from se_nas.cost.budget import Budget, parse_budget_options, parse_budgets
+from se_nas.cost.metrics import LATENCY
 from se_nas.errors import ConfigError
 from se_nas.runs.run_file import RunConfig
 
@@ -30,7 +31,7 @@ def grid_budgets(config: RunConfig) -> list[tuple[Budget, ...]]:
     """The budgets that `nni:` lists; ConfigError as of `grid`."""
     found = [parse_budgets(budgets, f"nni.budgets[{i}]") for i, budgets in enumerate(config.nni.budgets)]
     if not config.latency.table:
-        timed = [i for i, budgets in enumerate(found) if any(b.metric == "latency_ms" for b in budgets)]
+        timed = [i for i, budgets in enumerate(found) if any(b.metric == LATENCY for b in budgets)]
         if timed:
             must = "latency_ms needs latency.table, but it is off"
             raise ConfigError("nni.budgets", [f"nni.budgets[{i}]: {must}" for i in timed])

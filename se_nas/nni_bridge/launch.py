@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from se_nas.cost.latency.table import build_latency_table
+from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.in_memory.sources import load_train
 from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError
@@ -34,7 +35,7 @@ from se_nas.nni_bridge.experiment.status import Experiment, Status
 from se_nas.nni_bridge.grid import grid, grid_budgets, grid_space, name_of
 from se_nas.nni_bridge.page_values import nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
-from se_nas.plugins.loading import RECORD
+from se_nas.plugins import RECORD
 from se_nas.records.files import write_atomic, write_json
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
@@ -169,10 +170,10 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
 
     counts = count_tables(space)
     check(counts)
-    if any(budget.metric == "latency_ms" for budgets in listed for budget in budgets):
+    if any(budget.metric == LATENCY for budgets in listed for budget in budgets):
         # cached, for the run that begins with it
         latency = build_latency_table(space, config.latency.key(config.device), seed=config.seed, progress=progress)
-        check({**counts, "latency_ms": latency.table})
+        check({**counts, LATENCY: latency.table})
 
 
 def _absolute(path: str) -> str:

@@ -71,7 +71,8 @@ def tell(study: ArchitectureStudy, number: int, final: Any, curve: Sequence[tupl
     metrics = final if isinstance(final, Mapping) else {"default": final}
     accuracy, seconds = as_number(metrics.get("default")), as_number(metrics.get("seconds")) or 0.0
     if accuracy is not None:
-        study.tell(number, accuracy, seconds=seconds, curve=curve)
+        worth = study.config.measure.worth
+        study.tell(number, worth(accuracy), seconds=seconds, curve=[(epoch, worth(value)) for epoch, value in curve])
     else:
         _log.warning("the result of proposal %d has no accuracy, so it counts as failed: %.200s", number, final)
         study.tell(number, None, state="failed", seconds=seconds)

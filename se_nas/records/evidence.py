@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, model_validator
 
 from se_nas.records.fields import Amount, Count, Metric, Number, Seconds, Seed, Share
 from se_nas.records.record import Record
@@ -32,7 +32,29 @@ class EstimateEntry(Record):
         return self
 
 
-class NetworkCosts(Record):
+class _WithMetrics(Record):
+    """Has a number, or None, for each metric that is registered, those of plugins beside ours."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="after")
+    def _of_metrics(self) -> Self:
+        for name, value in (self.model_extra or {}).items():
+            _METRIC.validate_python(name)
+            _COST.validate_python(value)
+        return self
+
+    def of(self, metric: str) -> float | None:
+        """The number of a metric; None where it is not known."""
+        found: float | None = getattr(self, metric, None)
+        return found
+
+
+_METRIC: TypeAdapter[str] = TypeAdapter(Metric)
+_COST: TypeAdapter[float | None] = TypeAdapter(Number | None)
+
+
+class NetworkCosts(_WithMetrics):
     """Costs of a network that is compared, and how its latency is known."""
 
     macs: Amount
@@ -194,7 +216,7 @@ class StabilityPart(Record):
     accuracy: AccuracySpread
 
 
-class GainEntry(Record):
+class GainEntry(_WithMetrics):
     """What an option of SE is worth in a block, and what it costs there."""
 
     option: str

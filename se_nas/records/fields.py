@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
+from se_nas.records.registry import known
+
 #: What budgets and costs are of.
-Metric = Literal["macs", "params", "latency_ms"]
+Metric = Annotated[str, known("metric")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 #: Whole, or as a table adds it up; both are written as they are.

@@ -1,4 +1,4 @@
-"""The record of a run: one JSON object a line, and the same numbers in TensorBoard where it is installed.
+"""The record of a run: one JSON object a line, and the same numbers to every logger that is registered.
 
 The position of a phase in the log (its number of lines) is part of a checkpoint. Going back to a checkpoint cuts
 the lines beyond it, so that the log of a resumed run equals that of an uninterrupted one but for the times.
@@ -7,16 +7,18 @@ the lines beyond it, so that the log of a resumed run equals that of an uninterr
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records.files import parse_json, write_atomic
+from se_nas.records.registry import Registry
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
@@ -39,8 +41,43 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
     return entries
 
 
+class Logger(Protocol):
+    """Takes the finite numbers of a phase, step by step."""
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Take the numbers of a step, by name."""
+
+    def close(self) -> None:
+        """The phase is over, or goes back to an earlier step; what it writes then is given to another logger."""
+
+
+class _TensorBoard:
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _tensorboard(folder: Path, phase: str, step: int) -> Logger | None:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return _TensorBoard(SummaryWriter(str(folder / "tensorboard" / phase), purge_step=step))
+
+
+#: Each opens a logger in the log's folder for a phase, of which what was written of a step and later ones is void; None
+#: where there is nothing to write with.
+LOGGERS: Registry[Callable[[Path, str, int], Logger | None]] = Registry("logger", {"tensorboard": _tensorboard})
+
+
 class RunLog:
-    """Writes `folder`/log.jsonl, and `folder`/tensorboard/PHASE where tensorboard is installed.
+    """Writes `folder`/log.jsonl, which is what a run is resumed by, and gives the numbers to all `LOGGERS`.
 
     Raises:
         OutputError: the folder cannot be written to, or its log.jsonl is not a log.
@@ -49,7 +86,7 @@ class RunLog:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.path = self.folder / "log.jsonl"
-        self._writers: dict[str, Any] = {}
+        self._loggers: dict[str, list[Logger]] = {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             entries = read_log(self.path) if self.path.exists() else []
@@ -62,7 +99,7 @@ class RunLog:
         return self._lines[phase]
 
     def write(self, step: int, phase: str, **values: Any) -> None:
-        """Append one line: step, phase, time (UTC) and `values`; finite numbers also go to TensorBoard.
+        """Append one line: step, phase, time (UTC) and `values`; finite numbers also go to the loggers.
 
         JSON has no NaN and no infinity, so these are written as the strings "nan", "inf" and "-inf".
         """
@@ -74,21 +111,20 @@ class RunLog:
         except OSError as error:
             raise OutputError(f"{self.path}: the log must be writable, but got: {error.strerror or error}") from error
         self._lines[phase] += 1
-        writer = self._writer(phase, step)
-        if writer is not None:
-            for name, value in numbers_in(values):
-                if math.isfinite(value):
-                    writer.add_scalar(name, value, step)
+        numbers = {name: value for name, value in numbers_in(values) if math.isfinite(value)}
+        if numbers:
+            for logger in self._opened(phase, step):
+                logger.write(step, numbers)
 
     def cut(self, phase: str, lines: int, step: int) -> None:
         """Drop what `phase` wrote after its first `lines` lines, on disk in one rename.
 
         Args:
-            step: the step the phase goes back to; TensorBoard hides the points of this step and later ones.
+            step: the step the phase goes back to; to the loggers, this step and later ones are void.
         """
-        if writer := self._writers.pop(phase, None):
-            writer.close()
-        self._writer(phase, step)
+        for logger in self._loggers.pop(phase, []):
+            logger.close()
+        self._opened(phase, step)
         if lines >= self._lines[phase]:
             return
         kept, seen = [], 0
@@ -102,10 +138,9 @@ class RunLog:
     def close(self) -> None:
         """Close the files; the log can then be opened again by another RunLog."""
         self._file.close()
-        for writer in self._writers.values():
-            if writer is not None:
-                writer.close()
-        self._writers.clear()
+        for logger in itertools.chain.from_iterable(self._loggers.values()):
+            logger.close()
+        self._loggers.clear()
 
     def __enter__(self) -> RunLog:
         return self
@@ -120,16 +155,11 @@ class RunLog:
         self._lines = Counter(entry["phase"] for entry in entries)
         self._file = self.path.open("a", encoding="utf-8")
 
-    def _writer(self, phase: str, step: int) -> Any:
-        if phase not in self._writers:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                self._writers[phase] = None
-            else:
-                folder = self.folder / "tensorboard" / phase
-                self._writers[phase] = SummaryWriter(str(folder), purge_step=step)
-        return self._writers[phase]
+    def _opened(self, phase: str, step: int) -> list[Logger]:
+        if phase not in self._loggers:
+            found = (opened(self.folder, phase, step) for opened in LOGGERS.values())
+            self._loggers[phase] = [logger for logger in found if logger is not None]
+        return self._loggers[phase]
 
 
 class SilentLog:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from se_nas.records.certificate import DecodeTry
 from se_nas.records.environment import Environment
 from se_nas.records.fields import Count, Digits, Metric, Number, Seconds, Seed, Share
+from se_nas.records.measure import Measure
 from se_nas.records.record import Record
 
 
@@ -30,7 +31,12 @@ class ResultSpace(Record):
 
 
 class SearchSummary(Record):
-    """A search; what only some strategies have is None of the others."""
+    """A search; what only some strategies have is None of the others.
+
+    Attributes:
+        measure: what `validation_accuracy` is; None of a run of before it was written down, of an accuracy.
+        own: what a strategy of a plugin says beside that.
+    """
 
     strategy: str
     seconds: Seconds
@@ -52,6 +58,8 @@ class SearchSummary(Record):
     exhausted: bool | None = None
     supernet_seconds: Seconds | None = None
     evaluation_seconds: Seconds | None = None
+    measure: Measure | None = None
+    own: dict[str, Any] = Field({})
 
 
 class RetrainSummary(Record):

@@ -12,6 +12,7 @@ import torch
 from se_nas.cost.budget import Budget, parse_budgets
 from se_nas.cost.latency.table import LatencyTable, build_latency_table, latency_report_lines, read_latency_table
 from se_nas.cost.latency.timing import LatencyKey, check_memory
+from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
@@ -20,7 +21,7 @@ from se_nas.data.in_memory.sources import check_test, load_train
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment
-from se_nas.plugins.loading import Plugin, check_plugins, load_plugins, plugin_records, write_plugins
+from se_nas.plugins import Plugin, check_plugins, load_plugins, plugin_records, write_plugins
 from se_nas.records.files import write_atomic, write_json
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
@@ -161,7 +162,7 @@ def make_setting(
     if isinstance(latency, LatencyTable):
         for line in latency_report_lines(latency):
             say(line)
-        tables["latency_ms"] = latency.table
+        tables[LATENCY] = latency.table
         check_feasible(space, tables, budgets)
     if not begun:
         write_atomic(run / "space.yaml", dump_space(space, words))

@@ -14,10 +14,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, Val
 
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.latency.timing import LatencyKey, latency_key
+from se_nas.cost.metrics import LATENCY
 from se_nas.data.in_memory.options import DataOptions
+from se_nas.data.in_memory.sources import DATASETS
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
-from se_nas.plugins.loading import load_plugins
+from se_nas.plugins import load_plugins
 from se_nas.records.bounds import MOST_BATCH, MOST_COUNT
 from se_nas.records.numbers import Count, CountFromZero, Seed, Workers
 from se_nas.records.record import Record
@@ -43,7 +45,7 @@ class DataConfig(Record):
         size: how many images "synthetic" makes.
     """
 
-    name: str = "digits"
+    name: Annotated[str, AfterValidator(DATASETS.checked)] = "digits"
     dir: PathText | None = None
     download: bool = False
     size: Count = 2000
@@ -193,8 +195,8 @@ class RunConfig(Record):
 
 
 def load_plugins_of(path: str | os.PathLike[str]) -> None:
-    """Import what a run file names, where what it is changed by is to be read before it."""
-    value = read_yaml(path)
+    """Import what a run file, where there is one, names: for who reads before it what it is changed by."""
+    value = read_yaml(path) if Path(path).is_file() else None
     load_plugins(value.get("plugins") if isinstance(value, dict) else None, str(path))
 
 
@@ -253,8 +255,8 @@ def parse_run(
     if secrets:
         raise ConfigError(source, secrets)
     budgets = parse_budgets(config.budgets, source)
-    uses_latency = [f"budgets.{b.metric}" for b in budgets if b.metric == "latency_ms"]
-    uses_latency += [at for m, at in strategy_of(config.search).metrics(config.search).items() if m == "latency_ms"]
+    uses_latency = [f"budgets.{b.metric}" for b in budgets if b.metric == LATENCY]
+    uses_latency += [at for m, at in strategy_of(config.search).metrics(config.search).items() if m == LATENCY]
     if uses_latency and not config.latency.table:
         raise ConfigError(source, [f"{where}: latency_ms needs latency.table, but it is off" for where in uses_latency])
     return config

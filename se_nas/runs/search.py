@@ -8,11 +8,13 @@ from typing import Any
 
 from se_nas.cost.budget import Budget, format_cost
 from se_nas.cost.latency.table import LatencyTable, read_latency_table
+from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records.certificate import DecodeTry, SearchCertificate
 from se_nas.records.environment import Environment
 from se_nas.records.files import write_json
+from se_nas.records.run_result import SearchSummary
 from se_nas.report.pages.run import write_report
 from se_nas.runs.prepare import Say, Setting, make_setting
 from se_nas.runs.retrain import retrain, retrained, spent
@@ -70,12 +72,8 @@ def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress:
         value, limit = (format_cost(entry["metric"], entry[name]) for name in ("value", "limit"))
         say(f"budget {entry['metric']}: {value} of {limit} ({entry['how']})")
     accuracy = found.accuracy(answer.architecture)
-    how = found.summary.get("evaluator", "supernet")
-    if how == "table":
-        say(f"by the table: {accuracy:.2%}")
-    else:
-        weights = "with the supernet's weights" if how == "supernet" else "after a short training"
-        say(f"{weights}: {accuracy:.2%} on {len(setting.parts['validation'])} validation images")
+    images = f" on {len(setting.parts['validation'])} validation images" if found.measure.on_images else ""
+    say(f"{found.measure.name} {found.measure.source}: {found.measure.show(accuracy)}{images}")
 
     trained = None
     if config.retrain is not None:
@@ -119,7 +117,7 @@ def decode_again(folder: Path, budgets: Sequence[Budget], out: Path) -> Answer:
         latency: Latency = load_run(folder / "config.yaml").latency.key("auto")
         if (folder / "latency.json").exists():
             latency = read_latency_table(run / "latency.json", space)
-            tables["latency_ms"] = latency.table
+            tables[LATENCY] = latency.table
         found = answer_again(run / "search", space, tables, latency, budgets)
         _save_answer(out, space, found)
         return found
@@ -169,10 +167,12 @@ def _result(
         "budgets": {budget.metric: budget.limit for budget in setting.budgets},
         "search": {
             "strategy": config.search.strategy,
-            **found.summary,
+            **{name: value for name, value in found.summary.items() if name in SearchSummary.model_fields},
+            "own": {name: value for name, value in found.summary.items() if name not in SearchSummary.model_fields},
             "seconds": found.seconds,
             "images": found.images,
             "validation_accuracy": accuracy,
+            "measure": found.measure.plain(),
             "decodes": answer.decodes,
         },
         "retrain": retrained(trained, config.retrain) if trained and config.retrain else None,

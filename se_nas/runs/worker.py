@@ -10,6 +10,7 @@ from se_nas.cost.budget import parse_budgets
 from se_nas.errors import ConfigError
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.records.certificate import SearchCertificate
+from se_nas.records.measure import ACCURACY
 from se_nas.records.run_result import RunResult
 from se_nas.runs.prepare import Say, Setting, open_setting
 from se_nas.runs.run_file import load_run
@@ -53,7 +54,7 @@ def work_on(
     """
     from se_nas.search.black_box.search import work
     from se_nas.search.black_box.storage import storage_faults_told
-    from se_nas.search.black_box.strategy import await_supernet, open_evaluator, open_study
+    from se_nas.search.black_box.strategy import await_prepared, open_evaluator, open_study
 
     setting = open_setting(folder, data_dir=data_dir, device=device)
     config = _shared(setting)
@@ -63,7 +64,7 @@ def work_on(
         raise ConfigError(str(folder), [must])
     with storage_faults_told(storage):
         study = open_study(problem, config, join=True)
-        if config.evaluator == "supernet" and not await_supernet(problem, config, study, say):
+        if not await_prepared(problem, config, study, say):
             return 0
         return work(study, open_evaluator(problem, config), config.max_evaluations, progress).evaluated
 
@@ -87,10 +88,14 @@ def evaluate_one(folder: Path, picks: Mapping[str, Any], report: Report) -> Wort
     tune_allocator()
     setting = open_setting(folder)
     architecture = setting.space.architecture(picks)
-    evaluator = open_evaluator(setting.problem(resume=True, progress=False), _shared(setting))
+    config = _shared(setting)
+    evaluator = open_evaluator(setting.problem(resume=True, progress=False), config)
     accuracy = evaluate_with(evaluator, architecture, report)
     costs = {metric: table.cost(architecture) for metric, table in setting.tables.items()}
-    return accuracy, costs, excess_of(costs, setting.budgets)
+    excess = excess_of(costs, setting.budgets)
+    # a number of another name has that too, beside the one that NNI has for every experiment's
+    named = {} if config.measure.name == ACCURACY.name else {config.measure.name: accuracy}
+    return accuracy, {**named, **costs}, excess
 
 
 def search_one(

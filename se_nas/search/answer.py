@@ -8,6 +8,7 @@ from typing import Any
 
 from se_nas.cost.budget import Budget, format_cost
 from se_nas.cost.latency.timing import Measurement, measure_network
+from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, FloatArray
 from se_nas.errors import InfeasibleBudgetError
 from se_nas.search.budgets.decode import Decoded, decode, least_cost
@@ -47,13 +48,13 @@ def answer(
     Raises:
         InfeasibleBudgetError: no architecture keeps the budgets, or none was found whose measured latency does.
     """
-    held = [budget for budget in budgets if budget.metric != "latency_ms"]
+    held = [budget for budget in budgets if budget.metric != LATENCY]
     return _built(
         space,
         latency,
         budgets,
         lambda limits: decode(space, tables, limits, scores),
-        lambda: least_cost(space, tables, "latency_ms", held).costs["latency_ms"],
+        lambda: least_cost(space, tables, LATENCY, held).costs[LATENCY],
     )
 
 
@@ -83,7 +84,7 @@ def answer_among(
         latency,
         budgets,
         lambda limits: next(entry for entry in allowed if keeps(entry, limits)),
-        lambda: min(entry.costs["latency_ms"] for entry in allowed),
+        lambda: min(entry.costs[LATENCY] for entry in allowed),
     )
 
 
@@ -108,16 +109,16 @@ def _built(
     while True:
         found = best(list(limits.values()))
         measured = _measure(space, latency, limits, found, tries)
-        budget = asked.get("latency_ms")
+        budget = asked.get(LATENCY)
         if budget is None or budget.holds(measured.ci95_ms[1]):
             return _answer(space, budgets, latency, found, measured, tries)
         if len(tries) == ATTEMPTS:
             raise _too_slow(space, budget, tries)
-        allowed = found.costs["latency_ms"] * (1 - MARGIN) * min(1.0, budget.limit / measured.ci95_ms[1])
+        allowed = found.costs[LATENCY] * (1 - MARGIN) * min(1.0, budget.limit / measured.ci95_ms[1])
         # one disturbed measurement must not rule out the fastest, nor an error speak of a limit that nobody set;
         # and nothing is given up before the fastest was tried
         least = fastest()
-        limits["latency_ms"] = replace(budget, limit=max(allowed, least) if len(tries) < ATTEMPTS - 1 else least)
+        limits[LATENCY] = replace(budget, limit=max(allowed, least) if len(tries) < ATTEMPTS - 1 else least)
 
 
 def _measure(
@@ -156,5 +157,5 @@ def _too_slow(space: SearchSpace, budget: Budget, tries: Sequence[Mapping[str, A
     shortest = min(entry["measured_ms"] for entry in tries)
     return InfeasibleBudgetError(
         f"space {space.name}: some architecture's measured latency must keep {budget}, but after {len(tries)} tries "
-        f"the least measured was {format_cost('latency_ms', shortest)}; the machine may be busy"
+        f"the least measured was {format_cost(LATENCY, shortest)}; the machine may be busy"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.cross_check import cross_check_counts
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import LatencyKey, Measurement, clock_name, measure_network
-from se_nas.cost.table import UNITS
+from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.errors import SeNasError
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
@@ -43,11 +44,17 @@ def certify(
         if not budget.holds(worst):
             raise SeNasError(f"the network that is built must keep {budget}, but costs {worst}")
         kept.append({**entry, "limit": budget.limit, "holds": True})
-    costs = [known["macs"], known["params"], known["latency_ms"]]
+    for metric, cost in found.costs.items() if found is not None else ():
+        if METRICS[metric].counted and not math.isclose(cost, known[metric]["value"], rel_tol=1e-9):
+            raise SeNasError(
+                f"the table of {metric} must say what is counted on the network that is built, "
+                f"{known[metric]['value']:g}, but says {cost:g}"
+            )
+    costs = list(known.values())
     if isinstance(latency, LatencyTable) and found is not None:
         held_out = latency.report.held_out
-        predicted = _entry("latency_ms", found.costs["latency_ms"], "predicted", held_out.n)
-        costs.insert(2, {**predicted, "relative_error_std": held_out.residual_std})
+        predicted = _entry(LATENCY, found.costs[LATENCY], "predicted", held_out.n)
+        costs.insert(-1, {**predicted, "relative_error_std": held_out.residual_std})
     key = key_of(latency)
     return {
         "format": FORMAT,
@@ -104,15 +111,17 @@ def read_certificate(path: Path) -> dict[str, Any]:
 
 
 def _costs(spec: NetworkSpec, measured: Measurement) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """MACs and parameters of the network that is built and its measured latency, by metric, and the cross-check."""
-    check = cross_check_counts(Network(spec), spec)
+    """What is counted of the network that is built and its measured latency, by metric, and the cross-check."""
+    network = Network(spec)
+    check = cross_check_counts(network, spec)
     if not check["agree"]:
         raise SeNasError(f"the counts of the network that is built must be those of its specification, but got {check}")
     known = {
-        "macs": _entry("macs", check["built_macs"], "counted"),
-        "params": _entry("params", check["built_params"], "counted"),
-        "latency_ms": _entry("latency_ms", measured.median_ms, "measured", measured.n, measured.ci95_ms),
+        name: _entry(name, metric.built(network) if metric.built else metric.of(spec), "counted")
+        for name, metric in METRICS.items()
+        if metric.counted
     }
+    known[LATENCY] = _entry(LATENCY, measured.median_ms, "measured", measured.n, measured.ci95_ms)
     note = "Neither counts activations, norms, global means, SE's rescaling or the sums of skips."
     return known, {**check, "note": note}
 
@@ -132,8 +141,8 @@ def _conditions(key: LatencyKey) -> dict[str, Any]:
 def _entry(metric: str, value: float, how: str, n: int = 1, ci95: tuple[float, float] | None = None) -> dict[str, Any]:
     return {
         "metric": metric,
-        "unit": UNITS[metric],
-        "value": value,
+        "unit": METRICS[metric].unit,
+        "value": int(value) if METRICS[metric].counted and float(value).is_integer() else value,
         "how": how,
         "n": n,
         "ci95": list(ci95) if ci95 else None,

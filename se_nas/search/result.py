@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,13 @@ from typing import Any
 from se_nas.errors import ConfigError
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.fields import Number
+from se_nas.records.files import write_json
+from se_nas.records.measure import ACCURACY, Measure
 from se_nas.records.record import read_value
-from se_nas.search.answer import Answer
+from se_nas.search.answer import Answer, answer
 from se_nas.search.certificate import Latency
 from se_nas.search.one_shot.weight_training import CHECKPOINT
+from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.supernet.supernet import SuperNet
@@ -32,7 +35,8 @@ class SearchResult:
 
     Attributes:
         answer: the architecture for the problem's budgets, certified; given what is known of latency.
-        accuracy: of an architecture on the validation part, as the search judges it.
+        accuracy: of an architecture, as the search judges it.
+        measure: what that is.
         summary: what `result.json` says of the search.
         seconds: wall time, added up over resumed processes; images: training images seen.
         ledger: the same by parts of the search, with CPU seconds where they were counted.
@@ -44,11 +48,40 @@ class SearchResult:
     seconds: float
     images: int
     ledger: list[dict[str, Any]]
+    measure: Measure = ACCURACY
 
 
 #: What the strategies leave in a problem's folder for other budgets.
 SCORES = "scores.json"
 EVALUATIONS = "evaluations.json"
+
+
+def result_by_scores(
+    problem: SearchProblem,
+    scores: Mapping[str, Sequence[float]],
+    accuracy: Callable[[Architecture], float],
+    *,
+    summary: Mapping[str, Any] | None = None,
+    seconds: float = 0.0,
+    images: int = 0,
+    ledger: Sequence[dict[str, Any]] = (),
+    measure: Measure = ACCURACY,
+) -> SearchResult:
+    """What a search found that scores options: the answer is the exact decode of its scores, under any budgets.
+
+    Args:
+        scores: for each choice one number an option; they are written into the problem's folder.
+    """
+    write_json(problem.folder / SCORES, {name: list(values) for name, values in scores.items()})
+    return SearchResult(
+        lambda latency: answer(problem.space, problem.tables, latency, problem.budgets, scores),
+        accuracy,
+        dict(summary or {}),
+        seconds,
+        images,
+        list(ledger),
+        measure,
+    )
 
 
 def load_supernet(folder: Path, space: SearchSpace) -> SuperNet | None:

@@ -12,9 +12,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError
-from se_nas.plugins.registry import Registry
+from se_nas.records.registry import Registry
 from se_nas.search.answer import Answer, answer, answer_among
-from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.black_box.config import OptunaConfig, model_with_evaluators
 from se_nas.search.black_box.evaluation import best_first, read_evaluations
 from se_nas.search.black_box.table_evaluator import TableEvaluator
 from se_nas.search.budgets.baselines import known_baselines
@@ -54,6 +54,10 @@ class BlackBoxStrategy(Strategy[OptunaConfig]):
     config = OptunaConfig
     file_keys = ("table", "enqueue")
 
+    def model(self) -> type[OptunaConfig]:
+        """See `model_with_evaluators`."""
+        return model_with_evaluators()
+
     def search(self, problem: SearchProblem, config: OptunaConfig) -> SearchResult:
         """See `search_optuna`."""
         from se_nas.search.black_box.strategy import search_optuna  # needs Optuna
@@ -61,7 +65,7 @@ class BlackBoxStrategy(Strategy[OptunaConfig]):
         return search_optuna(problem, config)
 
     def metrics(self, config: OptunaConfig) -> Mapping[str, str]:
-        """Objectives but the first, which is the evaluator's."""
+        """The objectives but the first, which is the evaluator's."""
         return dict.fromkeys(config.objectives[1:], "search.objectives")
 
     def files(self, config: OptunaConfig) -> tuple[NamedFile, ...]:

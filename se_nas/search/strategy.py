@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.problem import SearchProblem
@@ -39,7 +39,7 @@ class NamedFile:
 
 
 class Strategy(Generic[Config]):
-    """One way to search. An entry gives `config` and `search`; the rest says what few strategies have.
+    """One way to search. An entry gives `search`, and `config` where it has one; the rest is what few strategies have.
 
     Under NNI each trial is a whole search, one for each seed and each set of budgets, unless `study` says otherwise.
 
@@ -48,7 +48,7 @@ class Strategy(Generic[Config]):
         file_keys: the keys of it that name files; see `files`.
     """
 
-    config: type[Config]
+    config: type[Any] = StrategyConfig
     file_keys: tuple[str, ...] = ()
 
     def search(self, problem: SearchProblem, config: Config) -> SearchResult:
@@ -61,7 +61,8 @@ class Strategy(Generic[Config]):
 
     def model(self) -> type[Config]:
         """The model of `search:` with what the registries have by now."""
-        return self.config
+        model: type[Config] = self.config
+        return model
 
     def metrics(self, config: Config) -> Mapping[str, str]:
         """The metrics whose cost tables it needs beside those of the budgets, each with the key that asks for it."""

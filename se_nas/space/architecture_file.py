@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 
 from se_nas.errors import ArchitectureError, ConfigError
-from se_nas.plugins.loading import PluginRecord, copy_plugins, load_recorded, loaded_plugins
+from se_nas.plugins import PluginRecord, copy_plugins, load_recorded, loaded_plugins
 from se_nas.records.files import read_json, write_json
 from se_nas.records.record import Record, parse_record
 from se_nas.records.yaml_input import validation_problems

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
 from se_nas.errors import ConfigError
-from se_nas.plugins.registry import Registry
+from se_nas.records.registry import Registry
 
 Code = str | Callable[..., Any]
 """A function or class: itself, or where it is, as "package.module:name"."""

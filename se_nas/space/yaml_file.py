@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from se_nas.errors import ConfigError
-from se_nas.plugins.loading import load_plugins
+from se_nas.plugins import load_plugins
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.space.blocks import BLOCKS

@@ -902,7 +902,7 @@ def test_another_budget_of_an_optuna_driven_run_is_answered_from_its_evaluations
     (tmp_path / "known.jsonl").write_text("\n".join(lines))
     code, errors, out = se_nas("search", "run.yaml", "--out", "run", "--enqueue", "no_se", "--quiet")
     assert (code, errors) == (0, [])
-    assert "by the table: 50.00%" in out
+    assert "accuracy in the table of known architectures: 50.00 %" in out
     assert len(read_json(tmp_path / "run/search/evaluations.json")["evaluations"]) == 5
     code, errors, out = se_nas("decode", "run", "--budget", "macs=85k", "--out", "other")
     assert (code, errors) == (0, [])

@@ -7,13 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from se_nas.plugins import loading
-from se_nas.plugins.registry import Registry
+from se_nas import plugins as loading
+from se_nas.cost.metrics import METRICS
+from se_nas.data.in_memory.sources import DATASETS
+from se_nas.records.registry import Registry
+from se_nas.records.run_log import LOGGERS
+from se_nas.search.black_box.evaluators import EVALUATORS
+from se_nas.search.black_box.samplers import SAMPLERS
 from se_nas.search.strategies import STRATEGIES
 from se_nas.space.attention import ATTENTION
 from se_nas.space.blocks import BLOCKS
 
-REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, BLOCKS, ATTENTION)
+REGISTRIES: tuple[Registry[Any], ...] = (
+    *(STRATEGIES, SAMPLERS, EVALUATORS, DATASETS, METRICS, LOGGERS),
+    *(BLOCKS, ATTENTION),
+)
 OURS = [set(registry) for registry in REGISTRIES]
 
 

@@ -12,6 +12,8 @@ from se_nas.data.in_memory import cifar, digits, folder, synthetic
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import DataError
+from se_nas.records.nearest import did_you_mean
+from se_nas.records.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,16 @@ class DataSource:
     check_test: Callable[[DataOptions], None] | None = None
 
 
-DATASETS: dict[str, DataSource] = {
-    "digits": DataSource(digits.load_train, digits.load_test),
-    "cifar10": DataSource(cifar.load_train, cifar.load_test, cifar.check_test),
-    "cifar100": DataSource(cifar.load_train, cifar.load_test, cifar.check_test),
-    "folder": DataSource(folder.load_train, folder.load_test, folder.check_test),
-    "synthetic": DataSource(synthetic.load_train, synthetic.load_test),
-}
+DATASETS: Registry[DataSource] = Registry(
+    "data set",
+    {
+        "digits": DataSource(digits.load_train, digits.load_test),
+        "cifar10": DataSource(cifar.load_train, cifar.load_test, cifar.check_test),
+        "cifar100": DataSource(cifar.load_train, cifar.load_test, cifar.check_test),
+        "folder": DataSource(folder.load_train, folder.load_test, folder.check_test),
+        "synthetic": DataSource(synthetic.load_train, synthetic.load_test),
+    },
+)
 
 
 def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
@@ -67,5 +72,6 @@ def check_test(options: DataOptions) -> None:
 
 def _source(name: str) -> DataSource:
     if name not in DATASETS:
-        raise DataError(f"the data set must be one of {', '.join(DATASETS)}, but got {name!r}")
+        hint = did_you_mean(name, DATASETS)
+        raise DataError(f"the data set must be one of {', '.join(DATASETS)}, but got {name!r}{hint}")
     return DATASETS[name]

@@ -9,7 +9,7 @@ from se_nas.cost.budget import format_cost
 from se_nas.cost.counts import attention_counts, block_counts, network_counts
 from se_nas.records.certificate import BudgetEntry, CostEntry, CrossCheck, LatencyConditions
 from se_nas.report.pages.rows import Rows, record_rows, spaced
-from se_nas.report.plots.figure import METRIC_WORDS
+from se_nas.report.plots.figure import metric_word
 from se_nas.report.theme.words import ABSENT, format_exact, format_percent
 from se_nas.space.specs import NetworkSpec
 
@@ -46,7 +46,7 @@ def cost_table(costs: Sequence[CostEntry], budgets: Sequence[BudgetEntry] | None
 def _cost_row(entry: CostEntry) -> CostRow:
     budget = entry if isinstance(entry, BudgetEntry) else None
     return CostRow(
-        metric=METRIC_WORDS[entry.metric],
+        metric=metric_word(entry.metric),
         unit=entry.unit,
         value=format_exact(float(entry.value)),
         limit=format_exact(budget.limit) if budget else ABSENT,

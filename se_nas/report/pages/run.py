@@ -97,11 +97,11 @@ def _study_figures(study: Study) -> dict[str, Figure]:
     if any(entry.complete for entry in evaluations):
         if study_plots.panel_metrics(study.objectives, study.limits):
             figures["pareto_fronts"] = study_plots.pareto_fronts(
-                evaluations, study.objectives, study.limits, study.chosen
+                evaluations, study.objectives, study.limits, study.chosen, study.measure
             )
-        figures["progress"] = study_plots.progress(evaluations, study.hypervolume)
+        figures["progress"] = study_plots.progress(evaluations, study.hypervolume, study.measure)
     if study.importance:
         figures["importance"] = study_plots.importance(study.importance)
     if any(entry.curve for entry in evaluations):
-        figures["intermediate_accuracy"] = study_plots.intermediate_accuracy(evaluations, study.chosen)
+        figures["intermediate_accuracy"] = study_plots.intermediate_accuracy(evaluations, study.chosen, study.measure)
     return figures

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from se_nas.evidence.intervals import accuracy_interval
 from se_nas.records.certificate import BudgetEntry
+from se_nas.records.measure import Measure
 from se_nas.report.pages.costs import cost
 from se_nas.report.pages.rows import Rows
 from se_nas.report.pages.run_reading import FinishedRun
 from se_nas.report.theme.words import ABSENT, format_percent, format_seconds, format_size
+from se_nas.search.black_box.evaluators import EVALUATORS
 from se_nas.space.size import read_size
 
 
@@ -70,13 +72,16 @@ def _accuracy(run: FinishedRun) -> Accuracy:
     if measured is None:
         return Accuracy(ABSENT, "", "no accuracy was measured in this run")
     images = run.result.data.parts.get("validation", 0)
-    words = f"validation accuracy {_weights(run)}; not retrained, not tested"
-    if images and not _tabular(run):
+    measure = _measure(run)
+    words = f"validation {measure.name} {measure.source}; not retrained, not tested"
+    if images and measure.on_images:
         words += f"; {images:,} images, 95 % interval {accuracy_interval(measured, images)} (Wilson)"
         judged = run.study.evaluations if run.study else search.validation_accuracies
         if judged and len(judged) > 1:
             words += "; picked by this very accuracy, so it reads somewhat high"
-    return Accuracy(f"{100 * measured:.2f}", "%", words)
+    return (
+        Accuracy(f"{100 * measured:.2f}", "%", words) if measure.share else Accuracy(measure.show(measured), "", words)
+    )
 
 
 def _validation_accuracy(run: FinishedRun) -> float | None:
@@ -84,20 +89,15 @@ def _validation_accuracy(run: FinishedRun) -> float | None:
     measured = run.result.search.validation_accuracy
     if measured is None and run.study is not None:
         found = [entry for entry in run.study.evaluations if entry.complete and entry.architecture == run.study.chosen]
-        measured = found[0].accuracy if found else None
+        worth = found[0].accuracy if found else None
+        measured = None if worth is None else run.study.measure.worth(worth)
     return measured
 
 
-def _tabular(run: FinishedRun) -> bool:
-    return run.result.search.evaluator == "table"
-
-
-def _weights(run: FinishedRun) -> str:
-    """Where the validation accuracy of a search came from."""
-    if _tabular(run):
-        return "in the table of known architectures"
-    supernet = run.result.search.evaluator in (None, "supernet")
-    return "with the supernet's weights" if supernet else "after a short training"
+def _measure(run: FinishedRun) -> Measure:
+    """What the search measured of an architecture; a run of before it was written down has an evaluator at most."""
+    search = run.result.search
+    return search.measure or EVALUATORS[search.evaluator or "supernet"].measure
 
 
 def _budget(entry: BudgetEntry) -> BudgetBar:
@@ -132,5 +132,8 @@ def _facts(run: FinishedRun) -> Rows:
             facts.append(("with averaged weights", format_percent(retrain.ema_test_accuracy, 2)))
         validation = _validation_accuracy(run)
         if validation is not None:
-            facts.append((f"validation, {_weights(run)}", format_percent(validation, 2)))
+            measure = _measure(run)
+            facts.append(
+                (f"{'validation' if measure.share else measure.name}, {measure.source}", measure.show(validation))
+            )
     return facts

@@ -14,6 +14,7 @@ from se_nas.errors import ConfigError
 from se_nas.records.certificate import SearchCertificate
 from se_nas.records.fields import Number, Share
 from se_nas.records.history import Epoch
+from se_nas.records.measure import Measure
 from se_nas.records.record import read_record
 from se_nas.records.run_result import RunResult
 from se_nas.report.pages.reading import Learned, read_history, read_if_there, read_learned
@@ -34,6 +35,7 @@ class Study:
     space: SearchSpace
     sampler: str
     objectives: list[str]
+    measure: Measure
     limits: Mapping[str, float]
     evaluations: list[Evaluation]
     importance: Mapping[str, float]
@@ -68,8 +70,8 @@ class FinishedRun:
 
 def read_run(folder: Path, configuration: str) -> FinishedRun:
     """The run in a folder; see `run.write_report`."""
+    architecture = load_architecture(folder / "architecture.json")  # first: it names plugins that the rest speaks of
     result = read_record(RunResult, folder / "result.json")
-    architecture = load_architecture(folder / "architecture.json")
     search = read_history(folder / "search" / "history.json")
     latency = folder / "latency.json"
     return FinishedRun(
@@ -120,6 +122,7 @@ def _study(folder: Path, chosen: Architecture) -> Study | None:
         space,
         sampler=file.sampler,
         objectives=list(file.objectives),
+        measure=file.measure,
         limits={str(metric): limit for metric, limit in file.budgets.items()},
         evaluations=evaluations_in(file, space, str(path)),
         importance=read_if_there(dict[str, Share], folder / "search" / "importance.json", {}),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
-from se_nas.cost.table import UNITS
+from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.records.certificate import DecodeTry
 from se_nas.records.fields import Metric
 from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table
@@ -16,17 +16,10 @@ from se_nas.report.plots import figure as plots_figure
 from se_nas.report.plots import study as study_plots
 from se_nas.report.theme.words import ABSENT, format_percent, format_seconds
 from se_nas.search.black_box.evaluation import Evaluation
+from se_nas.search.black_box.samplers import SAMPLERS
 from se_nas.space.architecture import Architecture
 
 _FRONT_ROWS = 20
-_SAMPLERS = {
-    "nsga2": "NSGA-II",
-    "nsga3": "NSGA-III",
-    "tpe": "TPE",
-    "gp": "a Gaussian process",
-    "random": "chance",
-    "evolution": "regularised evolution",
-}
 
 
 @dataclass(frozen=True)
@@ -45,13 +38,14 @@ class Front:
         words: how many architectures were evaluated, proposed by what, and what became of them.
         limited: whether there were budgets that it is within.
         thinned: how many of how many rows are shown, where some are left out.
-        metrics: the heads of the columns of costs.
+        measure: the head of the column of what was measured; metrics: those of costs.
         measured: whether the hypervolume was measured on the way.
     """
 
     words: str
     limited: bool
     thinned: str
+    measure: str
     metrics: Sequence[str]
     rows: Sequence[FrontRow]
     measured: bool
@@ -126,6 +120,7 @@ def _front(study: Study) -> Front:
         words=_study_words(study),
         limited=bool(study.limits),
         thinned=f"{len(shown)} of {len(front)}" if len(shown) < len(front) else "",
+        measure=study.measure.name,
         metrics=[plots_figure.metric_title(metric) for metric in metrics],
         rows=[_front_row(study, entry, metrics) for entry in shown],
         measured=study.hypervolume is not None,
@@ -135,8 +130,8 @@ def _front(study: Study) -> Front:
 def _front_row(study: Study, entry: Evaluation, metrics: Sequence[str]) -> FrontRow:
     blocks = study.space.resolve(entry.architecture).blocks
     cells = [
-        format_percent(float(entry.accuracy or 0.0), 2),
-        *(cost(metric, entry.costs[metric]).removesuffix(f" {UNITS[metric]}") for metric in metrics),
+        study.measure.show(study.measure.worth(float(entry.accuracy or 0.0))),
+        *(cost(metric, entry.costs[metric]).removesuffix(f" {METRICS[metric].unit}") for metric in metrics),
         f"{sum(block.se is not None for block in blocks)} of {len(blocks)}",
         str(entry.number),
     ]
@@ -165,11 +160,9 @@ def _study_words(study: Study) -> str:
         (repeated, "further proposals of known ones"),
     ]
     told = ", ".join(f"{count:,} {words}" for count, words in outcomes if count)
+    proposer = SAMPLERS[study.sampler].label if study.sampler in SAMPLERS else study.sampler
     plural = "architecture was" if len(entries) == 1 else "architectures were"
-    return (
-        f"{len(entries):,} {plural} evaluated, proposed by {_SAMPLERS.get(study.sampler, study.sampler)}"
-        f"{': ' if told else ''}{told}."
-    )
+    return f"{len(entries):,} {plural} evaluated, proposed by {proposer}{': ' if told else ''}{told}."
 
 
 # ---- costs
@@ -197,7 +190,7 @@ def _decode(decode: DecodeTry) -> Decode:
     return Decode(
         limits=_amounts(decode.limits),
         costs=_amounts(decode.costs),
-        measured=ABSENT if measured is None else cost("latency_ms", measured),
+        measured=ABSENT if measured is None else cost(LATENCY, measured),
         score=f"{decode.score:.4g}",
     )
 

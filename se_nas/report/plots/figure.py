@@ -11,7 +11,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from se_nas.cost.table import UNITS
+from se_nas.cost.metrics import METRICS
 from se_nas.report.theme.palette import light, themed
 
 TICK_STEPS = [1, 2, 2.5, 5, 10]
@@ -54,9 +54,6 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-METRIC_WORDS = {"macs": "MACs", "params": "Parameters", "latency_ms": "Latency"}
-
-
 def tick(value: float, _: int | None = None) -> str:
     """A cost at a tick of an axis: 2.5 M."""
     for size, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
@@ -70,9 +67,14 @@ def percent_tick(value: float, _: int | None = None) -> str:
     return f"{100 * value:.6g} %"
 
 
+def metric_word(metric: str) -> str:
+    """A metric without its unit: Latency."""
+    return METRICS[metric].title
+
+
 def metric_title(metric: str) -> str:
     """A metric with its unit: Latency (ms)."""
-    word, unit = METRIC_WORDS.get(metric, metric), UNITS.get(metric, "")
+    word, unit = metric_word(metric), METRICS[metric].unit
     return f"{word} ({unit})" if unit and unit.lower() != word.lower() else word
 
 

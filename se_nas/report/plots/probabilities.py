@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from se_nas.report.plots.figure import METRIC_WORDS, WIDTH, drawn
+from se_nas.report.plots.figure import WIDTH, drawn, metric_word
 from se_nas.report.plots.search import Choices, History, Panel, Picks, line_panels, series
 from se_nas.report.theme.palette import attention_tone, light, rank_tone
 from se_nas.report.theme.words import ABSENT
@@ -273,7 +273,7 @@ def decisiveness(history: History) -> Figure:
                 Panel(
                     "How far each budget pushed (multiplier)",
                     tuple(
-                        (METRIC_WORDS.get(metric, metric), next(tones), i > 0, ("multipliers", metric))
+                        (metric_word(metric), next(tones), i > 0, ("multipliers", metric))
                         for i, metric in enumerate(metrics)
                     ),
                     bounds=(-0.03, 1.0) if idle else None,

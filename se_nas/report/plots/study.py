@@ -15,6 +15,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from se_nas.cost.budget import format_cost
+from se_nas.cost.metrics import METRICS
+from se_nas.records.measure import ACCURACY, Measure
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, percent_tick, tick
 from se_nas.report.plots.probabilities import part_words, place_words
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
@@ -29,6 +31,13 @@ SHOWN_CHOICES = 20
 
 _HALO: dict[str, Any] = {"markeredgecolor": light("paper"), "markeredgewidth": 0.8, "zorder": 6}
 _BUDGET_DASHES = (0, (4, 3))
+
+
+def _worth_tick(measure: Measure) -> FuncFormatter:
+    """The value of a worth at a tick of an axis, on which what is better is higher up."""
+    if measure.share and measure.raised:
+        return FuncFormatter(percent_tick)
+    return FuncFormatter(lambda worth, _=None: measure.show(measure.worth(worth)))
 
 
 def _accuracy(entry: Evaluation) -> float:
@@ -49,8 +58,9 @@ def pareto_fronts(
     objectives: Sequence[str],
     limits: Mapping[str, float],
     chosen: Architecture | None,
+    measure: Measure = ACCURACY,
 ) -> Figure:
-    """Accuracy against each cost that was an objective or has a budget, one panel each.
+    """Accuracy, or what else was measured, against each cost that was an objective or has a budget, one panel each.
 
     Complete evaluations are dots, the later the stronger, or rings where a budget is broken; the line is the best
     accuracy that a feasible one has up to each cost.
@@ -80,9 +90,9 @@ def pareto_fronts(
             axes.xaxis.set_major_locator(MaxNLocator(5 if len(metrics) > 1 else 8, steps=TICK_STEPS))
             axes.xaxis.set_major_formatter(FuncFormatter(tick))
             axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
-            axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
+            axes.yaxis.set_major_formatter(_worth_tick(measure))
             axes.grid(True, axis="both")
-        figure.axes[0].set_ylabel("accuracy")
+        figure.axes[0].set_ylabel(measure.name)
         _front_keys(figure, entries, bool(marked))
         return figure
 
@@ -91,7 +101,7 @@ def pareto_fronts(
 
 def panel_metrics(objectives: Sequence[str], limits: Mapping[str, float]) -> list[str]:
     """The costs that a search looked at, objectives first."""
-    return [metric for metric in dict.fromkeys([*objectives, *limits]) if metric != "accuracy"]
+    return [metric for metric in dict.fromkeys([*objectives, *limits]) if metric in METRICS]
 
 
 def _dots(axes: Axes, entries: Sequence[Evaluation], metric: str) -> None:
@@ -165,7 +175,7 @@ def _front_keys(figure: Figure, entries: Sequence[Evaluation], chosen: bool) -> 
 # ---- progress
 
 
-def progress(evaluations: Sequence[Evaluation], shares: np.ndarray | None) -> Figure:
+def progress(evaluations: Sequence[Evaluation], shares: np.ndarray | None, measure: Measure = ACCURACY) -> Figure:
     """Best feasible accuracy so far over the evaluations and, where there is one, the hypervolume of the front.
 
     Args:
@@ -177,7 +187,7 @@ def progress(evaluations: Sequence[Evaluation], shares: np.ndarray | None) -> Fi
         entries = evaluated(evaluations)
         figure = Figure(figsize=(WIDTH, 2.9), layout=ConstrainedLayoutEngine(w_pad=0.12))
         figure.subplots(1, 1 if shares is None else 2)
-        _best_so_far(figure.axes[0], entries)
+        _best_so_far(figure.axes[0], entries, measure)
         if shares is not None:
             axes = figure.axes[1]
             axes.plot(range(1, len(entries) + 1), shares, color=light("blue"), drawstyle="steps-post")
@@ -189,6 +199,7 @@ def progress(evaluations: Sequence[Evaluation], shares: np.ndarray | None) -> Fi
             axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
             axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
             axes.set_xlabel("evaluation")
+        figure.axes[0].yaxis.set_major_formatter(_worth_tick(measure))
         return figure
 
     return drawn(make)
@@ -219,7 +230,7 @@ def hypervolume_shares(
     return np.asarray(after[np.cumsum(counts)])
 
 
-def _best_so_far(axes: Axes, entries: Sequence[Evaluation]) -> None:
+def _best_so_far(axes: Axes, entries: Sequence[Evaluation], measure: Measure) -> None:
     at: dict[bool, tuple[list[int], list[float]]] = {True: ([], []), False: ([], [])}
     steps: list[float] = []
     for place, entry in enumerate(entries, start=1):
@@ -236,13 +247,13 @@ def _best_so_far(axes: Axes, entries: Sequence[Evaluation]) -> None:
     axes.plot(*at[True], "o", markersize=3.4, color=light("rank-6"), markeredgewidth=0, label="")
     best = np.fmax.accumulate(np.array(steps))
     within = "within the budgets " if any(entry.excess for entry in entries) else ""
-    axes.set_title(f"Accuracy, and the best {within}so far")
+    axes.set_title(f"{measure.name.capitalize()}, and the best {within}so far")
     if at[True][0]:
         axes.plot(range(1, len(best) + 1), best, color=light("blue"), drawstyle="steps-post")
         top = int(np.nanargmax(best))
         axes.plot([top + 1], [best[top]], "o", color=light("blue"), markersize=5.5, **_HALO)
         axes.annotate(
-            percent_tick(round(float(best[top]), 4)), (1, best[top]), xycoords=("axes fraction", "data"),
+            _worth_tick(measure)(round(float(best[top]), 4)), (1, best[top]), xycoords=("axes fraction", "data"),
             xytext=(5, 0), textcoords="offset points", va="center", fontsize=8, fontweight="bold",
         )  # fmt: skip
     if at[False][0]:
@@ -325,7 +336,9 @@ def _bars(axes: Axes, bars: Sequence[tuple[str, float, bool]], rows: int) -> Non
 # ---- stand-alone trainings
 
 
-def intermediate_accuracy(evaluations: Sequence[Evaluation], chosen: Architecture | None) -> Figure:
+def intermediate_accuracy(
+    evaluations: Sequence[Evaluation], chosen: Architecture | None, measure: Measure = ACCURACY
+) -> Figure:
     """Accuracy by epoch of evaluations that trained a network each: those that were ended early quiet, with a cross.
 
     Args:
@@ -362,8 +375,8 @@ def intermediate_accuracy(evaluations: Sequence[Evaluation], chosen: Architectur
         axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
         axes.set_xlabel("epoch")
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
-        axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
-        axes.set_title("Validation accuracy")
+        axes.yaxis.set_major_formatter(_worth_tick(measure))
+        axes.set_title(f"Validation {measure.name}")
         figure.legend(handles=keys, loc="outside upper right", ncols=len(keys))
         return figure
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from se_nas.cost.metrics import METRICS
 from se_nas.records.evidence import BlockGains, GainEntry
 from se_nas.records.fields import Metric
 from se_nas.report.plots.evidence import block_words, points
@@ -18,8 +19,6 @@ from se_nas.report.plots.probabilities import se_ratio
 from se_nas.report.plots.stability import text_on
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import attention_tone, light
-
-_ADDED: tuple[Metric, ...] = ("params", "macs", "latency_ms")
 
 
 def where_se_pays(blocks: Sequence[BlockGains]) -> Figure:
@@ -35,7 +34,7 @@ def where_se_pays(blocks: Sequence[BlockGains]) -> Figure:
         rows = sorted({*options, *references}, key=_weakest_last)
         metrics = [
             metric
-            for metric in _ADDED
+            for metric in METRICS
             if any(added(option, metric) is not None for block in blocks for option in block.options)
         ]
         heights = [0.32 * len(rows), *[0.95] * len(metrics)]
@@ -61,7 +60,7 @@ def offered_options(blocks: Sequence[BlockGains]) -> list[str]:
 
 def added(option: GainEntry, metric: Metric) -> float | None:
     """What an option adds to the cost of its block; None where that is not known."""
-    return {"params": option.params, "macs": option.macs, "latency_ms": option.latency_ms}[metric]
+    return option.of(metric)
 
 
 def _weakest_last(option: str) -> tuple[bool, bool, float, str]:

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from se_nas.cost.counts import network_counts
+from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.evidence.controls import Control, RandomFeasible, pinned_controls, repinned_controls
 from se_nas.records.run_result import RunResult
 from se_nas.runs.evidence.ledger import Spending
@@ -199,10 +199,10 @@ class Gathering:
 
     def costs(self, network: Control) -> dict[str, float | None]:
         """Counted, and predicted by the latency table where there is one for the network."""
-        counts = network_counts(network.spec)
-        table = self.tables.get("latency_ms")
+        counted = {name: metric.of(network.spec) for name, metric in METRICS.items() if metric.counted}
+        table = self.tables.get(LATENCY)
         predicted = table.cost(network.architecture) if table and network.architecture else None
-        return {"macs": counts.macs, "params": counts.params, "latency_ms": predicted}
+        return {**counted, LATENCY: predicted}
 
     # ---- what the parts share
 

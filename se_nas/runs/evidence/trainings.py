@@ -29,7 +29,7 @@ from se_nas.errors import SeNasError, TrainingError, TrainingInterrupted
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
 from se_nas.hardware.interrupt import signals_to
-from se_nas.plugins.loading import Plugin, load_again, loaded_plugins
+from se_nas.plugins import Plugin, load_again, loaded_plugins
 from se_nas.records.evidence import TrainingRecord
 from se_nas.records.files import write_json
 from se_nas.records.locks import locked

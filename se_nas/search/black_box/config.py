@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, create_model, model_validator
 
+from se_nas.cost.metrics import METRICS
 from se_nas.records.bounds import MOST_COUNT
+from se_nas.records.measure import Measure
+from se_nas.records.nearest import did_you_mean
 from se_nas.records.numbers import Count
+from se_nas.search.black_box.evaluators import EVALUATORS
+from se_nas.search.black_box.samplers import AUTO, SAMPLERS
 from se_nas.search.black_box.stand_alone_evaluator import checked_short_recipe, short_recipe
 from se_nas.search.one_shot.training import OneShotConfig
 from se_nas.search.strategy_config import StrategyConfig
 from se_nas.training.recipe import Recipe
 
-Sampler = Literal["auto", "nsga2", "nsga3", "tpe", "gp", "random", "evolution"]
+
+def _sampler(name: Any) -> str:
+    return AUTO if name == AUTO else SAMPLERS.checked(name)
+
+
+Sampler = Annotated[str, AfterValidator(_sampler)]
 ShortRecipe = Annotated[Recipe, BeforeValidator(short_recipe), AfterValidator(checked_short_recipe)]
-Objective = Literal["accuracy", "macs", "params", "latency_ms"]
 
 
 class OptunaConfig(StrategyConfig):
@@ -24,7 +33,8 @@ class OptunaConfig(StrategyConfig):
     Attributes:
         strategy: "optuna".
         sampler: "auto" is NSGA-II for several objectives and regularised evolution for accuracy alone.
-        objectives: accuracy, raised, with any of the costs, lowered. Budgets bind whether they are objectives or not.
+        objectives: what the evaluator measures, with any of the costs, lowered. Budgets bind whether they are
+            objectives or not.
         max_evaluations: distinct architectures to evaluate, pruned ones included.
         population: architectures in a generation of NSGA-II and NSGA-III, or alive at a time in regularised evolution.
         tournament: candidates for parent in regularised evolution.
@@ -43,12 +53,12 @@ class OptunaConfig(StrategyConfig):
 
     strategy: Literal["optuna"] = "optuna"
     sampler: Sampler = "auto"
-    objectives: tuple[Objective, ...] = ("accuracy",)
+    objectives: tuple[str, ...] = ("accuracy",)
     max_evaluations: Count = 200
     population: int = Field(24, ge=2, le=MOST_COUNT)
     tournament: int = Field(8, ge=2, le=MOST_COUNT)
     proposals: Literal["feasible", "any"] = "feasible"
-    evaluator: Literal["supernet", "stand_alone", "table"] = "supernet"
+    evaluator: Annotated[str, AfterValidator(EVALUATORS.checked)] = "supernet"
     table: str | None = Field(None, min_length=1)
     supernet: OneShotConfig = OneShotConfig()
     stand_alone: ShortRecipe = Field(default_factory=lambda: Recipe.model_validate(short_recipe()))
@@ -56,21 +66,60 @@ class OptunaConfig(StrategyConfig):
     enqueue: tuple[str, ...] = ()
     heartbeat_seconds: int = Field(10, ge=1, le=86400)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_objective(cls, value: Any) -> Any:
+        """What the evaluator measures, where no objectives are given."""
+        entry = EVALUATORS.get(value.get("evaluator", "supernet")) if isinstance(value, dict) else None
+        return {"objectives": (entry.measure.name,), **value} if entry else value
+
     @model_validator(mode="after")
     def _parts_fit(self) -> OptunaConfig:
-        if not self.objectives or self.objectives[0] != "accuracy" or len(set(self.objectives)) < len(self.objectives):
-            raise ValueError("objectives must be distinct, accuracy first")
-        if self.sampler == "evolution" and len(self.objectives) > 1:
-            raise ValueError("the sampler evolution needs objectives [accuracy] alone; nsga2 takes several")
-        if self.pruner != "none" and (self.evaluator != "stand_alone" or len(self.objectives) > 1):
-            raise ValueError("a pruner needs evaluator stand_alone and objectives [accuracy] alone")
+        first, costs = self.objectives[:1], self.objectives[1:]
+        if first != (self.measure.name,) or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives must be distinct, {self.measure.name} first")
+        unknown = [metric for metric in costs if metric not in METRICS]
+        if unknown:
+            hint = did_you_mean(unknown[0], METRICS)
+            raise ValueError(f"objectives after the first must be of {', '.join(METRICS)}, not {unknown[0]}{hint}")
+        if self.sampler != AUTO and not SAMPLERS[self.sampler].several and costs:
+            raise ValueError(f"the sampler {self.sampler} needs objectives [{first[0]}] alone; nsga2 takes several")
+        if self.pruner != "none" and (self.epochs is None or costs):
+            must = f"an evaluator that reports epochs, such as stand_alone, and objectives [{first[0]}] alone"
+            raise ValueError(f"a pruner needs {must}")
         if (self.evaluator == "table") != (self.table is not None):
             raise ValueError("table must be given with evaluator table, and only then")
         return self
 
     @property
+    def settings(self) -> Any:
+        """Of the evaluator: what stands under its name."""
+        return getattr(self, self.evaluator) if EVALUATORS[self.evaluator].config else None
+
+    @property
+    def measure(self) -> Measure:
+        """What the evaluator says of an architecture."""
+        return EVALUATORS[self.evaluator].measure
+
+    @property
+    def epochs(self) -> int | None:
+        """How many an evaluation reports; None where it reports none."""
+        epochs = EVALUATORS[self.evaluator].epochs
+        return None if epochs is None else epochs(self.settings)
+
+    @property
     def chosen_sampler(self) -> str:
         """The sampler, "auto" resolved."""
-        if self.sampler != "auto":
+        if self.sampler != AUTO:
             return self.sampler
         return "nsga2" if len(self.objectives) > 1 else "evolution"
+
+
+def model_with_evaluators() -> type[OptunaConfig]:
+    """The model with the settings of every evaluator under its name, a plugin's too."""
+    more: dict[str, Any] = {
+        name: (evaluator.config, evaluator.config())
+        for name, evaluator in EVALUATORS.items()
+        if evaluator.config is not None and name not in OptunaConfig.model_fields
+    }
+    return create_model("OptunaConfig", __base__=OptunaConfig, **more) if more else OptunaConfig

@@ -12,8 +12,9 @@ from pydantic import PositiveFloat, model_validator
 
 from se_nas.cost.budget import Budget
 from se_nas.errors import ArchitectureError, ConfigError, SeNasError
-from se_nas.records.fields import Amount, Count, Metric, Number, Seconds, Share
+from se_nas.records.fields import Amount, Count, Metric, Number, Seconds
 from se_nas.records.files import read_json, write_json
+from se_nas.records.measure import ACCURACY, Measure
 from se_nas.records.record import Record, parse_record
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
@@ -57,21 +58,14 @@ def evaluate_with(evaluator: Evaluate | ReportingEvaluator, architecture: Archit
     return float(evaluator(architecture))
 
 
-def share_fault(accuracy: float) -> str | None:
-    """What is wrong with an accuracy that must be a share from 0 to 1; None where it is one."""
-    if 0 <= accuracy <= 1:
-        return None
-    hint = "; percent must be divided by 100" if 1 < accuracy <= 100 else ""
-    return f"accuracy: must be a share from 0 to 1, but got {accuracy!r}{hint}"
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """One proposal of a search, and what became of it.
 
     Attributes:
         number: of the proposal, from 0.
-        accuracy: on the validation part, from 0 to 1; of a pruned one what it last reported; None where there is none.
+        accuracy: the worth of what was measured, which for an accuracy is itself; of a pruned one what it last
+            reported; None where there is none.
         costs: by metric, in the metric's unit.
         excess: of each budget, (cost - limit) / limit; at most 0 where it is kept.
         seconds: wall time of the evaluation; 0 where the accuracy was known.
@@ -105,13 +99,13 @@ class EvaluationRow(Record):
 
     number: Count
     state: State
-    accuracy: Share | None
+    accuracy: Number | None
     costs: dict[Metric, Amount]
     excess: dict[Metric, Number]
     feasible: bool
     seconds: Seconds
     same_as: Count | None
-    curve: tuple[tuple[Count, Share], ...]
+    curve: tuple[tuple[Count, Number], ...]
     picks: dict[str, Option]
 
 
@@ -121,17 +115,21 @@ class EvaluationsFile(Record):
     format: Literal["se_nas evaluations"] = FORMAT
     version: Literal[1] = VERSION
     sampler: str
-    objectives: tuple[Literal["accuracy", "macs", "params", "latency_ms"], ...]
+    objectives: tuple[str, ...]
+    measure: Measure = ACCURACY
     budgets: dict[Metric, PositiveFloat]
     evaluations: tuple[EvaluationRow, ...]
 
     @model_validator(mode="after")
     def _same_metrics(self) -> Self:
-        needed = {*self.budgets, *self.objectives} - {"accuracy"}
+        needed = {*self.budgets, *self.objectives} - {self.measure.name}
         costs = set(self.evaluations[0].costs) if self.evaluations else needed
         for index, row in enumerate(self.evaluations):
             if set(row.costs) != costs or not needed <= costs or set(row.excess) not in (set(), set(self.budgets)):
                 raise ValueError(f"evaluations[{index}] must have the metrics of the budgets and objectives")
+            for value in [row.accuracy, *(value for _, value in row.curve)]:
+                if value is not None and (fault := self.measure.fault(value)):
+                    raise ValueError(f"evaluations[{index}]: {fault}")
         return self
 
 
@@ -157,25 +155,28 @@ def save_evaluations(
     objectives: Sequence[str],
     sampler: str,
     budgets: Sequence[Budget],
+    measure: Measure = ACCURACY,
 ) -> Path:
-    """Write `evaluations.json`, which reports and later decodes read."""
+    """Write `evaluations.json`, which reports and later decodes read; each `accuracy` as the evaluator measured it."""
     rows = [
         {
             "number": entry.number,
             "state": entry.state,
-            "accuracy": entry.accuracy,
+            "accuracy": None if entry.accuracy is None else measure.worth(entry.accuracy),
             "costs": entry.costs,
             "excess": entry.excess,
             "feasible": entry.feasible,
             "seconds": entry.seconds,
             "same_as": entry.same_as,
-            "curve": [list(point) for point in entry.curve],
+            "curve": [[epoch, measure.worth(value)] for epoch, value in entry.curve],
             "picks": entry.architecture.as_dict(),
         }
         for entry in evaluations
     ]
     limits = {budget.metric: budget.limit for budget in budgets}
     head = {"format": FORMAT, "version": VERSION, "sampler": sampler, "objectives": list(objectives), "budgets": limits}
+    if measure.name != ACCURACY.name:
+        head["measure"] = measure.plain()
     return write_json(path, {**head, "evaluations": rows})
 
 
@@ -207,12 +208,12 @@ def evaluations_in(stored: EvaluationsFile, space: SearchSpace, source: str) -> 
                 number=row.number,
                 architecture=architecture,
                 state=row.state,
-                accuracy=row.accuracy,
+                accuracy=None if row.accuracy is None else stored.measure.worth(row.accuracy),
                 costs={str(metric): value for metric, value in row.costs.items()},
                 excess={str(metric): value for metric, value in row.excess.items()},
                 seconds=row.seconds,
                 same_as=row.same_as,
-                curve=list(row.curve),
+                curve=[(epoch, stored.measure.worth(value)) for epoch, value in row.curve],
             )
         )
     return found

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import optuna
 from optuna.study import StudyDirection
 
+from se_nas.search.black_box.architecture_sampler import distributions
 from se_nas.search.black_box.evaluation import Evaluation
-from se_nas.search.black_box.samplers import distributions
 from se_nas.space.search_space import SearchSpace
 
 

@@ -18,14 +18,15 @@ Points: TypeAlias = NDArray[np.float64]
 
 
 def objective_points(evaluations: Sequence[Evaluation], objectives: Sequence[str]) -> Points:
-    """The (N, M) points of evaluations, all to be minimised: "accuracy" negated, a cost as it is.
+    """The (N, M) points of evaluations, all to be minimised: a cost as it is, what was measured
+    as its worth, negated.
 
     Raises:
         ValueError: an evaluation has no accuracy where that is an objective.
     """
 
     def value(entry: Evaluation, objective: str) -> float:
-        if objective != "accuracy":
+        if objective in entry.costs:
             return entry.costs[objective]
         if entry.accuracy is None:
             raise ValueError(f"every evaluation must have an accuracy, but number {entry.number} is {entry.state}")

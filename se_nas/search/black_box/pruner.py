@@ -54,6 +54,6 @@ class HalvingPruner(BasePruner):
 
 def make_pruner(config: OptunaConfig) -> BasePruner:
     """The pruner that a configuration names."""
-    if config.pruner == "none":
+    if config.pruner == "none" or config.epochs is None:
         return optuna.pruners.NopPruner()
-    return HalvingPruner(config.stand_alone.epochs, hyperband=config.pruner == "hyperband")
+    return HalvingPruner(config.epochs, hyperband=config.pruner == "hyperband")

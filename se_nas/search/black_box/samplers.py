@@ -1,211 +1,96 @@
-"""Optuna samplers over a search space: every proposal is a canonical architecture that keeps the budgets and is new.
-
-`ArchitectureSampler` lets any of Optuna's samplers, or our regularised evolution, propose picks; fills in what it left
-open; repairs what breaks a budget by the exact decode; and moves what was evaluated before to an unseen neighbour.
-
-NSGA-II: Deb et al. 2002. NSGA-III: Deb and Jain 2014. TPE: https://arxiv.org/abs/2304.11127. Regularised evolution:
-Real et al., https://arxiv.org/abs/1802.01548.
-"""
+"""Optuna's samplers and ours, by the name that `sampler:` of a run file gives them; read without Optuna."""
 
 from __future__ import annotations
 
-import hashlib
-import warnings
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from se_nas.records.registry import Registry
 
-from se_nas.search.black_box.config import OptunaConfig
-from se_nas.search.budgets.repair import Repair
-from se_nas.space.architecture import Architecture
-from se_nas.space.choice import Option
-from se_nas.space.search_space import SearchSpace
-
-#: Single changes to a proposal that was evaluated before, until the nearest new one is looked up or, in a space that is
-#: too large for that, the proposal is taken as it is.
-MOVES = 20
-#: Where a trial's attributes keep its picks, written at once before Optuna writes them one by one.
-PROPOSAL = "proposal"
-
-Distributions = dict[str, BaseDistribution]
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
 
 
-def distributions(space: SearchSpace) -> Distributions:
-    """Each choice as Optuna's categorical distribution."""
-    return {choice.name: CategoricalDistribution(choice.options) for choice in space.choices}
+@dataclass(frozen=True)
+class SamplerSettings:
+    """What a sampler is made from.
 
-
-class ArchitectureSampler(BaseSampler):
-    """Wraps a sampler so that it proposes new, canonical, feasible architectures.
-
-    The wrapped sampler is made anew for each proposal and seeded from (seed, number of the proposal): all else that it
-    knows it reads from the study, so that a search resumed after a kill proposes what it would have proposed.
-
-    Args:
-        repair: decides what a proposal must keep.
-        seen: the architectures proposed so far; read at each proposal.
-        unseen: all others that may be proposed, in a fixed order; None where there are too many. Read likewise.
+    Attributes:
+        population, tournament: as the run file has them; see `OptunaConfig`.
+        seed: another one for each proposal, as a sampler is made for each anew.
         parallel: whether several proposals are evaluated at a time.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        config: OptunaConfig,
-        seed: int,
-        repair: Repair,
-        seen: Collection[Architecture],
-        unseen: Collection[Architecture] | None,
-        parallel: bool,
-    ) -> None:
-        self._space, self._config, self._seed, self._repair = space, config, seed, repair
-        self._seen, self._unseen, self._parallel = seen, unseen, parallel
-        self._distributions = distributions(space)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Put it into a generation, enqueued ones too, so that they can become parents."""
-        base = self._base(self._seed)
-        if isinstance(base, optuna.samplers.BaseGASampler):
-            base.get_trial_generation(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Distributions:
-        """All choices, always."""
-        return self._distributions
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: Distributions
-    ) -> dict[str, Option]:
-        """Picks for every choice of the space; for a proposal that a kill cut short, those that it began with."""
-        begun = trial.system_attrs.get(PROPOSAL)
-        if begun is not None:
-            return dict(begun)
-        words = repr((self._seed, "proposal", trial.number)).encode()
-        seed = int.from_bytes(hashlib.blake2b(words, digest_size=4).digest(), "little")
-        rng = np.random.default_rng(seed)
-        picks = {**self._space.sample(rng).as_dict(), **self._proposed(study, trial, seed)}
-        found = self._new(self._repair.nearest(picks, rng), rng).as_dict()
-        study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, found)
-        return found
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Never asked for, because `sample_relative` covers every choice."""
-        raise AssertionError(f"{param_name} is no choice of space {self._space.name}")
-
-    def _base(self, seed: int) -> BaseSampler:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return SAMPLERS[self._config.chosen_sampler](self._config, seed, self._parallel)
-
-    def _proposed(self, study: optuna.Study, trial: FrozenTrial, seed: int) -> Mapping[str, Option]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            base = self._base(seed)
-            if isinstance(base, optuna.samplers.BaseGASampler):
-                # a generation's parents are drawn once and kept; what comes after must not depend on whether just now
-                base.get_parent_population(study, base.get_trial_generation(study, trial))
-                base = self._base(seed)
-            # TPE groups the choices by which of them were in use together; the others see one space
-            grouped = isinstance(base, optuna.samplers.TPESampler)
-            space = base.infer_relative_search_space(study, trial) if grouped else self._distributions
-            return base.sample_relative(study, trial, space)
-
-    def _new(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
-        choices = self._space.choices
-        for _ in range(MOVES):
-            if architecture not in self._seen:
-                break
-            choice = choices[int(rng.integers(len(choices)))]
-            option = choice.options[int(rng.integers(len(choice.options)))]
-            architecture = self._repair.nearest({**architecture.as_dict(), choice.name: option}, rng)
-        if architecture in self._seen and self._unseen:
-            changes = [sum(a != b for a, b in zip(u.picks, architecture.picks, strict=True)) for u in self._unseen]
-            least = min(changes)
-            nearest = [u for u, count in zip(self._unseen, changes, strict=True) if count == least]
-            architecture = nearest[int(rng.integers(len(nearest)))]
-        return architecture
+    population: int
+    tournament: int
+    seed: int
+    parallel: bool
 
 
-class RegularizedEvolutionSampler(BaseSampler):
-    """Ageing evolution: of the last `population` complete trials, draw `tournament`, and mutate one pick of the best.
+@dataclass(frozen=True)
+class Sampler:
+    """One way to propose architectures.
 
-    Feasible trials come before infeasible ones, then the better value, then the smaller sum of violations.
+    Attributes:
+        label: what it is called in pages.
+        build: makes it. It proposes from what it finds in the study alone: what it knew is gone at the next proposal.
+        several: whether it can have several objectives.
+        grouped: whether it is shown those choices alone that are in use together.
     """
 
-    def __init__(self, population: int, tournament: int, seed: int) -> None:
-        self._population, self._tournament = population, tournament
-        self._rng = np.random.default_rng(seed)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Distributions:
-        """Whatever it is given; `ArchitectureSampler` gives all choices."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: Distributions
-    ) -> dict[str, Option]:
-        """The parent's picks with one changed; nothing while the first population is drawn at random."""
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len(complete) < self._population:
-            return {}
-        alive = complete[-self._population :]
-        drawn = self._rng.choice(len(alive), min(self._tournament, len(alive)), replace=False)
-        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-
-        def fitness(entry: FrozenTrial) -> tuple[float, float]:
-            excess = sum(max(0.0, value) for value in entry.constraints.values())
-            return -excess, sign * float(entry.value or 0.0)
-
-        parent = max((alive[int(i)] for i in drawn), key=fitness)
-        name = sorted(search_space)[int(self._rng.integers(len(search_space)))]
-        distribution = search_space[name]
-        assert isinstance(distribution, CategoricalDistribution)
-        others = [option for option in distribution.choices if option != parent.params.get(name)]
-        return {**parent.params, name: others[int(self._rng.integers(len(others)))]}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Uniform over the options."""
-        assert isinstance(param_distribution, CategoricalDistribution)
-        return param_distribution.choices[int(self._rng.integers(len(param_distribution.choices)))]
+    label: str
+    build: Callable[[SamplerSettings], BaseSampler]
+    several: bool = True
+    grouped: bool = False
 
 
-def _nsga2(config: OptunaConfig, seed: int, parallel: bool) -> BaseSampler:
-    return optuna.samplers.NSGAIISampler(population_size=config.population, seed=seed)
+def _nsga2(settings: SamplerSettings) -> BaseSampler:
+    from optuna.samplers import NSGAIISampler
+
+    return NSGAIISampler(population_size=settings.population, seed=settings.seed)
 
 
-def _nsga3(config: OptunaConfig, seed: int, parallel: bool) -> BaseSampler:
-    return optuna.samplers.NSGAIIISampler(population_size=config.population, seed=seed)
+def _nsga3(settings: SamplerSettings) -> BaseSampler:
+    from optuna.samplers import NSGAIIISampler
+
+    return NSGAIIISampler(population_size=settings.population, seed=settings.seed)
 
 
-def _tpe(config: OptunaConfig, seed: int, parallel: bool) -> BaseSampler:
-    return optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=parallel, seed=seed)
+def _tpe(settings: SamplerSettings) -> BaseSampler:
+    from optuna.samplers import TPESampler
+
+    return TPESampler(multivariate=True, group=True, constant_liar=settings.parallel, seed=settings.seed)
 
 
-def _gp(config: OptunaConfig, seed: int, parallel: bool) -> BaseSampler:
-    return optuna.samplers.GPSampler(deterministic_objective=True, seed=seed)
+def _gp(settings: SamplerSettings) -> BaseSampler:
+    from optuna.samplers import GPSampler
+
+    return GPSampler(deterministic_objective=True, seed=settings.seed)
 
 
-def _random(config: OptunaConfig, seed: int, parallel: bool) -> BaseSampler:
-    return optuna.samplers.RandomSampler(seed=seed)
+def _random(settings: SamplerSettings) -> BaseSampler:
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=settings.seed)
 
 
-def _evolution(config: OptunaConfig, seed: int, parallel: bool) -> BaseSampler:
-    return RegularizedEvolutionSampler(config.population, config.tournament, seed)
+def _evolution(settings: SamplerSettings) -> BaseSampler:
+    from se_nas.search.black_box.evolution import RegularizedEvolutionSampler
+
+    return RegularizedEvolutionSampler(settings.population, settings.tournament, settings.seed)
 
 
-SAMPLERS: dict[str, Callable[[OptunaConfig, int, bool], BaseSampler]] = {
-    "nsga2": _nsga2,
-    "nsga3": _nsga3,
-    "tpe": _tpe,
-    "gp": _gp,
-    "random": _random,
-    "evolution": _evolution,
-}
+SAMPLERS: Registry[Sampler] = Registry(
+    "sampler",
+    {
+        "nsga2": Sampler("NSGA-II", _nsga2),
+        "nsga3": Sampler("NSGA-III", _nsga3),
+        "tpe": Sampler("TPE", _tpe, grouped=True),
+        "gp": Sampler("a Gaussian process", _gp),
+        "random": Sampler("chance", _random),
+        "evolution": Sampler("regularised evolution", _evolution, several=False),
+    },
+)
+#: Stands for regularised evolution with one objective, and for NSGA-II with several.
+AUTO = "auto"

@@ -35,7 +35,6 @@ from se_nas.search.black_box.evaluation import (
     Unjudged,
     best_first,
     evaluate_with,
-    share_fault,
 )
 from se_nas.search.black_box.pareto import front_objectives, front_of
 from se_nas.search.black_box.study import ArchitectureStudy
@@ -188,10 +187,11 @@ def _evaluate(study: ArchitectureStudy, evaluate: Evaluate | ReportingEvaluator,
     """Evaluate one candidate and tell the study; False when the evaluation failed."""
     started, number = time.monotonic(), candidate.number
     curve: list[tuple[int, float]] = []
+    measure = study.config.measure
 
-    def report(epoch: int, accuracy: float) -> None:
-        curve.append((epoch, accuracy))
-        study.report(number, epoch, accuracy)
+    def report(epoch: int, value: float) -> None:
+        curve.append((epoch, measure.worth(value)))
+        study.report(number, epoch, measure.worth(value))
 
     try:
         accuracy = evaluate_with(evaluate, candidate.architecture, report)
@@ -206,10 +206,10 @@ def _evaluate(study: ArchitectureStudy, evaluate: Evaluate | ReportingEvaluator,
         log.warning("evaluation %d failed: an accuracy must be finite, but got %r", number, accuracy)
         study.tell(number, None, state="failed", seconds=time.monotonic() - started, curve=curve)
         return False
-    fault = share_fault(accuracy)
+    fault = measure.fault(accuracy)
     if fault is not None:
         raise ConfigError(f"evaluation {number}", [fault])
-    study.tell(number, accuracy, seconds=time.monotonic() - started, curve=curve)
+    study.tell(number, measure.worth(accuracy), seconds=time.monotonic() - started, curve=curve)
     return True
 
 
@@ -246,8 +246,8 @@ class _Bar:
     def __call__(self) -> None:
         if self._progress is None and not self._say:
             return
-        done, best = self._study.count(), self._study.best_accuracy()
-        words = "" if best is None else f"best {best:.2%}"
+        done, best, measure = self._study.count(), self._study.best_accuracy(), self._study.config.measure
+        words = "" if best is None else f"best {measure.show(measure.worth(best))}"
         if self._progress is not None:
             self._progress.update(self._task, completed=done, best=words)
         elif done // max(1, self._total // 20) > self._shown // max(1, self._total // 20):

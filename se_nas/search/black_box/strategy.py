@@ -9,29 +9,22 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any, Literal
 
-import torch
-
 from se_nas.errors import ConfigError
-from se_nas.records.checkpoint import load_checkpoint, save_checkpoint
 from se_nas.records.files import write_json
 from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.answer import answer_among
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Evaluate, ReportingEvaluator, best_first, evaluate_with, save_evaluations
+from se_nas.search.black_box.evaluators import EVALUATORS, Spent
 from se_nas.search.black_box.importance import importances
 from se_nas.search.black_box.search import BlackBoxResult, result_of, stoppable, work
-from se_nas.search.black_box.stand_alone_evaluator import StandAloneEvaluator
 from se_nas.search.black_box.storage import storage_faults_told
 from se_nas.search.black_box.study import ArchitectureStudy
-from se_nas.search.black_box.table_evaluator import TableEvaluator
 from se_nas.search.budgets.baselines import baseline, known_baselines
-from se_nas.search.one_shot.inheritance import SupernetEvaluator
-from se_nas.search.one_shot.training import train_one_shot
 from se_nas.search.problem import SearchProblem
-from se_nas.search.result import EVALUATIONS, STUDY, STUDY_NAME, SUPERNET, TABLE, SearchResult
+from se_nas.search.result import EVALUATIONS, STUDY, STUDY_NAME, SearchResult
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import load_architecture
-from se_nas.supernet.supernet import SuperNet
 
 #: Seconds between two looks for a supernet that another machine is training, and between two words on it.
 PATIENCE = 2.0
@@ -71,33 +64,31 @@ def begin_study(problem: SearchProblem, config: OptunaConfig, *, parallel: bool 
     return study
 
 
-def prepare(problem: SearchProblem, config: OptunaConfig) -> dict[str, Any]:
-    """Train the supernet, where the evaluator needs one, and keep it in the folder; its ledger: seconds and images."""
-    if config.evaluator != "supernet":
-        return {"seconds": 0.0, "cpu_seconds": 0.0, "images": 0}
-    result = train_one_shot(problem, config.supernet)
-    write_json(problem.folder / "history.json", result.history)
-    if not (problem.folder / SUPERNET).exists():
-        save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
-    return {"seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "images": result.images}
+def prepare(problem: SearchProblem, config: OptunaConfig) -> Spent:
+    """Do once what the evaluator needs, such as its supernet's training; what it took."""
+    do = EVALUATORS[config.evaluator].prepare
+    return {"seconds": 0.0, "cpu_seconds": 0.0, "images": 0} if do is None else do(problem, config.settings)
 
 
-def await_supernet(
+def await_prepared(
     problem: SearchProblem, config: OptunaConfig, study: ArchitectureStudy, say: Callable[[str], None]
 ) -> bool:
-    """Wait for the supernet that the run's own process trains; False where the study has all its evaluations first.
+    """Wait for what the run's own process prepares; False where the study has all its evaluations first.
 
     Raises:
         TrainingInterrupted: SIGINT or SIGTERM.
     """
-    path, said = problem.folder / SUPERNET, -math.inf
+    name = EVALUATORS[config.evaluator].prepared
+    if name is None:
+        return True
+    path, said = problem.folder / name, -math.inf
     with stoppable(study):
         while not path.exists():
             if study.count() >= config.max_evaluations:
                 return False
             if time.monotonic() - said >= REMIND:
                 said = time.monotonic()
-                say(f"waiting for {path}: the run trains it, and a copy of its folder must be given it")
+                say(f"waiting for {path}: the run makes it, and a copy of its folder must be given it")
             time.sleep(PATIENCE)
     return True
 
@@ -109,14 +100,7 @@ def open_evaluator(problem: SearchProblem, config: OptunaConfig) -> Evaluate | R
         CheckpointError: the folder holds no supernet.
         ConfigError: the table is damaged or of another space.
     """
-    if config.evaluator == "table":
-        return TableEvaluator.load(problem.folder / TABLE, problem.space)
-    if config.evaluator == "stand_alone":
-        return StandAloneEvaluator(problem, config.stand_alone, problem.folder / "stand_alone")
-    supernet = SuperNet(problem.space)
-    supernet.load_state_dict(load_checkpoint(problem.folder / SUPERNET)["supernet"])
-    supernet.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return SupernetEvaluator(problem, supernet, config.supernet.calibration_images)
+    return EVALUATORS[config.evaluator].build(problem, config.settings)
 
 
 def open_study(
@@ -192,15 +176,18 @@ def finish(
         problem.folder / EVALUATIONS,
         result.evaluations,
         objectives=config.objectives,
+        measure=config.measure,
         sampler=config.chosen_sampler,
         budgets=problem.budgets,
     )
     write_json(problem.folder / "importance.json", importances(result.evaluations, problem.space, problem.seed))
     known = {e.architecture: e.accuracy for e in result.evaluations if e.complete}
 
-    def accuracy(architecture: Architecture) -> float:
+    def value(architecture: Architecture) -> float:
         found = known.get(architecture)
-        return found if found is not None else evaluate_with(evaluator, architecture, lambda epoch, value: None)
+        if found is not None:
+            return config.measure.worth(found)
+        return evaluate_with(evaluator, architecture, lambda epoch, value: None)
 
     ranked = best_first(result.evaluations, problem.budgets)
     seconds = sum(e.seconds for e in result.evaluations)
@@ -212,14 +199,15 @@ def finish(
             problem.budgets,
             ((e.architecture, e.accuracy or 0.0) for e in ranked),
         ),
-        accuracy,
+        value,
         _summary(config, result, prepared, seconds),
         prepared["seconds"] + seconds,
         prepared["images"],
         [
-            *([{"part": "supernet", **prepared}] if config.evaluator == "supernet" else []),
+            *([{"part": config.evaluator, **prepared}] if EVALUATORS[config.evaluator].prepare else []),
             {"part": "evaluations", "seconds": seconds},
         ],
+        config.measure,
     )
 
 

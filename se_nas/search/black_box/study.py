@@ -22,11 +22,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError, StorageError
+from se_nas.search.black_box.architecture_sampler import ArchitectureSampler
 from se_nas.search.black_box.candidate import Candidate, EnoughProposed, SpaceExhausted
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Evaluation, Pruned, State, excess_of
 from se_nas.search.black_box.pruner import make_pruner
-from se_nas.search.black_box.samplers import ArchitectureSampler
+from se_nas.search.black_box.samplers import SAMPLERS
 from se_nas.search.black_box.storage import (
     MISSED_HEARTBEATS,
     Heartbeat,
@@ -74,7 +75,7 @@ class ArchitectureStudy:
 
     Args:
         name: of the study in its storage.
-        tables: cost tables by metric; of every budget and every objective but accuracy.
+        tables: cost tables by metric; of every budget and every objective but the first.
         file: where the study is kept without `url`; None for memory.
         url: of a database that several workers share.
         parallel: whether several candidates are asked for before one is told.
@@ -107,7 +108,7 @@ class ArchitectureStudy:
     ) -> None:
         self.space, self.budgets, self.tables, self.config = space, tuple(budgets), tables, config
         self.where = "the storage" if url is not None else "memory" if file is None else str(file)
-        missing = [name for name in config.objectives if name != "accuracy" and name not in tables]
+        missing = [name for name in config.objectives[1:] if name not in tables]
         if missing:
             raise ConfigError(
                 "search.objectives", [f"{name}: needs a cost table, but there is none" for name in missing]
@@ -145,7 +146,7 @@ class ArchitectureStudy:
                 storage,
                 sampler,
                 make_pruner(config),
-                [StudyDirection.MAXIMIZE if o == "accuracy" else StudyDirection.MINIMIZE for o in config.objectives],
+                [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in config.objectives[1:])],
             )
             self._storage = self._study._storage  # as Optuna wraps it, with its cache
             self._check_settings(name, seed, file, url)
@@ -271,12 +272,12 @@ class ArchitectureStudy:
         return all(metric in trial.user_attrs for metric in self.tables)
 
     def _suggest(self, trial: Trial) -> Architecture:
-        """Every choice as a parameter; for TPE, which groups them, only those that are in use."""
+        """Every choice as a parameter; for a sampler that groups them, only those that are in use."""
         picks = _Suggested(trial, self.space)
         for _, op in self.space.slots_in_use(picks):
             for axis in op.axes:
                 picked(axis, picks)
-        if self.config.chosen_sampler != "tpe":
+        if not SAMPLERS[self.config.chosen_sampler].grouped:
             for choice in self.space.choices:
                 picked(Axis(choice.place, choice.options), picks)
         return self._architecture(picks)
@@ -340,7 +341,7 @@ class ArchitectureStudy:
         values: list[float] | None = None
         if state == "complete":
             assert accuracy is not None
-            values = [accuracy if o == "accuracy" else float(frozen.user_attrs[o]) for o in self.config.objectives]
+            values = [accuracy, *(float(frozen.user_attrs[metric]) for metric in self.config.objectives[1:])]
         finished = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(state, TrialState.FAIL)
         self._study.tell(number, values, state=finished, skip_if_finished=True)
         if self._sum is not None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from se_nas.errors import ArchitectureError, ConfigError
 from se_nas.records.files import parse_json
-from se_nas.search.black_box.evaluation import Unjudged, share_fault
+from se_nas.records.measure import ACCURACY
+from se_nas.search.black_box.evaluation import Unjudged
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 
@@ -115,7 +116,7 @@ def _entry(line: str, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, f
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{name}: must be a number, but got {value!r}")
-    fault = share_fault(value) if name == "accuracy" else None
+    fault = ACCURACY.fault(value) if name == ACCURACY.name else None
     if fault is not None:
         raise ValueError(fault)
     return float(value)

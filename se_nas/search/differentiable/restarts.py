@@ -10,11 +10,11 @@ import numpy as np
 
 from se_nas.records.checkpoint import save_checkpoint
 from se_nas.records.files import write_json
-from se_nas.search.answer import answer
+from se_nas.records.measure import SUPERNET_ACCURACY
 from se_nas.search.differentiable.search import DifferentiableConfig, search_differentiable
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem
-from se_nas.search.result import SCORES, SUPERNET, SearchResult
+from se_nas.search.result import SUPERNET, SearchResult, result_by_scores
 
 
 def search_with_restarts(problem: SearchProblem, config: DifferentiableConfig) -> SearchResult:
@@ -27,17 +27,18 @@ def search_with_restarts(problem: SearchProblem, config: DifferentiableConfig) -
     if best > 0:
         save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
     write_json(problem.folder / "history.json", result.history)
-    write_json(problem.folder / SCORES, result.scores)
-    return SearchResult(
-        lambda latency: answer(problem.space, problem.tables, latency, problem.budgets, result.scores),
+    return result_by_scores(
+        problem,
+        result.scores,
         SupernetEvaluator(problems[best], result.supernet, config.calibration_images),
-        {"epochs": config.epochs, "warmup_epochs": config.pretrain_epochs, "validation_accuracies": accuracies},
-        sum(each.seconds for each in results),
-        sum(each.images for each in results),
-        [
+        summary={"epochs": config.epochs, "warmup_epochs": config.pretrain_epochs, "validation_accuracies": accuracies},
+        seconds=sum(each.seconds for each in results),
+        images=sum(each.images for each in results),
+        ledger=[
             {"part": _name(number), "seconds": each.seconds, "cpu_seconds": each.cpu_seconds, "images": each.images}
             for number, each in enumerate(results)
         ],
+        measure=SUPERNET_ACCURACY,
     )
 
 

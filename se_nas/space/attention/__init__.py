@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 
 from se_nas.errors import ConfigError
-from se_nas.plugins.registry import Registry
+from se_nas.records.registry import Registry
 from se_nas.space.attention.cbam import CBAM
 from se_nas.space.attention.eca import ECA
 from se_nas.space.attention.ese import EFFECTIVE_SE

@@ -10,7 +10,7 @@ and `blocks: [{kind: mine}]` in a space; everything else has a default, see `Blo
 
 from __future__ import annotations
 
-from se_nas.plugins.registry import Registry
+from se_nas.records.registry import Registry
 from se_nas.space.blocks.conv import CONV, SEPARABLE
 from se_nas.space.blocks.identity import IDENTITY
 from se_nas.space.blocks.inception import INCEPTION

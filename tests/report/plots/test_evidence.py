@@ -211,7 +211,7 @@ def test_each_option_has_a_cell_the_chosen_an_outline_the_sure_a_dot() -> None:
     outlines = [patch for patch in cells.patches if not patch.get_fill()]
     assert len(outlines) == sum(block["chosen"] is not None for block in found["blocks"])
     assert "unused" in [text.get_text() for text in cells.texts]
-    for axes, metric in zip(costs, ("params", "macs", "latency_ms"), strict=True):
+    for axes, metric in zip(costs, ("macs", "params", "latency_ms"), strict=True):
         factor = 1000 if metric == "latency_ms" else 1
         assert sorted(bar.get_height() for bar in axes.patches) == pytest.approx(
             sorted(factor * option[metric] for option in options)
@@ -256,7 +256,7 @@ def test_without_latency_there_is_no_panel_of_it_and_an_option_that_is_not_offer
             option["latency_ms"] = None
     found["blocks"][0]["options"] = [{**found["blocks"][0]["options"][0], "option": "eca", "low": None, "high": None}]
     figure = drawn_gains(found)
-    assert [axes.get_title(loc="left") for axes in figure.axes[1:]] == ["Parameters added", "MACs added"]
+    assert [axes.get_title(loc="left") for axes in figure.axes[1:]] == ["MACs added", "Parameters added"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["r4", "r8", "r16", "eca", "none"]
     column = [patch for patch in figure.axes[0].patches if patch.get_width() == 0.96 and patch.get_x() == -0.48]
     assert len(column) == 2  # ECA, and none

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
+from pydantic import ValidationError
 
 from se_nas.cost.table import count_tables
-from se_nas.search.black_box.config import OptunaConfig, Sampler
-from se_nas.search.black_box.samplers import PROPOSAL, SAMPLERS, ArchitectureSampler, RegularizedEvolutionSampler
+from se_nas.records.yaml_input import validation_problems
+from se_nas.search.black_box.architecture_sampler import PROPOSAL, ArchitectureSampler
+from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.black_box.evolution import RegularizedEvolutionSampler
+from se_nas.search.black_box.samplers import SAMPLERS
 from se_nas.search.black_box.study import ArchitectureStudy
 from se_nas.search.budgets.repair import Repair
 from se_nas.space.search_space import SearchSpace
@@ -21,8 +25,15 @@ from tests.search.known_worth import binding, worth
 AXES: dict[str, Any] = {name: CategoricalDistribution((0, 1, 2, 3)) for name in "abc"}
 
 
-def test_every_sampler_of_the_configuration_is_there() -> None:
-    assert {"auto", *SAMPLERS} == set(get_args(Sampler))
+def test_the_configuration_takes_every_sampler_that_is_registered_and_says_which_was_meant() -> None:
+    for name in ("auto", *SAMPLERS):
+        assert OptunaConfig(sampler=name).sampler == name
+    with pytest.raises(ValidationError) as error:
+        OptunaConfig(sampler="nsga")
+    (line,) = validation_problems(error.value)
+    assert line.startswith(
+        "sampler: must be one of nsga2, nsga3, tpe, gp, random, evolution, but got 'nsga'; did you mean"
+    )
 
 
 def entry(value: float | None, constraint: float = -1.0, state: TrialState = TrialState.COMPLETE, **picks: int) -> Any:

@@ -27,7 +27,7 @@ from se_nas.search.black_box import strategy as optuna_strategy
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import evaluations_from
 from se_nas.search.black_box.stand_alone_evaluator import StandAloneEvaluator
-from se_nas.search.black_box.strategy import await_supernet, open_evaluator, open_study, prepare, search_optuna
+from se_nas.search.black_box.strategy import await_prepared, open_evaluator, open_study, prepare, search_optuna
 from se_nas.search.budgets.baselines import baseline, known_baselines
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem
@@ -241,10 +241,10 @@ def test_a_supernet_is_trained_once_and_waited_for(problem: SearchProblem, monke
 
     monkeypatch.setattr(optuna_strategy, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: now))
     study = open_study(problem, search)
-    assert await_supernet(problem, search, study, said.append)
+    assert await_prepared(problem, search, study, said.append)
     assert next(waits) == 4
     assert len(said) == 2  # after 0 and 75 of 100 seconds
-    assert all(line.startswith(f"waiting for {problem.folder / SUPERNET}: the run trains it") for line in said)
+    assert all(line.startswith(f"waiting for {problem.folder / SUPERNET}: the run makes it") for line in said)
     evaluator = open_evaluator(problem, search)
     assert isinstance(evaluator, SupernetEvaluator)
     before = contents(problem.folder)[SUPERNET]
@@ -256,14 +256,14 @@ def test_a_supernet_is_trained_once_and_waited_for(problem: SearchProblem, monke
 
     (problem.folder / SUPERNET).unlink()
     done = search.model_copy(update={"max_evaluations": 0})
-    assert not await_supernet(problem, done, study, said.append)
+    assert not await_prepared(problem, done, study, said.append)
 
     def stop(seconds: float) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(optuna_strategy.time, "sleep", stop)
     with pytest.raises(TrainingInterrupted, match="stopped by SIGINT"):
-        await_supernet(problem, search, study, said.append)
+        await_prepared(problem, search, study, said.append)
 
 
 def test_short_trainings_need_no_preparation(problem: SearchProblem) -> None:

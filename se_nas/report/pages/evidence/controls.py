@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from se_nas.evidence.controls import FULL
 from se_nas.records.evidence import ComparisonEntry, ControlEntry, ControlsPart
 from se_nas.report.pages.evidence.words import (
-    COST_HEADS,
     Shown,
     Table,
     cost_cells,
+    cost_heads,
     costs_of,
     mean_costs,
     p_words,
@@ -71,7 +71,7 @@ def show_controls(found: ControlsPart, searches: int) -> Controls:
     return Controls(
         figure=controls.controls(found) if found.comparisons else None,
         claims=_claims(found, networks, searches),
-        heads=("network", *COST_HEADS, "test accuracy", "Holm p", "the answer is"),
+        heads=("network", *cost_heads(), "test accuracy", "Holm p", "the answer is"),
         rows=rows,
         notes=_notes(found, networks),
         networks=_every_network(found.networks),
@@ -191,5 +191,5 @@ def _every_network(networks: Sequence[ControlEntry]) -> Table:
         ]
         for network in networks
     ]
-    heads = ("network", *COST_HEADS, "blocks with SE", "with the supernet's weights", "test accuracy")
+    heads = ("network", *cost_heads(), "blocks with SE", "with the supernet's weights", "test accuracy")
     return Table(heads, rows, range(1, 7))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from se_nas.records.evidence import StabilityPart
-from se_nas.report.pages.evidence.words import COST_HEADS, Shown, Table, cost_cells, trainings_words
+from se_nas.report.pages.evidence.words import Shown, Table, cost_cells, cost_heads, trainings_words
 from se_nas.report.plots import stability
 from se_nas.report.theme.words import ABSENT, format_percent
 
@@ -27,7 +27,7 @@ def show_stability(found: StabilityPart) -> Stability:
     return Stability(
         figure=stability.stability(found) if found.answers and found.blocks else None,
         lead=_lead(found),
-        answers=Table(("answer", "seed", *COST_HEADS, "test accuracy"), rows, range(1, 6)),
+        answers=Table(("answer", "seed", *cost_heads(), "test accuracy"), rows, range(1, 6)),
     )
 
 

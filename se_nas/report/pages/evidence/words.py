@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from se_nas.cost.budget import format_cost
-from se_nas.cost.table import UNITS
+from se_nas.cost.metrics import METRICS
 from se_nas.records.evidence import ComparisonEntry, ControlEntry, EstimateEntry, NetworkCosts, SearchAnswerEntry
 from se_nas.records.fields import Metric
 from se_nas.report.plots.evidence import block_words, is_significant, points
+from se_nas.report.plots.figure import metric_title
 from se_nas.report.theme.words import ABSENT
-
-COST_HEADS = ("MACs", "parameters", "latency (ms)")
-_METRICS: tuple[Metric, ...] = ("macs", "params", "latency_ms")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +71,21 @@ def verdict(comparison: ComparisonEntry) -> str:
 
 def costs_of(costs: NetworkCosts) -> dict[Metric, float]:
     """The costs of a network that are known."""
-    found = {"macs": costs.macs, "params": costs.params, "latency_ms": costs.latency_ms}
-    return {metric: value for metric in _METRICS if (value := found[metric]) is not None}
+    return {metric: value for metric in METRICS if (value := costs.of(metric)) is not None}
+
+
+def cost_heads() -> list[str]:
+    """The heads of the columns of costs, one a metric."""
+    return [metric_title(metric) for metric in METRICS]
 
 
 def cost_cells(costs: Mapping[Metric, float]) -> list[str]:
-    """The cells under `COST_HEADS`."""
+    """The cells under `cost_heads`."""
     return [
-        format_cost(metric, float(costs[metric])).removesuffix(f" {UNITS[metric]}") if metric in costs else ABSENT
-        for metric in _METRICS
+        format_cost(metric, float(costs[metric])).removesuffix(f" {METRICS[metric].unit}")
+        if metric in costs
+        else ABSENT
+        for metric in METRICS
     ]
 
 
@@ -90,7 +94,7 @@ def mean_costs(networks: Sequence[ControlEntry]) -> dict[Metric, float]:
     known = [costs_of(network.costs) for network in networks]
     return {
         metric: statistics.fmean(costs[metric] for costs in known)
-        for metric in _METRICS
+        for metric in METRICS
         if all(metric in costs for costs in known)
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from se_nas.records.nearest import did_you_mean
@@ -15,6 +16,13 @@ Entry = TypeVar("Entry")
 
 # what the plugin that is being imported has added so far; None while none is
 _added: list[tuple[Registry[Any], str]] | None = None
+
+_by_kind: dict[str, Registry[Any]] = {}
+
+
+def known(kind: str) -> AfterValidator:
+    """A validator of pydantic's of the name of an entry, for a record on a lower floor than the registry."""
+    return AfterValidator(lambda name: _by_kind[kind].checked(name) if kind in _by_kind else name)
 
 
 class Registry(UserDict[str, Entry]):
@@ -26,6 +34,7 @@ class Registry(UserDict[str, Entry]):
 
     def __init__(self, kind: str, entries: Mapping[str, Entry]) -> None:
         self.kind = kind
+        _by_kind[kind] = self
         super().__init__(entries)
 
     def __setitem__(self, name: str, entry: Entry) -> None:

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from se_nas import plugins as loading
 from se_nas.errors import ConfigError
-from se_nas.plugins import loading
-from se_nas.plugins.loading import load_again, load_plugins, loaded_plugins
+from se_nas.plugins import load_again, load_plugins, loaded_plugins
 from se_nas.runs.prepare import make_setting, open_setting
 from se_nas.runs.run_file import load_run
 from se_nas.search.strategies import STRATEGIES

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from se_nas.errors import ConfigError
-from se_nas.plugins.registry import adding
 from se_nas.records.files import write_atomic
 from se_nas.records.record import Record, read_record, write_record
+from se_nas.records.registry import adding
 
 GROUP = "se_nas.plugins"
 #: In a folder of ours: the record of the plugins that it was made with, and where the copies of their files lie.

@@ -1,0 +1,85 @@
+"""The metrics of cost: what each counts of a network, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
+
+from torch import nn
+
+from se_nas.cost.counts import block_counts, head_counts, stem_counts
+from se_nas.records.registry import Registry
+from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
+
+LATENCY = "latency_ms"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A cost of a network: a sum over its blocks and a part of the stem and the head.
+
+    Budgets, objectives, tables, certificates and pages take every metric that is registered.
+
+    Attributes:
+        title: what it is called where it stands alone, such as "Parameters"; unit: what follows a number.
+        block: its part of one block; None where it is measured, which latency alone is.
+        rest: its part of the stem and the head; by default nothing.
+        built: the same of a network that is really built, counted on the modules themselves, as certificates check it;
+            by default what `block` and `rest` say of the specification.
+        digits: significant ones that are shown; prefixes: whether thousands and millions are k and M.
+    """
+
+    title: str
+    unit: str
+    block: Callable[[BlockSpec], float] | None = None
+    rest: Callable[[Sequence[ConvSpec], HeadSpec], float] | None = None
+    built: Callable[[nn.Module], float] | None = None
+    digits: int = 4
+    prefixes: bool = True
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is known exactly without a clock."""
+        return self.block is not None
+
+    def fixed(self, stem: Sequence[ConvSpec], head: HeadSpec) -> float:
+        """Of the stem and the head."""
+        return float(self.rest(stem, head)) if self.rest else 0.0
+
+    def of(self, spec: NetworkSpec) -> float:
+        """Of a network's specification; the metric must be a counted one."""
+        assert self.block is not None
+        return self.fixed(spec.stem_convs, spec.head) + sum(float(self.block(block)) for block in spec.blocks)
+
+    def format(self, value: float, up: bool = False) -> str:
+        """A cost for people: `4.21 M MACs`, `1.93 ms`; `up` rounds it up, to be read as a limit."""
+        if up:
+            value = float(Context(prec=self.digits, rounding=ROUND_CEILING).create_decimal_from_float(value))
+        if self.prefixes:
+            for size, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+                if abs(value) >= size:
+                    return f"{value / size:.{self.digits}g}{suffix} {self.unit}"
+            return f"{value:g} {self.unit}"
+        return f"{value:.{self.digits}g} {self.unit}"
+
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {
+        "macs": Metric(
+            title="MACs",
+            unit="MACs",
+            block=lambda block: block_counts(block).macs,
+            rest=lambda stem, head: (stem_counts(stem) + head_counts(head)).macs,
+        ),
+        "params": Metric(
+            title="Parameters",
+            unit="parameters",
+            block=lambda block: block_counts(block).params,
+            rest=lambda stem, head: (stem_counts(stem) + head_counts(head)).params,
+            built=lambda network: sum(parameter.numel() for parameter in network.parameters()),
+        ),
+        LATENCY: Metric(title="Latency", unit="ms", digits=3, prefixes=False),
+    },
+)

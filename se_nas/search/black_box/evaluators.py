@@ -1,0 +1,87 @@
+"""What judges the architectures of a black-box search, by the name that `evaluator:` of a run file gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from se_nas.records.checkpoint import load_checkpoint, save_checkpoint
+from se_nas.records.files import write_json
+from se_nas.records.measure import ACCURACY, SUPERNET_ACCURACY, Measure
+from se_nas.records.record import Record
+from se_nas.records.registry import Registry
+from se_nas.search.black_box.evaluation import Evaluate, ReportingEvaluator
+from se_nas.search.black_box.stand_alone_evaluator import StandAloneEvaluator
+from se_nas.search.black_box.table_evaluator import TableEvaluator
+from se_nas.search.one_shot.inheritance import SupernetEvaluator
+from se_nas.search.one_shot.training import OneShotConfig, train_one_shot
+from se_nas.search.problem import SearchProblem
+from se_nas.search.result import SUPERNET, TABLE
+from se_nas.supernet.supernet import SuperNet
+from se_nas.training.recipe import Recipe
+
+Spent = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """One way to judge architectures.
+
+    Attributes:
+        build: makes it, in the search's own process or another, from the problem and its settings: those under its own
+            name in `search:` of the run file, as `config` reads them, or None.
+        measure: what it says of an architecture.
+        config: the model of its settings, all of which must have defaults; None where it has none.
+        epochs: how many epochs an evaluation reports; None where it reports none, and so cannot be pruned.
+        prepare: done once, in the run's own process, before anything is evaluated; what it took: seconds, cpu_seconds
+            and images. What `build` needs of it lies in the problem's folder, the last of it under the name `prepared`.
+    """
+
+    build: Callable[[SearchProblem, Any], Evaluate | ReportingEvaluator]
+    measure: Measure = ACCURACY
+    config: type[Record] | None = None
+    epochs: Callable[[Any], int] | None = None
+    prepare: Callable[[SearchProblem, Any], Spent] | None = None
+    prepared: str | None = None
+
+
+def _train_supernet(problem: SearchProblem, settings: OneShotConfig) -> Spent:
+    result = train_one_shot(problem, settings)
+    write_json(problem.folder / "history.json", result.history)
+    if not (problem.folder / SUPERNET).exists():
+        save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
+    return {"seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "images": result.images}
+
+
+def _supernet(problem: SearchProblem, settings: OneShotConfig) -> SupernetEvaluator:
+    supernet = SuperNet(problem.space)
+    supernet.load_state_dict(load_checkpoint(problem.folder / SUPERNET)["supernet"])
+    supernet.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return SupernetEvaluator(problem, supernet, settings.calibration_images)
+
+
+EVALUATORS: Registry[Evaluator] = Registry(
+    "evaluator",
+    {
+        "supernet": Evaluator(
+            build=_supernet,
+            measure=SUPERNET_ACCURACY,
+            config=OneShotConfig,
+            prepare=_train_supernet,
+            prepared=SUPERNET,
+        ),
+        "stand_alone": Evaluator(
+            build=lambda problem, settings: StandAloneEvaluator(problem, settings, problem.folder / "stand_alone"),
+            measure=Measure(source="after a short training", on_images=True),
+            config=Recipe,
+            epochs=lambda settings: int(settings.epochs),
+        ),
+        "table": Evaluator(
+            build=lambda problem, settings: TableEvaluator.load(problem.folder / TABLE, problem.space),
+            measure=Measure(source="in the table of known architectures"),
+        ),
+    },
+)
