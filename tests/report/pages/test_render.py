@@ -35,3 +35,7 @@ def test_folders_are_cut_out_of_text_and_nothing_out_of_markup() -> None:
 def test_no_template_turns_escaping_off() -> None:
     for path in (FOLDER / "templates").rglob("*.*"):
         assert not any(word in path.read_text() for word in ("safe", "autoescape")), path.name
+
+
+def test_no_page_is_built_of_tags_in_python() -> None:
+    assert [path.name for path in FOLDER.rglob("*.py") if "</" in path.read_text()] == []
