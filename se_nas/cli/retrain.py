@@ -315,6 +315,7 @@ def export(
     output: Annotated[Path | None, typer.Option("--out", help="Folder; by default export beside the weights.")] = None,
     weights: Weights = None,
     average: Average = None,
+    plugin: Plugins = None,
 ) -> None:
     """Hand a trained network on: ONNX, torch.export, a plain module that needs only torch, a timm model.
 

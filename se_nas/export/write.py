@@ -26,6 +26,7 @@ from se_nas.layers.network import Network
 from se_nas.records.fields import Count
 from se_nas.records.files import write_json
 from se_nas.records.record import Record, read_record
+from se_nas.records.registry import Registry
 from se_nas.space.architecture_file import ArchitectureFile
 
 REPORT = "export.json"
@@ -97,35 +98,38 @@ def _load_timm(folder: Path) -> Run:
     return run
 
 
-FORMS: dict[str, Form] = {
-    "onnx": Form(
-        (onnx_file.FILE,),
-        lambda subject, folder: onnx_file.write_onnx(subject.network, subject.notes, folder),
-        onnx_file.load_onnx,
-        1e-4,
-        ("onnx", "onnxruntime", "onnxscript"),
-        "onnxruntime",
-    ),
-    "torch_export": Form(
-        (torch_program.FILE,),
-        lambda subject, folder: torch_program.write_program(subject.network, subject.notes, folder),
-        torch_program.load_program,
-        1e-5,
-    ),
-    "plain": Form(
-        (plain_module.FILE, plain_module.WEIGHTS),
-        lambda subject, folder: plain_module.write_plain_module(subject.network, subject.notes, folder),
-        plain_module.load_plain_module,
-        1e-5,
-    ),
-    "timm": Form(
-        tuple(f"{TIMM_FOLDER}/{name}" for name in ("architecture.json", "config.json", "weights.pth")),
-        _write_timm,
-        _load_timm,
-        1e-5,
-        ("timm",),
-    ),
-}
+FORMS: Registry[Form] = Registry(
+    "form of export",
+    {
+        "onnx": Form(
+            (onnx_file.FILE,),
+            lambda subject, folder: onnx_file.write_onnx(subject.network, subject.notes, folder),
+            onnx_file.load_onnx,
+            1e-4,
+            ("onnx", "onnxruntime", "onnxscript"),
+            "onnxruntime",
+        ),
+        "torch_export": Form(
+            (torch_program.FILE,),
+            lambda subject, folder: torch_program.write_program(subject.network, subject.notes, folder),
+            torch_program.load_program,
+            1e-5,
+        ),
+        "plain": Form(
+            (plain_module.FILE, plain_module.WEIGHTS),
+            lambda subject, folder: plain_module.write_plain_module(subject.network, subject.notes, folder),
+            plain_module.load_plain_module,
+            1e-5,
+        ),
+        "timm": Form(
+            tuple(f"{TIMM_FOLDER}/{name}" for name in ("architecture.json", "config.json", "weights.pth")),
+            _write_timm,
+            _load_timm,
+            1e-5,
+            ("timm",),
+        ),
+    },
+)
 
 
 def export_network(

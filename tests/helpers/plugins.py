@@ -10,6 +10,7 @@ from typing import Any
 from se_nas import plugins as loading
 from se_nas.cost.metrics import METRICS
 from se_nas.data.in_memory.sources import DATASETS
+from se_nas.export.write import FORMS
 from se_nas.records.registry import Registry
 from se_nas.records.run_log import LOGGERS
 from se_nas.search.black_box.evaluators import EVALUATORS
@@ -19,7 +20,7 @@ from se_nas.space.attention import ATTENTION
 from se_nas.space.blocks import BLOCKS
 
 REGISTRIES: tuple[Registry[Any], ...] = (
-    *(STRATEGIES, SAMPLERS, EVALUATORS, DATASETS, METRICS, LOGGERS),
+    *(STRATEGIES, SAMPLERS, EVALUATORS, DATASETS, METRICS, LOGGERS, FORMS),
     *(BLOCKS, ATTENTION),
 )
 OURS = [set(registry) for registry in REGISTRIES]
