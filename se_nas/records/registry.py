@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -44,16 +44,18 @@ class Registry(UserDict[str, Entry]):
             _added.append((self, name))
         super().__setitem__(name, entry)
 
-    def must(self) -> str:
-        """What must hold of a name, in words."""
-        return f"must be one of {', '.join(self)}"
+    def checked(self, name: Any, also: Sequence[str] = ()) -> str:
+        """The name of an entry, as a validator of pydantic's; what was probably meant is said where it is none.
 
-    def checked(self, name: Any) -> str:
-        """The name of an entry, as a validator of pydantic's; what was probably meant is said where it is none."""
-        if isinstance(name, str) and name in self:
+        Args:
+            also: words beside the names.
+        """
+        known = (*also, *self)
+        if isinstance(name, str) and name in known:
             return name
-        hint = did_you_mean(name, self) if isinstance(name, str) else ""
-        raise PydanticCustomError("unknown_name", "{must}", {"must": self.must(), "hint": hint})
+        hint = did_you_mean(name, known) if isinstance(name, str) else ""
+        must = f"must be one of {', '.join(known)}"
+        raise PydanticCustomError("unknown_name", "{must}", {"must": must, "hint": hint})
 
 
 @contextmanager

@@ -180,7 +180,7 @@ RUN_FAULTS: list[tuple[str, str, Any, str]] = [
     ("unknown device", "device", "tpu", "device must be one of auto, cpu, cuda, mps, but got 'tpu'"),
     ("device not there", "device", "cuda", CUDA),
     ("latency device not there", "latency.device", "cuda", CUDA),
-    ("unknown data set", "data.name", "mnist", "the data set must be one of digits, cifar10, cifar100, folder, "),
+    ("unknown data set", "data.name", "mnist", "run.yaml: data.name: must be one of digits, cifar10, cifar100, "),
     (
         "no data folder",
         "data.name",
@@ -777,7 +777,7 @@ def test_a_sweep_of_what_is_not_there_is_refused(se_nas: Run, tmp_path: Path, sw
 
 TABULAR = {**RUN, "search": {"strategy": "optuna", "evaluator": "table", "table": "known.jsonl"}, "retrain": None}
 OPTUNA_FAULTS: list[tuple[str, str, Any, str]] = [
-    ("unknown sampler", "search.sampler", "nsga4", "run.yaml: search.sampler: must be 'auto', 'nsga2', 'nsga3', "),
+    ("unknown sampler", "search.sampler", "nsga4", "run.yaml: search.sampler: must be one of auto, nsga2, nsga3, "),
     ("unknown objective", "search.objectives", ["accuracy", "size"], "run.yaml: search.objectives[1]: must be "),
     (
         "accuracy not first",
@@ -795,7 +795,7 @@ OPTUNA_FAULTS: list[tuple[str, str, Any, str]] = [
         "pruner with a supernet",
         "search",
         {"strategy": "optuna", "pruner": "hyperband"},
-        "run.yaml: search: a pruner needs evaluator stand_alone and objectives [accuracy] alone",
+        "run.yaml: search: a pruner needs an evaluator that reports epochs, such as stand_alone, and objectives [accuracy]",
     ),
     ("no table", "search.table", None, "run.yaml: search: table must be given with evaluator table, and only then"),
     ("a table that is not there", "search.table", "gone.jsonl", "search.table: gone.jsonl: must be a file that can be"),

@@ -9,7 +9,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, create_model, model
 from se_nas.cost.metrics import METRICS
 from se_nas.records.bounds import MOST_COUNT
 from se_nas.records.measure import Measure
-from se_nas.records.nearest import did_you_mean
 from se_nas.records.numbers import Count
 from se_nas.search.black_box.evaluators import EVALUATORS
 from se_nas.search.black_box.samplers import AUTO, SAMPLERS
@@ -19,11 +18,13 @@ from se_nas.search.strategy_config import StrategyConfig
 from se_nas.training.recipe import Recipe
 
 
-def _sampler(name: Any) -> str:
-    return AUTO if name == AUTO else SAMPLERS.checked(name)
+def _objective(name: str) -> str:
+    """A metric, or what some evaluator measures."""
+    return METRICS.checked(name, also=list(dict.fromkeys(entry.measure.name for entry in EVALUATORS.values())))
 
 
-Sampler = Annotated[str, AfterValidator(_sampler)]
+Sampler = Annotated[str, AfterValidator(lambda name: SAMPLERS.checked(name, also=[AUTO]))]
+Objective = Annotated[str, AfterValidator(_objective)]
 ShortRecipe = Annotated[Recipe, BeforeValidator(short_recipe), AfterValidator(checked_short_recipe)]
 
 
@@ -53,7 +54,7 @@ class OptunaConfig(StrategyConfig):
 
     strategy: Literal["optuna"] = "optuna"
     sampler: Sampler = "auto"
-    objectives: tuple[str, ...] = ("accuracy",)
+    objectives: tuple[Objective, ...] = ("accuracy",)
     max_evaluations: Count = 200
     population: int = Field(24, ge=2, le=MOST_COUNT)
     tournament: int = Field(8, ge=2, le=MOST_COUNT)
@@ -78,10 +79,8 @@ class OptunaConfig(StrategyConfig):
         first, costs = self.objectives[:1], self.objectives[1:]
         if first != (self.measure.name,) or len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must be distinct, {self.measure.name} first")
-        unknown = [metric for metric in costs if metric not in METRICS]
-        if unknown:
-            hint = did_you_mean(unknown[0], METRICS)
-            raise ValueError(f"objectives after the first must be of {', '.join(METRICS)}, not {unknown[0]}{hint}")
+        if beside := [name for name in costs if name not in METRICS]:
+            raise ValueError(f"objectives after the first must be metrics, but {beside[0]} is none")
         if self.sampler != AUTO and not SAMPLERS[self.sampler].several and costs:
             raise ValueError(f"the sampler {self.sampler} needs objectives [{first[0]}] alone; nsga2 takes several")
         if self.pruner != "none" and (self.epochs is None or costs):
