@@ -795,7 +795,7 @@ OPTUNA_FAULTS: list[tuple[str, str, Any, str]] = [
         "pruner with a supernet",
         "search",
         {"strategy": "optuna", "pruner": "hyperband"},
-        "run.yaml: search: a pruner needs an evaluator that reports epochs, such as stand_alone, and objectives [accuracy]",
+        "run.yaml: search: a pruner needs an evaluator that reports epochs, such as stand_alone, and objectives",
     ),
     ("no table", "search.table", None, "run.yaml: search: table must be given with evaluator table, and only then"),
     ("a table that is not there", "search.table", "gone.jsonl", "search.table: gone.jsonl: must be a file that can be"),
