@@ -28,7 +28,7 @@ from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import processor_name
 from se_nas.layers.network import Network, initialise
 from se_nas.search.budgets.decode import decode
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from se_nas.training.optimizer import make_optimizer
 from se_nas.training.recipe_files import default_recipe
 

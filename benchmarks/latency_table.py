@@ -33,7 +33,7 @@ from se_nas.cost.latency.table import (
 from se_nas.cost.latency.timing import latency_key, measure_networks
 from se_nas.cost.table import count_tables
 from se_nas.hardware.allocator import tune_allocator
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "mbconv_cifar.yaml"
 SEED = 1

@@ -52,7 +52,7 @@ from se_nas.search.black_box.evaluation import Evaluation
 from se_nas.search.black_box.search import search_architectures
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 Numbers = NDArray[np.float64]
 

@@ -33,7 +33,7 @@ from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.search import search_architectures
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "mbconv_cifar.yaml"
 BUDGETS = {"macs": "20M", "params": "800k"}

@@ -67,7 +67,7 @@ from se_nas.search.one_shot.training import OneShotConfig, OneShotResult, train_
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from se_nas.supernet.calibration import recalibrate
 from se_nas.supernet.supernet import SuperNet
 

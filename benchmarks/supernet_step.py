@@ -41,7 +41,7 @@ from se_nas.search.budgets.decode import greatest_cost
 from se_nas.search.differentiable.budget_projection import BudgetProjection
 from se_nas.search.differentiable.choice_logits import ChoiceLogits
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import load_space, parse_space
+from se_nas.space.yaml.file import load_space, parse_space
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.optimizer import make_optimizer
 from se_nas.training.recipe_files import default_recipe

@@ -27,7 +27,7 @@ from se_nas.runs.run_file import model_with_strategies
 from se_nas.space import templates
 from se_nas.space.attention import ATTENTION
 from se_nas.space.blocks import BLOCKS, shape
-from se_nas.space.yaml_model import SpaceModel
+from se_nas.space.yaml.model import SpaceModel
 from se_nas.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]

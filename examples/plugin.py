@@ -8,7 +8,7 @@ from se_nas.cost.metrics import METRICS, Metric
 from se_nas.data.in_memory.sources import DATASETS, DataSource, synthetic
 from se_nas.records.record import Record
 from se_nas.records.run_log import LOGGERS, Logger
-from se_nas.search.black_box.evaluators import EVALUATORS, Evaluator, Measure
+from se_nas.search.black_box.evaluators.registry import EVALUATORS, Evaluator, Measure
 from se_nas.search.black_box.samplers import SAMPLERS
 from se_nas.search.result import result_by_scores
 from se_nas.search.strategies import STRATEGIES, Strategy

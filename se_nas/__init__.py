@@ -45,9 +45,9 @@ if TYPE_CHECKING:  # the names once more, for editors and type checkers
     from se_nas.space.templates import SETemplate as SETemplate
     from se_nas.space.templates import StageTemplate as StageTemplate
     from se_nas.space.templates import StemTemplate as StemTemplate
-    from se_nas.space.yaml_file import dump_space as dump_space
-    from se_nas.space.yaml_file import load_space as load_space
-    from se_nas.space.yaml_file import parse_space as parse_space
+    from se_nas.space.yaml.file import dump_space as dump_space
+    from se_nas.space.yaml.file import load_space as load_space
+    from se_nas.space.yaml.file import parse_space as parse_space
     from se_nas.supernet.supernet import SuperNet as SuperNet
     from se_nas.training.recipe_files import RECIPES as RECIPES
 
@@ -61,7 +61,7 @@ _PUBLIC = {
         "StemTemplate",
         "HeadTemplate",
     ),
-    "se_nas.space.yaml_file": (
+    "se_nas.space.yaml.file": (
         "load_space",
         "parse_space",
         "dump_space",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import reprlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 #: Characters of a value that a message shows, and of a line of it whatever it shows.
@@ -124,3 +125,9 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.signal_number = signal_number
         signal_name = signal.Signals(signal_number).name
         super().__init__(f"{name}: stopped by {signal_name}; resume from {checkpoint}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean X?" with the one of `known` that `word` resembles most; "" where it resembles none."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

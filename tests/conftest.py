@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 
 settings.register_profile(
     "se_nas", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]

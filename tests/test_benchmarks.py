@@ -19,11 +19,11 @@ import torch
 
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.batches import DeviceImages
-from se_nas.search.black_box.table_evaluator import TableEvaluator
+from se_nas.search.black_box.evaluators.table import TableEvaluator
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.training import OneShotConfig, train_one_shot
 from se_nas.space.blocks import BLOCKS
-from se_nas.space.yaml_file import load_space, parse_space
+from se_nas.space.yaml.file import load_space, parse_space
 from se_nas.training.evaluate import accuracy
 from tests.helpers.tiny_imagenet import tiny_network
 from tests.search.problems import make_problem

@@ -19,7 +19,7 @@ from se_nas.runs.prepare import make_setting, open_setting
 from se_nas.runs.run_file import load_run
 from se_nas.search.strategies import STRATEGIES
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.helpers.plugins import no_plugins
 from tests.helpers.tiny_runs import RUN, SPACE, changed, read_json, write_run, write_yaml
 

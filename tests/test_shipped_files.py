@@ -26,7 +26,7 @@ from se_nas.data.in_memory.sources import DATASETS
 from se_nas.layers.network import Network
 from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.search.budgets.decode import decode
-from se_nas.space.yaml_file import load_space, parse_space
+from se_nas.space.yaml.file import load_space, parse_space
 from se_nas.training.recipe_files import RECIPES
 from tests.helpers.command_lines import parse
 from tests.helpers.plugins import no_plugins

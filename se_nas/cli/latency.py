@@ -22,7 +22,7 @@ def latency(
     The table is cached and reused by searches under the same conditions (SE_NAS_CACHE names another cache folder).
     """
     from se_nas.cost.latency.table import build_latency_table, latency_report_lines
-    from se_nas.space.yaml_file import load_space
+    from se_nas.space.yaml.file import load_space
 
     space = load_space(space_file)
     tune_allocator()

@@ -28,7 +28,7 @@ from se_nas.records.shipped import find_space, place_of_results
 if TYPE_CHECKING:
     from typing import Any
 
-    from se_nas.runs.teacher import Teacher
+    from se_nas.runs.retraining.teacher import Teacher
 
 #: Heading in the help of options that only retraining on ImageNet has.
 _IMAGENET = "With --data imagenet"
@@ -91,7 +91,7 @@ class TeacherOptions:
 
     def teacher_named(self) -> Teacher | None:
         """The teacher, if there is one."""
-        from se_nas.runs.teacher import Teacher
+        from se_nas.runs.retraining.teacher import Teacher
 
         if self.teacher is None:
             if self.teacher_checkpoint is not None:
@@ -182,7 +182,7 @@ def _retrain_in_memory(
 ) -> None:
     from se_nas.data.in_memory.options import DataOptions
     from se_nas.hardware.device import pick_device
-    from se_nas.runs.retrain import Job, retrain_exported
+    from se_nas.runs.retraining.in_memory import Job, retrain_exported
 
     if options.space is not None:
         raise ConfigError("--space", [f"must be left out without --data imagenet, but got --data {options.data}"])
@@ -216,8 +216,8 @@ def _retrain_on_imagenet(
 ) -> None:
     from se_nas.cost.budget import format_cost
     from se_nas.hardware.device import pick_device
-    from se_nas.records.certificate import Certificate
-    from se_nas.runs.retrain_imagenet import Job, retrain_on_imagenet
+    from se_nas.records.models.certificate import Certificate
+    from se_nas.runs.retraining.imagenet import Job, retrain_on_imagenet
     from se_nas.runs.run_folder import RunFolder
 
     if options.download:
@@ -278,7 +278,7 @@ def evaluate(
 ) -> None:
     """Evaluate a network that was retrained on ImageNet: top-1 and top-5 accuracy, at any test resolution."""
     from se_nas.hardware.device import pick_device
-    from se_nas.runs.retrain_imagenet import evaluate_on_imagenet
+    from se_nas.runs.retraining.imagenet import evaluate_on_imagenet
 
     if crop is not None and not 0 < crop <= 1:
         raise ConfigError("--crop", [f"must be above 0 and at most 1, but got {crop:g}"])

@@ -67,8 +67,8 @@ def print_answer(folder: Path) -> None:
 
     from se_nas.cost.budget import format_cost
     from se_nas.evidence.intervals import accuracy_interval
-    from se_nas.records.certificate import SearchCertificate
-    from se_nas.records.run_result import RunResult
+    from se_nas.records.models.certificate import SearchCertificate
+    from se_nas.records.models.run_result import RunResult
     from se_nas.runs.run_folder import RunFolder
 
     run = RunFolder(folder)

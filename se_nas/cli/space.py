@@ -22,7 +22,7 @@ def show_space(space_file: SpaceFile, plugin: Plugins = None) -> None:
     """Show a space: the exact number of distinct networks, each stage's choices, and the least and greatest costs."""
     from se_nas.hardware.allocator import tune_allocator
     from se_nas.space.size import exact_size, rounded_size
-    from se_nas.space.yaml_file import load_space
+    from se_nas.space.yaml.file import load_space
 
     space = load_space(space_file)
     tune_allocator()
@@ -124,7 +124,7 @@ def sweep(
     """
     from se_nas.cost.latency.timing import measure_networks
     from se_nas.evidence.sweep import MeasuredSweep, parse_sweep, sweep_space
-    from se_nas.space.yaml_file import load_space
+    from se_nas.space.yaml.file import load_space
 
     if len(change) > 1:
         raise ConfigError("--set", [f"a sweep is of one part, but got {len(change)}: {' and '.join(change)}"])

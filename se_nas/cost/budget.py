@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from se_nas.cost.metrics import METRICS
-from se_nas.errors import ConfigError
-from se_nas.records.nearest import did_you_mean
+from se_nas.errors import ConfigError, did_you_mean
 
 _POWERS = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9}
 _NUMBER = re.compile(r"([0-9]*\.?[0-9]+)(?:[eE]([-+]?[0-9]{1,3}))?\s*([kKMG]?)")

@@ -23,7 +23,7 @@ from se_nas.space.search_space import SearchSpace
 from se_nas.space.size import exact_size
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.templates import Scaling
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 #: Width factors are multiples of 1 / WIDTH_STEPS.
 WIDTH_STEPS = 256

@@ -19,7 +19,7 @@ from se_nas.search.budgets.decode import greatest_cost
 from se_nas.space.counts import Counts
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
-from se_nas.space.yaml_file import dump_space, parse_space
+from se_nas.space.yaml.file import dump_space, parse_space
 
 _SOURCE = "--set"
 #: What is proposed for a sweep of SE in place of a file without it.

@@ -46,7 +46,7 @@ from se_nas.runs.search import finish_run
 from se_nas.search.budgets.decode import check_feasible
 from se_nas.search.result import SUPERNET, TABLE
 from se_nas.search.strategies import study_config
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 #: Where NNI keeps its experiment, in the run's folder: made first of all, so that a launch cut off can be resumed.
 LAUNCHED = "nni"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from se_nas.records.nearest import did_you_mean
+from se_nas.errors import did_you_mean
 
 Entry = TypeVar("Entry")
 

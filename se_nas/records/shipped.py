@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from se_nas.errors import ConfigError, OutputError, short
+from se_nas.errors import ConfigError, OutputError, did_you_mean, short
 from se_nas.records.files import write_atomic
-from se_nas.records.nearest import did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: The folder that holds both, with the same places relative to each other as in the repository.

@@ -13,7 +13,7 @@ from se_nas.search.budgets.decode import greatest_cost, least_cost
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import OpTemplate, SEOption, se_label
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 #: Numbers of networks with more digits are printed to three.
 _MOST_DIGITS = 15

@@ -15,15 +15,15 @@ from pydantic import ValidationError
 from se_nas.cost.budget import Budget
 from se_nas.errors import ConfigError
 from se_nas.records.files import read_json, write_atomic
+from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import parse_plain
-from se_nas.records.run_result import RunResult
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.runs.run_file import EvidenceConfig, RunConfig
 from se_nas.runs.run_folder import RunFolder
 from se_nas.space.architecture_file import load_architecture
 from se_nas.space.size import exact_size
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 FOLDER = "evidence"
 _CONFIG = "config.yaml"

@@ -11,7 +11,7 @@ import torch
 from se_nas.evidence.excitation import Excitation, study_excitation
 from se_nas.evidence.gates import units_of
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.environment import Environment
+from se_nas.records.models.environment import Environment
 from se_nas.report.pages.excitation.page import Studied, write_excitation
 from se_nas.runs.prepare import pin_threads
 from se_nas.runs.run_folder import alone_in

@@ -10,7 +10,7 @@ from se_nas.records.shipped import find_space
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
 from se_nas.space.size import exact_size
 from se_nas.space.specs import NetworkSpec
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 
 def open_architecture(name_or_path: Path, space_file: Path | None = None) -> ArchitectureFile:

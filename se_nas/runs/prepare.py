@@ -35,7 +35,7 @@ from se_nas.search.result import EVALUATIONS, SCORES, STUDY_NAME
 from se_nas.search.strategies import strategy_of
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.size import rounded_size
-from se_nas.space.yaml_file import dump_space, load_space
+from se_nas.space.yaml.file import dump_space, load_space
 from se_nas.training.trained_network import WEIGHTS
 
 Say = Callable[[str], None]

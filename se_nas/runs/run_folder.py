@@ -19,7 +19,7 @@ from se_nas.records.record import read_plain
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.shown import HIDDEN, shown
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 #: Values that may differ when a run is resumed: that the data are the same is seen by the parts, and what may differ in
 #: the evidence, which is gathered when the answer is given, `evidence_config.check_unchanged` says.

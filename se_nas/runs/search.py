@@ -11,13 +11,13 @@ from se_nas.cost.latency.table import LatencyTable, read_latency_table
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError, OutputError
-from se_nas.records.certificate import DecodeTry, SearchCertificate
-from se_nas.records.environment import Environment
 from se_nas.records.files import write_json
-from se_nas.records.run_result import SearchSummary
+from se_nas.records.models.certificate import DecodeTry, SearchCertificate
+from se_nas.records.models.environment import Environment
+from se_nas.records.models.run_result import SearchSummary
 from se_nas.report.pages.run import write_report
 from se_nas.runs.prepare import Say, Setting, make_setting
-from se_nas.runs.retrain import retrain, retrained, spent
+from se_nas.runs.retraining.in_memory import retrain, retrained, spent
 from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.runs.shown import shown_configuration

@@ -19,12 +19,12 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
 from se_nas.export.write import FORMS
 from se_nas.hardware.device import pick_device
-from se_nas.records.certificate import SearchCertificate
-from se_nas.records.run_result import RunResult
+from se_nas.records.models.certificate import SearchCertificate
+from se_nas.records.models.run_result import RunResult
 from se_nas.report.pages.retraining import is_retraining, write_retrain_report
 from se_nas.report.pages.run import write_report
 from se_nas.runs.export import export_retrained
-from se_nas.runs.retrain import Job, retrain_exported
+from se_nas.runs.retraining.in_memory import Job, retrain_exported
 from se_nas.runs.run_file import parse_run
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.runs.search import run_search
@@ -34,7 +34,7 @@ from se_nas.search.certificate import certify as certificate_of
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
-from se_nas.space.yaml_file import dump_space
+from se_nas.space.yaml.file import dump_space
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.in_memory import Retrained
 from se_nas.training.recipe_files import DEFAULT

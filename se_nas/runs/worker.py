@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from se_nas.cost.budget import parse_budgets
 from se_nas.errors import ConfigError
 from se_nas.hardware.allocator import tune_allocator
-from se_nas.records.certificate import SearchCertificate
 from se_nas.records.measure import ACCURACY
-from se_nas.records.run_result import RunResult
+from se_nas.records.models.certificate import SearchCertificate
+from se_nas.records.models.run_result import RunResult
 from se_nas.runs.prepare import Say, Setting, open_setting
 from se_nas.runs.run_file import load_run
 from se_nas.search.black_box.config import OptunaConfig

@@ -15,7 +15,7 @@ from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.errors import SeNasError
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
-from se_nas.records.certificate import Certificate
+from se_nas.records.models.certificate import Certificate
 from se_nas.records.record import read_plain
 from se_nas.search.budgets.decode import Decoded
 from se_nas.space.specs import NetworkSpec

@@ -16,7 +16,7 @@ from se_nas.records.registry import Registry
 from se_nas.search.answer import Answer, answer, answer_among
 from se_nas.search.black_box.config import OptunaConfig, model_with_evaluators
 from se_nas.search.black_box.evaluation import best_first, read_evaluations
-from se_nas.search.black_box.table_evaluator import TableEvaluator
+from se_nas.search.black_box.evaluators.table import TableEvaluator
 from se_nas.search.budgets.baselines import known_baselines
 from se_nas.search.certificate import Latency
 from se_nas.search.differentiable.restarts import search_with_restarts

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator
 
-from se_nas.records.nearest import did_you_mean
+from se_nas.errors import did_you_mean
 from se_nas.space.attention import ATTENTION, OF_BARE_RATIO
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.shape import BlockForm

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.hardware.device import autocast_for
-from se_nas.training.distributed import Ranks
+from se_nas.hardware.distributed import Ranks
 
 
 def accuracy(network: nn.Module, images: DeviceImages, indices: Tensor, batch_size: int = 500) -> float:

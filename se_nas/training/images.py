@@ -21,7 +21,7 @@ from se_nas.data.on_disk.stream import MAX_DAMAGED, EvaluationStream, TrainStrea
 from se_nas.data.on_disk.stream_workers import StreamedImages
 from se_nas.data.on_disk.transforms import MEAN, STD, normalise
 from se_nas.errors import ConfigError
-from se_nas.training.distributed import Ranks
+from se_nas.hardware.distributed import Ranks
 from se_nas.training.recipe import Recipe
 
 Batch = tuple[Tensor, Tensor]

@@ -10,8 +10,8 @@ from rich.console import Console
 from torch import nn
 
 from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.hardware.distributed import Ranks
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.distributed import Ranks
 from se_nas.training.images import images_in_memory
 from se_nas.training.initial_weights import InitialWeights
 from se_nas.training.recipe import Recipe

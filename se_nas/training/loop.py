@@ -31,10 +31,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from se_nas.errors import CheckpointError, OutputError, TrainingError, TrainingInterrupted
+from se_nas.hardware.distributed import Ranks
 from se_nas.hardware.interrupt import signals_to
 from se_nas.records.checkpoint import discard_checkpoint, has_checkpoint, load_latest, save_checkpoint
 from se_nas.records.run_log import RunLog, SilentLog
-from se_nas.training.distributed import Ranks
 from se_nas.training.guard import GuardConfig, Position, Snapshot, Snapshots, Stateful
 from se_nas.training.metrics import Metrics, in_words, on_host
 

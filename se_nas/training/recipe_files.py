@@ -14,9 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from se_nas.errors import ConfigError
+from se_nas.errors import ConfigError, did_you_mean
 from se_nas.records.former_names import by_present_names
-from se_nas.records.nearest import did_you_mean
 from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.training.recipe import Distillation, Recipe
 from se_nas.training.timm_parts import unusable_parts

@@ -22,11 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from se_nas.data.on_disk.transforms import MEAN, STD
-from se_nas.errors import CheckpointError, ConfigError, DataError
+from se_nas.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.records.checkpoint import check_finite
 from se_nas.records.checksum import checksum_fault
-from se_nas.records.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from se_nas.training.recipe import Recipe

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from se_nas.errors import CheckpointError
 from se_nas.hardware.device import autocast_dtype, autocast_for
+from se_nas.hardware.distributed import Ranks
 from se_nas.layers.network import Network, initialise
 from se_nas.records.checkpoint import load_checkpoint, previous_path
 from se_nas.records.files import write_json
 from se_nas.records.record import read_value
 from se_nas.records.run_log import RunLog, SilentLog
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.distributed import Ranks
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.guard import GuardConfig, Stateful
 from se_nas.training.images import HeldOutImages, TrainingImages

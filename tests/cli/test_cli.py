@@ -21,7 +21,7 @@ from PIL import Image
 from se_nas.cli import main as cli
 from se_nas.cost.latency.timing import Measurement
 from se_nas.search.strategies import STRATEGIES
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from se_nas.training.trained_network import load_trained
 from tests.helpers.command_lines import parse
 from tests.helpers.tiny_runs import RUN, SPACE, cache_latency, changed, contents, read_json, write_run, write_yaml

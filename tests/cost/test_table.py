@@ -10,7 +10,7 @@ from se_nas.cost.metrics import METRICS
 from se_nas.cost.table import CostTable, CostTerm, build_table, count_tables
 from se_nas.errors import ArchitectureError
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from tests.helpers.probabilities import soft
 
 

@@ -19,7 +19,7 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec
 from se_nas.space.templates import NO_SE
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from tests.helpers.strategies import spaces
 
 

@@ -14,7 +14,7 @@ from se_nas.evidence import gates
 from se_nas.evidence.excitation import NEGLIGIBLE, Loss, losses_with, study_excitation
 from se_nas.evidence.gates import BINS, GateStatistics, collect_gates, units_of
 from se_nas.layers.network import Network
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from tests.export.trained import trained
 
 CLASSES = ("a", "b", "c")

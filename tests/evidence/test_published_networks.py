@@ -16,7 +16,7 @@ from se_nas.layers.network import Network
 from se_nas.space.scaling import scaled_space
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.templates import Scaling
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 BASELINES = Path(__file__).parents[2] / "search_spaces" / "baselines"
 SMALL = BASELINES / "mobilenetv3_small.yaml"

@@ -12,7 +12,7 @@ from se_nas.cost.latency.timing import Measurement, latency_key
 from se_nas.errors import ConfigError, OutputError
 from se_nas.evidence.sweep import MeasuredSweep, parse_sweep, sweep_space, write_sweep
 from se_nas.layers.network import Network
-from se_nas.space.yaml_file import load_space, parse_space
+from se_nas.space.yaml.file import load_space, parse_space
 from tests.helpers.tiny_runs import SPACE, changed
 
 SE_RESNET50 = Path(__file__).parents[2] / "search_spaces" / "baselines" / "se_resnet50.yaml"

@@ -18,7 +18,7 @@ from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from se_nas.supernet.supernet import SuperNet
 from tests.search.problems import make_problem
 

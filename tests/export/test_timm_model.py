@@ -22,7 +22,7 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
-from se_nas.space.yaml_file import load_space, parse_space
+from se_nas.space.yaml.file import load_space, parse_space
 from tests.export.trained import trained
 from tests.helpers.strategies import spaces_with_architectures
 

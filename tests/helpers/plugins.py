@@ -13,7 +13,7 @@ from se_nas.data.in_memory.sources import DATASETS
 from se_nas.export.write import FORMS
 from se_nas.records.registry import Registry
 from se_nas.records.run_log import LOGGERS
-from se_nas.search.black_box.evaluators import EVALUATORS
+from se_nas.search.black_box.evaluators.registry import EVALUATORS
 from se_nas.search.black_box.samplers import SAMPLERS
 from se_nas.search.strategies import STRATEGIES
 from se_nas.space.attention import ATTENTION

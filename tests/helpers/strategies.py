@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 
 ACTIVATIONS = ("relu", "relu6", "silu", "hard_swish", "identity")
 ATTENTION = ("none", 1, 2, 2.5, 4, 8, 16, "eca", "ese", "spatial", "cbam/2", "cbam/4")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from se_nas.training.recipe import Recipe
 from tests.helpers.tiny_runs import write_yaml
 

@@ -13,7 +13,7 @@ import yaml
 from se_nas.cost.latency.table import build_latency_table
 from se_nas.cost.latency.timing import LatencyKey, Measurement, latency_key
 from se_nas.space.specs import BlockSpec, NetworkSpec
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 SPACE: dict[str, Any] = {
     "name": "tiny",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 
 _SE = {"options": ["none", 2, 4], "ratio_of": "block_output", "divisor": 1, "activation": "silu", "gate": "sigmoid"}
 

@@ -23,7 +23,7 @@ from se_nas.space.attention.eca import eca_kernel
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec, NetworkSpec, SESpec
 from se_nas.space.vocabulary import Position, Squeeze
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.helpers.strategies import spaces_with_architectures
 from tests.helpers.thop_counts import thop_counts
 from tests.laws.shipped import SHIPPED

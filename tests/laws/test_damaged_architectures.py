@@ -19,7 +19,7 @@ from se_nas.space.architecture_file import ArchitectureFile, load_architecture, 
 from se_nas.space.network_faults import network_faults
 from se_nas.space.scaling import resolve_scaled
 from se_nas.space.specs import NetworkSpec
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.laws.families import FAMILIES, family_space
 from tests.laws.shipped import BASELINES, SHIPPED
 

@@ -19,7 +19,7 @@ from se_nas.errors import InfeasibleBudgetError
 from se_nas.search.budgets.decode import decode, greatest_cost, least_cost
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec
-from se_nas.space.yaml_file import load_space, parse_space
+from se_nas.space.yaml.file import load_space, parse_space
 from tests.helpers.strategies import spaces
 from tests.laws.shipped import SHIPPED
 

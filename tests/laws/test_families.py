@@ -12,7 +12,7 @@ import yaml
 
 from se_nas.export.agreement import greatest_difference
 from se_nas.export.plain_module import load_plain_module, write_plain_module
-from se_nas.space.yaml_file import dump_space, parse_space
+from se_nas.space.yaml.file import dump_space, parse_space
 from se_nas.supernet.supernet import SuperNet
 from tests.export.trained import trained
 from tests.helpers.probabilities import one_hot, soft

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from se_nas.supernet.supernet import SuperNet
 from tests.helpers.probabilities import soft
 from tests.helpers.strategies import spaces

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from se_nas.supernet.supernet import SuperNet
 from tests.helpers.probabilities import one_hot
 from tests.helpers.strategies import spaces_with_architectures

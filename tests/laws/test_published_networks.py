@@ -17,7 +17,7 @@ from se_nas.layers.torchvision_guard import import_timm
 from se_nas.space.block_plan import block_plan
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from se_nas.training.initial_weights import weights_of_timm
 from tests.laws.shipped import BASELINES
 from tests.laws.test_counts import check_every_count

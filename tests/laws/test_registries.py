@@ -31,7 +31,7 @@ from se_nas.space.block_plan import block_plan
 from se_nas.space.blocks import BLOCKS, register_block
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import NO_SE
-from se_nas.space.yaml_file import dump_space, parse_space
+from se_nas.space.yaml.file import dump_space, parse_space
 from se_nas.supernet.supernet import SuperNet
 from tests.export.trained import trained
 from tests.helpers.own_kinds import CONTRAST, GHOST, added

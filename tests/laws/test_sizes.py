@@ -12,7 +12,7 @@ import torch
 from se_nas.errors import ConfigError
 from se_nas.layers.network import Network
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 
 
 def se(position: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.strategies import STRATEGIES
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from tests.search.known_worth import binding, feasible, worth
 from tests.search.problems import make_problem
 

@@ -17,7 +17,7 @@ from se_nas.cli import main as cli
 from se_nas.nni_bridge.experiment import manager, status
 from se_nas.nni_bridge.experiment.manager_client import Metric, TrialJob
 from se_nas.nni_bridge.page_values import PROPOSAL
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.helpers.tiny_runs import RUN, read_json, write_run
 from tests.nni_bridge.live import free_port, left, listening, until
 from tests.search.known_worth import write_table

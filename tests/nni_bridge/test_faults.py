@@ -18,7 +18,7 @@ from se_nas.nni_bridge.experiment.manager_client import UNFINISHED, Metric, Tria
 from se_nas.nni_bridge.page_values import PROPOSAL, nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
 from se_nas.search.black_box.evaluation import Evaluation
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.helpers.tiny_runs import SPACE, write_yaml
 from tests.nni_bridge.live import free_port, kill_tuner, until
 from tests.nni_bridge.toy_trial import FAILS, LATE, WAITS, WAITS_FOR, worth

@@ -17,7 +17,7 @@ from se_nas.errors import DataError
 from se_nas.nni_bridge import trial
 from se_nas.nni_bridge.own_parameters import manager_urls, take_parameters
 from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics, nni_search_space, trial_parameters
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.helpers.tiny_runs import SPACE, write_yaml
 
 HANDED = {"a": 1, PROPOSAL: 0}

@@ -8,7 +8,7 @@ from pathlib import Path
 from se_nas.nni_bridge.tuner import SeNasTuner
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.study import ArchitectureStudy
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 
 def open_toy_study(run: Path) -> ArchitectureStudy:

@@ -12,7 +12,7 @@ import pytest
 
 from se_nas.cli import main as cli
 from se_nas.report.plots import figure
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.helpers.tiny_runs import RUN, cache_latency, changed, write_run
 from tests.records.damages import damages
 from tests.search.known_worth import write_table

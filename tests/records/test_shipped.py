@@ -8,7 +8,7 @@ import pytest
 
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records import shipped
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -18,7 +18,7 @@ from se_nas.search.black_box.evaluation import Evaluation, excess_of, save_evalu
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import dump_space, load_space
+from se_nas.space.yaml.file import dump_space, load_space
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
 LIMITS = {

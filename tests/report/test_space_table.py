@@ -7,7 +7,7 @@ import pytest
 from se_nas.cost.counts import network_counts
 from se_nas.errors import ConfigError
 from se_nas.report.space_table import space_table
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 ROOT = Path(__file__).resolve().parents[2]
 

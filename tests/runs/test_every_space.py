@@ -22,7 +22,7 @@ from se_nas.search.problem import SearchProblem
 from se_nas.space.choice import Option
 from se_nas.space.search_space import Slot
 from se_nas.space.specs import BlockSpec, NetworkSpec
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.laws.shipped import BASELINES, SHIPPED, reduced
 from tests.search.problems import make_problem
 

@@ -19,7 +19,7 @@ from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.run_log import read_log
 from se_nas.runs.run_file import load_run
 from se_nas.runs.search import run_search
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.helpers.tiny_runs import RUN, cache_latency, changed, read_json, write_run
 from tests.search.known_worth import write_table
 

@@ -26,7 +26,7 @@ from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.budgets.baselines import baseline
 from se_nas.search.result import EVALUATIONS
 from se_nas.space.architecture_file import load_architecture
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.helpers.tiny_runs import RUN, cache_latency, changed, contents, read_json, write_run
 from tests.search.known_worth import worth, write_table
 

@@ -12,7 +12,7 @@ from torch import nn
 from se_nas.layers.network import Network
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.space.choice import Option
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from se_nas.training.initial_weights import weights_of_timm
 
 SPACE = load_space(Path(__file__).parents[2] / "search_spaces" / "mnasnet_se.yaml")

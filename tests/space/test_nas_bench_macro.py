@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from se_nas.cost.counts import network_counts
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 SPACE = load_space(Path(__file__).parents[2] / "search_spaces" / "nas_bench_macro.yaml")
 

@@ -21,7 +21,7 @@ from se_nas.space.channels import round_channels
 from se_nas.space.scaling import resolve_scaled, scaled_to
 from se_nas.space.search_space import SearchSpace, picked
 from se_nas.space.templates import Scaling
-from se_nas.space.yaml_file import dump_space, load_space, parse_space
+from se_nas.space.yaml.file import dump_space, load_space, parse_space
 from tests.conftest import TINY_SPACE
 from tests.helpers.strategies import spaces_with_architectures
 

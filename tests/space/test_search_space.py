@@ -16,7 +16,7 @@ from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Choice, Option, Place
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from tests.helpers.strategies import architectures, spaces, spaces_with_architectures
 
 
@@ -270,7 +270,7 @@ def test_the_digest_tells_every_property() -> None:
 
 
 def test_spaces_and_counts_need_no_torch() -> None:
-    program = "import sys, se_nas.space.yaml_file, se_nas.cost.counts; sys.exit('torch' in sys.modules)"
+    program = "import sys, se_nas.space.yaml.file, se_nas.cost.counts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from se_nas.report.theme.words import format_size
 from se_nas.space.size import exact_size, read_size, rounded_size, stored_size
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 
 HUGE = 12 * 10**5999
 

@@ -9,7 +9,7 @@ import torch
 
 from se_nas.errors import ArchitectureError
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from se_nas.supernet.elastic_attention import OPEN_GATE_BIAS
 from se_nas.supernet.supernet import SuperNet
 from tests.helpers.probabilities import one_hot, soft

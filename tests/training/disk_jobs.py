@@ -18,10 +18,10 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from se_nas.data.on_disk.encoded_images import open_encoded_images
+from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.layers.network import Network
 from se_nas.space.specs import NetworkSpec
 from se_nas.training import train as training
-from se_nas.training.distributed import Ranks, join_ranks
 from se_nas.training.guard import GuardConfig
 from se_nas.training.images import images_on_disk
 from se_nas.training.loop import Loop, StepContext

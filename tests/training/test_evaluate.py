@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.data.in_memory.images import DataInfo, ImageSet
-from se_nas.training.distributed import Ranks
+from se_nas.hardware.distributed import Ranks
 from se_nas.training.evaluate import accuracy, top_accuracies
 
 CLASSES = 4

@@ -12,12 +12,12 @@ from se_nas.data.in_memory import synthetic
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import CheckpointError, ConfigError
+from se_nas.hardware.distributed import Ranks
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.run_log import read_log
 from se_nas.space.specs import NetworkSpec
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from se_nas.training import train as training
-from se_nas.training.distributed import Ranks
 from se_nas.training.images import images_in_memory
 from se_nas.training.in_memory import Retrained, train_network
 from se_nas.training.recipe import Recipe

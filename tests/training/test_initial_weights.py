@@ -13,7 +13,7 @@ from torch import Tensor
 from se_nas.errors import CheckpointError
 from se_nas.layers.network import Network
 from se_nas.space.specs import NetworkSpec
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from se_nas.training.initial_weights import read_initial_weights, weights_of_timm
 from se_nas.training.trained_network import save_weights
 

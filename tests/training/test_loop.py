@@ -23,9 +23,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from se_nas.errors import CheckpointError, OutputError, TrainingError, TrainingInterrupted
+from se_nas.hardware.distributed import Ranks
 from se_nas.records.checkpoint import load_checkpoint, previous_path
 from se_nas.records.run_log import RunLog, SilentLog, read_log
-from se_nas.training.distributed import Ranks
 from se_nas.training.guard import GuardConfig
 from se_nas.training.loop import Loop, StepContext
 from se_nas.training.optimizer import WeightAverage

@@ -18,12 +18,12 @@ from se_nas.data.on_disk.shuffle import shuffled_order
 from se_nas.data.on_disk.stream import EvaluationStream
 from se_nas.data.on_disk.transforms import MEAN, STD, EvalTransform, normalise
 from se_nas.errors import CheckpointError, ConfigError, DataError, TrainingError, TrainingInterrupted
+from se_nas.hardware.distributed import join_ranks
 from se_nas.layers.network import Network, initialise
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.run_log import read_log
 from se_nas.training import optimizer
 from se_nas.training import train as training
-from se_nas.training.distributed import join_ranks
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.images import StreamedHeldOut
 from se_nas.training.trained_network import network_with

@@ -9,7 +9,7 @@ from se_nas.errors import ArchitectureError, CheckpointError
 from se_nas.layers.network import Network
 from se_nas.records.checkpoint import save_checkpoint
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from se_nas.training.trained_network import load_trained, network_with, save_weights
 from tests.helpers.tiny_imagenet import NETWORK, tiny_network
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from se_nas.data.in_memory import cifar, digits, folder, synthetic
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.errors import DataError
-from se_nas.records.nearest import did_you_mean
+from se_nas.errors import DataError, did_you_mean
 from se_nas.records.registry import Registry
 
 

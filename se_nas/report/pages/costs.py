@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from se_nas.cost.budget import format_cost
 from se_nas.cost.counts import attention_counts, block_counts, network_counts
-from se_nas.records.certificate import BudgetEntry, CostEntry, CrossCheck, LatencyConditions
+from se_nas.records.models.certificate import BudgetEntry, CostEntry, CrossCheck, LatencyConditions
 from se_nas.report.pages.rows import Rows, record_rows, spaced
 from se_nas.report.plots.figure import metric_word
 from se_nas.report.theme.words import ABSENT, format_exact, format_percent

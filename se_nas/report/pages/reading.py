@@ -11,7 +11,7 @@ from typing import Any, Literal
 from markupsafe import Markup
 from pydantic import ConfigDict
 
-from se_nas.records.history import Epoch, History
+from se_nas.records.models.history import Epoch, History
 from se_nas.records.record import Record, read_plain, read_record, read_value
 
 _PICTURES = ("accuracy_lost", "class_gates", "by_depth")

@@ -11,10 +11,10 @@ from pathlib import Path
 from markupsafe import Markup
 
 from se_nas.errors import ConfigError
-from se_nas.records.certificate import Certificate
 from se_nas.records.files import read_json, write_atomic
+from se_nas.records.models.certificate import Certificate
+from se_nas.records.models.run_result import ImageNetResult
 from se_nas.records.record import parse_record, read_record
-from se_nas.records.run_result import ImageNetResult
 from se_nas.records.yaml_input import read_yaml
 from se_nas.report.pages.reading import plain_rows, read_history, read_if_there, read_learned
 from se_nas.report.pages.render import render

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import ConfigDict
 
 from se_nas.evidence.intervals import accuracy_interval
-from se_nas.records.certificate import Certificate
 from se_nas.records.fields import Count
-from se_nas.records.history import Epoch
+from se_nas.records.models.certificate import Certificate
+from se_nas.records.models.history import Epoch
+from se_nas.records.models.run_result import ImageNetResult
 from se_nas.records.record import Record
-from se_nas.records.run_result import ImageNetResult
 from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table
 from se_nas.report.pages.rows import Rows, environment_rows, plain, record_rows, spaced
 from se_nas.report.theme.words import TIMES, format_percent, format_seconds

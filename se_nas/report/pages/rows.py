@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from se_nas.records.environment import Commit, Environment
+from se_nas.records.models.environment import Commit, Environment
 from se_nas.report.theme.words import ABSENT, format_exact
 
 Rows = list[tuple[str, str]]

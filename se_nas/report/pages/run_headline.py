@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from se_nas.evidence.intervals import accuracy_interval
-from se_nas.records.certificate import BudgetEntry
 from se_nas.records.measure import Measure
+from se_nas.records.models.certificate import BudgetEntry
 from se_nas.report.pages.costs import cost
 from se_nas.report.pages.rows import Rows
 from se_nas.report.pages.run_reading import FinishedRun
 from se_nas.report.theme.words import ABSENT, format_percent, format_seconds, format_size
-from se_nas.search.black_box.evaluators import EVALUATORS
+from se_nas.search.black_box.evaluators.registry import EVALUATORS
 from se_nas.space.size import read_size
 
 

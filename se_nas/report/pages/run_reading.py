@@ -11,12 +11,12 @@ import numpy as np
 
 from se_nas.cost.latency.table import LatencyFile
 from se_nas.errors import ConfigError
-from se_nas.records.certificate import SearchCertificate
 from se_nas.records.fields import Number, Share
-from se_nas.records.history import Epoch
 from se_nas.records.measure import Measure
+from se_nas.records.models.certificate import SearchCertificate
+from se_nas.records.models.history import Epoch
+from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import read_record
-from se_nas.records.run_result import RunResult
 from se_nas.report.pages.reading import Learned, read_history, read_if_there, read_learned
 from se_nas.report.plots import study as study_plots
 from se_nas.search.black_box.evaluation import Evaluation, EvaluationsFile, evaluations_in
@@ -25,7 +25,7 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 
 
 @dataclass(frozen=True)

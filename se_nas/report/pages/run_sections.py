@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from se_nas.cost.metrics import LATENCY, METRICS
-from se_nas.records.certificate import DecodeTry
 from se_nas.records.fields import Metric
+from se_nas.records.models.certificate import DecodeTry
 from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table
 from se_nas.report.pages.rows import Rows, environment_rows, record_rows, spaced
 from se_nas.report.pages.run_reading import FinishedRun, Study

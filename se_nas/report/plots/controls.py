@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.cost.budget import format_cost
-from se_nas.records.evidence import ControlsPart
+from se_nas.records.models.evidence import ControlsPart
 from se_nas.report.plots.evidence import _DASHES, is_significant, points, seed_differences, trained_accuracy
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, percent_tick, tick
 from se_nas.report.theme.palette import light

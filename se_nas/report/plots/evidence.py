@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from se_nas.records.evidence import Accuracies, ComparisonEntry
+from se_nas.records.models.evidence import Accuracies, ComparisonEntry
 from se_nas.space.choice import Place
 
 SIGNIFICANT = 0.05

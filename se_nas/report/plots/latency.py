@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from se_nas.records.evidence import LatencyPart, TimedEntry
+from se_nas.records.models.evidence import LatencyPart, TimedEntry
 from se_nas.report.plots.evidence import capital
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn
 from se_nas.report.theme.palette import light

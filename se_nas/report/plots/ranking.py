@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from se_nas.records.evidence import EstimateEntry, RankingSet
+from se_nas.records.models.evidence import EstimateEntry, RankingSet
 from se_nas.report.plots.evidence import _DASHES, _WHISKERS, capital, trained_accuracy
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, percent_tick, tick
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES

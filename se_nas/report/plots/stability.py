@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from se_nas.records.evidence import StabilityPart
+from se_nas.records.models.evidence import StabilityPart
 from se_nas.report.plots.evidence import block_words, trained_accuracy
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, percent_tick
 from se_nas.report.theme.palette import attention_tone, light

@@ -11,8 +11,8 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from se_nas.cost.metrics import METRICS
-from se_nas.records.evidence import BlockGains, GainEntry
 from se_nas.records.fields import Metric
+from se_nas.records.models.evidence import BlockGains, GainEntry
 from se_nas.report.plots.evidence import block_words, points
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, tick
 from se_nas.report.plots.probabilities import se_ratio

@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.evidence.controls import Control, RandomFeasible, pinned_controls, repinned_controls
-from se_nas.records.run_result import RunResult
+from se_nas.records.models.run_result import RunResult
 from se_nas.runs.evidence.ledger import Spending
 from se_nas.runs.evidence.published_controls import published_control
 from se_nas.runs.evidence.supernet_scores import SupernetScores

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from se_nas.hardware.energy import EnergyMeter
-from se_nas.records.evidence import SpentAmount
 from se_nas.records.files import write_json
+from se_nas.records.models.evidence import SpentAmount
 from se_nas.records.record import read_value
 
 

@@ -18,7 +18,7 @@ from se_nas.evidence.ranking import Ranked, rank
 from se_nas.evidence.stability import SearchAnswer, stability
 from se_nas.evidence.statistics import spearman
 from se_nas.evidence.where_se_pays import where_se_pays
-from se_nas.records.run_result import RunResult
+from se_nas.records.models.run_result import RunResult
 from se_nas.runs.evidence.gathering import TRAININGS, Gathering
 from se_nas.runs.evidence.ledger import Amount, run_entries, training_entry
 from se_nas.runs.run_folder import RunFolder

@@ -30,9 +30,9 @@ from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
 from se_nas.hardware.interrupt import signals_to
 from se_nas.plugins import Plugin, load_again, loaded_plugins
-from se_nas.records.evidence import TrainingRecord
 from se_nas.records.files import write_json
 from se_nas.records.locks import locked
+from se_nas.records.models.evidence import TrainingRecord
 from se_nas.records.record import read_plain
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.in_memory import train_network

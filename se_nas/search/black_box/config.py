@@ -10,9 +10,9 @@ from se_nas.cost.metrics import METRICS
 from se_nas.records.bounds import MOST_COUNT
 from se_nas.records.measure import Measure
 from se_nas.records.numbers import Count
-from se_nas.search.black_box.evaluators import EVALUATORS
+from se_nas.search.black_box.evaluators.registry import EVALUATORS
+from se_nas.search.black_box.evaluators.stand_alone import checked_short_recipe, short_recipe
 from se_nas.search.black_box.samplers import AUTO, SAMPLERS
-from se_nas.search.black_box.stand_alone_evaluator import checked_short_recipe, short_recipe
 from se_nas.search.one_shot.training import OneShotConfig
 from se_nas.search.strategy_config import StrategyConfig
 from se_nas.training.recipe import Recipe

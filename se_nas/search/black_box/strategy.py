@@ -15,7 +15,7 @@ from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.answer import answer_among
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Evaluate, ReportingEvaluator, best_first, evaluate_with, save_evaluations
-from se_nas.search.black_box.evaluators import EVALUATORS, Spent
+from se_nas.search.black_box.evaluators.registry import EVALUATORS, Spent
 from se_nas.search.black_box.importance import importances
 from se_nas.search.black_box.search import BlackBoxResult, result_of, stoppable, work
 from se_nas.search.black_box.storage import storage_faults_told

@@ -9,8 +9,8 @@ import pytest
 from markupsafe import Markup
 
 from se_nas.errors import ConfigError
-from se_nas.records.evidence import ComparisonEntry
 from se_nas.records.files import write_atomic, write_json
+from se_nas.records.models.evidence import ComparisonEntry
 from se_nas.report.pages.evidence.sections import EvidenceParts, evidence_sections
 from se_nas.report.pages.evidence.words import verdict
 from se_nas.report.pages.render import render

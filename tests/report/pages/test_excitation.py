@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from se_nas.errors import DataError
 from se_nas.evidence.excitation import Excitation, Loss, UnitStudy, study_excitation
 from se_nas.evidence.gates import GateStatistics
-from se_nas.records.environment import Environment
+from se_nas.records.models.environment import Environment
 from se_nas.report.pages.excitation.notes import notes, takes_scale
 from se_nas.report.pages.excitation.page import Studied, write_excitation
 from se_nas.report.plots import excitation as excitation_plots
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from tests.evidence.test_excitation import CLASSES, batches, images, network_with_se
 from tests.export.trained import trained
 from tests.report.fake_run import ENVIRONMENT

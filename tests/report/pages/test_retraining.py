@@ -18,9 +18,9 @@ from se_nas.errors import ConfigError
 from se_nas.records.files import write_atomic, write_json
 from se_nas.report.pages.retraining import write_retrain_report
 from se_nas.report.theme.words import ABSENT, TIMES
-from se_nas.runs import retrain_imagenet as imagenet
+from se_nas.runs.retraining import imagenet
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import load_recipe
 from tests.helpers.tiny_imagenet import write_job

@@ -19,7 +19,7 @@ from se_nas.report.pages.run import write_report
 from se_nas.report.plots import figure
 from se_nas.search.black_box.evaluation import Evaluation
 from se_nas.space.architecture_file import load_architecture
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.report.fake_run import SPACES, fake_evaluations, make_fake_run, make_fake_study
 
 RESULTS = Path(__file__).parents[3] / "runs" / "results"

@@ -10,7 +10,7 @@ import pytest
 from se_nas.report.plots.architecture import draw_architecture_svg
 from se_nas.space.attention import ATTENTION
 from se_nas.space.specs import NetworkSpec, SESpec
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.report.fake_run import SPACES
 
 SVG = "{http://www.w3.org/2000/svg}"

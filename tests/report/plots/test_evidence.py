@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from se_nas.records.evidence import BlockGains, ControlsPart, LatencyPart, RankingSet, StabilityPart
+from se_nas.records.models.evidence import BlockGains, ControlsPart, LatencyPart, RankingSet, StabilityPart
 from se_nas.records.record import parse_record
 from se_nas.report.plots import controls, latency, ranking, stability, where_se_pays
 from se_nas.report.plots import evidence as evidence_plots

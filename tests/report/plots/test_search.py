@@ -12,7 +12,7 @@ import pytest
 from se_nas.report.plots import figure as plots_figure
 from se_nas.report.plots import probabilities
 from se_nas.report.plots import search as plots
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.report.fake_run import LIMITS, SPACES, pick_within, search_history
 
 

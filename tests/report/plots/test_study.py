@@ -15,7 +15,7 @@ from se_nas.report.plots import study as study_plots
 from se_nas.report.theme.palette import light
 from se_nas.search.black_box.evaluation import Evaluation
 from se_nas.space.architecture import Architecture
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.report.fake_run import SPACES, fake_evaluations
 
 BUDGETS = (Budget("macs", 400e3), Budget("params", 30e3))

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from se_nas.cost.latency.timing import Measurement, latency_key
 from se_nas.evidence.sweep import MeasuredSweep, sweep_space
 from se_nas.report.plots.sweep import sweep_plot
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from tests.helpers.tiny_runs import SPACE
 
 SWEEP = sweep_space(parse_space(SPACE, "tiny"), "se", ["none", "2"])

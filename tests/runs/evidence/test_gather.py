@@ -43,7 +43,7 @@ from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.budgets.decode import least_cost
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.specs import NetworkSpec
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from se_nas.training import train as training
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.in_memory import train_network

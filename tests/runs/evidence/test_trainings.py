@@ -23,7 +23,7 @@ from se_nas.records.files import write_json
 from se_nas.records.locks import locked
 from se_nas.runs.evidence import trainings as module
 from se_nas.runs.evidence.trainings import Task, Trainings
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from se_nas.training import train as training
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.in_memory import train_network

@@ -26,7 +26,7 @@ from se_nas.errors import (
 from se_nas.search.black_box import strategy as optuna_strategy
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import evaluations_from
-from se_nas.search.black_box.stand_alone_evaluator import StandAloneEvaluator
+from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator
 from se_nas.search.black_box.strategy import await_prepared, open_evaluator, open_study, prepare, search_optuna
 from se_nas.search.budgets.baselines import baseline, known_baselines
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
@@ -35,7 +35,7 @@ from se_nas.search.result import SUPERNET, TABLE
 from se_nas.search.strategies import answer_again
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from tests.conftest import TINY_SPACE
 from tests.helpers.tiny_runs import changed, contents, read_json
 from tests.search.known_worth import feasible, worth, write_table

@@ -23,7 +23,7 @@ from se_nas.search.black_box.importance import importances
 from se_nas.search.black_box.study import SMALL, ArchitectureStudy
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from tests.conftest import TINY_SPACE
 from tests.helpers.strategies import spaces
 from tests.helpers.tiny_runs import changed

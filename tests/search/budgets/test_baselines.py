@@ -18,7 +18,7 @@ from se_nas.space.channels import round_channels
 from se_nas.space.search_space import SearchSpace, picked
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.templates import NO_SE
-from se_nas.space.yaml_file import load_space, parse_space
+from se_nas.space.yaml.file import load_space, parse_space
 from tests.helpers.strategies import spaces
 
 SPACES = Path(__file__).parents[3] / "search_spaces"

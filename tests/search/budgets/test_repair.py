@@ -18,7 +18,7 @@ from se_nas.search.budgets.repair import Repair
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import load_space
+from se_nas.space.yaml.file import load_space
 from tests.helpers.strategies import spaces
 from tests.laws.test_decode import random_tables
 

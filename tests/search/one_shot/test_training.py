@@ -25,7 +25,7 @@ from se_nas.search.one_shot.training import OneShotConfig, OneShotResult, train_
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from se_nas.training.loop import StepContext
 from tests.helpers.strategies import spaces
 from tests.search.problems import make_problem

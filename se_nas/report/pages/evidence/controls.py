@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from se_nas.evidence.controls import FULL
-from se_nas.records.evidence import ComparisonEntry, ControlEntry, ControlsPart
+from se_nas.records.models.evidence import ComparisonEntry, ControlEntry, ControlsPart
 from se_nas.report.pages.evidence.words import (
     Shown,
     Table,

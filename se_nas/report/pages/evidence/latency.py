@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from se_nas.records.evidence import LatencyPart
+from se_nas.records.models.evidence import LatencyPart
 from se_nas.report.pages.evidence.words import Shown, Table, tau_words
 from se_nas.report.pages.rows import Rows, flat, plain, spaced
 from se_nas.report.plots import latency

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from se_nas.records.evidence import LedgerPart, SpentEntry
+from se_nas.records.models.evidence import LedgerPart, SpentEntry
 from se_nas.report.pages.evidence.words import Shown
 from se_nas.report.theme.words import ABSENT, format_seconds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from se_nas.records.evidence import RankingPart, RankingSet
+from se_nas.records.models.evidence import RankingPart, RankingSet
 from se_nas.report.pages.evidence.words import Shown, Table, ends_words, tau_words
 from se_nas.report.plots import ranking
 from se_nas.report.plots.evidence import capital

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from matplotlib.figure import Figure
 
-from se_nas.records.evidence import ControlsPart, LatencyPart, LedgerPart, RankingPart, StabilityPart, WherePart
+from se_nas.records.models.evidence import ControlsPart, LatencyPart, LedgerPart, RankingPart, StabilityPart, WherePart
 from se_nas.records.record import Record, read_record
 from se_nas.report.pages.evidence.controls import show_controls
 from se_nas.report.pages.evidence.latency import show_latency

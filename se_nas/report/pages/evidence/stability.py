@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from se_nas.records.evidence import StabilityPart
+from se_nas.records.models.evidence import StabilityPart
 from se_nas.report.pages.evidence.words import Shown, Table, cost_cells, cost_heads, trainings_words
 from se_nas.report.plots import stability
 from se_nas.report.theme.words import ABSENT, format_percent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from se_nas.records.evidence import BlockGains, GainEntry, StandAloneGain, WherePart
+from se_nas.records.models.evidence import BlockGains, GainEntry, StandAloneGain, WherePart
 from se_nas.report.pages.evidence.words import Shown, Table, block_cell, ends_words
 from se_nas.report.plots import where_se_pays
 from se_nas.report.plots.evidence import points

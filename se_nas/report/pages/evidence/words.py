@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from se_nas.cost.budget import format_cost
 from se_nas.cost.metrics import METRICS
-from se_nas.records.evidence import ComparisonEntry, ControlEntry, EstimateEntry, NetworkCosts, SearchAnswerEntry
 from se_nas.records.fields import Metric
+from se_nas.records.models.evidence import ComparisonEntry, ControlEntry, EstimateEntry, NetworkCosts, SearchAnswerEntry
 from se_nas.report.plots.evidence import block_words, is_significant, points
 from se_nas.report.plots.figure import metric_title
 from se_nas.report.theme.words import ABSENT

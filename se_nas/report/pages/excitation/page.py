@@ -9,8 +9,8 @@ from pathlib import Path
 from se_nas.errors import DataError
 from se_nas.evidence.excitation import NEGLIGIBLE, Excitation, UnitStudy
 from se_nas.evidence.intervals import accuracy_interval
-from se_nas.records.environment import Environment
 from se_nas.records.files import write_atomic, write_json
+from se_nas.records.models.environment import Environment
 from se_nas.report.pages.excitation.notes import (
     explained,
     moving,

@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch import nn
 
 from se_nas.errors import DataError, DeviceError, TrainingError
+from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.rank import rank_of_environment
-from se_nas.training.distributed import Ranks, join_ranks
 from tests.helpers.rank_processes import on_ranks, start_ranks
 
 CPU = torch.device("cpu")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from se_nas.errors import ArchitectureError, ConfigError
 from se_nas.search.black_box.evaluation import Unjudged
-from se_nas.search.black_box.table_evaluator import TableEvaluator
+from se_nas.search.black_box.evaluators.table import TableEvaluator
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from tests.helpers.tiny_runs import SPACE
 
 

@@ -20,19 +20,19 @@ from se_nas.data.on_disk.encoded_images import EncodedImages, open_encoded_image
 from se_nas.data.on_disk.stream import EvaluationStream
 from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.errors import ConfigError, DataError
+from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.environment import Environment
 from se_nas.records.files import write_json
+from se_nas.records.models.environment import Environment
 from se_nas.report.pages.retraining import write_retrain_report
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import pin_threads
-from se_nas.runs.retrain import resumes
+from se_nas.runs.retraining.in_memory import resumes
+from se_nas.runs.retraining.teacher import Teacher, open_teacher
 from se_nas.runs.run_folder import RunFolder, alone_in
-from se_nas.runs.teacher import Teacher, open_teacher
 from se_nas.search.certificate import extend_certificate, read_certificate
 from se_nas.space.architecture_file import ArchitectureFile, network_for, save_architecture
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.distributed import Ranks, join_ranks
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.images import StreamedHeldOut, check_for_disk, images_on_disk
 from se_nas.training.initial_weights import InitialWeights, read_initial_weights

@@ -10,7 +10,7 @@ from se_nas.space.blocks import BLOCKS
 from se_nas.space.scaling import scaled_to
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import OpTemplate
-from se_nas.space.yaml_model import SpaceModel, StageModel, stage_template
+from se_nas.space.yaml.model import SpaceModel, StageModel, stage_template
 
 _SIDE = 2  # of the maps in blocks that are only compared
 

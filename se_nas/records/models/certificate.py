@@ -6,8 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
-from se_nas.records.environment import Environment
 from se_nas.records.fields import Amount, Count, Interval, Metric, Number, Seconds
+from se_nas.records.models.environment import Environment
 from se_nas.records.record import Record
 
 

@@ -14,8 +14,8 @@ from se_nas.records.measure import ACCURACY, SUPERNET_ACCURACY, Measure
 from se_nas.records.record import Record
 from se_nas.records.registry import Registry
 from se_nas.search.black_box.evaluation import Evaluate, ReportingEvaluator
-from se_nas.search.black_box.stand_alone_evaluator import StandAloneEvaluator
-from se_nas.search.black_box.table_evaluator import TableEvaluator
+from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator
+from se_nas.search.black_box.evaluators.table import TableEvaluator
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.one_shot.training import OneShotConfig, train_one_shot
 from se_nas.search.problem import SearchProblem

@@ -15,16 +15,16 @@ from torch import nn
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.sources import load_test, load_train
+from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.environment import Environment
 from se_nas.records.files import write_json
+from se_nas.records.models.environment import Environment
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import Say, pin_threads
+from se_nas.runs.retraining.teacher import Teacher, open_teacher
 from se_nas.runs.run_file import completed
 from se_nas.runs.run_folder import RunFolder, alone_in
-from se_nas.runs.teacher import Teacher, open_teacher
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
-from se_nas.training.distributed import Ranks, join_ranks
 from se_nas.training.in_memory import Retrained, train_network
 from se_nas.training.initial_weights import InitialWeights, read_initial_weights
 from se_nas.training.recipe import Recipe

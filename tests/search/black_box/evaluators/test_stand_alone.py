@@ -15,10 +15,10 @@ from se_nas.data.in_memory import sources
 from se_nas.data.in_memory.images import ImageSet
 from se_nas.errors import ArchitectureError, OutputError
 from se_nas.records.run_log import read_log
-from se_nas.search.black_box import stand_alone_evaluator
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Pruned, ReportingEvaluator
-from se_nas.search.black_box.stand_alone_evaluator import StandAloneEvaluator, short_recipe
+from se_nas.search.black_box.evaluators import stand_alone as stand_alone_evaluator
+from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator, short_recipe
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace

@@ -22,11 +22,11 @@ from se_nas.layers.network import Network
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.run_log import read_log
-from se_nas.runs import retrain_imagenet as imagenet
 from se_nas.runs.open_architecture import open_architecture
+from se_nas.runs.retraining import imagenet
 from se_nas.search import certificate
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from se_nas.training.trained_network import DataCard, load_trained, save_weights
 from tests.cli.test_cli import assert_refused
 from tests.helpers.rank_processes import run_cli, start_ranks

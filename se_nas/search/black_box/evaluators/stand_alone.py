@@ -12,12 +12,12 @@ import torch
 from rich.console import Console
 
 from se_nas.data.in_memory.images import ImageSet
+from se_nas.hardware.distributed import Ranks
 from se_nas.records.locks import locked
 from se_nas.records.run_log import read_log
 from se_nas.search.black_box.evaluation import Pruned, Report
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
-from se_nas.training.distributed import Ranks
 from se_nas.training.images import images_in_memory
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import checked_recipe, whole_recipe

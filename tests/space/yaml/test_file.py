@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from se_nas.errors import ConfigError
 from se_nas.space.templates import NO_SE
-from se_nas.space.yaml_file import dump_space, load_space, parse_space
+from se_nas.space.yaml.file import dump_space, load_space, parse_space
 from tests.helpers.strategies import space_data
 
 GOOD = """

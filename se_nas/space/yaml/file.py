@@ -19,8 +19,8 @@ from se_nas.space.blocks.shape import FORM
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import SEProperties
 from se_nas.space.templates import NO_SE, WITHOUT_SE, HeadTemplate, OpTemplate, Scaling, StemConv
-from se_nas.space.yaml_checks import channel_problems, problems_between_fields
-from se_nas.space.yaml_model import ScalingModel, SpaceModel, stage_template
+from se_nas.space.yaml.checks import channel_problems, problems_between_fields
+from se_nas.space.yaml.model import ScalingModel, SpaceModel, stage_template
 
 
 def parse_space(value: Any, source: str) -> SearchSpace:

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from se_nas.records.certificate import DecodeTry
-from se_nas.records.environment import Environment
 from se_nas.records.fields import Count, Digits, Metric, Number, Seconds, Seed, Share
 from se_nas.records.measure import Measure
+from se_nas.records.models.certificate import DecodeTry
+from se_nas.records.models.environment import Environment
 from se_nas.records.record import Record
 
 

@@ -1,0 +1,1 @@
+"""Records of a run's files that more than one floor reads."""

@@ -1,0 +1,1 @@
+"""Retraining the network of an answer, on images in memory or on disk."""
