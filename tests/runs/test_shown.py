@@ -85,7 +85,7 @@ def test_a_resume_of_a_retraining_with_another_recipe_says_both_values(tmp_path:
     with pytest.raises(
         ConfigError, match=r"recipe\.epochs: must be as in the run that --resume continues, \d+, but got 7"
     ):
-        run.has_begun({**resolved, "recipe": {**resolved["recipe"], "epochs": 7}}, resume=True)
+        run.corrections({**resolved, "recipe": {**resolved["recipe"], "epochs": 7}}, lambda began: began, None)
 
 
 @pytest.mark.parametrize(("content", "page"), [("[a, b]", HIDDEN), ("s3cret", HIDDEN), ("", HIDDEN)])
@@ -110,7 +110,7 @@ def test_a_resume_with_another_password_shows_neither(tmp_path: Path, secrets: d
     run.begin(secrets)
     other = yaml.safe_load(SECRETS.replace("s3cret", "0ther") + "seed: 4\n")
     with pytest.raises(ConfigError) as refused:
-        run.has_begun(other, resume=True)
+        run.corrections(other, lambda began: began, None)
     words = str(refused.value)
     assert "nni.training_service.machine_list: must be as in the run" in words
     assert "seed: must be as in the run that --resume continues, None, but got 4" in words

@@ -70,7 +70,7 @@ def test_an_architecture_that_is_not_in_the_table_or_the_space_is_an_error(
         ("0.9", "line 2: accuracy: must be a number, but got '0.9'"),
         (True, "line 2: accuracy: must be a number, but got True"),
         (None, "line 2: accuracy: must be a number, but got None"),
-        (math.nan, "line 2: accuracy: must be a number, but got nan"),
+        (math.nan, "line 2: must be JSON, but got: NaN, which is no number of JSON"),
         (10**400, "line 2: int too large to convert to float"),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_missing_metric_is_named(tiny_space: SearchSpace, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "start"),
     [
-        ('{"picks": {"a": 1', "line 2: must be a JSON object, but got: "),
+        ('{"picks": {"a": 1', "line 2: must be JSON, but got: "),
         ("[1]", "line 2: must be an object with picks, such as "),
         ('{"accuracy": 0.5}', "line 2: must be an object with picks, such as "),
         ('{"picks": 3, "accuracy": 0.5}', "line 2: must be an object with picks, such as "),
