@@ -41,7 +41,7 @@ from se_nas.training.trained_network import WEIGHTS
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """Everything that a run works with.
 
@@ -72,19 +72,19 @@ class Setting:
     ) -> SearchProblem:
         """The problem that the run's search is given."""
         return SearchProblem(
-            self.space,
-            self.budgets,
-            self.tables,
-            self.info,
-            self.train,
-            self.parts,
-            self.device,
-            self.config.seed,
-            self.run / "search",
-            resume,
-            progress,
-            storage,
-            report,
+            space=self.space,
+            budgets=self.budgets,
+            tables=self.tables,
+            info=self.info,
+            train=self.train,
+            parts=self.parts,
+            device=self.device,
+            seed=self.config.seed,
+            folder=self.run / "search",
+            resume=resume,
+            progress=progress,
+            storage=storage,
+            report=report,
         )
 
 
@@ -177,7 +177,19 @@ def make_setting(
         say(line)
     if not begun or corrections:
         run.begin(resolved)
-    return Setting(config, run, space, budgets, tables, latency, info, train, parts, options, found_device)
+    return Setting(
+        config=config,
+        run=run,
+        space=space,
+        budgets=budgets,
+        tables=tables,
+        latency=latency,
+        info=info,
+        train=train,
+        parts=parts,
+        options=options,
+        device=found_device,
+    )
 
 
 def open_setting(folder: Path, *, data_dir: Path | None = None, device: str | None = None) -> Setting:

@@ -16,7 +16,7 @@ from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.space.search_space import SearchSpace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SearchProblem:
     """A space to search under budgets, on training images.
 

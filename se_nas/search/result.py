@@ -29,7 +29,7 @@ SUPERNET = "supernet.pt"
 TABLE = "table.jsonl"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SearchResult:
     """What a search found.
 
@@ -74,13 +74,13 @@ def result_by_scores(
     """
     write_json(problem.folder / SCORES, {name: list(values) for name, values in scores.items()})
     return SearchResult(
-        lambda latency: answer(problem.space, problem.tables, latency, problem.budgets, scores),
-        accuracy,
-        dict(summary or {}),
-        seconds,
-        images,
-        list(ledger),
-        measure,
+        answer=lambda latency: answer(problem.space, problem.tables, latency, problem.budgets, scores),
+        accuracy=accuracy,
+        summary=dict(summary or {}),
+        seconds=seconds,
+        images=images,
+        ledger=list(ledger),
+        measure=measure,
     )
 
 

@@ -35,7 +35,18 @@ def problem_for(space: SearchSpace, folder: Path, seed: int) -> SearchProblem:
     wanted = space.sample(rng)
     budgets = tuple(Budget(metric, table.cost(wanted)) for metric, table in tables.items() if rng.random() < 0.7)
     parts = split_parts(train.labels, {"weights": 0.5, "choices": 0.3, "validation": 0.2}, 0)
-    return SearchProblem(space, budgets, tables, info, train, parts, torch.device("cpu"), seed, folder, progress=False)
+    return SearchProblem(
+        space=space,
+        budgets=budgets,
+        tables=tables,
+        info=info,
+        train=train,
+        parts=parts,
+        device=torch.device("cpu"),
+        seed=seed,
+        folder=folder,
+        progress=False,
+    )
 
 
 def search(problem: SearchProblem, relaxation: str) -> DifferentiableResult:

@@ -10,7 +10,17 @@ from se_nas.hardware.distributed import Ranks
 from se_nas.training.evaluate import accuracy, top_accuracies
 
 CLASSES = 4
-INFO = DataInfo("fake", CLASSES, ("a", "b", "c", "d"), 2, 1, (0.0,), (1.0,), False, 0)
+INFO = DataInfo(
+    name="fake",
+    classes=CLASSES,
+    class_names=("a", "b", "c", "d"),
+    resolution=2,
+    channels=1,
+    mean=(0.0,),
+    std=(1.0,),
+    flip=False,
+    crop_padding=0,
+)
 
 
 class Brightness(nn.Module):

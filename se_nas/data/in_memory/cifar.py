@@ -75,7 +75,17 @@ def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
     train = _read(folder, layout.train, meta, layout, options.resolution)
     mean, std = channel_statistics(train.images)
     side = train.images.shape[1]
-    return DataInfo(options.name, layout.classes, names, side, 3, mean, std, True, side // 8), train
+    return DataInfo(
+        name=options.name,
+        classes=layout.classes,
+        class_names=names,
+        resolution=side,
+        channels=3,
+        mean=mean,
+        std=std,
+        flip=True,
+        crop_padding=side // 8,
+    ), train
 
 
 def load_test(options: DataOptions) -> ImageSet:

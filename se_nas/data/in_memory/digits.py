@@ -22,7 +22,17 @@ def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
     resolution = train.images.shape[1]
     names = tuple(str(digit) for digit in range(_CLASSES))
     # A mirrored digit is no digit, and the digits nearly fill their images.
-    return DataInfo("digits", _CLASSES, names, resolution, 3, mean, std, False, resolution // 16), train
+    return DataInfo(
+        name="digits",
+        classes=_CLASSES,
+        class_names=names,
+        resolution=resolution,
+        channels=3,
+        mean=mean,
+        std=std,
+        flip=False,
+        crop_padding=resolution // 16,
+    ), train
 
 
 def load_test(options: DataOptions) -> ImageSet:

@@ -39,7 +39,17 @@ def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
     train = _load(files, options.resolution or _RESOLUTION)
     mean, std = channel_statistics(train.images)
     side = train.images.shape[1]
-    return DataInfo("folder", len(names), names, side, 3, mean, std, True, side // 8), train
+    return DataInfo(
+        name="folder",
+        classes=len(names),
+        class_names=names,
+        resolution=side,
+        channels=3,
+        mean=mean,
+        std=std,
+        flip=True,
+        crop_padding=side // 8,
+    ), train
 
 
 def load_test(options: DataOptions) -> ImageSet:

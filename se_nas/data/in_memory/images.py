@@ -38,7 +38,7 @@ class ImageSet:
         return len(self.labels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataInfo:
     """What a data set is, apart from its images.
 

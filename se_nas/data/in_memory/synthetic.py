@@ -23,7 +23,17 @@ def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
     mean, std = channel_statistics(train.images)
     resolution = train.images.shape[1]
     names = tuple(f"pattern {label}" for label in range(_CLASSES))
-    return DataInfo("synthetic", _CLASSES, names, resolution, 3, mean, std, False, resolution // 8), train
+    return DataInfo(
+        name="synthetic",
+        classes=_CLASSES,
+        class_names=names,
+        resolution=resolution,
+        channels=3,
+        mean=mean,
+        std=std,
+        flip=False,
+        crop_padding=resolution // 8,
+    ), train
 
 
 def load_test(options: DataOptions) -> ImageSet:

@@ -128,7 +128,7 @@ def retrain_on_imagenet(
     return result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Prepared:
     spec: NetworkSpec
     recipe: Recipe
@@ -186,7 +186,9 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
         f"{len(train):,} training and {len(held_out):,} held-out images of {len(train.classes):,} classes, "
         f"{recipe.epochs} epochs in batches of {recipe.batch_size} on {device.type} ({where})"
     )
-    return _Prepared(spec, recipe, train, held_out, teacher, initial, begun)
+    return _Prepared(
+        spec=spec, recipe=recipe, train=train, held_out=held_out, teacher=teacher, initial=initial, begun=begun
+    )
 
 
 def _digest(*halves: EncodedImages) -> str:

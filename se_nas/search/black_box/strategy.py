@@ -192,22 +192,22 @@ def finish(
     ranked = best_first(result.evaluations, problem.budgets)
     seconds = sum(e.seconds for e in result.evaluations)
     return SearchResult(
-        lambda latency: answer_among(
+        answer=lambda latency: answer_among(
             problem.space,
             problem.tables,
             latency,
             problem.budgets,
             ((e.architecture, e.accuracy or 0.0) for e in ranked),
         ),
-        value,
-        _summary(config, result, prepared, seconds),
-        prepared["seconds"] + seconds,
-        prepared["images"],
-        [
+        accuracy=value,
+        summary=_summary(config, result, prepared, seconds),
+        seconds=prepared["seconds"] + seconds,
+        images=prepared["images"],
+        ledger=[
             *([{"part": config.evaluator, **prepared}] if EVALUATORS[config.evaluator].prepare else []),
             {"part": "evaluations", "seconds": seconds},
         ],
-        config.measure,
+        measure=config.measure,
     )
 
 

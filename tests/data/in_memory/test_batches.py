@@ -9,7 +9,17 @@ from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatch
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.errors import DataError
 
-_INFO = DataInfo("some", 4, ("a", "b", "c", "d"), 6, 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.25), True, 2)
+_INFO = DataInfo(
+    name="some",
+    classes=4,
+    class_names=("a", "b", "c", "d"),
+    resolution=6,
+    channels=3,
+    mean=(0.5, 0.4, 0.3),
+    std=(0.2, 0.3, 0.25),
+    flip=True,
+    crop_padding=2,
+)
 
 
 def _image_set(n: int = 12, height: int = 6, width: int = 6) -> ImageSet:
