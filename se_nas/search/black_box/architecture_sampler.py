@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, Trial
 
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.samplers import SAMPLERS, SamplerSettings
@@ -132,3 +132,16 @@ class ArchitectureSampler(BaseSampler):
             nearest = [u for u, count in zip(self._unseen, changes, strict=True) if count == least]
             architecture = nearest[int(rng.integers(len(nearest)))]
         return architecture
+
+
+class SuggestedPicks(dict[str, Option]):
+    """Picks that a trial is asked for when they are first looked at."""
+
+    def __init__(self, trial: Trial, space: SearchSpace) -> None:
+        super().__init__()
+        self._trial, self._space = trial, space
+
+    def __missing__(self, choice: str) -> Option:
+        options = self._space.choice_by_name[choice].options
+        self[choice] = cast(Option, self._trial.suggest_categorical(choice, options))
+        return self[choice]

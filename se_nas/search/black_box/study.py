@@ -12,7 +12,7 @@ import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import optuna
 from optuna.storages import RetryHeartbeatStaleTrialCallback
@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError, StorageError
-from se_nas.search.black_box.architecture_sampler import ArchitectureSampler
+from se_nas.search.black_box.architecture_sampler import ArchitectureSampler, SuggestedPicks
 from se_nas.search.black_box.candidate import Candidate, EnoughProposed, SpaceExhausted
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Evaluation, Pruned, State, excess_of
@@ -41,7 +41,7 @@ from se_nas.search.black_box.storage_url import masked
 from se_nas.search.budgets.decode import check_feasible
 from se_nas.search.budgets.repair import Repair
 from se_nas.space.architecture import Architecture
-from se_nas.space.choice import Axis, Option
+from se_nas.space.choice import Axis
 from se_nas.space.search_space import SearchSpace, picked
 
 _STATES: dict[TrialState, State] = {
@@ -55,19 +55,6 @@ _STATES: dict[TrialState, State] = {
 SMALL = 10_000
 #: In a larger space, proposals in a row that are not new until it is taken for searched out.
 REPEATS = 100
-
-
-class _Suggested(dict[str, Option]):
-    """Picks that a trial is asked for when they are first looked at."""
-
-    def __init__(self, trial: Trial, space: SearchSpace) -> None:
-        super().__init__()
-        self._trial, self._space = trial, space
-
-    def __missing__(self, choice: str) -> Option:
-        options = self._space.choice_by_name[choice].options
-        self[choice] = cast(Option, self._trial.suggest_categorical(choice, options))
-        return self[choice]
 
 
 class ArchitectureStudy:
@@ -273,7 +260,7 @@ class ArchitectureStudy:
 
     def _suggest(self, trial: Trial) -> Architecture:
         """Every choice as a parameter; for a sampler that groups them, only those that are in use."""
-        picks = _Suggested(trial, self.space)
+        picks = SuggestedPicks(trial, self.space)
         for _, op in self.space.slots_in_use(picks):
             for axis in op.axes:
                 picked(axis, picks)
