@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import se_nas
 from se_nas.cli import data, evidence, init, latency, nni, retrain, search, space
 from se_nas.cli.command import Commands
 from se_nas.cli.screen import say
-from se_nas.errors import SeNasError, cut
+from se_nas.errors import SeNasError, cut, short
 from se_nas.hardware.rank import rank_of_environment
 
 app = Commands(
@@ -90,6 +91,12 @@ def main() -> None:
         message = " ".join(words.split())  # empty where the help was shown instead
         command = error.ctx.command_path if error.ctx else app.info.name
         _fail([f"{message} ({command} --help says more)"] if message else [])
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _fail(
+            [f"a path must be one that the file system takes, but got: {short(str(error.filename))}, which is too long"]
+        )
     except typer.Abort:
         sys.exit(130)
     sys.exit(code)

@@ -93,7 +93,7 @@ def parse_json(content: bytes | str, source: str, *, with_nan: bool = False) -> 
     except ValueError as error:  # a UnicodeDecodeError is one
         raise ConfigError(source, [f"file: must be JSON, but got: {error!s:.200}"]) from error
     else:
-        deep = _is_deep(value)
+        deep = is_deep(value)
     if deep:
         raise ConfigError(source, ["file: must be JSON of a sane depth, but it is nested too deeply"])
     return value
@@ -103,13 +103,12 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name}, which is no number of JSON")
 
 
-def _is_deep(value: Any) -> bool:
-    level = [value]
+def is_deep(value: object) -> bool:
+    """Whether over `MOST_DEPTH` mappings and lists stand in each other; what several names stand for counts once."""
+    level: list[object] = [value]
+    seen: set[int] = set()
     for _ in range(MOST_DEPTH):
-        level = [
-            child
-            for item in level
-            if isinstance(item, (dict, list))
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
+        containers = [item for item in level if isinstance(item, (dict, list)) and id(item) not in seen]
+        seen.update(map(id, containers))
+        level = [part for item in containers for part in (item.values() if isinstance(item, dict) else item)]
     return bool(level)

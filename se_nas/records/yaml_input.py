@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from se_nas.errors import MOST_SHOWN, ConfigError, cut, short
+from se_nas.records.files import is_deep
 
 # for faults whose message in pydantic names its own classes or speaks of its workings
 _PLAIN_WORDS = {
@@ -27,7 +28,10 @@ _PLAIN_WORDS = {
 def read_yaml(path: str | os.PathLike[str]) -> Any:
     """Parse a YAML file safely; ConfigError when it cannot be read or parsed."""
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if is_deep(value):
+            raise RecursionError
+        return value
     except OSError as error:
         raise ConfigError(str(path), [f"the file must be readable, but got: {error.strerror}"]) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, a date or a number like none

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 REFERENCE = re.compile(r"\$\{(env|file):([^{}]+)\}")
 
 _SECRET = re.compile(
-    r"(^|_)(password|passphrase|passwd|pwd|secret|token|credentials?|(access|account|api|private|storage|vault)_?key)(_|$)"
+    r"(^|_)(password|passphrase|passwd|pwd|pass|pat|auth|sas|secret|token|credentials?|connection_string|(access|account|api|private|storage|vault)_?key)(_|$)"
 )
 
 

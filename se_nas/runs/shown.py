@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from se_nas.runs.run_file import model_with_strategies
 from se_nas.search.strategies import STRATEGIES
 
 #: What a retraining writes of its own typed parts, which have no free text: shown whole.
-_TYPED = {"network", "recipe", "teacher"}
+_TYPED = frozenset({"network", "recipe", "teacher"})
+#: An account with its password before an @, as in user:password@host.
+_ACCOUNT = re.compile(r"[^\s/:@]+:[^\s/@]+@")
 #: Harmless names that no model of a run file has: parts, metrics, a retraining's images, and what NNI's training
 #: services and machines are given. Not its commands, images and accounts: these may hold a secret.
 _MORE = {
@@ -36,13 +39,23 @@ def _known(strategies: tuple[str, ...], metrics: tuple[str, ...]) -> frozenset[s
 
 
 def shown(value: Any) -> Any:
-    """A value of a run file, at any depth, in which each value under a name that is not known is hidden."""
+    """A run file, or a part of one, in which each value that may be a secret is hidden: under a name that is not known,
+    at any depth, or with an account and its password in it, as an address may have them."""
     known = _known(tuple(STRATEGIES), tuple(METRICS))
-    if isinstance(value, dict):
-        return {
-            name: item if name in _TYPED else shown(item) if name in known else HIDDEN for name, item in value.items()
-        }
-    return [shown(item) for item in value] if isinstance(value, list) else value
+
+    def part(value: Any, typed: frozenset[str]) -> Any:
+        if isinstance(value, dict):
+            nothing: frozenset[str] = frozenset()
+            return {
+                name: item if name in typed else part(item, nothing) if name in known else HIDDEN
+                for name, item in value.items()
+            }
+        if isinstance(value, list):
+            return [part(item, frozenset()) for item in value]
+        return HIDDEN if isinstance(value, str) and _ACCOUNT.search(value) else value
+
+    # what a retraining writes stands at the top; of a run file nothing there has these names
+    return part(value, _TYPED)
 
 
 def shown_configuration(path: Path) -> str:

@@ -132,8 +132,8 @@ class Recipe(Record):
     loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
     binary_target_threshold: Fraction | None = None
     label_smoothing: Fraction = 0.0
-    mixup: float = Field(0.0, ge=0)
-    cutmix: float = Field(0.0, ge=0)
+    mixup: float = Field(0.0, ge=0, le=100)
+    cutmix: float = Field(0.0, ge=0, le=100)
     mixup_probability: Probability = 1.0
     mixup_switch_probability: Probability = 0.5
     mixup_off_epoch: CountFromZero = 0

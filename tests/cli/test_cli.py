@@ -912,3 +912,18 @@ def test_another_budget_of_an_optuna_driven_run_is_answered_from_its_evaluations
         "space tiny: an evaluated architecture must keep macs <= 10 MACs, but none does",
     )
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("search", "x" * 5_000), ("space", "show", "x" * 5_000), ("data", "shard", "x" * 5_000, "out", "--quiet")]
+)
+def test_a_path_that_no_file_system_takes_is_one_short_line(se_nas: Run, words: tuple[str, ...]) -> None:
+    code, errors, _ = se_nas(*words)
+    assert code == 2
+    assert len(errors) == 1
+    assert len(errors[0]) < 500
+
+
+def test_a_spaces_name_is_short_enough_for_the_files_that_bear_it(se_nas: Run, tmp_path: Path) -> None:
+    path = write_yaml(tmp_path / "space.yaml", {**SPACE, "name": "y" * 101})
+    assert_refused(se_nas("space", "show", path), f"{path}: name: must have at most 100 characters")

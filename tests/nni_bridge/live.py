@@ -56,7 +56,9 @@ def left(folder: Path, experiment: str) -> list[list[str]]:
 
 def of_experiment(folder: Path, experiment: str) -> list[processes.Listed]:
     """The experiment's processes."""
-    return processes.select(processes.listing(), processes.owner(experiment, (folder / "nni").resolve()))
+    return processes.select(
+        processes.listing(), processes.owner(experiment, (folder / "nni").resolve(), made_here=True)
+    )
 
 
 def kill_tuner(manager: int) -> None:

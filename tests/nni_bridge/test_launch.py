@@ -51,7 +51,7 @@ def test_the_terminal_says_where_the_page_is_and_how_to_go_on(black_box: Told) -
     assert all(step.code == 0 for name, step in said.items() if not name.startswith("view"))
 
 
-@pytest.mark.parametrize("kind", ["black_box", "swept"])
+@pytest.mark.parametrize("kind", ["black_box", pytest.param("swept", marks=pytest.mark.slow)])
 def test_a_stop_half_way_leaves_no_process_and_keeps_what_was_found(kind: str, request: pytest.FixtureRequest) -> None:
     told: Told = request.getfixturevalue(kind)
     assert told.left == []

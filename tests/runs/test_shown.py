@@ -70,6 +70,18 @@ def test_a_run_file_that_holds_no_secret_is_shown_whole(path: Path) -> None:
     assert shown(resolved) == resolved
 
 
+@pytest.mark.parametrize("name", ["network", "recipe", "teacher"])
+def test_a_retrainings_own_parts_are_shown_at_the_top_alone(name: str) -> None:
+    hidden = {"nni": {"training_service": {name: {"auth": "s3cret"}}}}
+    assert "s3cret" not in str(shown(hidden))
+
+
+@pytest.mark.parametrize("value", ["me:s3cret@host", "https://me:s3cret@host/path", "ssh://me:s3cret@[::1]:22"])
+def test_an_account_with_its_password_is_hidden_under_any_name(value: str) -> None:
+    assert "s3cret" not in str(shown({"nni": {"training_service": {"machine_list": [{"host": value}]}}}))
+    assert shown({"data": {"dir": "/images/at:noon"}}) == {"data": {"dir": "/images/at:noon"}}
+
+
 def test_a_resume_of_a_retraining_with_another_recipe_says_both_values(tmp_path: Path) -> None:
     resolved: dict[str, Any] = {
         "network": {"stem": {"width": 8}},

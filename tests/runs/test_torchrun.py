@@ -159,6 +159,7 @@ def test_a_killed_rank_is_restarted_by_torchrun_and_the_job_resumes_by_itself(
     assert_same(out, unbroken)
 
 
+@pytest.mark.slow  # a killed rank that is restarted is a test of the default suite too
 def test_a_restart_does_not_touch_what_the_job_did_not_begin(tmp_path: Path, words: list[str], torchrun: Start) -> None:
     out = tmp_path / "out"
     assert start_ranks(2, tmp_path / "first", run_cli, [*words, "--out", str(out), "--epochs", "1"]).join()[0].code == 0

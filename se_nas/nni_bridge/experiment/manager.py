@@ -31,6 +31,7 @@ from se_nas.nni_bridge.experiment.status import (
     experiment_of,
     home_of,
     live_manager,
+    owner_of,
     url_of,
 )
 
@@ -83,7 +84,7 @@ def start(
     if action != "view" and addresses.needs_next_port(checked.json()):
         addresses.check_free(address, port + 1)
     if record is not None:
-        _end_leftovers(record.id, home)
+        _end_leftovers(record, home)
     now = ExperimentRecord(
         id=new_id(home) if record is None else record.id,
         port=port,
@@ -93,6 +94,7 @@ def start(
         state="VIEWED" if action == "view" else "RUNNING",
         before=record.settled if record is not None else None,
         digest=record.digest if record is not None and action == "view" else config_digest(checked.json()),
+        home=str(home),
     )
     return start_manager(folder, checked, secrets, now, record, action)
 
@@ -127,11 +129,11 @@ def stop(folder: str | os.PathLike[str]) -> None:
     if (process := live_manager(record, home)) is not None:
         with contextlib.suppress(LaunchError):
             state = "DONE" if experiment_of(record).client().state().name == "DONE" else state
-        processes.end(process, processes.owner(record.id, home))
+        processes.end(process, owner_of(record, home))
         end = time.monotonic() + STOP_SECONDS
         while live_manager(record, home) is not None and time.monotonic() < end:
             time.sleep(0.1)
-    _end_leftovers(record.id, home)
+    _end_leftovers(record, home)
     note_in_nnis_list(lambda entries: entries.update_experiment(record.id, "status", "STOPPED"))
     write_experiment(folder, record.stopped(state))
 
@@ -168,9 +170,9 @@ def _check_ours(folder: str | os.PathLike[str], record: ExperimentRecord, config
         )
 
 
-def _end_leftovers(experiment: str, home: Path) -> None:
-    left = processes.end_all(processes.owner(experiment, home))
+def _end_leftovers(record: ExperimentRecord, home: Path) -> None:
+    left = processes.end_all(owner_of(record, home))
     if left:
         raise LaunchError(
-            f"processes {[process.pid for process in left]} of NNI experiment {experiment} could not be ended"
+            f"processes {[process.pid for process in left]} of NNI experiment {record.id} could not be ended"
         )

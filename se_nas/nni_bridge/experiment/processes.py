@@ -48,11 +48,13 @@ class Owner:
         experiment: NNI's id of it, of eight letters and digits; see `ExperimentRecord`.
         home: the folder that it lives in; a copy of a folder is another experiment.
         users: the numbers of the user who asks and of the one whose folder it is: processes of others are never ours.
+        made_here: whether it was launched in this very folder; only then can a process that SSH started be its own.
     """
 
     experiment: str
     home: Path
     users: frozenset[int]
+    made_here: bool
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9]{8}", self.experiment):
@@ -64,11 +66,11 @@ class Owner:
         return f"{self.experiment}@{self.home}"
 
 
-def owner(experiment: str, home: Path) -> Owner:
-    """The experiment that lives in the folder `home`."""
+def owner(experiment: str, home: Path, *, made_here: bool) -> Owner:
+    """The experiment that lives in the folder `home`; `made_here`: it was launched there, it is no copy."""
     with contextlib.suppress(OSError):  # where nothing was launched yet
-        return Owner(experiment, home, frozenset({os.geteuid(), home.stat().st_uid}))
-    return Owner(experiment, home, frozenset({os.geteuid()}))
+        return Owner(experiment, home, frozenset({os.geteuid(), home.stat().st_uid}), made_here)
+    return Owner(experiment, home, frozenset({os.geteuid()}), made_here)
 
 
 def select(listing: Iterable[Listed], own: Owner) -> list[Listed]:
@@ -86,11 +88,14 @@ def _belongs(process: Listed, own: Owner) -> bool:
         return False
     if MARK in process.environment:
         return process.environment[MARK] == own.mark
+    if not own.made_here:  # a copy of a folder has the id of the original's experiment, and none of its processes
+        return False
     place = f"/nni-experiments/{own.experiment}/environments/"
     if process.environment.get("NNI_EXP_ID") == own.experiment:
         return place in process.environment.get("NNI_OUTPUT_DIR", "")
-    keeper = any(part.endswith("/trial_keeper/main.js") for part in process.command)
-    return keeper and any(place in part for part in process.command)
+    program, *words = process.command or ("",)
+    keeper = Path(program).name == "node" and any(word.endswith("/trial_keeper/main.js") for word in words)
+    return keeper and any(place in word for word in words)
 
 
 def listing() -> Iterator[Listed]:
@@ -123,7 +128,9 @@ def send(process: Listed, signal: Signal) -> None:
     import psutil
 
     with contextlib.suppress(psutil.Error):
-        getattr(psutil.Process(process.pid), signal)()
+        now = psutil.Process(process.pid)
+        if now.create_time() == process.started:  # psutil itself sees to it that the number is no other's from here on
+            getattr(now, signal)()
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class ExperimentRecord(Record):
         before: how the experiment was left before this manager; None where it was a new one.
         log_begin: where in NNI's log this manager's words begin.
         digest: of the configuration that we handed to NNI; None in a record of version 1.
+        home: the folder that the experiment was launched in; None where it was not recorded yet.
     """
 
     format: Literal["se_nas nni experiment"] = "se_nas nni experiment"
@@ -64,6 +65,7 @@ class ExperimentRecord(Record):
     before: Literal["STOPPED", "DONE"] | None
     log_begin: int = Field(0, ge=0, lt=2**63, strict=True)
     digest: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    home: str | None = Field(None, max_length=4096)
 
     @model_validator(mode="before")
     @classmethod

@@ -20,7 +20,7 @@ from se_nas.nni_bridge.experiment.record import (
     write_experiment,
 )
 from se_nas.nni_bridge.experiment.secrets import without_secrets
-from se_nas.nni_bridge.experiment.status import Experiment, experiment_of, fault_in, home_of, live_manager
+from se_nas.nni_bridge.experiment.status import Experiment, experiment_of, fault_in, home_of, live_manager, owner_of
 
 Action = Literal["create", "resume", "view"]
 
@@ -70,7 +70,7 @@ def start_manager(
         return launched
     except BaseException:
         with contextlib.suppress(Exception):
-            processes.end_all(processes.owner(experiment, home))
+            processes.end_all(owner_of(record, home))
         if before is None:
             (Path(folder) / FILE).unlink(missing_ok=True)
             note_in_nnis_list(lambda entries: entries.remove_experiment(experiment))
@@ -105,7 +105,7 @@ def _spawn(
     command = [str(node / "node"), *preloads, "--max-old-space-size=4096", str(node / "main.js"), *arguments]
     environment = {
         **without_secrets(os.environ, secrets),
-        processes.MARK: processes.owner(record.id, home).mark,
+        processes.MARK: owner_of(record, home).mark,
         "SE_NAS_NNI_HOST": record.address,
         "SE_NAS_NNI_NAMES": json.dumps(addresses.page_names(config.json(), record.host, record.address)),
         "SE_NAS_NNI_SECRETS": json.dumps(secrets),

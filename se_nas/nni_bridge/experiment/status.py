@@ -170,13 +170,21 @@ def needs_restart(folder: str | os.PathLike[str]) -> bool:
 
 
 def home_of(folder: str | os.PathLike[str]) -> Path:
-    """The folder of a run's experiment."""
-    return (Path(folder) / "nni").resolve()
+    """The folder of a run's experiment; LaunchError where a link stands in its place, which would lead elsewhere."""
+    home = Path(folder) / "nni"
+    if home.is_symlink():
+        raise LaunchError(f"{home}: must be a folder of its own, but it is a link")
+    return home.resolve()
+
+
+def owner_of(record: ExperimentRecord, home: Path) -> processes.Owner:
+    """Whose processes may be ended for a recorded experiment."""
+    return processes.owner(record.id, home, made_here=record.home == str(home))
 
 
 def live_manager(record: ExperimentRecord, home: Path) -> processes.Listed | None:
     """The experiment's manager as a process, None where it does not run."""
-    return processes.find_manager(record.pid, record.started, processes.owner(record.id, home))
+    return processes.find_manager(record.pid, record.started, owner_of(record, home))
 
 
 def experiment_of(record: ExperimentRecord) -> Experiment:

@@ -39,6 +39,8 @@ def _as_list(value: Any) -> Any:
 def _plain_name(value: str) -> str:
     if not re.fullmatch(r"[\w \-]+", value):
         raise ValueError("must be letters, digits, spaces, - and _ only")
+    if len(value) > 100:  # it is part of the names of files
+        raise ValueError("must have at most 100 characters")
     return value
 
 

@@ -21,7 +21,7 @@ from se_nas.nni_bridge.experiment.record import ExperimentRecord, find_experimen
 from tests.nni_bridge.conftest import se_nas
 
 ID, HOME, ME = "abcd1234", Path("/runs/one/nni"), 1000
-OWNER = Owner(ID, HOME, frozenset({ME}))
+OWNER = Owner(ID, HOME, frozenset({ME}), made_here=True)
 RECORD: dict[str, Any] = {
     "format": "se_nas nni experiment",
     "version": 2,
@@ -54,10 +54,21 @@ def ssh_trial(**changes: str) -> dict[str, str]:
     return {"NNI_EXP_ID": ID, "NNI_OUTPUT_DIR": output, **changes}
 
 
-KEEPER = ("python", f"/home/me/nni-experiments/{ID}/environments/env/nni_node/trial_keeper/main.js")
+KEEPER = ("/nni_node/node", f"/home/me/nni-experiments/{ID}/environments/env/nni_node/trial_keeper/main.js")
 
 
 # ---- which processes are the experiment's
+
+
+def test_a_copy_of_a_folder_ends_nothing_of_the_original() -> None:
+    """It has the original's id; processes that SSH started have no mark that would tell the two apart."""
+    there = [Listed(7, 1.0, ME, ("python", "trial"), ssh_trial()), Listed(8, 1.0, ME, KEEPER, {})]
+    assert select(there, OWNER) == there
+    assert select(there, Owner(ID, Path("/copy/nni"), frozenset({ME}), made_here=False)) == []
+
+
+def test_an_editor_of_the_keepers_file_is_no_keeper() -> None:
+    assert select([Listed(8, 1.0, ME, ("vim", KEEPER[1]), {})], OWNER) == []
 
 
 @pytest.mark.parametrize(
@@ -90,7 +101,7 @@ def test_a_process_is_the_experiments_by_its_mark_or_by_the_experiments_remote_f
 @pytest.mark.parametrize("experiment", ["", "abc", "../../..", "abcd1234\n", "abcd 123", "a" * 9])
 def test_there_is_no_owner_without_a_whole_id(experiment: str) -> None:
     with pytest.raises(ValueError, match="8 letters and digits"):
-        Owner(experiment, HOME, frozenset({ME}))
+        Owner(experiment, HOME, frozenset({ME}), made_here=True)
 
 
 class MadeUp:
@@ -199,7 +210,7 @@ def test_whatever_the_record_holds_nothing_is_signalled_that_is_not_marked(
         return
     finally:
         shutil.rmtree(folder)
-    end_all(Owner(record.id, HOME, frozenset({user})), made_up.machine(), patience=0.0, rounds=1)
+    end_all(Owner(record.id, HOME, frozenset({user}), made_here=True), made_up.machine(), patience=0.0, rounds=1)
     for pid, _ in made_up.sent:
         assert made_up.now[pid].user == user
         assert is_marked(made_up.now[pid], record.id)

@@ -125,7 +125,7 @@ def test_more_evaluations_go_on_where_the_search_ended(tiny_space: SearchSpace, 
 KILLED = """
 import sys, time
 from pathlib import Path
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from tests.conftest import TINY_SPACE
 from tests.search.known_worth import worth
 from tests.search.black_box.test_search import search

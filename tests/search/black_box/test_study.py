@@ -365,7 +365,7 @@ from pathlib import Path
 from se_nas.cost.table import count_tables
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.study import ArchitectureStudy
-from se_nas.space.yaml_file import parse_space
+from se_nas.space.yaml.file import parse_space
 from tests.conftest import TINY_SPACE
 
 space, alone = parse_space(TINY_SPACE, "tiny_space"), sys.argv[2] == "alone"
