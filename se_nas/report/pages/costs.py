@@ -81,4 +81,4 @@ def architecture_words(network: NetworkSpec) -> str:
     )
     heaviest = max(range(len(blocks)), key=lambda i: block_counts(blocks[i]).macs)
     share = format_percent(block_counts(blocks[heaviest]).macs / whole.macs)
-    return f"{words} Block {heaviest + 1} is the dearest, with {share} of the MACs. Point at a block for its figures."
+    return f"{words} Block {heaviest + 1} costs the most, {share} of the MACs. Point at a block for its figures."
