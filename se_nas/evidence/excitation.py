@@ -28,8 +28,6 @@ from se_nas.evidence.intervals import paired_interval
 from se_nas.layers.network import Network
 
 Verdict = Literal["works", "idle", "unclear"]
-
-
 NEGLIGIBLE = 0.005
 """A loss of accuracy that may be said not to matter: half a percentage point."""
 

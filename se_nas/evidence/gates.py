@@ -20,8 +20,6 @@ from se_nas.space.attention import ATTENTION
 from se_nas.space.specs import BlockSpec, SESpec
 
 Values = NDArray[np.float64]
-
-
 Batches = Callable[[str], Iterable[tuple[Tensor, Tensor]]]
 """Every image once, always the same ones, as (B, C, H, W) normalised and (B,) classes, on the network's device; it is
 given the words for a progress bar."""

@@ -154,8 +154,6 @@ class EvidenceConfig(Record):
 
 #: Of whichever model the strategy's entry in the registry has.
 SearchConfig = Annotated[SerializeAsAny[StrategyConfig], BeforeValidator(parse_search)]
-
-
 RetrainConfig = Annotated[Recipe, BeforeValidator(whole_recipe)]
 
 

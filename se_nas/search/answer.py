@@ -20,7 +20,6 @@ from se_nas.space.specs import NetworkSpec
 #: Networks measured before giving up; each that was too slow tightens the limit, and the last one is the fastest.
 ATTEMPTS = 8
 
-
 #: Aim this share below the latency limit when tightening, so that the next measurement need not be lucky.
 MARGIN = 0.01
 

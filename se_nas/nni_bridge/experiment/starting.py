@@ -24,14 +24,11 @@ from se_nas.nni_bridge.experiment.status import Experiment, experiment_of, fault
 
 Action = Literal["create", "resume", "view"]
 
-
 #: What NNI's Node loads before NNI; each says why.
 PRELOADS = ("loopback.js", "page_guard.js", "secrets.js", "patience.js")
 
-
 #: How long the manager may take to answer, and then the tuner to connect (which imports PyTorch), in seconds.
 START_SECONDS = 150.0
-
 
 #: The same where NNI first installs itself on the machines it reaches by SSH.
 REMOTE_SECONDS = 600.0

@@ -23,10 +23,8 @@ from se_nas.nni_bridge.experiment.record import (
 #: A tuner that has nothing left proposed its last trial perhaps just now: seconds until NNI has surely submitted it.
 SETTLE_SECONDS = 5.0
 
-
 #: A machine that is hard at work may keep its manager from answering for so many seconds.
 SILENCE_SECONDS = 60.0
-
 
 #: States that nothing leaves without being asked; DIED is ours, of a manager that ended without being stopped.
 ENDED = frozenset({"DONE", "ERROR", "STOPPED", "DIED"})

@@ -15,11 +15,7 @@ from se_nas.cost.metrics import METRICS
 from se_nas.report.theme.palette import light, themed
 
 TICK_STEPS = [1, 2, 2.5, 5, 10]
-
-
 WIDTH = 11.0  # inches of every figure that fills the page
-
-
 _STYLE: dict[Any, Any] = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],

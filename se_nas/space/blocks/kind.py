@@ -19,8 +19,6 @@ KERNEL_AND_SE = frozenset({"kernel", "se"})
 
 #: What the options that only one kind has may not be called.
 RESERVED = frozenset({"kind", "name", "kernel", "expansion", "se", "form", *FORM})
-
-
 _MARK = 7  # letters that a box of a drawing has room for
 
 
