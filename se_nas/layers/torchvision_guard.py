@@ -1,4 +1,4 @@
-"""Importing timm or torchvision where torchvision's compiled operators do not match torch.
+"""Importing timm where torchvision's compiled operators do not match torch.
 
 A torchvision built for CUDA beside a CPU build of torch (or the reverse) cannot load its operators, and its import then
 ends in "operator torchvision::nms does not exist", which takes timm with it. Nothing here calls those operators, so it
@@ -23,21 +23,12 @@ _registered: list[torch.library.Library] = []  # a schema lives as long as the l
 
 
 def import_timm() -> ModuleType:
-    """Return timm; ImportError if it is not installed."""
-    return _import("timm")
-
-
-def import_torchvision() -> ModuleType:
-    """Return torchvision; ImportError if it is not installed. Its detection operators may be missing."""
-    return _import("torchvision")
-
-
-def _import(name: str) -> ModuleType:
+    """Return timm; ImportError if it is not installed. torchvision's detection operators may be missing."""
     missing: set[str] = set()
     while True:
         known = set(sys.modules)
         try:
-            return importlib.import_module(name)
+            return importlib.import_module("timm")
         except RuntimeError as error:
             match = _MISSING.search(str(error))
             if match is None or match[1] not in _SCHEMAS or match[1] in missing:

@@ -54,23 +54,6 @@ class InitialWeights:
         network.load_state_dict(dict(self.tensors), strict=False)
 
 
-def weights_of_timm(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """The state dict for `network` with the weights of a timm model of the same architecture.
-
-    Linear maps and 1x1 convolutions stand for each other. A classifier for another number of classes is left as it is
-    in `network`.
-
-    Args:
-        state: the state dict of the timm model, in its own order.
-        network: a `layers.network.Network`, which is not changed.
-
-    Raises:
-        CheckpointError: the state dict is of another architecture.
-    """
-    own = network.state_dict()
-    return {**own, **_paired(state, own)}
-
-
 def read_initial_weights(path: Path, spec: NetworkSpec) -> InitialWeights:
     """The weights that a file holds for a network: of a timm checkpoint, or of a training of ours (its average if any).
 
@@ -85,14 +68,20 @@ def read_initial_weights(path: Path, spec: NetworkSpec) -> InitialWeights:
     try:
         if (fault := checksum_fault(content)) is not None:
             raise CheckpointError(f"the file of weights must be whole, but {fault}")
-        tensors = _paired(_state_dict(path, content), Network(spec).state_dict())
+        tensors = paired_by_order(_state_dict(path, content), Network(spec).state_dict())
     except CheckpointError as error:
         raise CheckpointError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
     return InitialWeights(tensors, hashlib.sha256(content).hexdigest()[:16])
 
 
-def _paired(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Their tensors by our names, but for a classifier of other classes."""
+def paired_by_order(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state dict by the names of the network's own, but for a classifier of other classes.
+
+    Linear maps and 1x1 convolutions stand for each other.
+
+    Raises:
+        CheckpointError: the state dict is of another architecture.
+    """
     ours = [name for name in own if not name.endswith(_COUNT)]
     theirs = [name for name in state if not name.endswith(_COUNT)]
     found: dict[str, Tensor] = {}

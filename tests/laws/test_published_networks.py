@@ -18,7 +18,7 @@ from se_nas.space.block_plan import block_plan
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml.file import load_space
-from se_nas.training.initial_weights import weights_of_timm
+from se_nas.training.initial_weights import InitialWeights, paired_by_order
 from tests.laws.shipped import BASELINES
 from tests.laws.test_counts import check_every_count
 
@@ -184,7 +184,7 @@ def test_timm_s_weights_give_timm_s_outputs(name: str, timm: ModuleType) -> None
     assert sum(p.numel() for p in theirs.parameters()) == PUBLISHED[name].params
     spec = spec_of(name)
     ours = Network(spec).eval()
-    ours.load_state_dict(weights_of_timm(theirs.state_dict(), ours))
+    InitialWeights(paired_by_order(theirs.state_dict(), ours.state_dict()), "").put_into(ours)
     side = spec.resolution if spec.head.flatten else 64
     image = torch.randn(1, 3, side, side)
     with torch.no_grad():

@@ -377,7 +377,8 @@ VALUE = 7
 
 def import_fake_torchvision(folder: Path, unrelated: str = "") -> subprocess.CompletedProcess[str]:
     (folder / "torchvision.py").write_text(FAKE_TORCHVISION.format(unrelated=unrelated))
-    code = "from se_nas.layers.torchvision_guard import import_torchvision; print(import_torchvision().VALUE)"
+    (folder / "timm.py").write_text("import torchvision")
+    code = "from se_nas.layers.torchvision_guard import import_timm; print(import_timm().torchvision.VALUE)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))), "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
 

@@ -13,7 +13,7 @@ from se_nas.layers.network import Network
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.space.choice import Option
 from se_nas.space.yaml.file import load_space
-from se_nas.training.initial_weights import weights_of_timm
+from se_nas.training.initial_weights import InitialWeights, paired_by_order
 
 SPACE = load_space(Path(__file__).parents[2] / "search_spaces" / "mnasnet_se.yaml")
 
@@ -44,7 +44,7 @@ def test_timm_s_weights_give_timm_s_outputs(seed: int) -> None:
     theirs = EfficientNet(stages, num_features=1280, stem_size=32, act_layer=nn.SiLU).eval()
     ours = Network(SPACE.resolve(architecture)).eval()
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
-    ours.load_state_dict(weights_of_timm(theirs.state_dict(), ours))
+    InitialWeights(paired_by_order(theirs.state_dict(), ours.state_dict()), "").put_into(ours)
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         expected, found = theirs(image), ours(image)

@@ -167,11 +167,6 @@ def summarise(samples: Sequence[float]) -> Measurement:
     )
 
 
-def measure_block(block: BlockSpec, key: LatencyKey, *, passes: int = 8) -> float:
-    """`measure_blocks` for one block."""
-    return measure_blocks([block], key, passes=passes)[0]
-
-
 def measure_blocks(
     blocks: Sequence[BlockSpec], key: LatencyKey, report: Report = no_report, *, passes: int = 8
 ) -> list[float]:

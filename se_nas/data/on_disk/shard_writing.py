@@ -100,7 +100,7 @@ def write_shards(
         plan = ShardPlan(
             images_per_shard=images_per_shard, resize=resize, quality=quality, seed=seed, source_sha256=_digest(halves)
         )
-        return _write_all(root, out, halves, plan, workers, max_damaged, progress)
+        return _write_all(root, out, halves, plan, workers=workers, max_damaged=max_damaged, progress=progress)
 
 
 def _write_all(
@@ -108,6 +108,7 @@ def _write_all(
     out: Path,
     halves: dict[str, EncodedImages],
     plan: ShardPlan,
+    *,
     workers: int,
     max_damaged: int,
     progress: Callable[[int, int], None] | None,

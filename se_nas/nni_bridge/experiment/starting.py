@@ -96,7 +96,16 @@ def _spawn(
 
     node = Path(nni_node.__path__[0])
     here = Path(__file__).parent
-    arguments = NniManagerArgs(action, record.id, config, record.port, False, False, None, None).to_command_line_args()
+    arguments = NniManagerArgs(
+        action,
+        record.id,
+        config,
+        record.port,
+        debug=False,
+        foreground=False,
+        url_prefix=None,
+        tuner_command_channel=None,
+    ).to_command_line_args()
     # the preloads are arguments of this Node alone: in NODE_OPTIONS they would reach every trial
     preloads = [word for name in PRELOADS for word in ("--require", str(here / "preloads" / name))]
     command = [str(node / "node"), *preloads, "--max-old-space-size=4096", str(node / "main.js"), *arguments]

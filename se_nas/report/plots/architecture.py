@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable
 from html import escape
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -78,7 +79,7 @@ def draw_architecture_svg(network: NetworkSpec, title: str = "") -> Markup:
         parts.append(f'<g transform="translate(0 {top + row * _ROW:.0f})">')
         parts.extend(_lanes(network, start, stop, unit))
         for column, draw in enumerate(boxes[start:stop]):
-            parts.append(draw(network, _LEFT + (column + 0.5) * unit, unit, _TALLEST / math.sqrt(widest)))
+            parts.append(draw(network, _Column(_LEFT + (column + 0.5) * unit, unit, _TALLEST / math.sqrt(widest))))
         parts.append("</g>")
     parts.append(f'<g transform="translate(0 {top + rows * _ROW:.0f})">{_legend(width)}</g>')
     return Markup("\n".join((*parts, "</svg>")))
@@ -118,8 +119,16 @@ def _style(network: NetworkSpec) -> str:
 # ---- one box
 
 
-def _box_width(unit: float) -> float:
-    return min(unit - 8, 54.0)
+class _Column(NamedTuple):
+    """Where a box stands: its middle, the width of a column, and the pixels of the root of a channel."""
+
+    x: float
+    unit: float
+    scale: float
+
+    def box(self, channels: int) -> tuple[float, float]:
+        """Width and height of a box of so many channels."""
+        return min(self.unit - 8, 54.0), self.scale * math.sqrt(channels)
 
 
 def _tooltip(words: str, counts: Counts) -> str:
@@ -131,15 +140,15 @@ def _side_by_side(side: int) -> str:
     return f"{side}{TIMES}{side}"
 
 
-def _block_drawer(block: BlockSpec, number: int) -> Callable[[NetworkSpec, float, float, float], str]:
-    def draw(network: NetworkSpec, x: float, unit: float, scale: float) -> str:
-        return _block(block, number, x, unit, scale)
+def _block_drawer(block: BlockSpec, number: int) -> Callable[[NetworkSpec, _Column], str]:
+    def draw(network: NetworkSpec, column: _Column) -> str:
+        return _block(block, number, column)
 
     return draw
 
 
-def _block(block: BlockSpec, number: int, x: float, unit: float, scale: float) -> str:
-    width, height = _box_width(unit), scale * math.sqrt(block.expanded)
+def _block(block: BlockSpec, number: int, column: _Column) -> str:
+    x, (width, height) = column.x, column.box(block.expanded)
     left, top = x - width / 2, _BASELINE - height
     look = "box" if block.se else "bare"
     kernel = BLOCKS[block.kind].mark(block)
@@ -151,7 +160,7 @@ def _block(block: BlockSpec, number: int, x: float, unit: float, scale: float) -
     ]
     lane = _BASELINE + 30
     if block.se:
-        bar = scale * math.sqrt(block.se_hidden)
+        _, bar = column.box(block.se_hidden)
         tone = attention_tone(block.se.label)
         parts[3] = f'<text class="t b" x="{x - 4:.1f}" y="{top + height / 2 + 4:.1f}">{kernel}</text>'
         parts += [
@@ -168,8 +177,8 @@ def _block(block: BlockSpec, number: int, x: float, unit: float, scale: float) -
     return "".join((*parts, "</g>"))
 
 
-def _end(words: str, counts: Counts, label: str, channels: int, x: float, unit: float, scale: float) -> str:
-    width, height = _box_width(unit), scale * math.sqrt(channels)
+def _end(words: str, counts: Counts, label: str, channels: int, column: _Column) -> str:
+    x, (width, height) = column.x, column.box(channels)
     return (
         f'<g class="ends">{_tooltip(words, counts)}'
         f'<rect class="end" x="{x - width / 2:.1f}" y="{_BASELINE - height:.1f}" width="{width:.1f}" '
@@ -179,20 +188,20 @@ def _end(words: str, counts: Counts, label: str, channels: int, x: float, unit: 
     )
 
 
-def _stem(network: NetworkSpec, x: float, unit: float, scale: float) -> str:
+def _stem(network: NetworkSpec, column: _Column) -> str:
     convs = network.stem_convs
     words = "; then ".join(
         f"{conv.kernel}x{conv.kernel} convolution, {conv.in_channels} to {conv.out_channels} channels at "
         f"{conv.resolution}x{conv.resolution}, stride {conv.stride}{', then 3x3 max-pooling' if conv.pool else ''}"
         for conv in convs
     )
-    return _end(f"Stem: {words}", stem_counts(convs), "stem", convs[-1].out_channels, x, unit, scale)
+    return _end(f"Stem: {words}", stem_counts(convs), "stem", convs[-1].out_channels, column)
 
 
-def _head(network: NetworkSpec, x: float, unit: float, scale: float) -> str:
+def _head(network: NetworkSpec, column: _Column) -> str:
     head = network.head
     words = f"Head: {head.in_channels} channels, {head.features} features, {head.classes} classes"
-    return _end(words, head_counts(head), "head", head.features, x, unit, scale)
+    return _end(words, head_counts(head), "head", head.features, column)
 
 
 # ---- what runs behind and beneath the boxes

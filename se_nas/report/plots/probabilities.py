@@ -189,7 +189,7 @@ def other_probabilities(history: History, choices: Choices, picks: Picks) -> Fig
                 place = places[name]
                 spanned = [x for key, x in lefts.items() if key == (place.stage, place.block or key[1])]
                 box = (min(spanned), base, max(spanned) + 0.9 - min(spanned), 1.0)
-                _cell(axes, history, name, choices[name], labels[part], picks, box)
+                _cell(axes, history, name, choices[name], labels=labels[part], picks=picks, box=box)
         axes.text(0, -1.42 * len(rows) + 0.02, ";  ".join(notes), fontsize=8, color=light("muted"), va="top")
         return figure
 
@@ -225,6 +225,7 @@ def _cell(
     history: History,
     name: str,
     options: Sequence[Option],
+    *,
     labels: Mapping[Option, str],
     picks: Picks,
     box: tuple[float, float, float, float],

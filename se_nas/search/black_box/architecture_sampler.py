@@ -58,6 +58,7 @@ class ArchitectureSampler(BaseSampler):
         self,
         space: SearchSpace,
         config: OptunaConfig,
+        *,
         seed: int,
         repair: Repair,
         seen: Collection[Architecture],

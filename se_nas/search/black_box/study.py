@@ -110,8 +110,15 @@ class ArchitectureStudy:
         self._silent_since: dict[int, float] = {}
         self._let_go: weakref.finalize[[int], ArchitectureStudy] | None = None
         repair = Repair(space, tables, self.budgets if config.proposals == "feasible" else ())
-        many = parallel or url is not None
-        sampler = ArchitectureSampler(space, config, seed, repair, self._seen, self._unseen, many)
+        sampler = ArchitectureSampler(
+            space,
+            config,
+            seed=seed,
+            repair=repair,
+            seen=self._seen,
+            unseen=self._unseen,
+            parallel=parallel or url is not None,
+        )
         self._sum: JournalSum | None = None
         if file is not None and url is None:
             self._let_go = weakref.finalize(self, os.close, hold_file(file, alone=take_over))

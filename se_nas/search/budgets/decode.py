@@ -95,7 +95,7 @@ def least_cost(
     Raises:
         InfeasibleBudgetError: none keeps them.
     """
-    return _extreme(space, tables, metric, held, only or {}, -1.0, 0.0)
+    return _extreme(space, tables, metric, held, only or {}, weight=-1.0, gap=0.0)
 
 
 def greatest_cost(
@@ -112,7 +112,7 @@ def greatest_cost(
         gap: share of the cost by which it may fall short of the greatest; with a budget on the same metric, the very
             greatest is a subset-sum problem that can take minutes.
     """
-    return _extreme(space, tables, metric, held, only or {}, 1.0, gap)
+    return _extreme(space, tables, metric, held, only or {}, weight=1.0, gap=gap)
 
 
 def _extreme(
@@ -121,6 +121,7 @@ def _extreme(
     metric: str,
     held: Sequence[Budget],
     only: Mapping[str, Option],
+    *,
     weight: float,
     gap: float,
 ) -> Decoded:

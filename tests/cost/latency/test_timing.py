@@ -8,7 +8,6 @@ import torch
 
 from se_nas.cost.latency.timing import (
     latency_key,
-    measure_block,
     measure_blocks,
     measure_network,
     measure_networks,
@@ -89,7 +88,7 @@ def test_rounds_are_in_turn_and_reported():
 
 @pytest.mark.parametrize("block", [BLOCK, SHRINKING, replace(BLOCK, kind="identity", expanded=8, se=None)])
 def test_a_blocks_slope_is_finite_and_never_negative(block):
-    assert 0 <= measure_block(block, latency_key(), passes=1) < float("inf")
+    assert 0 <= measure_blocks([block], latency_key(), passes=1)[0] < float("inf")
 
 
 def test_blocks_are_reported_pass_by_pass():
@@ -110,7 +109,7 @@ def test_threads_and_random_state_are_put_back_also_after_an_error():
 
     with pytest.raises(KeyboardInterrupt):
         measure_networks([NETWORK], key, stop, rounds=1)
-    measure_block(BLOCK, key, passes=1)
+    measure_blocks([BLOCK], key, passes=1)
     assert during == [(before + 1, True)]
     assert torch.get_num_threads() == before
     assert not torch.is_inference_mode_enabled()
@@ -138,4 +137,4 @@ def test_the_interval_covers_the_true_median_as_often_as_it_says(n):
 def test_cuda_is_timed_by_events_and_under_a_graph(backend):
     key = latency_key("cuda", backend)
     assert measure_network(NETWORK, key, rounds=6).median_ms > 0
-    assert measure_block(BLOCK, key, passes=2) >= 0
+    assert measure_blocks([BLOCK], key, passes=2)[0] >= 0

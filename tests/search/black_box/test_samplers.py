@@ -130,7 +130,13 @@ def test_the_nearest_new_one_is_proposed_where_chance_finds_none(tiny_space: Sea
     last = next(a for a in every if all(b.holds(tables[b.metric].cost(a)) for b in budgets))
     repair = Repair(tiny_space, tables, budgets)
     sampler = ArchitectureSampler(
-        tiny_space, OptunaConfig(sampler="random"), 0, repair, set(every) - {last}, {last: None}, False
+        tiny_space,
+        OptunaConfig(sampler="random"),
+        seed=0,
+        repair=repair,
+        seen=set(every) - {last},
+        unseen={last: None},
+        parallel=False,
     )
     study = optuna.create_study(sampler=sampler)
     for _ in range(5):
