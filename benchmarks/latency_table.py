@@ -26,7 +26,7 @@ from rich.table import Table
 from se_nas.cost.latency.table import (
     build_latency_table,
     fit_relative,
-    latency_report_lines,
+    latency_lines,
     prediction_accuracy,
     spread_architectures,
 )
@@ -88,7 +88,7 @@ def main() -> None:
         shares = (f"{x:.1%}" for x in (f.mape, f.within_5, f.within_10))
         table.add_row(name, *shares, f"{f.spearman:.3f}")
     Console(width=120).print(table)
-    print("\n".join(latency_report_lines(latency)))
+    print("\n".join(latency_lines(latency)))
     ours = found["latency table"]
     by_table_alone = (ours, found["latency table, drift left in"])
     print(

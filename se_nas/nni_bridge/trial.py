@@ -19,12 +19,12 @@ from se_nas.nni_bridge.own_parameters import take_parameters
 from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics
 
 #: Takes an epoch, counted from 0, and its metrics.
-ReportEpoch = Callable[[int, dict[str, float]], None]
+SendEpoch = Callable[[int, dict[str, float]], None]
 
 _log = logging.getLogger(__name__)
 
 
-def evaluate(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> dict[str, float]:
+def evaluate(run: Path, parameters: Mapping[str, Any], send: SendEpoch) -> dict[str, float]:
     """The final result of the architecture that a black-box search proposed."""
     from se_nas.runs.worker import evaluate_one
 
@@ -33,11 +33,11 @@ def evaluate(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> d
     if not isinstance(proposal, int) or isinstance(proposal, bool):  # a user can make one up on NNI's page
         raise ConfigError("the trial's parameters", [f"{PROPOSAL}: must be a whole number, but got {proposal!r:.100}"])
     began = time.perf_counter()
-    accuracy, costs, excess = evaluate_one(run, picks, lambda epoch, value: report(epoch, {"default": value}))
+    accuracy, costs, excess = evaluate_one(run, picks, lambda epoch, value: send(epoch, {"default": value}))
     return final_metrics(accuracy, costs, excess, time.perf_counter() - began, proposal)
 
 
-def search(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> dict[str, float]:
+def search(run: Path, parameters: Mapping[str, Any], send: SendEpoch) -> dict[str, float]:
     """The final result of a whole differentiable search, which writes a run folder of its own."""
     from se_nas.runs.worker import search_one
 
@@ -47,7 +47,7 @@ def search(run: Path, parameters: Mapping[str, Any], report: ReportEpoch) -> dic
         run,
         changes_of(parameters),
         _folder(run, parameters),
-        lambda entry: report(int(entry["epoch"]), metrics(entry)),
+        lambda entry: send(int(entry["epoch"]), metrics(entry)),
     )
     return final_metrics(accuracy, costs, excess, time.perf_counter() - began)
 
@@ -59,7 +59,7 @@ def _folder(run: Path, parameters: Mapping[str, Any]) -> Path:
     return Path(os.environ["NNI_OUTPUT_DIR"]) / name_of(parameters)
 
 
-def report_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+def send_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
     """Show an epoch's metrics at their place in the page's chart, also when the trial is run again."""
     import nni
     import nni.trial
@@ -69,7 +69,7 @@ def report_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the trial that NNI started; the exit code is 0 where it has reported a final result."""
+    """Run the trial that NNI started; the exit code is 0 where NNI has its final result."""
     import nni
 
     (folder,) = arguments
@@ -78,12 +78,12 @@ def main(arguments: Sequence[str]) -> int:
     if final is None:
         run = evaluate if PROPOSAL in own.parameters else search
         try:
-            final = run(Path(folder), own.parameters, report_epoch)
+            final = run(Path(folder), own.parameters, send_epoch)
         except SeNasError as error:
             _log.error("%s", error)
             return 2
     else:
-        _log.info("this trial had reported its result before it was stopped: %s", final)
+        _log.info("this trial had sent its result before it was stopped: %s", final)
     nni.report_final_result(final)
     return 0
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from se_nas.cost.budget import Budget, parse_budgets
-from se_nas.cost.latency.table import LatencyTable, build_latency_table, latency_report_lines, read_latency_table
+from se_nas.cost.latency.table import LatencyTable, build_latency_table, latency_lines, read_latency_table
 from se_nas.cost.latency.timing import LatencyKey, check_memory
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
@@ -68,7 +68,7 @@ class Setting:
         resume: bool,
         progress: bool,
         storage: str | None = None,
-        report: Callable[[Mapping[str, Any]], None] | None = None,
+        on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> SearchProblem:
         """The problem that the run's search is given."""
         return SearchProblem(
@@ -84,7 +84,7 @@ class Setting:
             resume=resume,
             progress=progress,
             storage=storage,
-            report=report,
+            on_epoch=on_epoch,
         )
 
 
@@ -160,7 +160,7 @@ def make_setting(
         write_json(run / "environment.json", describe_environment())
     latency = _latency(run, begun, space, key, config, progress)
     if isinstance(latency, LatencyTable):
-        for line in latency_report_lines(latency):
+        for line in latency_lines(latency):
             say(line)
         tables[LATENCY] = latency.table
         check_feasible(space, tables, budgets)

@@ -40,12 +40,12 @@ def run_search(
     progress: bool,
     say: Say,
     storage: str | None = None,
-    report: Callable[[Mapping[str, Any]], None] | None = None,
+    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> RunFolder:
     """Do a whole run, or what is left of one.
 
     Args:
-        storage, report: see `SearchProblem`.
+        storage, on_epoch: see `SearchProblem`.
 
     Raises:
         ConfigError: a fault in the configuration, or `resume` with another one.
@@ -58,7 +58,7 @@ def run_search(
         raise ConfigError("--storage (or SE_NAS_STORAGE)", [must])
     with alone_in(folder):
         setting = make_setting(run_file, config, folder, resume=resume, progress=progress, say=say)
-        problem = setting.problem(resume=resume, progress=progress, storage=storage, report=report)
+        problem = setting.problem(resume=resume, progress=progress, storage=storage, on_epoch=on_epoch)
         found = strategy_of(setting.config.search).search(problem, setting.config.search)
         finish_run(setting, found, resume=resume, progress=progress, say=say)
         return setting.run
@@ -150,7 +150,7 @@ def _result(
     config, info, space = setting.config, setting.info, setting.space
     ledger = list(found.ledger)
     if isinstance(setting.latency, LatencyTable):
-        ledger.insert(0, {"part": "latency table", "seconds": setting.latency.report.seconds})
+        ledger.insert(0, {"part": "latency table", "seconds": setting.latency.fit.seconds})
     if trained is not None:
         ledger.append({"part": "retraining", **spent(trained)})
     parts = {name: len(indices) for name, indices in setting.parts.items()}

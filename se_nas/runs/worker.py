@@ -15,7 +15,7 @@ from se_nas.records.models.run_result import RunResult
 from se_nas.runs.prepare import Say, Setting, open_setting
 from se_nas.runs.run_file import load_run
 from se_nas.search.black_box.config import OptunaConfig
-from se_nas.search.black_box.evaluation import Report, evaluate_with, excess_of
+from se_nas.search.black_box.evaluation import OnEpoch, evaluate_with, excess_of
 from se_nas.search.result import STUDY_NAME
 from se_nas.search.strategies import study_config
 
@@ -81,7 +81,7 @@ def study_of(folder: Path) -> ArchitectureStudy:
 Worth = tuple[float, dict[str, float], dict[str, float]]
 
 
-def evaluate_one(folder: Path, picks: Mapping[str, Any], report: Report) -> Worth:
+def evaluate_one(folder: Path, picks: Mapping[str, Any], on_epoch: OnEpoch) -> Worth:
     """What one architecture of a run's space is worth, by the run's evaluator."""
     from se_nas.search.black_box.strategy import open_evaluator
 
@@ -90,7 +90,7 @@ def evaluate_one(folder: Path, picks: Mapping[str, Any], report: Report) -> Wort
     architecture = setting.space.architecture(picks)
     config = _shared(setting)
     evaluator = open_evaluator(setting.problem(resume=True, progress=False), config)
-    accuracy = evaluate_with(evaluator, architecture, report)
+    accuracy = evaluate_with(evaluator, architecture, on_epoch)
     costs = {metric: table.cost(architecture) for metric, table in setting.tables.items()}
     excess = excess_of(costs, setting.budgets)
     # a number of another name has that too, beside the one that NNI has for every experiment's
@@ -99,13 +99,13 @@ def evaluate_one(folder: Path, picks: Mapping[str, Any], report: Report) -> Wort
 
 
 def search_one(
-    folder: Path, changes: Mapping[str, Any], out: Path, report: Callable[[Mapping[str, Any]], None]
+    folder: Path, changes: Mapping[str, Any], out: Path, on_epoch: Callable[[Mapping[str, Any]], None]
 ) -> Worth:
     """A whole run like that of `folder`, with some values changed, in a folder of its own; resumes what is there.
 
     Args:
         changes: values of the configuration by dotted path.
-        report: is told what is known after each epoch; see `SearchProblem`.
+        on_epoch: is told what is known after each epoch; see `SearchProblem`.
 
     Returns:
         What the answer is worth, its latency as measured.
@@ -115,7 +115,7 @@ def search_one(
     tune_allocator()
     path = folder / "config.yaml"
     config = load_run(path, {**changes, "evidence": None})  # which is for the answer of the whole
-    run = run_search(path, config, out, resume=True, progress=False, say=print, report=report)
+    run = run_search(path, config, out, resume=True, progress=False, say=print, on_epoch=on_epoch)
     result, certificate = run.read("result.json", RunResult), run.read("certificate.json", SearchCertificate)
     costs = {entry["metric"]: float(entry["value"]) for entry in certificate["costs"] if entry["how"] != "predicted"}
     budgets = parse_budgets(config.budgets, str(path))

@@ -52,7 +52,7 @@ def certify(
             )
     costs = list(known.values())
     if isinstance(latency, LatencyTable) and found is not None:
-        held_out = latency.report.held_out
+        held_out = latency.fit.held_out
         predicted = _entry(LATENCY, found.costs[LATENCY], "predicted", held_out.n)
         costs.insert(-1, {**predicted, "relative_error_std": held_out.residual_std})
     key = key_of(latency)

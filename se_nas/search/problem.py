@@ -28,7 +28,7 @@ class SearchProblem:
         folder: where checkpoints and logs of the search go.
         resume: continue from what `folder` holds.
         storage: URL of a database that several workers of one search share; None for a file in `folder`.
-        report: is told what is known after each epoch of a differentiable search, for who watches it live.
+        on_epoch: is told what is known after each epoch of a differentiable search, for who watches it live.
     """
 
     space: SearchSpace
@@ -43,4 +43,4 @@ class SearchProblem:
     resume: bool = False
     progress: bool = True
     storage: str | None = None
-    report: Callable[[Mapping[str, Any]], None] | None = None
+    on_epoch: Callable[[Mapping[str, Any]], None] | None = None

@@ -55,7 +55,7 @@ class Strategy(Generic[Config]):
         """Do, or finish, the whole search.
 
         What it learned lies in `problem.folder` as `search.result.SCORES` or `EVALUATIONS`, where other budgets are to
-        be answered from it. Of `problem.report` it is watched by: it is given a mapping with `epoch` and any numbers.
+        be answered from it. `problem.on_epoch`, if any, is called with a mapping of `epoch` and any numbers.
         """
         raise NotImplementedError
 

@@ -184,7 +184,7 @@ def images_on_disk(
         repeats=recipe.repeats,
         max_damaged=max_damaged,
         pin_memory=device.type == "cuda",
-        report=say,
+        say=say,
     )
     looked_at = EvaluationStream(
         held_out,
@@ -195,7 +195,7 @@ def images_on_disk(
         workers=workers,
         max_damaged=max_damaged,
         pin_memory=device.type == "cuda",
-        report=say,
+        say=say,
     )
     return StreamedTraining(stream, recipe.batch_size, device), StreamedHeldOut(looked_at, device)
 

@@ -209,7 +209,7 @@ def _seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
         np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-class Teacher(nn.Module):
+class TimmTeacher(nn.Module):
     """A timm model that is not trained. Maps images (B, 3, H, W) to logits (B, classes).
 
     Args:
@@ -231,7 +231,7 @@ class Teacher(nn.Module):
         self.register_buffer("_shift", ((ours_mean - its_mean) / its_std).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
 
-    def train(self, mode: bool = True) -> Teacher:
+    def train(self, mode: bool = True) -> TimmTeacher:
         """Stays in eval mode."""
         return super().train(False)
 
@@ -246,7 +246,7 @@ class Teacher(nn.Module):
 
 def make_teacher(
     name: str, checkpoint: str | Path, classes: int, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD
-) -> Teacher:
+) -> TimmTeacher:
     """The timm model called `name` with the weights of a file: a state dict, a timm checkpoint or safetensors.
 
     Args:
@@ -277,7 +277,7 @@ def make_teacher(
         model.load_state_dict(weights)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{expected}, but {_misfit(weights, model.state_dict())}") from error
-    return Teacher(model, mean, std)
+    return TimmTeacher(model, mean, std)
 
 
 def _weights_of_teacher(checkpoint: str | Path, expected: str) -> dict[str, Any]:

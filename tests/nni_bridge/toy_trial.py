@@ -17,7 +17,7 @@ from typing import Any
 
 from se_nas.nni_bridge.own_parameters import take_parameters
 from se_nas.nni_bridge.page_values import PROPOSAL, final_metrics
-from se_nas.nni_bridge.trial import report_epoch
+from se_nas.nni_bridge.trial import send_epoch
 
 FAILS = 1
 #: Numbers of proposals, and the file each waits for.
@@ -55,8 +55,8 @@ def main(run: Path) -> int:
     if number in WAITS_FOR:
         wait_for(run / WAITS_FOR[number])
     accuracy = worth(own.parameters)
-    report_epoch(0, {"default": accuracy / 2})
-    report_epoch(1, {"default": accuracy})
+    send_epoch(0, {"default": accuracy / 2})
+    send_epoch(1, {"default": accuracy})
     nni.report_final_result(final_metrics(accuracy, {"macs": 1e3}, {"macs": -0.5}, 0.25, number))
     return 0
 

@@ -395,7 +395,7 @@ def test_a_worker_that_slept_gives_way_to_the_one_that_has_its_evaluation(open_s
     again = awake.ask()
     assert again.architecture == lost.architecture
     with pytest.raises(Pruned):
-        asleep.report(lost.number, 0, 0.5)
+        asleep.tell_epoch(lost.number, 0, 0.5)
     asleep.tell(lost.number, None, state="pruned")
     awake.tell(again.number, 0.7)
     assert [e.state for e in asleep.evaluations()] == ["failed", "complete"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import count_tables
-from se_nas.search.black_box.evaluation import Report
+from se_nas.search.black_box.evaluation import OnEpoch
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 
@@ -29,10 +29,10 @@ class Rising:
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
 
-    def evaluate(self, architecture: Architecture, report: Report) -> float:
-        """The worth; what is reported on the way keeps the order of worths."""
+    def evaluate(self, architecture: Architecture, on_epoch: OnEpoch) -> float:
+        """The worth; what is told on the way keeps the order of worths."""
         for epoch in range(self._epochs):
-            report(epoch, worth(architecture) * (epoch + 1) / self._epochs)
+            on_epoch(epoch, worth(architecture) * (epoch + 1) / self._epochs)
         return worth(architecture)
 
 

@@ -95,7 +95,7 @@ def test_the_certificate_says_of_each_cost_what_the_built_network_has(tiny_space
     assert (params["metric"], params["value"], params["how"]) == ("params", built, "counted")
     assert (predicted["how"], measured["how"]) == ("predicted", "measured")
     assert predicted["value"] == pytest.approx(true_ms(found.network))
-    assert predicted["n"] == latency.report.held_out.n
+    assert predicted["n"] == latency.fit.held_out.n
     assert (measured["value"], measured["n"]) == (pytest.approx(true_ms(found.network)), 40)
     assert [entry["limit"] for entry in found.certificate["budgets"]] == [budget.limit for budget in budgets]
     assert all(entry["holds"] for entry in found.certificate["budgets"])

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from pydantic import FiniteFloat, PositiveFloat
+from pydantic import Field, FiniteFloat, PositiveFloat
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.stats import spearmanr
@@ -30,11 +30,11 @@ from scipy.stats import spearmanr
 from se_nas.cost.latency.timing import (
     LatencyKey,
     Measurement,
-    Report,
+    OnProgress,
     latency_key,
     measure_blocks,
     measure_networks,
-    no_report,
+    no_progress,
 )
 from se_nas.cost.table import CostTable, FloatArray, build_table
 from se_nas.errors import ArchitectureError, ConfigError, OutputError
@@ -48,8 +48,8 @@ from se_nas.space.specs import BlockSpec, NetworkSpec
 FORMAT: Final = "se_nas latency table"
 VERSION: Final = 1
 
-BlockTimer = Callable[[Sequence[BlockSpec], LatencyKey, Report], list[float]]
-NetworkTimer = Callable[[Sequence[NetworkSpec], LatencyKey, Report], list[Measurement]]
+BlockTimer = Callable[[Sequence[BlockSpec], LatencyKey, OnProgress], list[float]]
+NetworkTimer = Callable[[Sequence[NetworkSpec], LatencyKey, OnProgress], list[Measurement]]
 
 _TIME_BLOCKS: BlockTimer = partial(measure_blocks, passes=2)
 _TIME_NETWORKS: NetworkTimer = partial(measure_networks, rounds=10)
@@ -77,8 +77,8 @@ class PredictionAccuracy:
 
 
 @dataclass(frozen=True)
-class LatencyReport:
-    """What a table rests on: its prediction_accuracy on held-out networks, and how it was made."""
+class LatencyFit:
+    """How a table was calibrated, and its `prediction_accuracy` on held-out networks."""
 
     held_out: PredictionAccuracy
     calibrated_on: int
@@ -120,7 +120,7 @@ class LatencyFile(Record):
     version: Literal[1] = VERSION
     space: _SpaceName
     key: LatencyKey
-    report: LatencyReport
+    fit: LatencyFit = Field(alias="report")  # the name in every file of version 1
     blocks: tuple[TimedBlock, ...]
     calibration: tuple[MeasuredNetwork, ...]
     held_out: tuple[PredictedNetwork, ...]
@@ -141,15 +141,13 @@ class LatencyTable:
     block_ms: Mapping[BlockSpec, float]
     calibration: tuple[tuple[Architecture, float], ...]
     held_out: tuple[tuple[Architecture, float], ...]
-    report: LatencyReport
+    fit: LatencyFit
 
     @cached_property
     def table(self) -> CostTable:
         """The calibrated table, of metric "latency_ms"."""
-        report = self.report
-        return build_table(
-            self.space, "latency_ms", report.intercept_ms, lambda block: report.factor * self.block_ms[block]
-        )
+        fit = self.fit
+        return build_table(self.space, "latency_ms", fit.intercept_ms, lambda block: fit.factor * self.block_ms[block])
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; `from_dict` reads it back."""
@@ -158,7 +156,7 @@ class LatencyTable:
             "version": VERSION,
             "space": {"name": self.space.name, "digest": self.space.digest},
             "key": asdict(self.key),
-            "report": asdict(self.report),
+            "report": asdict(self.fit),
             "blocks": [{"block": block.words(), "ms": ms} for block, ms in self.block_ms.items()],
             "calibration": [{"picks": a.as_dict(), "ms": ms} for a, ms in self.calibration],
             "held_out": [
@@ -189,7 +187,7 @@ class LatencyTable:
             {block: entry.ms for block, entry in zip(blocks, stored.blocks, strict=True)},
             _measured(space, stored.calibration, f"{source}: calibration"),
             _measured(space, stored.held_out, f"{source}: held_out"),
-            stored.report,
+            stored.fit,
         )
 
 
@@ -243,7 +241,7 @@ def build_latency_table(
     cut = calibrate_on if len(found) == calibrate_on + held_out else len(found) // 2
     networks = [space.resolve(architecture) for architecture in found]
     blocks = distinct_blocks(space)
-    with _reports(progress) as (on_blocks, on_networks):
+    with _bars(progress) as (on_blocks, on_networks):
         block_visits, network_visits = [], []
         for visit in range(visits):
             block_visits.append(time_blocks(blocks, key, _part(on_blocks, visit, visits)))
@@ -253,7 +251,7 @@ def build_latency_table(
     measured = np.median(network_visits, axis=0)
     sums = np.array([sum(block_ms[block] for block in network.blocks) for network in networks])
     intercept, factor = fit_relative(sums[:cut], measured[:cut])
-    report = LatencyReport(
+    fit = LatencyFit(
         held_out=prediction_accuracy(intercept + factor * sums[cut:], measured[cut:]),
         calibrated_on=cut,
         intercept_ms=intercept,
@@ -262,7 +260,7 @@ def build_latency_table(
         environment=_environment(),
     )
     timed_networks = tuple(zip(found, map(float, measured), strict=True))
-    table = LatencyTable(space, key, block_ms, timed_networks[:cut], timed_networks[cut:], report)
+    table = LatencyTable(space, key, block_ms, timed_networks[:cut], timed_networks[cut:], fit)
     try:
         write_json(path, table.to_dict())
     except OutputError as error:  # what was measured is not lost for want of a cache
@@ -306,14 +304,14 @@ def cache_name(space: SearchSpace, key: LatencyKey) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part).strip("_") for part in parts) + ".json"
 
 
-def latency_report_lines(table: LatencyTable) -> list[str]:
-    """The table's report in plain words."""
-    key, report, held_out = table.key, table.report, table.report.held_out
+def latency_lines(table: LatencyTable) -> list[str]:
+    """How a table was made and what it is worth, in plain words."""
+    key, fit, held_out = table.key, table.fit, table.fit.held_out
     return [
         f"{table.space.name} on {key.device}: {key.backend}, {key.dtype}, batch {key.batch_size}, "
-        f"threads {key.threads}; " + ", ".join(f"{name} {version}" for name, version in report.environment.items()),
-        f"{len(table.block_ms)} distinct blocks timed; latency = {report.intercept_ms:.3f} ms + {report.factor:.3f} * "
-        f"their sum, fitted on {report.calibrated_on} networks",
+        f"threads {key.threads}; " + ", ".join(f"{name} {version}" for name, version in fit.environment.items()),
+        f"{len(table.block_ms)} distinct blocks timed; latency = {fit.intercept_ms:.3f} ms + {fit.factor:.3f} * "
+        f"their sum, fitted on {fit.calibrated_on} networks",
         f"on {held_out.n} held-out networks: mean absolute error {held_out.mape:.1%}, {held_out.within_5:.0%} within "
         f"5 %, {held_out.within_10:.0%} within 10 %, Spearman {held_out.spearman:.3f}",
     ]
@@ -388,9 +386,9 @@ def prediction_accuracy(predicted: FloatArray, measured: FloatArray) -> Predicti
     )
 
 
-def _part(report: Report, index: int, parts: int) -> Report:
-    """The report of one of several equal parts of the work."""
-    return lambda done, total: report(index * total + done, parts * total)
+def _part(on_progress: OnProgress, index: int, parts: int) -> OnProgress:
+    """What is told of one of several equal parts of the work."""
+    return lambda done, total: on_progress(index * total + done, parts * total)
 
 
 def _measured(
@@ -422,20 +420,20 @@ def _read(path: Path, space: SearchSpace, key: LatencyKey) -> LatencyTable | Non
         _log.warning("%s: the cached latency table is unusable and is measured anew: %s", path, reason)
         return None
     # another torch has other kernels
-    return table if table.key == key and table.report.environment.get("torch") == torch.__version__ else None
+    return table if table.key == key and table.fit.environment.get("torch") == torch.__version__ else None
 
 
 @contextmanager
-def _reports(show: bool) -> Iterator[tuple[Report, Report]]:
+def _bars(show: bool) -> Iterator[tuple[OnProgress, OnProgress]]:
     """Two bars with the time that remains, one for the blocks and one for the networks."""
     if not show:
-        yield no_report, no_report
+        yield no_progress, no_progress
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
 
-        def report(description: str) -> Report:
-            task = bar.add_task(description, total=None)
-            return lambda done, total: bar.update(task, completed=done, total=total)
+        def task(description: str) -> OnProgress:
+            number = bar.add_task(description, total=None)
+            return lambda done, total: bar.update(number, completed=done, total=total)
 
-        yield report("timing blocks"), report("timing networks")
+        yield task("timing blocks"), task("timing networks")

@@ -32,7 +32,7 @@ from se_nas.space.specs import BlockSpec, NetworkSpec
 BACKENDS = ("eager", "cuda_graph")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-Report = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Told how many timings are done, and of how many."""
 
 _SHORT, _LONG = 2, 6
@@ -116,8 +116,8 @@ def check_memory(network: NetworkSpec, key: LatencyKey) -> None:
         )
 
 
-def no_report(done: int, total: int) -> None:
-    """A `Report` that tells nobody."""
+def no_progress(done: int, total: int) -> None:
+    """An `OnProgress` that tells nobody."""
 
 
 def measure_network(network: Network | NetworkSpec, key: LatencyKey, *, rounds: int = 40) -> Measurement:
@@ -126,7 +126,11 @@ def measure_network(network: Network | NetworkSpec, key: LatencyKey, *, rounds: 
 
 
 def measure_networks(
-    networks: Sequence[Network | NetworkSpec], key: LatencyKey, report: Report = no_report, *, rounds: int = 40
+    networks: Sequence[Network | NetworkSpec],
+    key: LatencyKey,
+    on_progress: OnProgress = no_progress,
+    *,
+    rounds: int = 40,
 ) -> list[Measurement]:
     """Time networks in turn: each round runs every one once untimed and once timed.
 
@@ -152,7 +156,7 @@ def measure_networks(
             i = done % len(runs)
             runs[i]()
             samples[i].append(watch(runs[i]))
-            report(done + 1, rounds * len(runs))
+            on_progress(done + 1, rounds * len(runs))
     return [summarise(values) for values in samples]
 
 
@@ -168,7 +172,7 @@ def summarise(samples: Sequence[float]) -> Measurement:
 
 
 def measure_blocks(
-    blocks: Sequence[BlockSpec], key: LatencyKey, report: Report = no_report, *, passes: int = 8
+    blocks: Sequence[BlockSpec], key: LatencyKey, on_progress: OnProgress = no_progress, *, passes: int = 8
 ) -> list[float]:
     """Milliseconds of each block inside a network: what one more copy adds to a chain of copies.
 
@@ -188,7 +192,7 @@ def measure_blocks(
         for i in range(passes):
             for j, block in enumerate(blocks):
                 slopes[i, j] = _slope(block, key, watch)
-                report(i * len(blocks) + j + 1, passes * len(blocks))
+                on_progress(i * len(blocks) + j + 1, passes * len(blocks))
     return [max(0.0, float(value)) for value in np.median(slopes, axis=0)]
 
 

@@ -47,7 +47,7 @@ class TrainStream:
         repeats: of an image within an epoch, in a row, each with its own draws; the epoch keeps its length.
         max_damaged: so many images may be damaged.
         pin_memory: put batches where a CUDA device copies from fastest.
-        report: is given one line for every damaged image that is met first.
+        say: is given one line for every damaged image that is met first.
 
     Attributes:
         steps_per_epoch: whole batches in an epoch.
@@ -71,7 +71,7 @@ class TrainStream:
         repeats: int = 1,
         max_damaged: int = MAX_DAMAGED,
         pin_memory: bool = False,
-        report: Callable[[str], None] | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         least = {"batch_size": batch_size, "ranks": ranks, "accumulate": accumulate, "repeats": repeats}
         _check_at_least(1, least)
@@ -82,7 +82,7 @@ class TrainStream:
         if batch_size > len(images):
             raise DataError(f"an epoch must hold a whole batch of {batch_size}, but there are {len(images)} images")
         self.steps_per_epoch = len(images) // batch_size
-        self._log = DamageLog(max_damaged, report)
+        self._log = DamageLog(max_damaged, say)
         self._reader = TrainReader(images, transform.build(), transform.resolution, seed, repeats, max_damaged)
         self._batch_size = batch_size
         self._rank, self._ranks, self._accumulate = rank, ranks, accumulate
@@ -152,7 +152,7 @@ class EvaluationStream:
         workers: processes that decode, started by every iteration; 0 decodes in this process.
         max_damaged: so many images may be damaged.
         pin_memory: put batches where a CUDA device copies from fastest.
-        report: is given one line for every damaged image that is met first.
+        say: is given one line for every damaged image that is met first.
 
     Attributes:
         damaged: name and reason of each damaged image that this rank met.
@@ -172,11 +172,11 @@ class EvaluationStream:
         workers: int = 0,
         max_damaged: int = MAX_DAMAGED,
         pin_memory: bool = False,
-        report: Callable[[str], None] | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         _check_at_least(1, {"batch_size": batch_size, "ranks": ranks})
         _check_at_least(0, {"workers": workers, "max_damaged": max_damaged})
-        self._log = DamageLog(max_damaged, report)
+        self._log = DamageLog(max_damaged, say)
         self._reader = EvaluationReader(images, transform.build(), transform.resolution)
         self._indices = np.arange(rank, len(images), ranks)
         self._batch_size, self._workers, self._pin_memory = batch_size, workers, pin_memory

@@ -84,9 +84,9 @@ class Result:
 class DamageLog:
     """Damaged images by name, with the reason, up to a limit."""
 
-    def __init__(self, limit: int, report: Callable[[str], None] | None) -> None:
+    def __init__(self, limit: int, say: Callable[[str], None] | None) -> None:
         self.found: dict[str, str] = {}
-        self._limit, self._report = limit, report
+        self._limit, self._say = limit, say
 
     def add(self, damaged: dict[str, str]) -> None:
         """Take in what was met; DataError where it is more than the limit."""
@@ -94,10 +94,10 @@ class DamageLog:
             if name in self.found:
                 continue
             self.found[name] = reason
-            if self._report is not None:
+            if self._say is not None:
                 within = len(self.found) <= self._limit
                 count = f"{len(self.found)} {'of at most' if within else 'where there may be'} {self._limit}"
-                self._report(f"{name}: the image is damaged and left out ({reason}); {count}")
+                self._say(f"{name}: the image is damaged and left out ({reason}); {count}")
         if len(self.found) > self._limit:
             name, reason = list(self.found.items())[-1]
             got = f"{len(self.found)} are, the last {name} ({reason})"

@@ -23,7 +23,7 @@ from se_nas.training.recipe import Recipe
 _DAMAGED_ROWS = 50
 
 
-class TrainedData(Record):
+class DataEntry(Record):
     """What `config.yaml` says of the images."""
 
     model_config = ConfigDict(extra="ignore")
@@ -43,7 +43,7 @@ class RetrainingConfig(Record):
     """The parts of a retraining's `config.yaml` that its page shows; the recipe has a reader of its own."""
 
     model_config = ConfigDict(extra="ignore")
-    data: TrainedData
+    data: DataEntry
     recipe: Any = None
     teacher: TeacherEntry | None = None
 
@@ -56,7 +56,7 @@ class FinishedRetraining:
     architecture: ArchitectureFile
     certificate: Certificate
     history: tuple[Epoch, ...]
-    data: TrainedData
+    data: DataEntry
     recipe: Recipe
     teacher: TeacherEntry | None
     damaged: Mapping[str, str]

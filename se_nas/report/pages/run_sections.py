@@ -172,7 +172,7 @@ def _latency(run: FinishedRun) -> Rows:
     """How well the latency table predicts, and what it was timed with; nothing without a table."""
     if run.latency is None:
         return []
-    report, key = run.latency.report, asdict(run.latency.key)
+    report, key = run.latency.fit, asdict(run.latency.key)
     held_out = report.held_out
     return [
         ("mean absolute error", format_percent(held_out.mape)),

@@ -20,8 +20,8 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
 
-#: `report(epoch, accuracy)` after each epoch of an evaluation, counted from 0; it raises `Pruned` to end it early.
-Report = Callable[[int, float], None]
+#: `on_epoch(epoch, accuracy)` after each epoch of an evaluation, counted from 0; it raises `Pruned` to end it early.
+OnEpoch = Callable[[int, float], None]
 
 #: Any function of an architecture can be searched: its accuracy, from 0 to 1.
 Evaluate = Callable[[Architecture], float]
@@ -41,20 +41,20 @@ class Unjudged(SeNasError):
 
 
 @runtime_checkable
-class ReportingEvaluator(Protocol):
+class EvaluatorWithEpochs(Protocol):
     """An evaluator with epochs, after each of which it can be ended.
 
     It is told from a function by its `evaluate` alone: any object that has such an attribute is taken for one.
     """
 
-    def evaluate(self, architecture: Architecture, report: Report) -> float:
+    def evaluate(self, architecture: Architecture, on_epoch: OnEpoch) -> float:
         """The accuracy, from 0 to 1; passes `Pruned` on."""
 
 
-def evaluate_with(evaluator: Evaluate | ReportingEvaluator, architecture: Architecture, report: Report) -> float:
+def evaluate_with(evaluator: Evaluate | EvaluatorWithEpochs, architecture: Architecture, on_epoch: OnEpoch) -> float:
     """The accuracy that an evaluator of either kind gives."""
-    if isinstance(evaluator, ReportingEvaluator):
-        return evaluator.evaluate(architecture, report)
+    if isinstance(evaluator, EvaluatorWithEpochs):
+        return evaluator.evaluate(architecture, on_epoch)
     return float(evaluator(architecture))
 
 

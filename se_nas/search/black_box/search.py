@@ -30,8 +30,8 @@ from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import (
     Evaluate,
     Evaluation,
+    EvaluatorWithEpochs,
     Pruned,
-    ReportingEvaluator,
     Unjudged,
     best_first,
     evaluate_with,
@@ -69,7 +69,7 @@ class BlackBoxResult:
 def search_architectures(
     space: SearchSpace,
     budgets: Sequence[Budget],
-    evaluate: Evaluate | ReportingEvaluator,
+    evaluate: Evaluate | EvaluatorWithEpochs,
     *,
     config: OptunaConfig | None = None,
     tables: Mapping[str, CostTable] | None = None,
@@ -119,7 +119,7 @@ class Worked(NamedTuple):
 
 
 def work(
-    study: ArchitectureStudy, evaluate: Evaluate | ReportingEvaluator, max_evaluations: int, progress: bool
+    study: ArchitectureStudy, evaluate: Evaluate | EvaluatorWithEpochs, max_evaluations: int, progress: bool
 ) -> Worked:
     """Evaluate until the study has `max_evaluations`, alone or beside other workers.
 
@@ -183,18 +183,18 @@ def stoppable(study: ArchitectureStudy) -> Iterator[None]:
         raise TrainingInterrupted("search", stopped_by, Path(study.where)) from error
 
 
-def _evaluate(study: ArchitectureStudy, evaluate: Evaluate | ReportingEvaluator, candidate: Candidate) -> bool:
+def _evaluate(study: ArchitectureStudy, evaluate: Evaluate | EvaluatorWithEpochs, candidate: Candidate) -> bool:
     """Evaluate one candidate and tell the study; False when the evaluation failed."""
     started, number = time.monotonic(), candidate.number
     curve: list[tuple[int, float]] = []
     measure = study.config.measure
 
-    def report(epoch: int, value: float) -> None:
+    def on_epoch(epoch: int, value: float) -> None:
         curve.append((epoch, measure.worth(value)))
-        study.report(number, epoch, measure.worth(value))
+        study.tell_epoch(number, epoch, measure.worth(value))
 
     try:
-        accuracy = evaluate_with(evaluate, candidate.architecture, report)
+        accuracy = evaluate_with(evaluate, candidate.architecture, on_epoch)
     except Pruned:
         study.tell(number, None, state="pruned", seconds=time.monotonic() - started, curve=curve)
         return True

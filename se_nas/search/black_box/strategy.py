@@ -14,7 +14,13 @@ from se_nas.records.files import write_json
 from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.answer import answer_among
 from se_nas.search.black_box.config import OptunaConfig
-from se_nas.search.black_box.evaluation import Evaluate, ReportingEvaluator, best_first, evaluate_with, save_evaluations
+from se_nas.search.black_box.evaluation import (
+    Evaluate,
+    EvaluatorWithEpochs,
+    best_first,
+    evaluate_with,
+    save_evaluations,
+)
 from se_nas.search.black_box.evaluators.registry import EVALUATORS, Spent
 from se_nas.search.black_box.importance import importances
 from se_nas.search.black_box.search import BlackBoxResult, result_of, stoppable, work
@@ -93,7 +99,7 @@ def await_prepared(
     return True
 
 
-def open_evaluator(problem: SearchProblem, config: OptunaConfig) -> Evaluate | ReportingEvaluator:
+def open_evaluator(problem: SearchProblem, config: OptunaConfig) -> Evaluate | EvaluatorWithEpochs:
     """The evaluator of a run that is prepared, in this process or in another.
 
     Raises:
@@ -166,7 +172,7 @@ def finish(
     problem: SearchProblem,
     config: OptunaConfig,
     study: ArchitectureStudy,
-    evaluator: Evaluate | ReportingEvaluator,
+    evaluator: Evaluate | EvaluatorWithEpochs,
     prepared: dict[str, Any],
     exhausted: bool,
 ) -> SearchResult:

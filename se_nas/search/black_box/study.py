@@ -298,7 +298,7 @@ class ArchitectureStudy:
 
     # ---- telling
 
-    def report(self, number: int, epoch: int, accuracy: float) -> None:
+    def tell_epoch(self, number: int, epoch: int, accuracy: float) -> None:
         """Note an accuracy on the way, epochs counted from 0; raises `Pruned` when the pruner says so."""
         if self.config.pruner == "none":
             return

@@ -48,13 +48,13 @@ def _restarted(problem: SearchProblem, config: DifferentiableConfig, number: int
     if number == 0:
         return problem
     seed = int(np.random.SeedSequence([problem.seed, number]).generate_state(1)[0])
-    before, watcher = number * (config.pretrain_epochs + config.epochs), problem.report
+    before, watcher = number * (config.pretrain_epochs + config.epochs), problem.on_epoch
 
-    def report(entry: Mapping[str, Any]) -> None:
+    def on_epoch(entry: Mapping[str, Any]) -> None:
         if watcher is not None:
             watcher({**entry, "epoch": before + entry["epoch"]})
 
-    return replace(problem, seed=seed, folder=problem.folder / f"restart_{number}", report=report)
+    return replace(problem, seed=seed, folder=problem.folder / f"restart_{number}", on_epoch=on_epoch)
 
 
 def _name(number: int) -> str:

@@ -185,8 +185,8 @@ class _Search(WeightTrainer):
             if searching
             else [],
         }
-        if self.problem.report is not None:
-            self.problem.report({"epoch": epoch, **entry})
+        if self.problem.on_epoch is not None:
+            self.problem.on_epoch({"epoch": epoch, **entry})
         return entry
 
 

@@ -15,7 +15,7 @@ from se_nas.cost.latency.table import (
     default_cache_folder,
     distinct_blocks,
     fit_relative,
-    latency_report_lines,
+    latency_lines,
     prediction_accuracy,
     spread_architectures,
 )
@@ -54,11 +54,11 @@ class FakeClock:
     def __init__(self):
         self.calls = 0
 
-    def blocks(self, blocks, key, report):
+    def blocks(self, blocks, key, on_progress):
         self.calls += 1
         return [true_block_ms(block) for block in blocks]
 
-    def networks(self, networks, key, report):
+    def networks(self, networks, key, on_progress):
         found = [INTERCEPT + FACTOR * sum(map(true_block_ms, network.blocks)) for network in networks]
         return [Measurement(ms, ms, (ms, ms), 1) for ms in found]
 
@@ -83,14 +83,14 @@ def same(one, other):
 
 def test_calibration_recovers_a_known_truth(tmp_path):
     latency = build(tmp_path)
-    report = latency.report
-    assert report.intercept_ms == pytest.approx(INTERCEPT, abs=1e-6)
-    assert report.factor == pytest.approx(FACTOR, abs=1e-6)
-    assert (report.calibrated_on, report.held_out.n) == (24, 24)
-    assert report.held_out.mape < 1e-9
-    assert (report.held_out.within_5, report.held_out.within_10) == (1, 1)
-    assert report.held_out.spearman == pytest.approx(1)
-    assert report.held_out.residual_std < 1e-9
+    fit = latency.fit
+    assert fit.intercept_ms == pytest.approx(INTERCEPT, abs=1e-6)
+    assert fit.factor == pytest.approx(FACTOR, abs=1e-6)
+    assert (fit.calibrated_on, fit.held_out.n) == (24, 24)
+    assert fit.held_out.mape < 1e-9
+    assert (fit.held_out.within_5, fit.held_out.within_10) == (1, 1)
+    assert fit.held_out.spearman == pytest.approx(1)
+    assert fit.held_out.residual_std < 1e-9
 
 
 def test_the_table_covers_every_choice_and_every_network(tmp_path):
@@ -104,25 +104,25 @@ def test_the_table_covers_every_choice_and_every_network(tmp_path):
 
 def test_a_slow_spell_of_the_machine_in_one_visit_moves_nothing(tmp_path):
     class Drifting(FakeClock):
-        def blocks(self, blocks, key, report):
-            steady = super().blocks(blocks, key, report)
+        def blocks(self, blocks, key, on_progress):
+            steady = super().blocks(blocks, key, on_progress)
             return [3 * ms for ms in steady] if self.calls == 2 else steady
 
-        def networks(self, networks, key, report):
-            steady = super().networks(networks, key, report)
+        def networks(self, networks, key, on_progress):
+            steady = super().networks(networks, key, on_progress)
             return [replace(m, median_ms=3 * m.median_ms) for m in steady] if self.calls == 2 else steady
 
     clock = Drifting()
-    report = build(tmp_path, clock, visits=3).report
+    fit = build(tmp_path, clock, visits=3).fit
     assert clock.calls == 3
-    assert (report.intercept_ms, report.factor) == pytest.approx((INTERCEPT, FACTOR), abs=1e-6)
+    assert (fit.intercept_ms, fit.factor) == pytest.approx((INTERCEPT, FACTOR), abs=1e-6)
 
 
 def test_held_out_networks_are_not_those_of_the_calibration(tmp_path):
     class Recording(FakeClock):
-        def networks(self, networks, key, report):
+        def networks(self, networks, key, on_progress):
             self.timed = networks
-            return super().networks(networks, key, report)
+            return super().networks(networks, key, on_progress)
 
     clock = Recording()
     latency = build(tmp_path, clock, calibrate_on=10, held_out=6)
@@ -211,8 +211,8 @@ def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
 
 def test_a_space_of_few_networks_is_split_in_halves_and_one_of_fewer_refused(tmp_path):
     few = tiny_space(depths=(1,), kernels=(3,), expansions=(1.0, 2.0))  # 16 networks
-    report = build(tmp_path, space=few).report
-    assert (report.calibrated_on, report.held_out.n) == (8, 8)
+    fit = build(tmp_path, space=few).fit
+    assert (fit.calibrated_on, fit.held_out.n) == (8, 8)
     fewer = tiny_space(depths=(1,), kernels=(3,), expansions=(1.0,))  # 4 networks
     with pytest.raises(ConfigError, match=r"space tiny.*at least 6 distinct networks, but got 4"):
         build(tmp_path, space=fewer)
@@ -233,11 +233,11 @@ def test_a_table_is_really_timed_with_progress(tmp_path, capsys):
     assert tuple(latency.block_ms) == distinct_blocks(SPACE)
     assert all(ms >= 0 for ms in latency.block_ms.values())
     assert all(ms > 0 for _, ms in latency.calibration)
-    assert latency.report.held_out.n == 2
+    assert latency.fit.held_out.n == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "timing blocks" in captured.err
-    lines = latency_report_lines(latency)
+    lines = latency_lines(latency)
     assert "on 2 held-out networks" in lines[-1]
     assert f"{len(latency.block_ms)} distinct blocks" in lines[1]
 

@@ -147,7 +147,7 @@ def test_the_next_sound_image_stands_in_for_a_damaged_one(
 ) -> None:
     lines: list[str] = []
     images, _ = open_encoded_images(damaged_folder)
-    stream = _stream(images, batch_size=15, workers=workers, report=lines.append)
+    stream = _stream(images, batch_size=15, workers=workers, say=lines.append)
     got = _steps(stream, [(0, 0), (1, 0)])
     assert sorted(stream.damaged) == ["train/class_a/1.jpg", "train/class_c/2.jpg"]
     assert "truncated" in stream.damaged["train/class_a/1.jpg"]
@@ -170,7 +170,7 @@ def test_the_next_sound_image_stands_in_for_a_damaged_one(
 def test_more_damaged_images_than_may_be_end_the_stream_in_one_line(damaged_folder: Path, workers: int) -> None:
     images, _ = open_encoded_images(damaged_folder)
     lines: list[str] = []
-    stream = _stream(images, batch_size=15, workers=workers, max_damaged=1, report=lines.append)
+    stream = _stream(images, batch_size=15, workers=workers, max_damaged=1, say=lines.append)
     message = r"at most 1 images may be damaged \(max_damaged\), but 2 are, the last train/class_\w/\d.jpg \("
     with pytest.raises(DataError, match=message) as caught:
         stream.micro_batches(0, 0)
@@ -207,7 +207,7 @@ def test_evaluation_takes_every_image_once_over_all_ranks(folder: Path, workers:
 def test_evaluation_leaves_damaged_images_out_and_can_be_repeated(damaged_folder: Path) -> None:
     _, val = open_encoded_images(damaged_folder)
     lines: list[str] = []
-    stream = EvaluationStream(val, EvalTransform(8), batch_size=1, report=lines.append)
+    stream = EvaluationStream(val, EvalTransform(8), batch_size=1, say=lines.append)
     for _ in range(2):
         assert [y.tolist() for _, y in stream] == [[0], [0], [1], [2], [2]]
     assert list(stream.damaged) == ["val/class_b/0.jpg"]

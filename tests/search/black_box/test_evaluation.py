@@ -16,8 +16,8 @@ from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
 from se_nas.search.black_box.evaluation import (
     Evaluation,
+    OnEpoch,
     Pruned,
-    Report,
     best_first,
     evaluate_with,
     evaluations_from,
@@ -121,10 +121,10 @@ def test_a_record_of_another_space_is_refused(tiny_space: SearchSpace, tmp_path:
 def test_both_kinds_of_evaluators_are_called_as_they_wish(tiny_space: SearchSpace) -> None:
     architecture = next(tiny_space.enumerate())
     curve: list[tuple[int, float]] = []
-    report: Report = lambda *point: curve.append(point)  # noqa: E731
-    assert evaluate_with(worth, architecture, report) == worth(architecture)
+    on_epoch: OnEpoch = lambda *point: curve.append(point)  # noqa: E731
+    assert evaluate_with(worth, architecture, on_epoch) == worth(architecture)
     assert curve == []
-    assert evaluate_with(Rising(3), architecture, report) == worth(architecture)
+    assert evaluate_with(Rising(3), architecture, on_epoch) == worth(architecture)
     assert [epoch for epoch, _ in curve] == [0, 1, 2]
 
     def end(epoch: int, accuracy: float) -> None:

@@ -245,7 +245,7 @@ def test_what_falls_behind_is_pruned_and_the_best_never(tiny_space: SearchSpace,
         try:
             for epoch in range(5):
                 curve.append((epoch, value * (epoch + 1) / 5))
-                study.report(candidate.number, *curve[-1])
+                study.tell_epoch(candidate.number, *curve[-1])
         except Pruned:
             assert value < best
             assert len(curve) < 5  # the last epoch saves nothing any more
@@ -273,7 +273,7 @@ def test_epochs_reported_before_a_kill_are_reported_again_to_no_effect(
     def reported(study: ArchitectureStudy, number: int, accuracy: float) -> int | None:
         for epoch in range(4):
             try:
-                study.report(number, epoch, accuracy + epoch / 100)
+                study.tell_epoch(number, epoch, accuracy + epoch / 100)
             except Pruned:
                 return epoch
         return None
@@ -296,7 +296,7 @@ def test_epochs_reported_before_a_kill_are_reported_again_to_no_effect(
 def test_a_study_without_a_pruner_keeps_no_epochs(tiny_space: SearchSpace) -> None:
     study = open_study(tiny_space, [])
     candidate = study.ask()
-    study.report(candidate.number, 0, 0.0)
+    study.tell_epoch(candidate.number, 0, 0.0)
     assert raw(study)[0].intermediate_values == {}
 
 

@@ -49,12 +49,12 @@ def done(
     """A search with two restarts, what it found, and the epochs that it reported."""
     epochs: list[int] = []
     problem = make_problem(
-        tiny_space, tmp_path_factory.mktemp("search"), macs=0.4, report=lambda entry: epochs.append(entry["epoch"])
+        tiny_space, tmp_path_factory.mktemp("search"), macs=0.4, on_epoch=lambda entry: epochs.append(entry["epoch"])
     )
     with pytest.MonkeyPatch.context() as patch:
         rig(patch, RIGGED)
         found = STRATEGIES["differentiable"].search(problem, CONFIG)
-    return dataclasses.replace(problem, report=None), found, epochs
+    return dataclasses.replace(problem, on_epoch=None), found, epochs
 
 
 def kept(problem: SearchProblem, name: str) -> Any:

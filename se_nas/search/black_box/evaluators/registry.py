@@ -13,7 +13,7 @@ from se_nas.records.files import write_json
 from se_nas.records.measure import ACCURACY, SUPERNET_ACCURACY, Measure
 from se_nas.records.record import Record
 from se_nas.records.registry import Registry
-from se_nas.search.black_box.evaluation import Evaluate, ReportingEvaluator
+from se_nas.search.black_box.evaluation import Evaluate, EvaluatorWithEpochs
 from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator
 from se_nas.search.black_box.evaluators.table import TableEvaluator
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
@@ -40,7 +40,7 @@ class Evaluator:
             and images. What `build` needs of it lies in the problem's folder, the last of it under the name `prepared`.
     """
 
-    build: Callable[[SearchProblem, Any], Evaluate | ReportingEvaluator]
+    build: Callable[[SearchProblem, Any], Evaluate | EvaluatorWithEpochs]
     measure: Measure = ACCURACY
     config: type[Record] | None = None
     epochs: Callable[[Any], int] | None = None

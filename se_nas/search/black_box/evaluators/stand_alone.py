@@ -15,7 +15,7 @@ from se_nas.data.in_memory.images import ImageSet
 from se_nas.hardware.distributed import Ranks
 from se_nas.records.locks import locked
 from se_nas.records.run_log import read_log
-from se_nas.search.black_box.evaluation import Pruned, Report
+from se_nas.search.black_box.evaluation import OnEpoch, Pruned
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.training.images import images_in_memory
@@ -64,16 +64,16 @@ class StandAloneEvaluator:
         self._train = _subset(problem.train, torch.cat([problem.parts["weights"], problem.parts["choices"]]))
         self._validation = _subset(problem.train, problem.parts["validation"])
 
-    def evaluate(self, architecture: Architecture, report: Report) -> float:
+    def evaluate(self, architecture: Architecture, on_epoch: OnEpoch) -> float:
         """Accuracy, from 0 to 1, on the `validation` part after the last epoch.
 
         Args:
-            report: is given each epoch once, in order; a training that goes on where a killed one was reports the
+            on_epoch: is given each epoch once, in order; a training that goes on where a killed one was tells the
                 epochs of that one first. Another evaluation of this architecture, in any process, waits for this one.
 
         Raises:
             ArchitectureError: the architecture is of another space.
-            Pruned: `report` raised it.
+            Pruned: `on_epoch` raised it.
             TrainingError: the loss does not stay finite; the folder stays, with the log of it.
             OutputError: the folder cannot be written to.
         """
@@ -81,26 +81,26 @@ class StandAloneEvaluator:
         folder = self._folder / self._key(architecture)
         with locked(folder.with_name(folder.name + ".lock")):
             try:
-                accuracy = self._trained_accuracy(architecture, report, folder)
+                accuracy = self._trained_accuracy(architecture, on_epoch, folder)
             except Pruned:
                 shutil.rmtree(folder)
                 raise
             shutil.rmtree(folder)
         return accuracy
 
-    def _trained_accuracy(self, architecture: Architecture, report: Report, folder: Path) -> float:
-        reported = -1
+    def _trained_accuracy(self, architecture: Architecture, on_epoch: OnEpoch, folder: Path) -> float:
+        told = -1
 
-        def report_once(epoch: int, accuracy: float) -> None:
-            nonlocal reported
-            if epoch > reported:
-                reported = epoch
-                report(epoch, accuracy)
+        def tell_once(epoch: int, accuracy: float) -> None:
+            nonlocal told
+            if epoch > told:
+                told = epoch
+                on_epoch(epoch, accuracy)
 
         log = folder / "log.jsonl"
         for line in read_log(log) if log.exists() else ():
             if line.get("event") == "epoch":
-                report_once(line["epoch"], line["validation_accuracy"])
+                tell_once(line["epoch"], line["validation_accuracy"])
         device, seed = self._problem.device, self._problem.seed
         images, held_out = images_in_memory(
             self._config,
@@ -115,7 +115,7 @@ class StandAloneEvaluator:
             self._problem.space.resolve(architecture),
             self._config,
             images,
-            HeldOut(held_out, {"top1": "validation_accuracy"}, after_look=report_once),
+            HeldOut(held_out, {"top1": "validation_accuracy"}, after_look=tell_once),
             name="evaluation",
             device=device,
             seed=seed,

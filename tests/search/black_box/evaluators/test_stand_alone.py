@@ -16,7 +16,7 @@ from se_nas.data.in_memory.images import ImageSet
 from se_nas.errors import ArchitectureError, OutputError
 from se_nas.records.run_log import read_log
 from se_nas.search.black_box.config import OptunaConfig
-from se_nas.search.black_box.evaluation import Pruned, ReportingEvaluator
+from se_nas.search.black_box.evaluation import EvaluatorWithEpochs, Pruned
 from se_nas.search.black_box.evaluators import stand_alone as stand_alone_evaluator
 from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator, short_recipe
 from se_nas.search.problem import SearchProblem
@@ -69,7 +69,7 @@ def test_every_epoch_is_reported_and_the_last_is_the_answer(
     problem: SearchProblem, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     evaluator = StandAloneEvaluator(problem, CONFIG, folder)
-    assert isinstance(evaluator, ReportingEvaluator)
+    assert isinstance(evaluator, EvaluatorWithEpochs)
     curve, answer = curve_of(evaluator, drawn(problem))
     assert [epoch for epoch, _ in curve] == [0, 1, 2]
     assert answer == curve[-1][1]
