@@ -97,9 +97,8 @@ class ArchitectureStudy:
         self.where = "the storage" if url is not None else "memory" if file is None else str(file)
         missing = [name for name in config.objectives[1:] if name not in tables]
         if missing:
-            raise ConfigError(
-                "search.objectives", [f"{name}: needs a cost table, but there is none" for name in missing]
-            )
+            problems = [f"{name}: needs a cost table, but there is none" for name in missing]
+            raise ConfigError("search.objectives", problems)
         check_feasible(space, tables, self.budgets)
         self._seen: set[Architecture] = set()
         self._known: dict[Architecture, FrozenTrial] = {}
@@ -110,15 +109,9 @@ class ArchitectureStudy:
         self._silent_since: dict[int, float] = {}
         self._let_go: weakref.finalize[[int], ArchitectureStudy] | None = None
         repair = Repair(space, tables, self.budgets if config.proposals == "feasible" else ())
-        sampler = ArchitectureSampler(
-            space,
-            config,
-            seed=seed,
-            repair=repair,
-            seen=self._seen,
-            unseen=self._unseen,
-            parallel=parallel or url is not None,
-        )
+        many = parallel or url is not None
+        seen, unseen = self._seen, self._unseen
+        sampler = ArchitectureSampler(space, config, repair, seed=seed, seen=seen, unseen=unseen, parallel=many)
         self._sum: JournalSum | None = None
         if file is not None and url is None:
             self._let_go = weakref.finalize(self, os.close, hold_file(file, alone=take_over))

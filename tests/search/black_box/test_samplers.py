@@ -132,8 +132,8 @@ def test_the_nearest_new_one_is_proposed_where_chance_finds_none(tiny_space: Sea
     sampler = ArchitectureSampler(
         tiny_space,
         OptunaConfig(sampler="random"),
+        repair,
         seed=0,
-        repair=repair,
         seen=set(every) - {last},
         unseen={last: None},
         parallel=False,
