@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the names once more, for editors and type checkers
     from se_nas.cost.table import count_tables as count_tables
     from se_nas.data.in_memory.sources import DATASETS as DATASETS
     from se_nas.errors import SeNasError as SeNasError
-    from se_nas.export.write import FORMS as FORMS
+    from se_nas.export.forms import FORMS as FORMS
     from se_nas.layers.network import Network as Network
     from se_nas.layers.network import build as build
     from se_nas.runs.verbs import FinishedRun as FinishedRun
@@ -102,7 +102,7 @@ _PUBLIC = {
     "se_nas.search.black_box.samplers": ("SAMPLERS",),
     "se_nas.data.in_memory.sources": ("DATASETS",),
     "se_nas.training.recipe_files": ("RECIPES",),
-    "se_nas.export.write": ("FORMS",),
+    "se_nas.export.forms": ("FORMS",),
     "se_nas.errors": ("SeNasError",),
 }
 _MODULES = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -49,6 +49,11 @@ def short(value: object) -> str:
     return cut(_SHORT.repr(value), MOST_SHOWN)
 
 
+def counted(count: int, thing: str, things: str | None = None) -> str:
+    """A number of things in words: "1 image", "2,000 images"; a plural without an s is given as `things`."""
+    return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
+
+
 def install(extra: str) -> str:
     """The command that installs what an optional part of the package needs."""
     return f"pip install 'se-nas[{extra}]'"

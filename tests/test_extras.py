@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from se_nas.export.forms import FORMS
 from tests.helpers.tiny_runs import RUN, changed, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +53,7 @@ def test_the_base_alone_searches_trains_and_reports(tmp_path: Path) -> None:
     assert (tmp_path / "out/report.html").exists()
     missing = {
         "nni": ["launch", "run.yaml", "--out", "watched"],
-        "export": ["export", "out/retrain"],
+        "export": ["export", "out/retrain", "--to", "onnx"],
         "postgresql": ["worker", "out", "--storage", "postgresql+psycopg://nobody@localhost/none"],
     }
     for extra, words in missing.items():
@@ -63,6 +65,13 @@ def test_the_base_alone_searches_trains_and_reports(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert line.startswith("error: ")
         assert f"pip install 'se-nas[{extra}]'" in line
+    done = without(ABSENT, ["export", "out/retrain"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out: ")]
+    assert line.startswith("left out: onnx, which needs onnx, onnxruntime and onnxscript to be installed: ")
+    assert line.endswith("pip install 'se-nas[export]'")
+    written = json.loads((tmp_path / "out/retrain/export/export.json").read_text())["forms"]
+    assert list(written) == [name for name in FORMS if name != "onnx"]
 
 
 def test_the_constraints_pin_every_requirement_to_a_version_that_it_allows() -> None:

@@ -20,7 +20,8 @@ _LISTED = re.compile(r"\{([\w.]+):(\w+)\}")
 class Command(typer.core.TyperCommand):
     """A command none of whose values may be empty: an empty path would be taken for the working folder.
 
-    Where a help text says `{module:NAMES}` it lists those names; the module is imported for the help alone.
+    Where a help text says `{module:NAMES}` it lists those names, or what the function of that name gives; the module is
+    imported for the help alone, so it must be one that imports nothing heavy.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -48,7 +49,8 @@ class Command(typer.core.TyperCommand):
 
 
 def _names(listed: re.Match[str]) -> str:
-    return ", ".join(getattr(importlib.import_module(listed[1]), listed[2]))
+    names = getattr(importlib.import_module(listed[1]), listed[2])
+    return ", ".join(names() if callable(names) else names)
 
 
 class Commands(typer.Typer):

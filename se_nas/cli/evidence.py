@@ -17,7 +17,7 @@ def evidence(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="Gather this part alone: {se_nas.runs.evidence.gather:PARTS}; may be repeated. By default all."
+            help="Gather this part alone: {se_nas.runs.evidence.registry:PARTS}; may be repeated. By default all."
         ),
     ] = None,
     change: Annotated[

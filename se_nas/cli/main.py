@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 
 import se_nas
-from se_nas.cli import data, evidence, init, latency, nni, retrain, search, space
+from se_nas.cli import data, evidence, init, latency, nni, retrain, search, space, trained
 from se_nas.cli.command import Commands
 from se_nas.cli.screen import say
 from se_nas.errors import SeNasError, cut, short
@@ -47,8 +47,8 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     },
     "The network that was found": {
         retrain.retrain: "se-nas retrain digits/architecture.json --data digits",
-        retrain.evaluate: "se-nas evaluate cifar10/retrain-imagenet --data-dir DIR",
-        retrain.export: "se-nas export digits/retrain --to onnx",
+        trained.evaluate: "se-nas evaluate digits/retrain",
+        trained.export: "se-nas export digits/retrain --to onnx",
     },
     "What it is worth": {
         evidence.report: "se-nas report digits",

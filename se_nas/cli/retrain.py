@@ -1,4 +1,4 @@
-"""Commands for a network that was found: train it, evaluate it, hand it on."""
+"""The command that trains a network that was found, or a published one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from se_nas.cli.options import (
-    Average,
     DataDir,
     Device,
     Download,
@@ -17,7 +16,6 @@ from se_nas.cli.options import (
     Plugins,
     Quiet,
     Resume,
-    Weights,
     parse_changes,
 )
 from se_nas.cli.screen import say, stop_explained, tune_allocator
@@ -43,7 +41,7 @@ class RecipeOptions:
     recipe: Annotated[
         str | None,
         typer.Option(
-            help=f"A YAML file or one of {{se_nas.training.recipe_files:RECIPES}}; by default {IMAGENET_RECIPE} for "
+            help=f"A YAML file or one of {{se_nas.records.shipped:recipes}}; by default {IMAGENET_RECIPE} for "
             f"imagenet, {SMALL_RECIPE} for the others."
         ),
     ] = None
@@ -257,75 +255,3 @@ def _retrain_on_imagenet(
         f"{ledger['images_per_second']:,.1f} images/s, {ledger['device_hours']:.3g} {ledger['device']}-hours; "
         f"weights, history and certificate: {job.folder}"
     )
-
-
-def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a retraining on ImageNet.")],
-    data_dir: DataDir = None,
-    weights: Weights = None,
-    average: Average = None,
-    resolution: Annotated[
-        int | None, typer.Option(min=8, help="Side of the test images in pixels; by default the recipe's.")
-    ] = None,
-    crop: Annotated[
-        float | None, typer.Option(help="Share of the resized image that is looked at; by default the recipe's.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images evaluated at once, on each rank.")] = 128,
-    workers: Workers = 4,
-    max_damaged: MaxDamaged = 100,
-    device: Device = "auto",
-    quiet: Quiet = False,
-) -> None:
-    """Evaluate a network that was retrained on ImageNet: top-1 and top-5 accuracy, at any test resolution."""
-    from se_nas.hardware.device import pick_device
-    from se_nas.runs.retraining.imagenet import evaluate_on_imagenet
-
-    if crop is not None and not 0 < crop <= 1:
-        raise ConfigError("--crop", [f"must be above 0 and at most 1, but got {crop:g}"])
-    tune_allocator()
-    found = evaluate_on_imagenet(
-        run,
-        data_dir,
-        pick_device(device),
-        weights=weights,
-        average=average,
-        resolution=resolution,
-        crop=crop,
-        batch_size=batch_size,
-        workers=workers,
-        max_damaged=max_damaged,
-        progress=not quiet,
-    )
-    if found is not None:
-        left_out = f", {found['damaged']} damaged ones left out" if found["damaged"] else ""
-        say(
-            f"top-1 {found['top1']:.2%}, top-5 {found['top5']:.2%} on {found['images']:,} images "
-            f"at {found['resolution']}x{found['resolution']}{left_out}"
-        )
-
-
-def export(
-    source: Annotated[
-        Path, typer.Argument(help="Folder of a retraining, such as RUN/retrain, or an architecture.json and --weights.")
-    ],
-    to: Annotated[
-        list[str] | None,
-        typer.Option(help="One of {se_nas.export.write:FORMS}; may be repeated; by default all of them."),
-    ] = None,
-    output: Annotated[Path | None, typer.Option("--out", help="Folder; by default export beside the weights.")] = None,
-    weights: Weights = None,
-    average: Average = None,
-    plugin: Plugins = None,
-) -> None:
-    """Hand a trained network on: ONNX, torch.export, a plain module that needs only torch, a timm model.
-
-    Each form is read back from its file and compared with the network before it is kept; export.json says how well they
-    agree, and how fast ONNX Runtime is beside PyTorch.
-    """
-    from se_nas.export.write import FORMS
-    from se_nas.runs.export import export_retrained
-
-    folder = output or (source if source.is_dir() else source.parent) / "export"
-    tune_allocator()
-    export_retrained(source, folder, to or list(FORMS), weights=weights, average=average, say=say)
-    say(f"exported to: {folder}")

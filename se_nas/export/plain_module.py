@@ -19,13 +19,13 @@ from se_nas.export.plain_source import PlainLayer, activation_source, call_sourc
 from se_nas.layers.network import Network
 from se_nas.records.checksum import with_checksum
 from se_nas.records.files import write_atomic
+from se_nas.records.registry import Code, imported
 from se_nas.space.attention import ATTENTION
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.space.block_plan import block_plan
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.plan import BlockPlan, Branch, Layer
 from se_nas.space.blocks.shape import BlockShape
-from se_nas.space.registry import Code, imported
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
 
 FILE, WEIGHTS = "network.py", "weights.pt"

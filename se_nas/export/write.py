@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,118 +17,20 @@ from pydantic import ConfigDict, Field
 from se_nas.cost.counts import network_counts
 from se_nas.data.on_disk.image_folder import few
 from se_nas.data.on_disk.transforms import MEAN, STD
-from se_nas.errors import ConfigError, ExportError, OutputError, install
-from se_nas.export import onnx_file, plain_module, torch_program
-from se_nas.export.agreement import BATCHES, Run, greatest_difference, latency_beside
+from se_nas.errors import ConfigError, ExportError, OutputError
+from se_nas.export.agreement import BATCHES, greatest_difference, latency_beside
+from se_nas.export.forms import FORMS, Normalisation, Subject
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
 from se_nas.records.fields import Count
 from se_nas.records.files import write_json
 from se_nas.records.record import Record, read_record
-from se_nas.records.registry import Registry
 from se_nas.space.architecture_file import ArchitectureFile
 
 REPORT = "export.json"
-TIMM_FOLDER = "timm"
 FORMAT = "se_nas export"
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """What a network's images went through: (pixel / 255 - mean) / std, channel by channel."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
 IMAGENET = Normalisation(MEAN, STD)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is exported.
-
-    Attributes:
-        network: in evaluation mode, float32, on the CPU.
-        file: its architecture.
-        normalisation: see `export_network`.
-        notes: what every form carries in words.
-    """
-
-    network: Network
-    file: ArchitectureFile
-    normalisation: Normalisation | None
-    notes: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Form:
-    """One form of export.
-
-    Attributes:
-        files: what it puts into a folder; names below that.
-        write: puts the files of a network into a folder.
-        load: reads them back, as a function of images.
-        bar: greatest difference from the network that may be, as a share of its greatest logit.
-        packages: what must be installed.
-        runtime: what runs it, if it is to be timed beside PyTorch; on one thread.
-    """
-
-    files: tuple[str, ...]
-    write: Callable[[Subject, Path], None]
-    load: Callable[[Path], Run]
-    bar: float
-    packages: tuple[str, ...] = ()
-    runtime: str | None = None
-
-
-def _write_timm(subject: Subject, folder: Path) -> None:
-    from se_nas.export.timm_folder import write_timm_folder
-
-    images = {} if subject.normalisation is None else asdict(subject.normalisation)
-    write_timm_folder(subject.network, subject.file, folder / TIMM_FOLDER, **images)
-
-
-def _load_timm(folder: Path) -> Run:
-    from se_nas.export.timm_folder import load_timm_folder
-
-    run: Run = torch.inference_mode()(load_timm_folder(folder / TIMM_FOLDER))
-    return run
-
-
-FORMS: Registry[Form] = Registry(
-    "form of export",
-    {
-        "onnx": Form(
-            (onnx_file.FILE,),
-            lambda subject, folder: onnx_file.write_onnx(subject.network, subject.notes, folder),
-            onnx_file.load_onnx,
-            1e-4,
-            ("onnx", "onnxruntime", "onnxscript"),
-            "onnxruntime",
-        ),
-        "torch_export": Form(
-            (torch_program.FILE,),
-            lambda subject, folder: torch_program.write_program(subject.network, subject.notes, folder),
-            torch_program.load_program,
-            1e-5,
-        ),
-        "plain": Form(
-            (plain_module.FILE, plain_module.WEIGHTS),
-            lambda subject, folder: plain_module.write_plain_module(subject.network, subject.notes, folder),
-            plain_module.load_plain_module,
-            1e-5,
-        ),
-        "timm": Form(
-            tuple(f"{TIMM_FOLDER}/{name}" for name in ("architecture.json", "config.json", "weights.pth")),
-            _write_timm,
-            _load_timm,
-            1e-5,
-            ("timm",),
-        ),
-    },
-)
 
 
 def export_network(
@@ -204,9 +105,8 @@ def _check(forms: Sequence[str]) -> None:
     for name in forms:
         if name not in FORMS:
             raise ExportError(f"a form of export must be one of {known}, but got {name!r}")
-        missing = [package for package in FORMS[name].packages if importlib.util.find_spec(package) is None]
-        if missing:
-            raise ExportError(f"export as {name} needs {' and '.join(missing)} to be installed: {install('export')}")
+        if lacks := FORMS[name].lacks:
+            raise ExportError(f"export as {name} {lacks}")
 
 
 def _about(network: Network, file: ArchitectureFile) -> dict[str, Any]:

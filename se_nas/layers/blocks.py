@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from se_nas.layers.activations import ACTIVATIONS
 from se_nas.layers.attention import build_attention
 from se_nas.layers.drop_path import DropPath
+from se_nas.records.registry import imported
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.space.block_plan import block_plan
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.plan import BlockPlan, Branch, Layer
 from se_nas.space.blocks.shape import BlockShape
-from se_nas.space.registry import imported
 from se_nas.space.specs import BlockSpec
 from se_nas.space.vocabulary import Position
 

@@ -1,10 +1,17 @@
-"""A registry: the entries of one kind by name, in sight where they are defined, to which a plugin adds its own."""
+"""A registry: the entries of one kind by name, in sight where they are defined, to which a plugin adds its own.
+
+An entry may name its code as packages name their entry points, "package.module:name", and whoever uses it imports what
+is named then: so the floor space/ knows layers without torch, and a help lists data sets without it. An entry of a
+user's own module may give the function itself.
+"""
 
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
 from typing import Any, TypeVar
 
 from pydantic import AfterValidator
@@ -13,6 +20,9 @@ from pydantic_core import PydanticCustomError
 from se_nas.errors import did_you_mean
 
 Entry = TypeVar("Entry")
+
+Code = str | Callable[..., Any]
+"""A function or class: itself, or where it is, as "package.module:name"."""
 
 # what the plugin that is being imported has added so far; None while none is
 _added: list[tuple[Registry[Any], str]] | None = None
@@ -23,6 +33,16 @@ _by_kind: dict[str, Registry[Any]] = {}
 def known(kind: str) -> AfterValidator:
     """A validator of pydantic's of the name of an entry, for a record on a lower floor than the registry."""
     return AfterValidator(lambda name: _by_kind[kind].checked(name) if kind in _by_kind else name)
+
+
+@cache
+def imported(code: Code) -> Callable[..., Any]:
+    """What an entry names, imported where it is only named."""
+    if not isinstance(code, str):
+        return code
+    module, _, name = code.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found
 
 
 class Registry(UserDict[str, Entry]):

@@ -1,6 +1,6 @@
-"""Files that come with the package, found by their names: search spaces with the published networks, and run files.
+"""Files that come with the package, found by name: search spaces with the published networks, run files and recipes.
 
-In a clone they are the folders search_spaces/ and runs/ of the repository; a wheel holds copies of both.
+In a clone the first two are the folders search_spaces/ and runs/ of the repository; a wheel holds copies of both.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ def spaces() -> dict[str, Path]:
 def run_files() -> dict[str, Path]:
     """The run files by name."""
     return _named(RUN_FOLDER)
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes by name."""
+    return _named(_PACKAGE / "training" / "recipes")
 
 
 def find_space(name_or_path: str | os.PathLike[str], beside: Path | None = None) -> Path:
@@ -60,7 +65,7 @@ def place_of_results(path: Path) -> Path:
 
 
 def copy_shipped(folder: Path) -> list[Path]:
-    """Copy all of them into a folder, for editing, and return the copies.
+    """Copy the spaces and the run files into a folder, for editing, and return the copies.
 
     Raises:
         OutputError: files of these names stand there, or the folder cannot be written to.

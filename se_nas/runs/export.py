@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from se_nas.export.write import Normalisation, export_network
+from se_nas.export.forms import FORMS, Normalisation
+from se_nas.export.write import export_network
 from se_nas.runs.run_folder import alone_in
 from se_nas.training.trained_network import DataCard, load_trained
 
@@ -14,15 +15,24 @@ from se_nas.training.trained_network import DataCard, load_trained
 def export_retrained(
     source: Path,
     out: Path,
-    forms: Sequence[str],
+    forms: Sequence[str] | None,
     *,
     weights: Path | None,
     average: bool | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Export the network of a retraining; see `load_trained` for the weights and `export_network` for the rest."""
+    """Export the network of a retraining; see `load_trained` for the weights and `export_network` for the rest.
+
+    Args:
+        forms: names in FORMS; None for all whose packages are installed, and a line on each of the others.
+    """
     network, file = load_trained(source, weights, average=average)
     trained_on = DataCard.load(source if source.is_dir() else source.parent)
     normalisation = Normalisation(trained_on.mean, trained_on.std) if trained_on is not None else None
+    wanted = [name for name, form in FORMS.items() if form.lacks is None] if forms is None else forms
     with alone_in(out):
-        return export_network(network, file, out, forms, say=say, normalisation=normalisation)
+        report = export_network(network, file, out, wanted, say=say, normalisation=normalisation)
+    for name, form in FORMS.items():
+        if forms is None and form.lacks:
+            say(f"left out: {name}, which {form.lacks}")
+    return report

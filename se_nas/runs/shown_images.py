@@ -26,6 +26,7 @@ from se_nas.runs.retraining.imagenet import held_out_images, recipe_of
 from se_nas.runs.run_folder import RunFolder
 from se_nas.space.architecture_file import ArchitectureFile
 from se_nas.space.specs import NetworkSpec
+from se_nas.training.evaluate import top_accuracies
 from se_nas.training.trained_network import DataCard, check_classes, load_trained
 
 _RETRAINING = "retrain"
@@ -101,6 +102,27 @@ def shown_images(
     size = known.get("size", DataOptions.size) if same else DataOptions.size
     options = DataOptions(name, data_dir, network.resolution, seed=seed, size=size)
     return _in_memory(request, home, network, options, trained_on, device, progress)
+
+
+def trained_on_imagenet(source: Path) -> bool:
+    """Whether the images of a run's or a retraining's folder are streamed from disk; true where it says nothing."""
+    inner = source / _RETRAINING
+    card = DataCard.load(inner if inner.is_dir() else source)
+    if card is not None:
+        return card.name == IMAGENET
+    known = RunFolder(source).config.get("data")
+    return not isinstance(known, dict) or known.get("name") == IMAGENET
+
+
+def evaluate_shown(request: ImageRequest, device: torch.device, *, progress: bool) -> dict[str, float]:
+    """The shares top1 and top5 of the test images that a trained network gets right, and the number of images.
+
+    Raises:
+        SeNasError: the network or the images cannot be read, or do not fit each other.
+    """
+    network, file, home = trained_network(request)
+    images = shown_images(request, home, file.network, device, progress)
+    return top_accuracies(network.to(device), images.batches("evaluating"), device)
 
 
 def _in_memory(

@@ -17,7 +17,6 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.latency.timing import latency_key, measure_network
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
-from se_nas.export.write import FORMS
 from se_nas.hardware.device import pick_device
 from se_nas.records.models.certificate import SearchCertificate
 from se_nas.records.models.run_result import RunResult
@@ -29,13 +28,12 @@ from se_nas.runs.run_file import parse_run
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.runs.search import run_search
 from se_nas.runs.shown import shown_configuration
-from se_nas.runs.shown_images import ImageRequest, shown_images, trained_network
+from se_nas.runs.shown_images import ImageRequest, evaluate_shown
 from se_nas.search.certificate import certify as certificate_of
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml.file import dump_space
-from se_nas.training.evaluate import top_accuracies
 from se_nas.training.in_memory import Retrained
 from se_nas.training.recipe_files import DEFAULT
 
@@ -200,10 +198,7 @@ def evaluate(
         data=data,
         data_dir=Path(data_dir) if data_dir else None,
     )
-    network, file, home = trained_network(request)
-    where = pick_device(device)
-    images = shown_images(request, home, file.network, where, progress=False)
-    return top_accuracies(network.to(where), images.batches("evaluating"), where)
+    return evaluate_shown(request, pick_device(device), progress=False)
 
 
 def export_trained(
@@ -218,7 +213,7 @@ def export_trained(
 
     Args:
         source: a retraining's folder, such as RUN/retrain, or an architecture.json and `weights`.
-        forms: names in `FORMS`; by default all.
+        forms: names in `FORMS`; by default all whose packages are installed.
 
     Returns:
         What `export.json` holds: how well each form agrees with the network, and how fast it is.
@@ -228,8 +223,7 @@ def export_trained(
         SeNasError: the network cannot be read.
     """
     start = Path(weights) if weights else None
-    wanted = list(FORMS) if forms is None else forms
-    return export_retrained(Path(source), Path(folder), wanted, weights=start, average=average, say=_silent)
+    return export_retrained(Path(source), Path(folder), forms, weights=start, average=average, say=_silent)
 
 
 def render_report(folder: PathLike) -> Path:

@@ -1,23 +1,12 @@
-"""What the registries of this floor share: adding an entry, and naming code that is imported on first use.
-
-space/ imports no torch, and an entry knows the layers of its kind all the same. So it names them as packages name their
-entry points, "package.module:name"; whoever builds a network imports what is named then. An entry of a user's own
-module may give the function itself.
-"""
+"""What the registries of this floor share: how an entry is added under its name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import cache
-from importlib import import_module
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from se_nas.errors import ConfigError
 from se_nas.records.registry import Registry
-
-Code = str | Callable[..., Any]
-"""A function or class: itself, or where it is, as "package.module:name"."""
 
 
 class Entry(Protocol):
@@ -29,16 +18,6 @@ class Entry(Protocol):
 
 
 E = TypeVar("E", bound=Entry)
-
-
-@cache
-def imported(code: Code) -> Callable[..., Any]:
-    """What an entry names, imported where it is only named."""
-    if not isinstance(code, str):
-        return code
-    module, _, name = code.partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), name)
-    return found
 
 
 def add_entry(registry: Registry[E], entry: E) -> E:

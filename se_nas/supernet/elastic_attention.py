@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from se_nas.layers.activations import ACTIVATIONS, GATES
 from se_nas.layers.squeeze_excite import squeeze_scale
+from se_nas.records.registry import imported
 from se_nas.space.attention import ATTENTION
 from se_nas.space.attention.kind import AttentionUnit
-from se_nas.space.registry import imported
 from se_nas.space.specs import BlockSpec
 from se_nas.space.templates import SlotOp
 from se_nas.supernet.attention.kind import ElasticKind, Units

@@ -16,12 +16,13 @@ from pydantic import ValidationError
 
 from se_nas.errors import ConfigError, did_you_mean
 from se_nas.records.former_names import by_present_names
+from se_nas.records.shipped import recipes
 from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.training.recipe import Distillation, Recipe
 from se_nas.training.timm_parts import unusable_parts
 
 #: The shipped recipes by name.
-RECIPES: dict[str, Path] = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.yaml"))}
+RECIPES: dict[str, Path] = recipes()
 
 #: The one that values without a source are put upon, and that images in memory are trained by if none is named.
 DEFAULT = "small-images"

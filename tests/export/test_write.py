@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from se_nas.errors import ExportError, OutputError
-from se_nas.export.write import FORMS, Form, Normalisation, Subject, export_network
+from se_nas.export.forms import FORMS, Form, Normalisation, Subject
+from se_nas.export.write import export_network
 from se_nas.layers.network import Network
 from se_nas.space.architecture_file import ArchitectureFile
 from se_nas.space.search_space import SearchSpace

@@ -162,6 +162,18 @@ def test_what_cannot_be_studied_is_refused_in_one_line(se_nas: Run, trained: Pat
     assert_refused(se_nas("excitation", "plain"), "a network whose excitation is studied must have SE")
 
 
+def test_evaluate_gives_what_the_training_on_images_in_memory_said(se_nas: Run, trained: Path, tmp_path: Path) -> None:
+    share = read_json(trained / "result.json")["retrain"]["test_accuracy"]
+    code, errors, said = se_nas("evaluate", trained, "--device", "cpu", "--quiet")
+    assert (code, errors) == (0, [])
+    assert f"top-1 {share:.2%}, top-5 " in said
+    assert said.endswith(" on 355 images\n")
+    assert_refused(se_nas("evaluate", trained, "--resolution", 16), f"--resolution: must be left out, as {trained} was")
+    assert_refused(se_nas("evaluate", trained, "--max-damaged", 3), "--max-damaged: must be left out")
+    (tmp_path / "empty").mkdir()
+    assert_refused(se_nas("evaluate", "empty"), "empty: must be the folder of a run")
+
+
 def test_on_imagenet_the_accuracy_is_that_of_evaluate(se_nas: Run, on_imagenet: Path, tmp_path: Path) -> None:
     images = ["--data-dir", on_imagenet.parent / "images", "--workers", 0, "--device", "cpu", "--quiet"]
     assert se_nas("excitation", on_imagenet, *images, "--out", "all", "--batch-size", 5)[0] == 0

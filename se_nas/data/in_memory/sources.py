@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from se_nas.data.in_memory import cifar, digits, folder, synthetic
-from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import DataError, did_you_mean
-from se_nas.records.registry import Registry
+from se_nas.records.registry import Registry, imported
+
+if TYPE_CHECKING:
+    from se_nas.data.in_memory.images import DataInfo, ImageSet
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,23 @@ class DataSource:
     check_test: Callable[[DataOptions], None] | None = None
 
 
+def _shipped(module: str, *, may_be_missing: bool = False) -> DataSource:
+    """What a module of this folder loads; it is imported when it is asked to, so that a help can list the names."""
+
+    def of(name: str) -> Callable[[DataOptions], Any]:
+        return lambda options: imported(f"se_nas.data.in_memory.{module}:{name}")(options)
+
+    return DataSource(of("load_train"), of("load_test"), of("check_test") if may_be_missing else None)
+
+
 DATASETS: Registry[DataSource] = Registry(
     "data set",
     {
-        "digits": DataSource(digits.load_train, digits.load_test),
-        "cifar10": DataSource(cifar.load_train, cifar.load_test, cifar.check_test),
-        "cifar100": DataSource(cifar.load_train, cifar.load_test, cifar.check_test),
-        "folder": DataSource(folder.load_train, folder.load_test, folder.check_test),
-        "synthetic": DataSource(synthetic.load_train, synthetic.load_test),
+        "digits": _shipped("digits"),
+        "cifar10": _shipped("cifar", may_be_missing=True),
+        "cifar100": _shipped("cifar", may_be_missing=True),
+        "folder": _shipped("folder", may_be_missing=True),
+        "synthetic": _shipped("synthetic"),
     },
 )
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from se_nas.records.registry import imported
 from se_nas.space.attention import ATTENTION
 from se_nas.space.attention.kind import AttentionUnit
-from se_nas.space.registry import imported
 
 
 def build_attention(unit: AttentionUnit) -> nn.Module:

@@ -13,9 +13,10 @@ from typing import Any
 from se_nas.errors import ConfigError, DeviceError
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_json
+from se_nas.records.registry import imported
 from se_nas.report.pages.run import write_report
 from se_nas.runs.evidence.gathering import Conditions, Gathering
-from se_nas.runs.evidence.parts import PARTS
+from se_nas.runs.evidence.registry import PARTS
 from se_nas.runs.evidence_config import FOLDER, resolve_evidence
 from se_nas.runs.prepare import Say, open_setting
 from se_nas.runs.run_folder import RunFolder, alone_in
@@ -77,7 +78,7 @@ def _gather_part(gathering: Gathering, name: str) -> None:
     """Do a part, write it down in place of what was there, and add what it took to the ledger."""
     gathering.say(f"evidence: {name}")
     with gathering.spending.of(name):
-        found = PARTS[name].gather(gathering)
+        found = imported(PARTS[name].gather)(gathering)
     path = gathering.folder / PARTS[name].file
     if found is None:
         path.unlink(missing_ok=True)

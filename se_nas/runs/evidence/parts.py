@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -236,22 +236,3 @@ def ledger_part(gathering: Gathering) -> dict[str, Any]:
         if part != "stability"  # its searches have lines of their own
     ]
     return {"parts": entries, "energy_source": gathering.spending.energy_source}
-
-
-@dataclass(frozen=True)
-class Part:
-    """How a part is gathered, None where the run has nothing to show for it, and the file that it is written to."""
-
-    gather: Callable[[Gathering], dict[str, Any] | None]
-    file: str
-
-
-#: The parts by name, in the order in which they are gathered: what takes longest comes late.
-PARTS = {
-    "latency": Part(latency_part, "latency_check.json"),
-    "where-se-pays": Part(where_part, "where_se_pays.json"),
-    "controls": Part(controls_part, "controls.json"),
-    "ranking": Part(ranking_part, "ranking.json"),
-    "stability": Part(stability_part, "stability.json"),
-    "ledger": Part(ledger_part, "ledger.json"),
-}

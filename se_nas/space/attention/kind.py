@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from se_nas.records.registry import Code
 from se_nas.space.counts import Counts
-from se_nas.space.registry import Code
 from se_nas.space.vocabulary import Activation, Gate, Squeeze
 
 

@@ -9,10 +9,10 @@ from typing import Literal
 from pydantic import BaseModel
 
 from se_nas.errors import ConfigError
+from se_nas.records.registry import Code
 from se_nas.space.blocks.plan import BlockPlan
 from se_nas.space.blocks.shape import FORM, BlockShape
 from se_nas.space.counts import Counts
-from se_nas.space.registry import Code
 
 #: What a block with a convolution has; "expansion" and the fields of `BlockForm` come on top.
 KERNEL_AND_SE = frozenset({"kernel", "se"})

@@ -34,7 +34,7 @@ from se_nas.runs.evidence import published_controls, trainings
 from se_nas.runs.evidence.gather import gather_evidence
 from se_nas.runs.evidence.gathering import Conditions
 from se_nas.runs.evidence.ledger import Amount, training_entry
-from se_nas.runs.evidence.parts import PARTS
+from se_nas.runs.evidence.registry import PARTS
 from se_nas.runs.evidence.trainings import Task, Trainings
 from se_nas.runs.prepare import open_setting
 from se_nas.runs.run_file import load_run

@@ -231,7 +231,7 @@ def test_evaluating_leaves_damaged_images_out_and_counts_them(trained: Path, tmp
     shutil.copytree(trained / "images", tmp_path / "images")
     (tmp_path / "images/val/class01/0.jpg").write_bytes(b"no image")
     said = evaluated(se_nas, trained / "out", "--data-dir", tmp_path / "images")
-    assert said[2] == "11 images at 16x16, 1 damaged ones left out"
+    assert said[2] == "11 images at 16x16, 1 damaged image left out"
 
 
 # --- going on -----------------------------------------------------------------------------------

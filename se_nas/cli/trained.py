@@ -1,0 +1,173 @@
+"""Commands for a trained network: evaluate it, hand it on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from se_nas.cli.options import Average, DataDir, Device, Plugins, Quiet, Weights
+from se_nas.cli.screen import say, tune_allocator
+from se_nas.errors import ConfigError, counted
+from se_nas.records.bounds import MOST_WORKERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    import torch
+
+#: Heading in the help of options for images that stay on disk.
+_ON_DISK = "For a network that was trained on ImageNet"
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Which weights are evaluated, on which images."""
+
+    data_dir: DataDir = None
+    weights: Weights = None
+    average: Average = None
+    batch_size: Annotated[int, typer.Option(min=1, help="Images evaluated at once, on each rank.")] = 128
+    plugin: Plugins = None
+    device: Device = "auto"
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True)
+class OnDiskOptions:
+    """How images that stay on disk are read; None is the default, which the help says."""
+
+    resolution: Annotated[
+        int | None,
+        typer.Option(
+            min=8, rich_help_panel=_ON_DISK, help="Side of the test images in pixels; by default the recipe's."
+        ),
+    ] = None
+    crop: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=_ON_DISK,
+            help="Share of the resized image that is looked at; by default the recipe's.",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MOST_WORKERS,
+            rich_help_panel=_ON_DISK,
+            help="Processes of each rank that decode images; by default 4.",
+        ),
+    ] = None
+    max_damaged: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            rich_help_panel=_ON_DISK,
+            help="Stop where more images than this are damaged, on each rank; until then each is named and left out. "
+            "By default 100.",
+        ),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """What was given, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def evaluate(
+    run: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of a retraining, or of a run whose winner was retrained.")
+    ],
+    options: EvaluationOptions,
+    on_disk: OnDiskOptions,
+) -> None:
+    """Evaluate a retrained network on the test images of its data set: top-1 and top-5 accuracy.
+
+    The images of ImageNet can be shown at any resolution, and `torchrun --standalone --nproc-per-node N -m se_nas
+    evaluate ...` divides them among N devices.
+    """
+    from se_nas.hardware.device import pick_device
+    from se_nas.runs.shown_images import trained_on_imagenet
+
+    device = pick_device(options.device)
+    if trained_on_imagenet(run):
+        _evaluate_on_imagenet(run, options, on_disk, device)
+    else:
+        _evaluate_in_memory(run, options, on_disk, device)
+
+
+def _evaluate_on_imagenet(run: Path, options: EvaluationOptions, on_disk: OnDiskOptions, device: torch.device) -> None:
+    from se_nas.runs.retraining.imagenet import evaluate_on_imagenet
+
+    crop = on_disk.crop
+    if crop is not None and not 0 < crop <= 1:
+        raise ConfigError("--crop", [f"must be above 0 and at most 1, but got {crop:g}"])
+    tune_allocator()
+    found = evaluate_on_imagenet(
+        run,
+        options.data_dir,
+        device,
+        weights=options.weights,
+        average=options.average,
+        batch_size=options.batch_size,
+        progress=not options.quiet,
+        **on_disk.given(),
+    )
+    if found is not None:
+        side, damaged = found["resolution"], found["damaged"]
+        left_out = f", {counted(damaged, 'damaged image')} left out" if damaged else ""
+        _say_accuracy(found, f" at {side}x{side}{left_out}")
+
+
+def _evaluate_in_memory(run: Path, options: EvaluationOptions, on_disk: OnDiskOptions, device: torch.device) -> None:
+    from se_nas.runs.shown_images import ImageRequest, evaluate_shown
+
+    if given := on_disk.given():
+        word = next(iter(given)).replace("_", "-")
+        raise ConfigError(f"--{word}", [f"must be left out, as {run} was not trained on ImageNet"])
+    tune_allocator()
+    request = ImageRequest(
+        source=run,
+        data_dir=options.data_dir,
+        weights=options.weights,
+        average=options.average,
+        batch_size=options.batch_size,
+    )
+    _say_accuracy(evaluate_shown(request, device, progress=not options.quiet), "")
+
+
+def _say_accuracy(found: Mapping[str, Any], how: str) -> None:
+    images = counted(found["images"], "image")
+    say(f"top-1 {found['top1']:.2%}, top-5 {found['top5']:.2%} on {images}{how}")
+
+
+def export(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of a retraining, such as RUN/retrain, or an architecture.json and --weights.")
+    ],
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One of {se_nas.export.forms:FORMS}; may be repeated; by default all whose packages are installed."
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--out", help="Folder; by default export beside the weights.")] = None,
+    weights: Weights = None,
+    average: Average = None,
+    plugin: Plugins = None,
+) -> None:
+    """Hand a trained network on: ONNX, torch.export, a plain module that needs only torch, a timm model.
+
+    Each form is read back from its file and compared with the network before it is kept; export.json says how well they
+    agree, and how fast ONNX Runtime is beside PyTorch.
+    """
+    from se_nas.runs.export import export_retrained
+
+    folder = output or (source if source.is_dir() else source.parent) / "export"
+    tune_allocator()
+    export_retrained(source, folder, to, weights=weights, average=average, say=say)
+    say(f"exported to: {folder}")
