@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from se_nas.evidence.controls import Control
 from se_nas.evidence.statistics import Estimate, crossed_difference, holm, paired_difference
+from se_nas.records.models.evidence import ComparisonEntry
 
 #: Accuracies, from 0 to 1, by network's name and seed; a training that is not done or diverged is absent.
 Accuracies = Mapping[str, Mapping[int, float]]
@@ -21,7 +21,7 @@ Accuracies = Mapping[str, Mapping[int, float]]
 
 def compare(
     controls: Sequence[Control], accuracies: Accuracies, seeds: Sequence[int], test_images: int
-) -> list[dict[str, Any]]:
+) -> list[ComparisonEntry]:
     """The comparisons of the first control, the answer, with every other one, as `controls.json` has them.
 
     The random networks are compared with in two ways, and before the others: as a sample of what the budgets allow
@@ -35,7 +35,7 @@ def compare(
         test_images: that every accuracy is a share of.
     """
     answer, *others = controls
-    entries: list[tuple[dict[str, Any], Estimate, dict[int, float]]] = []
+    entries: list[tuple[dict[str, object], Estimate, dict[str, float]]] = []
     drawn = [control.name for control in others if control.kind == "random"]
     if drawn:
         names, shared = _full_table(answer.name, drawn, accuracies, seeds)
@@ -60,13 +60,7 @@ def compare(
             entries.append((about, estimate, _by_seed(shared, mine - theirs)))
     adjusted = holm([estimate.p for _, estimate, _ in entries])
     return [
-        {
-            "ours": answer.name,
-            **about,
-            **estimate.as_dict(),
-            "by_seed": {str(seed): value for seed, value in by_seed.items()},
-            "p_holm": p,
-        }
+        estimate.entry_of(ComparisonEntry, ours=answer.name, **about, by_seed=by_seed, p_holm=p)
         for (about, estimate, by_seed), p in zip(entries, adjusted, strict=True)
     ]
 
@@ -129,5 +123,5 @@ def _table(names: Sequence[str], seeds: Sequence[int], accuracies: Accuracies) -
     return np.array(rows, dtype=np.float64).reshape(len(names), len(seeds))
 
 
-def _by_seed(seeds: Sequence[int], differences: npt.NDArray[np.float64]) -> dict[int, float]:
-    return dict(zip(seeds, differences.tolist(), strict=True))
+def _by_seed(seeds: Sequence[int], differences: npt.NDArray[np.float64]) -> dict[str, float]:
+    return dict(zip(map(str, seeds), differences.tolist(), strict=True))

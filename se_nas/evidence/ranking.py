@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from se_nas.evidence.statistics import (
     spearman,
     top_k_regret,
 )
+from se_nas.records.models.evidence import CorrelationPair, NetworkCosts, RankedEntry, RankingSet, RegretEntry
 
 #: How many of the best-scored are looked at for the regret.
 TOP = (1, 3, 5)
@@ -36,20 +36,19 @@ class Ranked:
     """A network of a ranking.
 
     Attributes:
-        costs: by metric; MACs and parameters are never None.
         supernet, uncalibrated: accuracy with the supernet's weights, with batch norms of its own and with the
             supernet's running statistics.
         accuracies: by seed, after training on its own.
     """
 
     name: str
-    costs: dict[str, float | None]
+    costs: NetworkCosts
     supernet: float
     uncalibrated: float
     accuracies: dict[int, float]
 
 
-def rank(name: str, networks: Sequence[Ranked], seeds: Sequence[int]) -> dict[str, Any]:
+def rank(name: str, networks: Sequence[Ranked], seeds: Sequence[int]) -> RankingSet:
     """The ranking of one set of networks, as `ranking.json` has it; without correlations where they are too few.
 
     The truth of a network is its mean accuracy over the seeds that all of them have, as a seed may be lucky for all.
@@ -60,43 +59,43 @@ def rank(name: str, networks: Sequence[Ranked], seeds: Sequence[int]) -> dict[st
     """
     done = [network for network in networks if seeds[0] in network.accuracies]
     shared = [seed for seed in seeds if all(seed in network.accuracies for network in done)]
-    entries = [
-        {
-            "name": network.name,
-            **network.costs,
-            "supernet": network.supernet,
-            "uncalibrated": network.uncalibrated,
-            "accuracies": {str(seed): value for seed, value in network.accuracies.items()},
-        }
+    entries = tuple(
+        RankedEntry(
+            name=network.name,
+            supernet=network.supernet,
+            uncalibrated=network.uncalibrated,
+            accuracies={str(seed): value for seed, value in network.accuracies.items()},
+            **network.costs.plain(),
+        )
         for network in done
-    ]
+    )
     if len(done) < FEWEST:
-        return {"name": name, "networks": entries}
+        return RankingSet(name=name, networks=entries)
     truth = np.array([np.mean([network.accuracies[seed] for seed in shared]) for network in done])
-    timed = all(entry.get("latency_ms") is not None for entry in entries)
+    timed = all(entry.latency_ms is not None for entry in entries)
     ranking = (*SCORES, "latency_ms") if timed else SCORES
-    scores = {key: np.array([float(entry[key]) for entry in entries]) for key in ranking}  # type: ignore[arg-type]
+    scores = {key: np.array([getattr(entry, key) for entry in entries], dtype=np.float64) for key in ranking}
     table = np.array([[network.accuracies.get(seed, np.nan) for seed in seeds] for network in done])
     twice = (np.isfinite(table).sum(axis=1) >= 2).sum() >= FEWEST
-    return {
-        "name": name,
-        "truth_seeds": shared,
-        "networks": entries,
-        "correlations": {
-            key: {"kendall": kendall(score, truth).as_dict(), "spearman": spearman(score, truth).as_dict()}
+    return RankingSet(
+        name=name,
+        truth_seeds=tuple(shared),
+        networks=entries,
+        correlations={
+            key: CorrelationPair(kendall=kendall(score, truth).entry, spearman=spearman(score, truth).entry)
             for key, score in scores.items()
         },
-        "partial_kendall": partial_kendall(scores["supernet"], truth, scores["macs"]).as_dict(),
-        "gain_over_macs": kendall_gain(scores["supernet"], scores["macs"], truth).as_dict(),
-        "gain_of_recalibration": kendall_gain(scores["supernet"], scores["uncalibrated"], truth).as_dict(),
-        "seed_ceiling": seed_ceiling(table).as_dict() if twice else None,
-        "regret": [
-            {
-                "k": k,
+        partial_kendall=partial_kendall(scores["supernet"], truth, scores["macs"]).entry,
+        gain_over_macs=kendall_gain(scores["supernet"], scores["macs"], truth).entry,
+        gain_of_recalibration=kendall_gain(scores["supernet"], scores["uncalibrated"], truth).entry,
+        seed_ceiling=seed_ceiling(table).entry if twice else None,
+        regret=tuple(
+            RegretEntry(
+                k=k,
+                random=random_top_k_regret(truth, k),
                 **{key: top_k_regret(score, truth, k) for key, score in scores.items()},
-                "random": random_top_k_regret(truth, k),
-            }
+            )
             for k in TOP
             if k <= len(done)
-        ],
-    }
+        ),
+    )

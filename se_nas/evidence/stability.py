@@ -8,15 +8,21 @@ training, so that what searches add to that is estimated as a component of varia
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from se_nas.cost.table import CostTable
 from se_nas.evidence.choices_in_use import choices_in_use, se_places
+from se_nas.records.models.evidence import (
+    AccuracySpread,
+    BlockAgreement,
+    SearchAnswerEntry,
+    StabilityPart,
+    WithChance,
+)
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import NO_SE
@@ -45,7 +51,7 @@ def stability(
     tables: Mapping[str, CostTable],
     answers: Sequence[SearchAnswer],
     chance: Sequence[Architecture],
-) -> dict[str, Any]:
+) -> StabilityPart:
     """How far the answers of several searches agree, as `stability.json` has it.
 
     The distance of two networks is the share of the choices that either has in use, in which they differ; one that the
@@ -69,42 +75,46 @@ def stability(
     column = {choice.name: i for i, choice in enumerate(space.choices)}
     ours = _states(space, [answer.architecture for answer in answers])
     random = _states(space, chance)
-    blocks: list[dict[str, Any]] = []
+    blocks: list[BlockAgreement] = []
     for name, place in places.items():
         options = space.choice_by_name[name].options
         without = options.index(NO_SE) if NO_SE in options else len(options)
         states, drawn = ours[:, column[name]], random[:, column[name]]
         blocks.append(
-            {
-                "block": place,
-                "options": [None if state == _ABSENT else options[state] for state in states],
-                "on_off": _agreement(_on_off(states, without)),
-                "ratio": _agreement(states),
-                "random_on_off": _agreement(_on_off(drawn, without)),
-                "random_ratio": _agreement(drawn),
-            }
+            BlockAgreement(
+                block=place,
+                options=tuple(None if state == _ABSENT else str(options[state]) for state in states),
+                on_off=_agreement(_on_off(states, without)),
+                ratio=_agreement(states),
+                random_on_off=_agreement(_on_off(drawn, without)),
+                random_ratio=_agreement(drawn),
+            )
         )
-    return {
-        "seeds": sorted({seed for answer in answers for seed in answer.accuracies}),
-        "answers": [
-            {
-                "name": answer.name,
-                "seed": answer.seed,
-                "costs": {metric: table.cost(answer.architecture) for metric, table in tables.items()},
-                "se": {block["block"]: block["options"][i] for block in blocks},
-                "accuracies": {str(seed): accuracy for seed, accuracy in answer.accuracies.items()},
-            }
+    return StabilityPart(
+        seeds=tuple(sorted({seed for answer in answers for seed in answer.accuracies})),
+        answers=tuple(
+            SearchAnswerEntry(
+                name=answer.name,
+                seed=answer.seed,
+                costs={metric: table.cost(answer.architecture) for metric, table in tables.items()},
+                se={block.block: block.options[i] for block in blocks},
+                accuracies={str(seed): accuracy for seed, accuracy in answer.accuracies.items()},
+            )
             for i, answer in enumerate(answers)
-        ],
-        "distance": {"value": _mean_distance(ours), "random": _mean_distance(random)},
-        "blocks": blocks,
-        "on_off": {"value": _mean(blocks, "on_off"), "random": _mean(blocks, "random_on_off")},
-        "ratio": {"value": _mean(blocks, "ratio"), "random": _mean(blocks, "random_ratio")},
-        "accuracy": accuracy_spread([answer.accuracies for answer in answers]),
-    }
+        ),
+        distance=WithChance(value=_mean_distance(ours), random=_mean_distance(random)),
+        blocks=tuple(blocks),
+        on_off=WithChance(
+            value=_mean(block.on_off for block in blocks), random=_mean(block.random_on_off for block in blocks)
+        ),
+        ratio=WithChance(
+            value=_mean(block.ratio for block in blocks), random=_mean(block.random_ratio for block in blocks)
+        ),
+        accuracy=accuracy_spread([answer.accuracies for answer in answers]),
+    )
 
 
-def accuracy_spread(accuracies: Sequence[Mapping[int, float]]) -> dict[str, float | None]:
+def accuracy_spread(accuracies: Sequence[Mapping[int, float]]) -> AccuracySpread:
     """Mean accuracy of several networks, and what its spread between them and between their trainings is.
 
     The networks' variance is estimated over the n seeds that all of them have, in a two-way layout without replication
@@ -124,11 +134,11 @@ def accuracy_spread(accuracies: Sequence[Mapping[int, float]]) -> dict[str, floa
     squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
     shared = [seed for seed in trained[0] if all(seed in found for found in trained)] if trained else []
     table = np.array([[found[seed] for seed in shared] for found in trained])
-    return {
-        "mean": float(np.mean([group.mean() for group in groups])) if groups else None,
-        "between_searches": _between(table) if min(table.shape) > 1 else None,
-        "between_trainings": math.sqrt(squares / freedom) if freedom else None,
-    }
+    return AccuracySpread(
+        mean=float(np.mean([group.mean() for group in groups])) if groups else None,
+        between_searches=_between(table) if min(table.shape) > 1 else None,
+        between_trainings=math.sqrt(squares / freedom) if freedom else None,
+    )
 
 
 def _between(table: NDArray[np.float64]) -> float:
@@ -174,6 +184,6 @@ def _agreement(states: _States) -> float | None:
     return float((counts * (counts - 1)).sum()) / pairs if pairs else None
 
 
-def _mean(blocks: Sequence[Mapping[str, Any]], key: str) -> float | None:
-    found = [block[key] for block in blocks if block[key] is not None]
+def _mean(shares: Iterable[float | None]) -> float | None:
+    found = [share for share in shares if share is not None]
     return float(np.mean(found)) if found else None

@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata, t
+
+from se_nas.records.models.evidence import EstimateEntry
 
 COVERAGE = 0.95
 """Two-sided coverage of every interval."""
@@ -22,6 +24,7 @@ _BLOCK = 256
 """Rows of an (n, n) matrix of signs held at a time."""
 
 Array = npt.NDArray[np.float64]
+E = TypeVar("E", bound=EstimateEntry)
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,25 @@ class Estimate:
         """Whether there is an interval, and zero is not in it."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
-    def as_dict(self) -> dict[str, Any]:
-        """A JSON-able dict: finite numbers, or None."""
-        return {
-            "value": self.value if math.isfinite(self.value) else None,
-            "low": self.low,
-            "high": self.high,
-            "n": self.n,
-            "method": self.method,
-            "p": self.p,
-            "excludes_zero": self.excludes_zero,
-        }
+    @property
+    def entry(self) -> EstimateEntry:
+        """As it stands in a file."""
+        return self.entry_of(EstimateEntry)
+
+    def entry_of(self, kind: type[E], **about: object) -> E:
+        """The same with what it is about: finite numbers, or None."""
+        return kind.model_validate(
+            {
+                **about,
+                "value": self.value if math.isfinite(self.value) else None,
+                "low": self.low,
+                "high": self.high,
+                "n": self.n,
+                "method": self.method,
+                "p": self.p,
+                "excludes_zero": self.excludes_zero,
+            }
+        )
 
 
 def paired_difference(ours: npt.ArrayLike, theirs: npt.ArrayLike, *, resolution: float = 0.0) -> Estimate:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from se_nas.cost.table import CostTable
 from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
 from se_nas.evidence.correct_images import InheritedGuesses
 from se_nas.evidence.statistics import paired_difference
+from se_nas.records.models.evidence import BlockGains, GainEntry, WherePart
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
@@ -62,7 +62,7 @@ def where_se_pays(
     calibration_images: int,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> WherePart:
     """The gains of every option in every block that the answer or a context has in use, as `where_se_pays.json` has it.
 
     The gain of an option is the accuracy with that pick less the accuracy without SE there, meaned over the answer and
@@ -99,25 +99,20 @@ def where_se_pays(
     for block in blocks:
         first = next(option for option in block.options if block.spec(option).se is not None)
         found.append(
-            {
-                "block": places[block.choice],
-                "resolution": block.spec(first).se_resolution,
-                "channels": block.spec(first).se_channels,
-                "chosen": answer[block.choice] if block.choice in used else None,
-                "reference": block.reference,
-                "options": [
-                    {
-                        "option": option,
-                        "hidden": block.spec(option).se_hidden,
-                        **_gain(block, option, correct),
-                        **_price(block, option, problem.tables),
-                    }
+            BlockGains(
+                block=places[block.choice],
+                resolution=block.spec(first).se_resolution,
+                channels=block.spec(first).se_channels,
+                chosen=str(answer[block.choice]) if block.choice in used else None,
+                reference=str(block.reference),
+                options=tuple(
+                    _gain(block, option, correct, problem.tables)
                     for option in block.options
                     if option != block.reference
-                ],
-            }
+                ),
+            )
         )
-    return {"images": guesses.images, "contexts": len(surroundings), "blocks": found, "stand_alone": []}
+    return WherePart(images=guesses.images, contexts=len(surroundings), blocks=tuple(found))
 
 
 def _block(problem: SearchProblem, choice: str, contexts: Sequence[Architecture]) -> _Block | None:
@@ -139,11 +134,23 @@ def _block(problem: SearchProblem, choice: str, contexts: Sequence[Architecture]
     return _Block(choice, op, picked(op.kernel, picks), picked(op.expansion, picks), reference, tuple(rows))
 
 
-def _gain(block: _Block, option: Option, correct: Mapping[Architecture, NDArray[np.bool_]]) -> dict[str, float | None]:
+def _gain(
+    block: _Block,
+    option: Option,
+    correct: Mapping[Architecture, NDArray[np.bool_]],
+    tables: Mapping[str, CostTable],
+) -> GainEntry:
     i, reference = block.options.index(option), block.options.index(block.reference)
     ours, theirs = (np.mean([correct[row[j]] for row in block.networks], axis=0) for j in (i, reference))
     estimate = paired_difference(ours, theirs)
-    return {"gain": estimate.value, "low": estimate.low, "high": estimate.high}
+    return GainEntry(
+        option=str(option),
+        hidden=block.spec(option).se_hidden,
+        gain=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        **_price(block, option, tables),
+    )
 
 
 def _price(block: _Block, option: Option, tables: Mapping[str, CostTable]) -> dict[str, float | None]:

@@ -36,26 +36,26 @@ def test_identical_twins_do_not_differ(spec: NetworkSpec) -> None:
     found = compare(named(spec, answer="answer", **kinds), accuracies, SEEDS, 10_000)
     assert len(found) == 3
     for entry in found:
-        assert (entry["value"], entry["low"], entry["high"]) == (0, 0, 0)
-        assert (entry["p"], entry["p_holm"], entry["excludes_zero"], entry["n"]) == (1, 1, False, 5)
+        assert (entry.value, entry.low, entry.high) == (0, 0, 0)
+        assert (entry.p, entry.p_holm, entry.excludes_zero, entry.n) == (1, 1, False, 5)
 
 
 def test_a_planted_better_network_is_found_and_an_equal_one_is_not(spec: NetworkSpec) -> None:
     accuracies = {"answer": noisy(0.75, 1), "worse": noisy(0.72, 2), "equal": noisy(0.75, 3), "better": noisy(0.78, 4)}
     controls = named(spec, answer="answer", worse="baseline", equal="published", better="other_answer")
     worse, equal, better = compare(controls, accuracies, SEEDS, 10_000)
-    assert worse["excludes_zero"]
-    assert 0 < worse["low"] < 0.03 < worse["high"] < 0.05
-    assert not equal["excludes_zero"]
-    assert better["high"] < 0
+    assert worse.excludes_zero
+    assert 0 < worse.low < 0.03 < worse.high < 0.05
+    assert not equal.excludes_zero
+    assert better.high < 0
     mine, other = ([accuracies[name][seed] for seed in SEEDS] for name in ("answer", "worse"))
-    assert worse["value"] == pytest.approx(np.mean(mine) - np.mean(other))
-    assert worse["p"] == pytest.approx(ttest_rel(mine, other).pvalue)
+    assert worse.value == pytest.approx(np.mean(mine) - np.mean(other))
+    assert worse.p == pytest.approx(ttest_rel(mine, other).pvalue)
     # Holm 1979, of three: the least p times 3, the next times 2, and never less than the one before
-    least, middle, greatest = sorted((worse, equal, better), key=lambda entry: entry["p"])
-    assert least["p_holm"] == pytest.approx(3 * least["p"])
-    assert middle["p_holm"] == pytest.approx(max(3 * least["p"], 2 * middle["p"]))
-    assert greatest["p_holm"] == pytest.approx(max(middle["p_holm"], greatest["p"]))
+    least, middle, greatest = sorted((worse, equal, better), key=lambda entry: entry.p)
+    assert least.p_holm == pytest.approx(3 * least.p)
+    assert middle.p_holm == pytest.approx(max(3 * least.p, 2 * middle.p))
+    assert greatest.p_holm == pytest.approx(max(middle.p_holm, greatest.p))
 
 
 def test_random_networks_are_one_comparison_and_the_first(spec: NetworkSpec) -> None:
@@ -64,20 +64,20 @@ def test_random_networks_are_one_comparison_and_the_first(spec: NetworkSpec) -> 
     kinds: dict[str, ControlKind] = {f"random_{i}": "random" for i in range(3)}
     found = compare(named(spec, answer="answer", no_se="baseline", **kinds), accuracies, SEEDS, 10_000)
     names = ["random_0", "random_1", "random_2"]
-    assert [entry["theirs"] for entry in found] == [names, names, ["no_se"]]
-    assert [entry["networks"] for entry in found] == [3, 3, 1]
-    assert [entry["label"] for entry in found] == [
+    assert [list(entry.theirs) for entry in found] == [names, names, ["no_se"]]
+    assert [entry.networks for entry in found] == [3, 3, 1]
+    assert [entry.label for entry in found] == [
         "the mean of 3 random networks",
         "the best of 3 random networks by training",
         "the no_se one",
     ]
-    assert [entry.get("selected") for entry in found] == [None, True, None]
-    rows = np.array([list(accuracies[name].values()) for name in found[0]["theirs"]])
+    assert [entry.selected for entry in found] == [None, True, None]
+    rows = np.array([list(accuracies[name].values()) for name in found[0].theirs])
     expected = crossed_difference(list(accuracies["answer"].values()), rows)
-    assert {key: found[0][key] for key in expected.as_dict()} == expected.as_dict()
+    assert found[0].plain().items() >= expected.entry.plain().items()
     for entry in found:
-        assert list(entry["by_seed"]) == [str(seed) for seed in SEEDS]
-        assert np.mean(list(entry["by_seed"].values())) == pytest.approx(entry["value"])
+        assert list(entry.by_seed) == [str(seed) for seed in SEEDS]
+        assert np.mean(list(entry.by_seed.values())) == pytest.approx(entry.value)
 
 
 def test_the_best_random_network_is_chosen_by_the_other_seeds(spec: NetworkSpec) -> None:
@@ -89,9 +89,9 @@ def test_the_best_random_network_is_chosen_by_the_other_seeds(spec: NetworkSpec)
         "random_1": {0: 0.5, 1: 0.6, 2: 0.5},
     }
     _, best = compare(named(spec, answer="answer", **kinds), accuracies, (0, 1, 2), 10_000)
-    assert list(best["by_seed"].values()) == pytest.approx([0.7, 0.2, 0.3])
+    assert list(best.by_seed.values()) == pytest.approx([0.7, 0.2, 0.3])
     expected = paired_difference([0.8, 0.8, 0.8], [0.1, 0.6, 0.5])
-    assert (best["low"], best["high"], best["n"]) == (expected.low, expected.high, 3)
+    assert (best.low, best.high, best.n) == (expected.low, expected.high, 3)
 
 
 def test_choosing_the_best_of_equal_networks_wins_nothing(spec: NetworkSpec) -> None:
@@ -102,7 +102,7 @@ def test_choosing_the_best_of_equal_networks_wins_nothing(spec: NetworkSpec) -> 
     for _ in range(300):
         table = 0.7 + 0.01 * rng.standard_normal((6, 3))
         accuracies = {c.name: dict(enumerate(row)) for c, row in zip(controls, table, strict=True)}
-        values.append(compare(controls, accuracies, (0, 1, 2), 10_000)[1]["value"])
+        values.append(compare(controls, accuracies, (0, 1, 2), 10_000)[1].value)
     # the best by all three seeds would be ahead by 1.16 standard errors of a mean, 0.0067
     assert abs(np.mean(values)) < 0.0015
 
@@ -123,17 +123,17 @@ def test_a_random_network_that_lacks_a_training_costs_as_little_as_can_be(
     accuracies = {f"random_{i}": dict.fromkeys(done, 0.7) for i, done in trained.items()}
     accuracies["answer"] = {0: 0.7, 1: 0.7, 2: 0.7}
     found = compare(named(spec, answer="answer", **kinds), accuracies, (0, 1, 2), 10_000)[0]
-    assert found["theirs"] == [f"random_{i}" for i in names]
-    assert found["left_out"] == [f"random_{i}" for i in trained if i not in names]
-    assert list(found["by_seed"]) == [str(seed) for seed in seeds]
-    assert found["n"] == len(seeds)
+    assert found.theirs == tuple(f"random_{i}" for i in names)
+    assert found.left_out == tuple(f"random_{i}" for i in trained if i not in names)
+    assert list(found.by_seed) == [str(seed) for seed in seeds]
+    assert found.n == len(seeds)
 
 
 def test_differences_that_agree_by_chance_are_no_surer_than_their_step(spec: NetworkSpec) -> None:
     accuracies = {"answer": {0: 0.71, 1: 0.72}, "other": {0: 0.70, 1: 0.71}}
     (found,) = compare(named(spec, answer="answer", other="baseline"), accuracies, (0, 1), 100)
-    assert found["low"] < 0 < found["value"]
-    assert not found["excludes_zero"]
+    assert found.low < 0 < found.value
+    assert not found.excludes_zero
 
 
 def test_only_seeds_that_all_sides_have_count(spec: NetworkSpec) -> None:
@@ -141,19 +141,19 @@ def test_only_seeds_that_all_sides_have_count(spec: NetworkSpec) -> None:
     accuracies["late"] = {seed: accuracies["late"][seed] for seed in (3, 1)}
     kinds: dict[str, ControlKind] = {"late": "baseline", "random_1": "random", "random_2": "random"}
     drawn, late = compare(named(spec, answer="answer", **kinds), accuracies, (0, 1, 3, 9), 10_000)
-    assert (drawn["n"], drawn["theirs"], drawn["left_out"]) == (3, ["random_1"], ["random_2"])
-    assert drawn["label"] == "one random network"
-    assert late["n"] == 2
+    assert (drawn.n, drawn.theirs, drawn.left_out) == (3, ("random_1",), ("random_2",))
+    assert drawn.label == "one random network"
+    assert late.n == 2
     expected = np.mean([accuracies["answer"][seed] - accuracies["late"][seed] for seed in (1, 3)])
-    assert late["value"] == pytest.approx(expected)
+    assert late.value == pytest.approx(expected)
     accuracies["random_1"] = {}
     drawn, late = compare(named(spec, answer="answer", **kinds), accuracies, (0, 1, 3, 9), 10_000)
-    assert (drawn["n"], drawn["value"], drawn["low"], drawn["p"], drawn["p_holm"]) == (0, None, None, None, None)
-    assert late["p_holm"] == late["p"]  # what has no p is no comparison
-    json.dumps([drawn, late], allow_nan=False)
+    assert (drawn.n, drawn.value, drawn.low, drawn.p, drawn.p_holm) == (0, None, None, None, None)
+    assert late.p_holm == late.p  # what has no p is no comparison
+    json.dumps([drawn.plain(), late.plain()], allow_nan=False)
 
 
 def test_nothing_is_compared_with_nothing(spec: NetworkSpec) -> None:
     assert compare(named(spec, answer="answer"), {"answer": {0: 0.5}}, (0,), 10_000) == []
     (alone,) = compare(named(spec, answer="answer", no_se="baseline"), {}, (0, 1), 10_000)
-    assert (alone["n"], alone["value"]) == (0, None)
+    assert (alone.n, alone.value) == (0, None)

@@ -80,7 +80,7 @@ def test_one_seed_has_no_interval_and_none_no_value() -> None:
     assert not found.excludes_zero
     assert crossed_difference([0.72], [[0.70], [0.68]]).low is None
     assert crossed_difference([0.72], [[0.70], [0.68]]).value == pytest.approx(0.03)
-    assert paired_difference([], []).as_dict()["value"] is None
+    assert paired_difference([], []).entry.value is None
 
 
 def test_a_planted_better_network_is_found_and_an_equal_one_is_not() -> None:
@@ -249,7 +249,7 @@ def test_few_networks_and_constants_have_no_interval() -> None:
     for found in (kendall(np.arange(9), np.ones(9)), spearman(np.ones(9), np.arange(9))):
         assert math.isnan(found.value)
         assert (found.low, found.high, found.p) == (None, None, None)
-        assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["value"] is None
+        assert json.loads(json.dumps(found.entry.plain(), allow_nan=False))["value"] is None
     with pytest.raises(ValueError, match="shape"):
         kendall([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="finite"):
@@ -340,7 +340,7 @@ def test_random_regret_of_many() -> None:
 
 
 def test_estimates_are_json() -> None:
-    found = paired_difference([0.71, 0.73, 0.72], [0.70, 0.71, 0.70]).as_dict()
+    found = paired_difference([0.71, 0.73, 0.72], [0.70, 0.71, 0.70]).entry.plain()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["excludes_zero"] is True
     assert found["low"] <= found["value"] <= found["high"]

@@ -66,13 +66,13 @@ def test_gains_costs_and_intervals_by_brute_force(problem: SearchProblem, supern
         folder=tmp_path,
         progress=lambda done, total: told.append((done, total)),
     )
-    json.dumps(found, allow_nan=False)
-    assert (found["images"], found["contexts"]) == (len(problem.parts["validation"]), 2)
-    blocks = {block["block"]: block for block in found["blocks"]}
+    json.dumps(found.plain(), allow_nan=False)
+    assert (found.images, found.contexts) == (len(problem.parts["validation"]), 2)
+    blocks = {block.block: block for block in found.blocks}
     assert list(blocks) == ["stage1.block1", "stage1.block2", "stage2.block1.mbconv_k3_e2-3"]
-    assert [block["chosen"] for block in blocks.values()] == ["r2", None, "r4"]
-    assert {block["reference"] for block in blocks.values()} == {"none"}
-    assert [len(block["options"]) for block in blocks.values()] == [1, 1, 2]
+    assert [block.chosen for block in blocks.values()] == ["r2", None, "r4"]
+    assert {block.reference for block in blocks.values()} == {"none"}
+    assert [len(block.options) for block in blocks.values()] == [1, 1, 2]
 
     evaluator = SupernetEvaluator(problem, supernet, 50)
     tables = count_tables(problem.space)
@@ -82,22 +82,22 @@ def test_gains_costs_and_intervals_by_brute_force(problem: SearchProblem, supern
         "stage2.block1.mbconv_k3_e2-3": [answer, deeper],
     }
     for name, block in blocks.items():
-        for option in block["options"]:
+        for option in block.options:
             pairs = [
-                tuple(problem.space.architecture({**a.as_dict(), f"{name}.se": o}) for o in (option["option"], "none"))
+                tuple(problem.space.architecture({**a.as_dict(), f"{name}.se": o}) for o in (option.option, "none"))
                 for a in uses[name]
             ]
             gains = [evaluator(ours) - evaluator(theirs) for ours, theirs in pairs]
-            assert option["gain"] == pytest.approx(np.mean(gains), abs=1e-9)
-            assert option["low"] <= option["gain"] <= option["high"]
+            assert option.gain == pytest.approx(np.mean(gains), abs=1e-9)
+            assert option.low <= option.gain <= option.high
             for metric in ("macs", "params"):
                 ours, theirs = pairs[0]
-                assert option[metric] == tables[metric].cost(ours) - tables[metric].cost(theirs) > 0
-            assert option["latency_ms"] is None
+                assert getattr(option, metric) == tables[metric].cost(ours) - tables[metric].cost(theirs) > 0
+            assert option.latency_ms is None
     # r2 of 32 expanded channels
     wide = blocks["stage2.block1.mbconv_k3_e2-3"]
-    assert (wide["channels"], wide["resolution"]) == (16, 4)
-    assert [(o["option"], o["hidden"]) for o in wide["options"]] == [("r2", 8), ("r4", 4)]
+    assert (wide.channels, wide.resolution) == (16, 4)
+    assert [(o.option, o.hidden) for o in wide.options] == [("r2", 8), ("r4", 4)]
     # two networks for either of the first and third choice in each context, three for the last; some are the same
     total = told[-1][1]
     assert told == [(i + 1, total) for i in range(total)]
@@ -110,8 +110,8 @@ def test_the_interval_is_students_of_the_images(problem: SearchProblem, supernet
     guesses = inherited_guesses.InheritedGuesses(problem, supernet, 50, tmp_path)
     off = problem.space.architecture({**answer.as_dict(), "stage1.block1.se": "none"})
     expected = paired_difference(guesses(answer).astype(float), guesses(off).astype(float))
-    option = found["blocks"][0]["options"][0]
-    assert (option["gain"], option["low"], option["high"]) == (expected.value, expected.low, expected.high)
+    option = found.blocks[0].options[0]
+    assert (option.gain, option.low, option.high) == (expected.value, expected.low, expected.high)
 
 
 def test_a_killed_call_goes_on_where_it_was(
@@ -154,12 +154,12 @@ def test_planted_gain_and_loss_are_found(
 
     monkeypatch.setattr(inherited_guesses.InheritedGuesses, "__call__", planted)
     found = where_se_pays(problem, supernet, architecture(problem), [], calibration_images=50, folder=tmp_path)
-    (first,), (second, third) = (block["options"] for block in found["blocks"])
-    assert first["gain"] == pytest.approx(0.25)
-    assert first["low"] > 0
-    assert second["gain"] < 0
-    assert second["high"] < 0
-    assert (third["gain"], third["low"], third["high"]) == (0, 0, 0)
+    (first,), (second, third) = (block.options for block in found.blocks)
+    assert first.gain == pytest.approx(0.25)
+    assert first.low > 0
+    assert second.gain < 0
+    assert second.high < 0
+    assert (third.gain, third.low, third.high) == (0, 0, 0)
 
 
 def test_blocks_that_cannot_be_without_are_compared_with_the_least(tmp_path: Path) -> None:
@@ -174,13 +174,13 @@ def test_blocks_that_cannot_be_without_are_compared_with_the_least(tmp_path: Pat
     answer, net = problem.space.architecture(picks), SuperNet(problem.space)
     found = where_se_pays(problem, net, answer, [], calibration_images=50, folder=tmp_path / "bits")
     # without expansion the second block has 8 hidden units at either ratio: there is nothing to compare
-    (block,) = found["blocks"]
-    assert (block["block"], block["reference"]) == ("stage1.block1", "r4")
-    assert [(option["option"], option["hidden"]) for option in block["options"]] == [("r2", 8)]
-    assert block["options"][0]["macs"] == 2 * 16 * (8 - 4)
+    (block,) = found.blocks
+    assert (block.block, block.reference) == ("stage1.block1", "r4")
+    assert [(option.option, option.hidden) for option in block.options] == [("r2", 8)]
+    assert block.options[0].macs == 2 * 16 * (8 - 4)
     wider = problem.space.architecture({**picks, "stage2.block1.expansion": 6})
     found = where_se_pays(problem, net, answer, [wider], calibration_images=50, folder=tmp_path / "bits")
-    assert [(block["block"], block["chosen"]) for block in found["blocks"]] == [
+    assert [(block.block, block.chosen) for block in found.blocks] == [
         ("stage1.block1", "r2"),
         ("stage2.block1", "r2"),
     ]

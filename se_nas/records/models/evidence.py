@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, model_validator
+from pydantic import ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt, TypeAdapter, model_validator
 
 from se_nas.records.fields import Amount, Count, Metric, Number, Seconds, Seed, Share
+from se_nas.records.models.environment import Commit
 from se_nas.records.record import Record
 
 #: A seed as a key of JSON.
@@ -94,7 +95,7 @@ class ControlsPart(Record):
 
     seeds: tuple[Seed, ...]
     test_images: PositiveInt
-    recipe: dict[str, Any] | None = None
+    recipe: dict[str, JsonValue] | None = None
     budgets: dict[Metric, PositiveFloat] | None = None
     networks: tuple[ControlEntry, ...]
     comparisons: tuple[ComparisonEntry, ...]
@@ -164,7 +165,7 @@ class RankingPart(Record):
 
     seeds: tuple[Seed, ...]
     test_images: PositiveInt
-    recipe: dict[str, Any] | None = None
+    recipe: dict[str, JsonValue] | None = None
     sets: tuple[RankingSet, ...]
 
 
@@ -312,7 +313,11 @@ class SpentAmount(Record):
 
 
 class TrainingRecord(Record):
-    """A stand-alone training that is done: its accuracy, or why it diverged; see `runs.evidence.trainings`."""
+    """A stand-alone training that is done: its accuracy, or why it diverged; see `runs.evidence.trainings`.
+
+    One that diverged whatever was tried has beside `failed` its seed and the seconds of the call in which it was given
+    up; one that was adopted has None for `cpu_seconds`.
+    """
 
     seed: Seed
     test_accuracy: Share | None = None
@@ -321,7 +326,7 @@ class TrainingRecord(Record):
     seconds: Seconds
     cpu_seconds: Seconds | None = None
     images: Count | None = None
-    commit: dict[str, str | bool] | None = None
+    commit: Commit | None = None
     failed: str | None = None
 
     @model_validator(mode="after")

@@ -12,7 +12,8 @@ from typing import Any
 
 from se_nas.errors import ConfigError, DeviceError
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.files import write_json
+from se_nas.records.models.environment import Environment
+from se_nas.records.record import Record, write_record
 from se_nas.records.registry import imported
 from se_nas.report.pages.run import write_report
 from se_nas.runs.evidence.gathering import Conditions, Gathering
@@ -61,7 +62,7 @@ def gather_evidence(
         config = resolve_evidence(run, changes)
         setting = open_setting(folder, data_dir=data_dir, device=device)
         gathering = Gathering(setting, config, conditions, say)
-        write_json(run / FOLDER / "environment.json", describe_environment())
+        write_record(run / FOLDER / "environment.json", Environment(**describe_environment()))
         for part in parts or PARTS:
             try:
                 _gather_part(gathering, part)
@@ -78,9 +79,9 @@ def _gather_part(gathering: Gathering, name: str) -> None:
     """Do a part, write it down in place of what was there, and add what it took to the ledger."""
     gathering.say(f"evidence: {name}")
     with gathering.spending.of(name):
-        found = imported(PARTS[name].gather)(gathering)
+        found: Record | None = imported(PARTS[name].gather)(gathering)
     path = gathering.folder / PARTS[name].file
     if found is None:
         path.unlink(missing_ok=True)
     else:
-        write_json(path, found)
+        write_record(path, found)

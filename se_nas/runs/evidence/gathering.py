@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 from rich.console import Console
 from rich.progress import Progress
 
 from se_nas.cost.metrics import LATENCY, METRICS
-from se_nas.evidence.controls import Control, RandomFeasible, pinned_controls, repinned_controls
-from se_nas.records.models.run_result import RunResult
+from se_nas.evidence.controls import Control, ControlKind, RandomFeasible, pinned_controls, repinned_controls
+from se_nas.records.models.evidence import NetworkCosts, TrainingRecord
+from se_nas.records.models.run_result import RetrainSummary, RunResult
+from se_nas.records.record import read_record
 from se_nas.runs.evidence.ledger import Spending
 from se_nas.runs.evidence.published_controls import published_control
 from se_nas.runs.evidence.supernet_scores import SupernetScores
@@ -61,21 +63,29 @@ class Gathering:
         self.setting, self.config, self.conditions, self.say = setting, config, conditions, say
         self.run, self.space, self.tables = setting.run, setting.space, setting.tables
         self.folder = setting.run / FOLDER
-        self.result: dict[str, Any] = setting.run.read("result.json", RunResult)
+        self.result = read_record(RunResult, setting.run / "result.json")
         self.spending = Spending(self.folder / "spent.json", setting.device)
         self.measured_ms: dict[str, float] = {}  # of controls that no table knows
         self.random = RandomFeasible(self.space, self.tables, setting.budgets, setting.config.seed)
         self.trainings = Trainings(
             self.folder / "trainings", setting.config.retrain, setting.options, setting.device.type
         )
-        retrained = self.result["retrain"]
-        record = {k: retrained[k] for k in ("test_accuracy", "test_images", "train_accuracy", "seconds", "images")}
-        device, environment = setting.config.device, self.result["environment"]
+        device, environment = setting.config.device, self.result.environment
         if device == "auto":
-            device = "cuda" if environment["gpu"] else "cpu"
+            device = "cuda" if environment.gpu else "cpu"
         if device == setting.device.type:
-            answer = Task(self.answer.spec, setting.config.seed)
-            self.trainings.adopt(answer, {**record, "commit": environment["commit"]})
+            seed, retrained = setting.config.seed, self.retrained
+            record = TrainingRecord(
+                seed=seed,
+                test_accuracy=retrained.test_accuracy,
+                test_images=retrained.test_images,
+                train_accuracy=retrained.train_accuracy,
+                seconds=retrained.seconds,
+                cpu_seconds=None,
+                images=retrained.images,
+                commit=environment.commit,
+            )
+            self.trainings.adopt(Task(self.answer.spec, seed), record)
 
     # ---- what is compared
 
@@ -84,7 +94,7 @@ class Gathering:
         """The run's own."""
         return self.answer_in(self.run.path, "answer", "answer", "the search's answer")
 
-    def answer_in(self, folder: Path, name: str, kind: Any, label: str) -> Control:
+    def answer_in(self, folder: Path, name: str, kind: ControlKind, label: str) -> Control:
         """The answer that lies in a folder, as a network to compare."""
         stored = load_architecture(folder / "architecture.json").architecture
         self.space.check(stored)
@@ -129,8 +139,7 @@ class Gathering:
         """Random networks among the controls: at least what the search's time would have trained."""
         if self.config.random is not None:
             return self.config.random
-        search, training = (float(self.result[key]["seconds"]) for key in ("search", "retrain"))
-        return max(FEWEST_RANDOM, math.ceil(search / max(training, 1e-9)))
+        return max(FEWEST_RANDOM, math.ceil(self.result.search.seconds / max(self.retrained.seconds, 1e-9)))
 
     def random_controls(self, count: int) -> list[Control]:
         """So many random networks at the budgets, always the same first ones."""
@@ -197,27 +206,31 @@ class Gathering:
         words = {str(seed): self.trainings.failure(Task(network.spec, seed)) for seed in self.config.seeds}
         return {seed: why for seed, why in words.items() if why is not None}
 
-    def costs(self, network: Control) -> dict[str, float | None]:
+    def costs(self, network: Control) -> NetworkCosts:
         """Counted, and predicted by the latency table where there is one for the network."""
         counted = {name: metric.of(network.spec) for name, metric in METRICS.items() if metric.counted}
         table = self.tables.get(LATENCY)
         predicted = table.cost(network.architecture) if table and network.architecture else None
-        return {**counted, LATENCY: predicted}
+        return NetworkCosts.model_validate({**counted, LATENCY: predicted})
 
     # ---- what the parts share
 
     @property
+    def retrained(self) -> RetrainSummary:
+        """The run's own retraining."""
+        assert self.result.retrain is not None
+        return self.result.retrain
+
+    @property
     def test_images(self) -> int:
         """That every accuracy is a share of."""
-        return int(self.result["retrain"]["test_images"])
+        return self.retrained.test_images
 
-    def trained_how(self) -> dict[str, Any]:
-        """The recipe and the number of test images, which stand beside every accuracy."""
+    @property
+    def recipe(self) -> dict[str, JsonValue]:
+        """By which every network is trained."""
         assert self.setting.config.retrain is not None
-        return {
-            "test_images": self.test_images,
-            "recipe": self.setting.config.retrain.model_dump(mode="json"),
-        }
+        return self.setting.config.retrain.model_dump(mode="json")
 
     def search_folder(self, seed: int) -> Path:
         """Where a further search from this seed has its run."""

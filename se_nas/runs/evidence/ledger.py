@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from se_nas.hardware.energy import EnergyMeter
 from se_nas.records.files import write_json
-from se_nas.records.models.evidence import SpentAmount
+from se_nas.records.models.evidence import SpentAmount, SpentEntry, TrainingRecord
+from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import read_value
 
 
@@ -72,23 +72,23 @@ class Spending:
         return {part: Amount(amount.seconds, amount.device_seconds, amount.joules) for part, amount in stored.items()}
 
 
-def run_entries(result: Mapping[str, Any], prefix: str = "") -> list[dict[str, Any]]:
+def run_entries(result: RunResult, prefix: str = "") -> list[SpentEntry]:
     """The lines of the ledger of a run's `result.json`."""
-    on_cpu = result["environment"].get("gpu") is None
+    on_cpu = result.environment.gpu is None
     return [
-        {
-            "part": f"{prefix}{entry['part']}",
-            "seconds": entry["seconds"],
+        SpentEntry(
+            part=f"{prefix}{entry.part}",
+            seconds=entry.seconds,
             # 0 stands in trainings from before CPU time was counted
-            "device_seconds": (entry.get("cpu_seconds") or None) if on_cpu else entry["seconds"],
-            "images": entry.get("images"),
-            "joules": None,
-        }
-        for entry in result["cost_ledger"]
+            device_seconds=(entry.cpu_seconds or None) if on_cpu else entry.seconds,
+            images=entry.images,
+            joules=None,
+        )
+        for entry in result.cost_ledger
     ]
 
 
-def training_entry(records: Iterable[Mapping[str, Any]], spent: Amount, on_cpu: bool) -> dict[str, Any]:
+def training_entry(records: Iterable[TrainingRecord], spent: Amount, on_cpu: bool) -> SpentEntry:
     """The line of all stand-alone trainings together; their seconds are summed, though several ran at a time.
 
     Those that diverged count too, but for their images, which nobody counted. Device time off the CPU is the wall time
@@ -98,11 +98,11 @@ def training_entry(records: Iterable[Mapping[str, Any]], spent: Amount, on_cpu: 
     Args:
         spent: on all calls that trained.
     """
-    done = [record for record in records if record.get("cpu_seconds") is not None]
-    return {
-        "part": f"{len(done)} stand-alone trainings, summed",
-        "seconds": sum(record["seconds"] for record in done),
-        "device_seconds": sum(record["cpu_seconds"] for record in done) if on_cpu else spent.device_seconds,
-        "images": sum(record.get("images", 0) for record in done),
-        "joules": spent.joules,
-    }
+    done = [(record, record.cpu_seconds) for record in records if record.cpu_seconds is not None]
+    return SpentEntry(
+        part=f"{len(done)} stand-alone trainings, summed",
+        seconds=sum(record.seconds for record, _ in done),
+        device_seconds=sum(cpu_seconds for _, cpu_seconds in done) if on_cpu else spent.device_seconds,
+        images=sum(record.images or 0 for record, _ in done),
+        joules=spent.joules,
+    )

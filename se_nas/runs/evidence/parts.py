@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,10 +17,24 @@ from se_nas.evidence.ranking import Ranked, rank
 from se_nas.evidence.stability import SearchAnswer, stability
 from se_nas.evidence.statistics import spearman
 from se_nas.evidence.where_se_pays import where_se_pays
+from se_nas.records.models.evidence import (
+    ControlEntry,
+    ControlsPart,
+    LatencyPart,
+    LedgerPart,
+    NetworkCosts,
+    RankingPart,
+    SpentEntry,
+    StabilityPart,
+    StandAloneGain,
+    TimedEntry,
+    TimedSet,
+    WherePart,
+)
 from se_nas.records.models.run_result import RunResult
+from se_nas.records.record import read_record
 from se_nas.runs.evidence.gathering import TRAININGS, Gathering
 from se_nas.runs.evidence.ledger import Amount, run_entries, training_entry
-from se_nas.runs.run_folder import RunFolder
 from se_nas.runs.search import run_search
 from se_nas.space.architecture import Architecture
 from se_nas.space.templates import NO_SE
@@ -32,45 +45,46 @@ ROUNDS = 20
 CHANCE = 100
 
 
-def controls_part(gathering: Gathering) -> dict[str, Any]:
+def controls_part(gathering: Gathering) -> ControlsPart:
     """The answer against its controls, see `evidence.comparisons`."""
     gathering.train(gathering.controls, gathering.config.seeds)
     accuracies = gathering.accuracies(gathering.controls)
     mine = [control for control in gathering.controls if control.architecture is not None]
     scores = gathering.scores([c.architecture for c in mine if c.architecture]) if gathering.scores else []
     score_of = dict(zip((control.name for control in mine), scores, strict=False))
-    return {
-        "seeds": list(gathering.config.seeds),
-        **gathering.trained_how(),
-        "budgets": {budget.metric: budget.limit for budget in gathering.setting.budgets},
-        "networks": [
-            {
-                "name": control.name,
-                "kind": control.kind,
-                "label": control.label,
-                "costs": _control_costs(gathering, control),
-                "supernet_accuracy": score_of.get(control.name),
-                "se": [block.se.label if block.se else NO_SE for block in control.spec.blocks],
-                "accuracies": {str(seed): value for seed, value in accuracies[control.name].items()},
-                "failed": gathering.failures(control),
-            }
+    compared = compare(gathering.controls, accuracies, gathering.config.seeds, test_images=gathering.test_images)
+    return ControlsPart(
+        seeds=gathering.config.seeds,
+        test_images=gathering.test_images,
+        recipe=gathering.recipe,
+        budgets={budget.metric: budget.limit for budget in gathering.setting.budgets},
+        networks=tuple(
+            ControlEntry(
+                name=control.name,
+                kind=control.kind,
+                label=control.label,
+                costs=_control_costs(gathering, control),
+                supernet_accuracy=score_of.get(control.name),
+                se=tuple(block.se.label if block.se else NO_SE for block in control.spec.blocks),
+                accuracies={str(seed): value for seed, value in accuracies[control.name].items()},
+                failed=gathering.failures(control),
+            )
             for control in gathering.controls
-        ],
-        "comparisons": compare(
-            gathering.controls, accuracies, gathering.config.seeds, test_images=gathering.test_images
         ),
-    }
+        comparisons=tuple(compared),
+    )
 
 
-def _control_costs(gathering: Gathering, control: Control) -> dict[str, Any]:
+def _control_costs(gathering: Gathering, control: Control) -> NetworkCosts:
     """Its costs, with the clock's latency where no table predicts it, and which of the two it is."""
     costs = gathering.costs(control)
     if control.name in gathering.measured_ms:
-        return {**costs, "latency_ms": gathering.measured_ms[control.name], "latency_how": "measured"}
-    return {**costs, "latency_how": None if costs["latency_ms"] is None else "predicted"}
+        measured = gathering.measured_ms[control.name]
+        return costs.model_copy(update={"latency_ms": measured, "latency_how": "measured"})
+    return costs.model_copy(update={"latency_how": None if costs.latency_ms is None else "predicted"})
 
 
-def ranking_part(gathering: Gathering) -> dict[str, Any] | None:
+def ranking_part(gathering: Gathering) -> RankingPart | None:
     """The supernet's ranking of random networks, see `evidence.ranking`."""
     if gathering.scores is None:
         return None
@@ -84,11 +98,13 @@ def ranking_part(gathering: Gathering) -> dict[str, Any] | None:
         ],
     }
     gathering.train([network for networks in sets.values() for network in networks], gathering.config.seeds[:1])
-    return {
-        "seeds": list(gathering.config.seeds),
-        **gathering.trained_how(),
-        "sets": [rank(name, _ranked(gathering, networks), gathering.config.seeds) for name, networks in sets.items()],
-    }
+    seeds = gathering.config.seeds
+    return RankingPart(
+        seeds=seeds,
+        test_images=gathering.test_images,
+        recipe=gathering.recipe,
+        sets=tuple(rank(name, _ranked(gathering, networks), seeds) for name, networks in sets.items()),
+    )
 
 
 def _ranked(gathering: Gathering, networks: Sequence[Control]) -> list[Ranked]:
@@ -103,7 +119,7 @@ def _ranked(gathering: Gathering, networks: Sequence[Control]) -> list[Ranked]:
     ]
 
 
-def stability_part(gathering: Gathering) -> dict[str, Any] | None:
+def stability_part(gathering: Gathering) -> StabilityPart | None:
     """Further searches, their answers trained with the same seeds; see `evidence.stability`."""
     answers = {gathering.setting.config.seed: gathering.answer}
     for seed in gathering.config.searches:
@@ -128,7 +144,7 @@ def stability_part(gathering: Gathering) -> dict[str, Any] | None:
     return stability(gathering.space, gathering.tables, found, gathering.random.distinct(CHANCE))
 
 
-def where_part(gathering: Gathering) -> dict[str, Any] | None:
+def where_part(gathering: Gathering) -> WherePart | None:
     """What each block's SE is worth; see `evidence.where_se_pays`."""
     if gathering.supernet is None:
         return None
@@ -143,13 +159,13 @@ def where_part(gathering: Gathering) -> dict[str, Any] | None:
             folder=gathering.folder / "guesses",
             progress=progress,
         )
-    return {**found, "stand_alone": _stand_alone_gains(gathering)}
+    return found.model_copy(update={"stand_alone": _stand_alone_gains(gathering)})
 
 
-def _stand_alone_gains(gathering: Gathering) -> list[dict[str, Any]]:
+def _stand_alone_gains(gathering: Gathering) -> tuple[StandAloneGain, ...]:
     """What each SE of the answer is worth to it when it is trained with and without, with the same seeds."""
     if not gathering.config.stand_alone_se:
-        return []
+        return ()
     answer = gathering.answer.architecture
     assert answer is not None
     places, used = se_places(gathering.space), se_ops_in_use(gathering.space, answer)
@@ -165,11 +181,11 @@ def _stand_alone_gains(gathering: Gathering) -> list[dict[str, Any]]:
     for control in without:
         choice = control.name.removeprefix("without_")
         gain = difference("answer", [control.name], accuracies, gathering.config.seeds, gathering.test_images)
-        found.append({"block": places[choice], "option": answer[choice], **gain.as_dict()})
-    return found
+        found.append(gain.entry_of(StandAloneGain, block=places[choice], option=answer[choice]))
+    return tuple(found)
 
 
-def latency_part(gathering: Gathering) -> dict[str, Any] | None:
+def latency_part(gathering: Gathering) -> LatencyPart | None:
     """The latency table against the clock, on the best by the supernet and on random networks."""
     latency = gathering.setting.latency
     if not isinstance(latency, LatencyTable):
@@ -183,41 +199,41 @@ def latency_part(gathering: Gathering) -> dict[str, Any] | None:
     every = list(dict.fromkeys(a for architectures in sets.values() for a in architectures))
     measured = measure_networks([gathering.space.resolve(a) for a in every], latency.key, rounds=ROUNDS)
     found = dict(zip(every, measured, strict=True))
-    return {
-        "conditions": vars(latency.key),
-        "sets": [_timed(gathering, name, some, found) for name, some in sets.items() if len(some) > 1],
-    }
+    return LatencyPart(
+        conditions=vars(latency.key),
+        sets=tuple(_timed(gathering, name, some, found) for name, some in sets.items() if len(some) > 1),
+    )
 
 
 def _timed(
     gathering: Gathering, name: str, architectures: Sequence[Architecture], measured: Mapping[Architecture, Measurement]
-) -> dict[str, Any]:
+) -> TimedSet:
     table = gathering.tables["latency_ms"]
-    entries = [
-        {
-            "name": f"{name}, {i + 1}",
-            "predicted_ms": table.cost(architecture),
-            "measured_ms": measured[architecture].median_ms,
-            "low": measured[architecture].ci95_ms[0],
-            "high": measured[architecture].ci95_ms[1],
-        }
+    entries = tuple(
+        TimedEntry(
+            name=f"{name}, {i + 1}",
+            predicted_ms=table.cost(architecture),
+            measured_ms=measured[architecture].median_ms,
+            low=measured[architecture].ci95_ms[0],
+            high=measured[architecture].ci95_ms[1],
+        )
         for i, architecture in enumerate(architectures)
-    ]
-    predicted = np.array([table.cost(architecture) for architecture in architectures])
-    clock = np.array([measured[architecture].median_ms for architecture in architectures])
+    )
+    predicted = np.array([entry.predicted_ms for entry in entries])
+    clock = np.array([entry.measured_ms for entry in entries])
     agreement = prediction_accuracy(predicted, clock)
-    return {
-        "name": name,
-        "networks": entries,
-        "mape": agreement.mape,
-        "bias": float(np.mean(predicted / clock - 1)),
-        "within_5": agreement.within_5,
-        "within_10": agreement.within_10,
-        "spearman": spearman(predicted, clock).as_dict(),
-    }
+    return TimedSet(
+        name=name,
+        networks=entries,
+        mape=agreement.mape,
+        bias=float(np.mean(predicted / clock - 1)),
+        within_5=agreement.within_5,
+        within_10=agreement.within_10,
+        spearman=spearman(predicted, clock).entry,
+    )
 
 
-def ledger_part(gathering: Gathering) -> dict[str, Any]:
+def ledger_part(gathering: Gathering) -> LedgerPart:
     """What everything took: the run, those beside it, the trainings, and the rest of the evidence."""
     entries = run_entries(gathering.result)
     beside = {Path(word).name: gathering.folder / word for word in gathering.config.others}
@@ -225,14 +241,14 @@ def ledger_part(gathering: Gathering) -> dict[str, Any]:
     for name, folder in beside.items():
         if (folder / "result.json").exists():
             # a table that was timed once serves all runs
-            lines = run_entries(RunFolder(folder).read("result.json", RunResult), f"{name}: ")
-            entries += [line for line in lines if not line["part"].endswith("latency table")]
+            lines = run_entries(read_record(RunResult, folder / "result.json"), f"{name}: ")
+            entries += [line for line in lines if not line.part.endswith("latency table")]
     amounts = gathering.spending.amounts()
     on_cpu = gathering.setting.device.type == "cpu"
     entries.append(training_entry(gathering.trainings.records(), amounts.pop(TRAININGS, Amount()), on_cpu))
     entries += [
-        {"part": f"evidence: {part}", "images": None, **asdict(amount)}
+        SpentEntry(part=f"evidence: {part}", images=None, **asdict(amount))
         for part, amount in amounts.items()
         if part != "stability"  # its searches have lines of their own
     ]
-    return {"parts": entries, "energy_source": gathering.spending.energy_source}
+    return LedgerPart(parts=tuple(entries), energy_source=gathering.spending.energy_source)

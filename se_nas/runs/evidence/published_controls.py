@@ -20,7 +20,7 @@ from se_nas.errors import DeviceError
 from se_nas.evidence.controls import Control
 from se_nas.evidence.published_networks import fitted, narrowed
 from se_nas.records.files import write_json
-from se_nas.records.record import Record, read_plain
+from se_nas.records.record import Record, read_value
 from se_nas.runs.prepare import Say, Setting
 from se_nas.space.specs import NetworkSpec
 
@@ -59,23 +59,25 @@ def published_control(setting: Setting, folder: Path, word: str, say: Say) -> tu
     if latency is not None:
         assert isinstance(setting.latency, LatencyTable)  # a budget on latency needs one
         key = setting.latency.key
-        known = read_plain(dict[str, _Fitted], folder / _TIMES) if (folder / _TIMES).exists() else {}
+        path = folder / _TIMES
+        known: dict[str, _Fitted] = read_value(dict[str, _Fitted], path) if path.exists() else {}
         words = json.dumps([network.to_dict(), latency.limit], sort_keys=True)
         digest = hashlib.sha256(words.encode()).hexdigest()[:16]
-        if known.get(name, {}).get("asked") != digest:
+        found = known.get(name)
+        if found is None or found.asked != digest:
             clock = _Clock(key)
             try:
                 limit = narrowed(fit, budgets, latency, clock.upper_ms)
             except DeviceError as error:
                 say(f"left out: {name}: {error}")
                 return None
-            known[name] = {"asked": digest, "macs": limit and limit.limit, "latency_ms": limit and clock.last_ms}
-            write_json(folder / _TIMES, known)
-        macs, measured = known[name]["macs"], known[name]["latency_ms"]
-        if macs is None:
+            found = _Fitted(asked=digest, macs=limit and limit.limit, latency_ms=limit and clock.last_ms)
+            write_json(path, {one: kept.plain() for one, kept in {**known, name: found}.items()})
+        measured = found.latency_ms
+        if found.macs is None:
             say(f"left out: {name}: must keep {latency} at some width, but at none that was timed it does")
             return None
-        network = fit([Budget("macs", macs), *(budget for budget in budgets if budget.metric != "macs")])
+        network = fit([Budget("macs", found.macs), *(budget for budget in budgets if budget.metric != "macs")])
     return Control(name, "published", f"{name}, fitted to the budgets", None, network), measured
 
 

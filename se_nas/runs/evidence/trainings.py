@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -30,10 +29,10 @@ from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
 from se_nas.hardware.interrupt import signals_to
 from se_nas.plugins import Plugin, load_again, loaded_plugins
-from se_nas.records.files import write_json
 from se_nas.records.locks import locked
+from se_nas.records.models.environment import Environment
 from se_nas.records.models.evidence import TrainingRecord
-from se_nas.records.record import read_plain
+from se_nas.records.record import read_record, write_record
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.in_memory import train_network
 from se_nas.training.recipe import Recipe
@@ -79,37 +78,33 @@ class Trainings:
         words = json.dumps([task.network.to_dict(), task.seed, recipe, data, self.device], sort_keys=True)
         return hashlib.sha256(words.encode()).hexdigest()[:16]
 
-    def record(self, task: Task) -> dict[str, Any] | None:
+    def record(self, task: Task) -> TrainingRecord | None:
         """What is known of a training that is done; None of one that is not.
-
-        Its keys: seed, test_accuracy, test_images, train_accuracy, seconds, cpu_seconds, images and commit; of one that
-        diverged whatever was tried, `failed` says so, and beside the seed there are seconds and cpu_seconds alone, of
-        the call in which it was given up; of one that was adopted, `cpu_seconds` is None.
 
         Raises:
             ConfigError: it is damaged.
         """
         path = self._record_path(task)
-        return read_plain(TrainingRecord, path) if path.exists() else None
+        return read_record(TrainingRecord, path) if path.exists() else None
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[TrainingRecord]:
         """All that are there."""
-        return [read_plain(TrainingRecord, path) for path in sorted(self.folder.glob("*.json"))]
+        return [read_record(TrainingRecord, path) for path in sorted(self.folder.glob("*.json"))]
 
     def accuracy(self, task: Task) -> float | None:
         """Its test accuracy, from 0 to 1, where it is done and did not diverge."""
-        accuracy = (self.record(task) or {}).get("test_accuracy")
-        return None if accuracy is None else float(accuracy)
+        record = self.record(task)
+        return record.test_accuracy if record else None
 
     def failure(self, task: Task) -> str | None:
         """Why it diverged, in words, where it did."""
-        words = (self.record(task) or {}).get("failed")
-        return None if words is None else str(words)
+        record = self.record(task)
+        return record.failed if record else None
 
-    def adopt(self, task: Task, record: dict[str, Any]) -> None:
+    def adopt(self, task: Task, record: TrainingRecord) -> None:
         """Take the record of a training that was done elsewhere with these very settings."""
         if self.record(task) is None:
-            write_json(self._record_path(task), {"seed": task.seed, **record, "cpu_seconds": None})
+            write_record(self._record_path(task), record)
 
     def train(self, tasks: Sequence[Task], jobs: int, progress: bool) -> None:
         """Do the trainings that are not done, in their order, `jobs` at a time.
@@ -196,10 +191,10 @@ class _Worker:
             if not held:
                 time.sleep(_LOOK_EVERY)
             elif trainings.record(task) is None:
-                write_json(trainings._record_path(task), {"seed": task.seed, **self._trained(task, folder)})
+                write_record(trainings._record_path(task), self._trained(task, folder))
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _trained(self, task: Task, folder: Path) -> dict[str, Any]:
+    def _trained(self, task: Task, folder: Path) -> TrainingRecord:
         trainings = self._trainings
         if self._images is None:
             self._images = (*load_train(trainings.options), load_test(trainings.options))
@@ -222,16 +217,17 @@ class _Worker:
             )
         except TrainingError as error:
             seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
-            return {"failed": str(error), "seconds": seconds, "cpu_seconds": cpu_seconds}
-        return {
-            "test_accuracy": trained.test_accuracy,
-            "test_images": trained.test_images,
-            "train_accuracy": trained.history[-1]["accuracy"],
-            "seconds": trained.seconds,
-            "cpu_seconds": trained.cpu_seconds,
-            "images": trained.images,
-            "commit": describe_environment()["commit"],
-        }
+            return TrainingRecord(seed=task.seed, failed=str(error), seconds=seconds, cpu_seconds=cpu_seconds)
+        return TrainingRecord(
+            seed=task.seed,
+            test_accuracy=trained.test_accuracy,
+            test_images=trained.test_images,
+            train_accuracy=trained.history[-1]["accuracy"],
+            seconds=trained.seconds,
+            cpu_seconds=trained.cpu_seconds,
+            images=trained.images,
+            commit=Environment(**describe_environment()).commit,
+        )
 
 
 def _work(

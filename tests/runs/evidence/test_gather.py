@@ -27,6 +27,8 @@ from se_nas.errors import ConfigError, DeviceError
 from se_nas.evidence.controls import RandomFeasible
 from se_nas.evidence.published_networks import fitted
 from se_nas.records.files import write_json
+from se_nas.records.models.evidence import TrainingRecord
+from se_nas.records.record import write_record
 from se_nas.runs import search as whole
 from se_nas.runs.evidence import gather as evidence
 from se_nas.runs.evidence import parts as evidence_parts
@@ -271,9 +273,9 @@ def test_the_comparisons_follow_from_the_accuracies(done: Path) -> None:
 def test_the_runs_own_retraining_is_adopted_and_the_others_are_trainings_like_any(done: Path, tmp_path: Path) -> None:
     own = trainings_of(done).record(Task(answer_of(done), 0))
     assert own is not None
-    assert own["cpu_seconds"] is None
+    assert own.cpu_seconds is None
     networks, retrained = networks_of(done), read_json(done / "result.json")["retrain"]
-    assert networks["answer"]["accuracies"]["0"] == own["test_accuracy"] == retrained["test_accuracy"]
+    assert networks["answer"]["accuracies"]["0"] == own.test_accuracy == retrained["test_accuracy"]
     info, train = load_train(trainings_of(done).options)
     budgets = open_setting(done).budgets
     plain = fitted(done / "evidence/published/plain.yaml", resolution=8, classes=10, channels=3, budgets=budgets)
@@ -421,7 +423,7 @@ def test_a_training_whose_record_is_gone_is_done_again_alone(
     now = trainings_of(copy).record(task)
     assert old is not None
     assert now is not None
-    assert {**now, "seconds": 0, "cpu_seconds": 0} == {**old, "seconds": 0, "cpu_seconds": 0}
+    assert now.model_copy(update={"seconds": old.seconds, "cpu_seconds": old.cpu_seconds}) == old
     assert {name: value for name, value in records(copy).items() if name != path} == {
         name: value for name, value in trained.items() if name != path
     }
@@ -513,7 +515,7 @@ def test_a_training_that_diverged_is_said_so_of_its_network(copy: Path, gather: 
     drawn = RandomFeasible(setting.space, setting.tables, setting.budgets, 0).distinct(2)
     task = Task(setting.space.resolve(drawn[1]), 1)
     path = copy / "evidence/trainings" / f"{kept.key(task)}.json"
-    write_json(path, {"seed": 1, "failed": "it was lost", "seconds": 10.0, "cpu_seconds": 20.0})
+    write_record(path, TrainingRecord(seed=1, failed="it was lost", seconds=10.0, cpu_seconds=20.0))
     before = read_json(copy / "evidence/ledger.json")["parts"]
     gather(copy, "controls", finished_only=True)
     networks = networks_of(copy)
@@ -522,8 +524,7 @@ def test_a_training_that_diverged_is_said_so_of_its_network(copy: Path, gather: 
     lines = [next(e for e in parts if "stand-alone" in e["part"]) for parts in (before, ledger_of(copy))]
     assert lines[1]["part"] == lines[0]["part"]  # it counts
     assert lines[1]["images"] == lines[0]["images"] - 2 * 200
-    records = [record for record in kept.records() if record["cpu_seconds"] is not None]
-    assert lines[1]["device_seconds"] == pytest.approx(sum(record["cpu_seconds"] for record in records))
+    assert lines[1]["device_seconds"] == pytest.approx(sum(record.cpu_seconds or 0 for record in kept.records()))
 
 
 def ledger_of(folder: Path) -> list[dict[str, Any]]:
@@ -532,14 +533,14 @@ def ledger_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_trainings_at_a_time_share_a_device_that_is_no_cpu() -> None:
-    records: list[dict[str, Any]] = [
-        {"seconds": 5.0, "cpu_seconds": 4.0, "images": 10},
-        {"seconds": 6.0, "cpu_seconds": 2.0, "failed": "it diverged"},
-        {"seconds": 9.0, "cpu_seconds": None, "images": 10},  # adopted
+    records = [
+        TrainingRecord(seed=0, test_accuracy=0.5, seconds=5.0, cpu_seconds=4.0, images=10),
+        TrainingRecord(seed=1, failed="it diverged", seconds=6.0, cpu_seconds=2.0),
+        TrainingRecord(seed=2, test_accuracy=0.5, seconds=9.0, cpu_seconds=None, images=10),  # adopted
     ]
     spent = Amount(seconds=7.0, device_seconds=7.0)
     entries = [training_entry(records, spent, on_cpu) for on_cpu in (True, False)]
-    assert [(e["seconds"], e["device_seconds"], e["images"]) for e in entries] == [(11, 6, 10), (11, 7, 10)]
+    assert [(e.seconds, e.device_seconds, e.images) for e in entries] == [(11, 6, 10), (11, 7, 10)]
 
 
 def test_a_part_whose_device_is_not_here_is_left_out_unless_it_is_asked_for(

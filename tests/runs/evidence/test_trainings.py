@@ -19,8 +19,9 @@ import torch
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.sources import load_test, load_train
 from se_nas.errors import ConfigError, DataError, SeNasError, TrainingInterrupted
-from se_nas.records.files import write_json
 from se_nas.records.locks import locked
+from se_nas.records.models.evidence import TrainingRecord
+from se_nas.records.record import write_record
 from se_nas.runs.evidence import trainings as module
 from se_nas.runs.evidence.trainings import Task, Trainings
 from se_nas.space.yaml.file import parse_space
@@ -41,10 +42,10 @@ def trainings(folder: Path, **changes: Any) -> Trainings:
     return replace(Trainings(folder, RECIPE, OPTIONS, "cpu"), **changes)
 
 
-def numbers(found: Trainings, tasks: list[Task] = TASKS) -> list[dict[str, Any] | None]:
+def numbers(found: Trainings, tasks: list[Task] = TASKS) -> list[TrainingRecord | None]:
     """The records without what a clock measured."""
     records = [found.record(task) for task in tasks]
-    return [r and {key: value for key, value in r.items() if "seconds" not in key} for r in records]
+    return [r and r.model_copy(update={"seconds": 0.0, "cpu_seconds": 0.0}) for r in records]
 
 
 def refuse(*arguments: Any, **options: Any) -> Any:
@@ -69,11 +70,11 @@ def test_each_is_what_an_independent_training_gives(whole: Trainings, tmp_path: 
         )
         record = whole.record(task)
         assert record is not None
-        assert whole.accuracy(task) == record["test_accuracy"] == alone.test_accuracy
-        assert (record["seed"], record["test_images"]) == (task.seed, len(test))
-        assert record["train_accuracy"] == alone.history[-1]["accuracy"]
-        assert record["images"] == 2 * 60
-        assert record["cpu_seconds"] > 0
+        assert whole.accuracy(task) == record.test_accuracy == alone.test_accuracy
+        assert (record.seed, record.test_images) == (task.seed, len(test))
+        assert record.train_accuracy == alone.history[-1]["accuracy"]
+        assert record.images == 2 * 60
+        assert record.cpu_seconds > 0
     assert len(whole.records()) == 3
     assert len(contents(whole.folder)) == 3  # no checkpoint and no lock stays
 
@@ -102,9 +103,10 @@ def test_other_settings_are_other_trainings(whole: Trainings) -> None:
 
 def test_a_record_is_adopted_where_there_is_none(tmp_path: Path) -> None:
     found = trainings(tmp_path)
-    found.adopt(TASKS[0], {"test_accuracy": 0.5, "seconds": 1.0})
-    found.adopt(TASKS[0], {"test_accuracy": 0.9, "seconds": 1.0})
-    assert found.record(TASKS[0]) == {"seed": 0, "test_accuracy": 0.5, "seconds": 1.0, "cpu_seconds": None}
+    first = TrainingRecord(seed=0, test_accuracy=0.5, seconds=1.0, cpu_seconds=None)
+    found.adopt(TASKS[0], first)
+    found.adopt(TASKS[0], first.model_copy(update={"test_accuracy": 0.9}))
+    assert found.record(TASKS[0]) == first
     assert found.accuracy(TASKS[0]) == 0.5
     assert found.accuracy(TASKS[1]) is None
     assert found.failure(TASKS[0]) is found.failure(TASKS[1]) is None
@@ -115,11 +117,11 @@ def test_one_that_diverges_is_recorded_and_left_out(tmp_path: Path) -> None:
     found.train(TASKS[:1], 1, False)
     record = found.record(TASKS[0])
     assert record is not None
-    assert "rollbacks" in record["failed"]
-    assert found.failure(TASKS[0]) == record["failed"]
-    assert record.keys() == {"seed", "failed", "seconds", "cpu_seconds"}
-    assert record["seconds"] > 0
-    assert record["cpu_seconds"] > 0
+    assert "rollbacks" in record.failed
+    assert found.failure(TASKS[0]) == record.failed
+    assert record.plain().keys() == {"seed", "failed", "seconds", "cpu_seconds"}
+    assert record.seconds > 0
+    assert record.cpu_seconds > 0
     assert found.accuracy(TASKS[0]) is None
     found.train(TASKS[:1], 1, False)  # it is not tried again
     assert found.record(TASKS[0]) == record
@@ -151,7 +153,8 @@ def test_what_another_process_did_meanwhile_is_taken(tmp_path: Path, monkeypatch
         held.enter_context(locked(tmp_path / f"{found.key(TASKS[0])}.lock"))
 
         def sleep(seconds: float) -> None:
-            write_json(tmp_path / f"{found.key(TASKS[0])}.json", {"seed": 0, "test_accuracy": 0.25, "seconds": 1.0})
+            other = TrainingRecord(seed=0, test_accuracy=0.25, seconds=1.0)
+            write_record(tmp_path / f"{found.key(TASKS[0])}.json", other)
             held.close()
 
         monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(time), "sleep": sleep}))
