@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,8 +25,8 @@ from se_nas.evidence.gates import (
 )
 from se_nas.evidence.intervals import paired_interval
 from se_nas.layers.network import Network
+from se_nas.records.models.excitation import LossEntry, Verdict
 
-Verdict = Literal["works", "idle", "unclear"]
 NEGLIGIBLE = 0.005
 """A loss of accuracy that may be said not to matter: half a percentage point."""
 
@@ -64,9 +63,10 @@ class Loss:
             return "works"
         return "idle" if high <= NEGLIGIBLE else "unclear"
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"accuracy_lost": self.share, "ci95": list(self.interval), "worse": self.worse, "better": self.better}
+    @property
+    def entry(self) -> LossEntry:
+        """As it stands in a file."""
+        return LossEntry(accuracy_lost=self.share, ci95=self.interval, worse=self.worse, better=self.better)
 
 
 @dataclass(frozen=True)

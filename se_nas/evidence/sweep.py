@@ -14,7 +14,10 @@ from se_nas.cost.latency.timing import LatencyKey, Measurement, clock_name
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.files import write_json
+from se_nas.records.models.certificate import LatencyConditions
+from se_nas.records.models.environment import Environment
+from se_nas.records.models.sweep import SweepFile, SweptLatency, SweptOption
+from se_nas.records.record import write_record
 from se_nas.search.budgets.decode import greatest_cost
 from se_nas.space.counts import Counts
 from se_nas.space.search_space import SearchSpace
@@ -141,11 +144,16 @@ def write_sweep(folder: Path, sweep: Sweep, measured: MeasuredSweep | None) -> P
     Raises:
         OutputError: the folder cannot be written to.
     """
-    latencies = measured.latencies if measured else [None] * len(sweep.points)
-    points = [
-        {"option": point.option, **asdict(point.counts), "latency": latency and asdict(latency)}
-        for point, latency in zip(sweep.points, latencies, strict=True)
-    ]
-    conditions = measured and {**asdict(measured.key), "clock": clock_name(measured.key)}
-    found = {"space": sweep.space, "part": sweep.part, "points": points, "latency_conditions": conditions}
-    return write_json(folder / "sweep.json", {**found, "environment": describe_environment()})
+    timed = [SweptLatency(**asdict(one)) for one in measured.latencies] if measured else [None] * len(sweep.points)
+    conditions = measured and LatencyConditions(**asdict(measured.key), clock=clock_name(measured.key))
+    record = SweepFile(
+        space=sweep.space,
+        part=sweep.part,
+        points=tuple(
+            SweptOption(option=point.option, **asdict(point.counts), latency=latency)
+            for point, latency in zip(sweep.points, timed, strict=True)
+        ),
+        latency_conditions=conditions,
+        environment=Environment(**describe_environment()),
+    )
+    return write_record(folder / "sweep.json", record)

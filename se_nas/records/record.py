@@ -6,14 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    SerializerFunctionWrapHandler,
-    TypeAdapter,
-    ValidationError,
-    model_serializer,
-)
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from se_nas.errors import ConfigError
 from se_nas.records.files import read_json, write_json
@@ -26,20 +19,20 @@ class Record(BaseModel):
     """Base of the models of files.
 
     A record that is a whole file adds `format: Literal[...] = ...` and `version: Literal[1] = 1`: both are written, and
-    a file that says another is refused. Numbers must be finite, and an unknown key is a fault like any other. What was
-    left out and is None by default is left out of the file too; None that was given stands in it.
+    a file that says another is refused. Numbers must be finite, and an unknown key is a fault like any other. What a
+    record is not given stands in the file where its default is a value, and is left out where that is None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def model_post_init(self, context: object, /) -> None:
+        """See the class."""
+        fields = type(self).model_fields.items()
+        self.__pydantic_fields_set__.update(name for name, field in fields if field.default is not None)
+
     def plain(self) -> dict[str, Any]:
         """Plain JSON values, as they stand in the file."""
-        return self.model_dump(mode="json")
-
-    @model_serializer(mode="wrap")
-    def _without_what_was_left_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        given = self.model_fields_set
-        return {key: value for key, value in handler(self).items() if value is not None or key in given}
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
 def parse_record(model: type[R], value: object, source: str) -> R:

@@ -12,7 +12,8 @@ from se_nas.evidence.excitation import Excitation, study_excitation
 from se_nas.evidence.gates import units_of
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.models.environment import Environment
-from se_nas.report.pages.excitation.page import Studied, write_excitation
+from se_nas.report.pages.excitation.numbers import Studied
+from se_nas.report.pages.excitation.page import write_excitation
 from se_nas.runs.prepare import pin_threads
 from se_nas.runs.run_folder import alone_in
 from se_nas.runs.shown_images import ImageRequest, shown_images, trained_network

@@ -6,13 +6,13 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from markupsafe import Markup
-from pydantic import ConfigDict
 
+from se_nas.records.models.excitation import ExcitationFile
 from se_nas.records.models.history import Epoch, History
-from se_nas.records.record import Record, read_plain, read_record, read_value
+from se_nas.records.record import read_plain, read_record, read_value
 
 _PICTURES = ("accuracy_lost", "class_gates", "by_depth")
 
@@ -38,15 +38,6 @@ def plain_rows(history: tuple[Epoch, ...]) -> list[Mapping[str, Any]]:
 
 
 # ---- what SE learned
-
-
-class _Notes(Record):
-    """What a page of the network shows of `excitation.json`; the rest is shown by a page of its own."""
-
-    model_config = ConfigDict(extra="ignore")
-    format: Literal["se_nas excitation"]
-    version: Literal[1]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +67,7 @@ def read_learned(folder: Path) -> Learned | None:
         return None
     drawn = [home / "plots" / f"{name}.png" for name in _PICTURES]
     pictures = tuple(Picture(path.stem, _base64(path)) for path in drawn if path.exists())
-    return Learned(read_record(_Notes, home / "excitation.json").notes, pictures)
+    return Learned(read_record(ExcitationFile, home / "excitation.json").notes, pictures)
 
 
 def _base64(path: Path) -> Markup:

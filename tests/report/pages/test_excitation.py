@@ -17,7 +17,8 @@ from se_nas.evidence.excitation import Excitation, Loss, UnitStudy, study_excita
 from se_nas.evidence.gates import GateStatistics
 from se_nas.records.models.environment import Environment
 from se_nas.report.pages.excitation.notes import notes, takes_scale
-from se_nas.report.pages.excitation.page import Studied, write_excitation
+from se_nas.report.pages.excitation.numbers import Studied
+from se_nas.report.pages.excitation.page import write_excitation
 from se_nas.report.plots import excitation as excitation_plots
 from se_nas.space.yaml.file import parse_space
 from tests.evidence.test_excitation import CLASSES, batches, images, network_with_se

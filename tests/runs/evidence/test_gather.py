@@ -379,12 +379,12 @@ def test_the_ledger_adds_up(done: Path) -> None:
     assert lines["search 5: search"]["seconds"] == search["seconds"]
     assert lines["search 5: search"]["images"] == search["images"]
     # the run's own retraining is a line of the run, and not among these again
-    own = [record for record in trainings_of(done).records() if record["cpu_seconds"] is not None]
+    own = [record for record in trainings_of(done).records() if record.cpu_seconds is not None]
     assert len(own) == len(records(done)) - 1
     line = lines[f"{len(own)} stand-alone trainings, summed"]
-    assert line["images"] == sum(record["images"] for record in own) == len(own) * 2 * 200
-    assert line["seconds"] == pytest.approx(sum(record["seconds"] for record in own))
-    assert line["device_seconds"] == pytest.approx(sum(record["cpu_seconds"] for record in own))
+    assert line["images"] == sum(record.images for record in own) == len(own) * 2 * 200
+    assert line["seconds"] == pytest.approx(sum(record.seconds for record in own))
+    assert line["device_seconds"] == pytest.approx(sum(record.cpu_seconds for record in own))
     spent = read_json(done / "evidence/spent.json")
     assert spent["trainings"]["seconds"] >= line["seconds"]
     for part in ("latency", "where-se-pays", "controls", "ranking"):

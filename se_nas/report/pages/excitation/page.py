@@ -9,8 +9,8 @@ from pathlib import Path
 from se_nas.errors import DataError
 from se_nas.evidence.excitation import NEGLIGIBLE, Excitation, UnitStudy
 from se_nas.evidence.intervals import accuracy_interval
-from se_nas.records.files import write_atomic, write_json
-from se_nas.records.models.environment import Environment
+from se_nas.records.files import write_atomic
+from se_nas.records.record import write_record
 from se_nas.report.pages.excitation.notes import (
     explained,
     moving,
@@ -20,7 +20,7 @@ from se_nas.report.pages.excitation.notes import (
     some_share,
     working,
 )
-from se_nas.report.pages.excitation.numbers import FIXED, IMPORTANCE, arrays, facts, importance
+from se_nas.report.pages.excitation.numbers import FIXED, IMPORTANCE, Studied, arrays, excitation_file, importance_file
 from se_nas.report.pages.render import render
 from se_nas.report.pages.rows import Rows, environment_rows
 from se_nas.report.plots import excitation as excitation_plots
@@ -29,23 +29,6 @@ from se_nas.report.theme.words import ABSENT, format_percent
 
 _HEADS = ("block", "channels", "hidden", "parameters", "gate", "over images", "class-specific", "< 0.05", "> 0.95",
           "gates fixed", "without SE", "verdict")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Studied:
-    """What was looked at.
-
-    Attributes:
-        network: the name of its space.
-        data: the name of the data set.
-        of_images: how many test images there are, of which some or all were looked at.
-        environment: what it was looked at with.
-    """
-
-    network: str
-    data: str
-    of_images: int
-    environment: Environment
 
 
 def write_excitation(folder: Path, excitation: Excitation, studied: Studied, shown_classes: Sequence[str] = ()) -> Path:
@@ -72,11 +55,8 @@ def write_excitation(folder: Path, excitation: Excitation, studied: Studied, sho
         "class_by_depth": excitation_plots.class_by_depth(excitation),
         "by_depth": excitation_plots.by_depth(excitation),
     }
-    head = {"version": 1, "network": studied.network, "data": studied.data, "images": excitation.images}
-    tail = {"environment": studied.environment.plain()}
-    write_json(folder / "excitation.json", {"format": "se_nas excitation", **head, **facts(excitation), **tail})
-    of_channels = {"format": "se_nas channel importance", **head, **importance(excitation), **tail}
-    write_json(folder / "importance.json", of_channels)
+    write_record(folder / "excitation.json", excitation_file(excitation, studied))
+    write_record(folder / "importance.json", importance_file(excitation, studied))
     write_atomic(folder / "gates.npz", arrays(excitation))
     for name, figure in figures.items():
         write_atomic(folder / "plots" / f"{name}.png", plots_figure.figure_png(figure))

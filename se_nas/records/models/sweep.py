@@ -1,0 +1,38 @@
+"""What `sweep.json` holds; `evidence.sweep` writes it."""
+
+from __future__ import annotations
+
+from pydantic import PositiveInt
+
+from se_nas.records.fields import Count, Interval, Seconds
+from se_nas.records.models.certificate import LatencyConditions
+from se_nas.records.models.environment import Environment
+from se_nas.records.record import Record
+
+
+class SweptLatency(Record):
+    """Milliseconds of one run, of `n` runs that were timed."""
+
+    median_ms: Seconds
+    mean_ms: Seconds
+    ci95_ms: Interval
+    n: PositiveInt
+
+
+class SweptOption(Record):
+    """An option, and what the network with it in every block costs."""
+
+    option: str
+    macs: Count
+    params: Count
+    latency: SweptLatency | None
+
+
+class SweepFile(Record):
+    """`sweep.json`; without a clock there are no latencies."""
+
+    space: str
+    part: str
+    points: tuple[SweptOption, ...]
+    latency_conditions: LatencyConditions | None
+    environment: Environment
