@@ -32,7 +32,7 @@ class Record(BaseModel):
 
     def plain(self) -> dict[str, Any]:
         """Plain JSON values, as they stand in the file."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def parse_record(model: type[R], value: object, source: str) -> R:

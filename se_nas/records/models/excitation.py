@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field, PositiveInt
 
@@ -95,10 +95,6 @@ class ExcitationFile(_OfNetwork):
     blocks: tuple[UnitGates, ...]
     idle_together: LossEntry | None
     notes: tuple[str, ...]
-
-    def plain(self) -> dict[str, Any]:
-        """With the names of the ends that the file has."""
-        return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
 class ImportanceFile(_OfNetwork):

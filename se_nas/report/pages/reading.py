@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,6 @@ def read_history(path: Path) -> tuple[Epoch, ...]:
     """The epochs of a training, numbered from 1 as people do; the loop that writes them counts from 0."""
     found: History = read_value(History, path) if path.exists() else ()
     return tuple(row.model_copy(update={"epoch": row.epoch + 1}) for row in found)
-
-
-def plain_rows(history: tuple[Epoch, ...]) -> list[Mapping[str, Any]]:
-    """The columns that each epoch has, as plots take them by their names."""
-    return [row.model_dump(mode="json", exclude_unset=True) for row in history]
 
 
 # ---- what SE learned

@@ -16,7 +16,7 @@ from se_nas.records.models.certificate import Certificate
 from se_nas.records.models.run_result import ImageNetResult
 from se_nas.records.record import parse_record, read_record
 from se_nas.records.yaml_input import read_yaml
-from se_nas.report.pages.reading import plain_rows, read_history, read_if_there, read_learned
+from se_nas.report.pages.reading import read_history, read_if_there, read_learned
 from se_nas.report.pages.render import render
 from se_nas.report.pages.retraining_recipe import recipe_section
 from se_nas.report.pages.retraining_sections import FinishedRetraining, RetrainingConfig, retraining_sections
@@ -69,7 +69,7 @@ def write_retrain_report(folder: Path) -> Path:
     learned = read_learned(folder)
     figures: dict[str, Markup] = {}
     if run.history:
-        curves = plots.retraining_curves(plain_rows(run.history))
+        curves = plots.retraining_curves(run.history)
         write_atomic(folder / "plots" / "learning_curves.png", figure.figure_png(curves))
         figures["learning_curves"] = figure.figure_svg(curves, "learning-curves")
     drawing = draw_architecture_svg(run.architecture.network)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
@@ -55,19 +54,19 @@ def recipe_section(run: FinishedRetraining) -> RecipeSection:
     )
 
 
-def _values(recipe: Recipe) -> dict[str, Any]:
+def _values(recipe: Recipe) -> dict[str, object]:
     """Every value of a recipe but its source, by the dotted path that `--set` takes."""
     named = flat(recipe.model_dump(mode="json", exclude={"source"}))
     return {path.replace(" ", "."): value for path, value in named}
 
 
-def _shipped(name: str) -> dict[str, Any] | None:
+def _shipped(name: str) -> dict[str, object] | None:
     """The values of the shipped recipe that was named; None where it was a file."""
     return _values(load_recipe(name)) if name in RECIPES else None
 
 
 def _rows(
-    run: FinishedRetraining, values: Mapping[str, Any], changes: Mapping[str, Any], shipped: Mapping[str, Any]
+    run: FinishedRetraining, values: Mapping[str, object], changes: Mapping[str, object], shipped: Mapping[str, object]
 ) -> tuple[Rows, list[str]]:
     """What the recipe sets, with the shipped value where it was changed; and the names of what it does not."""
     recipe, name = run.recipe, run.result.retrain.recipe
@@ -90,7 +89,7 @@ def _file(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
 
 
-def _command(run: FinishedRetraining, changes: Mapping[str, Any], named: bool) -> str:
+def _command(run: FinishedRetraining, changes: Mapping[str, object], named: bool) -> str:
     ranks, found = run.result.ledger.ranks, run.result.retrain
     words = [
         "se-nas" if ranks == 1 else f"torchrun --standalone --nproc-per-node {ranks} -m se_nas",
@@ -110,6 +109,6 @@ def _teacher(teacher: TeacherEntry | None) -> list[str]:
     return [f"--teacher {shlex.quote(teacher.source)}", *checkpoint]
 
 
-def _in_yaml(value: Any) -> str:
+def _in_yaml(value: object) -> str:
     """A value on one line, as `--set` reads it."""
     return yaml.safe_dump([value], default_flow_style=True, width=10**6).strip()[1:-1]

@@ -176,11 +176,11 @@ def _accuracies(run: FinishedRetraining) -> list[AccuracyRow]:
     """Top-1 and top-5 of the last weights, of their average, and of the best epoch."""
     found, best = run.result.retrain, run.result.retrain.best
     epoch, prefix = best.epoch + 1, "ema_val" if best.weights == "average" else "val"
-    columns: Mapping[str, Any] = next((row.model_extra or {} for row in run.history if row.epoch == epoch), {})
+    top5 = next((getattr(row, f"{prefix}_top5", None) for row in run.history if row.epoch == epoch), None)
     weights = "averaged weights" if best.weights == "average" else "network"
     rows: list[tuple[str, float | None, float | None]] = [("network, last epoch", found.top1, found.top5)]
     rows += [("averaged weights, last epoch", found.ema_top1, found.ema_top5)] if found.ema_top1 is not None else []
-    rows += [(f"best: {weights}, epoch {epoch}", best.top1, columns.get(f"{prefix}_top5"))]
+    rows += [(f"best: {weights}, epoch {epoch}", best.top1, top5)]
     images = found.held_out_images
     return [AccuracyRow(words, _measured(top1, images), _measured(top5, images)) for words, top1, top5 in rows]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -13,7 +12,7 @@ from se_nas.report.theme.words import ABSENT, format_exact
 Rows = list[tuple[str, str]]
 
 
-def plain(value: Any) -> str:
+def plain(value: object) -> str:
     """A value of JSON as people read it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -24,7 +23,7 @@ def plain(value: Any) -> str:
     return ABSENT if value is None else str(value)
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flat(value: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
     """Every value of nested mappings, under the names that lead to it."""
     for key, item in value.items():
         if isinstance(item, Mapping):

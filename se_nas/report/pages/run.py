@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from se_nas.records.files import write_atomic
 from se_nas.report.pages.evidence.sections import evidence_sections
-from se_nas.report.pages.reading import plain_rows
 from se_nas.report.pages.render import render
 from se_nas.report.pages.run_headline import headline
 from se_nas.report.pages.run_reading import FinishedRun, Study, read_run
@@ -68,22 +67,21 @@ def _figures(run: FinishedRun) -> dict[str, Figure]:
     picks = run.architecture.architecture.as_dict()
     recorded = {name for row in run.search for name in row.probabilities or {}}
     choices = {name: options for name, options in run.choices.items() if name in recorded}
-    search, retrain = plain_rows(run.search), plain_rows(run.retrain)
     figures: dict[str, Figure] = {} if run.study is None else _study_figures(run.study)
     parts = {Place.named(name).part for name in choices}
     if "se" in parts:
-        figures["se_probabilities"] = probabilities.se_probabilities(search, choices, picks)
+        figures["se_probabilities"] = probabilities.se_probabilities(run.search, choices, picks)
     if parts - {"se"}:
-        figures["other_probabilities"] = probabilities.other_probabilities(search, choices, picks)
+        figures["other_probabilities"] = probabilities.other_probabilities(run.search, choices, picks)
     if any(row.expected for row in run.search):
         limits: dict[str, float] = {entry.metric: entry.limit for entry in run.certificate.budgets}
         costs = sorted(run.certificate.costs, key=lambda entry: entry.how == "predicted")  # as the search reckons
         final: dict[str, float] = {entry.metric: float(entry.value) for entry in costs}
-        figures["expected_cost"] = plots.expected_cost(search, limits, final)
-    if search or retrain:
-        figures["learning_curves"] = plots.learning_curves(search, retrain)
+        figures["expected_cost"] = plots.expected_cost(run.search, limits, final)
+    if run.search or run.retrain:
+        figures["learning_curves"] = plots.learning_curves(run.search, run.retrain)
     if any(row.entropy is not None or row.temperature is not None for row in run.search):
-        figures["decisiveness"] = probabilities.decisiveness(search)
+        figures["decisiveness"] = probabilities.decisiveness(run.search)
     held_out = run.latency.held_out if run.latency else ()
     if held_out:
         predicted, measured = [entry.predicted_ms for entry in held_out], [entry.ms for entry in held_out]

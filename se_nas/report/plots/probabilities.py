@@ -45,9 +45,10 @@ def se_ratio(option: Option) -> float:
 def _probabilities(history: History, choice: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(T,) epochs and (T, count) probabilities of one choice, for the epochs that recorded it."""
     rows = [
-        (row["epoch"], row["probabilities"][choice])
+        (row.epoch, shares)
         for row in history
-        if len((row.get("probabilities") or {}).get(choice) or ()) == count
+        for name, shares in (row.probabilities or {}).items()
+        if name == choice and len(shares) == count
     ]
     epochs = np.array([epoch for epoch, _ in rows], dtype=float)
     return epochs, np.array([p for _, p in rows], dtype=float).reshape(len(rows), count)
@@ -120,7 +121,7 @@ def _stack(axes: Axes, epochs: np.ndarray, shares: np.ndarray, tones: Sequence[s
 
 
 def _span(history: History) -> tuple[float, float]:
-    first, last = float(history[0]["epoch"]), float(history[-1]["epoch"])
+    first, last = float(history[0].epoch), float(history[-1].epoch)
     return first, max(last, first + 1)
 
 
@@ -264,7 +265,7 @@ def decisiveness(history: History) -> Figure:
     if series(history, "temperature")[1]:
         lines = (("temperature", "orange", False, ("temperature",)),)
         panels.append((history, Panel("Temperature of the softmax", lines)))
-    metrics = list(dict.fromkeys(key for row in history for key in (row.get("multipliers") or {})))
+    metrics = list(dict.fromkeys(key for row in history for key in row.multipliers or {}))
     if metrics:
         tones = itertools.cycle(("blue", "orange", "green", "red"))
         idle = not any(value for metric in metrics for value in series(history, "multipliers", metric)[1])

@@ -5,10 +5,8 @@ Figures are drawn in the light tones of `palette`; `figure_svg` makes them follo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,11 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.cost.budget import format_cost
+from se_nas.records.models.history import Epoch
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, percent_tick, tick
 from se_nas.report.theme.palette import light
 from se_nas.space.choice import Option
 
-History = Sequence[Mapping[str, Any]]
+History = Sequence[Epoch]
 Choices = Mapping[str, Sequence[Option]]
 Picks = Mapping[str, Option]
 
@@ -28,21 +27,21 @@ Picks = Mapping[str, Option]
 # ---- what the histories hold
 
 
-def series(history: History, *path: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of one recorded number, without the epochs that did not record it."""
+def series(history: History, column: str, metric: str = "") -> tuple[list[float], list[float]]:
+    """Epochs and values of one recorded number, or that of a metric, without the epochs that did not record it."""
     epochs, values = [], []
     for row in history:
-        value: Any = row
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, (int, float)) and math.isfinite(value):
-            epochs.append(float(row["epoch"]))
+        value = getattr(row, column, None)
+        if isinstance(value, Mapping):
+            value = value.get(metric)
+        if isinstance(value, (int, float)):
+            epochs.append(float(row.epoch))
             values.append(float(value))
     return epochs, values
 
 
 def _warmup_end(history: History) -> float | None:
-    last = [float(row["epoch"]) for row in history if row.get("searching") is False]
+    last = [row.epoch for row in history if row.searching is False]
     return max(last) + 0.5 if last else None
 
 
@@ -50,7 +49,7 @@ def _shade_warmup(axes: Axes, history: History, named: bool) -> None:
     end = _warmup_end(history)
     if end is None:
         return
-    start = float(history[0]["epoch"])
+    start = float(history[0].epoch)
     axes.axvspan(start, end, color=light("wash"), linewidth=0, zorder=-1)
     if named:
         at = axes.get_xaxis_transform()
@@ -59,7 +58,7 @@ def _shade_warmup(axes: Axes, history: History, named: bool) -> None:
 
 def _epoch_axis(axes: Axes, history: History) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS, integer=True))
-    first, last = float(history[0]["epoch"]), float(history[-1]["epoch"])
+    first, last = float(history[0].epoch), float(history[-1].epoch)
     axes.set_xlim(first, max(last, first + 1))
     axes.set_xlabel("epoch")
 
@@ -77,7 +76,7 @@ def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[
     """
 
     def make() -> Figure:
-        metrics = list(dict.fromkeys(key for row in history for key in (row.get("expected") or {})))
+        metrics = list(dict.fromkeys(key for row in history for key in row.expected or {}))
         metrics.sort(key=lambda metric: metric not in limits)
         figure = Figure(figsize=(WIDTH, 2.75), layout="constrained")
         for axes, metric in zip(np.atleast_1d(figure.subplots(1, max(len(metrics), 1))), metrics, strict=True):
@@ -152,7 +151,7 @@ def line_panels(panels: Sequence[tuple[History, Panel]], height: float, rows: in
 def learning_curves(search: History, retrain: History) -> Figure:
     """Loss and accuracy of the search, or of its supernet alone, and, where it is not empty, of the retraining."""
     panels: list[tuple[History, Panel]] = []
-    if any("largest_accuracy" in row for row in search):
+    if series(search, "largest_accuracy")[1]:
         panels += [
             (search, Panel("Supernet: loss", (("loss", "blue", False, ("loss",)),))),
             (

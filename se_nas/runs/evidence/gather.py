@@ -6,9 +6,8 @@ is finished by the same call, and one file of JSON a part, from which the report
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from se_nas.errors import ConfigError, DeviceError
 from se_nas.hardware.environment import describe_environment
@@ -27,7 +26,7 @@ from se_nas.runs.shown import shown_configuration
 def gather_evidence(
     folder: Path,
     parts: Sequence[str],
-    changes: dict[str, Any],
+    changes: Mapping[str, object],
     conditions: Conditions,
     say: Say,
     *,

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from se_nas.records.models.history import Epoch
 from se_nas.report.plots import figure as plots_figure
 from se_nas.report.plots import probabilities
 from se_nas.report.plots import search as plots
@@ -17,10 +18,10 @@ from tests.report.fake_run import LIMITS, SPACES, pick_within, search_history
 
 
 @pytest.fixture(scope="module")
-def search() -> tuple[list[dict[str, Any]], dict[str, list[Any]], dict[str, Any]]:
+def search() -> tuple[list[Epoch], dict[str, list[Any]], dict[str, Any]]:
     space = load_space(SPACES / "mbconv_digits.yaml")
     picks = pick_within(space, LIMITS["mbconv_digits"], np.random.default_rng(0)).as_dict()
-    history = search_history(space, picks, LIMITS["mbconv_digits"], 12, 0)
+    history = [Epoch(**row) for row in search_history(space, picks, LIMITS["mbconv_digits"], 12, 0)]
     return history, {choice.name: list(choice.options) for choice in space.choices}, picks
 
 
@@ -36,14 +37,15 @@ def test_se_panels_name_every_block_and_mark_its_pick(search: Any) -> None:
             stage, block = (re.findall(r"\d+", part)[0] for part in name.split(".")[:2])
             assert f"stage {stage} · block {block}" in shown
             if picks.get(f"stage{stage}.depth", 99) >= int(block):
-                share = history[-1]["probabilities"][name][choices[name].index(picks[name])]
+                share = history[-1].probabilities[name][choices[name].index(picks[name])]
                 assert f"{picks[name]}  {100 * share:.0f} %" in shown
     assert "not used" in shown or all(picks[name] == 2 for name in picks if name.endswith("depth"))
 
 
 def test_se_s_relatives_have_a_key_each() -> None:
     options = ["none", "r16", "eca", "ese", "spatial", "cbam16", "cbam8"]
-    history = [{"epoch": e, "probabilities": {"stage1.block1.se": [1 / len(options)] * len(options)}} for e in (1, 2)]
+    shares = {"stage1.block1.se": [1 / len(options)] * len(options)}
+    history = [Epoch(epoch=epoch, probabilities=shares) for epoch in (1, 2)]
     shown = texts(probabilities.se_probabilities(history, {"stage1.block1.se": options}, {"stage1.block1.se": "eca"}))
     keys = ["no SE", "r = 16", "ECA", "effective SE", "spatial attention", "CBAM"]
     assert [word for word in shown.split(" | ") if word in keys] == keys
@@ -52,7 +54,8 @@ def test_se_s_relatives_have_a_key_each() -> None:
 def test_other_choices_have_a_row_each_and_long_options_a_letter(search: Any) -> None:
     history, choices, picks = search
     kinds = {"stage1.block1.block": ["mbconv", "identity"], **choices}
-    rows = [{**row, "probabilities": {"stage1.block1.block": [0.3, 0.7], **row["probabilities"]}} for row in history]
+    mixed = {"stage1.block1.block": (0.3, 0.7)}
+    rows = [row.model_copy(update={"probabilities": {**mixed, **row.probabilities}}) for row in history]
     shown = texts(probabilities.other_probabilities(rows, kinds, {"stage1.block1.block": "identity", **picks}))
     assert {"kernel", "expansion", "depth", "block"} <= set(shown.split(" | "))
     assert "block A is mbconv;  block B is identity" in shown
@@ -67,11 +70,11 @@ def test_cost_panels_show_the_budget(search: Any) -> None:
 
 
 def test_curves_skip_what_was_not_recorded() -> None:
-    history = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": None}, {"epoch": 3, "loss": float("nan")}]
+    history = [Epoch(epoch=1, loss=2.0), Epoch(epoch=2, loss=None), Epoch(epoch=3)]
     assert plots.series(history, "loss") == ([1.0], [2.0])
     assert plots.series(history, "expected", "macs") == ([], [])
     assert "Retraining: loss" in texts(plots.learning_curves([], history))
-    assert "Entropy" not in texts(probabilities.decisiveness([{"epoch": 1, "temperature": 2.0}]))
+    assert "Entropy" not in texts(probabilities.decisiveness([Epoch(epoch=1, temperature=2.0)]))
 
 
 def test_latency_bands_are_where_they_say(search: Any) -> None:
