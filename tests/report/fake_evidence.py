@@ -7,13 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from se_nas.evidence.statistics import Estimate, crossed_difference, holm, kendall, paired_difference, spearman
+from se_nas.evidence.comparisons import compare
+from se_nas.evidence.controls import Control
+from se_nas.evidence.ranking import Ranked, rank
+from se_nas.evidence.statistics import spearman
 from se_nas.records.files import write_json
+from se_nas.records.models.evidence import NetworkCosts
+from se_nas.space.yaml.file import parse_space
+from tests.helpers.tiny_runs import SPACE
 
 BLOCKS = [
     f"stage{stage}.block{block}" for stage, blocks in ((1, 2), (2, 3), (3, 4), (4, 2)) for block in range(1, blocks + 1)
 ]
 RATIOS = ("none", "r16", "r8", "r4")
+TEST_IMAGES = 10_000
+_TINY = parse_space(SPACE, "tiny")
+SPEC = _TINY.resolve(_TINY.sample(np.random.default_rng(0)))  # of every network: pages show their names
 
 Json = dict[str, Any]
 
@@ -55,49 +64,21 @@ def control_networks(rng: np.random.Generator, seeds: int = 3, randoms: int = 8)
     ]
 
 
-def comparisons(networks: list[Json]) -> list[Json]:
-    values = {network["name"]: list(network["accuracies"].values()) for network in networks}
-    labels = {network["name"]: network["label"] for network in networks}
-    randoms = [network["name"] for network in networks if network["kind"] == "random"]
-    others = [network["name"] for network in networks if network["kind"] not in ("random", "answer", "search_seed")]
-    mine = np.array(values["answer"])
-    found: list[tuple[list[str], str, Estimate, np.ndarray, Json]] = []
-    if randoms:
-        rows = np.array([values[name] for name in randoms])
-        average = f"the mean of {len(randoms)} random networks"
-        more: Json = {"left_out": []}
-        found.append((randoms, average, crossed_difference(mine, rows), mine - rows.mean(axis=0), more))
-        best = rows[rows.mean(axis=1).argmax()]
-        words, more = f"the best of {len(randoms)} random networks by training", {**more, "selected": True}
-        found.append((randoms, words, paired_difference(mine, best), mine - best, more))
-    for name in others:
-        theirs = np.array(values[name])
-        found.append(([name], labels[name], paired_difference(mine, theirs), mine - theirs, {}))
-    corrected = holm([one[2].p for one in found])
-    return [
-        {
-            "ours": "answer",
-            "theirs": theirs,
-            "label": label,
-            "networks": len(theirs),
-            **estimate.as_dict(),
-            "by_seed": {str(seed): float(value) for seed, value in enumerate(by_seed)},
-            "p_holm": p,
-            **more,
-        }
-        for (theirs, label, estimate, by_seed, more), p in zip(found, corrected, strict=True)
-    ]
+def comparisons(networks: list[Json], seeds: int) -> list[Json]:
+    found = {n["name"]: {int(seed): value for seed, value in n["accuracies"].items()} for n in networks}
+    compared = [Control(n["name"], n["kind"], n["label"], None, SPEC) for n in networks if n["kind"] != "search_seed"]
+    return [entry.plain() for entry in compare(compared, found, range(seeds), TEST_IMAGES)]
 
 
 def controls(seed: int = 0, seeds: int = 3) -> Json:
     networks = control_networks(np.random.default_rng(seed), seeds)
     return {
         "seeds": list(range(seeds)),
-        "test_images": 10_000,
+        "test_images": TEST_IMAGES,
         "recipe": {"epochs": 8, "batch_size": 128, "lr": 0.1},
         "budgets": {"macs": 6e6, "params": 1.2e5},
         "networks": networks,
-        "comparisons": comparisons(networks),
+        "comparisons": comparisons(networks, seeds),
     }
 
 
@@ -112,26 +93,17 @@ def ranking_set(rng: np.random.Generator, name: str, count: int, seeds: int = 2)
     worse = true - 0.3 + 0.03 * rng.normal(size=count)
     params = macs / 50 * rng.uniform(0.8, 1.3, count)
     networks = [
-        {
-            "name": f"{name} {i}",
-            "macs": float(macs[i]),
-            "params": float(params[i]),
-            "latency_ms": None,
-            "supernet": float(supernet[i]),
-            "uncalibrated": float(worse[i]),
-            "accuracies": accuracies(rng, float(true[i]), np.zeros(seeds)),
-        }
+        Ranked(
+            f"{name} {i}",
+            NetworkCosts(macs=float(macs[i]), params=float(params[i]), latency_ms=None),
+            float(supernet[i]),
+            float(worse[i]),
+            {int(seed): value for seed, value in accuracies(rng, float(true[i]), np.zeros(seeds)).items()},
+        )
         for i in range(count)
     ]
-    scores = {"supernet": supernet, "uncalibrated": worse, "macs": macs, "params": params}
-    mean = [float(np.mean(list(network["accuracies"].values()))) for network in networks]
     return {
-        "name": name,
-        "networks": networks,
-        "correlations": {
-            key: {"kendall": kendall(score, mean).as_dict(), "spearman": spearman(score, mean).as_dict()}
-            for key, score in scores.items()
-        },
+        **rank(name, networks, range(seeds)).plain(),
         "partial_kendall": estimate(0.44, 0.2, 0.63, count),
         "gain_over_macs": estimate(0.21, 0.03, 0.39, count),
         "gain_of_recalibration": estimate(0.05, -0.06, 0.16, count),
@@ -147,7 +119,7 @@ def ranking_set(rng: np.random.Generator, name: str, count: int, seeds: int = 2)
 def ranking(seed: int = 1) -> Json:
     rng = np.random.default_rng(seed)
     sets = [ranking_set(rng, "within the budgets", 30), ranking_set(rng, "whole space", 200)]
-    return {"seeds": [0, 1], "test_images": 10_000, "sets": sets}
+    return {"seeds": [0, 1], "test_images": TEST_IMAGES, "sets": sets}
 
 
 def stability(seed: int = 2, searches: int = 3) -> Json:
@@ -261,7 +233,7 @@ def latency_check(seed: int = 4) -> Json:
                 "bias": float((predicted / measured - 1).mean()),
                 "within_5": float((error <= 0.05).mean()),
                 "within_10": float((error <= 0.10).mean()),
-                "spearman": spearman(predicted, measured).as_dict(),
+                "spearman": spearman(predicted, measured).entry.plain(),
             }
         )
     return {
