@@ -36,7 +36,10 @@ TAKEN_IN = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "runs/NOTES.md")
 
 #: The public names of the package, by heading.
 PYTHON = {
-    "Runs": ["run", "FinishedRun", "search_architectures", "train", "evaluate", "export_trained", "render_report"],
+    "Runs": [
+        *("run", "FinishedRun", "decode_run", "RunAnswer", "search_architectures", "train", "evaluate"),
+        *("export_trained", "render_report"),
+    ],
     "Spaces and architectures": [
         *("load_space", "parse_space", "dump_space", "SearchSpace", "StageTemplate", "OpTemplate", "SETemplate"),
         *("StemTemplate", "HeadTemplate", "Architecture", "ArchitectureFile", "load_architecture", "save_architecture"),

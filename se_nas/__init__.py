@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # the names once more, for editors and type checkers
     from se_nas.layers.network import Network as Network
     from se_nas.layers.network import build as build
     from se_nas.runs.verbs import FinishedRun as FinishedRun
+    from se_nas.runs.verbs import RunAnswer as RunAnswer
     from se_nas.runs.verbs import certify as certify
+    from se_nas.runs.verbs import decode_run as decode_run
     from se_nas.runs.verbs import evaluate as evaluate
     from se_nas.runs.verbs import export_trained as export_trained
     from se_nas.runs.verbs import render_report as render_report
@@ -85,6 +87,8 @@ _PUBLIC = {
     "se_nas.runs.verbs": (
         "run",
         "FinishedRun",
+        "decode_run",
+        "RunAnswer",
         "train",
         "evaluate",
         "export_trained",

@@ -132,7 +132,7 @@ def test_the_links_of_a_page_beside_the_docs_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_files_of_the_repository_that_a_page_names_are_there(page: Path) -> None:
     named = re.findall(
-        r"`((?:se_nas|tests|benchmarks|search_spaces|docs)/[\w./-]+|runs/[\w/-]+\.yaml)", page.read_text()
+        r"`((?:se_nas|tests|benchmarks|examples|search_spaces|docs)/[\w./-]+|runs/[\w/-]+\.yaml)", page.read_text()
     )
     assert not [name for name in named if not (ROOT / name).exists()]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from se_nas.cost.budget import Budget
+from se_nas.cost.budget import Budget, parse_budgets
 from se_nas.cost.latency.timing import latency_key, measure_network
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
@@ -26,7 +26,7 @@ from se_nas.runs.export import export_retrained
 from se_nas.runs.retraining.in_memory import Job, retrain_exported
 from se_nas.runs.run_file import parse_run
 from se_nas.runs.run_folder import RunFolder, alone_in
-from se_nas.runs.search import run_search
+from se_nas.runs.search import decode_again, run_search
 from se_nas.runs.shown import shown_configuration
 from se_nas.runs.shown_images import ImageRequest, evaluate_shown
 from se_nas.search.certificate import certify as certificate_of
@@ -41,19 +41,28 @@ PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinishedRun:
-    """What a search has left in its folder.
+class RunAnswer:
+    """An answer of a search, as it lies in a folder.
 
     Attributes:
-        folder: the run's, which every command takes.
+        folder: where it is.
         architecture: the answer, with the network that it stands for.
         certificate: what is known of its costs, as `certificate.json` has it.
-        result: what `result.json` has: budgets, data, the search's accuracy, the retraining's.
     """
 
     folder: Path
     architecture: ArchitectureFile
     certificate: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun(RunAnswer):
+    """What a search has left in its folder, which every command takes.
+
+    Attributes:
+        result: what `result.json` has: budgets, data, the search's accuracy, the retraining's.
+    """
+
     result: Mapping[str, Any]
 
 
@@ -109,6 +118,27 @@ def run(
         architecture=load_architecture(place / "architecture.json"),
         certificate=files.read("certificate.json", SearchCertificate),
         result=files.read("result.json", RunResult),
+    )
+
+
+def decode_run(folder: PathLike, out: PathLike, budgets: Mapping[str, float | str]) -> RunAnswer:
+    """Answer other budgets from a finished run, as `se-nas decode` does: in seconds, without a new search.
+
+    Args:
+        folder: the run's.
+        out: where the answer goes.
+        budgets: limits by metric, such as `{"macs": "4M"}`.
+
+    Raises:
+        InfeasibleBudgetError: no architecture keeps the budgets.
+        SeNasError: the folder holds no finished search, or `out` cannot be written to.
+    """
+    place = Path(out)
+    decode_again(Path(folder), parse_budgets(dict(budgets), "decode_run()"), place)
+    return RunAnswer(
+        folder=place,
+        architecture=load_architecture(place / "architecture.json"),
+        certificate=RunFolder(place).read("certificate.json", SearchCertificate),
     )
 
 
