@@ -43,7 +43,7 @@ from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.parts import split_parts
-from se_nas.data.in_memory.sources import load_train
+from se_nas.data.sources import load_train
 from se_nas.errors import SeNasError
 from se_nas.evidence.statistics import (
     kendall,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from torch.nn import BatchNorm2d, Conv2d
 
 from se_nas.cost.metrics import METRICS, Metric
-from se_nas.data.in_memory.sources import DATASETS, DataSource, synthetic
+from se_nas.data.sources import DATASETS
 from se_nas.records.record import Record
 from se_nas.records.run_log import LOGGERS, Logger
 from se_nas.search.black_box.evaluators.registry import EVALUATORS, Evaluator, Measure
@@ -22,11 +22,11 @@ SAMPLERS["chance"] = replace(SAMPLERS["random"], label="a plugin's chance")
 
 
 def load_train(options):
-    info, images = synthetic.load_train(options)
+    info, images = DATASETS["synthetic"].load_train(options)
     return replace(info, name="negative"), replace(images, images=255 - images.images)
 
 
-DATASETS["negative"] = DataSource(load_train, synthetic.load_test)
+DATASETS["negative"] = replace(DATASETS["synthetic"], load_train=load_train)
 
 
 class Aim(Record):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # the names once more, for editors and type checkers
     from se_nas.cost.counts import network_counts as network_counts
     from se_nas.cost.latency.table import latency_table as latency_table
     from se_nas.cost.table import count_tables as count_tables
-    from se_nas.data.in_memory.sources import DATASETS as DATASETS
+    from se_nas.data.sources import DATASETS as DATASETS
     from se_nas.errors import SeNasError as SeNasError
     from se_nas.export.forms import FORMS as FORMS
     from se_nas.layers.network import Network as Network
@@ -104,7 +104,7 @@ _PUBLIC = {
     "se_nas.space.attention": ("ATTENTION",),
     "se_nas.search.strategies": ("STRATEGIES",),
     "se_nas.search.black_box.samplers": ("SAMPLERS",),
-    "se_nas.data.in_memory.sources": ("DATASETS",),
+    "se_nas.data.sources": ("DATASETS",),
     "se_nas.training.recipe_files": ("RECIPES",),
     "se_nas.export.forms": ("FORMS",),
     "se_nas.errors": ("SeNasError",),

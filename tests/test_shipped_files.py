@@ -22,7 +22,7 @@ import se_nas
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.counts import network_counts
 from se_nas.cost.table import count_tables
-from se_nas.data.in_memory.sources import DATASETS
+from se_nas.data.sources import DATASETS
 from se_nas.layers.network import Network
 from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.search.budgets.decode import decode

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from se_nas.runs.retraining.teacher import Teacher
 
-#: Heading in the help of options that only retraining on ImageNet has.
-_IMAGENET = "With --data imagenet"
-IMAGENET_RECIPE, SMALL_RECIPE = "mobile-150", "small-images"
+#: Heading in the help of options that only such a retraining has.
+_ON_DISK = "With images that stay on disk, such as imagenet"
+ON_DISK_RECIPE, SMALL_RECIPE = "mobile-150", "small-images"
 Workers = Annotated[int, typer.Option(min=0, max=MOST_WORKERS, help="Processes of each rank that decode images.")]
 
 
@@ -41,8 +41,8 @@ class RecipeOptions:
     recipe: Annotated[
         str | None,
         typer.Option(
-            help=f"A YAML file or one of {{se_nas.records.shipped:recipes}}; by default {IMAGENET_RECIPE} for "
-            f"imagenet, {SMALL_RECIPE} for the others."
+            help=f"A YAML file or one of {{se_nas.records.shipped:recipes}}; by default {ON_DISK_RECIPE} for "
+            f"images that stay on disk, {SMALL_RECIPE} for the others."
         ),
     ] = None
     change: Annotated[
@@ -105,8 +105,8 @@ class TrainingOptions:
     data: Annotated[
         str,
         typer.Option(
-            help="imagenet (or any images in its layout), or one that fits the memory: "
-            "{se_nas.data.in_memory.sources:DATASETS}."
+            help="One of {se_nas.data.sources:DATASETS}; imagenet is any images in its layout, read from disk, "
+            "and the others are held in memory."
         ),
     ] = "digits"
     data_dir: DataDir = None
@@ -114,7 +114,7 @@ class TrainingOptions:
     space: Annotated[
         Path | None,
         typer.Option(
-            help="The architecture's space, to scale the network as its `scaling:` says now.", rich_help_panel=_IMAGENET
+            help="The architecture's space, to scale the network as its `scaling:` says now.", rich_help_panel=_ON_DISK
         ),
     ] = None
     weights: Annotated[
@@ -164,13 +164,15 @@ def retrain(
 ) -> None:
     """Train an architecture from scratch, or from given weights, and say its accuracy on the test images.
 
-    On ImageNet the network is scaled as its space says. With the same options,
+    For images on disk, such as ImageNet's, the network is scaled as its space says. With the same options,
     `torchrun --standalone --nproc-per-node N -m se_nas retrain ...` trains on N devices, whatever the images.
     """
+    from se_nas.data.sources import stays_on_disk
+
     architecture = find_space(architecture)
     tune_allocator()
-    if options.data == "imagenet":
-        _retrain_on_imagenet(architecture, recipe, teacher, options)
+    if stays_on_disk(options.data):
+        _retrain_from_disk(architecture, recipe, teacher, options)
     else:
         _retrain_in_memory(architecture, recipe, teacher, options)
 
@@ -183,7 +185,7 @@ def _retrain_in_memory(
     from se_nas.runs.retraining.in_memory import Job, retrain_exported
 
     if options.space is not None:
-        raise ConfigError("--space", [f"must be left out without --data imagenet, but got --data {options.data}"])
+        raise ConfigError("--space", [f"must be left out for images in memory, but got --data {options.data}"])
     job = Job(
         architecture=architecture,
         data=DataOptions(options.data, options.data_dir, download=options.download, seed=options.seed),
@@ -209,7 +211,7 @@ def _retrain_in_memory(
     say(f"weights and history: {job.folder}")
 
 
-def _retrain_on_imagenet(
+def _retrain_from_disk(
     architecture: Path, recipe: RecipeOptions, teacher: TeacherOptions, options: TrainingOptions
 ) -> None:
     from se_nas.cost.budget import format_cost
@@ -219,10 +221,11 @@ def _retrain_on_imagenet(
     from se_nas.runs.run_folder import RunFolder
 
     if options.download:
-        raise ConfigError("--download", ["must be left out: ImageNet is not to be had without an account"])
+        raise ConfigError("--download", ["must be left out: no data set that stays on disk can be downloaded"])
     job = Job(
         architecture=architecture,
-        recipe=recipe.recipe or IMAGENET_RECIPE,
+        recipe=recipe.recipe or ON_DISK_RECIPE,
+        data=options.data,
         data_dir=options.data_dir,
         folder=options.folder(architecture),
         changes=recipe.changes(),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 #: Heading in the help of options for images that stay on disk.
-_ON_DISK = "For a network that was trained on ImageNet"
+_ON_DISK = "For a network that was trained on images that stay on disk, such as imagenet"
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,16 @@ def evaluate(
     evaluate ...` divides them among N devices.
     """
     from se_nas.hardware.device import pick_device
-    from se_nas.runs.shown_images import trained_on_imagenet
+    from se_nas.runs.shown_images import trained_from_disk
 
     device = pick_device(options.device)
-    if trained_on_imagenet(run):
-        _evaluate_on_imagenet(run, options, on_disk, device)
+    if trained_from_disk(run):
+        _evaluate_from_disk(run, options, on_disk, device)
     else:
         _evaluate_in_memory(run, options, on_disk, device)
 
 
-def _evaluate_on_imagenet(run: Path, options: EvaluationOptions, on_disk: OnDiskOptions, device: torch.device) -> None:
+def _evaluate_from_disk(run: Path, options: EvaluationOptions, on_disk: OnDiskOptions, device: torch.device) -> None:
     from se_nas.runs.retraining.imagenet import evaluate_on_imagenet
 
     crop = on_disk.crop

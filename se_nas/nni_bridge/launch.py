@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from se_nas.cost.latency.table import build_latency_table
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
-from se_nas.data.in_memory.sources import load_train
+from se_nas.data.sources import load_train
 from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError
 from se_nas.nni_bridge.experiment import addresses, manager, nni_calls
 from se_nas.nni_bridge.experiment import status as experiment_status

@@ -64,13 +64,14 @@ class Registry(UserDict[str, Entry]):
             _added.append((self, name))
         super().__setitem__(name, entry)
 
-    def checked(self, name: Any, also: Sequence[str] = ()) -> str:
+    def checked(self, name: Any, also: Sequence[str] = (), where: Callable[[Entry], bool] = lambda entry: True) -> str:
         """The name of an entry, as a validator of pydantic's; what was probably meant is said where it is none.
 
         Args:
             also: words beside the names.
+            where: of the entries only those will do of which it is true.
         """
-        known = (*also, *self)
+        known = (*also, *(own for own, entry in self.items() if where(entry)))
         if isinstance(name, str) and name in known:
             return name
         hint = did_you_mean(name, known) if isinstance(name, str) else ""

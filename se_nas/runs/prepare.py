@@ -17,7 +17,7 @@ from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.parts import load_parts, save_parts, split_parts
-from se_nas.data.in_memory.sources import check_test, load_train
+from se_nas.data.sources import check_test, load_train
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment

@@ -16,7 +16,7 @@ from se_nas.cost.budget import parse_budgets
 from se_nas.cost.latency.timing import LatencyKey, latency_key
 from se_nas.cost.metrics import LATENCY
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.sources import DATASETS
+from se_nas.data.sources import name_in_memory
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
 from se_nas.plugins import load_plugins
@@ -45,7 +45,7 @@ class DataConfig(Record):
         size: how many images "synthetic" makes.
     """
 
-    name: Annotated[str, AfterValidator(DATASETS.checked)] = "digits"
+    name: Annotated[str, AfterValidator(name_in_memory)] = "digits"
     dir: PathText | None = None
     download: bool = False
     size: Count = 2000

@@ -13,15 +13,16 @@ from rich.progress import track
 from torch import Tensor
 
 from se_nas.data.in_memory.batches import DeviceImages
+from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.sources import load_test, load_train
+from se_nas.data.on_disk.encoded_images import EncodedImages
 from se_nas.data.on_disk.stream import EvaluationStream
 from se_nas.data.on_disk.transforms import EvalTransform, normalise
+from se_nas.data.sources import load_test, load_train, stays_on_disk
 from se_nas.errors import ConfigError
 from se_nas.evidence.gates import Batches
 from se_nas.layers.network import Network
 from se_nas.runs.open_architecture import check_channels
-from se_nas.runs.retraining.imagenet import DATA as IMAGENET
 from se_nas.runs.retraining.imagenet import held_out_images, recipe_of
 from se_nas.runs.run_folder import RunFolder
 from se_nas.space.architecture_file import ArchitectureFile
@@ -91,27 +92,29 @@ def shown_images(
         raise ConfigError("--data", [f"must name the data set, of which {home} says nothing, but got nothing"])
     same = name == known.get("name")
     data_dir = request.data_dir or (Path(known["dir"]) if same and known.get("dir") else None)
-    if name == IMAGENET:
+    if stays_on_disk(name):
         transform = (
             recipe_of(run).eval_transform(network.resolution)
             if run and same
             else EvalTransform(resolution=network.resolution)
         )
-        return _from_disk(request, home, network, data_dir, transform, device, progress)
+        held_out = held_out_images(home, network, name, data_dir)
+        return _from_disk(request, name, held_out, transform, device, progress)
     seed = run.config.get("seed", 0) if run and same else 0
     size = known.get("size", DataOptions.size) if same else DataOptions.size
     options = DataOptions(name, data_dir, network.resolution, seed=seed, size=size)
-    return _in_memory(request, home, network, options, trained_on, device, progress)
+    info, test = _loaded(home, network, options, trained_on)
+    return _from_memory(request, info, test, device, progress)
 
 
-def trained_on_imagenet(source: Path) -> bool:
-    """Whether the images of a run's or a retraining's folder are streamed from disk; true where it says nothing."""
+def trained_from_disk(source: Path) -> bool:
+    """Whether the images of a run's or a retraining's folder stay on disk; true where it says nothing."""
     inner = source / _RETRAINING
     card = DataCard.load(inner if inner.is_dir() else source)
     if card is not None:
-        return card.name == IMAGENET
+        return stays_on_disk(card.name)
     known = RunFolder(source).config.get("data")
-    return not isinstance(known, dict) or known.get("name") == IMAGENET
+    return not isinstance(known, dict) or stays_on_disk(str(known.get("name")))
 
 
 def evaluate_shown(request: ImageRequest, device: torch.device, *, progress: bool) -> dict[str, float]:
@@ -125,21 +128,21 @@ def evaluate_shown(request: ImageRequest, device: torch.device, *, progress: boo
     return top_accuracies(network.to(device), images.batches("evaluating"), device)
 
 
-def _in_memory(
-    request: ImageRequest,
-    home: Path,
-    network: NetworkSpec,
-    options: DataOptions,
-    trained_on: DataCard | None,
-    device: torch.device,
-    progress: bool,
-) -> ShownImages:
+def _loaded(
+    home: Path, network: NetworkSpec, options: DataOptions, trained_on: DataCard | None
+) -> tuple[DataInfo, ImageSet]:
+    """The test images, normalised as those of the training were."""
     info, _ = load_train(options)
     check_channels(home, network, info.channels)
     check_classes(home, network, info.class_names)
     if trained_on is not None:
         info = replace(info, mean=trained_on.mean, std=trained_on.std)
-    test = load_test(options)
+    return info, load_test(options)
+
+
+def _from_memory(
+    request: ImageRequest, info: DataInfo, test: ImageSet, device: torch.device, progress: bool
+) -> ShownImages:
     images = DeviceImages(info, test, device)
     indices = torch.arange(0, len(test), _stride(len(test), request.images))
 
@@ -147,19 +150,17 @@ def _in_memory(
         cut = images.evaluate_batches(indices, request.batch_size)
         return _shown(cut, words, len(indices), request.batch_size, progress)
 
-    return ShownImages(options.name, info.class_names, len(test), batches)
+    return ShownImages(info.name, info.class_names, len(test), batches)
 
 
 def _from_disk(
     request: ImageRequest,
-    home: Path,
-    network: NetworkSpec,
-    data_dir: Path | None,
+    data: str,
+    held_out: EncodedImages,
     transform: EvalTransform,
     device: torch.device,
     progress: bool,
 ) -> ShownImages:
-    held_out = held_out_images(home, network, data_dir)
     stride = _stride(len(held_out), request.images)
     stream = EvaluationStream(  # of the first of so many ranks: every stride-th image
         held_out, transform, batch_size=request.batch_size, ranks=stride, workers=request.workers
@@ -169,7 +170,7 @@ def _from_disk(
         shown = _shown(stream, words, -(-len(held_out) // stride), request.batch_size, progress)
         return ((normalise(images.to(device)), labels.to(device)) for images, labels in shown)
 
-    return ShownImages(IMAGENET, held_out.classes, len(held_out), batches)
+    return ShownImages(data, held_out.classes, len(held_out), batches)
 
 
 def _stride(images: int, most: int | None) -> int:

@@ -212,7 +212,7 @@ def evaluate(
     Args:
         source: a run's folder, a retraining's, or an architecture.json and `weights`.
         average: whether the averaged weights are wanted; None takes them where there are any.
-        data: a name in `DATASETS`, or imagenet; by default what the network was trained on.
+        data: a name in `DATASETS`; by default what the network was trained on.
         data_dir: its folder; by default where it lay then.
 
     Returns:

@@ -17,11 +17,11 @@ from PIL import Image
 import se_nas
 from se_nas.data.image_file import SAFE_FORMATS, decode
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.sources import load_train
 from se_nas.data.on_disk.encoded_images import open_encoded_images
 from se_nas.data.on_disk.shard_writing import write_shards
 from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
+from se_nas.data.sources import load_train
 from se_nas.errors import DataError
 from tests.helpers.jpeg_folders import jpeg, write_folder
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from se_nas import plugins as loading
 from se_nas.cost.metrics import METRICS
-from se_nas.data.in_memory.sources import DATASETS
+from se_nas.data.sources import DATASETS
 from se_nas.export.forms import FORMS
 from se_nas.records.registry import Registry
 from se_nas.records.run_log import LOGGERS

@@ -17,7 +17,7 @@ from se_nas.cost.counts import network_counts
 from se_nas.cost.table import build_table, count_tables
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.parts import split_parts
-from se_nas.data.in_memory.sources import load_train
+from se_nas.data.sources import load_train
 from se_nas.errors import ConfigError, InfeasibleBudgetError
 from se_nas.search.budgets.decode import decode
 from se_nas.search.differentiable.search import DifferentiableConfig, DifferentiableResult, search_differentiable

@@ -19,10 +19,11 @@ from se_nas.cli.screen import print_answer
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
 from se_nas.cost.table import count_tables
-from se_nas.data.in_memory import sources, synthetic
+from se_nas.data import sources
+from se_nas.data.in_memory import synthetic
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.parts import load_parts
-from se_nas.data.in_memory.sources import DataSource
+from se_nas.data.sources import DataSource
 from se_nas.errors import ConfigError, InfeasibleBudgetError, OutputError
 from se_nas.layers.network import Network
 from se_nas.records.checkpoint import load_checkpoint

@@ -12,7 +12,7 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.parts import split_parts
-from se_nas.data.in_memory.sources import load_train
+from se_nas.data.sources import load_train
 from se_nas.search.problem import SearchProblem
 from se_nas.space.search_space import SearchSpace
 

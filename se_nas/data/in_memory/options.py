@@ -13,7 +13,7 @@ class DataOptions:
     """Which data set, from where, and how large.
 
     Attributes:
-        name: a name in `DATASETS`.
+        name: a name in `DATASETS` of images that fit the memory.
         data_dir: the folder of a data set that lies on disk.
         resolution: side of the square images in pixels; None is the data set's own.
         download: fetch a CIFAR data set into `data_dir` if it is not there.

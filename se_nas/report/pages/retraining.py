@@ -54,7 +54,9 @@ def write_retrain_report(folder: Path) -> Path:
     """
     folder = Path(folder)
     if not is_retraining(folder):
-        raise ConfigError(str(folder / "result.json"), ["must be of a retraining on imagenet, but has no `ledger`"])
+        raise ConfigError(
+            str(folder / "result.json"), ["must be of a retraining on images that stay on disk, but has no `ledger`"]
+        )
     config = parse_record(RetrainingConfig, read_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
     run = FinishedRetraining(
         result=read_record(ImageNetResult, folder / "result.json"),

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.sources import load_test, load_train
+from se_nas.data.sources import load_test, load_train
 from se_nas.errors import SeNasError, TrainingError, TrainingInterrupted
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment

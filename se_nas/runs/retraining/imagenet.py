@@ -1,4 +1,4 @@
-"""Retraining on ImageNet, or any images in its layout, and evaluating what came of it; alone or on many ranks."""
+"""Retraining on ImageNet, or other images that stay on disk, and evaluating what came of it; alone or on many ranks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from rich.progress import track
 from torch import nn
 
 from se_nas.cost.latency.timing import latency_key
-from se_nas.data.on_disk.encoded_images import EncodedImages, open_encoded_images
+from se_nas.data.on_disk.encoded_images import EncodedImages
 from se_nas.data.on_disk.stream import EvaluationStream
 from se_nas.data.on_disk.transforms import MEAN, STD
-from se_nas.errors import ConfigError, DataError
+from se_nas.data.sources import DATASETS, open_on_disk, stays_on_disk
+from se_nas.errors import ConfigError
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_json
@@ -41,14 +42,13 @@ from se_nas.training.recipe_files import load_recipe, stored_recipe
 from se_nas.training.train import HeldOut, Outcome, train
 from se_nas.training.trained_network import ARCHITECTURE, WEIGHTS, DataCard, check_classes, load_trained, save_weights
 
-DATA = "imagenet"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A retraining on images in ImageNet's layout.
+    """A retraining on images that stay on disk.
 
     Attributes:
+        data: the name of such a data set, by which the space may say how its networks are scaled for it.
         architecture: architecture.json or a baseline's YAML; see `open_architecture`, also for `space`.
         recipe: a name in `training.recipe_files.RECIPES` or a YAML file.
         changes: values by name, or dotted path, that replace the recipe's.
@@ -60,6 +60,7 @@ class Job:
 
     architecture: Path
     recipe: str
+    data: str
     data_dir: Path | None
     folder: Path
     changes: Mapping[str, Any]
@@ -145,9 +146,9 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     recipe.micro_batch(ranks.size)
     check_for_disk(recipe)
     file = open_architecture(job.architecture, job.space)
-    spec = network_for(file, DATA)
+    spec = network_for(file, job.data)
     check_channels(job.architecture, spec, len(MEAN))
-    train, held_out = open_encoded_images(_data_dir(job.data_dir))
+    train, held_out = open_on_disk(job.data, job.data_dir)
     if recipe.batch_size > len(train):
         problem = f"batch_size: must be at most the number of training images, {len(train)}"
         raise ConfigError("recipe", [f"{problem}, but got {recipe.batch_size}"])
@@ -159,7 +160,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     resolved = {
         "network": json.loads(json.dumps(spec.to_dict())),
         "data": {
-            "name": DATA,
+            "name": job.data,
             "dir": str(job.data_dir),
             "train": len(train),
             "val": len(held_out),
@@ -174,9 +175,9 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     begun = ranks.first and resumes(run, resolved, resume, say)
     if ranks.first and not begun:
         write_json(run / "environment.json", describe_environment())
-        DataCard(DATA, train.classes, MEAN, STD).save(job.folder)
+        DataCard(job.data, train.classes, MEAN, STD).save(job.folder)
         # as scaled, too, so that the file can be trained again whatever its size
-        own = ArchitectureFile(file.architecture, file.space_name, spec, {DATA: spec})
+        own = ArchitectureFile(file.architecture, file.space_name, spec, {job.data: spec})
         save_architecture(run / ARCHITECTURE, own)
         run.begin(resolved)
     if ranks.first:
@@ -199,12 +200,6 @@ def _digest(*halves: EncodedImages) -> str:
     return digest.hexdigest()[:16]
 
 
-def _data_dir(data_dir: Path | None) -> Path:
-    if data_dir is None:
-        raise DataError("the data set imagenet needs the folder of its images: name it with --data-dir")
-    return data_dir
-
-
 def _conclude(job: Job, prepared: _Prepared, training: Outcome, ranks: Ranks, device: torch.device) -> dict[str, Any]:
     """Write history, certificate and result."""
     run, recipe, last = RunFolder(job.folder), prepared.recipe, training.history[-1]
@@ -212,7 +207,7 @@ def _conclude(job: Job, prepared: _Prepared, training: Outcome, ranks: Ranks, de
     environment = run.read("environment.json", Environment)
     left_out = sum(name.startswith("val") for name in training.damaged)  # names begin with the half that they are of
     retrained = {
-        "data": DATA,
+        "data": job.data,
         "classes": len(prepared.train.classes),
         "recipe": job.recipe,
         "source": recipe.source,
@@ -291,7 +286,7 @@ def evaluate_on_imagenet(
             run = RunFolder(source)
             recipe = recipe_of(run)
             network, file = load_trained(source, weights, average=average)
-            held_out = held_out_images(source, file.network, data_dir)
+            held_out = held_out_images(source, file.network, data_of(run), data_dir)
             transform = recipe.eval_transform(file.network.resolution)
             transform = replace(transform, resolution=resolution or transform.resolution, crop=crop or transform.crop)
             images = EvaluationStream(
@@ -319,18 +314,25 @@ def evaluate_on_imagenet(
         return {**found, "resolution": transform.resolution, "damaged": damaged} if ranks.first else None
 
 
+def data_of(run: RunFolder) -> str:
+    """The data set of a retraining on images that stay on disk; ConfigError where the folder holds another run."""
+    data = run.config.get("data")
+    name = data.get("name") if isinstance(data, dict) else None
+    if not isinstance(name, str) or name not in DATASETS or not stays_on_disk(name):
+        known = ", ".join(filter(stays_on_disk, DATASETS))
+        raise ConfigError(str(run.path), [f"must be the folder of a retraining on {known}, but holds another run"])
+    return name
+
+
 def recipe_of(run: RunFolder) -> Recipe:
-    """The recipe of a retraining on ImageNet; ConfigError where the folder holds another run."""
-    config = run.config
-    data = config.get("data")
-    if not isinstance(data, dict) or data.get("name") != DATA:
-        raise ConfigError(str(run.path), [f"must be the folder of a retraining on {DATA}, but holds another run"])
-    return stored_recipe(run / "config.yaml", config.get("recipe"))
+    """The recipe of such a retraining."""
+    data_of(run)
+    return stored_recipe(run / "config.yaml", run.config.get("recipe"))
 
 
-def held_out_images(folder: Path, network: NetworkSpec, data_dir: Path | None) -> EncodedImages:
+def held_out_images(folder: Path, network: NetworkSpec, data: str, data_dir: Path | None) -> EncodedImages:
     """Held-out images for the network of a retraining's folder; an error unless it has their classes and channels."""
-    _, held_out = open_encoded_images(_data_dir(data_dir))
+    _, held_out = open_on_disk(data, data_dir)
     check_channels(folder, network, len(MEAN))
     check_classes(folder, network, held_out.classes)
     return held_out

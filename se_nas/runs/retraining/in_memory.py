@@ -14,7 +14,7 @@ from torch import nn
 
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.sources import load_test, load_train
+from se_nas.data.sources import load_test, load_train
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_json

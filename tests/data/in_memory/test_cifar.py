@@ -15,7 +15,7 @@ import torch
 from se_nas.data.in_memory import cifar
 from se_nas.data.in_memory.cifar import LAYOUTS
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.sources import check_test, load_test, load_train
+from se_nas.data.sources import check_test, load_test, load_train
 from se_nas.errors import DataError
 from tests.helpers.cifar_layout import PER_FILE, cifar_batch, dump, write_cifar
 

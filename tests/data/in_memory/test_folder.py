@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.sources import check_test, load_test, load_train
+from se_nas.data.sources import check_test, load_test, load_train
 from se_nas.errors import DataError
 
 _RED, _BLUE = (255, 0, 0), (0, 0, 255)

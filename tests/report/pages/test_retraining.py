@@ -284,7 +284,7 @@ def test_the_command_line_writes_the_page_of_either_kind(tmp_path: Path) -> None
     for folder, title in ((retraining, "mobilenetv3_large on imagenet"), (search, "digits")):
         assert str(folder / "report.html") in se_nas("report", folder).replace("\n", "")
         assert f"<title>{title} - se_nas</title>" in (folder / "report.html").read_text()
-    with pytest.raises(ConfigError, match="must be of a retraining on imagenet"):
+    with pytest.raises(ConfigError, match="must be of a retraining on images that stay on disk"):
         write_retrain_report(search)
 
 

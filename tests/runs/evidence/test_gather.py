@@ -22,7 +22,7 @@ from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.timing import LatencyKey, Measurement
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.sources import load_test, load_train
+from se_nas.data.sources import load_test, load_train
 from se_nas.errors import ConfigError, DeviceError
 from se_nas.evidence.controls import RandomFeasible
 from se_nas.evidence.published_networks import fitted

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.sources import load_test, load_train
+from se_nas.data.sources import load_test, load_train
 from se_nas.errors import ConfigError, DataError, SeNasError, TrainingInterrupted
 from se_nas.records.locks import locked
 from se_nas.records.models.evidence import TrainingRecord

@@ -18,12 +18,15 @@ import yaml
 
 from se_nas.cli import main as cli
 from se_nas.cost.latency.timing import Measurement
+from se_nas.data.on_disk.encoded_images import open_encoded_images
+from se_nas.data.sources import DATASETS, OnDiskSource
 from se_nas.layers.network import Network
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.run_log import read_log
 from se_nas.runs.open_architecture import open_architecture
 from se_nas.runs.retraining import imagenet
+from se_nas.runs.verbs import evaluate
 from se_nas.search import certificate
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.yaml.file import parse_space
@@ -133,6 +136,24 @@ def test_a_searched_architecture_is_scaled_and_its_certificate_extended(
     extended = read_json(tmp_path / "retrain-imagenet/certificate.json")
     assert extended["budgets"] == budget["budgets"]
     assert extended["retrained"]["resolution"] == 24
+
+
+def test_a_data_set_on_disk_of_a_users_own_is_retrained_scaled_evaluated_and_reported(
+    job: list[str], tmp_path: Path, se_nas: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its images lie elsewhere below the folder than ImageNet's."""
+    monkeypatch.setitem(DATASETS, "photos", OnDiskSource(lambda folder: open_encoded_images(folder / "images")))
+    space = parse_space({**NETWORK, "scaling": {"photos": {"resolution": 24}}}, "searched")
+    save_architecture(tmp_path / "architecture.json", ArchitectureFile.of(space, next(space.enumerate())))
+    job[1], job[3], job[5] = "architecture.json", "photos", "."
+    code, errors, _ = se_nas(*job, "--out", "out")
+    assert code == 0, errors
+    assert load_architecture(tmp_path / "out/architecture.json").network.resolution == 24
+    top1 = read_json(tmp_path / "out/result.json")["retrain"]["top1"]
+    code, errors, said = se_nas("evaluate", "out", "--data-dir", ".", "--quiet", "--workers", "0", "--device", "cpu")
+    assert (code, f"top-1 {top1:.2%}" in said) == (0, True), (errors, said)
+    assert "on photos" in (tmp_path / "out/report.html").read_text()
+    assert evaluate(tmp_path / "out", data_dir=tmp_path, device="cpu")["top1"] == pytest.approx(top1)
 
 
 def test_it_starts_from_given_weights(trained: Path, job: list[str], tmp_path: Path, se_nas: Run) -> None:
@@ -403,7 +424,7 @@ def test_faults_of_the_recipe_are_one_line_each(tmp_path: Path, job: list[str], 
 def test_options_for_imagenet_alone_are_refused_elsewhere(job: list[str], se_nas: Run) -> None:
     assert_refused(se_nas(*job, "--download"), "--download: must be left out")
     elsewhere = replaced(job, "--data", "digits")
-    assert_refused(se_nas(*elsewhere, "--space", job[1]), "--space: must be left out without --data imagenet")
+    assert_refused(se_nas(*elsewhere, "--space", job[1]), "--space: must be left out for images in memory")
     assert_refused(se_nas(*job, "--teacher-checkpoint", "x.pth"), "--teacher-checkpoint: must be left out")
     assert_refused(se_nas(*job, "--set", "crop=padded"), "recipe: crop: must be random_size for images on disk")
 

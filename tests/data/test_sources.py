@@ -4,14 +4,28 @@ import pytest
 import torch
 
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.sources import DATASETS, check_test, load_test, load_train
-from se_nas.errors import DataError
+from se_nas.data.sources import DATASETS, DataSource, check_test, load_test, load_train, open_on_disk, stays_on_disk
+from se_nas.errors import ConfigError, DataError
+from se_nas.runs.run_file import parse_run
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     for load in (load_train, load_test, check_test):
         with pytest.raises(DataError, match=r"one of digits, cifar10, cifar100, folder, synthetic, but got 'mnist'"):
             load(DataOptions("mnist"))
+
+
+def test_images_that_stay_on_disk_are_for_no_search_and_those_in_memory_are_not_opened() -> None:
+    assert [name for name in DATASETS if stays_on_disk(name)] == ["imagenet"]
+    for load in (load_train, load_test, check_test):
+        with pytest.raises(DataError, match=r"one of digits, cifar10, cifar100, folder, synthetic, but got 'imagenet'"):
+            load(DataOptions("imagenet"))
+    with pytest.raises(DataError, match=r"one whose images stay on disk \(imagenet\), but got 'digits'"):
+        open_on_disk("digits", None)
+    with pytest.raises(DataError, match=r"synthetic, imagenet, but got 'imagnet'.*imagenet"):
+        stays_on_disk("imagnet")
+    with pytest.raises(ConfigError, match=r"data\.name: must be one of digits, .*, synthetic, but got 'imagenet'"):
+        parse_run({"space": "x.yaml", "data": {"name": "imagenet"}, "search": {"strategy": "differentiable"}}, "r.yaml")
 
 
 @pytest.mark.parametrize("name", ["digits", "synthetic"])
@@ -38,7 +52,9 @@ def test_no_storage_of_the_training_set_has_room_for_a_test_image(name: str) -> 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "folder"])
 def test_a_set_on_disk_without_a_folder_says_which_option_names_it(name: str) -> None:
-    for load in (DATASETS[name].load_train, DATASETS[name].load_test, check_test):
+    source = DATASETS[name]
+    assert isinstance(source, DataSource)
+    for load in (source.load_train, source.load_test, check_test):
         with pytest.raises(DataError, match="--data-dir"):
             load(DataOptions(name))
 
