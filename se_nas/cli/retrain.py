@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,7 @@ from se_nas.cli.options import (
     parse_changes,
 )
 from se_nas.cli.screen import say, stop_explained, tune_allocator
-from se_nas.errors import ConfigError
+from se_nas.errors import ConfigError, SeNasError
 from se_nas.records.bounds import MOST_SEED, MOST_WORKERS
 from se_nas.records.shipped import find_space, place_of_results
 
@@ -167,11 +168,14 @@ def retrain(
     For images on disk, such as ImageNet's, the network is scaled as its space says. With the same options,
     `torchrun --standalone --nproc-per-node N -m se_nas retrain ...` trains on N devices, whatever the images.
     """
-    from se_nas.data.sources import stays_on_disk
+    from se_nas.data.sources import DATASETS, stays_on_disk
+    from se_nas.runs.open_architecture import open_architecture
 
     architecture = find_space(architecture)
     tune_allocator()
-    if stays_on_disk(options.data):
+    with suppress(SeNasError):  # imports its plugins, which may add the data set; a fault is told by the first rank
+        open_architecture(architecture)
+    if options.data in DATASETS and stays_on_disk(options.data):
         _retrain_from_disk(architecture, recipe, teacher, options)
     else:
         _retrain_in_memory(architecture, recipe, teacher, options)

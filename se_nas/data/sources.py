@@ -128,8 +128,9 @@ def check_test(options: DataOptions) -> None:
 
 
 def _in_memory(name: str) -> DataSource:
-    source = DATASETS.get(name)
-    if not isinstance(source, DataSource):
-        known = [other for other, entry in DATASETS.items() if isinstance(entry, DataSource)]
-        raise DataError(f"the data set must be one of {', '.join(known)}, but got {name!r}{did_you_mean(name, known)}")
+    if stays_on_disk(name):
+        known = ", ".join(other for other in DATASETS if not stays_on_disk(other))
+        raise DataError(f"the data set must be one that fits the memory ({known}), but got {name!r}")
+    source = DATASETS[name]
+    assert isinstance(source, DataSource)
     return source

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
-from se_nas.data.in_memory import cifar, digits, folder, sources, synthetic
+from se_nas.data import sources
+from se_nas.data.in_memory import cifar, digits, folder, synthetic
 from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import InfeasibleBudgetError
