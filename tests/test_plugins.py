@@ -17,6 +17,7 @@ from se_nas.errors import ConfigError
 from se_nas.plugins import load_again, load_plugins, loaded_plugins
 from se_nas.runs.prepare import make_setting, open_setting
 from se_nas.runs.run_file import load_run
+from se_nas.runs.search import run_search
 from se_nas.search.strategies import STRATEGIES
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.yaml.file import load_space
@@ -270,3 +271,35 @@ def test_the_command_line_names_plugins_and_a_faulty_one_is_one_line_and_exit_co
     assert said.returncode == 2
     assert line.startswith("error: --plugin: plugins[0]: ")
     assert "line 1 raised ZeroDivisionError: division by zero" in line
+
+
+STOPPING = (
+    PLUGIN.replace("strategy_config import StrategyConfig", "stopping import StoppingConfig")
+    .replace("FirstConfig(StrategyConfig)", "FirstConfig(StoppingConfig)")
+    .replace(
+        "    config = FirstConfig\n",
+        """    config = FirstConfig
+
+    def search(self, problem, config):
+        from se_nas.search.result import result_by_scores
+
+        rule = config.rule_that_stops(seconds=7.0, since_better=2)
+        stopped = [config.stopped(rule, 7.0, 2, config.steps, "steps").plain()] if rule else []
+        scores = {choice.name: range(len(choice.options)) for choice in problem.space.choices}
+        return result_by_scores(problem, scores, lambda architecture: 0.5, summary={"stopped": stopped})
+""",
+    )
+)
+
+
+def test_a_strategy_of_a_plugin_ends_early_where_it_says_that_it_can(tmp_path: Path) -> None:
+    run_file = run_with_plugin(tmp_path)
+    with pytest.raises(ConfigError, match=r"search\.patience: "):
+        load_run(run_file, {"search.patience": 2})
+    with no_plugins():
+        write_plugin(tmp_path, STOPPING)
+        said: list[str] = []
+        config = load_run(run_file, {"search.patience": 2, "retrain": None})
+        run_search(run_file, config, tmp_path / "out", resume=False, progress=False, say=said.append)
+    assert any("ended by search.patience = 2 after 2 of 5 steps" in line for line in said)
+    assert read_json(tmp_path / "out" / "result.json")["search"]["stopped"][0]["unit"] == "steps"

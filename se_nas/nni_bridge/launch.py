@@ -144,6 +144,10 @@ def _check_possible(config: RunConfig, folder: Path, port: int, host: str) -> No
     if study is not None and study.pruner != "none":
         must = "must be none under se-nas launch, as NNI runs each trial to its end (se-nas search prunes)"
         raise ConfigError("search.pruner", [f"{must}, but got {study.pruner}"])
+    for rule in ("max_seconds", "patience"):
+        if study is not None and (limit := getattr(study, rule)) is not None:
+            must = "must be null under se-nas launch, where nni.experiment.max_experiment_duration ends it"
+            raise ConfigError(f"search.{rule}", [f"{must}, but got {limit:g}"])
     addresses.check_free(addresses.resolve(host), port)
     here = Path.cwd()  # NNI insists on folders that are there
     manager.check_service(folder, _nni_config(config, grid_space(config), here, here), host)
@@ -299,6 +303,7 @@ def _conclude(folder: Path, progress: bool, say: Say, exhausted: bool) -> None:
     if config is None:
         _finish_grid(setting, jobs, say)
         return
+    from se_nas.search.black_box.search import Worked
     from se_nas.search.black_box.strategy import finish, open_evaluator, open_study, prepare
 
     problem = setting.problem(resume=True, progress=progress)
@@ -306,7 +311,8 @@ def _conclude(folder: Path, progress: bool, say: Say, exhausted: bool) -> None:
     failed = reconcile(study, jobs)
     if failed:
         say(f"{len(failed)} proposals without a result of a trial are closed as failed")
-    found = finish(problem, config, study, open_evaluator(problem, config), prepare(problem, config), exhausted)
+    worked = Worked(study.count(), exhausted)
+    found = finish(problem, config, study, open_evaluator(problem, config), prepare(problem, config), worked)
     finish_run(setting, found, resume=True, progress=progress, say=say)
     say(f"report: {folder / 'report.html'}")
 

@@ -32,6 +32,7 @@ from se_nas.search.budgets.decode import check_feasible, greatest_cost
 from se_nas.search.certificate import Latency
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import EVALUATIONS, SCORES, STUDY_NAME
+from se_nas.search.stopping import StoppingConfig
 from se_nas.search.strategies import strategy_of
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.size import rounded_size
@@ -125,7 +126,10 @@ def make_setting(
         check_plugins(folder, plugins)
         check_unchanged(run, config)
         corrections = run.corrections(
-            resolved, lambda stored: completed(RunConfig, stored, str(run / "config.yaml")), _unused(run, config)
+            resolved,
+            lambda stored: completed(RunConfig, stored, str(run / "config.yaml")),
+            _unused(run, config),
+            r"search\.(max_seconds|patience)" if isinstance(config.search, StoppingConfig) else None,
         )
     found_device = pick_device(device or config.device)
     key = LatencyConfig().key(device) if device else config.latency.key(config.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +25,10 @@ from se_nas.space.yaml.file import load_space
 #: Values that may differ when a run is resumed: that the data are the same is seen by the parts, and what may differ in
 #: the evidence, which is gathered when the answer is given, `evidence_config.check_unchanged` says.
 MAY_CHANGE = re.compile(r"data\.(dir|download)|evidence(\..*)?")
+
+#: What a run's folder holds of its answer, that by which a resumed run knows it first.
+OF_ANSWER = ("certificate.json", "decodes.json", "architecture.json", "result.json", "report.html", "plots", "retrain",
+             "evidence", "excitation", "export", "decodes")  # fmt: skip
 
 #: Name of the file in a folder that the process which works in it has locked.
 LOCK = ".lock"
@@ -99,14 +104,19 @@ class RunFolder:
         return True
 
     def corrections(
-        self, resolved: Mapping[str, Any], completed: Callable[[dict[str, Any]], dict[str, Any]], unused: str | None
+        self,
+        resolved: Mapping[str, Any],
+        completed: Callable[[dict[str, Any]], dict[str, Any]],
+        unused: str | None,
+        limits: str | None = None,
     ) -> list[str]:
-        """What a resumed run has otherwise than when it began and may have, since nothing has used it: a line for each.
+        """What a resumed run has otherwise than when it began and may have: a line for each.
 
         Args:
             completed: adds to what was written when the run began the defaults of values that were not known of then;
                 ConfigError for those that are not known of any more.
             unused: matches the dotted paths of what nothing has used yet.
+            limits: of what says how long the run goes on.
 
         Raises:
             ConfigError: other values differ.
@@ -114,17 +124,34 @@ class RunFolder:
         began = completed(self.config)
         before, now = dict(_flat(began)), dict(_flat(resolved))
         differ = [n for n in {**before, **now} if before.get(n) != now.get(n) and not MAY_CHANGE.fullmatch(n)]
-        free = [n for n in differ if unused is not None and re.fullmatch(unused, n)]
+        fresh, free = ([n for n in differ if of and re.fullmatch(of, n)] for of in (unused, limits))
         was, got = dict(_flat(shown(began))), dict(_flat(shown(dict(resolved))))
         told = {
             n: (short(was.get(n, HIDDEN if n in before else None)), short(got.get(n, HIDDEN if n in now else None)))
             for n in differ
         }
-        if refused := [n for n in differ if n not in free]:
+        if refused := [n for n in differ if n not in {*fresh, *free}]:
             must = "must be as in the run that --resume continues"
             problems = [f"{n}: {must}, {told[n][0]}, but got {told[n][1]}" for n in refused]
             raise ConfigError(str(self.path / "config.yaml"), problems)
-        return [f"{n}: {told[n][1]} instead of {told[n][0]}, which nothing had used yet" for n in free]
+        lines = {n: f"{n}: {told[n][1]} instead of {told[n][0]}" for n in differ if n in {*fresh, *free}}
+        return [line if n in free else f"{line}, which nothing had used yet" for n, line in lines.items()]
+
+    def set_aside(self, name: str) -> None:
+        """Move all that there is of the answer into a folder in this one; done again, it ends what was cut off.
+
+        Raises:
+            OutputError: it cannot be moved.
+        """
+        place = self.path / name
+        try:
+            place.mkdir(exist_ok=True)
+            for part in OF_ANSWER:
+                if (self.path / part).exists():
+                    os.replace(self.path / part, place / part)
+        except OSError as error:
+            must = "must be writable, so that the answer of before can be kept there"
+            raise OutputError(f"{place}: {must}, but got: {error.strerror or error}") from error
 
     def begin(self, resolved: Mapping[str, Any]) -> None:
         """Mark it as holding a run, or what was corrected of it; last of all that a run starts with, so that a refused

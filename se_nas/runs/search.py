@@ -15,6 +15,8 @@ from se_nas.records.files import write_json
 from se_nas.records.models.certificate import DecodeTry, SearchCertificate
 from se_nas.records.models.environment import Environment
 from se_nas.records.models.run_result import SearchSummary
+from se_nas.records.models.stopped import Stopped, parse_stopped
+from se_nas.records.record import read_value
 from se_nas.report.pages.run import write_report
 from se_nas.runs.prepare import Say, Setting, make_setting
 from se_nas.runs.retraining.in_memory import retrain, retrained, spent
@@ -23,7 +25,7 @@ from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.runs.shown import shown_configuration
 from se_nas.search.answer import Answer
 from se_nas.search.certificate import Latency
-from se_nas.search.result import SearchResult
+from se_nas.search.result import STOPPED, SearchResult
 from se_nas.search.strategies import answer_again, strategy_of, study_config
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.search_space import SearchSpace
@@ -67,6 +69,10 @@ def run_search(
 def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress: bool, say: Say) -> None:
     """What follows a search: the certified answer, its retraining, `result.json` and the report."""
     config, run = setting.config, setting.run
+    stopped = parse_stopped(found.summary)
+    for part in stopped:
+        say(f"the search was ended by search.{part.words}; --resume with another limit goes on with it")
+    _keep_former_answer(run, stopped, say)
     answer = _answer(setting, found)
     for entry in answer.certificate["budgets"]:
         value, limit = (format_cost(entry["metric"], entry[name]) for name in ("value", "limit"))
@@ -121,6 +127,20 @@ def decode_again(folder: Path, budgets: Sequence[Budget], out: Path) -> Answer:
         found = answer_again(run / "search", space, tables, latency, budgets)
         _save_answer(out, space, found)
         return found
+
+
+def _keep_former_answer(run: RunFolder, stopped: Sequence[Stopped], say: Say) -> None:
+    """Set aside the answer that a stopped search gave, where the search has gone on since."""
+    path = run / "search" / STOPPED
+    former: tuple[Stopped, ...] = read_value(tuple[Stopped, ...], path) if path.exists() else ()
+    if former and [part.done for part in former] != [part.done for part in stopped]:
+        last = former[-1]
+        name = f"stopped_after_{last.done}_{last.unit.replace(' ', '_')}"
+        run.set_aside(name)
+        say(f"the search has gone on since {last.words}; its answer of then is in {run / name}")
+        path.unlink()
+    if stopped:
+        write_json(path, [part.plain() for part in stopped])
 
 
 def _answer(setting: Setting, found: SearchResult) -> Answer:

@@ -28,6 +28,8 @@ class SearchProblem:
         folder: where checkpoints and logs of the search go.
         resume: continue from what `folder` holds.
         storage: URL of a database that several workers of one search share; None for a file in `folder`.
+        max_seconds: of a black-box search, for what comes before its first evaluation, such as the training of a
+            supernet: it may take `stopping.PREPARE_SHARE` of it; None for any time.
         on_epoch: is told what is known after each epoch of a differentiable search, for who watches it live.
     """
 
@@ -43,4 +45,5 @@ class SearchProblem:
     resume: bool = False
     progress: bool = True
     storage: str | None = None
+    max_seconds: float | None = None
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None

@@ -51,6 +51,9 @@ class SearchResult:
     measure: Measure = ACCURACY
 
 
+#: In the problem's folder: the rules that had ended the search when the run gave its answer.
+STOPPED = "stopped.json"
+
 #: What the strategies leave in a problem's folder for other budgets.
 SCORES = "scores.json"
 EVALUATIONS = "evaluations.json"

@@ -19,7 +19,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,8 @@ class Loop:
         end_epoch: called after each epoch with its number, for evaluation; what it returns joins the epoch's
             history and log line, beside the means of the step metrics, and must be JSON-able (0-d tensors and
             NumPy scalars are). "warnings", a list of lines, are also said.
+        enough: asked after each epoch, with the history and the seconds so far, whether the run ends there; one that
+            has ended so goes on where it is resumed and this says otherwise. It must agree on all ranks.
         state: every object that training changes, by name.
         checkpoint: the file to save to and resume from.
         log: gets lines with event "step", "epoch" or "rollback", in the phase `name`.
@@ -95,6 +97,7 @@ class Loop:
         steps_per_epoch: int,
         step: Callable[[StepContext], Metrics],
         end_epoch: Callable[[int], Mapping[str, Any]] | None = None,
+        enough: Callable[[Sequence[Mapping[str, Any]], float], bool] | None = None,
         state: Mapping[str, Stateful],
         checkpoint: Path,
         log: RunLog | SilentLog,
@@ -113,6 +116,7 @@ class Loop:
         self._total = epochs * steps_per_epoch
         self._step = step
         self._end_epoch = end_epoch
+        self._enough = enough
         self._snapshots = Snapshots(state)
         self._checkpoint = Path(checkpoint)
         self._log = log
@@ -144,7 +148,7 @@ class Loop:
     # --- the run ------------------------------------------------------------------------------
 
     def run(self, resume: bool) -> list[dict[str, Any]]:
-        """Train to the end, from the checkpoint if `resume` and there is one, else from the start.
+        """Train to the end or until it is enough, from the checkpoint if `resume` and there is one, else anew.
 
         Starting from the start discards the checkpoint and the log lines of an earlier run of this name.
 
@@ -167,7 +171,7 @@ class Loop:
         try:
             self._stop_signal = None
             with signals_to(self._note), self._bar() as show:
-                while self._position.step < self._total:
+                while self._position.step < self._total and not self._is_enough():
                     self._advance()
                     show()
                     if stop := self._agreed_stop():
@@ -178,6 +182,17 @@ class Loop:
             self._save()
             raise
         return copy.deepcopy(self._position.history)
+
+    def _is_enough(self) -> bool:
+        """Whether the run ends here, at the end of an epoch; its state is then saved as that of a whole run is."""
+        position = self._position
+        if self._enough is None or position.step == 0 or position.step % self._steps_per_epoch:
+            return False
+        if not self._enough(position.history, position.seconds):
+            return False
+        self._snapshots.confirm()  # no later step will tell
+        self._save()
+        return True
 
     def _advance(self) -> None:
         """One step, and what falls due after it."""

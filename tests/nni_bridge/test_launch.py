@@ -244,6 +244,16 @@ def test_an_address_that_is_not_of_this_machine_is_told(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("rule", "limit"), [("max_seconds", 60.5), ("patience", 3)])
+def test_a_rule_that_ends_a_search_is_refused_where_nni_has_its_own(
+    nni_home: Path, tmp_path: Path, rule: str, limit: float
+) -> None:
+    run_file = write_run(tmp_path, changed(BLACK_BOX, f"search.{rule}", limit))
+    said = se_nas("launch", run_file, "--out", tmp_path / "out", "--port", free_port())
+    refused(said, rf"search\.{rule}: must be null under se-nas launch, .*max_experiment_duration.*, but got {limit:g}")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_pruner_is_refused_before_anything_is_written(nni_home: Path, tmp_path: Path) -> None:
     search = {"strategy": "optuna", "evaluator": "stand_alone", "pruner": "hyperband"}
     run_file = write_run(tmp_path, changed(BLACK_BOX, "search", search))

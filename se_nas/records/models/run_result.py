@@ -10,6 +10,7 @@ from se_nas.records.fields import Count, Digits, Metric, Number, Seconds, Seed, 
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import DecodeTry
 from se_nas.records.models.environment import Environment
+from se_nas.records.models.stopped import Stopped
 from se_nas.records.record import Record
 
 
@@ -35,6 +36,7 @@ class SearchSummary(Record):
 
     Attributes:
         measure: what `validation_accuracy` is; None of a run of before it was written down, of an accuracy.
+        stopped: the rules that ended parts of it before they were through.
         own: what a strategy of a plugin says beside that.
     """
 
@@ -59,6 +61,7 @@ class SearchSummary(Record):
     supernet_seconds: Seconds | None = None
     evaluation_seconds: Seconds | None = None
     measure: Measure | None = None
+    stopped: tuple[Stopped, ...] = ()
     own: dict[str, Any] = Field({})
 
 

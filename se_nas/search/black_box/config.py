@@ -14,7 +14,7 @@ from se_nas.search.black_box.evaluators.registry import EVALUATORS
 from se_nas.search.black_box.evaluators.stand_alone import checked_short_recipe, short_recipe
 from se_nas.search.black_box.samplers import AUTO, SAMPLERS
 from se_nas.search.one_shot.training import OneShotConfig
-from se_nas.search.strategy_config import StrategyConfig
+from se_nas.search.stopping import StoppingConfig
 from se_nas.training.recipe import Recipe
 
 
@@ -28,8 +28,8 @@ Objective = Annotated[str, AfterValidator(_objective)]
 ShortRecipe = Annotated[Recipe, BeforeValidator(short_recipe), AfterValidator(checked_short_recipe)]
 
 
-class OptunaConfig(StrategyConfig):
-    """How a black-box search runs.
+class OptunaConfig(StoppingConfig):
+    """How a black-box search runs; see also `StoppingConfig`.
 
     Attributes:
         strategy: "optuna".

@@ -49,6 +49,20 @@ def front_of(evaluations: Sequence[Evaluation], objectives: Sequence[str]) -> li
     return [entry for entry, stays in zip(entries, mask, strict=True) if stays]
 
 
+def since_unbeaten(points: Sequence[Sequence[float] | None]) -> int:
+    """How many of some points, in the order of their finding, came after the last that no point before it dominates or
+    equals; None is a point of no worth."""
+    front: list[Sequence[float]] = []
+    last = -1
+    for index, point in enumerate(points):
+        if point is None or any(all(a <= b for a, b in zip(other, point, strict=True)) for other in front):
+            continue
+        front = [other for other in front if not all(b <= a for a, b in zip(other, point, strict=True))]
+        front.append(point)
+        last = index
+    return len(points) - 1 - last
+
+
 def _checked(points: ArrayLike) -> Points:
     array = np.asarray(points, dtype=np.float64)
     if array.ndim != 2 or np.isnan(array).any():

@@ -25,6 +25,7 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import ConfigError, TrainingError, TrainingInterrupted
 from se_nas.hardware.interrupt import signals_to
+from se_nas.records.models.stopped import Rule, Stopped
 from se_nas.search.black_box.candidate import Candidate, EnoughProposed, SpaceExhausted
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import (
@@ -58,12 +59,14 @@ class BlackBoxResult:
         front: the evaluations that keep the budgets and that none dominates in `front_objectives`, by rising cost.
         best: of those that keep the budgets, the one of the highest accuracy; None when there is none.
         exhausted: whether the search ended because nothing new was left to propose.
+        stopped: the rule of the configuration that ended it early, if one did.
     """
 
     evaluations: list[Evaluation]
     front: list[Evaluation]
     best: Evaluation | None
     exhausted: bool
+    stopped: Stopped | None = None
 
 
 def search_architectures(
@@ -98,30 +101,63 @@ def search_architectures(
     ) as study:
         for architecture in enqueue:
             study.enqueue(architecture)
-        return result_of(study, work(study, evaluate, config.max_evaluations, progress).exhausted)
+        return result_of(study, work(study, evaluate, config.max_evaluations, progress))
 
 
-def result_of(study: ArchitectureStudy, exhausted: bool) -> BlackBoxResult:
+def result_of(study: ArchitectureStudy, worked: Worked) -> BlackBoxResult:
     """What a study has found so far."""
     evaluations = study.evaluations()
     ranked = best_first(evaluations, study.budgets)
     objectives = front_objectives(study.config.objectives, [budget.metric for budget in study.budgets])
     front = front_of(evaluations, objectives)
     front.sort(key=lambda e: [e.costs[metric] for metric in objectives[1:]])
-    return BlackBoxResult(evaluations, front, ranked[0] if ranked else None, exhausted)
+    return BlackBoxResult(evaluations, front, ranked[0] if ranked else None, worked.exhausted, worked.stopped)
 
 
 class Worked(NamedTuple):
-    """What a worker did: how many it evaluated, and whether it ended because nothing new was left to propose."""
+    """What a worker did: how many it evaluated, whether it ended because nothing new was left to propose, and the rule
+    that ended it early."""
 
     evaluated: int
     exhausted: bool
+    stopped: Stopped | None = None
+
+
+class _Clock:
+    """The wall time of a search: what is known of it, and what this process adds."""
+
+    def __init__(self, study: ArchitectureStudy, spent: float) -> None:
+        self._study, self._before, self._began = study, max(spent, study.seconds), time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._began
+
+    def rule(self) -> Rule | None:
+        """By which the search ends now; not before it has an answer."""
+        config = self._study.config
+        if self._study.best_accuracy() is None:
+            return None
+        return config.rule_that_stops(self.seconds, self._study.since_better() if config.patience else 0)
+
+    def note(self) -> None:
+        """Keep the time, where it is limited and what is kept does not say yet that it is over."""
+        limit = self._study.config.max_seconds
+        if limit is not None and self._study.seconds < limit:
+            self._study.note_seconds(self.seconds)
 
 
 def work(
-    study: ArchitectureStudy, evaluate: Evaluate | EvaluatorWithEpochs, max_evaluations: int, progress: bool
+    study: ArchitectureStudy,
+    evaluate: Evaluate | EvaluatorWithEpochs,
+    max_evaluations: int,
+    progress: bool,
+    spent: float = 0.0,
 ) -> Worked:
-    """Evaluate until the study has `max_evaluations`, alone or beside other workers.
+    """Evaluate until the study has `max_evaluations`, alone or beside other workers, or a rule ends it.
+
+    Args:
+        spent: seconds that the search took before its first evaluation.
 
     With others at work it waits for their evaluations to end, and takes over those of workers that died.
 
@@ -131,11 +167,14 @@ def work(
         TrainingInterrupted: SIGINT or SIGTERM; the evaluation at hand is done again on resuming.
     """
     failures, unjudged, evaluated, exhausted = 0, 0, 0, False
+    clock = _Clock(study, spent)
     with stoppable(study), _Bar(study, max_evaluations, progress) as show:
         while True:
             study.reap()
             room = max_evaluations - study.count() - (len(study.running()) - study.left)
-            if (room > 0 and not exhausted) or study.waiting or study.left:
+            more = (room > 0 and not exhausted) or study.waiting or study.left
+            rule = clock.rule() if more else None
+            if more and rule is None:
                 try:
                     candidate = study.ask(at_most=max_evaluations if study.shared else None)
                 except EnoughProposed:
@@ -151,6 +190,7 @@ def work(
                     if unjudged >= UNJUDGED:
                         raise TrainingError(f"{unjudged} proposals in a row could not be judged: {error}") from error
                     continue
+                clock.note()
                 evaluated, unjudged = evaluated + 1, 0
                 failures = 0 if went_well else failures + 1
                 if failures >= FAILURES:
@@ -159,8 +199,12 @@ def work(
                     )
             elif study.shared and study.running():
                 time.sleep(0.2)
-            else:
+            elif rule is None:
                 return Worked(evaluated, exhausted)
+            else:
+                clock.note()
+                ended = study.config.stopped(rule, clock.seconds, study.count(), max_evaluations, "evaluations")
+                return Worked(evaluated, exhausted, ended)
             show()
 
 

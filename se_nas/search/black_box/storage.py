@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +20,10 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import NonNegativeInt
 
-from se_nas.errors import OutputError, StorageError, install
+from se_nas.errors import ConfigError, OutputError, StorageError, install
 from se_nas.records.locks import hold
 from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.black_box.storage_url import masked, without_secrets
@@ -278,3 +279,30 @@ def load_or_create_study(
                 directions=directions,
                 load_if_exists=True,  # another process may have made it just now
             )
+
+
+def check_settings(study: optuna.Study, wanted: Mapping[str, Any], where: str) -> None:
+    """Write into a study what it is of; ConfigError where it is of something else."""
+    found = study.user_attrs
+    differ = [key for key, value in wanted.items() if key in found and found[key] != value]
+    if differ:
+        must = "must be that of this run"
+        raise ConfigError(where, [f"{key}: {must}, {wanted[key]!r}, but it is {found[key]!r}" for key in differ])
+    for key, value in wanted.items():
+        if key not in found:
+            study.set_user_attr(key, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if len(wanted["objectives"]) > 1 and study.metric_names is None:
+            study.set_metric_names(wanted["objectives"])
+
+
+def hand_on(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Have a proposal of a dead worker asked for again."""
+    try:
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    except optuna.exceptions.UpdateFinishedTrialError:  # another worker was first
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        RetryHeartbeatStaleTrialCallback()(study, trial)

@@ -7,10 +7,12 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Literal
 
 from se_nas.errors import ConfigError
 from se_nas.records.files import write_json
+from se_nas.records.models.stopped import Stopped
 from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.answer import answer_among
 from se_nas.search.black_box.config import OptunaConfig
@@ -21,9 +23,9 @@ from se_nas.search.black_box.evaluation import (
     evaluate_with,
     save_evaluations,
 )
-from se_nas.search.black_box.evaluators.registry import EVALUATORS, Spent
+from se_nas.search.black_box.evaluators.registry import EVALUATORS, PREPARED_EARLY, Spent
 from se_nas.search.black_box.importance import importances
-from se_nas.search.black_box.search import BlackBoxResult, result_of, stoppable, work
+from se_nas.search.black_box.search import BlackBoxResult, Worked, result_of, stoppable, work
 from se_nas.search.black_box.storage import storage_faults_told
 from se_nas.search.black_box.study import ArchitectureStudy
 from se_nas.search.budgets.baselines import baseline, known_baselines
@@ -57,8 +59,8 @@ def search_optuna(problem: SearchProblem, config: OptunaConfig) -> SearchResult:
     with storage_faults_told(problem.storage), closing(begin_study(problem, config)) as study:
         prepared = prepare(problem, config)
         evaluator = open_evaluator(problem, config)
-        worked = work(study, evaluator, config.max_evaluations, problem.progress)
-        return finish(problem, config, study, evaluator, prepared, worked.exhausted)
+        worked = work(study, evaluator, config.max_evaluations, problem.progress, prepared["seconds"])
+        return finish(problem, config, study, evaluator, prepared, worked)
 
 
 def begin_study(problem: SearchProblem, config: OptunaConfig, *, parallel: bool = False) -> ArchitectureStudy:
@@ -73,6 +75,7 @@ def begin_study(problem: SearchProblem, config: OptunaConfig, *, parallel: bool 
 def prepare(problem: SearchProblem, config: OptunaConfig) -> Spent:
     """Do once what the evaluator needs, such as its supernet's training; what it took."""
     do = EVALUATORS[config.evaluator].prepare
+    problem = replace(problem, max_seconds=config.max_seconds)
     return {"seconds": 0.0, "cpu_seconds": 0.0, "images": 0} if do is None else do(problem, config.settings)
 
 
@@ -174,10 +177,10 @@ def finish(
     study: ArchitectureStudy,
     evaluator: Evaluate | EvaluatorWithEpochs,
     prepared: dict[str, Any],
-    exhausted: bool,
+    worked: Worked,
 ) -> SearchResult:
     """Write down what the study found, and hand it back."""
-    result = result_of(study, exhausted)
+    result = result_of(study, worked)
     save_evaluations(
         problem.folder / EVALUATIONS,
         result.evaluations,
@@ -206,7 +209,7 @@ def finish(
             ((e.architecture, e.accuracy or 0.0) for e in ranked),
         ),
         accuracy=value,
-        summary=_summary(config, result, prepared, seconds),
+        summary=_summary(config, result, prepared, seconds) | _ended_early(problem, config, result),
         seconds=prepared["seconds"] + seconds,
         images=prepared["images"],
         ledger=[
@@ -215,6 +218,14 @@ def finish(
         ],
         measure=config.measure,
     )
+
+
+def _ended_early(problem: SearchProblem, config: OptunaConfig, result: BlackBoxResult) -> dict[str, Any]:
+    """What rules ended: the training of a supernet, which then stays as it is, and the evaluations."""
+    path = problem.folder / PREPARED_EARLY
+    parts = [read_record(Stopped, path)] if path.exists() else []
+    parts += [result.stopped] if result.stopped is not None else []
+    return {"stopped": [part.plain() for part in parts]} if parts else {}
 
 
 def _summary(config: OptunaConfig, result: BlackBoxResult, prepared: dict[str, Any], seconds: float) -> dict[str, Any]:

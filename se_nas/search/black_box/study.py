@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -26,12 +25,15 @@ from se_nas.search.black_box.architecture_sampler import ArchitectureSampler, Su
 from se_nas.search.black_box.candidate import Candidate, EnoughProposed, SpaceExhausted
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Evaluation, Pruned, State, excess_of
+from se_nas.search.black_box.pareto import since_unbeaten
 from se_nas.search.black_box.pruner import make_pruner
 from se_nas.search.black_box.samplers import SAMPLERS
 from se_nas.search.black_box.storage import (
     MISSED_HEARTBEATS,
     Heartbeat,
     JournalSum,
+    check_settings,
+    hand_on,
     hold_file,
     load_or_create_study,
     open_storage,
@@ -152,20 +154,8 @@ class ArchitectureStudy:
             "seed": seed,
             "objectives": list(self.config.objectives),
         }
-        found = self._study.user_attrs
-        differ = [key for key, value in wanted.items() if key in found and found[key] != value]
-        if differ:
-            where = f"study {name} in {file}" if url is None else f"study {name} of the storage"
-            raise ConfigError(
-                where, [f"{key}: must be that of this run, {wanted[key]!r}, but it is {found[key]!r}" for key in differ]
-            )
-        for key, value in wanted.items():
-            if key not in found:
-                self._study.set_user_attr(key, value)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            if len(self.config.objectives) > 1 and self._study.metric_names is None:
-                self._study.set_metric_names(list(self.config.objectives))
+        where = f"study {name} in {file}" if url is None else f"study {name} of the storage"
+        check_settings(self._study, wanted, where)
 
     def close(self) -> None:
         """Let other processes open the study, where it is in a file; this one is done with it."""
@@ -347,20 +337,11 @@ class ArchitectureStudy:
         self._silent_since = {t.number: self._silent_since.get(t.number, now) for t in silent}
         for trial in silent:
             if now - self._silent_since[trial.number] > grace:
-                self._hand_on(trial)
+                hand_on(self._study, trial)
 
     def _has_beaten(self, trial: FrozenTrial) -> bool:
         worker = trial.user_attrs.get("worker", {})
         return trial.number in self._heartbeats or worker.get("proposal") == trial.number
-
-    def _hand_on(self, trial: FrozenTrial) -> None:
-        try:
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-        except optuna.exceptions.UpdateFinishedTrialError:  # another worker was first
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            RetryHeartbeatStaleTrialCallback()(self._study, trial)
 
     # ---- looking
 
@@ -388,10 +369,29 @@ class ArchitectureStudy:
         trials = self._trials(TrialState.COMPLETE, TrialState.PRUNED)
         return sum("same_as" not in trial.user_attrs for trial in trials)
 
+    @property
+    def seconds(self) -> float:
+        """Wall time of the search as it was last noted."""
+        return float(self._study.user_attrs.get("seconds", 0.0))
+
+    def note_seconds(self, seconds: float) -> None:
+        """Keep the wall time of the search for processes that go on with it."""
+        self._study.set_user_attr("seconds", seconds)
+
+    def since_better(self) -> int:
+        """Distinct evaluations that came after the last one that none before it beats, within the budgets."""
+        done = [t for t in self._trials(TrialState.COMPLETE, TrialState.PRUNED) if "same_as" not in t.user_attrs]
+        worths = (t.values if t.state == TrialState.COMPLETE and self._keeps(t) else None for t in done)
+        return since_unbeaten([worth and [-worth[0], *worth[1:]] for worth in worths])
+
+    @staticmethod
+    def _keeps(trial: FrozenTrial) -> bool:
+        return all(value <= 0 for value in trial.constraints.values())
+
     def best_accuracy(self) -> float | None:
         """Of the complete evaluations that keep the budgets."""
         trials = self._trials(TrialState.COMPLETE)
-        return max((float(t.values[0]) for t in trials if all(v <= 0 for v in t.constraints.values())), default=None)
+        return max((float(t.values[0]) for t in trials if self._keeps(t)), default=None)
 
     def evaluations(self) -> list[Evaluation]:
         """Every proposal but those that wait, and those that a dead worker had not written down."""

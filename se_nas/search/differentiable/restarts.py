@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,28 +11,41 @@ import numpy as np
 from se_nas.records.checkpoint import save_checkpoint
 from se_nas.records.files import write_json
 from se_nas.records.measure import SUPERNET_ACCURACY
-from se_nas.search.differentiable.search import DifferentiableConfig, search_differentiable
+from se_nas.records.models.stopped import Stopped
+from se_nas.search.differentiable.search import DifferentiableConfig, DifferentiableResult, search_differentiable
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import SUPERNET, SearchResult, result_by_scores
 
 
 def search_with_restarts(problem: SearchProblem, config: DifferentiableConfig) -> SearchResult:
-    """Do, or finish, every search that the configuration asks for; the answer is the best one's."""
-    problems = [_restarted(problem, config, number) for number in range(config.restarts)]
-    results = [search_differentiable(each, config, _name(number)) for number, each in enumerate(problems)]
-    accuracies = [result.history[-1]["validation_accuracy"] for result in results]
-    best = accuracies.index(max(accuracies))
+    """Do, or finish, every search that the configuration asks for; the answer is the best one's.
+
+    `max_seconds` is the time of all together.
+    """
+    problems, results = _searched(problem, config)
+    accuracies = [result.accuracy for result in results]
+    best = max(range(len(results)), key=lambda number: -1.0 if (share := accuracies[number]) is None else share)
     result = results[best]
     if best > 0:
         save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
+    else:
+        (problem.folder / SUPERNET).unlink(missing_ok=True)  # of a restart that was best when the search was stopped
     write_json(problem.folder / "history.json", result.history)
+    seconds = sum(each.seconds for each in results)
+    summary: dict[str, Any] = {
+        "epochs": config.epochs,
+        "warmup_epochs": config.pretrain_epochs,
+        "validation_accuracies": [share for share in accuracies if share is not None],
+    }
+    if stopped := _stopped(config, results, seconds):
+        summary["stopped"] = [stopped.plain()]
     return result_by_scores(
         problem,
         result.scores,
         SupernetEvaluator(problems[best], result.supernet, config.calibration_images),
-        summary={"epochs": config.epochs, "warmup_epochs": config.pretrain_epochs, "validation_accuracies": accuracies},
-        seconds=sum(each.seconds for each in results),
+        summary=summary,
+        seconds=seconds,
         images=sum(each.images for each in results),
         ledger=[
             {"part": _name(number), "seconds": each.seconds, "cpu_seconds": each.cpu_seconds, "images": each.images}
@@ -40,6 +53,34 @@ def search_with_restarts(problem: SearchProblem, config: DifferentiableConfig) -
         ],
         measure=SUPERNET_ACCURACY,
     )
+
+
+def _searched(
+    problem: SearchProblem, config: DifferentiableConfig
+) -> tuple[list[SearchProblem], list[DifferentiableResult]]:
+    """Every search that there is time for, the first one in any case, each with its problem."""
+    problems: list[SearchProblem] = []
+    results: list[DifferentiableResult] = []
+    left = config.max_seconds
+    for number in range(config.restarts):
+        if left is not None and left <= 0:
+            break
+        problems.append(_restarted(problem, config, number))
+        results.append(
+            search_differentiable(problems[-1], config.model_copy(update={"max_seconds": left}), _name(number))
+        )
+        left = None if left is None else left - results[-1].seconds
+    return problems, results
+
+
+def _stopped(config: DifferentiableConfig, results: Sequence[DifferentiableResult], seconds: float) -> Stopped | None:
+    """Why the searches ended before they were through; the time where it was the time of any."""
+    rules = {result.stopped.rule for result in results if result.stopped is not None}
+    if not rules and len(results) == config.restarts:
+        return None
+    done = sum(len(result.history) for result in results)
+    planned = config.restarts * (config.pretrain_epochs + config.epochs)
+    return config.stopped("patience" if rules == {"patience"} else "max_seconds", seconds, done, planned, "epochs")
 
 
 def _restarted(problem: SearchProblem, config: DifferentiableConfig, number: int) -> SearchProblem:

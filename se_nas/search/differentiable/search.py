@@ -10,6 +10,7 @@ no gap when one is decoded.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from se_nas.data.in_memory.batches import EpochBatches
 from se_nas.hardware.device import autocast_for
 from se_nas.records.former_names import by_present_names
+from se_nas.records.models.stopped import Stopped
 from se_nas.records.numbers import Count, CountFromZero
 from se_nas.search.budgets.decode import check_feasible, decode
 from se_nas.search.differentiable.budget_projection import BudgetProjection
@@ -30,14 +32,14 @@ from se_nas.search.differentiable.watchdog import warnings_of
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.weight_training import WeightConfig, WeightTrainer
 from se_nas.search.problem import SearchProblem
-from se_nas.search.strategy_config import StrategyConfig
+from se_nas.search.stopping import StoppingConfig, since_better
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.guard import Stateful
 from se_nas.training.loop import StepContext
 
 
-class DifferentiableConfig(StrategyConfig, WeightConfig):
-    """How the differentiable search runs; see also `WeightConfig`.
+class DifferentiableConfig(StoppingConfig, WeightConfig):
+    """How the differentiable search runs; see also `WeightConfig` and `StoppingConfig`.
 
     Attributes:
         strategy: "differentiable".
@@ -82,6 +84,7 @@ class DifferentiableResult:
         history: one dict an epoch, as the report reads it.
         seconds, cpu_seconds: wall and CPU time of the training, added up over resumed processes.
         images: training images seen, of both parts.
+        stopped: why it ended early, if it did.
     """
 
     scores: dict[str, list[float]]
@@ -90,6 +93,18 @@ class DifferentiableResult:
     seconds: float
     cpu_seconds: float
     images: int
+    stopped: Stopped | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """On the validation part, of what the scores decode to; None where it ended before it looked."""
+        if self.stopped is None:
+            return float(self.history[-1]["validation_accuracy"])
+        return max(_validated(self.history), default=None)
+
+
+def _validated(history: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [row["validation_accuracy"] for row in history if row["validation_accuracy"] is not None]
 
 
 class _Search(WeightTrainer):
@@ -155,6 +170,10 @@ class _Search(WeightTrainer):
 
     # ---- between epochs
 
+    def enough(self, history: Sequence[Mapping[str, Any]], seconds: float) -> bool:
+        """Whether a rule of the configuration ends it."""
+        return self.config.rule_that_stops(seconds, since_better(_validated(history))) is not None
+
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         """What the report shows of an epoch, and the accuracy of what would be decoded now."""
         config = self.config
@@ -211,6 +230,22 @@ def search_differentiable(
         "choice_optimizer": search.choice_optimizer,
     }
     history, seconds, cpu_seconds = search.run(name, more)
-    images = search.batches.seen(search.total_epochs * search.batches.per_epoch)
-    images += search.choice_batches.seen(config.epochs * search.choice_steps_per_epoch)
-    return DifferentiableResult(search.logits.scores(), history, search.supernet, seconds, cpu_seconds, images)
+    done, searched = len(history), max(0, len(history) - config.pretrain_epochs)
+    images = search.batches.seen(done * search.batches.per_epoch)
+    images += search.choice_batches.seen(searched * search.choice_steps_per_epoch)
+    scores, stopped = search.logits.scores(), None
+    rule = config.rule_that_stops(seconds, since_better(_validated(history)))
+    if done < search.total_epochs and rule is not None:
+        scores = _best_scores(history) or scores
+        stopped = config.stopped(rule, seconds, done, search.total_epochs, "epochs")
+    return DifferentiableResult(scores, history, search.supernet, seconds, cpu_seconds, images, stopped)
+
+
+def _best_scores(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]] | None:
+    """Those of the epoch of the best validation: a search that ends early has not been annealed to its last one."""
+    looked = [row for row in history if row["validation_accuracy"] is not None]
+    if not looked:
+        return None
+    best = max(looked, key=lambda row: row["validation_accuracy"])
+    tiny = float(np.finfo(np.float32).tiny)
+    return {name: np.log(np.maximum(shares, tiny)).tolist() for name, shares in best["probabilities"].items()}

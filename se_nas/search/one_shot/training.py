@@ -8,7 +8,7 @@ activations before the next one starts, so that a step needs the memory of its l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.samplings import divergence, fair_picks
 from se_nas.search.one_shot.weight_training import WeightConfig, WeightTrainer
 from se_nas.search.problem import SearchProblem
+from se_nas.search.stopping import PREPARE_SHARE
 from se_nas.space.architecture import Architecture
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.loop import StepContext
@@ -125,6 +126,11 @@ class _OneShot(WeightTrainer):
             "smallest_accuracy": self.validate(self.smallest) if due else None,
         }
 
+    def enough(self, history: Sequence[Mapping[str, Any]], seconds: float) -> bool:
+        """Whether it took what the problem allows."""
+        limit = self.problem.max_seconds
+        return limit is not None and seconds >= PREPARE_SHARE * limit
+
     def validate(self, architecture: Architecture) -> float:
         """Accuracy on the validation part with inherited weights and recalibrated norms."""
         return inherited_accuracy(
@@ -135,7 +141,8 @@ class _OneShot(WeightTrainer):
 def train_one_shot(problem: SearchProblem, config: OneShotConfig) -> OneShotResult:
     """Train, or resume training, the supernet of a problem on its parts "weights" and "choices" together.
 
-    The budgets play no part: one supernet serves them all. "macs" must be among the tables.
+    The budgets play no part: one supernet serves them all. "macs" must be among the tables. It ends early, after an
+    epoch, where it took its share of the problem's `max_seconds`.
 
     Raises:
         ConfigError: the space leaves no choice.
@@ -143,5 +150,5 @@ def train_one_shot(problem: SearchProblem, config: OneShotConfig) -> OneShotResu
     """
     training = _OneShot(problem, config)
     history, seconds, cpu_seconds = training.run("supernet", {})
-    images = training.batches.seen(config.epochs * training.batches.per_epoch)
+    images = training.batches.seen(len(history) * training.batches.per_epoch)
     return OneShotResult(training.supernet, history, seconds, cpu_seconds, images)

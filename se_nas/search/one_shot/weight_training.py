@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -97,6 +97,10 @@ class WeightTrainer:
         """What is noted of an epoch."""
         raise NotImplementedError
 
+    def enough(self, history: Sequence[Mapping[str, Any]], seconds: float) -> bool:
+        """Whether the training ends after the epochs of this history, though it was to have more."""
+        return False
+
     def run(self, name: str, more: Mapping[str, Stateful]) -> tuple[list[dict[str, Any]], float, float]:
         """Train, or go on; the history, one dict an epoch, and wall and CPU seconds, added up over resumed processes.
 
@@ -114,6 +118,7 @@ class WeightTrainer:
                 steps_per_epoch=self.batches.per_epoch,
                 step=self.step,
                 end_epoch=self.end_epoch,
+                enough=self.enough,
                 state={"supernet": self.supernet, **self.update.state, **more},
                 checkpoint=problem.folder / CHECKPOINT,
                 log=log,

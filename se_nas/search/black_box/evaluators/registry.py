@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ import torch
 from se_nas.records.checkpoint import load_checkpoint, save_checkpoint
 from se_nas.records.files import write_json
 from se_nas.records.measure import ACCURACY, SUPERNET_ACCURACY, Measure
-from se_nas.records.record import Record
+from se_nas.records.models.stopped import Stopped
+from se_nas.records.record import Record, write_record
 from se_nas.records.registry import Registry
 from se_nas.search.black_box.evaluation import Evaluate, EvaluatorWithEpochs
 from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator
@@ -37,7 +38,8 @@ class Evaluator:
         config: the model of its settings, all of which must have defaults; None where it has none.
         epochs: how many epochs an evaluation reports; None where it reports none, and so cannot be pruned.
         prepare: done once, in the run's own process, before anything is evaluated; what it took: seconds, cpu_seconds
-            and images. What `build` needs of it lies in the problem's folder, the last of it under the name `prepared`.
+            and images. It keeps to the problem's `max_seconds`. What `build` needs of it lies in the problem's folder,
+            the last of it under the name `prepared`.
     """
 
     build: Callable[[SearchProblem, Any], Evaluate | EvaluatorWithEpochs]
@@ -48,10 +50,27 @@ class Evaluator:
     prepared: str | None = None
 
 
+#: In the problem's folder: that `prepare` ended early, for want of time; it is then as done as it will be.
+PREPARED_EARLY = "prepared_early.json"
+
+
 def _train_supernet(problem: SearchProblem, settings: OneShotConfig) -> Spent:
-    result = train_one_shot(problem, settings)
+    limit, done = problem.max_seconds, (problem.folder / SUPERNET).exists()
+    # what was evaluated with its weights must be comparable with what will be: it is not trained on
+    result = train_one_shot(replace(problem, max_seconds=0.0) if done else problem, settings)
     write_json(problem.folder / "history.json", result.history)
-    if not (problem.folder / SUPERNET).exists():
+    if not done:
+        epochs = len(result.history)
+        if limit is not None and epochs < settings.epochs:
+            ended = Stopped(
+                rule="max_seconds",
+                limit=limit,
+                done=epochs,
+                planned=settings.epochs,
+                unit="epochs of the supernet",
+                seconds=result.seconds,
+            )
+            write_record(problem.folder / PREPARED_EARLY, ended)
         save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
     return {"seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "images": result.images}
 
