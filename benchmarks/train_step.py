@@ -166,8 +166,7 @@ def timm_epoch(
     optimizer.zero_grad()
     data_started = update_started = time.time()
     for number, (images, labels) in enumerate(loader):
-        if recipe.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
         data_time.update(time.time() - data_started)
         with autocast():
             loss = loss_of(network(images), labels)

@@ -1,4 +1,4 @@
-"""Keys that were once called otherwise: files of then are read, with one line that says the present name."""
+"""Keys that were once called otherwise, or are options no more: files of then are read, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
+
+from se_nas.errors import short
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +31,24 @@ def by_present_names(value: Mapping[str, Any], present: Mapping[str, str], where
         _say_once(f"{where}: {former} is called {name} now, and read as that")
         found[name] = found.pop(former)
     return found
+
+
+def without_constants(value: Any, constants: Mapping[str, Any]) -> Any:
+    """A mapping of a file without the keys that held options once, as long as they have the value that holds for all.
+
+    Args:
+        constants: that value by former key, as plain YAML.
+
+    Raises:
+        ValueError: a key has another value.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    for name, constant in constants.items():
+        if value.get(name, constant) != constant:
+            must = f"must be left out, since it is no option any more and {constant} for all"
+            raise ValueError(f"{name}: {must}, but got {short(value[name])}")
+    return {name: item for name, item in value.items() if name not in constants}
 
 
 @cache

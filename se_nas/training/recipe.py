@@ -6,12 +6,13 @@ off as a recipe. The shipped ones are in `recipes/`, each headed by its source a
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
 from se_nas.errors import ConfigError
+from se_nas.records.former_names import without_constants
 from se_nas.records.numbers import BatchSize, Count, CountFromZero
 from se_nas.records.record import Record
 
@@ -27,6 +28,15 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
+
+
+#: What recipes of before could set, and nothing did.
+_CONSTANTS = {
+    "mixup_probability": 1.0,
+    "mixup_switch_probability": 0.5,
+    "crop_ratio": [3 / 4, 4 / 3],
+    "channels_last": True,
+}
 
 
 class Distillation(Record):
@@ -70,14 +80,13 @@ class Recipe(Record):
         loss: loss on the labels; the binary one takes every class for itself.
         binary_target_threshold: soft targets above it count as 1, others as 0; for the binary loss alone.
         label_smoothing: share of the target that is spread over all classes.
-        mixup, cutmix: parameters of their Beta distributions; 0 is off.
-        mixup_probability: probability that a batch is mixed at all.
-        mixup_switch_probability: probability of CutMix where both are on.
+        mixup, cutmix: parameters of their Beta distributions; 0 is off. Every batch is mixed; where both are on,
+            by one of the two.
         mixup_off_epoch: the first epoch without mixing; at 0 mixing stays on.
         crop: "random_size" cuts a part of random size and shape, "padded" puts zeros around an image and cuts its own
             size, as is usual with CIFAR. Only images in memory, which are of one size, can be padded; by how much is
             known of each data set.
-        crop_scale, crop_ratio: from which to which share of the area and aspect ratio training crops are drawn.
+        crop_scale: from which to which share of the area training crops are drawn.
         interpolation: how training crops are resized; "random" draws bilinear or bicubic for each.
         flip: probability of a horizontal flip; null is 0.5 where a mirror image is of the same class, else 0.
         cutout: side in pixels of a square that is set to the mean (https://arxiv.org/abs/1708.04552); 0 is none.
@@ -93,7 +102,6 @@ class Recipe(Record):
         clip: greatest norm of all gradients together; null does not clip.
         zero_init_last: start the last norm of each residual branch at 0 (https://arxiv.org/abs/1706.02677).
         precision: "auto" is bfloat16 on a GPU that computes in it, else float32.
-        channels_last: whether images and weights are laid out with the channels last.
         compile: whether the network is compiled by torch.
         accumulate: parts that each rank computes its share of a batch in, one after the other.
         train_resolution, test_resolution: side of the images in pixels; null is the network's own.
@@ -134,13 +142,10 @@ class Recipe(Record):
     label_smoothing: Fraction = 0.0
     mixup: float = Field(0.0, ge=0, le=100)
     cutmix: float = Field(0.0, ge=0, le=100)
-    mixup_probability: Probability = 1.0
-    mixup_switch_probability: Probability = 0.5
     mixup_off_epoch: CountFromZero = 0
 
     crop: Literal["random_size", "padded"] = "random_size"
     crop_scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.08, 1.0)
-    crop_ratio: Annotated[tuple[Positive, Positive], AfterValidator(_ascending)] = (3 / 4, 4 / 3)
     interpolation: Literal["bilinear", "bicubic", "random"] = "bicubic"
     flip: Probability | None = 0.5
     cutout: CountFromZero = 0
@@ -158,7 +163,6 @@ class Recipe(Record):
     zero_init_last: bool = False
 
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    channels_last: bool = True
     compile: bool = False
     accumulate: Count = 1
 
@@ -169,6 +173,11 @@ class Recipe(Record):
     evaluate_every: Count = 1
 
     distillation: Distillation | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_constants(cls, value: Any) -> Any:
+        return without_constants(value, _CONSTANTS)
 
     @property
     def peak_learning_rate(self) -> float:
@@ -213,7 +222,6 @@ class Recipe(Record):
         return TrainTransform(
             resolution=self.train_resolution or resolution,
             scale=self.crop_scale,
-            ratio=self.crop_ratio,
             interpolation=self.interpolation,
             flip=0.5 if self.flip is None else self.flip,
             color_jitter=self.color_jitter,

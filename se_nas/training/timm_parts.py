@@ -131,8 +131,8 @@ def make_mixup(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor, int], 
     mixup = Mixup(
         mixup_alpha=recipe.mixup,
         cutmix_alpha=recipe.cutmix,
-        prob=recipe.mixup_probability,
-        switch_prob=recipe.mixup_switch_probability,
+        prob=1.0,
+        switch_prob=0.5,
         label_smoothing=recipe.label_smoothing,
         num_classes=classes,
     )

@@ -272,8 +272,7 @@ def _network(
     network.set_drop_path(recipe.drop_path)
     if recipe.dropout is not None:
         network.set_dropout(recipe.dropout)
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    return network.to(device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def _distilled(

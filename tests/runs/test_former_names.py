@@ -67,7 +67,12 @@ def test_what_is_written_of_a_run_is_read_again_without_a_word(tmp_path: Path, s
             "search: warmup_epochs: must be left out, since it is called pretrain_epochs now",
         ),
         ("retrain.average_decay", 0.9, "retrain: ema_decay: must be left out, since it is called average_decay now"),
-        ("search.rate_warmup_epochs", 2.0, "search: rate_warmup_epochs: must be left out, since the rate rises for 1"),
+        (
+            "search.rate_warmup_epochs",
+            2.0,
+            "search: rate_warmup_epochs: must be left out, since it is no option any more and 1 for all, but got 2.0",
+        ),
+        ("retrain.crop_ratio", [0.5, 2.0], r"retrain: crop_ratio: must be left out, since it is no option any more"),
         ("retrain.base", "tiny-images", "retrain: base: must be one of .*; did you mean small-images"),
     ],
 )
@@ -107,3 +112,20 @@ def test_faults_of_a_recipe_in_a_run_file_are_said_at_once_with_their_paths(tmp_
         "retrain.optimizer",
         "retrain.auto_augment",
     ]
+
+
+def test_a_key_that_is_no_option_any_more_is_read_with_the_value_that_holds_and_refused_with_another(
+    tmp_path: Path,
+) -> None:
+    constants = {
+        "mixup_probability": 1,
+        "mixup_switch_probability": 0.5,
+        "crop_ratio": [0.75, 4 / 3],
+        "channels_last": True,
+    }
+    recipe = load_recipe("mobile-150")
+    assert load_recipe("mobile-150", constants) == recipe
+    assert not constants.keys() & recipe.model_dump().keys()
+    path = write_yaml(tmp_path / "recipe.yaml", {**recipe.model_dump(mode="json"), "channels_last": False})
+    with pytest.raises(ConfigError, match=r"channels_last: must be left out, .* and True for all, but got False"):
+        load_recipe(str(path))

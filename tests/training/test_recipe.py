@@ -235,7 +235,7 @@ def test_transforms_take_the_recipes_values_and_the_networks_resolution() -> Non
     loaded = load_recipe("mobile-600")
     train, test = loaded.train_transform(192), loaded.eval_transform(192)
     assert (train.resolution, train.interpolation, train.auto_augment) == (192, "random", "rand-m9-mstd0.5")
-    assert (train.scale, train.ratio, train.flip, train.color_jitter) == ((0.08, 1.0), (0.75, 4 / 3), 0.5, 0.0)
+    assert (train.scale, train.flip, train.color_jitter) == ((0.08, 1.0), 0.5, 0.0)
     assert (test.resolution, test.crop, test.interpolation) == (192, 0.875, "bicubic")
     own = load_recipe("a2", {"train_resolution": 160, "test_resolution": 224})
     assert (own.train_transform(192).resolution, own.eval_transform(192).resolution) == (160, 224)

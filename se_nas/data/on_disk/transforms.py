@@ -30,6 +30,8 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """Of ImageNet's training images, by channel, with pixels from 0 to 1."""
 
+#: Least and greatest width over height of a crop by scale, as in timm and torchvision.
+_RATIO = (3 / 4, 4 / 3)
 _INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "random")
 
 
@@ -40,14 +42,13 @@ class TrainTransform:
     Attributes:
         resolution: side of the result in pixels.
         scale: least and greatest area of the crop, as a fraction of the image's.
-        ratio: least and greatest width over height of the crop.
         interpolation: bicubic, bilinear, lanczos, or random (one of the first two for every image).
         flip: probability of a mirror image.
         color_jitter: greatest relative change of brightness, contrast and saturation; not applied beside auto_augment,
             unless that is a 3-Augment policy ("3a").
         auto_augment: timm's name of a policy, such as rand-m9-mstd0.5; None is none.
         padding: pixels of zeros that are put around an image of the right size for a crop of that size, which then
-            stands for the one by scale and ratio; None is none.
+            stands for the one by scale; None is none.
 
     Raises:
         DataError: a value is out of its range.
@@ -55,7 +56,6 @@ class TrainTransform:
 
     resolution: int = 224
     scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
     interpolation: str = "bicubic"
     flip: float = 0.5
     color_jitter: float = 0.0
@@ -64,9 +64,8 @@ class TrainTransform:
 
     def __post_init__(self) -> None:
         _check(self.resolution, self.interpolation, _INTERPOLATIONS)
-        if not (0 < self.scale[0] <= self.scale[1] <= 1 and 0 < self.ratio[0] <= self.ratio[1]):
-            got = f"{self.scale} and {self.ratio}"
-            raise DataError(f"crop scales must rise within (0, 1] and ratios rise from above 0, but got {got}")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise DataError(f"crop scales must rise within (0, 1], but got {self.scale}")
         if not 0 <= self.flip <= 1 or self.color_jitter < 0:
             got = f"{self.flip} and {self.color_jitter}"
             raise DataError(f"flip must be from 0 to 1 and color_jitter at least 0, but got {got}")
@@ -83,7 +82,7 @@ class TrainTransform:
                 is_training=True,
                 input_size=self.resolution,
                 scale=self.scale if self.padding is None else (1.0, 1.0),
-                ratio=self.ratio if self.padding is None else (1.0, 1.0),
+                ratio=_RATIO if self.padding is None else (1.0, 1.0),
                 interpolation=self.interpolation,
                 hflip=self.flip,
                 color_jitter=self.color_jitter or None,

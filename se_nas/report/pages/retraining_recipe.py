@@ -70,8 +70,7 @@ def _rows(
 ) -> tuple[Rows, list[str]]:
     """What the recipe sets, with the shipped value where it was changed; and the names of what it does not."""
     recipe, name = run.recipe, run.result.retrain.recipe
-    idle = set() if recipe.mixes else {"mixup_probability", "mixup_switch_probability"}
-    idle |= set() if recipe.random_erasing else {"random_erasing_mode"}
+    idle = set() if recipe.random_erasing else {"random_erasing_mode"}
     rows, unused = [("peak learning rate", plain(recipe.peak_learning_rate))], []
     for path, value in values.items():
         if path in changes:

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatches
-from se_nas.errors import ConfigError, short
+from se_nas.errors import ConfigError
+from se_nas.records.former_names import without_constants
 from se_nas.records.numbers import BatchSize, Count
 from se_nas.records.record import Record
 from se_nas.records.run_log import RunLog
@@ -50,13 +51,7 @@ class WeightConfig(Record):
     @model_validator(mode="before")
     @classmethod
     def _without_rate_warmup(cls, value: Any) -> Any:
-        """Runs of before wrote down a value that nothing set, and that holds for all now."""
-        if not isinstance(value, dict) or "rate_warmup_epochs" not in value:
-            return value
-        if (epochs := value["rate_warmup_epochs"]) != 1:
-            got = f"must be left out, since the rate rises for 1 epoch, but got {short(epochs)}"
-            raise ValueError(f"rate_warmup_epochs: {got}")
-        return {name: item for name, item in value.items() if name != "rate_warmup_epochs"}
+        return without_constants(value, {"rate_warmup_epochs": 1})
 
     def recipe(self, epochs: int) -> Recipe:
         """As a recipe of so many epochs."""
