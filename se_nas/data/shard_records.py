@@ -44,6 +44,9 @@ class ShardPlan(Record):
     quality: Count
     seed: Annotated[int, Field(strict=True, ge=0)]
     source_sha256: str
+    channels: Count = 3
+    orient: bool = True
+    value_range: tuple[float, float] | None = None
     finished: Summary | None = None
 
     def write(self, folder: Path) -> None:
@@ -64,7 +67,9 @@ class ShardPlan(Record):
 class IndexRecord(Record):
     """Where the images of one tar file lie, and which were left out of it.
 
-    `sha256` is of all the rest, so that no flipped bit passes for a label; None in files from before it was there.
+    Attributes:
+        source: a digest of what the image files were when they were read; None in files from before it was there.
+        sha256: of all the rest, so that no flipped bit passes for a label; None in files from before it was there.
     """
 
     kind: Literal["se_nas shard index"] = "se_nas shard index"
@@ -75,11 +80,12 @@ class IndexRecord(Record):
     sizes: list[Count]
     labels: list[Count]
     damaged: dict[str, str]
+    source: str | None = None
     sha256: str | None = None
 
     def write(self, path: Path) -> None:
         """OutputError where that cannot be."""
-        content = {**self.model_dump(exclude={"sha256"}), "sha256": self._digest()}
+        content = {**self._content(), "sha256": self._digest()}
         write_atomic(path, json.dumps(content) + "\n")  # not indented: it has a line for every number otherwise
 
     @staticmethod
@@ -91,8 +97,11 @@ class IndexRecord(Record):
         return record
 
     def _digest(self) -> str:
-        content = json.dumps(self.model_dump(exclude={"sha256"}))  # escapes what UTF-8 cannot say
+        content = json.dumps(self._content())  # escapes what UTF-8 cannot say
         return hashlib.sha256(content.encode()).hexdigest()
+
+    def _content(self) -> dict[str, object]:
+        return self.model_dump(exclude={"sha256"} if self.source is not None else {"sha256", "source"})
 
 
 def write_classes(folder: Path, classes: tuple[str, ...]) -> None:

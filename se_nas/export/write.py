@@ -15,7 +15,7 @@ import torch
 from pydantic import ConfigDict, Field
 
 from se_nas.cost.counts import network_counts
-from se_nas.data.on_disk.image_folder import few
+from se_nas.data.class_folders import few
 from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.errors import ConfigError, ExportError, OutputError
 from se_nas.export.agreement import BATCHES, greatest_difference, latency_beside

@@ -14,10 +14,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from se_nas.data.image_file import MAX_DAMAGED
 from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatches
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.pillow_images import PillowImages
-from se_nas.data.on_disk.stream import MAX_DAMAGED, EvaluationStream, TrainStream
+from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
 from se_nas.data.on_disk.stream_workers import StreamedImages
 from se_nas.data.on_disk.transforms import MEAN, STD, normalise
 from se_nas.errors import ConfigError

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from se_nas.data.in_memory.download import download_archive
-from se_nas.data.in_memory.images import DataInfo, ImageSet, channel_statistics, resized
+from se_nas.data.in_memory.images import DataInfo, ImageSet, channel_statistics, resized, with_channels
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.restricted_pickle import PickledArray, read_pickle
 from se_nas.errors import DataError
@@ -72,7 +72,7 @@ def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
     folder = _folder(options, layout)
     meta = read_pickle(folder / layout.meta)
     names = _class_names(folder / layout.meta, meta, layout)
-    train = _read(folder, layout.train, meta, layout, options.resolution)
+    train = _read(folder, layout.train, meta, layout, options)
     mean, std = channel_statistics(train.images)
     side = train.images.shape[1]
     return DataInfo(
@@ -80,7 +80,7 @@ def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
         classes=layout.classes,
         class_names=names,
         resolution=side,
-        channels=3,
+        channels=train.images.shape[3],
         mean=mean,
         std=std,
         flip=True,
@@ -96,7 +96,7 @@ def load_test(options: DataOptions) -> ImageSet:
     """
     layout = LAYOUTS[options.name]
     folder = _folder(options, layout)
-    return _read(folder, layout.test, read_pickle(folder / layout.meta), layout, options.resolution)
+    return _read(folder, layout.test, read_pickle(folder / layout.meta), layout, options)
 
 
 def check_test(options: DataOptions) -> None:
@@ -143,12 +143,12 @@ def _class_names(path: Path, meta: dict[bytes, Any], layout: CifarLayout) -> tup
 
 
 def _read(
-    folder: Path, files: Sequence[str], meta: dict[bytes, Any], layout: CifarLayout, resolution: int | None
+    folder: Path, files: Sequence[str], meta: dict[bytes, Any], layout: CifarLayout, options: DataOptions
 ) -> ImageSet:
     parts = [_read_file(folder / name, meta.get(b"num_cases_per_batch"), layout) for name in files]
     images = torch.cat([torch.from_numpy(pixels) for pixels, _ in parts])
     labels = torch.cat([torch.from_numpy(numbers) for _, numbers in parts])
-    return ImageSet(resized(images, resolution or _SIDE), labels)
+    return ImageSet(with_channels(resized(images, options.resolution or _SIDE), options), labels)
 
 
 def _read_file(path: Path, expected: Any, layout: CifarLayout) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

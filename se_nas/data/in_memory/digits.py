@@ -5,10 +5,12 @@ https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from se_nas.data.in_memory.images import DataInfo, ImageSet, channel_statistics, resized
+from se_nas.data.in_memory.images import DataInfo, ImageSet, channel_statistics, resized, with_channels
 from se_nas.data.in_memory.options import DataOptions
 
 _CLASSES = 10
@@ -27,7 +29,7 @@ def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
         classes=_CLASSES,
         class_names=names,
         resolution=resolution,
-        channels=3,
+        channels=train.images.shape[3],
         mean=mean,
         std=std,
         flip=False,
@@ -48,7 +50,7 @@ def _load(options: DataOptions, test: bool) -> ImageSet:
     chosen = _every_fifth(labels) == test
     grey = torch.from_numpy(bunch.images)[chosen].mul_(255 / 16).round_().to(torch.uint8)
     images = resized(grey.unsqueeze(-1), options.resolution or _RESOLUTION)
-    return ImageSet(images.expand(-1, -1, -1, 3).contiguous(), labels[chosen])
+    return ImageSet(with_channels(images, replace(options, channels=options.channels or 3)), labels[chosen])
 
 
 def _every_fifth(labels: Tensor) -> Tensor:

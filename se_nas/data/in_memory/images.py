@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.errors import DataError
+
+_LUMA = (19595, 38470, 7471)  # of ITU-R 601-2 in 65536ths, as Pillow's: a grey image is the same from memory and disk
 _CHUNK = 1024  # images worked on at once, so that no float copy of a whole data set is ever made
 
 
@@ -18,6 +22,7 @@ class ImageSet:
     Attributes:
         images: (N, H, W, C) uint8, contiguous.
         labels: (N,) int64.
+        notes: a line for each image that was left out, and for each kind of file that was passed over.
 
     Raises:
         ValueError: shapes or types are other than these.
@@ -25,6 +30,7 @@ class ImageSet:
 
     images: Tensor
     labels: Tensor
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or not self.images.is_contiguous():
@@ -47,7 +53,7 @@ class DataInfo:
         classes: the number of classes.
         class_names: one name per class, in label order.
         resolution: height and width of every image, in pixels.
-        channels: 3 for colour.
+        channels: 3 for colour, 1 for grey, any number for others.
         mean, std: per channel, of the training images scaled to [0, 1].
         flip: whether a mirrored image still belongs to its class.
         crop_padding: pixels of zero padding that suit a random crop.
@@ -94,3 +100,24 @@ def resized(images: Tensor, resolution: int) -> Tensor:
         scaled = interpolate(source.permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=True)
         target.copy_(scaled.round_().clamp_(0, 255).permute(0, 2, 3, 1))
     return out
+
+
+def with_channels(images: Tensor, options: DataOptions) -> Tensor:
+    """(N, H, W, C) uint8 images of 1 or 3 channels with the channels that are asked for, if any are.
+
+    Raises:
+        DataError: these are neither 1 nor 3.
+    """
+    channels = options.channels or images.shape[3]
+    if channels == images.shape[3]:
+        return images
+    if channels == 3 and images.shape[3] == 1:
+        return images.expand(-1, -1, -1, 3).contiguous()
+    if channels == 1 and images.shape[3] == 3:
+        grey = torch.empty(*images.shape[:3], 1, dtype=torch.uint8)
+        weights = torch.tensor(_LUMA)
+        for source, target in zip(torch.split(images, _CHUNK), torch.split(grey, _CHUNK), strict=True):
+            target.copy_(((source.int() * weights).sum(3, keepdim=True) + 0x8000) >> 16)
+        return grey
+    has = f"images of {images.shape[3]} channels, of which grey or colours are had"
+    raise DataError(f"{options.name} has {has}: the channels must be 1 or 3, but got {channels}")

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from se_nas.data.in_memory.images import ImageSet
-
-if TYPE_CHECKING:
-    from PIL import Image
+from se_nas.data.pixels import Picture, picture_of
 
 
 class PillowImages:
-    """A set of colour images as `data.on_disk.stream.StreamedImages`.
+    """A set of images as `data.on_disk.stream.StreamedImages`.
 
     Attributes:
         labels: (N,) the class of each image.
         groups: None: there are no files to be read in turn.
+        channels: of every image.
     """
 
     groups: NDArray[np.int64] | None = None
 
     def __init__(self, images: ImageSet) -> None:
         self._pixels: NDArray[np.uint8] = images.images.numpy()
+        self.channels = images.images.shape[3]
         self.labels: NDArray[np.int64] = images.labels.numpy()
 
     def __len__(self) -> int:
@@ -34,8 +32,6 @@ class PillowImages:
         """The number of an image."""
         return f"image {index}"
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int) -> Picture:
         """The image with that number."""
-        from PIL import Image
-
-        return Image.fromarray(self._pixels[index])
+        return picture_of(self._pixels[index])

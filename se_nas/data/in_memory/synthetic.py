@@ -28,7 +28,7 @@ def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
         classes=_CLASSES,
         class_names=names,
         resolution=resolution,
-        channels=3,
+        channels=train.images.shape[3],
         mean=mean,
         std=std,
         flip=False,
@@ -44,7 +44,7 @@ def load_test(options: DataOptions) -> ImageSet:
 def _draw(options: DataOptions, count: int, stream: int) -> ImageSet:
     resolution = options.resolution or _RESOLUTION
     generator = torch.Generator().manual_seed(3 * options.seed)
-    coarse = torch.randint(0, 256, (_CLASSES, 8, 8, 3), dtype=torch.uint8, generator=generator)
+    coarse = torch.randint(0, 256, (_CLASSES, 8, 8, options.channels or 3), dtype=torch.uint8, generator=generator)
     patterns = resized(coarse, resolution).float() - 127.5
     generator.manual_seed(3 * options.seed + stream)
     labels = torch.arange(count) % _CLASSES

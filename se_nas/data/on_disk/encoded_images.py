@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from se_nas.data.on_disk.image_folder import few, open_image_folder
-from se_nas.data.on_disk.shards import open_shards, shard_files
+from se_nas.data.class_folders import few, printable
+from se_nas.data.on_disk.image_folder import open_image_folder
+from se_nas.data.on_disk.shards import compressed_files, open_shards, shard_files
+from se_nas.data.pixels import RGB, Picture, Reading
 from se_nas.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class EncodedImages(Protocol):
@@ -24,6 +23,8 @@ class EncodedImages(Protocol):
         labels: (N,) the class of each image.
         groups: (N,) the number of the file that holds each image, for a shuffle that reads few files at a time; None
             where every image has its own.
+        channels: of every image, once it is decoded.
+        notes: a line for each kind of file that was passed over.
     """
 
     @property
@@ -38,6 +39,14 @@ class EncodedImages(Protocol):
     def groups(self) -> NDArray[np.int64] | None:  # noqa: D102
         ...
 
+    @property
+    def channels(self) -> int:  # noqa: D102
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:  # noqa: D102
+        ...
+
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
@@ -48,35 +57,47 @@ class EncodedImages(Protocol):
         """The encoded image; OSError where it cannot be read."""
         ...
 
-    def image(self, index: int) -> Image.Image:
+    def stamp(self, index: int) -> str:
+        """What changes where the bytes of an image do, without reading them; OSError where it cannot be told."""
+        ...
+
+    def image(self, index: int) -> Picture:
         """The decoded image; nearly any exception where it is damaged."""
         ...
 
 
-def open_encoded_images(root: Path) -> tuple[EncodedImages, EncodedImages]:
+def open_encoded_images(
+    root: Path, reading: Reading = RGB, val_labels: Path | None = None
+) -> tuple[EncodedImages, EncodedImages]:
     """Training and validation images of a folder.
 
     Args:
-        root: holds train/CLASS/* and val/CLASS/*, or train-*.tar, val-*.tar and classes.json (`write_shards`).
+        root: holds train/CLASS/* and val/CLASS/*, or tar files of both halves; see `shards.open_shards`.
+        reading: how a file becomes a picture.
+        val_labels: the classes of images that lie unsorted in val; see `class_folders.labelled_images`.
 
     Raises:
         DataError: no such folder, neither layout, or the halves are not of the same classes.
     """
     root = Path(root)
+    where = printable(str(root))
     if not root.is_dir():
-        raise DataError(f"{root}: --data-dir must name a folder of images, but there is no such folder")
+        raise DataError(f"{where}: --data-dir must name a folder of images, but there is no such folder")
     train: EncodedImages
     val: EncodedImages
     if (root / "train").is_dir():
-        train, val = open_image_folder(root)
+        train, val = open_image_folder(root, reading, val_labels)
     elif shard_files(root, "train"):
-        train, val = open_shards(root)
+        if val_labels is not None:
+            raise DataError(f"{val_labels}: --val-labels must be left out for tar files, which hold their labels")
+        train, val = open_shards(root, reading)
     else:
-        raise DataError(
-            f"{root}: there must be train/CLASS/* or train-*.tar (and the same of val), but there is neither"
-        )
+        got = "there is neither"
+        if packed := compressed_files(root):
+            got = f"{packed[0]} is compressed (unpack it with gunzip), so that no image in it can be read by itself"
+        raise DataError(f"{where}: there must be train/CLASS/* or train-*.tar (and the same of val), but {got}")
     absent = np.flatnonzero(np.bincount(val.labels, minlength=len(train.classes)) == 0)
     if len(absent):
         names = few([train.classes[label] for label in absent])
-        raise DataError(f"{root}: every class of train must have an image in val, but {names} missing there or empty")
+        raise DataError(f"{where}: every class of train must have an image in val, but {names} missing there or empty")
     return train, val

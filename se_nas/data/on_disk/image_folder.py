@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from se_nas.data.class_folders import (
+    PassedOver,
+    class_names,
+    few,
+    images_by_folder,
+    labelled_images,
+    printable,
+    subfolders,
+)
 from se_nas.data.image_file import decode
+from se_nas.data.pixels import RGB, Picture, Reading
 from se_nas.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
-_THREADS = 16  # a listing waits for the disk
 
 
 class FolderImages:
@@ -32,14 +33,25 @@ class FolderImages:
         names: of each image its path below `root`.
         labels: (N,) the class of each.
         classes: their names.
+        reading: how a file becomes a picture.
     """
 
     groups: NDArray[np.int64] | None = None
 
-    def __init__(self, root: Path, names: Sequence[str], labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        names: Sequence[str],
+        labels: NDArray[np.int64],
+        classes: tuple[str, ...],
+        reading: Reading = RGB,
+    ) -> None:
         encoded = [os.fsencode(name) for name in names]
         self.classes = classes
         self.labels = labels
+        self.reading = reading
+        self.channels = reading.channels
+        self.notes: tuple[str, ...] = ()
         self._root = root
         self._ends = np.cumsum([0, *map(len, encoded)])
         self._names = np.frombuffer(b"".join(encoded), dtype=np.uint8)
@@ -48,21 +60,34 @@ class FolderImages:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        """Path of an image below the data set's folder."""
-        return os.fsdecode(self._names[self._ends[index] : self._ends[index + 1]].tobytes())
+        """Path of an image below the data set's folder, as it can be shown."""
+        return printable(self._path(index))
+
+    def stamp(self, index: int) -> str:
+        """What changes where an image's file does; OSError where there is none."""
+        found = os.stat(self._root / self._path(index))
+        return f"{found.st_size} {found.st_mtime_ns}"
 
     def read(self, index: int) -> bytes:
         """The bytes of an image file; OSError where it cannot be read."""
-        with open(self._root / self.name(index), "rb") as file:
+        with open(self._root / self._path(index), "rb") as file:
             return file.read()
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int) -> Picture:
         """The decoded image; nearly any exception where it is damaged."""
-        return decode(self.read(index))
+        return decode(self.read(index), self.reading)
+
+    def _path(self, index: int) -> str:
+        return os.fsdecode(self._names[self._ends[index] : self._ends[index + 1]].tobytes())
 
 
-def open_image_folder(root: Path) -> tuple[FolderImages, FolderImages]:
+def open_image_folder(
+    root: Path, reading: Reading = RGB, val_labels: Path | None = None
+) -> tuple[FolderImages, FolderImages]:
     """Training and validation images of a folder with train/CLASS/* and val/CLASS/*, files in subfolders included.
+
+    Args:
+        val_labels: the classes of images that lie unsorted in val; see `class_folders.labelled_images`.
 
     Raises:
         DataError: a half is missing, there are fewer than 2 classes, a class of train has no image, val has a class
@@ -71,61 +96,43 @@ def open_image_folder(root: Path) -> tuple[FolderImages, FolderImages]:
     halves = root / "train", root / "val"
     for half in halves:
         if not half.is_dir():
-            raise DataError(f"{half}: there must be a folder with one folder per class, but there is none")
-    classes, val_classes = map(_class_names, halves)
-    if len(classes) < 2:
-        raise DataError(f"{halves[0]}: there must be at least 2 folders, one per class, but got {len(classes)}")
-    unknown = sorted(set(val_classes) - set(classes))
-    if unknown:
-        raise DataError(f"{halves[1]}: every class must be in train as well, but {few(unknown)} not")
-    train, val = (
-        _scan(root, half.name, names, classes) for half, names in zip(halves, (classes, val_classes), strict=True)
-    )
+            where = printable(str(half))
+            raise DataError(f"{where}: there must be a folder with one folder per class, but there is none")
+    over = PassedOver(), PassedOver()
+    folders = subfolders(halves[0], over[0])
+    if len(folders) < 2:
+        where = printable(str(halves[0]))
+        raise DataError(f"{where}: there must be at least 2 folders, one per class, but got {len(folders)}")
+    classes = class_names(folders, halves[0])
+    train = _of_classes(root, images_by_folder(root, "train", folders, over[0]), classes, reading)
     empty = np.flatnonzero(np.bincount(train.labels, minlength=len(classes)) == 0)
     if len(empty):
-        raise DataError(f"{halves[0]}: every class must have an image, but {few([classes[i] for i in empty])} without")
+        where = printable(str(halves[0]))
+        raise DataError(f"{where}: every class must have an image, but {few([classes[i] for i in empty])} without")
+    if val_labels is not None:
+        found = labelled_images(root, "val", folders, val_labels, over[1])
+    else:
+        found = _sorted_images(root, folders, over[1])
+    val = _of_classes(root, found, classes, reading)
+    train.notes, val.notes = (passed.lines(root) for passed in over)
     return train, val
 
 
-def few(names: Sequence[str]) -> str:
-    """Up to 3 names, and how many there are if they are more, as the subject of a sentence with its verb."""
-    shown = ", ".join(names[:3])
-    return f"{shown} {'is' if len(names) == 1 else 'are'}" if len(names) <= 3 else f"{len(names)} ({shown}, ...) are"
+def _sorted_images(root: Path, folders: list[str], over: PassedOver) -> list[list[str]]:
+    """The images of val by class, where each class has its folder."""
+    half = root / "val"
+    there = subfolders(half, over)
+    unknown = sorted(set(there) - set(folders))
+    if unknown:
+        where = printable(str(half))
+        raise DataError(f"{where}: every class must be in train as well, but {few(unknown)} not")
+    if not there and (loose := len(images_by_folder(root, "", ["val"], PassedOver())[0])):
+        must = "the images must be sorted into a folder for each class, or their classes be listed (--val-labels FILE)"
+        raise DataError(f"{printable(str(half))}: {must}, but {loose:,} lie there unsorted")
+    by_name = dict(zip(there, images_by_folder(root, "val", there, over), strict=True))
+    return [by_name.get(folder, []) for folder in folders]
 
 
-@contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{folder}: the folder must be readable, but got: {error.strerror or error}") from error
-
-
-def _class_names(folder: Path) -> tuple[str, ...]:
-    with _reading(folder), os.scandir(folder) as entries:
-        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
-
-
-def _scan(root: Path, half: str, names: tuple[str, ...], classes: tuple[str, ...]) -> FolderImages:
-    number = {name: label for label, name in enumerate(classes)}
-    with ThreadPoolExecutor(_THREADS) as threads:
-        found = list(threads.map(lambda name: sorted(_files(root, os.path.join(half, name))), names))
-    labels = np.repeat([number[name] for name in names], [len(files) for files in found]).astype(np.int64)
-    return FolderImages(root, [file for files in found for file in files], labels, classes)
-
-
-def _files(root: Path, folder: str) -> list[str]:
-    files = []
-    with _reading(root / folder), os.scandir(root / folder) as entries:
-        for entry in entries:
-            path = os.path.join(folder, entry.name)
-            if entry.name.startswith("."):
-                continue
-            if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-                if not entry.is_file():  # to leave it out, or to look for images in it, would be a guess
-                    got = "is a folder" if entry.is_dir() else "is none, or leads to none"
-                    raise DataError(f"{root / path}: what is named as an image must be a file, but it {got}")
-                files.append(path)
-            elif entry.is_dir():
-                files.extend(_files(root, path))
-    return files
+def _of_classes(root: Path, files: list[list[str]], classes: tuple[str, ...], reading: Reading) -> FolderImages:
+    labels = np.repeat(np.arange(len(files)), [len(members) for members in files]).astype(np.int64)
+    return FolderImages(root, [file for members in files for file in members], labels, classes, reading)

@@ -18,12 +18,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from se_nas.data.image_file import decode
+from se_nas.data.class_folders import printable
+from se_nas.data.image_file import MAX_DAMAGED, decode, orientation_exif
 from se_nas.data.on_disk.encoded_images import EncodedImages, open_encoded_images
 from se_nas.data.on_disk.shards import HALVES, ShardIndex, shard_files, shard_name
+from se_nas.data.pixels import RGB, Planes, Reading
 from se_nas.data.shard_records import CLASSES, SUMMARY, HalfSummary, ShardPlan, Summary, write_classes
 from se_nas.data.worker_processes import end_with_parent
-from se_nas.errors import DataError, OutputError
+from se_nas.errors import DataError, OutputError, cut
 from se_nas.records.locks import locked
 
 
@@ -37,6 +39,7 @@ class ShardSummary:
         kept: those of them that an earlier call had finished.
         bytes: of all tar files.
         damaged: names of the images that were left out, with the reason.
+        notes: a line for each kind of file that was passed over.
     """
 
     images: dict[str, int]
@@ -44,6 +47,7 @@ class ShardSummary:
     kept: int
     bytes: int
     damaged: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def write_shards(
@@ -55,13 +59,16 @@ def write_shards(
     quality: int = 90,
     seed: int = 0,
     workers: int = 0,
-    max_damaged: int = 100,
+    max_damaged: int = MAX_DAMAGED,
+    reading: Reading = RGB,
+    val_labels: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ShardSummary:
     """Write train-*.tar, val-*.tar, an index beside each, classes.json, and SUMMARY, which in the end counts them.
 
     Training images are shuffled over all tar files, validation images keep their order. A call that was broken off is
-    finished by the same call: whole tar files are kept. Every image is decoded, and left out if it is damaged.
+    finished by the same call: whole tar files are kept, unless an image in them has changed since, such as a damaged
+    one that was repaired. Every image is decoded, and left out if it is damaged.
 
     Args:
         root: any layout of `open_encoded_images`.
@@ -73,6 +80,8 @@ def write_shards(
         seed: of the shuffle, at least 0.
         workers: processes; 0 works in this one.
         max_damaged: so many images may be damaged.
+        reading: how a file becomes a picture. Where an orientation is not applied, a resized image keeps it in EXIF.
+        val_labels: see `open_encoded_images`.
         progress: is called with the images done and the images there are.
 
     Raises:
@@ -93,14 +102,25 @@ def write_shards(
             raise DataError(f"{name} must be at least {least}, but got {value}")
     if not 1 <= quality <= 95:
         raise DataError(f"quality must be from 1 to 95, but got {quality}")
-    halves = dict(zip(HALVES, open_encoded_images(root), strict=True))
+    if resize is not None and reading.channels not in (1, 3):
+        raise DataError(f"resize must be left out for images of {reading.channels} channels, which are no JPEG")
+    halves = dict(zip(HALVES, open_encoded_images(root, reading, val_labels), strict=True))
     with locked(out / ".lock", wait=False) as alone:
         if not alone:
             raise OutputError(f"{out}: one call at a time must write here, but another is at it: wait until it ends")
         plan = ShardPlan(
-            images_per_shard=images_per_shard, resize=resize, quality=quality, seed=seed, source_sha256=_digest(halves)
+            images_per_shard=images_per_shard,
+            resize=resize,
+            quality=quality,
+            seed=seed,
+            source_sha256=_digest(halves),
+            channels=reading.channels,
+            orient=reading.orient,
+            value_range=reading.value_range,
         )
-        return _write_all(root, out, halves, plan, workers=workers, max_damaged=max_damaged, progress=progress)
+        return _write_all(
+            root, out, halves, plan, reading=reading, workers=workers, max_damaged=max_damaged, progress=progress
+        )
 
 
 def _write_all(
@@ -109,6 +129,7 @@ def _write_all(
     halves: dict[str, EncodedImages],
     plan: ShardPlan,
     *,
+    reading: Reading,
     workers: int,
     max_damaged: int,
     progress: Callable[[int, int], None] | None,
@@ -118,15 +139,17 @@ def _write_all(
     _remove_half_files(out)
     write_classes(out, halves["train"].classes)
     shards = list(_shards(out, halves, plan.images_per_shard, plan.seed))
-    indexes = {shard.path: index for shard in shards if (index := ShardIndex.load(shard.path)) is not None}
+    indexes = {shard.path: index for shard in shards if (index := _kept(shard, halves[shard.half])) is not None}
     kept = len(indexes)
     total, done = sum(map(len, halves.values())), 0
     damaged: dict[str, str] = {}
     missing = [shard for shard in shards if shard.path not in indexes]
+    if missing:
+        plan.write(out)  # not finished, until all are counted again
     for index in indexes.values():
         damaged |= index.damaged
         done += len(index.names) + len(index.damaged)
-    for shard, index in _written(missing, _Writer(halves, plan.resize, plan.quality), workers):
+    for shard, index in _written(missing, _Writer(halves, plan.resize, plan.quality, reading), workers):
         indexes[shard.path] = index
         damaged |= index.damaged
         done += len(shard.indices)
@@ -144,6 +167,7 @@ def _write_all(
         kept=kept,
         bytes=sum(index.tar_bytes for index in indexes.values()),
         damaged=damaged,
+        notes=tuple(line for images in halves.values() for line in images.notes),
     )
 
 
@@ -164,6 +188,7 @@ class _Writer:
     halves: dict[str, EncodedImages]
     resize: int | None
     quality: int
+    reading: Reading
 
     def __call__(self, shard: _Shard) -> ShardIndex:
         try:
@@ -173,6 +198,7 @@ class _Writer:
 
     def _write(self, shard: _Shard) -> ShardIndex:
         images = self.halves[shard.half]
+        source = _stamps(images, shard)  # before anything is read: what changes meanwhile is written again
         names, damaged = [], {}
         places = []  # offset, size and label of each image
         # of a name of its own: a worker of a killed call may still write to the one that it began
@@ -185,7 +211,8 @@ class _Writer:
                     except MemoryError:
                         raise
                     except Exception as error:  # a damaged image raises nearly anything
-                        damaged[_printable(images.name(index))] = _printable(str(error)) or type(error).__name__
+                        reason = cut(" ".join(printable(str(error)).split()))
+                        damaged[images.name(index)] = reason or type(error).__name__
                         continue
                     label = int(images.labels[index])
                     names.append(f"{number:06d}{suffix}")
@@ -197,29 +224,26 @@ class _Writer:
             size = os.fstat(file.fileno()).st_size
         os.replace(temporary, shard.path)
         offsets, sizes, labels = np.array(places, dtype=np.int64).reshape(-1, 3).T
-        index = ShardIndex(size, names, offsets, sizes, labels, damaged)
+        index = ShardIndex(size, names, offsets, sizes, labels, damaged, source)
         index.save(shard.path.with_suffix(".json"))  # after the tar file: a shard with a fitting index is finished
         return index
 
     def _encoded(self, images: EncodedImages, index: int) -> tuple[str, bytes]:
         """Suffix and bytes of an image that is sound."""
         content = images.read(index)
-        image = decode(content)
-        if self.resize is None or min(image.size) <= self.resize:
+        picture = decode(content, self.reading)
+        if self.resize is None or isinstance(picture, Planes) or min(picture.size) <= self.resize:
             suffix = os.path.splitext(images.name(index))[1].lower()
             return ".jpg" if suffix == ".jpeg" else suffix, content
         from PIL import Image
 
-        scale = self.resize / min(image.size)
-        width, height = (max(self.resize, round(side * scale)) for side in image.size)
+        scale = self.resize / min(picture.size)
+        width, height = (max(self.resize, round(side * scale)) for side in picture.size)
         buffer = io.BytesIO()
-        image.resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=self.quality)
+        exif = b"" if self.reading.orient else orientation_exif(content)
+        resized = picture.resize((width, height), Image.Resampling.BICUBIC)
+        resized.save(buffer, "JPEG", quality=self.quality, exif=exif)
         return ".jpg", buffer.getvalue()
-
-
-def _printable(text: str) -> str:
-    """One line, in which what is not UTF-8 in a file's name stands as an escape, for a terminal would refuse it."""
-    return " ".join(text.encode(errors="backslashreplace").decode().split())
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -235,6 +259,39 @@ def _shards(out: Path, halves: dict[str, EncodedImages], images_per_shard: int, 
             yield _Shard(out / shard_name(half, number), half, order[first : first + images_per_shard], first)
 
 
+def _stamps(images: EncodedImages, shard: _Shard) -> str:
+    """A digest of what the image files of a tar file are at this moment."""
+    digest = hashlib.sha256()
+    for index in shard.indices.tolist():
+        try:
+            digest.update(f"{images.stamp(index)}\0".encode())
+        except OSError:
+            digest.update(b"gone\0")
+    return digest.hexdigest()
+
+
+def _kept(shard: _Shard, images: EncodedImages) -> ShardIndex | None:
+    """The index of a tar file that is finished and whose images have not changed since; else None."""
+    index = ShardIndex.load(shard.path)
+    if index is None or index.source == _stamps(images, shard):
+        return index
+    if index.source is not None:
+        return None
+    # of before there were such digests: what was damaged then is looked at again
+    again = [i for i in shard.indices.tolist() if images.name(i) in index.damaged]
+    return index if all(_is_damaged(images, i) for i in again) else None
+
+
+def _is_damaged(images: EncodedImages, index: int) -> bool:
+    try:
+        images.image(index)
+    except MemoryError:
+        raise
+    except Exception:  # a damaged image raises nearly anything
+        return True
+    return False
+
+
 def _summary(indexes: list[ShardIndex]) -> HalfSummary:
     return HalfSummary(shards=len(indexes), images=sum(len(index.names) for index in indexes))
 
@@ -244,7 +301,7 @@ def _digest(halves: dict[str, EncodedImages]) -> str:
     for images in halves.values():
         digest.update(json.dumps(images.classes).encode())
         for index, label in enumerate(images.labels.tolist()):
-            digest.update(f"{label} {images.name(index)}\0".encode(errors="surrogateescape"))
+            digest.update(f"{label} {images.name(index)}\0".encode())
     return digest.hexdigest()
 
 

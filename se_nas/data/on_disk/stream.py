@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 
+from se_nas.data.image_file import MAX_DAMAGED
 from se_nas.data.on_disk.stream_workers import (
     Batch,
     DamageLog,
@@ -24,8 +25,6 @@ from se_nas.data.on_disk.stream_workers import (
 )
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
 from se_nas.errors import DataError
-
-MAX_DAMAGED = 100
 
 
 class TrainStream:

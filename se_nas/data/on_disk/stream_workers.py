@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import random
 import signal
-import struct
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,17 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from se_nas.data.on_disk.generators import generators_restored, seed_generators
 from se_nas.data.on_disk.shuffle import shuffled_order
 from se_nas.data.on_disk.transforms import Pixels
+from se_nas.data.pixels import Picture
 from se_nas.data.worker_processes import end_with_parent
 from se_nas.errors import DataError
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-
 Batch = tuple[Tensor, Tensor]
-"""(B, 3, H, W) uint8, channels_last, and (B,) int64."""
+"""(B, C, H, W) uint8, channels_last, and (B,) int64."""
 
 
 class StreamedImages(Protocol):
@@ -38,6 +32,7 @@ class StreamedImages(Protocol):
     Attributes:
         labels: (N,) the class of each image.
         groups: see `EncodedImages`.
+        channels: of every image.
     """
 
     @property
@@ -48,13 +43,17 @@ class StreamedImages(Protocol):
     def groups(self) -> NDArray[np.int64] | None:  # noqa: D102
         ...
 
+    @property
+    def channels(self) -> int:  # noqa: D102
+        ...
+
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
         """What a person finds an image by."""
         ...
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int) -> Picture:
         """The decoded image; nearly any exception where it is damaged."""
         ...
 
@@ -113,7 +112,7 @@ class Reader:
     resolution: int
 
     def read(self, index: int) -> Pixels | str:
-        """(3, H, W), or why the image is damaged."""
+        """(C, H, W), or why the image is damaged."""
         try:
             return self.transform(self.images.image(index))
         except MemoryError:
@@ -122,8 +121,8 @@ class Reader:
             return " ".join(str(error).split()) or type(error).__name__
 
     def buffer(self, count: int) -> tuple[Tensor, Pixels]:
-        """An empty (count, 3, H, W) batch, channels_last, and the same memory as an array."""
-        memory = torch.empty(count, self.resolution, self.resolution, 3, dtype=torch.uint8)
+        """An empty (count, C, H, W) batch, channels_last, and the same memory as an array."""
+        memory = torch.empty(count, self.resolution, self.resolution, self.images.channels, dtype=torch.uint8)
         return memory.permute(0, 3, 1, 2), memory.numpy().transpose(0, 3, 1, 2)
 
     def batch(self, images: Tensor, indices: Iterable[int]) -> Batch:
@@ -192,27 +191,6 @@ def _as_it_is(result: Any) -> Any:
 def _begin_worker(_: int) -> None:
     end_with_parent()  # torch's workers look for it only between two batches, and one may hang in a read
     warnings.simplefilter("ignore")  # Pillow's about odd metadata
-
-
-def seed_generators(seed: int, epoch: int, position: int) -> None:
-    """Seed the global generators, which timm's transforms draw from, for one image."""
-    digest = hashlib.blake2b(struct.pack("<qqq", seed, epoch, position), digest_size=20).digest()
-    for_python, for_numpy, for_torch = struct.unpack("<QIQ", digest)
-    random.seed(for_python)
-    np.random.seed(for_numpy)  # noqa: NPY002
-    torch.default_generator.manual_seed(for_torch)
-
-
-@contextlib.contextmanager
-def generators_restored() -> Iterator[None]:
-    """The global generators as they were before."""
-    python, legacy, tensors = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
-        torch.set_rng_state(tensors)
 
 
 @dataclass

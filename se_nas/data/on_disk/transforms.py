@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from se_nas.data.on_disk.generators import GlobalGenerators
+from se_nas.data.pixels import Picture, pixels_of, planes_in
 from se_nas.errors import DataError
 from se_nas.layers.torchvision_guard import import_timm
 
@@ -70,8 +72,8 @@ class TrainTransform:
             got = f"{self.flip} and {self.color_jitter}"
             raise DataError(f"flip must be from 0 to 1 and color_jitter at least 0, but got {got}")
 
-    def build(self) -> Callable[[Image.Image], Pixels]:
-        """A picklable function from an RGB image of any size to (3, resolution, resolution) uint8.
+    def build(self) -> Callable[[Picture], Pixels]:
+        """A picklable function from a picture of any size to (C, resolution, resolution) uint8.
 
         Raises:
             DataError: timm knows no such policy as auto_augment.
@@ -117,8 +119,8 @@ class EvalTransform:
         if not 0 < self.crop <= 1:
             raise DataError(f"crop must be above 0 and at most 1, but got {self.crop}")
 
-    def build(self) -> Callable[[Image.Image], Pixels]:
-        """A picklable function from an RGB image of any size to (3, resolution, resolution) uint8."""
+    def build(self) -> Callable[[Picture], Pixels]:
+        """A picklable function from a picture of any size to (C, resolution, resolution) uint8."""
         return _Pipeline(
             is_training=False, input_size=self.resolution, crop_pct=self.crop, interpolation=self.interpolation
         )
@@ -133,10 +135,18 @@ class _Pipeline:
 
         self._steps = [*first, *create_transform(**options, use_prefetcher=True).transforms[:-1]]
 
-    def __call__(self, image: Image.Image) -> Pixels:
-        for step in self._steps:
-            image = step(image)
-        pixels: Pixels = np.asarray(image).transpose(2, 0, 1)
+    def __call__(self, picture: Picture) -> Pixels:
+        planes = planes_in(picture)
+        states = GlobalGenerators.now() if len(planes) > 1 else None
+        done = []
+        for plane in planes:  # each channel with the same draws
+            if states is not None:
+                states.restore()
+            image = plane
+            for step in self._steps:
+                image = step(image)
+            done.append(image)
+        pixels: Pixels = pixels_of(tuple(done)).transpose(2, 0, 1)
         return pixels
 
 
@@ -162,10 +172,10 @@ def normalise(images: Tensor, mean: tuple[float, ...] = MEAN, std: tuple[float, 
     """Subtract the mean and divide by the standard deviation of each channel, of pixels from 0 to 1.
 
     Args:
-        images: (B, 3, H, W) uint8, on any device.
+        images: (B, C, H, W) uint8, on any device; C as mean and std have.
 
     Returns:
-        (B, 3, H, W) float32, channels_last, on that device.
+        (B, C, H, W) float32, channels_last, on that device.
     """
     factor, offset = _factors(images.shape[2], images.shape[3], images.device, mean, std)
     return images.to(torch.float32, memory_format=torch.channels_last).mul_(factor).add_(offset)
@@ -178,5 +188,7 @@ def _factors(
     # One for every value of an image, not only for every channel: see `data.in_memory.batches`.
     deviation = torch.tensor(std, dtype=torch.float64)
     values = 1 / (255 * deviation), -torch.tensor(mean, dtype=torch.float64) / deviation
-    factor, offset = (v.float().expand(height, width, 3).contiguous().permute(2, 0, 1).to(device) for v in values)
+    factor, offset = (
+        v.float().expand(height, width, len(mean)).contiguous().permute(2, 0, 1).to(device) for v in values
+    )
     return factor, offset

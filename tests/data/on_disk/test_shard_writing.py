@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from se_nas.data.on_disk.encoded_images import open_encoded_images
 from se_nas.data.on_disk.shard_writing import write_shards
+from se_nas.data.pixels import Reading
 from se_nas.errors import DataError, OutputError
 from tests.helpers.jpeg_folders import jpeg, write_folder
 
@@ -154,3 +156,79 @@ def test_shards_can_be_written_from_shards(tmp_path: Path) -> None:
     write_shards(tmp_path / "out", tmp_path / "again", images_per_shard=6)
     assert sorted(_pairs(tmp_path / "again", 0)) == sorted(_pairs(source, 0))
     assert json.loads((tmp_path / "again" / "classes.json").read_text()) == ["class_a", "class_b", "class_c"]
+
+
+def test_a_damaged_image_that_was_repaired_is_written_by_the_same_call(tmp_path: Path) -> None:
+    source, out = write_folder(tmp_path / "source"), tmp_path / "out"
+    broken = source / "val" / "class_b" / "0.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no image")
+    assert list(write_shards(source, out, images_per_shard=4).damaged) == ["val/class_b/0.jpg"]
+    broken.write_bytes(whole)
+    again = write_shards(source, out, images_per_shard=4)
+    assert (again.damaged, again.kept, again.images) == ({}, 5, {"train": 15, "val": 6})
+    assert _pairs(out, 1) == _pairs(source, 1)
+    assert write_shards(source, out, images_per_shard=4).kept == 6
+
+
+def test_an_image_that_was_replaced_is_written_again(tmp_path: Path) -> None:
+    source, out = write_folder(tmp_path / "source"), tmp_path / "out"
+    write_shards(source, out, images_per_shard=4)
+    (source / "val" / "class_b" / "0.jpg").write_bytes(jpeg(77, 30, 30))
+    assert write_shards(source, out, images_per_shard=4).kept == 5
+    assert _pairs(out, 1) == _pairs(source, 1)
+
+
+def test_tar_files_of_before_there_were_digests_are_looked_at_where_an_image_was_damaged(tmp_path: Path) -> None:
+    source, out = write_folder(tmp_path / "source"), tmp_path / "out"
+    broken = source / "val" / "class_b" / "0.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no image")
+    write_shards(source, out, images_per_shard=4)
+    for path in out.glob("*-0*.json"):
+        index = json.loads(path.read_text())
+        path.write_text(json.dumps({k: v for k, v in index.items() if k not in ("sha256", "source")}))
+    assert write_shards(source, out, images_per_shard=4).kept == 6
+    broken.write_bytes(whole)
+    again = write_shards(source, out, images_per_shard=4)
+    assert (again.damaged, again.kept) == ({}, 5)
+
+
+def _rotated(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(io.BytesIO(jpeg(5, 64, 40))).save(path, "JPEG", exif=exif.tobytes())
+
+
+@pytest.mark.parametrize(("orient", "stored"), [(True, (20, 32)), (False, (32, 20))])
+def test_a_rotated_photo_stays_rotated_when_it_is_resized(
+    tmp_path: Path, orient: bool, stored: tuple[int, int]
+) -> None:
+    """Where the orientation is left, the smaller image has it in its EXIF as the larger had."""
+    source = write_folder(tmp_path / "source", train=1, val=1)
+    _rotated(source / "val" / "class_a" / "0.jpg")
+    write_shards(source, tmp_path / "out", resize=20, reading=Reading(orient=orient))
+    written = open_encoded_images(tmp_path / "out")[1]
+    assert Image.open(io.BytesIO(written.read(0))).size == stored
+    picture = written.image(0)
+    assert picture.size == (20, 32)
+    np.testing.assert_allclose(
+        np.asarray(picture), np.asarray(open_encoded_images(source)[1].image(0).resize((20, 32))), atol=60
+    )
+
+
+def test_deep_images_are_resized_by_their_range_and_bands_are_kept_as_they_are(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "source", train=1, val=1)
+    Image.new("I;16", (40, 30), 128 * 257).save(source / "val" / "class_a" / "0.png")
+    (source / "val" / "class_a" / "0.jpg").unlink()
+    write_shards(source, tmp_path / "out", resize=20)
+    assert np.unique(np.asarray(open_encoded_images(tmp_path / "out")[1].image(0))).tolist() == [128]
+    with pytest.raises(DataError, match="resize must be left out for images of 5 channels"):
+        write_shards(source, tmp_path / "bands", resize=20, reading=Reading(5))
+
+
+def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "source")
+    (source / "train" / "class_a" / "notes.txt").write_text("")
+    (note,) = write_shards(source, tmp_path / "out").notes
+    assert note.endswith("1 without the suffix of an image, such as train/class_a/notes.txt")

@@ -1,0 +1,117 @@
+"""TIFF files of many bands, written here byte by byte as the standard has it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from se_nas.data.image_file import decode
+from se_nas.data.pixels import Reading, pixels_of, planes_in
+
+_BANDS = np.random.default_rng(0).integers(0, 65536, (20, 17, 6), dtype=np.uint16)
+
+
+def _tiff(
+    values: NDArray[np.generic],
+    *,
+    order: str = "<",
+    deflate: bool = False,
+    predictor: bool = False,
+    apart: bool = False,
+    tile: int | None = None,
+    rows: int = 7,
+    compression: int | None = None,
+) -> bytes:
+    height, width, bands = values.shape
+    values = values.astype(values.dtype.newbyteorder(order))
+    parts = []
+    for layer in [values[..., b : b + 1] for b in range(bands)] if apart else [values]:
+        across, down = (tile, tile) if tile else (width, rows)
+        for top in range(0, height, down):
+            for left in range(0, width, across):
+                part = layer[top : top + down, left : left + across]
+                if tile:
+                    part = np.pad(part, ((0, tile - part.shape[0]), (0, tile - part.shape[1]), (0, 0)))
+                if predictor:
+                    part = np.diff(part, axis=1, prepend=part[:, :1] * 0)
+                content = part.astype(values.dtype).tobytes()
+                parts.append(zlib.compress(content) if deflate else content)
+    bits = values.dtype.itemsize * 8
+    offsets = np.cumsum([8, *map(len, parts)]).tolist()
+    tags: dict[int, tuple[int, ...]] = {
+        256: (width,), 257: (height,), 258: (bits,) * bands, 259: (compression or (8 if deflate else 1),), 262: (1,),
+        277: (bands,), 284: (2 if apart else 1,), 317: (2 if predictor else 1,), 338: (0,) * (bands - 1),
+        339: ({"u": 1, "i": 2, "f": 3}[values.dtype.kind],) * bands,
+    }  # fmt: skip
+    sizes = tuple(map(len, parts))
+    tags |= (
+        {322: (tile,), 323: (tile,), 324: tuple(offsets[:-1]), 325: sizes}
+        if tile
+        else {273: tuple(offsets[:-1]), 278: (rows,), 279: sizes}
+    )
+    at = offsets[-1]
+    directory, extra = struct.pack(f"{order}H", len(tags)), b""
+    beyond = at + 2 + 12 * len(tags) + 4
+    for tag, numbers in sorted(tags.items()):
+        body = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        place = body if len(body) == 4 else struct.pack(f"{order}I", beyond + len(extra))
+        extra += b"" if len(body) == 4 else body
+        directory += struct.pack(f"{order}HHI", tag, 4, len(numbers)) + place
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", at)
+    return head + b"".join(parts) + directory + struct.pack(f"{order}I", 0) + extra
+
+
+def _pixels(content: bytes, channels: int, value_range: tuple[float, float] | None = None) -> NDArray[np.uint8]:
+    return pixels_of(planes_in(decode(content, Reading(channels, value_range=value_range))))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("tile", [None, 16])
+def test_bands_are_read_however_they_lie(order: str, deflate: bool, apart: bool, tile: int | None) -> None:
+    content = _tiff(_BANDS, order=order, deflate=deflate, predictor=deflate, apart=apart, tile=tile)
+    np.testing.assert_array_equal(_pixels(content, 6), (_BANDS / 257).round())
+
+
+def test_bands_of_floats_are_scaled_by_the_range_that_is_named() -> None:
+    values = (_BANDS / 65535).astype(np.float32)
+    expected = (values.astype(float) * 255).round()
+    np.testing.assert_array_equal(_pixels(_tiff(values), 6, (0, 1)), expected)
+
+
+def test_pages_of_one_band_are_channels_where_there_are_as_many() -> None:
+    pages = [Image.fromarray(_BANDS[..., band]) for band in range(6)]
+    buffer = io.BytesIO()
+    pages[0].save(buffer, "TIFF", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(_pixels(buffer.getvalue(), 6), (_BANDS / 257).round())
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_bands_that_are_not_the_channels_are_refused_and_none_is_dropped(channels: int) -> None:
+    with pytest.raises(ValueError, match=rf"^the image has 6 channels where the network takes {channels}$"):
+        _pixels(_tiff(_BANDS), channels)
+
+
+def test_a_compression_that_is_not_read_is_named() -> None:
+    with pytest.raises(ValueError, match=r"must be plain or by Deflate \(or be a .npy file\), but has compression 5"):
+        _pixels(_tiff(_BANDS, compression=5), 6)
+
+
+def test_damaged_files_are_errors_of_that_image_and_none_hangs_or_fills_the_memory() -> None:
+    whole, rng = _tiff(_BANDS, deflate=True), random.Random(0)
+    for number in range(300):
+        damaged = bytearray(whole)
+        for _ in range(rng.randint(1, 8)):
+            damaged[rng.randrange(len(whole) - 400 if number % 2 else 0, len(whole))] = rng.randrange(256)
+        content = bytes(damaged[: rng.randrange(len(whole))] if number % 3 else damaged)
+        with contextlib.suppress(ValueError, OSError):
+            assert _pixels(content, 6).shape[2] == 6
