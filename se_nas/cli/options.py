@@ -174,15 +174,14 @@ class TimingConditions:
 
 def parse_changes(words: list[str] | None) -> dict[str, Any]:
     """`--set PATH=VALUE` words as values by dotted path; ConfigError for a word of another form."""
-    import yaml
+    from se_nas.records.yaml_input import parse_yaml
 
     changes: dict[str, Any] = {}
     for word in words or []:
         path, equals, value = word.partition("=")
         if not (path and equals):
             raise ConfigError("--set", [f"a change must be PATH=VALUE such as search.epochs=5, but got {short(word)}"])
-        try:
-            changes[path] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number like none
-            raise ConfigError("--set", [f"{path}: the value must be YAML, but got {short(value)}"]) from error
+        if path in changes:
+            raise ConfigError("--set", [f"{short(path)}: must be given once, but is given twice"])
+        changes[path] = parse_yaml(value, "--set", path)
     return changes

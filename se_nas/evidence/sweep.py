@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 
 from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.timing import LatencyKey, Measurement, clock_name
@@ -18,6 +17,7 @@ from se_nas.records.models.certificate import LatencyConditions
 from se_nas.records.models.environment import Environment
 from se_nas.records.models.sweep import SweepFile, SweptLatency, SweptOption
 from se_nas.records.record import write_record
+from se_nas.records.yaml_input import parse_yaml
 from se_nas.search.budgets.decode import greatest_cost
 from se_nas.space.counts import Counts
 from se_nas.space.search_space import SearchSpace
@@ -107,7 +107,7 @@ def sweep_space(space: SearchSpace, part: str, options: Sequence[str]) -> Sweep:
 
 def _with_option(space: SearchSpace, part: str, word: str) -> SearchSpace:
     """The space with one option of the part, made as a file so that it is checked as one."""
-    data = yaml.safe_load(dump_space(space))
+    data = parse_yaml(dump_space(space), space.name)
     blocks = [block for stage in data["stages"] for block in stage["blocks"]]
     places = [(holder, key) for block in blocks for name, holder, key in _parts(block) if name == part]
     if not places:
@@ -117,8 +117,8 @@ def _with_option(space: SearchSpace, part: str, word: str) -> SearchSpace:
         must = f"must name a part that blocks of {space.name} have ({known})"
         raise ConfigError(_SOURCE, [f"{must}, but got {part!r}{instead}"])
     try:
-        option = yaml.safe_load(word)
-    except yaml.YAMLError:
+        option = parse_yaml(word, _SOURCE)
+    except ConfigError:
         option = word
     for holder, key in places:
         holder[key] = [option] if isinstance(holder[key], list) else option

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from se_nas.errors import MOST_SHOWN, ConfigError, cut, short
-from se_nas.records.files import is_deep
+from se_nas.records.files import MOST_DEPTH
 
 # for faults whose message in pydantic names its own classes or speaks of its workings
 _PLAIN_WORDS = {
@@ -25,26 +27,159 @@ _PLAIN_WORDS = {
 }
 
 
+#: A file that a person writes is far smaller; what is larger would take minutes to read.
+MOST_BYTES = 2**21
+#: Values, each counted wherever a name (`*name`) stands for it: what walks, checks or writes them visits all.
+MOST_VALUES = 100_000
+#: Characters of a whole number.
+MOST_DIGITS = 100
+
+
 def read_yaml(path: str | os.PathLike[str]) -> Any:
-    """Parse a YAML file safely; ConfigError when it cannot be read or parsed."""
+    """Parse a YAML file safely.
+
+    Raises:
+        ConfigError: it cannot be read, is no regular file, or see `parse_yaml`.
+    """
+    file = Path(path)
     try:
-        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        if is_deep(value):
-            raise RecursionError
-        return value
+        if file.exists() and not file.is_file():
+            raise ConfigError(str(path), ["the file must be a regular file, but it is none"])
+        size = file.stat().st_size
+        if size > MOST_BYTES:
+            raise ConfigError(str(path), [f"the file must have at most {MOST_BYTES:,} bytes, but has {size:,}"])
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(str(path), [f"the file must be readable, but got: {error.strerror}"]) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, a date or a number like none
-        raise ConfigError(str(path), [f"the file must be YAML, but got: {yaml_fault(error)}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), [f"the file must be YAML, but got: {_in_one_line(error)}"]) from error
+    return parse_yaml(text, str(path))
 
 
-def yaml_fault(error: Exception) -> str:
-    """What is wrong with a text that `yaml.safe_load` refuses, in one line."""
+def parse_yaml(text: str, source: str, path: str = "") -> Any:
+    """The value of a YAML text.
+
+    Args:
+        source: names where it comes from, in errors.
+        path: of the value in the source; "" where it is the whole file.
+
+    Raises:
+        ConfigError: it is no YAML, gives a key twice, is nested too deeply, or names values that contain themselves or
+            multiply beyond all sense; in one line each.
+    """
+    must = f"{path}: the value must be YAML" if path else "the file must be YAML"
+    try:
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return None
+            twice = _Measured(loader, root, path).twice
+            if not twice:
+                return loader.construct_document(root)
+        finally:
+            loader.dispose()  # type: ignore[no-untyped-call]
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(source, [f"{must}, but got: {_yaml_fault(error)}"]) from error
+    raise ConfigError(source, twice)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but what a number or a date cannot be is a fault with its line."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except ValueError as error:  # such as the 45th of a month
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{_in_one_line(error)}, which {short(node.value)} is not", node.start_mark
+            ) from error
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = str(self.construct_scalar(node))
+        if len(text) > MOST_DIGITS:
+            raise ValueError(f"a whole number must have at most {MOST_DIGITS} characters")
+        value: int = super().construct_yaml_int(node)  # type: ignore[no-untyped-call]
+        if ":" in text or re.fullmatch(r"[-+]?0[0-7_]+", text):
+            raise ValueError(f"a whole number must be written in tens: YAML takes it for {value}")
+        return value
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        value: float = super().construct_yaml_float(node)  # type: ignore[no-untyped-call]
+        if ":" in str(node.value):
+            raise ValueError(f"a number must be written in tens: YAML takes it for {value}")
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+
+
+class _Measured:
+    """A parsed text before its values are made: its depth, how many values it stands for, the keys that it gives twice.
+
+    Attributes:
+        twice: a line for each such key.
+    """
+
+    def __init__(self, loader: _Loader, root: yaml.Node, path: str) -> None:
+        self.twice: list[str] = []
+        self._loader = loader
+        self._found: dict[int, tuple[int, int]] = {}
+        self._open: set[int] = set()
+        depth, values = self._visit(root, path)
+        if depth > MOST_DEPTH:
+            raise RecursionError
+        if values > MOST_VALUES:
+            raise yaml.YAMLError(f"with what its names (*name) stand for it has over {MOST_VALUES:,} values")
+
+    def _visit(self, node: yaml.Node, path: str) -> tuple[int, int]:
+        """How many mappings and lists stand in each other here, and how many values there are."""
+        if isinstance(node, yaml.ScalarNode):
+            return 0, 1
+        if id(node) in self._open:
+            raise yaml.MarkedYAMLError(None, None, "a name (*name) must not stand in what it names", node.start_mark)
+        if id(node) not in self._found:
+            self._open.add(id(node))
+            inside = [self._visit(part, at) for part, at in self._parts(node, path)]
+            self._open.remove(id(node))
+            self._found[id(node)] = (
+                1 + max((depth for depth, _ in inside), default=0),
+                1 + sum(values for _, values in inside),
+            )
+        return self._found[id(node)]
+
+    def _parts(self, node: yaml.Node, path: str) -> Iterator[tuple[yaml.Node, str]]:
+        if isinstance(node, yaml.SequenceNode):
+            yield from ((part, f"{path}[{place}]") for place, part in enumerate(node.value))
+            return
+        lines: dict[Any, int] = {}
+        for key_node, part in node.value:
+            name = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
+            at = f"{path}.{name}" if path else name
+            if isinstance(key_node, yaml.ScalarNode):
+                merges = key_node.tag == "tag:yaml.org,2002:merge"
+                key = (merges, name if merges else self._loader.construct_object(key_node))
+                line = key_node.start_mark.line + 1
+                if key in lines:
+                    both = f"line {line}" if line == lines[key] else f"lines {lines[key]} and {line}"
+                    self.twice.append(f"{cut(at, MOST_SHOWN)}: must be given once, but stands twice, in {both}")
+                lines[key] = line
+            else:
+                yield key_node, at
+            yield part, at
+
+
+def _yaml_fault(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{cut(error.problem or '', MOST_SHOWN)} at line {mark.line + 1}, column {mark.column + 1}"
+    return _in_one_line(error)
+
+
+def _in_one_line(error: Exception) -> str:
     return cut(" ".join(str(error).split()), MOST_SHOWN)
 
 

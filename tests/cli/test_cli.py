@@ -336,7 +336,7 @@ def test_an_infeasible_budget_names_the_least_reachable_before_anything_is_timed
 WORDS: list[tuple[list[str], str]] = [
     (["--set", "search.epochs"], "--set: a change must be PATH=VALUE such as search.epochs=5, but got 'search.epochs'"),
     (["--set", "=5"], "--set: a change must be PATH=VALUE such as search.epochs=5, but got '=5'"),
-    (["--set", "search.epochs=["], "--set: search.epochs: the value must be YAML, but got '['"),
+    (["--set", "search.epochs=["], "--set: search.epochs: the value must be YAML, but got: expected the node content, but found '<stream end>'"),
     (["--set", "search.epoch=5"], "run.yaml: search.epoch: unknown key"),
     (["--set", "name.x=5"], "run.yaml: name.x: `name` must be a mapping to set a value in it"),
     (["--budget", "macs"], "--budget: a budget must be METRIC=LIMIT such as macs=15M, but got 'macs'"),
@@ -349,8 +349,8 @@ WORDS: list[tuple[list[str], str]] = [
     (["--data-dir="], "Invalid value for '--data-dir': must not be empty"),
     (["--budget", "macs=1M", "--budget", ""], "Invalid value for '--budget': must not be empty"),
     (["--seed", "4294967296"], "run.yaml: seed: must be less than or equal to 4294967295, but got 4294967296"),
-    (["--set", "search.epochs=" + "9" * 5000], "--set: search.epochs: the value must be YAML, but got '999999"),
-    (["--set", "search.epochs=" + "[" * 5000], "--set: search.epochs: the value must be YAML, but got '[[[[[[["),
+    (["--set", "search.epochs=" + "9" * 5000], "--set: search.epochs: the value must be YAML, but got: a whole number must have at most 100 characters"),
+    (["--set", "search.epochs=" + "[" * 5000], "--set: search.epochs: the value must be YAML, but got: it is nested too deeply"),
 ]
 
 
