@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from se_nas.cost.metrics import METRICS
-from se_nas.errors import ConfigError, did_you_mean
+from se_nas.errors import ConfigError, did_you_mean, short
 
 _POWERS = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9}
 _NUMBER = re.compile(r"([0-9]*\.?[0-9]+)(?:[eE]([-+]?[0-9]{1,3}))?\s*([kKMG]?)")
@@ -38,14 +38,16 @@ def parse_budgets(values: Mapping[str, object], source: str) -> tuple[Budget, ..
     problems, budgets = [], []
     for metric, value in values.items():
         if metric not in METRICS:
-            hint = did_you_mean(metric, METRICS)
+            hint = did_you_mean(str(metric), METRICS)
             problems.append(f"budgets.{metric}: a budget must be on one of {', '.join(METRICS)}{hint}")
             continue
-        match = _NUMBER.fullmatch(str(value).strip())
+        # Python refuses to write out a whole number of thousands of digits
+        match = _NUMBER.fullmatch((short(value) if isinstance(value, int) else str(value)).strip())
         # read as one number: 4.1 * 1e6 would fall short of 4.1M
         limit = float(f"{match[1]}e{int(match[2] or 0) + _POWERS[match[3]]}") if match else math.nan
         if not 0 < limit < math.inf:
-            problems.append(f"budgets.{metric}: a limit must be a number above 0 such as 20M or 3.5, but got {value!r}")
+            must = "a limit must be a number above 0 such as 20M or 3.5"
+            problems.append(f"budgets.{metric}: {must}, but got {short(value)}")
             continue
         budgets.append(Budget(metric, limit))
     if problems:
@@ -58,7 +60,9 @@ def parse_budget_options(options: Iterable[str], source: str) -> tuple[Budget, .
     words = list(options)
     wrong = [word for word in words if word.count("=") != 1]
     if wrong:
-        raise ConfigError(source, [f"a budget must be METRIC=LIMIT such as macs=15M, but got {w!r}" for w in wrong])
+        raise ConfigError(
+            source, [f"a budget must be METRIC=LIMIT such as macs=15M, but got {short(w)}" for w in wrong]
+        )
     return parse_budgets(dict(word.split("=") for word in words), source)
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-
 from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.timing import LatencyKey, Measurement, clock_name
 from se_nas.cost.table import count_tables

@@ -44,7 +44,7 @@ def parse_record(model: type[R], value: object, source: str) -> R:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise ConfigError(source, validation_problems(error)) from error
+        raise ConfigError(source, validation_problems(error, model)) from error
 
 
 def read_record(model: type[R], path: str | os.PathLike[str]) -> R:
@@ -62,7 +62,7 @@ def read_value(kind: Any, path: str | os.PathLike[str]) -> Any:
     Raises:
         ConfigError: the file cannot be read, is no JSON, or holds something else.
     """
-    return _parse(TypeAdapter(kind), read_json(path), str(path))
+    return _parse(kind, TypeAdapter(kind), read_json(path), str(path))
 
 
 def read_plain(kind: Any, path: str | os.PathLike[str]) -> Any:
@@ -73,14 +73,14 @@ def read_plain(kind: Any, path: str | os.PathLike[str]) -> Any:
 def parse_plain(kind: Any, value: object, source: str) -> Any:
     """The same of plain values; `source` names where they come from."""
     adapter = TypeAdapter(kind)
-    return adapter.dump_python(_parse(adapter, value, source), mode="json", exclude_unset=True)
+    return adapter.dump_python(_parse(kind, adapter, value, source), mode="json", exclude_unset=True)
 
 
-def _parse(adapter: TypeAdapter[Any], value: object, source: str) -> Any:
+def _parse(kind: Any, adapter: TypeAdapter[Any], value: object, source: str) -> Any:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        raise ConfigError(source, validation_problems(error)) from error
+        raise ConfigError(source, validation_problems(error, kind)) from error
 
 
 def write_record(path: str | os.PathLike[str], record: Record, *, private: bool = False) -> Path:

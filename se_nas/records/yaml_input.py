@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from se_nas.errors import MOST_SHOWN, ConfigError, cut, short
+from se_nas.errors import MOST_SHOWN, ConfigError, cut, did_you_mean, short
 from se_nas.records.files import MOST_DEPTH
 
 # for faults whose message in pydantic names its own classes or speaks of its workings
@@ -32,7 +33,7 @@ MOST_BYTES = 2**21
 #: Values, each counted wherever a name (`*name`) stands for it: what walks, checks or writes them visits all.
 MOST_VALUES = 100_000
 #: Characters of a whole number.
-MOST_DIGITS = 100
+MOST_DIGITS = 1000
 
 
 def read_yaml(path: str | os.PathLike[str]) -> Any:
@@ -78,7 +79,7 @@ def parse_yaml(text: str, source: str, path: str = "") -> Any:
             if not twice:
                 return loader.construct_document(root)
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(source, [f"{must}, but got: {_yaml_fault(error)}"]) from error
     raise ConfigError(source, twice)
@@ -98,14 +99,14 @@ class _Loader(yaml.SafeLoader):
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         text = str(self.construct_scalar(node))
         if len(text) > MOST_DIGITS:
-            raise ValueError(f"a whole number must have at most {MOST_DIGITS} characters")
-        value: int = super().construct_yaml_int(node)  # type: ignore[no-untyped-call]
+            raise ValueError(f"a whole number must have at most {MOST_DIGITS:,} characters")
+        value: int = super().construct_yaml_int(node)
         if ":" in text or re.fullmatch(r"[-+]?0[0-7_]+", text):
             raise ValueError(f"a whole number must be written in tens: YAML takes it for {value}")
         return value
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
-        value: float = super().construct_yaml_float(node)  # type: ignore[no-untyped-call]
+        value: float = super().construct_yaml_float(node)
         if ":" in str(node.value):
             raise ValueError(f"a number must be written in tens: YAML takes it for {value}")
         return value
@@ -183,14 +184,18 @@ def _in_one_line(error: Exception) -> str:
     return cut(" ".join(str(error).split()), MOST_SHOWN)
 
 
-def unknown_keys(error: ValidationError) -> list[str]:
-    """Of pydantic's faults those that tell of a key which the model does not have."""
-    problems = validation_problems(error)
+def unknown_keys(error: ValidationError, kind: Any) -> list[str]:
+    """Of pydantic's faults those that tell of a key which the model does not have; see `validation_problems`."""
+    problems = validation_problems(error, kind)
     return [line for line, fault in zip(problems, error.errors(), strict=True) if fault["type"] == "extra_forbidden"]
 
 
-def validation_problems(error: ValidationError) -> list[str]:
-    """Pydantic's faults as one line each: `stages[2].se.options[1]: what must hold, but got ...`."""
+def validation_problems(error: ValidationError, kind: Any) -> list[str]:
+    """Pydantic's faults as one line each: `stages[2].se.options[1]: what must hold, but got ...`.
+
+    Args:
+        kind: the model, or the type, that the value was to be of; for an unknown key, what was probably meant.
+    """
     problems = []
     for fault in error.errors():
         path = ""
@@ -200,10 +205,35 @@ def validation_problems(error: ValidationError) -> list[str]:
         message = _PLAIN_WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
         message = message.replace("Input should be", "must be")
         if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            problems.append(f"{path}: unknown key")
+            problems.append(f"{path}: unknown key{did_you_mean(str(fault['loc'][-1]), _keys_at(kind, fault['loc']))}")
         elif fault["type"] == "missing":
             problems.append(f"{path}: must be given")
         else:
             got = f"{short(fault['input'])}{fault.get('ctx', {}).get('hint', '')}"
             problems.append(f"{path or 'file'}: {message[:1].lower() + message[1:]}, but got {got}")
     return problems
+
+
+def _keys_at(kind: Any, place: tuple[int | str, ...]) -> list[str]:
+    """The keys that models of this kind have where a key of theirs stands."""
+    models = _models_in(kind)
+    for part in place[:-1]:
+        fields = [hints[str(part)] for hints in map(_fields, models) if str(part) in hints]
+        if fields:  # else it is a place in a list, or a key of a plain mapping
+            models = [model for field in fields for model in _models_in(field)]
+    return list(dict.fromkeys(name for model in models for name in _fields(model)))
+
+
+def _models_in(kind: Any) -> list[Any]:
+    """The models and dataclasses that a type speaks of, with those that are made from them for a choice of kinds."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind, *(below for direct in kind.__subclasses__() for below in _models_in(direct))]
+    if isinstance(kind, type) and is_dataclass(kind):
+        return [kind]
+    return [model for part in get_args(kind) for model in _models_in(part)]
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    if is_dataclass(model):
+        return get_type_hints(model, include_extras=True)
+    return {name: field.annotation for name, field in model.model_fields.items()}

@@ -113,7 +113,7 @@ def resolve_evidence(run: RunFolder, changes: Mapping[str, Any]) -> EvidenceConf
     try:
         before, now = EvidenceConfig.model_validate(value), EvidenceConfig.model_validate({**value, **changes})
     except ValidationError as error:
-        raise ConfigError(source, validation_problems(error)) from error
+        raise ConfigError(source, validation_problems(error, EvidenceConfig)) from error
     places = {name: Path() if name in changes else folder for name in ("published", "others")}
     own = run.read("result.json", RunResult)
     problem = Problem(run.space.digest, own["budgets"], own["data"]["name"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError, create_model
 
-from se_nas.cost.budget import parse_budgets
+from se_nas.cost.budget import Budget, parse_budgets
 from se_nas.cost.latency.timing import LatencyKey, latency_key
 from se_nas.cost.metrics import LATENCY
 from se_nas.data.in_memory.options import DataOptions
@@ -26,7 +26,7 @@ from se_nas.records.record import Record
 from se_nas.records.yaml_input import read_yaml, unknown_keys, validation_problems
 from se_nas.runs.secret_references import literal_secrets
 from se_nas.search.differentiable.search import DifferentiableConfig
-from se_nas.search.strategies import STRATEGIES, parse_search, strategy_of
+from se_nas.search.strategies import DEFAULT, STRATEGIES, parse_search, strategy_of
 from se_nas.search.strategy_config import StrategyConfig
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import default_recipe, recipe_faults, whole_recipe
@@ -116,6 +116,13 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _all_parts(parts: dict[str, float]) -> dict[str, float]:
+    if set(parts) != {"weights", "choices", "validation"}:
+        raise ValueError("must be weights, choices and validation")
+    return parts
+
+
+Parts = Annotated[dict[str, float], AfterValidator(_all_parts)]
 Seeds = Annotated[tuple[Seed, ...], AfterValidator(_distinct)]
 
 
@@ -183,7 +190,7 @@ class RunConfig(Record):
     device: str = "auto"
     space: PathText
     data: DataConfig = DataConfig()
-    parts: dict[str, float] = Field({"weights": 0.5, "choices": 0.4, "validation": 0.1})
+    parts: Parts = Field({"weights": 0.5, "choices": 0.4, "validation": 0.1})
     budgets: dict[str, Any] = Field({})
     latency: LatencyConfig = LatencyConfig()
     search: SearchConfig = DifferentiableConfig()
@@ -238,26 +245,44 @@ def parse_run(
     load_plugins(value.get("plugins"), source)
     value["plugins"] = list(dict.fromkeys([*value.get("plugins", ()), *plugins]))
     load_plugins(value["plugins"], source)
+    problems: list[str] = []
+    config = None
     try:
         config = RunConfig.model_validate(value)
     except ValidationError as error:
-        raise ConfigError(source, validation_problems(error)) from error
-    if set(config.parts) != {"weights", "choices", "validation"}:
-        raise ConfigError(source, [f"parts: must be weights, choices and validation, but got {list(config.parts)}"])
-    if config.retrain is not None and (faults := recipe_faults(config.retrain)):
-        raise ConfigError(source, [f"retrain.{fault}" for fault in faults])
-    secrets = [
-        *literal_secrets(config.nni.training_service, "nni.training_service"),
-        *literal_secrets(config.nni.experiment, "nni.experiment"),
-    ]
-    if secrets:
-        raise ConfigError(source, secrets)
-    budgets = parse_budgets(config.budgets, source)
-    uses_latency = [f"budgets.{b.metric}" for b in budgets if b.metric == LATENCY]
-    uses_latency += [at for m, at in strategy_of(config.search).metrics(config.search).items() if m == LATENCY]
-    if uses_latency and not config.latency.table:
-        raise ConfigError(source, [f"{where}: latency_ms needs latency.table, but it is off" for where in uses_latency])
+        problems += validation_problems(error, _model_of(value))
+    budgets: tuple[Budget, ...] = ()
+    if isinstance(value.get("budgets"), dict):
+        try:
+            budgets = parse_budgets(value["budgets"], source)
+        except ConfigError as error:
+            problems += error.problems
+    if config is not None:
+        problems += _problems_between_keys(config, budgets)
+    if config is None or problems:
+        raise ConfigError(source, problems)
     return config
+
+
+def _model_of(value: dict[str, Any]) -> type[RunConfig]:
+    """The model with that of the strategy that a run file names."""
+    search = value.get("search")
+    name = search.get("strategy", DEFAULT) if isinstance(search, dict) else DEFAULT
+    if not isinstance(name, str) or name not in STRATEGIES:
+        return RunConfig
+    return create_model("RunConfig", __base__=RunConfig, search=(STRATEGIES[name].model(), ...))
+
+
+def _problems_between_keys(config: RunConfig, budgets: Sequence[Budget]) -> Iterator[str]:
+    """Faults of a run file that no single key shows."""
+    if config.retrain is not None:
+        yield from (f"retrain.{fault}" for fault in recipe_faults(config.retrain))
+    yield from literal_secrets(config.nni.training_service, "nni.training_service")
+    yield from literal_secrets(config.nni.experiment, "nni.experiment")
+    uses_latency = [f"budgets.{budget.metric}" for budget in budgets if budget.metric == LATENCY]
+    uses_latency += [at for m, at in strategy_of(config.search).metrics(config.search).items() if m == LATENCY]
+    if not config.latency.table:
+        yield from (f"{where}: latency_ms needs latency.table, but it is off" for where in uses_latency)
 
 
 def completed(model: type[Record], stored: Any, source: str) -> Any:
@@ -271,6 +296,6 @@ def completed(model: type[Record], stored: Any, source: str) -> Any:
     try:
         return model.model_validate(stored).model_dump(mode="json")
     except ValidationError as error:
-        if problems := unknown_keys(error):
+        if problems := unknown_keys(error, model):
             raise ConfigError(source, problems) from error
         return stored

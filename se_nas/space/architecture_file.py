@@ -133,7 +133,7 @@ def network_from_dict(value: Mapping[str, Any], source: str = "network", path: s
     try:
         spec = _NETWORK.validate_python(value)
     except ValidationError as error:
-        raise _faults(source, [f"{path}{problem}" for problem in validation_problems(error)]) from error
+        raise _faults(source, [f"{path}{problem}" for problem in validation_problems(error, NetworkSpec)]) from error
     problems = [*_unknown(value, spec.to_dict()), *network_faults(spec)]
     if problems:
         raise _faults(source, [f"{path}{problem}" for problem in problems])

@@ -10,22 +10,23 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
+from se_nas.records.bounds import (
+    MOST_BLOCKS,
+    MOST_CHANNELS,
+    MOST_CLASSES,
+    MOST_HIDDEN_LAYERS,
+    MOST_KERNEL,
+    MOST_PIXELS,
+    MOST_STRIDE,
+    MOST_WEIGHTS,
+)
 from se_nas.records.yaml_input import validation_problems
 from se_nas.space.block_plan import block_plan, channel_fault
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.plan import Layer
 from se_nas.space.blocks.shape import FORM, BlockForm
+from se_nas.space.search_space import SearchSpace, Slot
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
-
-#: Greater than in any network that was ever published.
-MOST_CHANNELS = 2**16
-MOST_CLASSES = 2**20
-MOST_PIXELS = 2**14
-MOST_BLOCKS = 10_000
-MOST_KERNEL = 127
-MOST_STRIDE = 64
-#: Weights of all convolutions and linear layers together; 16 GB in float32.
-MOST_WEIGHTS = 4 * 10**9
 
 
 def network_faults(spec: NetworkSpec) -> list[str]:
@@ -97,14 +98,14 @@ def _form(path: str, block: BlockSpec) -> Iterator[str]:
         try:
             block.own_options(kind.own_options)
         except ValidationError as error:
-            yield from (f"{path}own.{problem}" for problem in validation_problems(error))
+            yield from (f"{path}own.{problem}" for problem in validation_problems(error, kind.own_options))
 
 
 def _head(spec: HeadSpec) -> Iterator[str]:
     yield from _within("head.in_channels", spec.in_channels, 1, MOST_CHANNELS)
     yield from _within("head.width", spec.width, 0, MOST_CHANNELS)
     yield from _within("head.hidden", spec.hidden, 0, MOST_CHANNELS)
-    yield from _within("head.hidden_layers", spec.hidden_layers, 1, 100)
+    yield from _within("head.hidden_layers", spec.hidden_layers, 1, MOST_HIDDEN_LAYERS)
     yield from _within("head.classes", spec.classes, 1, MOST_CLASSES)
     yield from _within("head.resolution", spec.resolution, 1, MOST_PIXELS)
     if not 0 <= spec.dropout < 1:
@@ -159,13 +160,36 @@ def _joined(path: str, channels: int, resolution: int, wanted: int, side: int, b
 
 
 def _of_weights(spec: NetworkSpec) -> Iterator[str]:
-    total = sum(conv.in_channels * conv.out_channels * conv.kernel**2 for conv in spec.stem_convs)
-    for block in spec.blocks:
-        total += sum(map(_weights, block_plan(block).layers)) + 2 * block.se_channels * max(1, block.se_hidden)
-    head = spec.head
-    total += head.in_channels * head.width + head.features * head.classes + sum(a * b for a, b in head.linears)
-    if total > MOST_WEIGHTS:
+    if (total := weights(spec)) > MOST_WEIGHTS:
         yield f"file: a network must have at most {MOST_WEIGHTS:,} weights, but this one has {total:,}"
+
+
+def weights(spec: NetworkSpec) -> int:
+    """Weights of a network, without its norms and biases."""
+    ends = sum(conv.in_channels * conv.out_channels * conv.kernel**2 for conv in spec.stem_convs)
+    head = spec.head
+    ends += head.in_channels * head.width + head.features * head.classes + sum(a * b for a, b in head.linears)
+    return ends + sum(map(block_weights, spec.blocks))
+
+
+def block_weights(block: BlockSpec) -> int:
+    """Weights of a block, without its norms and biases."""
+    return sum(map(_weights, block_plan(block).layers)) + 2 * block.se_channels * max(1, block.se_hidden)
+
+
+def largest_network(space: SearchSpace) -> NetworkSpec:
+    """The network of a space that has the most weights: of the greatest depth, each block the largest it may be."""
+    return space.network_of(tuple(max(largest_blocks(slot), key=block_weights) for slot in space.slots))
+
+
+def largest_blocks(slot: Slot) -> list[BlockSpec]:
+    """Of each kind of block that a place offers, the one with the most weights."""
+    return [
+        max(
+            (op.block(max(op.kernel.options), max(op.expansion.options), se) for se in op.se.options), key=block_weights
+        )
+        for op in slot.ops
+    ]
 
 
 def _weights(layer: Layer) -> int:

@@ -111,17 +111,21 @@ class SearchSpace:
             geometry: input channels, stride and resolution of every block of the stage.
         """
         stage = self.stages[number - 1]
-        places = [op.at(before, stage.width, stride, side, self.channel_divisor) for before, stride, side in geometry]
+
+        def at(before: int, stride: int, side: int) -> SlotOp:
+            return op.at(before, stage.width, stride, side, self.channel_divisor)
 
         def axis(part: str, options: tuple[Option, ...]) -> Axis:
             block = None if part in stage.share else index + 1
             return _axis(Place(number, block, part, op.name if len(stage.ops) > 1 else None), options)
 
+        here = at(*geometry[index])
         return replace(
-            places[index],
-            kernel=axis("kernel", _distinct_kernels(places[index])),
+            here,
+            kernel=axis("kernel", _distinct_kernels(here)),
             expansion=axis("expansion", op.expansions),
-            se=axis("se", _distinct_se(places if "se" in stage.share else [places[index]])),
+            # most blocks of a stage are alike
+            se=axis("se", _distinct_se([at(*place) for place in set(geometry)] if "se" in stage.share else [here])),
         )
 
     @cached_property

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from se_nas.records.bounds import MOST_CHANNELS, size_within
 from se_nas.space.attention import ATTENTION, OF_BARE_RATIO
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.space.blocks import BLOCKS
@@ -37,7 +38,7 @@ class SEProperties:
     """
 
     ratio_of: RatioOf = "expanded"
-    divisor: Annotated[int, Field(ge=1, strict=True)] = 8
+    divisor: Annotated[int, Field(ge=1, strict=True), size_within(MOST_CHANNELS)] = 8
     squeeze: Squeeze = "mean"
     activation: Activation = "relu"
     gate: Gate = "hard_sigmoid"

@@ -10,6 +10,14 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator
 
 from se_nas.errors import did_you_mean
+from se_nas.records.bounds import (
+    MOST_CHANNELS,
+    MOST_HIDDEN_LAYERS,
+    MOST_KERNEL,
+    MOST_PIXELS,
+    MOST_STAGE,
+    size_within,
+)
 from se_nas.space.attention import ATTENTION, OF_BARE_RATIO
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.shape import BlockForm
@@ -50,11 +58,14 @@ def distinct(options: Sequence[T]) -> Sequence[T]:
     return options
 
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-CountOrNone = Annotated[int, Field(ge=0, strict=True)]
+_Whole = Annotated[int, Field(ge=1, strict=True)]
+Channels = Annotated[_Whole, size_within(MOST_CHANNELS)]
+ChannelsOrNone = Annotated[int, Field(ge=0, strict=True), size_within(MOST_CHANNELS)]
+Pixels = Annotated[_Whole, size_within(MOST_PIXELS)]
+Depth = Annotated[_Whole, size_within(MOST_STAGE)]
 Flag = Annotated[bool, Field(strict=True)]
 Stride = Annotated[int, Field(ge=1, le=2, strict=True)]
-Kernel = Annotated[int, Field(ge=1, strict=True), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
+Kernel = Annotated[_Whole, size_within(MOST_KERNEL), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
 
 
 def plain_number(value: float) -> float:
@@ -72,6 +83,8 @@ def _se_option(value: Any) -> SEOption:
         return _other_kind(value)
     if not isinstance(value, (int, float)) or not 1 <= value < float("inf"):
         raise ValueError(_se_options())
+    if value > MOST_CHANNELS:
+        raise ValueError(f"a reduction ratio must be at most {MOST_CHANNELS:,}, as no block has more channels")
     return plain_number(value)
 
 
@@ -93,7 +106,7 @@ def _other_kind(value: str) -> str:
         return name
     if not slash:
         raise ValueError(f"{name} needs a ratio, such as {name}/16")
-    if not re.fullmatch(r"\d+(\.\d+)?", ratio) or float(ratio) < 1:
+    if not re.fullmatch(r"\d+(\.\d+)?", ratio) or not 1 <= float(ratio) <= MOST_CHANNELS:
         raise ValueError(_se_options())
     return f"{name}/{plain_number(float(ratio))}"
 
@@ -215,7 +228,7 @@ class StemConv:
         norm: whether a batch norm follows.
     """
 
-    width: Count
+    width: Channels
     kernel: Kernel = 3
     stride: Stride = 1
     activation: Activation = "relu"
@@ -257,14 +270,14 @@ class HeadTemplate:
         hidden_layers: number of linear layers of width `hidden`.
     """
 
-    width: CountOrNone = 0
-    hidden: CountOrNone = 0
+    width: ChannelsOrNone = 0
+    hidden: ChannelsOrNone = 0
     activation: Activation = "relu"
     dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
     norm: Flag = field(default=False, metadata={"since": 2})
     max_pool: Flag = field(default=False, metadata={"since": 2})
     flatten: Flag = field(default=False, metadata={"since": 2})
-    hidden_layers: Count = field(default=1, metadata={"since": 2})
+    hidden_layers: Annotated[_Whole, size_within(MOST_HIDDEN_LAYERS)] = field(default=1, metadata={"since": 2})
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 

@@ -7,7 +7,6 @@ upon those of a shipped recipe: `base: NAME`, by default `DEFAULT`.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from se_nas.errors import ConfigError, did_you_mean
 from se_nas.records.former_names import by_present_names
 from se_nas.records.shipped import recipes
 from se_nas.records.yaml_input import read_yaml, validation_problems
-from se_nas.training.recipe import Distillation, Recipe
+from se_nas.training.recipe import Recipe
 from se_nas.training.timm_parts import unusable_parts
 
 #: The shipped recipes by name.
@@ -61,7 +60,7 @@ def load_recipe(name_or_path: str | os.PathLike[str], changes: Mapping[str, Any]
     try:
         recipe = Recipe.model_validate(value)
     except ValidationError as error:
-        raise ConfigError(source, [_with_nearest(line) for line in validation_problems(error)]) from error
+        raise ConfigError(source, validation_problems(error, Recipe)) from error
     if problems := recipe_faults(recipe):
         raise ConfigError(source, problems)
     return recipe
@@ -87,7 +86,7 @@ def whole_recipe(value: Any, base: str = DEFAULT) -> Any:
     if "source" in value and "base" not in value:
         return value
     named = value.pop("base", base)
-    if named not in RECIPES:
+    if not isinstance(named, str) or named not in RECIPES:
         wanted = f"base: must be one of {', '.join(RECIPES)}, but got {str(named)[:80]!r}"
         raise ValueError(wanted + did_you_mean(str(named), RECIPES))
     return {**read_yaml(RECIPES[named]), **value}
@@ -114,7 +113,7 @@ def stored_recipe(path: Path, value: Any) -> Recipe:
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:
-        raise ConfigError(str(path), [f"recipe.{line}" for line in validation_problems(error)]) from error
+        raise ConfigError(str(path), [f"recipe.{line}" for line in validation_problems(error, Recipe)]) from error
 
 
 def _file_of(name: str) -> Path:
@@ -124,14 +123,6 @@ def _file_of(name: str) -> Path:
         return Path(name)
     wanted = f"a recipe must be one of {', '.join(RECIPES)}, or a YAML file"
     raise ConfigError(name, [wanted + did_you_mean(name, RECIPES)])
-
-
-def _with_nearest(problem: str) -> str:
-    """Adds the key that was probably meant to the line of an unknown one."""
-    match = re.fullmatch(r"(?:(distillation)\.)?(\w+): unknown key", problem)
-    if match is None:
-        return problem
-    return problem + did_you_mean(match[2], Distillation.model_fields if match[1] else Recipe.model_fields)
 
 
 def _clashes(recipe: Recipe) -> Iterator[str]:

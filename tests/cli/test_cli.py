@@ -86,7 +86,9 @@ def assert_refused(result: tuple[int, list[str], str], *expected: str) -> None:
 
 
 SPACE_FAULTS: list[tuple[str, str, Any, str]] = [
-    ("unknown key", "stages.0.kernal", [3], "stages[0].kernal: unknown key"),
+    ("unknown key", "stages.0.kernal", [3], "stages[0].kernal: unknown key; did you mean kernel?"),
+    ("unknown key of SE", "stages.0.se.option", [3], "stages[0].se.option: unknown key; did you mean options?"),
+    ("unknown key of the stem", "stem.widht", 3, "stem.widht: unknown key; did you mean width?"),
     ("wrong type", "stages.0.width", "wide", "stages[0].width: must be a whole number, but got 'wide'"),
     ("fraction", "stages.0.width", 8.5, "stages[0].width: must be a whole number, but got 8.5"),
     ("number for a list", "stages", 3, "stages: must be a list, but got 3"),
@@ -156,7 +158,9 @@ def test_a_file_that_is_no_mapping(se_nas: Run, tmp_path: Path, content: bytes |
 
 CUDA = "device 'cuda' must be present, but this torch "
 RUN_FAULTS: list[tuple[str, str, Any, str]] = [
-    ("unknown key", "search.epoch", 3, "run.yaml: search.epoch: unknown key"),
+    ("unknown key", "search.epoch", 3, "run.yaml: search.epoch: unknown key; did you mean epochs?"),
+    ("unknown key of all", "budgts", 3, "run.yaml: budgts: unknown key; did you mean budgets?"),
+    ("unknown key of a recipe", "retrain.epocs", 3, "run.yaml: retrain.epocs: unknown key; did you mean epochs?"),
     ("wrong type", "search.epochs", "many", "run.yaml: search.epochs: must be a whole number, but got 'many'"),
     ("number for a mapping", "search", 3, "run.yaml: search: must be a mapping, but got 3"),
     ("bare no for a mapping", "retrain", False, "run.yaml: retrain: must be a mapping, but got False"),
@@ -307,12 +311,24 @@ def test_a_run_file_of_endless_faults_is_told_in_few_short_lines(se_nas: Run, tm
         "seed: " + "x" * 100_000: "seed: must be a whole number, but got 'xxx",
         "? " + "x" * 100_000 + "\n: 3": "xxx",
         "seed: " + "9" * 5000: "the file must be YAML, but got: ",
-        "seed: 0x" + "f" * 5000: "seed: must be less than or equal to 4294967295, but got a number of 20,000 bits",
+        "seed: 0x" + "f" * 5000: "the file must be YAML, but got: a whole number must have at most 1,000 characters",
         "seed: " + "[" * 50_000: "the file must be YAML, but got: it is nested too deeply",
         "seed: 2026-99-99": "the file must be YAML, but got: ",
     }.items():
         (tmp_path / "run.yaml").write_text(text.replace("seed: 3", value))
         assert_refused(se_nas("search", "run.yaml"), f"run.yaml: {expected}")
+
+
+def test_every_fault_of_a_run_file_is_told_at_once_those_of_its_budgets_too(se_nas: Run, tmp_path: Path) -> None:
+    run = changed(changed(changed(RUN, "search.epoch", 3), "budgets", {"macs": "many", "mcs": 3}), "parts", {"a": 1})
+    write_run(tmp_path, run)
+    assert_refused(
+        se_nas("search", "run.yaml"),
+        "run.yaml: parts: must be weights, choices and validation, but got {'a': 1}",
+        "run.yaml: search.epoch: unknown key; did you mean epochs?",
+        "run.yaml: budgets.macs: a limit must be a number above 0",
+        "run.yaml: budgets.mcs: a budget must be on one of macs, params, latency_ms; did you mean macs?",
+    )
 
 
 def test_an_infeasible_budget_names_the_least_reachable_before_anything_is_timed_or_trained(
@@ -336,8 +352,11 @@ def test_an_infeasible_budget_names_the_least_reachable_before_anything_is_timed
 WORDS: list[tuple[list[str], str]] = [
     (["--set", "search.epochs"], "--set: a change must be PATH=VALUE such as search.epochs=5, but got 'search.epochs'"),
     (["--set", "=5"], "--set: a change must be PATH=VALUE such as search.epochs=5, but got '=5'"),
-    (["--set", "search.epochs=["], "--set: search.epochs: the value must be YAML, but got: expected the node content, but found '<stream end>'"),
-    (["--set", "search.epoch=5"], "run.yaml: search.epoch: unknown key"),
+    (
+        ["--set", "search.epochs=["],
+        "--set: search.epochs: the value must be YAML, but got: expected the node content, but found '<stream end>'",
+    ),
+    (["--set", "search.epoch=5"], "run.yaml: search.epoch: unknown key; did you mean epochs?"),
     (["--set", "name.x=5"], "run.yaml: name.x: `name` must be a mapping to set a value in it"),
     (["--budget", "macs"], "--budget: a budget must be METRIC=LIMIT such as macs=15M, but got 'macs'"),
     (["--budget", "macs=1M=2"], "--budget: a budget must be METRIC=LIMIT such as macs=15M, but got 'macs=1M=2'"),
@@ -349,8 +368,14 @@ WORDS: list[tuple[list[str], str]] = [
     (["--data-dir="], "Invalid value for '--data-dir': must not be empty"),
     (["--budget", "macs=1M", "--budget", ""], "Invalid value for '--budget': must not be empty"),
     (["--seed", "4294967296"], "run.yaml: seed: must be less than or equal to 4294967295, but got 4294967296"),
-    (["--set", "search.epochs=" + "9" * 5000], "--set: search.epochs: the value must be YAML, but got: a whole number must have at most 100 characters"),
-    (["--set", "search.epochs=" + "[" * 5000], "--set: search.epochs: the value must be YAML, but got: it is nested too deeply"),
+    (
+        ["--set", "search.epochs=" + "9" * 5000],
+        "--set: search.epochs: the value must be YAML, but got: a whole number must have at most 100 characters",
+    ),
+    (
+        ["--set", "search.epochs=" + "[" * 5000],
+        "--set: search.epochs: the value must be YAML, but got: it is nested too deeply",
+    ),
 ]
 
 

@@ -88,7 +88,9 @@ def checked(model: type[T], value: object, source: str) -> T:
     try:
         return TypeAdapter(model).validate_python(value)
     except ValidationError as error:
-        raise LaunchError(f"{source}: must be as NNI writes it, but {validation_problems(error)[0]:.300}") from error
+        raise LaunchError(
+            f"{source}: must be as NNI writes it, but {validation_problems(error, model)[0]:.300}"
+        ) from error
 
 
 def parsed(text: str, source: str) -> Any:

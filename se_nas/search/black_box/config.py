@@ -71,7 +71,8 @@ class OptunaConfig(StoppingConfig):
     @classmethod
     def _first_objective(cls, value: Any) -> Any:
         """What the evaluator measures, where no objectives are given."""
-        entry = EVALUATORS.get(value.get("evaluator", "supernet")) if isinstance(value, dict) else None
+        name = value.get("evaluator", "supernet") if isinstance(value, dict) else None
+        entry = EVALUATORS.get(name) if isinstance(name, str) else None
         return {"objectives": (entry.measure.name,), **value} if entry else value
 
     @model_validator(mode="after")

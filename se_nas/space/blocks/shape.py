@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from se_nas.records.bounds import MOST_CHANNELS, size_within
 from se_nas.space.vocabulary import Activation, Pool, Shortcut, StrideAt
 
 M = TypeVar("M", bound=BaseModel)
@@ -15,6 +16,10 @@ M = TypeVar("M", bound=BaseModel)
 Scalar = bool | int | float | str
 OwnValue = Scalar | tuple[Scalar, ...]
 """The value of an option that a user's own kind of block has."""
+
+
+_Width = Annotated[int, Field(ge=1, strict=True), size_within(MOST_CHANNELS)]
+_WidthOrNone = Annotated[int, Field(ge=0, strict=True), size_within(MOST_CHANNELS)]
 
 
 def _some(widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -42,16 +47,16 @@ class BlockForm:
         own: options that only this kind has, those away from their defaults, in the order of their names.
     """
 
-    group_width: Annotated[int, Field(ge=0, strict=True)] = 0
+    group_width: _WidthOrNone = 0
     entry: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
     stride_at: StrideAt = "kxk"
     shortcut: Shortcut = "projection"
     preactivation: Annotated[bool, Field(strict=True)] = False
-    groups: Annotated[int, Field(ge=1, strict=True)] = 1
+    groups: _Width = 1
     dense_reduction: Annotated[bool, Field(strict=True)] = False
-    branches: tuple[Annotated[tuple[Annotated[int, Field(ge=1, strict=True)], ...], AfterValidator(_some)], ...] = ()
+    branches: tuple[Annotated[tuple[_Width, ...], AfterValidator(_some)], ...] = ()
     pool: Pool = "mean"
-    pool_width: Annotated[int, Field(ge=0, strict=True)] = 0
+    pool_width: _WidthOrNone = 0
     own: tuple[tuple[str, OwnValue], ...] = field(default=(), metadata={"since": 3})
 
     def words(self) -> list[str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
+from se_nas.records.bounds import MOST_BLOCKS, MOST_CHANNELS, MOST_WEIGHTS
 from se_nas.space.block_plan import built, channel_fault
 from se_nas.space.blocks import BLOCKS
+from se_nas.space.network_faults import largest_network, weights
 from se_nas.space.scaling import scaled_to
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import OpTemplate
 from se_nas.space.yaml.model import SpaceModel, StageModel, stage_template
 
+_TOO_WIDE = f"must be at most {MOST_CHANNELS:,} expanded channels, which is more than any published network has,"
 _SIDE = 2  # of the maps in blocks that are only compared
 
 
@@ -88,6 +91,9 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
 
 def channel_problems(space: SearchSpace) -> Iterable[str]:
     """Blocks whose channels cannot be built, at the space's size or at one that it is scaled to."""
+    if (blocks := sum(max(stage.depths) for stage in space.stages)) > MOST_BLOCKS:
+        yield f"stages: must have at most {MOST_BLOCKS:,} blocks together, but have {blocks:,}"
+        return
     if any(conv.pool == "ceil" and conv.conv_resolution < 2 for conv in space.stem_convs):
         yield "stem.pool: must not be ceil where a map has one pixel"
     sizes = {"": space, **{f"scaling.{s.data}: ": scaled_to(space, s.data) for s in space.scaling}}
@@ -95,9 +101,12 @@ def channel_problems(space: SearchSpace) -> Iterable[str]:
         for slot in sized.slots:
             for b, op in enumerate(slot.ops):
                 for expansion in op.expansion.options:
-                    fault = channel_fault(op.block(op.kernel.options[0], expansion, op.se.options[0]))
+                    block = op.block(op.kernel.options[0], expansion, op.se.options[0])
+                    fault = channel_fault(block) if block.expanded <= MOST_CHANNELS else _TOO_WIDE
                     if fault is not None:
                         yield f"{where}stages[{slot.stage}].blocks[{b}]: {fault} in block {slot.index + 1}"
+        if (most := weights(largest_network(sized))) > MOST_WEIGHTS:
+            yield f"{where}stages: a network must have at most {MOST_WEIGHTS:,} weights, but one has {most:,}"
 
 
 def _flows_into(before: StageModel, stage: StageModel, divisor: int) -> bool:

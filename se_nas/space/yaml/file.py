@@ -36,7 +36,7 @@ def parse_space(value: Any, source: str) -> SearchSpace:
     try:
         model = SpaceModel.model_validate(value)
     except ValidationError as error:
-        raise ConfigError(source, validation_problems(error)) from error
+        raise ConfigError(source, validation_problems(error, SpaceModel)) from error
     problems = list(problems_between_fields(model))
     if problems:
         raise ConfigError(source, problems)

@@ -10,15 +10,18 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from se_nas.records.bounds import MOST_CLASSES, size_within
 from se_nas.space.blocks import BLOCKS, OF_A_STAGE
 from se_nas.space.blocks.kind import BlockKind
 from se_nas.space.blocks.shape import FORM, BlockForm, own_values
 from se_nas.space.templates import (
     WITHOUT_SE,
-    Count,
+    Channels,
+    Depth,
     HeadTemplate,
     Kernel,
     OpTemplate,
+    Pixels,
     Scaling,
     SETemplate,
     StageTemplate,
@@ -45,7 +48,8 @@ def _plain_name(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_plain_name)]
-Expansion = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Multiple = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True), size_within(1000)]
+Classes = Annotated[int, Field(ge=2, strict=True), size_within(MOST_CLASSES)]
 OneOrMore = Annotated[list[T], Field(min_length=1), AfterValidator(distinct), BeforeValidator(_as_list)]
 
 
@@ -69,7 +73,7 @@ class BlockModel(YamlModel):
     kind: Annotated[str, AfterValidator(BLOCKS.checked)]
     name: Name | None = None
     kernel: OneOrMore[Kernel] = [3]
-    expansion: OneOrMore[Expansion] = [1.0]
+    expansion: OneOrMore[Multiple] = [1.0]
     se: SETemplate | None = None
 
     def form(self) -> BlockForm:
@@ -118,12 +122,12 @@ class StageModel(YamlModel):
         share: what is chosen once for the whole stage and not for each block.
     """
 
-    width: Count
+    width: Channels
     stride: Stride = 1
-    depth: OneOrMore[Count] = [1]
+    depth: OneOrMore[Depth] = [1]
     activation: Activation = "relu"
     kernel: OneOrMore[Kernel] | None = None
-    expansion: OneOrMore[Expansion] | None = None
+    expansion: OneOrMore[Multiple] | None = None
     se: SETemplate | None = None
     blocks: Annotated[list[Annotated[BlockModel, BeforeValidator(_of_its_kind)]], Field(min_length=1)] | None = None
     share: Annotated[list[Literal["kernel", "expansion", "se", "block"]], AfterValidator(distinct)] = []
@@ -140,11 +144,11 @@ class ScalingModel(YamlModel):
         width: what the channels of stem, stages and head convolution are multiplied by.
     """
 
-    resolution: Count
-    classes: Annotated[int, Field(ge=2, strict=True)] | None = None
+    resolution: Pixels
+    classes: Classes | None = None
     stem_stride: Stride | None = None
     strides: tuple[Stride, ...] | None = None
-    width: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] = 1.0
+    width: Multiple = 1.0
 
     def scaling(self, data: str) -> Scaling:
         """The scaling to the data set of this name."""
@@ -169,10 +173,10 @@ class SpaceModel(YamlModel):
 
     plugins: list[str] = []
     name: Name
-    resolution: Count
-    channels: Count = 3
-    classes: Annotated[int, Field(ge=2, strict=True)] = 10
-    channel_divisor: Count = 8
+    resolution: Pixels
+    channels: Channels = 3
+    classes: Classes = 10
+    channel_divisor: Channels = 8
     stem: StemTemplate
     stages: Annotated[list[StageModel], Field(min_length=1)]
     head: HeadTemplate = HeadTemplate()

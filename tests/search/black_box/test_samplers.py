@@ -30,7 +30,7 @@ def test_the_configuration_takes_every_sampler_that_is_registered_and_says_which
         assert OptunaConfig(sampler=name).sampler == name
     with pytest.raises(ValidationError) as error:
         OptunaConfig(sampler="nsga")
-    (line,) = validation_problems(error.value)
+    (line,) = validation_problems(error.value, OptunaConfig)
     assert line.startswith(
         "sampler: must be one of auto, nsga2, nsga3, tpe, gp, random, evolution, but got 'nsga'; did you mean"
     )

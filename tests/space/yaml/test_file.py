@@ -425,3 +425,54 @@ def test_an_unknown_key_anywhere_is_the_one_fault(data: dict[str, Any], drawn: s
     path, place = drawn.draw(st.sampled_from(places))
     place["surprise"] = 1
     assert problems_of(data) == (f"{path}.surprise: unknown key".removeprefix("."),)
+
+
+BEYOND_ALL_SIZE: list[tuple[Change, str]] = [
+    (
+        assign("resolution", to=10**9),
+        "resolution: must be at most 16,384, which is more than any published network has",
+    ),
+    (assign("channels", to=10**9), "channels: must be at most 65,536, which is more than any"),
+    (assign("classes", to=10**9), "classes: must be at most 1,048,576, which is more than any"),
+    (assign("stem", "width", to=10**9), "stem.width: must be at most 65,536, which is more than any"),
+    (assign("stem", "kernel", to=129), "stem.kernel: must be at most 127, which is more than any"),
+    (assign("head", to={"width": 10**9}), "head.width: must be at most 65,536, which is more than any"),
+    (assign("head", to={"hidden": 8, "hidden_layers": 10**9}), "head.hidden_layers: must be at most 100, which is"),
+    (assign("channel_divisor", to=10**30), "channel_divisor: must be at most 65,536, which is more than any"),
+    (stage(depth=10**30), f"{STAGE}.depth[0]: must be at most 1,000, which is more than any"),
+    (stage(width=10**9), f"{STAGE}.width: must be at most 65,536, which is more than any"),
+    (stage(kernel=[3, 1001]), f"{STAGE}.kernel[1]: must be at most 127, which is more than any"),
+    (stage(expansion=[10**30]), f"{STAGE}.expansion[0]: must be at most 1,000, which is more than any"),
+    (stage(width=65_536, expansion=[900]), "stages[0].blocks[0]: must be at most 65,536 expanded channels, which is"),
+    (se_options("none", 10**30), f"{STAGE}.se.options[1]: a reduction ratio must be at most 65,536, as no block has"),
+    (se(divisor=10**60), f"{STAGE}.se.divisor: must be at most 65,536, which is more than any"),
+    (block(1, kind="bottleneck", group_width=10**9), f"{BLOCKS}[1].group_width: must be at most 65,536, which is"),
+    (assign("scaling", to={"a": {"resolution": 10**9}}), "scaling.a.resolution: must be at most 16,384, which is"),
+    (assign("scaling", to={"a": {"resolution": 8, "width": 1e300}}), "scaling.a.width: must be at most 1,000, which"),
+    (
+        stage(width=8_000, expansion=[1], depth=100),
+        "stages: a network must have at most 4,000,000,000 weights, but one has ",
+    ),
+    (
+        lambda data: data.update(stages=[{"width": 8, "depth": 1000}] * 11),
+        "stages: must have at most 10,000 blocks together, but have 11,000",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"), BEYOND_ALL_SIZE, ids=[expected[:40] for _, expected in BEYOND_ALL_SIZE]
+)
+def test_a_size_that_nobody_can_build_is_refused_with_its_reason(change: Change, expected: str) -> None:
+    data = good()
+    change(data)
+    problem = problems_of(data)[0]
+    assert problem.startswith(expected)
+    assert len(problem) < 300
+
+
+def test_a_stage_as_deep_as_is_allowed_is_read_in_time_that_grows_with_its_depth() -> None:
+    """Each block once looked at all others of its stage, which took minutes."""
+    data = good()
+    data["stages"][0]["depth"] = 1000
+    assert len(parse_space(data, "space.yaml").slots) == 1001
