@@ -62,6 +62,9 @@ def test_a_search_uses_all_that_the_plugin_adds(run: Path) -> None:
     assert (run / "retrain" / "retrain.csv").read_text().count("\n") == 2
     (budget,) = [b for b in read_json(run / "certificate.json")["budgets"] if b["metric"] == "wide"]
     assert (budget["unit"], budget["how"], budget["holds"]) == ("channels", "counted", True)
+    page = (run / "report.html").read_text()
+    assert "Width (channels)" in page
+    assert "24 channels" in page
     choices = read_json(run / "choices.json")
     assert {option for options in choices.values() for option in options} >= {"dot k3", "scaling"}
 

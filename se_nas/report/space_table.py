@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
+from se_nas.cost.metrics import METRICS
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
 from se_nas.search.budgets.decode import greatest_cost, least_cost
@@ -22,7 +23,7 @@ _MOST_DIGITS = 15
 def space_table(folder: str | os.PathLike[str]) -> str:
     """A Markdown table of the spaces in a folder and of those in folders inside it, by their first kind of block.
 
-    Parameters and MACs are of the networks that have the least and the most of each.
+    Every metric that is counted has a column, from the network that has the least of it to the one that has the most.
 
     Raises:
         ConfigError: a file is no space, or there is none.
@@ -32,8 +33,10 @@ def space_table(folder: str | os.PathLike[str]) -> str:
     if not spaces:
         got = "has none" if root.is_dir() else "is a file" if root.exists() else "does not exist"
         raise ConfigError(str(folder), [f"must be a folder with search spaces (*.yaml), but {got}"])
-    header = ("blocks", "space", "images", "networks", "parameters", "MACs", "attention")
-    rows = [_row(name, space) for name, space in sorted(spaces.items(), key=_family_first)]
+    counted = [name for name, metric in METRICS.items() if metric.counted]  # with those of the spaces' plugins
+    titles = [METRICS[name].title for name in counted]
+    header = ("blocks", "space", "images", "networks", *titles, "attention")
+    rows = [_row(name, space, counted) for name, space in sorted(spaces.items(), key=_family_first)]
     lines = (header, ("---",) * len(header), *rows)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -49,7 +52,7 @@ def _ops(space: SearchSpace) -> list[OpTemplate]:
     return [op for op in ops if not BLOCKS[op.kind].passes_through] or ops
 
 
-def _row(name: str, space: SearchSpace) -> tuple[str, ...]:
+def _row(name: str, space: SearchSpace, metrics: Sequence[str]) -> tuple[str, ...]:
     ops = _ops(space)
     attention = sorted({option for op in ops for option in op.se.options}, key=_none_then_ratios)
     return (
@@ -57,8 +60,7 @@ def _row(name: str, space: SearchSpace) -> tuple[str, ...]:
         f"`{Path(name).with_suffix('').as_posix()}`",
         f"{space.resolution}x{space.resolution}",
         _number(space.size),
-        _span(space, "params"),
-        _span(space, "macs"),
+        *(_span(space, metric) for metric in metrics),
         " ".join(map(se_label, attention)),
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from se_nas.cost.counts import network_counts
+from se_nas.cost.metrics import METRICS, Metric
 from se_nas.errors import ConfigError
 from se_nas.report.space_table import space_table
 from se_nas.space.yaml.file import load_space
@@ -43,10 +44,17 @@ def test_a_row_has_the_counts_of_every_network_of_its_space(tmp_path: Path) -> N
         "space": "`tiny`",
         "images": "8x8",
         "networks": str(len(counts)),
-        "parameters": f"{min(c.params for c in counts):,} to {max(c.params for c in counts):,}",
+        "Parameters": f"{min(c.params for c in counts):,} to {max(c.params for c in counts):,}",
         "MACs": f"{min(c.macs for c in counts):,} to {max(c.macs for c in counts):,}",
         "attention": "none r4 eca",
     }
+
+
+def test_a_metric_of_a_plugin_has_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "wide", Metric(title="Width", unit="channels", block=lambda block: block.out_channels))
+    (tmp_path / "tiny.yaml").write_text(SPACE)
+    header, _, row = cells(space_table(tmp_path))
+    assert dict(zip(header, row, strict=True))["Width"] == "24 to 32"
 
 
 def test_one_network_has_one_count_and_spaces_come_before_what_folders_in_theirs_hold(tmp_path: Path) -> None:
@@ -60,7 +68,7 @@ def test_one_network_has_one_count_and_spaces_come_before_what_folders_in_theirs
     assert [row[1] for row in rows] == ["`later`", "`inner/one`", "`other`"]
     space = load_space(tmp_path / "inner" / "one.yaml")
     counts = network_counts(space.resolve(space.architecture({})))
-    assert rows[1][3:6] == ["1", f"{counts.params:,}", f"{counts.macs:,}"]
+    assert rows[1][3:6] == ["1", f"{counts.macs:,}", f"{counts.params:,}"]
 
 
 def test_a_space_of_identities_alone_has_a_row(tmp_path: Path) -> None:
