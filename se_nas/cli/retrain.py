@@ -221,7 +221,7 @@ def _retrain_from_disk(
     from se_nas.cost.budget import format_cost
     from se_nas.hardware.device import pick_device
     from se_nas.records.models.certificate import Certificate
-    from se_nas.runs.retraining.imagenet import Job, retrain_on_imagenet
+    from se_nas.runs.retraining.on_disk import Job, retrain_from_disk
     from se_nas.runs.run_folder import RunFolder
 
     if options.download:
@@ -242,7 +242,7 @@ def _retrain_from_disk(
         weights=options.weights,
     )
     with stop_explained():
-        result = retrain_on_imagenet(
+        result = retrain_from_disk(
             job, pick_device(options.device), resume=options.resume, progress=not options.quiet, say=say
         )
     if result is None:  # a rank that does not speak

@@ -101,13 +101,13 @@ def evaluate(
 
 
 def _evaluate_from_disk(run: Path, options: EvaluationOptions, on_disk: OnDiskOptions, device: torch.device) -> None:
-    from se_nas.runs.retraining.imagenet import evaluate_on_imagenet
+    from se_nas.runs.retraining.on_disk import evaluate_from_disk
 
     crop = on_disk.crop
     if crop is not None and not 0 < crop <= 1:
         raise ConfigError("--crop", [f"must be above 0 and at most 1, but got {crop:g}"])
     tune_allocator()
-    found = evaluate_on_imagenet(
+    found = evaluate_from_disk(
         run,
         options.data_dir,
         device,

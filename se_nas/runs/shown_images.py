@@ -23,7 +23,7 @@ from se_nas.errors import ConfigError
 from se_nas.evidence.gates import Batches
 from se_nas.layers.network import Network
 from se_nas.runs.open_architecture import check_channels
-from se_nas.runs.retraining.imagenet import held_out_images, recipe_of
+from se_nas.runs.retraining.on_disk import held_out_images, recipe_of
 from se_nas.runs.run_folder import RunFolder
 from se_nas.space.architecture_file import ArchitectureFile
 from se_nas.space.specs import NetworkSpec

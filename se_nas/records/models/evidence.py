@@ -334,14 +334,3 @@ class TrainingRecord(Record):
         if self.test_accuracy is None and self.failed is None:
             raise ValueError("a training must have an accuracy, or say why it has none")
         return self
-
-
-#: The model of each part, by the name of its file.
-EVIDENCE_PARTS: dict[str, type[Record]] = {
-    "controls": ControlsPart,
-    "ranking": RankingPart,
-    "stability": StabilityPart,
-    "where_se_pays": WherePart,
-    "latency_check": LatencyPart,
-    "ledger": LedgerPart,
-}

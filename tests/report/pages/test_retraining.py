@@ -18,7 +18,7 @@ from se_nas.errors import ConfigError
 from se_nas.records.files import write_atomic, write_json
 from se_nas.report.pages.retraining import write_retrain_report
 from se_nas.report.theme.words import ABSENT, TIMES
-from se_nas.runs.retraining import imagenet
+from se_nas.runs.retraining import on_disk
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.yaml.file import load_space
 from se_nas.training.recipe import Recipe
@@ -297,7 +297,7 @@ def test_a_training_ends_with_its_page_and_outlives_a_fault_in_drawing(
 
     words = write_job(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(imagenet, "write_retrain_report", fail)
+        patch.setattr(on_disk, "write_retrain_report", fail)
         told = se_nas(*words, "--out", tmp_path / "out")
     assert "could not be written (ValueError: no font)" in told
     assert not (tmp_path / "out" / "report.html").exists()

@@ -73,7 +73,7 @@ class Job:
     weights: Path | None = None
 
 
-def retrain_on_imagenet(
+def retrain_from_disk(
     job: Job, device: torch.device, *, resume: bool, progress: bool, say: Callable[[str], None]
 ) -> dict[str, Any] | None:
     """Do a job, on every rank that torchrun started; a job that it starts again, once begun, resumes.
@@ -253,7 +253,7 @@ def _report(folder: Path, say: Callable[[str], None]) -> None:
         say(f"the report could not be written ({reason}); `se-nas report {folder}` tries again")
 
 
-def evaluate_on_imagenet(
+def evaluate_from_disk(
     source: Path,
     data_dir: Path | None,
     device: torch.device,

@@ -25,7 +25,7 @@ from se_nas.layers.torchvision_guard import import_timm
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.run_log import read_log
 from se_nas.runs.open_architecture import open_architecture
-from se_nas.runs.retraining import imagenet
+from se_nas.runs.retraining import on_disk
 from se_nas.runs.verbs import evaluate
 from se_nas.search import certificate
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
@@ -214,14 +214,14 @@ def test_another_resolution_and_crop_look_at_other_pixels(
     trained: Path, se_nas: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[tuple[int, ...], float]] = []
-    top_accuracies = imagenet.top_accuracies
+    top_accuracies = on_disk.top_accuracies
 
     def noted(network: Any, batches: Any, *rest: Any) -> Any:
         kept = list(batches)
         seen.append((tuple(kept[0][0].shape), float(kept[0][0].float().mean())))
         return top_accuracies(network, kept, *rest)
 
-    monkeypatch.setattr(imagenet, "top_accuracies", noted)
+    monkeypatch.setattr(on_disk, "top_accuracies", noted)
     words = (trained / "out", "--data-dir", trained / "images")
     assert evaluated(se_nas, *words, "--resolution", 32)[2] == "12 images at 32x32"
     assert evaluated(se_nas, *words, "--crop", 0.5)[2] == "12 images at 16x16"
