@@ -17,6 +17,7 @@ from se_nas.cost.counts import (
 from se_nas.space.blocks.shape import BlockForm
 from se_nas.space.counts import Counts, linear_counts
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
+from tests.helpers.example_blocks import block_spec
 
 
 def test_parts() -> None:
@@ -36,25 +37,15 @@ ATTENTION = {
 
 @pytest.mark.parametrize("kind", ATTENTION)
 def test_attention(kind: str) -> None:
-    block = BlockSpec(
-        kind="mbconv", in_channels=16, out_channels=20, stride=2, resolution=8, kernel=3, expanded=96, activation="relu"
-    )
+    block = block_spec("mbconv", 16, 20, stride=2, resolution=8, expanded=96)
     assert attention_counts(block) == Counts(0, 0)
     assert attention_counts(dataclasses.replace(block, se=SESpec(ratio=4, kind=kind))) == ATTENTION[kind]
 
 
 @pytest.mark.parametrize("kind", ["se", "eca", "ese"])
 def test_without_a_squeeze_the_maps_run_at_every_position(kind: str) -> None:
-    block = BlockSpec(
-        kind="mbconv",
-        in_channels=16,
-        out_channels=20,
-        stride=2,
-        resolution=8,
-        kernel=3,
-        expanded=96,
-        activation="relu",
-        se=SESpec(ratio=4, squeeze="none", kind=kind),
+    block = block_spec(
+        "mbconv", 16, 20, stride=2, resolution=8, expanded=96, se=SESpec(ratio=4, squeeze="none", kind=kind)
     )
     assert attention_counts(block) == Counts(16 * ATTENTION[kind].macs, ATTENTION[kind].params)
     before = dataclasses.replace(block, se=SESpec(ratio=1, ratio_of="block_input", squeeze="none", position="pre"))
@@ -62,9 +53,7 @@ def test_without_a_squeeze_the_maps_run_at_every_position(kind: str) -> None:
 
 
 def test_an_inverted_residual() -> None:
-    block = BlockSpec(
-        kind="mbconv", in_channels=8, out_channels=12, stride=2, resolution=7, kernel=3, expanded=16, activation="relu"
-    )
+    block = block_spec("mbconv", 8, 12, stride=2, expanded=16)
     expand, depthwise, project = 8 * 16, 16 * 9, 16 * 12
     norms = 2 * (16 + 16 + 12)
     assert block_counts(block) == Counts(expand * 49 + (depthwise + project) * 16, expand + depthwise + project + norms)
@@ -73,23 +62,12 @@ def test_an_inverted_residual() -> None:
 
 
 def test_without_expansion_there_is_no_expansion_convolution() -> None:
-    block = BlockSpec(
-        kind="mbconv", in_channels=8, out_channels=8, stride=1, resolution=4, kernel=5, expanded=8, activation="relu"
-    )
+    block = block_spec("mbconv", 8, 8, resolution=4, kernel=5, expanded=8)
     assert block_counts(block) == Counts((8 * 25 + 64) * 16, 8 * 25 + 64 + 2 * 16)
 
 
 def test_a_bottleneck() -> None:
-    block = BlockSpec(
-        kind="bottleneck",
-        in_channels=8,
-        out_channels=12,
-        stride=2,
-        resolution=7,
-        kernel=3,
-        expanded=6,
-        activation="relu",
-    )
+    block = block_spec("bottleneck", 8, 12, stride=2, expanded=6)
     reduce, spatial, project, shortcut = 8 * 6, 6 * 6 * 9, 6 * 12, 8 * 12
     norms = 2 * (6 + 6 + 12 + 12)
     macs = reduce * 49 + (spatial + project + shortcut) * 16
@@ -108,16 +86,7 @@ def test_pooling_after_the_stem_costs_nothing() -> None:
 
 
 def test_identity_costs_nothing_or_its_projection() -> None:
-    kept = BlockSpec(
-        kind="identity",
-        in_channels=8,
-        out_channels=8,
-        stride=1,
-        resolution=5,
-        kernel=1,
-        expanded=8,
-        activation="identity",
-    )
+    kept = block_spec("identity", 8, 8, resolution=5, kernel=1, expanded=8, activation="identity")
     assert block_counts(kept) == Counts(0, 0)
     assert block_counts(dataclasses.replace(kept, stride=2)) == Counts(64 * 9, 64 + 16)
     assert block_counts(dataclasses.replace(kept, out_channels=4)) == Counts(32 * 25, 32 + 8)
@@ -133,9 +102,7 @@ def test_heads() -> None:
 
 
 def test_a_network_is_the_sum_of_its_parts() -> None:
-    block = BlockSpec(
-        kind="mbconv", in_channels=8, out_channels=8, stride=1, resolution=4, kernel=3, expanded=16, activation="relu"
-    )
+    block = block_spec("mbconv", 8, 8, resolution=4, expanded=16)
     head = HeadSpec(in_channels=8, width=0, hidden=0, activation="relu", dropout=0.0, classes=10, resolution=4)
     spec = NetworkSpec(
         resolution=8,
@@ -152,62 +119,30 @@ def test_a_network_is_the_sum_of_its_parts() -> None:
     ("block", "macs", "weights", "others"),
     [
         (  # 3x3 of stride 2, 3x3, shortcut 1x1
-            BlockSpec(
-                kind="basic",
-                in_channels=8,
-                out_channels=12,
-                stride=2,
-                resolution=7,
-                kernel=3,
-                expanded=10,
-                activation="relu",
-            ),
+            block_spec("basic", 8, 12, stride=2, expanded=10),
             (8 * 10 * 9 + 10 * 12 * 9 + 8 * 12) * 16,
             8 * 10 * 9 + 10 * 12 * 9 + 8 * 12,
             2 * (10 + 12 + 12),
         ),
         (  # the first norm is of the input, and none is after the last convolution or the shortcut
-            BlockSpec(
-                kind="basic",
-                in_channels=8,
-                out_channels=12,
-                stride=2,
-                resolution=7,
-                kernel=3,
-                expanded=10,
-                activation="relu",
-                form=BlockForm(preactivation=True),
-            ),
+            block_spec("basic", 8, 12, stride=2, expanded=10, form=BlockForm(preactivation=True)),
             (8 * 10 * 9 + 10 * 12 * 9 + 8 * 12) * 16,
             8 * 10 * 9 + 10 * 12 * 9 + 8 * 12,
             2 * (8 + 10),
         ),
         (
-            BlockSpec(
-                kind="basic",
-                in_channels=8,
-                out_channels=12,
-                stride=2,
-                resolution=7,
-                kernel=3,
-                expanded=10,
-                activation="relu",
-                form=BlockForm(shortcut="pad"),
-            ),
+            block_spec("basic", 8, 12, stride=2, expanded=10, form=BlockForm(shortcut="pad")),
             (8 * 10 * 9 + 10 * 12 * 9) * 16,
             8 * 10 * 9 + 10 * 12 * 9,
             2 * (10 + 12),
         ),
         (  # two groups of four channels each, of the two that the 1x1 puts out for each; 3x3 shortcut
-            BlockSpec(
-                kind="bottleneck",
-                in_channels=8,
-                out_channels=12,
+            block_spec(
+                "bottleneck",
+                8,
+                12,
                 stride=2,
-                resolution=7,
-                kernel=3,
                 expanded=8,
-                activation="relu",
                 form=BlockForm(group_width=4, entry=0.5, stride_at="1x1", shortcut="conv3x3"),
             ),
             (8 * 4 + 2 * 8 * 9 + 8 * 12 + 8 * 12 * 9) * 16,
@@ -215,77 +150,32 @@ def test_a_network_is_the_sum_of_its_parts() -> None:
             2 * (4 + 8 + 12 + 12),
         ),
         (
-            BlockSpec(
-                kind="conv",
-                in_channels=8,
-                out_channels=12,
-                stride=2,
-                resolution=7,
-                kernel=3,
-                expanded=12,
-                activation="relu",
-            ),
+            block_spec("conv", 8, 12, stride=2, expanded=12),
             8 * 12 * 9 * 16,
             8 * 12 * 9,
             12 + 2 * 12,
         ),
         (
-            BlockSpec(
-                kind="separable",
-                in_channels=8,
-                out_channels=12,
-                stride=2,
-                resolution=7,
-                kernel=3,
-                expanded=8,
-                activation="relu",
-            ),
+            block_spec("separable", 8, 12, stride=2, expanded=8),
             (72 + 96) * 16,
             72 + 96,
             2 * (8 + 12),
         ),
         (
-            BlockSpec(
-                kind="fused_mbconv",
-                in_channels=8,
-                out_channels=12,
-                stride=2,
-                resolution=7,
-                kernel=3,
-                expanded=16,
-                activation="relu",
-            ),
+            block_spec("fused_mbconv", 8, 12, stride=2, expanded=16),
             (8 * 16 * 9 + 16 * 12) * 16,
             8 * 16 * 9 + 16 * 12,
             2 * (16 + 12),
         ),
         (  # two groups; what is put behind the pooled input is 12 channels
-            BlockSpec(
-                kind="shuffle",
-                in_channels=8,
-                out_channels=20,
-                stride=2,
-                resolution=7,
-                kernel=3,
-                expanded=6,
-                activation="relu",
-                form=BlockForm(groups=2),
-            ),
+            block_spec("shuffle", 8, 20, stride=2, expanded=6, form=BlockForm(groups=2)),
             4 * 6 * 49 + (6 * 9 + 3 * 12) * 16,
             4 * 6 + 6 * 9 + 3 * 12,
             2 * (6 + 6 + 12),
         ),
         (
-            BlockSpec(
-                kind="inception",
-                in_channels=8,
-                out_channels=15,
-                stride=1,
-                resolution=4,
-                kernel=3,
-                expanded=15,
-                activation="relu",
-                form=BlockForm(branches=((4,), (2, 6)), pool_width=5),
+            block_spec(
+                "inception", 8, 15, resolution=4, expanded=15, form=BlockForm(branches=((4,), (2, 6)), pool_width=5)
             ),
             (8 * 4 + 8 * 2 + 2 * 6 * 9 + 8 * 5) * 16,
             8 * 4 + 8 * 2 + 2 * 6 * 9 + 8 * 5,

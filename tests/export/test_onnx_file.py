@@ -14,9 +14,10 @@ from se_nas.export import onnx_file
 from se_nas.export.agreement import greatest_difference
 from se_nas.space.attention import ATTENTION
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import BlockSpec, SESpec
+from se_nas.space.specs import SESpec
 from se_nas.space.vocabulary import Squeeze
 from tests.export.trained import trained
+from tests.helpers.example_blocks import block_spec
 
 NOTES = {"space": "tiny", "mean": "0.5"}
 
@@ -26,16 +27,7 @@ def test_every_kind_of_attention_is_written(tiny_space: SearchSpace, tmp_path: P
     pytest.importorskip("onnxruntime")
     *_, largest = tiny_space.enumerate()
     spec = tiny_space.resolve(largest)
-    kept = BlockSpec(
-        kind="mbconv",
-        in_channels=8,
-        out_channels=8,
-        stride=1,
-        resolution=spec.blocks[0].resolution,
-        kernel=3,
-        expanded=16,
-        activation="relu",
-    )
+    kept = block_spec("mbconv", 8, 8, resolution=spec.blocks[0].resolution, expanded=16)
     units = [SESpec(ratio=2, divisor=1, kind=kind) for kind in ATTENTION]
     units += [
         SESpec(ratio=2, divisor=1, kind=kind, squeeze=s)

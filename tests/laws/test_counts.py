@@ -21,9 +21,10 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.attention import ATTENTION
 from se_nas.space.attention.eca import eca_kernel
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import BlockSpec, NetworkSpec, SESpec
+from se_nas.space.specs import NetworkSpec, SESpec
 from se_nas.space.vocabulary import Position, Squeeze
 from se_nas.space.yaml.file import load_space
+from tests.helpers.example_blocks import block_spec
 from tests.helpers.strategies import spaces_with_architectures
 from tests.helpers.thop_counts import thop_counts
 from tests.laws.shipped import SHIPPED
@@ -86,16 +87,7 @@ def test_cross_check_leaves_the_network_alone_and_sees_a_wrong_specification(tin
 )
 def test_se_adds_exactly_its_formula(kind, ratio, ratio_of, divisor, position, channels) -> None:
     block_input, block_output, expanded = channels
-    plain = BlockSpec(
-        kind=kind,
-        in_channels=block_input,
-        out_channels=block_output,
-        stride=1,
-        resolution=4,
-        kernel=3,
-        expanded=expanded,
-        activation="relu",
-    )
+    plain = block_spec(kind, block_input, block_output, resolution=4, expanded=expanded)
     unit = SESpec(ratio=ratio, ratio_of=ratio_of, divisor=divisor, position=position)
     excited = dataclasses.replace(plain, se=unit)
     hidden = unit.hidden(block_input, expanded, block_output)

@@ -20,8 +20,9 @@ from se_nas.layers.attention.spatial import SpatialAttention
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.space.attention import ATTENTION
 from se_nas.space.attention.eca import eca_kernel
-from se_nas.space.specs import BlockSpec, SESpec
+from se_nas.space.specs import SESpec
 from se_nas.space.vocabulary import Position
+from tests.helpers.example_blocks import block_spec
 
 KINDS = tuple(ATTENTION)
 TIMM_GATES = {"sigmoid": nn.Sigmoid, "hard_sigmoid": nn.Hardsigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
@@ -222,15 +223,12 @@ def test_a_unit_keeps_the_map_s_form(kind: str, layout: torch.memory_format) -> 
 def test_a_block_attends_at_its_position_alone(position: Position) -> None:
     from se_nas.layers.blocks import Block
 
-    spec = BlockSpec(
-        kind="bottleneck",
-        in_channels=6,
-        out_channels=6,
-        stride=1,
+    spec = block_spec(
+        "bottleneck",
+        6,
+        6,
         resolution=5,
-        kernel=3,
         expanded=4,
-        activation="relu",
         se=SESpec(ratio=2, ratio_of="block_output", divisor=1, position=position),
     )
     block = Block(spec).double()

@@ -13,19 +13,13 @@ from se_nas.layers.activations import ACTIVATIONS
 from se_nas.layers.blocks import Block
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.shape import BlockForm
-from se_nas.space.specs import BlockSpec, SESpec
+from se_nas.space.specs import SESpec
 from se_nas.space.vocabulary import Position
-from tests.helpers.example_blocks import example
+from tests.helpers.example_blocks import block_spec, example
 
-MBCONV = BlockSpec(
-    kind="mbconv", in_channels=6, out_channels=6, stride=1, resolution=7, kernel=5, expanded=12, activation="silu"
-)
-BOTTLENECK = BlockSpec(
-    kind="bottleneck", in_channels=6, out_channels=6, stride=1, resolution=7, kernel=5, expanded=4, activation="silu"
-)
-IDENTITY = BlockSpec(
-    kind="identity", in_channels=6, out_channels=6, stride=1, resolution=7, kernel=1, expanded=6, activation="identity"
-)
+MBCONV = block_spec("mbconv", 6, 6, kernel=5, expanded=12, activation="silu")
+BOTTLENECK = block_spec("bottleneck", 6, 6, kernel=5, expanded=4, activation="silu")
+IDENTITY = block_spec("identity", 6, 6, kernel=1, expanded=6, activation="identity")
 SE = SESpec(ratio=3, ratio_of="expanded", divisor=1, activation="relu", gate="hard_sigmoid")
 
 
@@ -136,21 +130,7 @@ def conv(block: nn.Module, name: str, x: Tensor, **options: int) -> Tensor:
 @pytest.mark.parametrize(("out_channels", "stride"), [(6, 1), (10, 1), (6, 2)])
 def test_a_basic_block_is_its_formula(position: Position | None, out_channels: int, stride: int) -> None:
     se = None if position is None else dataclasses.replace(SE, position=position)
-    block = lively(
-        Block(
-            BlockSpec(
-                kind="basic",
-                in_channels=6,
-                out_channels=out_channels,
-                stride=stride,
-                resolution=7,
-                kernel=3,
-                expanded=8,
-                activation="silu",
-                se=se,
-            )
-        )
-    )
+    block = lively(Block(block_spec("basic", 6, out_channels, stride=stride, expanded=8, activation="silu", se=se)))
     x = torch.randn(X)
     y = F.silu(norm(block.spatial_norm, conv(block, "spatial", x, stride=stride)))
     y = excite(block.se, y) if position == "inside" else y
@@ -164,17 +144,8 @@ def test_a_basic_block_is_its_formula(position: Position | None, out_channels: i
 @pytest.mark.parametrize(("kind", "names"), [("basic", ["spatial"]), ("bottleneck", ["reduce", "spatial"])])
 @pytest.mark.parametrize(("out_channels", "stride"), [(6, 1), (10, 2)])
 def test_preactivation_is_its_formula(kind: str, names: list[str], out_channels: int, stride: int) -> None:
-    spec = BlockSpec(
-        kind=kind,
-        in_channels=6,
-        out_channels=out_channels,
-        stride=stride,
-        resolution=7,
-        kernel=3,
-        expanded=8,
-        activation="silu",
-        se=SE,
-        form=BlockForm(preactivation=True),
+    spec = block_spec(
+        kind, 6, out_channels, stride=stride, expanded=8, activation="silu", se=SE, form=BlockForm(preactivation=True)
     )  # type: ignore[arg-type]
     block = lively(Block(spec))
     x = torch.randn(X)
@@ -191,19 +162,7 @@ def test_preactivation_is_its_formula(kind: str, names: list[str], out_channels:
 
 def test_a_padded_shortcut_is_the_input_with_zeros() -> None:
     block = lively(
-        Block(
-            BlockSpec(
-                kind="basic",
-                in_channels=6,
-                out_channels=10,
-                stride=2,
-                resolution=7,
-                kernel=3,
-                expanded=10,
-                activation="silu",
-                form=BlockForm(shortcut="pad"),
-            )
-        )
+        Block(block_spec("basic", 6, 10, stride=2, expanded=10, activation="silu", form=BlockForm(shortcut="pad")))
     )
     x = torch.randn(X)
     y = F.silu(norm(block.spatial_norm, conv(block, "spatial", x, stride=2)))
@@ -214,19 +173,7 @@ def test_a_padded_shortcut_is_the_input_with_zeros() -> None:
 
 def test_groups_entry_stride_and_shortcut_of_a_bottleneck() -> None:
     form = BlockForm(group_width=4, entry=0.5, stride_at="1x1", shortcut="conv3x3")
-    block = Block(
-        BlockSpec(
-            kind="bottleneck",
-            in_channels=6,
-            out_channels=10,
-            stride=2,
-            resolution=7,
-            kernel=3,
-            expanded=8,
-            activation="silu",
-            form=form,
-        )
-    )
+    block = Block(block_spec("bottleneck", 6, 10, stride=2, expanded=8, activation="silu", form=form))
     shapes = {name: tuple(p.shape) for name, p in block.named_parameters() if p.dim() == 4}
     assert shapes["reduce.weight"] == (4, 6, 1, 1)
     assert shapes["spatial.weight"] == (8, 2, 3, 3)  # two groups, each of two channels to four
@@ -238,21 +185,7 @@ def test_groups_entry_stride_and_shortcut_of_a_bottleneck() -> None:
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_convolution_pools_before_it_where_it_has_a_stride(stride: int) -> None:
-    block = lively(
-        Block(
-            BlockSpec(
-                kind="conv",
-                in_channels=6,
-                out_channels=10,
-                stride=stride,
-                resolution=8,
-                kernel=3,
-                expanded=10,
-                activation="relu",
-                se=SE,
-            )
-        )
-    )
+    block = lively(Block(block_spec("conv", 6, 10, stride=stride, resolution=8, expanded=10, se=SE)))
     x = torch.randn(2, 6, 8, 8)
     pooled = x if stride == 1 else x.unflatten(2, (4, 2)).unflatten(4, (4, 2)).amax((3, 5))
     y = F.relu(norm(block.spatial_norm, conv(block, "spatial", pooled)))
@@ -263,21 +196,7 @@ def test_a_convolution_pools_before_it_where_it_has_a_stride(stride: int) -> Non
 @pytest.mark.parametrize("position", ["inside", "standard"])
 def test_a_separable_convolution_is_its_formula(position: Position) -> None:
     se = dataclasses.replace(SE, position=position)
-    block = lively(
-        Block(
-            BlockSpec(
-                kind="separable",
-                in_channels=6,
-                out_channels=6,
-                stride=1,
-                resolution=7,
-                kernel=3,
-                expanded=6,
-                activation="relu6",
-                se=se,
-            )
-        )
-    )
+    block = lively(Block(block_spec("separable", 6, 6, expanded=6, activation="relu6", se=se)))
     x = torch.randn(X)
     y = F.relu6(norm(block.depthwise_norm, conv(block, "depthwise", x, groups=6)))
     y = excite(block.se, y) if position == "inside" else y
@@ -288,21 +207,7 @@ def test_a_separable_convolution_is_its_formula(position: Position) -> None:
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_fused_inverted_residual_is_its_formula(stride: int) -> None:
-    block = lively(
-        Block(
-            BlockSpec(
-                kind="fused_mbconv",
-                in_channels=6,
-                out_channels=6,
-                stride=stride,
-                resolution=7,
-                kernel=3,
-                expanded=12,
-                activation="silu",
-                se=SE,
-            )
-        )
-    )
+    block = lively(Block(block_spec("fused_mbconv", 6, 6, stride=stride, expanded=12, activation="silu", se=SE)))
     x = torch.randn(X)
     y = excite(block.se, F.silu(norm(block.expand_norm, conv(block, "expand", x, stride=stride))))
     y = norm(block.project_norm, conv(block, "project", y))
@@ -314,17 +219,8 @@ def test_a_fused_inverted_residual_is_its_formula(stride: int) -> None:
 def test_a_shufflenet_unit_is_its_formula(stride: int, dense: bool) -> None:
     out_channels = 6 if stride == 1 else 18
     se = dataclasses.replace(SE, position="standard")
-    spec = BlockSpec(
-        kind="shuffle",
-        in_channels=6,
-        out_channels=out_channels,
-        stride=stride,
-        resolution=7,
-        kernel=3,
-        expanded=9,
-        activation="relu",
-        se=se,
-        form=BlockForm(groups=3, dense_reduction=dense),
+    spec = block_spec(
+        "shuffle", 6, out_channels, stride=stride, expanded=9, se=se, form=BlockForm(groups=3, dense_reduction=dense)
     )
     block = lively(Block(spec))
     x = torch.randn(X)

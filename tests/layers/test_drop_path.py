@@ -13,13 +13,11 @@ from se_nas.layers.drop_path import DropPath
 from se_nas.layers.network import Network
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import BlockSpec
+from tests.helpers.example_blocks import block_spec
 
 timm = import_timm()
 
-RESIDUAL = BlockSpec(
-    kind="mbconv", in_channels=6, out_channels=6, stride=1, resolution=5, kernel=3, expanded=12, activation="silu"
-)
+RESIDUAL = block_spec("mbconv", 6, 6, resolution=5, expanded=12, activation="silu")
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.9])

@@ -15,7 +15,8 @@ from se_nas.layers.attention.se import SqueezeExcite
 from se_nas.layers.network import Head, Network, build_stem, initialise
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
+from se_nas.space.specs import ConvSpec, HeadSpec, NetworkSpec, SESpec
+from tests.helpers.example_blocks import block_spec
 from tests.helpers.strategies import spaces_with_architectures
 
 
@@ -152,49 +153,19 @@ def test_first_weights(tiny_space: SearchSpace) -> None:
 
 def test_zero_last_starts_every_residual_block_at_its_shortcut() -> None:
     torch.manual_seed(0)
-    kept = BlockSpec(
-        kind="mbconv",
-        in_channels=8,
-        out_channels=8,
-        stride=1,
-        resolution=6,
-        kernel=3,
-        expanded=16,
-        activation="relu",
-        se=SESpec(ratio=2),
-    )
-    wider = BlockSpec(
-        kind="bottleneck",
-        in_channels=8,
-        out_channels=12,
+    kept = block_spec("mbconv", 8, 8, resolution=6, expanded=16, se=SESpec(ratio=2))
+    wider = block_spec(
+        "bottleneck",
+        8,
+        12,
         stride=2,
         resolution=6,
-        kernel=3,
         expanded=6,
-        activation="relu",
         se=SESpec(ratio=2, ratio_of="block_output", divisor=1, position="standard"),
     )
     changes = [
-        BlockSpec(
-            kind="mbconv",
-            in_channels=12,
-            out_channels=8,
-            stride=1,
-            resolution=3,
-            kernel=3,
-            expanded=24,
-            activation="relu",
-        ),
-        BlockSpec(
-            kind="identity",
-            in_channels=8,
-            out_channels=12,
-            stride=1,
-            resolution=3,
-            kernel=1,
-            expanded=8,
-            activation="identity",
-        ),
+        block_spec("mbconv", 12, 8, resolution=3, expanded=24),
+        block_spec("identity", 8, 12, resolution=3, kernel=1, expanded=8, activation="identity"),
     ]
     blocks = (kept, wider, *changes)
     head = HeadSpec(in_channels=12, width=0, hidden=0, activation="relu", dropout=0.0, classes=3, resolution=3)

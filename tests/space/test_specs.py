@@ -11,10 +11,9 @@ from se_nas.space.attention import ATTENTION
 from se_nas.space.blocks.shape import BlockForm
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, SESpec
 from se_nas.space.vocabulary import Position, RatioOf
+from tests.helpers.example_blocks import block_spec
 
-BLOCK = BlockSpec(
-    kind="mbconv", in_channels=16, out_channels=24, stride=2, resolution=9, kernel=3, expanded=64, activation="relu"
-)
+BLOCK = block_spec("mbconv", 16, 24, stride=2, resolution=9, expanded=64)
 
 
 @pytest.mark.parametrize(
@@ -104,102 +103,53 @@ def test_inputs_of_the_classifier(width: int, hidden: int, features: int) -> Non
             "SE ratio 2.5 (64 to 24 channels)",
         ),
         (
-            BlockSpec(
-                kind="bottleneck",
-                in_channels=64,
-                out_channels=256,
-                stride=1,
+            block_spec(
+                "bottleneck",
+                64,
+                256,
                 resolution=56,
-                kernel=3,
                 expanded=64,
-                activation="relu",
                 se=SESpec(ratio=16, ratio_of="block_output", position="standard"),
             ),
             "bottleneck kernel 3, 64 middle channels, 64 to 256 channels at 56x56, relu, "
             "SE ratio 16 (256 to 16 channels)",
         ),
         (
-            BlockSpec(
-                kind="bottleneck",
-                in_channels=8,
-                out_channels=12,
-                stride=1,
+            block_spec(
+                "bottleneck",
+                8,
+                12,
                 resolution=4,
-                kernel=3,
                 expanded=8,
-                activation="relu",
                 form=BlockForm(group_width=4, entry=0.5, stride_at="1x1", shortcut="conv3x3", preactivation=True),
             ),
             "bottleneck kernel 3, 8 middle channels, 8 to 12 channels at 4x4, relu, groups of 4 channels, "
             "1x1 convolution to 0.5 of them, stride in the 1x1 convolution, 3x3 shortcut, pre-activation, no SE",
         ),
         (
-            BlockSpec(
-                kind="conv",
-                in_channels=8,
-                out_channels=12,
-                stride=2,
-                resolution=4,
-                kernel=3,
-                expanded=12,
-                activation="relu",
-            ),
+            block_spec("conv", 8, 12, stride=2, resolution=4, expanded=12),
             "convolution kernel 3, 8 to 12 channels at 4x4, stride 2, relu, no SE",
         ),
         (
-            BlockSpec(
-                kind="shuffle",
-                in_channels=8,
-                out_channels=24,
-                stride=2,
-                resolution=4,
-                kernel=3,
-                expanded=6,
-                activation="relu",
-                form=BlockForm(groups=2, dense_reduction=True),
+            block_spec(
+                "shuffle", 8, 24, stride=2, resolution=4, expanded=6, form=BlockForm(groups=2, dense_reduction=True)
             ),
             "ShuffleNet unit kernel 3, 6 middle channels, 8 to 24 channels at 4x4, stride 2, relu, 2 groups, "
             "first convolution dense, no SE",
         ),
         (
-            BlockSpec(
-                kind="inception",
-                in_channels=8,
-                out_channels=14,
-                stride=1,
-                resolution=4,
-                kernel=3,
-                expanded=14,
-                activation="relu",
-                form=BlockForm(branches=((4,), (2, 6)), pool_width=4),
+            block_spec(
+                "inception", 8, 14, resolution=4, expanded=14, form=BlockForm(branches=((4,), (2, 6)), pool_width=4)
             ),
             "Inception module kernel 3, 8 to 14 channels at 4x4, relu, branches of 4, 2-6, "
             "mean pooling to 4 channels, no SE",
         ),
         (
-            BlockSpec(
-                kind="identity",
-                in_channels=8,
-                out_channels=8,
-                stride=1,
-                resolution=4,
-                kernel=1,
-                expanded=8,
-                activation="identity",
-            ),
+            block_spec("identity", 8, 8, resolution=4, kernel=1, expanded=8, activation="identity"),
             "identity, 8 to 8 channels at 4x4",
         ),
         (
-            BlockSpec(
-                kind="identity",
-                in_channels=8,
-                out_channels=8,
-                stride=2,
-                resolution=4,
-                kernel=1,
-                expanded=8,
-                activation="identity",
-            ),
+            block_spec("identity", 8, 8, stride=2, resolution=4, kernel=1, expanded=8, activation="identity"),
             "1x1 convolution, 8 to 8 channels at 4x4, stride 2",
         ),
     ],

@@ -15,19 +15,10 @@ from se_nas.cost.latency.timing import (
 )
 from se_nas.errors import DeviceError
 from se_nas.layers.network import Network
-from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
+from se_nas.space.specs import ConvSpec, HeadSpec, NetworkSpec, SESpec
+from tests.helpers.example_blocks import block_spec
 
-BLOCK = BlockSpec(
-    kind="mbconv",
-    in_channels=8,
-    out_channels=8,
-    stride=1,
-    resolution=8,
-    kernel=3,
-    expanded=16,
-    activation="relu",
-    se=SESpec(ratio=4),
-)
+BLOCK = block_spec("mbconv", 8, 8, resolution=8, expanded=16, se=SESpec(ratio=4))
 SHRINKING = replace(BLOCK, out_channels=16, stride=2)
 NETWORK = NetworkSpec(
     resolution=8,
