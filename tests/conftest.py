@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import parse_space
+from tests.helpers.command_lines import Run, call
 
 settings.register_profile(
     "se_nas", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
@@ -50,3 +52,16 @@ TINY_SPACE = {
 def tiny_space() -> SearchSpace:
     """20 x 7 networks: depth, kernel and SE by block, then an identity or a block of two expansions and three SEs."""
     return parse_space(TINY_SPACE, "tiny_space")
+
+
+@pytest.fixture
+def se_nas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs one command in `tmp_path`; returns the exit code, the lines on standard error, and standard output."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> tuple[int, list[str], str]:
+        code = call(*words)
+        said = capsys.readouterr()
+        return code, said.err.splitlines(), said.out
+
+    return run

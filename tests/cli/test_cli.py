@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,11 @@ from se_nas.cost.latency.timing import Measurement
 from se_nas.search.strategies import STRATEGIES
 from se_nas.space.yaml.file import load_space
 from se_nas.training.trained_network import load_trained
-from tests.helpers.command_lines import parse
+from tests.helpers.command_lines import Run, assert_refused, call, parse
 from tests.helpers.tiny_runs import RUN, SPACE, cache_latency, changed, contents, read_json, write_run, write_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
-# words of pydantic, click and Python that mean nothing to a user
-JARGON = re.compile(r"Traceback|pydantic|Input should|validation error|dictionary|instance of|_\w+Model|errno", re.I)
-
-Run = Callable[..., tuple[int, list[str], str]]
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +39,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def se_nas(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs one command in `tmp_path`; returns the exit code, the lines on standard error, and standard output."""
+def se_nas(se_nas: Run, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The same with the latency cache."""
     monkeypatch.setenv("SE_NAS_CACHE", str(cache))
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: object) -> tuple[int, list[str], str]:
-        monkeypatch.setattr("sys.argv", ["se-nas", *map(str, words)])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        said = capsys.readouterr()
-        return int(exit.value.code or 0), said.err.splitlines(), said.out
-
-    return call
+    return se_nas
 
 
 @pytest.fixture(scope="module")
@@ -66,23 +52,8 @@ def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_file = write_run(home, changed(RUN, "retrain", None))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SE_NAS_CACHE", str(cache))
-        patch.setattr("sys.argv", ["se-nas", "search", str(run_file), "--out", str(home / "out"), "--quiet"])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-    assert not exit.value.code
+        assert call("search", run_file, "--out", home / "out", "--quiet") == 0
     return home
-
-
-def assert_refused(result: tuple[int, list[str], str], *expected: str) -> None:
-    """Exit code 2 and exactly one line for each expected beginning, in plain words."""
-    code, errors, out = result
-    assert code == 2
-    assert len(errors) == len(expected), errors
-    for line, start in zip(errors, expected, strict=True):
-        assert line.startswith(f"error: {start}"), line
-        assert not JARGON.search(line), line
-        assert len(line) < 300
-    assert "Traceback" not in out
 
 
 SPACE_FAULTS: list[tuple[str, str, Any, str]] = [

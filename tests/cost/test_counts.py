@@ -17,7 +17,7 @@ from se_nas.cost.counts import (
 from se_nas.space.blocks.shape import BlockForm
 from se_nas.space.counts import Counts, linear_counts
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
-from tests.helpers.example_blocks import block_spec
+from tests.helpers.example_blocks import block_spec, head_of_every_part
 
 
 def test_parts() -> None:
@@ -202,18 +202,8 @@ def test_a_stem_and_a_head_of_every_part() -> None:
         norm=False,
     )
     assert stem_counts([first, second]) == Counts(216 * 25 + 48 * 9, 216 + 3 * 8 + 48)
-    head = HeadSpec(
-        in_channels=24,
-        width=6,
-        hidden=32,
-        activation="relu",
-        dropout=0.0,
-        classes=10,
-        resolution=3,
-        norm=True,
-        max_pool=True,
-        flatten=True,
-        hidden_layers=2,
+    head = head_of_every_part(
+        in_channels=24, width=6, hidden=32, activation="relu", dropout=0.0, classes=10, resolution=3
     )
     linears = 24 * 32 + 32 * 32 + 32 * 10  # of 6 channels at 2x2
     params = 2 * 24 + 24 * 6 + 12 + linears + 32 + 32 + 10

@@ -1,11 +1,11 @@
-"""A small block of every kind."""
+"""A small block of every kind, and a head of every part."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from se_nas.space.blocks.shape import BlockForm
-from se_nas.space.specs import BlockSpec, SESpec
+from se_nas.space.specs import BlockSpec, HeadSpec, SESpec
 
 #: Channels that a block of 6 input channels puts out.
 OUT_CHANNELS = 10
@@ -37,6 +37,11 @@ def block_spec(
         activation=activation,
         **more,
     )
+
+
+def head_of_every_part(**sizes: Any) -> HeadSpec:
+    """A head with a norm, a convolution, pooling to a map that is flattened, and two hidden layers."""
+    return HeadSpec(norm=True, max_pool=True, flatten=True, hidden_layers=2, **sizes)
 
 
 def example(kind: str, *, stride: int = 1, resolution: int = 7, se: SESpec | None = None) -> BlockSpec:

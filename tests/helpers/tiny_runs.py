@@ -37,6 +37,21 @@ RUN: dict[str, Any] = {
     "retrain": {"epochs": 3, "batch_size": 20, "evaluate_every": 2},
 }
 
+#: What every finished search leaves, beside what its strategy and its retraining do.
+SEARCHED = {
+    "architecture.json",
+    "certificate.json",
+    "choices.json",
+    "config.yaml",
+    "decodes.json",
+    "environment.json",
+    "latency.json",
+    "parts.json",
+    "report.html",
+    "result.json",
+    "space.yaml",
+}
+
 
 def changed(value: dict[str, Any], path: str, new: Any) -> dict[str, Any]:
     """A copy with one value, at a dotted path (numbers index lists), replaced or added."""

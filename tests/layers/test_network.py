@@ -16,7 +16,7 @@ from se_nas.layers.network import Head, Network, build_stem, initialise
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import ConvSpec, HeadSpec, NetworkSpec, SESpec
-from tests.helpers.example_blocks import block_spec
+from tests.helpers.example_blocks import block_spec, head_of_every_part
 from tests.helpers.strategies import spaces_with_architectures
 
 
@@ -80,19 +80,7 @@ def test_a_stem_of_several_convolutions_is_its_formula(resolution: int) -> None:
 
 def test_a_head_of_every_part_is_its_formula() -> None:
     torch.manual_seed(0)
-    spec = HeadSpec(
-        in_channels=6,
-        width=4,
-        hidden=5,
-        activation="silu",
-        dropout=0.5,
-        classes=3,
-        resolution=7,
-        norm=True,
-        max_pool=True,
-        flatten=True,
-        hidden_layers=2,
-    )
+    spec = head_of_every_part(in_channels=6, width=4, hidden=5, activation="silu", dropout=0.5, classes=3, resolution=7)
     head = Head(spec).eval()
     scale = 1 / math.sqrt(1 + 1e-5)
     x = torch.randn(2, 6, 7, 7)

@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from se_nas.cli import main as cli
 from se_nas.layers.network import Network
 from se_nas.runs.open_architecture import open_architecture
 from se_nas.space.architecture_file import save_architecture
 from se_nas.training.trained_network import save_weights
-from tests.cli.test_cli import assert_refused
+from tests.helpers.command_lines import Run, assert_refused, call
 from tests.helpers.tiny_imagenet import NETWORK, write_images, write_job
 from tests.helpers.tiny_runs import changed, read_json, write_yaml
 from tests.report.fake_run import make_fake_run
 
-Run = Callable[..., tuple[int, list[str], str]]
 BASELINE = {name: value for name, value in NETWORK.items() if name != "scaling"}
-
-
-def call(patch: pytest.MonkeyPatch, *words: object) -> int:
-    patch.setattr("sys.argv", ["se-nas", *map(str, words)])
-    with pytest.raises(SystemExit) as exit:
-        cli.main()
-    return int(exit.value.code or 0)
-
-
-@pytest.fixture
-def se_nas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs one command in `tmp_path`; returns the exit code, the lines on standard error, and standard output."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> tuple[int, list[str], str]:
-        code = call(monkeypatch, *words)
-        said = capsys.readouterr()
-        return code, said.err.splitlines(), said.out
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +26,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A retraining on the embedded digits; to be read, or copied, but not changed."""
     home = tmp_path_factory.mktemp("home")
     baseline = write_yaml(home / "one.yaml", {**BASELINE, "resolution": 8})
-    with pytest.MonkeyPatch.context() as patch:
-        words = ["--epochs", 2, "--batch-size", 50, "--device", "cpu", "--quiet"]
-        assert call(patch, "retrain", baseline, "--data", "digits", "--out", home / "out", *words) == 0
+    words = ["--epochs", 2, "--batch-size", 50, "--device", "cpu", "--quiet"]
+    assert call("retrain", baseline, "--data", "digits", "--out", home / "out", *words) == 0
     return home / "out"
 
 
@@ -59,8 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A retraining on tiny images in ImageNet's layout, in `out` beside them."""
     home = tmp_path_factory.mktemp("imagenet")
-    with pytest.MonkeyPatch.context() as patch:
-        assert call(patch, *write_job(home), "--out", home / "out") == 0
+    assert call(*write_job(home), "--out", home / "out") == 0
     return home / "out"
 
 

@@ -27,7 +27,7 @@ from se_nas.search.budgets.baselines import baseline
 from se_nas.search.result import EVALUATIONS
 from se_nas.space.architecture_file import load_architecture
 from se_nas.space.yaml.file import load_space
-from tests.helpers.tiny_runs import RUN, cache_latency, changed, contents, read_json, write_run
+from tests.helpers.tiny_runs import RUN, SEARCHED, cache_latency, changed, contents, read_json, write_run
 from tests.search.known_worth import worth, write_table
 
 SUPERNET = {"epochs": 2, "batch_size": 20, "calibration_images": 48}
@@ -58,18 +58,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
         "enqueue": ["no_se"],
     },
 }
-PROMISED = {
-    "architecture.json",
-    "certificate.json",
-    "choices.json",
-    "config.yaml",
-    "decodes.json",
-    "environment.json",
-    "latency.json",
-    "parts.json",
-    "report.html",
-    "result.json",
-    "space.yaml",
+PROMISED = SEARCHED | {
     "search/evaluations.json",
     "search/importance.json",
     "search/study.journal",

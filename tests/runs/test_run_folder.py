@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from se_nas.cli import main as cli
 from se_nas.errors import OutputError
 from se_nas.records.locks import locked
 from se_nas.runs.run_folder import LOCK, alone_in
+from tests.helpers.command_lines import call
 from tests.helpers.tiny_runs import cache_latency, changed, contents, read_json, write_run, write_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,16 +38,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SE_NAS_CACHE", str(home / "cache"))
         cache_latency(home / "cache", home)
-        assert called(patch, "search", home / "run.yaml", "--out", home / "out", "--quiet") == 0
+        assert call("search", home / "run.yaml", "--out", home / "out", "--quiet") == 0
         yield home
-
-
-def called(patch: pytest.MonkeyPatch, *words: object) -> int:
-    """The exit code of a command."""
-    patch.setattr("sys.argv", ["se-nas", *map(str, words)])
-    with pytest.raises(SystemExit) as exit:
-        cli.main()
-    return int(exit.value.code or 0)
 
 
 def test_of_two_searches_that_start_at_once_in_one_fresh_folder_one_is_refused_and_nothing_mixes(
@@ -128,7 +120,7 @@ def test_every_command_is_refused_in_a_folder_where_another_process_works_and_wr
     before = contents(finished)
     with at_work(finished / folder):
         held = contents(finished)
-        assert called(monkeypatch, *words) == 2
+        assert call(*words) == 2
         assert contents(finished) == held
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert line.startswith(f"error: {folder}: no other process must be at work in the folder, but process ")
@@ -146,14 +138,14 @@ def copy(finished: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def resume(finished: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Resume:
-    def call(*words: object) -> tuple[int, list[str]]:
-        code = called(monkeypatch, "search", finished / "run.yaml", "--out", copy, "--resume", "--quiet", *words)
+def resume(finished: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> Resume:
+    def run(*words: object) -> tuple[int, list[str]]:
+        code = call("search", finished / "run.yaml", "--out", copy, "--resume", "--quiet", *words)
         said = capsys.readouterr()
         lines = (said.out + said.err).splitlines()
         return code, [line for line in lines if "instead of" in line or line.startswith("error")]
 
-    return call
+    return run
 
 
 MUST = "must be as in the run that --resume continues"

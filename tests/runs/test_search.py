@@ -32,20 +32,9 @@ from se_nas.runs.run_folder import RunFolder
 from se_nas.runs.search import decode_again, run_search
 from se_nas.search.budgets.decode import least_cost
 from se_nas.space.architecture_file import load_architecture
-from tests.helpers.tiny_runs import RUN, cache_latency, changed, contents, read_json, write_run, write_yaml
+from tests.helpers.tiny_runs import RUN, SEARCHED, cache_latency, changed, contents, read_json, write_run, write_yaml
 
-PROMISED = {
-    "architecture.json",
-    "certificate.json",
-    "choices.json",
-    "config.yaml",
-    "decodes.json",
-    "environment.json",
-    "latency.json",
-    "parts.json",
-    "report.html",
-    "result.json",
-    "space.yaml",
+PROMISED = SEARCHED | {
     "search/checkpoint.pt",
     "search/history.json",
     "search/log.jsonl",

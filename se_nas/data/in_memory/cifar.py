@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from se_nas.data.in_memory.download import download_archive
-from se_nas.data.in_memory.images import DataInfo, ImageSet, channel_statistics, resized, with_channels
+from se_nas.data.in_memory.images import DataInfo, ImageSet, resized, with_channels
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.restricted_pickle import PickledArray, read_pickle
 from se_nas.errors import DataError
@@ -73,19 +73,7 @@ def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
     meta = read_pickle(folder / layout.meta)
     names = _class_names(folder / layout.meta, meta, layout)
     train = _read(folder, layout.train, meta, layout, options)
-    mean, std = channel_statistics(train.images)
-    side = train.images.shape[1]
-    return DataInfo(
-        name=options.name,
-        classes=layout.classes,
-        class_names=names,
-        resolution=side,
-        channels=train.images.shape[3],
-        mean=mean,
-        std=std,
-        flip=True,
-        crop_padding=side // 8,
-    ), train
+    return DataInfo.of(options.name, names, train, flip=True), train
 
 
 def load_test(options: DataOptions) -> ImageSet:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from se_nas.data.in_memory.images import DataInfo, ImageSet, channel_statistics, resized, with_channels
+from se_nas.data.in_memory.images import DataInfo, ImageSet, resized, with_channels
 from se_nas.data.in_memory.options import DataOptions
 
 _CLASSES = 10
@@ -20,21 +20,9 @@ _RESOLUTION = 32
 def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
     """Four fifths of every class, (N, 32, 32, 3) unless another resolution is asked for."""
     train = _load(options, test=False)
-    mean, std = channel_statistics(train.images)
-    resolution = train.images.shape[1]
     names = tuple(str(digit) for digit in range(_CLASSES))
     # A mirrored digit is no digit, and the digits nearly fill their images.
-    return DataInfo(
-        name="digits",
-        classes=_CLASSES,
-        class_names=names,
-        resolution=resolution,
-        channels=train.images.shape[3],
-        mean=mean,
-        std=std,
-        flip=False,
-        crop_padding=resolution // 16,
-    ), train
+    return DataInfo.of("digits", names, train, flip=False, crop_share=16), train
 
 
 def load_test(options: DataOptions) -> ImageSet:

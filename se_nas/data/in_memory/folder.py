@@ -29,7 +29,7 @@ from se_nas.data.class_folders import (
     subfolders,
 )
 from se_nas.data.image_file import decode
-from se_nas.data.in_memory.images import DataInfo, ImageSet, channel_statistics
+from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.pixels import Reading, pixels_of, planes_in
 from se_nas.errors import DataError, cut
@@ -50,19 +50,7 @@ def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
     if missing.any():
         names = few([name for name, gone in zip(found.classes, missing.tolist(), strict=True) if gone])
         raise DataError(f"{found.where}: every class must have an image that can be read, but {names} without")
-    mean, std = channel_statistics(train.images)
-    side = train.images.shape[1]
-    return DataInfo(
-        name="folder",
-        classes=len(found.classes),
-        class_names=found.classes,
-        resolution=side,
-        channels=train.images.shape[3],
-        mean=mean,
-        std=std,
-        flip=True,
-        crop_padding=side // 8,
-    ), train
+    return DataInfo.of("folder", found.classes, train, flip=True), train
 
 
 def load_test(options: DataOptions) -> ImageSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -68,6 +69,23 @@ class DataInfo:
     std: tuple[float, ...]
     flip: bool
     crop_padding: int
+
+    @classmethod
+    def of(cls, name: str, class_names: tuple[str, ...], train: ImageSet, *, flip: bool, crop_share: int = 8) -> Self:
+        """Of images whose crops are padded by their side over `crop_share`."""
+        resolution = train.images.shape[1]
+        mean, std = channel_statistics(train.images)
+        return cls(
+            name=name,
+            classes=len(class_names),
+            class_names=class_names,
+            resolution=resolution,
+            channels=train.images.shape[3],
+            mean=mean,
+            std=std,
+            flip=flip,
+            crop_padding=resolution // crop_share,
+        )
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from se_nas.data.in_memory.images import DataInfo, ImageSet, channel_statistics, resized
+from se_nas.data.in_memory.images import DataInfo, ImageSet, resized
 from se_nas.data.in_memory.options import DataOptions
 
 _CLASSES = 10
@@ -20,20 +20,8 @@ _CHUNK = 1024
 def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:
     """`options.size` images of ten classes in turn; the same seed gives the same images."""
     train = _draw(options, options.size, stream=1)
-    mean, std = channel_statistics(train.images)
-    resolution = train.images.shape[1]
     names = tuple(f"pattern {label}" for label in range(_CLASSES))
-    return DataInfo(
-        name="synthetic",
-        classes=_CLASSES,
-        class_names=names,
-        resolution=resolution,
-        channels=train.images.shape[3],
-        mean=mean,
-        std=std,
-        flip=False,
-        crop_padding=resolution // 8,
-    ), train
+    return DataInfo.of("synthetic", names, train, flip=False), train
 
 
 def load_test(options: DataOptions) -> ImageSet:

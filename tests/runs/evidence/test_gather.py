@@ -17,7 +17,6 @@ import torch
 import yaml
 from scipy.stats import kendalltau, spearmanr, ttest_rel
 
-from se_nas.cli import main as cli
 from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.timing import LatencyKey, Measurement
 from se_nas.cost.table import count_tables
@@ -50,7 +49,7 @@ from se_nas.training import train as training
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.in_memory import train_network
 from se_nas.training.recipe_files import default_recipe
-from tests.cli.test_cli import Run, assert_refused
+from tests.helpers.command_lines import Run, assert_refused, call
 from tests.helpers.tiny_runs import RUN, SPACE, cache_latency, changed, contents, read_json, write_run, write_yaml
 from tests.search.known_worth import write_table
 
@@ -79,13 +78,6 @@ FILES = {part.file for part in PARTS.values()}
 
 def words(settings: dict[str, Any]) -> list[str]:
     return [word for key, value in settings.items() for word in ("--set", f"{key}={yaml.safe_dump(value, None)}")]
-
-
-def call(patch: pytest.MonkeyPatch, *arguments: object) -> int:
-    patch.setattr("sys.argv", ["se-nas", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit:
-        cli.main()
-    return int(exit.value.code or 0)
 
 
 def without_report(folder: Path, configuration: str = "") -> Path:
@@ -131,7 +123,7 @@ def done(home: Path, finished: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole, "write_report", without_report)  # of the further search
         patch.setattr(evidence_parts, "CHANCE", FEW)
-        assert call(patch, "evidence", out, "--quiet", *words(settings)) == 0
+        assert call("evidence", out, "--quiet", *words(settings)) == 0
     published.unlink()  # the run has copies of all that it was given
     for folder in (twin, other):
         shutil.rmtree(folder)
@@ -652,19 +644,6 @@ def test_a_search_without_a_supernet_leaves_out_what_needs_one(
 
 
 # ---- what a user may get wrong
-
-
-@pytest.fixture
-def se_nas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs one command in `tmp_path`; returns the exit code, the lines on standard error, and standard output."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, list[str], str]:
-        code = call(monkeypatch, *arguments)
-        said = capsys.readouterr()
-        return code, said.err.splitlines(), said.out
-
-    return run
 
 
 FAULTS: list[tuple[list[str], str]] = [

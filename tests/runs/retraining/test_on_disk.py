@@ -7,7 +7,6 @@ import math
 import re
 import shutil
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 import torch
 import yaml
 
-from se_nas.cli import main as cli
 from se_nas.cost.latency.timing import Measurement
 from se_nas.data.on_disk.encoded_images import open_encoded_images
 from se_nas.data.sources import DATASETS, OnDiskSource
@@ -31,28 +29,12 @@ from se_nas.search import certificate
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.yaml.file import parse_space
 from se_nas.training.trained_network import DataCard, load_trained, save_weights
-from tests.cli.test_cli import assert_refused
+from tests.helpers.command_lines import Run, assert_refused, call
 from tests.helpers.rank_processes import run_cli, start_ranks
 from tests.helpers.tiny_imagenet import EVERYTHING, NETWORK, RECIPE, tiny_network, write_job
 from tests.helpers.tiny_runs import changed, read_json, write_yaml
 
-Run = Callable[..., tuple[int, list[str], str]]
 AVERAGED = {**RECIPE, "epochs": 3, "average_decay": 0.5, "label_smoothing": 0.1}
-
-
-def call(words: list[str], patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str] | None = None) -> Any:
-    patch.setattr("sys.argv", ["se-nas", *words])
-    with pytest.raises(SystemExit) as exit:
-        cli.main()
-    said = capture.readouterr() if capture else None
-    return int(exit.value.code or 0), said.err.splitlines() if said else [], said.out if said else ""
-
-
-@pytest.fixture
-def se_nas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs one command in `tmp_path`; returns the exit code, the lines on standard error, and standard output."""
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: call([str(word) for word in words], monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -66,9 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `images`, a baseline and, in `out`, its retraining; to be copied, not changed."""
     home = tmp_path_factory.mktemp("trained")
     words = write_job(home, AVERAGED)
-    with pytest.MonkeyPatch.context() as patch:
-        code, _, _ = call([*words, "--out", str(home / "out"), "--keep-every", "2", "--seed", "1"], patch)
-    assert code == 0
+    assert call(*words, "--out", home / "out", "--keep-every", "2", "--seed", "1") == 0
     return home
 
 
