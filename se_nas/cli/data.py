@@ -9,30 +9,35 @@ import typer
 
 from se_nas.cli.options import MaxDamaged, Quiet
 from se_nas.cli.screen import bar, say
+from se_nas.errors import counted
 from se_nas.records.bounds import MOST_SEED, MOST_WORKERS
 
 
 def shard(
-    root: Annotated[Path, typer.Argument(metavar="DIR", help="Images as train/CLASS/* and val/CLASS/*.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the shards; give it as --data-dir later.")],
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the images: train/CLASS/* and val/CLASS/*.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder for the tar files; training takes it as --data-dir.")
+    ],
     resize: Annotated[
         int | None,
         typer.Option(
             min=8,
-            help="Scale images down until their shorter side has this many pixels, such as 256: smaller files, faster "
-            "decoding.",
+            help="Scale images down until their shorter side has this many pixels, such as 256, for smaller files "
+            "and faster decoding.",
         ),
     ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=95, help="JPEG quality of images that were resized.")] = 90,
+    quality: Annotated[int, typer.Option(min=1, max=95, help="JPEG quality of the images that are resized.")] = 90,
     images_per_shard: Annotated[int, typer.Option(min=1, help="Images in one tar file.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the order of the training images.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, max=MOST_WORKERS, help="Processes that decode and encode.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed that shuffles the training images.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, max=MOST_WORKERS, help="Processes that decode and encode the images.")
+    ] = 4,
     max_damaged: MaxDamaged = 100,
     quiet: Quiet = False,
 ) -> None:
     """Pack a folder of images into WebDataset tar files: few large files instead of a million small ones.
 
-    A call that was broken off is finished by the same call.
+    If a call is cut off, give it again to finish it.
     """
     from se_nas.data.on_disk.shard_writing import write_shards
 
@@ -49,7 +54,8 @@ def shard(
             progress=progress,
         )
     written = ", ".join(f"{count:,} {half}" for half, count in summary.images.items())
-    say(f"images: {written}; {summary.shards} shards ({summary.kept} of them kept), {summary.bytes / 1e9:.3g} GB")
+    files = f"{counted(summary.shards, 'tar file')}, of which {summary.kept:,} were there already"
+    say(f"images: {written}; {files}; {summary.bytes / 1e9:.3g} GB")
     for name, reason in summary.damaged.items():
         say(f"damaged and left out: {name} ({reason})")
-    say(f"use them with --data-dir {output}")
+    say(f"to train on them: --data-dir {output}")

@@ -9,6 +9,7 @@ import typer
 
 from se_nas.cli.options import Average, DataDir, Device, Plugins, Quiet, Weights, parse_changes
 from se_nas.cli.screen import say, stop_explained, tune_allocator
+from se_nas.errors import counted
 from se_nas.records.bounds import MOST_WORKERS
 
 
@@ -17,34 +18,36 @@ def evidence(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="Gather this part alone: {se_nas.runs.evidence.registry:PARTS}; may be repeated. By default all."
+            help="Gather only this part, one of {se_nas.runs.evidence.registry:PARTS}; may be repeated. By default "
+            "all parts are gathered."
         ),
     ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help="KEY=VALUE, kept for later calls: seeds=[0,1,2,3,4], random=8, best_of=50, ratios=[4,16], "
+            help="KEY=VALUE changes what is gathered, and is kept for later calls: seeds=[0,1,2,3,4], random=8, "
+            "best_of=50, ratios=[4,16], "
             "published=[FILE], others=[RUN], searches=[1,2], within=30, space=30, contexts=4, stand_alone_se=true, "
             "timed=10; may be repeated.",
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, max=MOST_WORKERS, help="Stand-alone trainings at a time, which share the threads.")
+        int, typer.Option(min=1, max=MOST_WORKERS, help="Networks that are trained at a time; they share the threads.")
     ] = 1,
     finished_only: Annotated[
-        bool, typer.Option("--finished-only", help="Show what the trainings that are done say; start none.")
+        bool, typer.Option("--finished-only", help="Start no training, and show what the finished ones say.")
     ] = False,
     data_dir: DataDir = None,
-    device: Annotated[str | None, typer.Option(help="Replaces the run's device.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device to use in place of the run's.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Test whether to believe the answer of a search: controls, ranking, stability, where SE pays, latency, cost.
+    """Test whether to believe the answer of a search, by controls, rankings, repeated searches and timings.
 
     Random networks, SE nowhere and everywhere, and published ones, all within the same budgets, are trained by the
     run's own recipe with the same seeds, and their differences from the answer have 95 % intervals. Everything goes to
-    RUN/evidence and into RUN/report.html. A call that was stopped, however hard, is finished by the same call; what has
-    been trained is never trained again.
+    RUN/evidence and into RUN/report.html. If a call is stopped, however hard, give it again to finish it: what has been
+    trained is never trained again.
     """
     from se_nas.runs.evidence.gather import gather_evidence
     from se_nas.runs.evidence.gathering import Conditions
@@ -70,16 +73,18 @@ def excitation(
     data_dir: DataDir = None,
     weights: Weights = None,
     average: Average = None,
-    images: Annotated[int, typer.Option(min=1, help="At most this many test images, evenly spaced.")] = 10_000,
+    images: Annotated[int, typer.Option(min=1, help="Look at no more test images than this, evenly spaced.")] = 10_000,
     show: Annotated[
         list[str] | None,
         typer.Option("--class", help="Draw the gates of this class; may be repeated, at most 4 times."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that are evaluated at once.")] = 100,
     workers: Annotated[
         int, typer.Option(min=0, max=MOST_WORKERS, help="Processes that decode images that stay on disk.")
     ] = 4,
-    output: Annotated[Path | None, typer.Option("--out", help="Folder; by default excitation in RUN.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the results; by default RUN/excitation.")
+    ] = None,
     plugin: Plugins = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -87,8 +92,8 @@ def excitation(
     """Look at what SE learned: the gates of every unit by class and depth, and the accuracy that each is worth.
 
     Writes excitation.html with its plots, excitation.json, the importance of every channel for pruning
-    (importance.json), and the gates of every class (gates.npz). Where an SE does nothing it says so. A report that RUN
-    has is written again with it.
+    (importance.json), and the gates of every class (gates.npz). An SE that does nothing is named. If RUN has a report,
+    it is written again and shows this too.
     """
     from se_nas.hardware.device import pick_device
     from se_nas.report.pages.excitation.notes import notes
@@ -111,7 +116,7 @@ def excitation(
     reported = output is None and (source / "report.html").exists()
     with alone_in(source if reported else folder):
         found, page = study_run(request, folder, pick_device(device), progress=not quiet)
-        say(f"accuracy as it is: {found.accuracy:.2%} on {found.images:,} test images")
+        say(f"accuracy with every SE: {found.accuracy:.2%} on {counted(found.images, 'test image')}")
         for line in notes(found):
             say(line)
         say(f"page: {page}")
@@ -119,8 +124,10 @@ def excitation(
             _write_report(source)  # which shows it too
 
 
-def report(run: Annotated[Path, typer.Argument(help="Folder of a run, or of a retraining on ImageNet.")]) -> None:
-    """Write report.html of a finished run, or of a finished retraining on ImageNet, again."""
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a retraining on ImageNet.")],
+) -> None:
+    """Write the report.html of a finished run, or of a finished retraining on ImageNet, once more."""
     _write_report(run)
 
 

@@ -12,9 +12,9 @@ from se_nas.records.shipped import copy_shipped, run_files, spaces
 
 
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the copies.")]) -> None:
-    """Copy the shipped run files and search spaces into a folder, to be edited there.
+    """Copy the shipped run files and search spaces into a folder, where you can edit them.
 
-    No copy is needed to use them as they are: every command that takes a file takes their names too.
+    You need no copy to use them as they are: every command that takes such a file takes its name too.
     """
     copy_shipped(folder)
     say(f"copied: {len(run_files())} run files, {len(spaces())} search spaces and published networks")

@@ -64,12 +64,16 @@ for panel, commands in COMMANDS.items():
     for function, example in commands.items():
         app.add(function, example, panel=panel)
 
-space_app = Commands(no_args_is_help=True, help="Look at search spaces.")
+space_app = Commands(
+    no_args_is_help=True, help="Look at search spaces.", epilog="Example: se-nas space show mbconv_cifar"
+)
 space_app.add(space.show_space, "se-nas space show mbconv_cifar", "show")
 space_app.add(space.sweep, "se-nas space sweep mbconv_cifar --set se=none,4,16", "sweep")
 space_app.add(space.table, "se-nas space table", "table")
 app.add_typer(space_app, name="space", rich_help_panel=SPACES)
-data_app = Commands(no_args_is_help=True, help="Prepare images.")
+data_app = Commands(
+    no_args_is_help=True, help="Prepare images.", epilog="Example: se-nas data shard DIR OUT --resize 256"
+)
 data_app.add(data.shard, "se-nas data shard DIR OUT --resize 256", "shard")
 app.add_typer(data_app, name="data", rich_help_panel=SPACES)
 

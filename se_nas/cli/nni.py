@@ -14,8 +14,8 @@ from se_nas.nni_bridge.experiment.addresses import HOST, PORT
 from se_nas.records.shipped import find_run_file, place_of_results
 
 NewPort = Annotated[int | None, typer.Option(help="Port of NNI's page; by default the one it had.")]
-NewHost = Annotated[str | None, typer.Option(help="Address to listen on; by default the one it had.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Do not wait for the experiment to end.")]
+NewHost = Annotated[str | None, typer.Option(help="Address that NNI's page listens on; by default the one it had.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Leave the experiment running and give the terminal back.")]
 Launched = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that `se-nas launch` began.")]
 
 
@@ -32,18 +32,19 @@ def launch(
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen on. NNI's page asks nobody for a password: anyone who reaches it can run commands "
-            "here. Trials on other machines need an address that they reach."
+            help="Address that NNI's page listens on. The page asks nobody for a password: anyone who reaches it can "
+            "run commands here. Trials on other machines need an address that they can reach."
         ),
     ] = HOST,
     detach: Detach = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a search as an NNI experiment, to be watched in NNI's web dashboard.
+    """Run a search as an NNI experiment that you can watch in NNI's web page.
 
-    An Optuna-driven search has one trial for each architecture, with its readable picks; of differentiable searches
-    (see `nni:` in the run file) each trial is a whole one, shown epoch by epoch. When the experiment is done, the
-    answer is certified, retrained and reported as after `se-nas search`; the page stays up until `se-nas stop RUN`.
+    In an Optuna-driven search each architecture is a trial, with its choices as readable parameters. In a grid of
+    differentiable searches (see `nni:` in the run file) each search is a trial, shown epoch by epoch. When the
+    experiment is done, the answer is certified, retrained and reported as after `se-nas search`. The page stays up
+    until `se-nas stop RUN`.
     """
     from se_nas.nni_bridge.launch import launch as launch_run
 
@@ -59,7 +60,7 @@ def launch(
 def resume(
     run: Launched, port: NewPort = None, host: NewHost = None, detach: Detach = False, quiet: Quiet = False
 ) -> None:
-    """Go on with a launched run that was stopped or cut off, or watch one that is running, to its end."""
+    """Continue a launched run that was stopped or cut off, or follow one that is still running, until its end."""
     from se_nas.nni_bridge.launch import resume as resume_run
 
     tune_allocator()
@@ -69,7 +70,7 @@ def resume(
 
 
 def view(run: Launched, port: NewPort = None, host: NewHost = None) -> None:
-    """Open the page of a stopped experiment, read-only."""
+    """Show NNI's page of a stopped experiment, without running anything."""
     from se_nas.nni_bridge.launch import view as view_run
 
     view_run(run, port=port, host=host, say=say)
@@ -78,8 +79,8 @@ def view(run: Launched, port: NewPort = None, host: NewHost = None) -> None:
 def stop(run: Launched, quiet: Quiet = False) -> None:
     """Stop the experiment of a launched run and close its page; what was found so far is kept for `se-nas resume`.
 
-    A run whose experiment was done, but that was left alone (--detach), is finished: certified, retrained, reported.
-    Evidence that its run file asks for is not gathered here, but by `se-nas evidence RUN`.
+    If the experiment is done and nobody waited for it (--detach), the run is finished first: certified, retrained and
+    reported. Evidence that the run file asks for is left to `se-nas evidence RUN`.
     """
     from se_nas.nni_bridge.launch import stop as stop_run
 

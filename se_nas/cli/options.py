@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from se_nas.cost.latency.timing import LatencyKey
     from se_nas.runs.run_file import RunConfig
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes the fastest there is.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps. auto takes the fastest one that is there.")]
 DataDir = Annotated[
-    Path | None, typer.Option(help="Folder that holds the data set (CIFAR's official layout, or class folders).")
+    Path | None,
+    typer.Option(help="Folder of the data set, in CIFAR's official layout or with a folder for each class."),
 ]
 Download = Annotated[
     bool, typer.Option("--download", help="Fetch a CIFAR data set into --data-dir if it is not there.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue from what the output folder holds.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from what the output folder already holds.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")]
 
 
 def _without_password(context: typer.Context, option: typer.CallbackParam, url: str | None) -> str | None:
@@ -40,13 +41,15 @@ Storage = Annotated[
     typer.Option(
         envvar="SE_NAS_STORAGE",
         callback=_without_password,
-        help="Database that several workers share, such as postgresql+psycopg://user@host/name; never written down. "
-        "A URL with a password comes by the variable.",
+        help="Database that several workers share, such as postgresql+psycopg://user@host/name. It is written into no "
+        "file. A URL that holds a password must come from the environment variable.",
     ),
 ]
 Budgets = Annotated[
     list[str] | None,
-    typer.Option("--budget", help="METRIC=LIMIT, such as macs=15M, params=300k or latency_ms=2.5; may be repeated."),
+    typer.Option(
+        "--budget", help="METRIC=LIMIT sets a budget, such as macs=15M, params=300k or latency_ms=2.5; may be repeated."
+    ),
 ]
 
 
@@ -66,27 +69,35 @@ Plugins = Annotated[
     typer.Option(
         "--plugin",
         callback=_import_plugins,
-        help="Module of your own, or a .py file, that adds to what can be named, such as a data set; may be repeated.",
+        help="Module or .py file of your own that adds a data set, a block or another part; may be repeated.",
     ),
 ]
 Weights = Annotated[
-    Path | None, typer.Option(help="File of weights, such as FOLDER/best.pt; by default FOLDER/network.pt.")
+    Path | None, typer.Option(help="File of the weights, such as FOLDER/best.pt; by default FOLDER/network.pt.")
 ]
 Average = Annotated[
-    bool | None, typer.Option(help="The averaged weights or the last; by default the averaged where there are any.")
+    bool | None,
+    typer.Option(
+        help="Use the averaged weights, or those of the last step. By default the averaged ones, if there are any."
+    ),
 ]
 MaxDamaged = Annotated[
     int,
     typer.Option(
-        min=0, help="Stop where more images than this are damaged, on each rank; until then each is named and left out."
+        min=0,
+        help="Stop when a rank has met more damaged images than this. Up to then each is named and left out.",
     ),
 ]
 NewRun = Annotated[
     Path | None,
-    typer.Option("--out", help="Run folder; by default NAME beside the run file, or here where that is a shipped one."),
+    typer.Option(
+        "--out",
+        help="Run folder. By default it has the run's name and lies beside the run file, or in the working folder for "
+        "a shipped one.",
+    ),
 ]
 SpaceFile = Annotated[
-    Path, typer.Argument(metavar="SPACE", help="Search space: a YAML file, or the name of a shipped one.")
+    Path, typer.Argument(metavar="SPACE", help="Search space: a YAML file, or the name of a shipped space.")
 ]
 
 
@@ -96,20 +107,20 @@ class RunChanges:
 
     data_dir: DataDir = None
     download: Download = False
-    device: Annotated[str | None, typer.Option(help="Replaces the run's device.")] = None
-    seed: Annotated[int | None, typer.Option(help="Replaces the run's seed.")] = None
+    device: Annotated[str | None, typer.Option(help="Device to use in place of the run's.")] = None
+    seed: Annotated[int | None, typer.Option(help="Seed to use in place of the run's.")] = None
     budget: Budgets = None
     change: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="PATH=VALUE replaces a value of the run file, such as search.epochs=5; may be repeated."
+            "--set", help="PATH=VALUE replaces a value of the run file, as in search.epochs=5; may be repeated."
         ),
     ] = None
     enqueue: Annotated[
         list[str] | None,
         typer.Option(
-            help="In an Optuna-driven search, evaluate this first: an architecture.json, a finished run's folder, or a "
-            "baseline such as no_se or se_r16; may be repeated."
+            help="Architecture that an Optuna-driven search evaluates first: an architecture.json, a finished run's "
+            "folder, or a baseline such as no_se or se_r16; may be repeated."
         ),
     ] = None
     plugin: Plugins = None
@@ -155,10 +166,10 @@ class TimingConditions:
     """Under which conditions networks are timed."""
 
     device: Device = "auto"
-    backend: Annotated[str, typer.Option(help="eager, or cuda_graph on CUDA.")] = "eager"
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32"
-    batch_size: Annotated[int, typer.Option(help="Images in one run; a latency is that of the run.")] = 1
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1
+    backend: Annotated[str, typer.Option(help="How the network is run: eager, or on CUDA cuda_graph.")] = "eager"
+    dtype: Annotated[str, typer.Option(help="Number format: float32, bfloat16 or float16.")] = "float32"
+    batch_size: Annotated[int, typer.Option(help="Images in one batch; the latency is that of the whole batch.")] = 1
+    threads: Annotated[int, typer.Option(help="CPU threads that the network may use.")] = 1
 
     def key(self) -> LatencyKey:
         """The conditions as tables are kept by them.

@@ -9,14 +9,17 @@ import typer
 
 from se_nas.cli.options import Budgets, DataDir, NewRun, Quiet, Resume, RunChanges, Storage
 from se_nas.cli.screen import print_answer, say, stop_explained, tune_allocator
-from se_nas.errors import ConfigError
+from se_nas.errors import ConfigError, counted
 from se_nas.records.shipped import find_run_file, place_of_results
 
 
 def search(
     run_file: Annotated[
         Path,
-        typer.Argument(help="Run file: a YAML file such as runs/digits.yaml, or a shipped one by name: digits."),
+        typer.Argument(
+            metavar="RUN_FILE",
+            help="Run file: a YAML file such as runs/digits.yaml, or the name of a shipped one such as digits.",
+        ),
     ],
     changes: RunChanges,
     output: NewRun = None,
@@ -24,9 +27,9 @@ def search(
     storage: Storage = None,
     quiet: Quiet = False,
 ) -> None:
-    """Do the whole job of a run file: supernet, search, decode, certificate, retraining of the winner, report.
+    """Do the whole job of a run file: train a supernet, search, certify the answer, retrain it and write a report.
 
-    Everything lands in the run folder; open report.html there. A run that was stopped, however hard, goes on with
+    Everything lands in the run folder; open report.html there. A run that was stopped, however hard, continues with
     --resume and ends with the same numbers.
     """
     from se_nas.runs.run_folder import alone_in
@@ -56,15 +59,17 @@ def gather_if_asked(folder: Path, quiet: bool) -> None:
 
 
 def worker(
-    run: Annotated[Path, typer.Argument(help="Folder of a run that another process has begun, or a copy of it.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run that another process has begun, or a copy of it.")
+    ],
     storage: Storage = None,
     data_dir: DataDir = None,
-    device: Annotated[str | None, typer.Option(help="Replaces the run's device.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device to use in place of the run's.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Join a running Optuna-driven search from any machine that reaches its storage, until the search is done.
+    """Help with a running Optuna-driven search until it is done, from any machine that reaches its storage.
 
-    A worker may come and go: if it dies, another evaluates what it was evaluating.
+    Workers may come and go: if one dies, another takes over what it was evaluating.
     """
     from se_nas.runs.worker import work_on
 
@@ -73,17 +78,17 @@ def worker(
     tune_allocator()
     with stop_explained("run the same command again"):
         done = work_on(run, storage, data_dir=data_dir, device=device, progress=not quiet, say=say)
-    say(f"{done} evaluations were done here; the search has what it needs")
+    say(f"{counted(done, 'evaluation was', 'evaluations were')} done here, and the search has what it needs")
 
 
 def decode(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished search.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished search.")],
     budget: Budgets = None,
     output: Annotated[
         Path | None, typer.Option("--out", help="Folder for the answer; by default RUN/decodes/BUDGETS.")
     ] = None,
 ) -> None:
-    """Answer other budgets from a finished search: a new exact decode and certificate in seconds, no new search."""
+    """Answer other budgets from a finished search: a new exact decode and certificate, in seconds."""
     from se_nas.cost.budget import parse_budget_options
     from se_nas.runs.run_file import load_plugins_of
     from se_nas.runs.search import decode_again

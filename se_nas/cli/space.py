@@ -108,26 +108,28 @@ def sweep(
         list[str],
         typer.Option(
             "--set",
-            help="PART=OPTION,... such as se=none,2,4,8,16,32, se=eca,ese, kernel=3,5 or se.position=standard,pre: a "
-            "part as the blocks of space files have it.",
+            help="PART=OPTION,... says what is varied, such as se=none,2,4,8,16,32, se=eca,ese, kernel=3,5 or "
+            "se.position=standard,pre. A part is a key that blocks have in a space file.",
         ),
     ],
     conditions: TimingConditions,
-    output: Annotated[Path | None, typer.Option("--out", help="Folder for sweep.json and sweep.png.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Write sweep.json and sweep.png into this folder.")
+    ] = None,
     plugin: Plugins = None,
-    rounds: Annotated[int, typer.Option(min=0, help="Timed runs of each network; with 0 latency is left out.")] = 40,
+    rounds: Annotated[int, typer.Option(min=0, help="Timed runs of each network; 0 leaves latency out.")] = 40,
     quiet: Quiet = False,
 ) -> None:
-    """Vary one part of every block and compare parameters, MACs and measured latency: an ablation by costs.
+    """Vary one part of every block, and compare parameters, MACs and measured latency.
 
-    What the space leaves open otherwise is chosen for the most MACs. Networks are timed in turn.
+    Every other choice of the space is set to the option with the most MACs. The networks are timed in turns.
     """
     from se_nas.cost.latency.timing import measure_networks
     from se_nas.evidence.sweep import MeasuredSweep, parse_sweep, sweep_space
     from se_nas.space.yaml.file import load_space
 
     if len(change) > 1:
-        raise ConfigError("--set", [f"a sweep is of one part, but got {len(change)}: {' and '.join(change)}"])
+        raise ConfigError("--set", [f"a sweep must vary one part, but got {len(change)}: {' and '.join(change)}"])
     part, options = parse_sweep(change[0])
     swept = sweep_space(load_space(space_file), part, options)
     measured = None
@@ -172,10 +174,12 @@ def _write_sweep(folder: Path, swept: Sweep, measured: MeasuredSweep | None) -> 
 
 
 def table(
-    folder: Annotated[Path | None, typer.Argument(help="Folder of search spaces; by default the shipped ones.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="Folder of search spaces; by default the shipped ones.")
+    ] = None,
     plugin: Plugins = None,
 ) -> None:
-    """Print a Markdown table of every space in a folder: its blocks, number of networks, and exact counts."""
+    """Print a Markdown table of the spaces in a folder, with their blocks, numbers of networks and exact counts."""
     from se_nas.report.space_table import space_table
 
     say(space_table(folder or SPACE_FOLDER))

@@ -30,7 +30,7 @@ class EvaluationOptions:
     data_dir: DataDir = None
     weights: Weights = None
     average: Average = None
-    batch_size: Annotated[int, typer.Option(min=1, help="Images evaluated at once, on each rank.")] = 128
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that each rank evaluates at once.")] = 128
     plugin: Plugins = None
     device: Device = "auto"
     quiet: Quiet = False
@@ -50,7 +50,7 @@ class OnDiskOptions:
         float | None,
         typer.Option(
             rich_help_panel=_ON_DISK,
-            help="Share of the resized image that is looked at; by default the recipe's.",
+            help="Share of the resized image that the network sees; by default the recipe's.",
         ),
     ] = None
     workers: Annotated[
@@ -67,8 +67,8 @@ class OnDiskOptions:
         typer.Option(
             min=0,
             rich_help_panel=_ON_DISK,
-            help="Stop where more images than this are damaged, on each rank; until then each is named and left out. "
-            "By default 100.",
+            help="Stop when a rank has met more damaged images than this. Up to then each is named and left out. By "
+            "default 100.",
         ),
     ] = None
 
@@ -147,23 +147,30 @@ def _say_accuracy(found: Mapping[str, Any], how: str) -> None:
 
 def export(
     source: Annotated[
-        Path, typer.Argument(help="Folder of a retraining, such as RUN/retrain, or an architecture.json and --weights.")
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Folder of a retraining, such as RUN/retrain, or an architecture.json with --weights.",
+        ),
     ],
     to: Annotated[
         list[str] | None,
         typer.Option(
-            help="One of {se_nas.export.forms:FORMS}; may be repeated; by default all whose packages are installed."
+            help="Form to write, one of {se_nas.export.forms:FORMS}; may be repeated. By default all those whose "
+            "packages are installed."
         ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--out", help="Folder; by default export beside the weights.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the files; by default export/ beside the weights.")
+    ] = None,
     weights: Weights = None,
     average: Average = None,
     plugin: Plugins = None,
 ) -> None:
-    """Hand a trained network on: ONNX, torch.export, a plain module that needs only torch, a timm model.
+    """Write a trained network as ONNX, as torch.export, as a plain module that needs only torch, or as a timm model.
 
-    Each form is read back from its file and compared with the network before it is kept; export.json says how well they
-    agree, and how fast ONNX Runtime is beside PyTorch.
+    Each form is read back from its file and compared with the network before it is kept. export.json says how well they
+    agree, and how fast the network is in ONNX Runtime and in PyTorch.
     """
     from se_nas.runs.export import export_retrained
 
