@@ -20,7 +20,7 @@ from se_nas.cli.options import (
     parse_changes,
 )
 from se_nas.cli.screen import say, stop_explained, tune_allocator
-from se_nas.errors import ConfigError, SeNasError
+from se_nas.errors import ConfigError, SeNasError, counted
 from se_nas.records.bounds import MOST_SEED, MOST_WORKERS
 from se_nas.records.shipped import find_space, place_of_results
 
@@ -42,19 +42,19 @@ class RecipeOptions:
     recipe: Annotated[
         str | None,
         typer.Option(
-            help=f"A YAML file or one of {{se_nas.records.shipped:recipes}}; by default {ON_DISK_RECIPE} for "
-            f"images that stay on disk, {SMALL_RECIPE} for the others."
+            help=f"Recipe: a YAML file or one of {{se_nas.records.shipped:recipes}}. By default {ON_DISK_RECIPE} for "
+            f"images that stay on disk, and {SMALL_RECIPE} for the others."
         ),
     ] = None
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NAME=VALUE replaces a value of the recipe, such as mixup=0.2; may be repeated."),
+        typer.Option("--set", help="NAME=VALUE replaces a value of the recipe, as in mixup=0.2; may be repeated."),
     ] = None
-    epochs: Annotated[int | None, typer.Option(help="Replaces the recipe's epochs.")] = None
+    epochs: Annotated[int | None, typer.Option(help="Epochs to train, in place of the recipe's.")] = None
     batch_size: Annotated[
-        int | None, typer.Option(help="Replaces the recipe's batch size, over all ranks together.")
+        int | None, typer.Option(help="Batch size over all ranks together, in place of the recipe's.")
     ] = None
-    learning_rate: Annotated[float | None, typer.Option(help="Replaces the recipe's peak learning rate.")] = None
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate, in place of the recipe's.")] = None
 
     def changes(self) -> dict[str, Any]:
         """What is said otherwise than the recipe, by name."""
@@ -69,23 +69,23 @@ class TeacherOptions:
 
     teacher: Annotated[
         str | None,
-        typer.Option(help="For distillation: the folder of a retraining, or a timm model."),
+        typer.Option(help="Teacher for distillation: the folder of a retraining, or the name of a timm model."),
     ] = None
     teacher_checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights of the teacher; a timm model needs them.")
+        Path | None, typer.Option(help="File of the teacher's weights, which a timm model needs.")
     ] = None
     workers: Annotated[
         int,
         typer.Option(
             min=0,
             max=MOST_WORKERS,
-            help="Processes of each rank that decode images; of images in memory, that augment them where the recipe "
-            "asks for more than a padded crop and a mirror image.",
+            help="Processes of each rank that decode images. Images in memory they augment, if the recipe asks for "
+            "more than a padded crop and a mirror image.",
         ),
     ] = 4
     keep_every: Annotated[
         int | None,
-        typer.Option(min=1, help="Keep the weights of every N-th epoch in epochs/."),
+        typer.Option(min=1, metavar="N", help="Keep the weights of every N-th epoch, in epochs/."),
     ] = None
 
     def teacher_named(self) -> Teacher | None:
@@ -106,8 +106,8 @@ class TrainingOptions:
     data: Annotated[
         str,
         typer.Option(
-            help="One of {se_nas.data.sources:DATASETS}; imagenet is any images in its layout, read from disk, "
-            "and the others are held in memory."
+            help="Data set: one of {se_nas.data.sources:DATASETS}. imagenet stands for any images in its layout, which "
+            "stay on disk; the others are held in memory."
         ),
     ] = "digits"
     data_dir: DataDir = None
@@ -115,29 +115,31 @@ class TrainingOptions:
     space: Annotated[
         Path | None,
         typer.Option(
-            help="The architecture's space, to scale the network as its `scaling:` says now.", rich_help_panel=_ON_DISK
+            help="File of the architecture's space, whose `scaling:` is used as it is now.", rich_help_panel=_ON_DISK
         ),
     ] = None
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Start from the weights of this file instead of random ones: of a timm model of this architecture "
-            "(a state_dict that was written by torch.save), or of a retraining. Tensors are paired by their order and "
-            "shape alone: take the timm model that the baseline's header names, as one that looks like it (tf_..., "
-            "legacy_...) loads as well and gives wrong outputs. A classifier of other classes stays random."
+            help="File of weights to start from: those of a retraining, or of a timm model of this architecture (a "
+            "state_dict that was written by torch.save). Tensors are paired by their order and shape alone, so take "
+            "the timm model that the baseline's header names: one that looks like it (tf_..., legacy_...) loads as "
+            "well and gives wrong outputs. A classifier for other classes starts from random weights."
         ),
     ] = None
     max_damaged: MaxDamaged = 100
     seed: Annotated[
         int,
         typer.Option(
-            min=0, max=MOST_SEED, help="Seed of the initial weights, the order of the images and the augmentation."
+            min=0, max=MOST_SEED, help="Seed for the initial weights, the order of the images and the augmentation."
         ),
     ] = 0
     output: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder; by default retrain-DATA beside the file, or NAME-DATA for a published one."
+            "--out",
+            help="Folder for the weights. By default retrain-DATA beside the file, or NAME-DATA for a published "
+            "network.",
         ),
     ] = None
     plugin: Plugins = None
@@ -155,15 +157,16 @@ def retrain(
     architecture: Annotated[
         Path,
         typer.Argument(
-            help="architecture.json of a search, the YAML file of a published network, or a shipped one by name, such "
-            "as mobilenetv3_large."
+            metavar="ARCHITECTURE",
+            help="Network to train: the architecture.json of a search, the YAML file of a published network, or the "
+            "name of a shipped one such as mobilenetv3_large.",
         ),
     ],
     recipe: RecipeOptions,
     teacher: TeacherOptions,
     options: TrainingOptions,
 ) -> None:
-    """Train an architecture from scratch, or from given weights, and say its accuracy on the test images.
+    """Train a network from scratch, or from given weights, and report its accuracy on the test images.
 
     For images on disk, such as ImageNet's, the network is scaled as its space says. With the same options,
     `torchrun --standalone --nproc-per-node N -m se_nas retrain ...` trains on N devices, whatever the images.
@@ -209,9 +212,10 @@ def _retrain_in_memory(
     if trained is None:  # a rank that does not speak
         return
     epochs = len(trained.history)
-    say(f"test accuracy: {trained.test_accuracy:.2%} ({options.data}, {epochs} epochs, seed {options.seed})")
+    how = f"{options.data}, {counted(epochs, 'epoch')}, seed {options.seed}"
+    say(f"test accuracy: {trained.test_accuracy:.2%} ({how})")
     if trained.ema_test_accuracy is not None:
-        say(f"of the averaged weights: {trained.ema_test_accuracy:.2%}")
+        say(f"with the averaged weights: {trained.ema_test_accuracy:.2%}")
     say(f"weights and history: {job.folder}")
 
 
@@ -250,14 +254,14 @@ def _retrain_from_disk(
     found, ledger = result["retrain"], result["ledger"]
     say(f"top-1 {found['top1']:.2%}, top-5 {found['top5']:.2%} on {found['held_out_images']:,} held-out images")
     if found["ema_top1"] is not None:
-        say(f"of the averaged weights: top-1 {found['ema_top1']:.2%}, top-5 {found['ema_top5']:.2%}")
+        say(f"with the averaged weights: top-1 {found['ema_top1']:.2%}, top-5 {found['ema_top5']:.2%}")
     best = found["best"]
     say(f"best: top-1 {best['top1']:.2%} in epoch {best['epoch'] + 1} ({best['weights']} weights)")
     for entry in RunFolder(job.folder).read("certificate.json", Certificate)["retrained"]["costs"]:
         interval = f", 95 % {entry['ci95'][0]:.3g} to {entry['ci95'][1]:.3g}, n={entry['n']}" if entry["ci95"] else ""
         say(f"{entry['metric']}: {format_cost(entry['metric'], entry['value'])} ({entry['how']}{interval})")
     if found["damaged_images"]:
-        say(f"left out as damaged: {found['damaged_images']} images ({job.folder / 'damaged.json'})")
+        say(f"left out as damaged: {counted(found['damaged_images'], 'image')} ({job.folder / 'damaged.json'})")
     say(
         f"{ledger['images_per_second']:,.1f} images/s, {ledger['device_hours']:.3g} {ledger['device']}-hours; "
         f"weights, history and certificate: {job.folder}"

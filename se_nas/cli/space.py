@@ -9,7 +9,7 @@ import typer
 
 from se_nas.cli.options import Plugins, Quiet, SpaceFile, TimingConditions
 from se_nas.cli.screen import bar, say, show, tune_allocator
-from se_nas.errors import ConfigError
+from se_nas.errors import ConfigError, counted
 from se_nas.records.shipped import SPACE_FOLDER
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def show_space(space_file: SpaceFile, plugin: Plugins = None) -> None:
     space = load_space(space_file)
     tune_allocator()
     say(
-        f"{space.name}: {exact_size(space.size)} distinct networks ({rounded_size(space.size)}), "
-        f"{len(space.choices)} choices, digest {space.digest}"
+        f"{space.name}: {exact_size(space.size)} distinct network{'s' * (space.size != 1)} "
+        f"({rounded_size(space.size)}), {counted(len(space.choices), 'choice')}, digest {space.digest}"
     )
     head = space.head_spec
     stem = "".join(

@@ -1,7 +1,7 @@
 """A second opinion on our counts: torch's own counter, which sees a network that is really built run.
 
 It counts every convolution and matrix product as two operations a multiply-accumulate, and nothing else of a Network:
-activations, norms, global means, SE's rescaling and the sums of skips are counted by neither.
+neither it nor our counts see activations, norms, global means, SE's rescaling and the sums of skips.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ def _images(root: Path, folder: str) -> tuple[list[str], PassedOver]:
                 passed_over.add(HIDDEN, path)
             elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
                 if not entry.is_file():  # to leave it out, or to look for images in it, would be a guess
-                    got = "is a folder" if entry.is_dir() else "is none, or leads to none"
+                    got = "is a folder" if entry.is_dir() else "is not one, or is a link that leads to none"
                     where = printable(str(root / path))
                     raise DataError(f"{where}: what is named as an image must be a file, but it {got}")
                 files.append(path)

@@ -169,5 +169,5 @@ def _unidentified(content: bytes) -> str:
         if begins_so and name not in SAFE_FORMATS:
             return f"it is of the format {name}, but must be of {', '.join(_built_in())}"
         if begins_so:  # words, where this Pillow was built without the format
-            return begins_so if isinstance(begins_so, str) else f"it begins as {name} does, but goes on otherwise"
-    return "it is no image that Pillow can read"
+            return begins_so if isinstance(begins_so, str) else f"it begins like {name}, but does not go on like it"
+    return "it is not an image that Pillow can read"

@@ -63,7 +63,8 @@ def fitted(
     space = load_space(space_file_path)
     if space.choices:
         raise ConfigError(
-            source, [f"a published network must be a space of one architecture, but this has {exact_size(space.size)}"]
+            source,
+            [f"a published network must be of one architecture, but this one has {exact_size(space.size)}"],
         )
     limits = {budget.metric: budget.limit for budget in budgets if budget.metric in ("macs", "params")}
     base = _with_fewer_strides(replace(scaled_space(space, Scaling("control", resolution, classes)), channels=channels))

@@ -24,7 +24,7 @@ from se_nas.cost.latency.table import build_latency_table
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.sources import load_train
-from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError
+from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError, counted
 from se_nas.nni_bridge.experiment import addresses, manager, nni_calls
 from se_nas.nni_bridge.experiment import status as experiment_status
 from se_nas.nni_bridge.experiment.addresses import HOST, PORT
@@ -310,7 +310,7 @@ def _conclude(folder: Path, progress: bool, say: Say, exhausted: bool) -> None:
     study = open_study(problem, config, parallel=True)
     failed = reconcile(study, jobs)
     if failed:
-        say(f"{len(failed)} proposals without a result of a trial are closed as failed")
+        say(f"closed as failed: {counted(len(failed), 'proposal')} that no trial gave a result for")
     worked = Worked(study.count(), exhausted)
     found = finish(problem, config, study, open_evaluator(problem, config), prepare(problem, config), worked)
     finish_run(setting, found, resume=True, progress=progress, say=say)

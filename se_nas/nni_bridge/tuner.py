@@ -74,7 +74,7 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
     @_ends_the_tuner
     def update_search_space(self, search_space: Any) -> None:
         """Open the study. The space is that of the run, whatever is edited on the page."""
-        _log.info("the study has %d proposals", len(self.study.evaluations()))
+        _log.info("proposals in the study: %d", len(self.study.evaluations()))
 
     @_ends_the_tuner
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     file = Path(path)
     try:
         if file.exists() and not file.is_file():
-            raise ConfigError(str(path), ["file: must be a regular file, but it is none"])
+            raise ConfigError(str(path), ["file: must be a regular file, but it is not"])
         size = file.stat().st_size
         if size > MOST_BYTES:
             raise ConfigError(str(path), [f"file: must have at most {MOST_BYTES:,} bytes, but has {size:,}"])
@@ -100,7 +100,7 @@ def parse_json(content: bytes | str, source: str, *, with_nan: bool = False) -> 
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name}, which is no number of JSON")
+    raise ValueError(f"{name}, which is not a number in JSON")
 
 
 def is_deep(value: object) -> bool:

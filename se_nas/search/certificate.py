@@ -122,7 +122,7 @@ def _costs(spec: NetworkSpec, measured: Measurement) -> tuple[dict[str, dict[str
         if metric.counted
     }
     known[LATENCY] = _entry(LATENCY, measured.median_ms, "measured", measured.n, measured.ci95_ms)
-    note = "Neither counts activations, norms, global means, SE's rescaling or the sums of skips."
+    note = "Neither count includes activations, norms, global means, SE's rescaling or the sums of skips."
     return known, {**check, "note": note}
 
 

@@ -89,7 +89,7 @@ class BlackBoxStrategy(Strategy[OptunaConfig]):
                 lines = len(TableEvaluator.load(source, space).metrics)
                 if lines < space.size:
                     size = rounded_size(space.size)
-                    say(f"{source}: {lines:,} of the space's {size} networks; a proposal of another one fails")
+                    say(f"{source}: {lines:,} of the space's {size} networks; a proposal of any other one fails")
             else:
                 space.check(load_architecture(source).architecture)
         known = known_baselines(space)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 
-from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.errors import ArchitectureError, ConfigError, counted
 from se_nas.plugins import PluginRecord, copy_plugins, load_recorded, loaded_plugins
 from se_nas.records.files import read_json, write_json
 from se_nas.records.record import Record, parse_record
@@ -56,7 +56,7 @@ def _faults(source: str, problems: list[str]) -> ArchitectureError:
     """The first few faults, a line each."""
     shown = problems[:_SHOWN]
     if len(problems) > _SHOWN:
-        shown.append(f"and {len(problems) - _SHOWN} more faults")
+        shown.append(f"and {counted(len(problems) - _SHOWN, 'more fault')}")
     return ArchitectureError("\n".join(f"{source}: {problem:.300}" for problem in shown))
 
 

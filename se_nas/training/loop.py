@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from se_nas.errors import CheckpointError, OutputError, TrainingError, TrainingInterrupted
+from se_nas.errors import CheckpointError, OutputError, TrainingError, TrainingInterrupted, counted
 from se_nas.hardware.distributed import Ranks
 from se_nas.hardware.interrupt import signals_to
 from se_nas.records.checkpoint import discard_checkpoint, has_checkpoint, load_latest, save_checkpoint
@@ -307,7 +307,7 @@ class Loop:
             with self._ranks.together():  # on all, who have seen the same losses
                 raise TrainingError(
                     f"{self.name}: the loss must stay finite and near its median, but got {what} after"
-                    f" {failed.attempt} rollbacks; lower the learning rate"
+                    f" {counted(failed.attempt, 'rollback')}; lower the learning rate"
                     f" (the last sound state is in {self._checkpoint})"
                 )
         position = self._position = self._snapshots.go_back()

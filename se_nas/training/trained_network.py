@@ -61,7 +61,7 @@ class DataCard:
             return None
         found: DataCard = read_value(cls, path)
         if not (len(found.mean) == len(found.std) and all(deviation > 0 for deviation in found.std)):
-            raise ConfigError(str(path), ["mean, std: must be of as many channels, with std above 0, but are not"])
+            raise ConfigError(str(path), ["mean, std: must be of equal length, with std above 0, but are not"])
         return found
 
 
@@ -102,7 +102,7 @@ def load_trained(
     folder = source if source.is_dir() else source.parent
     file = load_architecture(folder / ARCHITECTURE if source.is_dir() else source)
     if weights is None and not source.is_dir():
-        raise CheckpointError(f"{source}: beside an architecture the file of its weights must be given, but got none")
+        raise CheckpointError(f"{source}: the file of its weights must be given too, with --weights, but got none")
     network = network_with(file.network, weights or folder / WEIGHTS, average=average)
     return network, file
 

@@ -708,7 +708,8 @@ def test_space_show_tells_the_size_and_the_span_of_every_cost(
     code, errors, out = se_nas("space", "show", path)
     assert (code, errors) == (0, [])
     space = load_space(path)
-    assert out.startswith(f"{space.name}: {space.size:,} distinct networks ({space.size:.3g})")
+    networks = "distinct network" if space.size == 1 else "distinct networks"
+    assert out.startswith(f"{space.name}: {space.size:,} {networks} ({space.size:.3g}), ")
     for metric in ("macs", "params", "latency_ms"):
         (line,) = [line for line in out.splitlines() if line.startswith(f"{metric}: ")]
         assert " to " in line
@@ -746,7 +747,7 @@ def test_space_sweep_shows_what_each_option_costs(se_nas: Run, tmp_path: Path) -
 def test_space_sweep_takes_one_part_at_a_time(se_nas: Run, tmp_path: Path) -> None:
     write_yaml(tmp_path / "space.yaml", SPACE)
     words = ("space", "sweep", "space.yaml", "--set", "se=2,4", "--set", "kernel=3,5", "--rounds", 0)
-    assert_refused(se_nas(*words), "--set: a sweep is of one part, but got 2: se=2,4 and kernel=3,5")
+    assert_refused(se_nas(*words), "--set: a sweep must vary one part, but got 2: se=2,4 and kernel=3,5")
 
 
 def test_space_sweep_counts_without_a_clock(se_nas: Run, tmp_path: Path) -> None:
@@ -858,7 +859,7 @@ def test_a_search_goes_on_where_a_table_lacks_an_architecture(se_nas: Run, tmp_p
     write_tabular(tmp_path, changed(TABULAR, "budgets", {}))
     code, errors, out = se_nas("search", "run.yaml", "--quiet")
     assert (code, errors) == (0, [])
-    assert "known.jsonl: 3 of the space's 120 networks; a proposal of another one fails" in out
+    assert "known.jsonl: 3 of the space's 120 networks; a proposal of any other one fails" in out
     search = read_json(tmp_path / "tiny/result.json")["search"]
     assert (search["evaluations"], search["exhausted"]) == (3, True)
     assert search["failed"] == load_space(tmp_path / "space.yaml").size - 3

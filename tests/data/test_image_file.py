@@ -43,7 +43,7 @@ def test_truncated_images_are_errors() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\0" * 300])
 def test_what_is_no_image_is_said_in_the_same_words_every_time(content: bytes) -> None:
-    with pytest.raises(OSError, match=r"^it is no image that Pillow can read$"):
+    with pytest.raises(OSError, match=r"^it is not an image that Pillow can read$"):
         decode(content)
 
 
@@ -70,7 +70,7 @@ def test_an_image_of_another_format_is_refused_by_its_name(name: str) -> None:
 
 
 def test_a_beginning_alone_is_not_called_another_format() -> None:
-    with pytest.raises(OSError, match=r"^it begins as BMP does, but goes on otherwise$"):
+    with pytest.raises(OSError, match=r"^it begins like BMP, but does not go on like it$"):
         decode(b"BM is no image")
 
 

@@ -159,7 +159,7 @@ def test_branches_of_fixed_width_have_but_one_factor() -> None:
 
 
 def test_a_space_with_choices_is_refused() -> None:
-    with pytest.raises(ConfigError, match="must be a space of one architecture, but this has"):
+    with pytest.raises(ConfigError, match="must be of one architecture, but this one has"):
         fit(BASELINES.parent / "mbconv_digits.yaml")
 
 

@@ -98,7 +98,7 @@ def test_the_run_ends_with_the_certified_best_of_its_trials(black_box: Told) -> 
     assert result["search"]["evaluations"] == result["search"]["distinct"] == TRIALS
     certificate = read_json(folder / "certificate.json")
     assert all(budget["holds"] for budget in certificate["budgets"])
-    assert "How the search got on" in (folder / "report.html").read_text()
+    assert "Progress of the search" in (folder / "report.html").read_text()
 
 
 def test_the_first_trial_is_what_was_enqueued(black_box: Told) -> None:

@@ -89,7 +89,9 @@ def test_an_architecture_is_studied_with_weights_and_data_that_are_named(
 ) -> None:
     architecture = Path(shutil.copy(trained / "architecture.json", tmp_path))
     weights = ["--weights", trained / "network.pt"]
-    assert_refused(se_nas("excitation", architecture, "--data", "digits"), f"{architecture}: beside an architecture")
+    assert_refused(
+        se_nas("excitation", architecture, "--data", "digits"), f"{architecture}: the file of its weights must be given"
+    )
     assert_refused(se_nas("excitation", architecture, *weights), "--data: must name the data set, of which")
     wrong = se_nas("excitation", architecture, *weights, "--data", "cifar11")
     assert_refused(wrong, "the data set must be one of digits, cifar10,")

@@ -183,7 +183,7 @@ def test_the_report_has_the_sections_of_a_study(runs: dict[str, Done]) -> None:
     pages = {name: (done.folder / "report.html").read_text() for name, done in runs.items()}
     sections = {name: re.findall("<h2>(.*?)</h2>", page) for name, page in pages.items()}
     for name, titles in sections.items():
-        assert {"How the search got on", "The architecture"} <= set(titles)
+        assert {"Progress of the search", "The architecture"} <= set(titles)
         assert ("Which choices mattered" in titles) == bool(read_json(runs[name].folder / "search/importance.json"))
         assert ("Training each architecture" in titles) == (name == "stand_alone")
         assert "How each block chose its SE" not in titles

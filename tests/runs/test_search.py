@@ -288,7 +288,7 @@ def test_an_exported_architecture_is_retrained_on_other_classes_without_its_spac
     assert not exit.value.code
     said = capsys.readouterr().out
     assert "test accuracy: " in said
-    assert "of the averaged weights: " in said
+    assert "with the averaged weights: " in said
     out = tmp_path / "retrain-folder"
     weights = load_checkpoint(out / "network.pt")["network"]
     assert len(weights["head.classifier.weight"]) == 4

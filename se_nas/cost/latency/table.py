@@ -37,7 +37,7 @@ from se_nas.cost.latency.timing import (
     no_progress,
 )
 from se_nas.cost.table import CostTable, FloatArray, build_table
-from se_nas.errors import ArchitectureError, ConfigError, OutputError
+from se_nas.errors import ArchitectureError, ConfigError, OutputError, counted
 from se_nas.records.files import read_json, write_json
 from se_nas.records.record import Record, parse_record
 from se_nas.space.architecture import Architecture
@@ -416,7 +416,7 @@ def _read(path: Path, space: SearchSpace, key: LatencyKey) -> LatencyTable | Non
         table = read_latency_table(path, space)
     except ConfigError as error:
         first, *others = error.problems
-        reason = f"{first} (and {len(others)} more faults)" if others else first
+        reason = f"{first} (and {counted(len(others), 'more fault')})" if others else first
         _log.warning("%s: the cached latency table is unusable and is measured anew: %s", path, reason)
         return None
     # another torch has other kernels

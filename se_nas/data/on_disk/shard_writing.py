@@ -341,7 +341,9 @@ def _written(shards: list[_Shard], writer: _Writer, workers: int) -> Iterator[tu
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool as error:
-        raise DataError(f"the {workers} processes that write tar files must live (memory?), but one died") from error
+        raise DataError(
+            f"the {workers} processes that write tar files must stay alive, but one died; it may have run out of memory"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

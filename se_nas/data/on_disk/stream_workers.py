@@ -163,7 +163,9 @@ def results_of(
             if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
             got = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"the {workers} workers that decode images must live (memory?), but got: {got}") from error
+            raise DataError(
+                f"the workers that decode images must stay alive, but got: {got} (they may have run out of memory)"
+            ) from error
         yield result
 
 

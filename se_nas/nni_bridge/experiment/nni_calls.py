@@ -36,7 +36,7 @@ def canonical(config: Mapping[str, Any], home: Path) -> Any:
     try:
         parsed = ExperimentConfig(**config)
         if isinstance(parsed.training_service, dict):  # left as it is where NNI has no such platform
-            raise ValueError(f"training_service must have a platform that it knows, but got {parsed.training_service}")
+            raise ValueError(f"training_service must name a platform that NNI knows, but got {parsed.training_service}")
         parsed.experiment_working_directory = str(home)
         if parsed.log_level in ("warning", "error", "fatal"):
             parsed.log_level = "info"  # its log tells when it has started

@@ -51,7 +51,7 @@ def _from_file(path: str, name: str) -> str:
     try:
         secret = file.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise LaunchError(f"{path}: {file} must hold the secret, but got: {reason}") from error
     if not secret:
         raise LaunchError(f"{path}: {file} must hold the secret, but it is empty")

@@ -203,7 +203,7 @@ def fault_in(log: Path, begin: int = 0) -> str:
     if not lines:
         logged = re.findall(r"(?:ERROR|CRITICAL) \((.*?)\) (.*)", text_from(log / "nnimanager.log", begin))
         lines = [f"{module}: {message}" for module, message in logged]
-    return re.sub(r"\x1b\[[0-9;]*m", "", lines[-1])[:300] if lines else "it left no word"
+    return re.sub(r"\x1b\[[0-9;]*m", "", lines[-1])[:300] if lines else "it left no message"
 
 
 def text_from(path: Path, begin: int = 0) -> str:

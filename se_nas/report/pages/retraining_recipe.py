@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import yaml
 
+from se_nas.errors import counted
 from se_nas.report.pages.retraining_sections import FinishedRetraining, TeacherEntry
 from se_nas.report.pages.rows import Rows, flat, plain
 from se_nas.training.recipe import Recipe
@@ -41,11 +42,13 @@ def recipe_section(run: FinishedRetraining) -> RecipeSection:
     rows, unused = _rows(run, values, changes, shipped or {})
     half = -(-len(rows) // 2)
     lead = f"{name}, after {run.recipe.source}"
-    notes = ["FOLDER: where this page lies; DIR: the images."]
+    notes = ["FOLDER is where this page lies, and DIR is where the images are."]
     notes += ["The recipe's file is at the end of this page."] if shipped is None else []
-    notes += ["TEACHER: the teacher's weights."] if run.teacher and run.teacher.checkpoint else []
+    notes += ["TEACHER is the file of the teacher's weights."] if run.teacher and run.teacher.checkpoint else []
     return RecipeSection(
-        lead=f"{lead}; {len(changes)} of its values set to others, its own in brackets." if changes else f"{lead}.",
+        lead=f"{lead}, with {counted(len(changes), 'value')} changed; the recipe's own stand in brackets."
+        if changes
+        else f"{lead}.",
         columns=[rows[:half], rows[half:]],
         unused=unused,
         command=_command(run, changes, named=shipped is not None),

@@ -87,7 +87,7 @@ def _forest(axes: Axes, found: ControlsPart) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.6g}" if value else "0"))
     axes.set_xlabel("points of accuracy; right of 0 the answer is better")
-    axes.set_title("The answer less each control")
+    axes.set_title("How far the answer is ahead of each control")
 
 
 def _forest_ends(found: ControlsPart) -> tuple[float, float]:

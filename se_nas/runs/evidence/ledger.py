@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from se_nas.errors import counted
 from se_nas.hardware.energy import EnergyMeter
 from se_nas.records.files import write_json
 from se_nas.records.models.evidence import SpentAmount, SpentEntry, TrainingRecord
@@ -100,7 +101,7 @@ def training_entry(records: Iterable[TrainingRecord], spent: Amount, on_cpu: boo
     """
     done = [(record, record.cpu_seconds) for record in records if record.cpu_seconds is not None]
     return SpentEntry(
-        part=f"{len(done)} stand-alone trainings, summed",
+        part=f"{counted(len(done), 'stand-alone training')}, summed",
         seconds=sum(record.seconds for record, _ in done),
         device_seconds=sum(cpu_seconds for _, cpu_seconds in done) if on_cpu else spent.device_seconds,
         images=sum(record.images or 0 for record, _ in done),

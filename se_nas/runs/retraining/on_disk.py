@@ -20,7 +20,7 @@ from se_nas.data.on_disk.encoded_images import EncodedImages
 from se_nas.data.on_disk.stream import EvaluationStream
 from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.data.sources import DATASETS, open_on_disk, stays_on_disk
-from se_nas.errors import ConfigError
+from se_nas.errors import ConfigError, counted
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_json
@@ -185,7 +185,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     where = f"{ranks.size} ranks" if ranks.size > 1 else "1 process"
     say(
         f"{len(train):,} training and {len(held_out):,} held-out images of {len(train.classes):,} classes, "
-        f"{recipe.epochs} epochs in batches of {recipe.batch_size} on {device.type} ({where})"
+        f"{counted(recipe.epochs, 'epoch')} in batches of {recipe.batch_size} on {device.type} ({where})"
     )
     return _Prepared(
         spec=spec, recipe=recipe, train=train, held_out=held_out, teacher=teacher, initial=initial, begun=begun

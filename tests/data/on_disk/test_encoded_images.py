@@ -70,7 +70,10 @@ def _rename_all(root: Path) -> None:
             lambda root: shutil.copytree(root / "val" / "class_a", root / "val" / "class_b" / "x.JPEG"),
             "val/class_b/x.JPEG: what is named as an image must be a file, but it is a folder",
         ),
-        (_dangling, "train/class_b/gone.png: what is named as an image must be a file, but it is none, or leads to"),
+        (
+            _dangling,
+            "train/class_b/gone.png: what is named as an image must be a file, but it is not one, or is a link",
+        ),
         (_circle, "val/class_b: the folder must be readable, but got: Too many levels of symbolic links"),
     ],
 )

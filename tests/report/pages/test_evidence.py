@@ -208,7 +208,7 @@ def test_ranking_says_whether_the_supernet_beats_counting_macs(tmp_path: Path) -
     found["sets"][1]["gain_over_macs"] = fake.estimate(0.05, -0.02, 0.12, 200)
     text = only(tmp_path, ranking=found)
     assert "more than MACs alone by 0.21 (95 % interval +0.03 to +0.39)." in text
-    assert "not significantly other than MACs alone (by +0.05, 95 % interval -0.02 to +0.12)." in text
+    assert "not significantly different from MACs alone (by +0.05, 95 % interval -0.02 to +0.12)." in text
     assert "the first 0.40 0.90 3.10" in text
     assert "agreement of two trainings 0.86 (0.78 to 0.91)" in text
     assert "ceiling" not in text

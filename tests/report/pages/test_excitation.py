@@ -134,7 +134,7 @@ def test_an_idle_unit_is_named_with_what_it_would_save(excitation: Excitation) -
     _, second, third = found.units
     saved = second.unit.parameters + third.unit.parameters
     assert together.startswith("With fixed gates in all 2 idle units at once, accuracy changes by +0.02 points (95 %")
-    assert f"{saved:,} parameters less ({100 * saved / found.parameters:.1f} %)" in together
+    assert f"{saved:,} fewer parameters ({100 * saved / found.parameters:.1f} %)" in together
     assert of_block.startswith(
         f"Block {second.unit.number}: with its gates fixed at their mean, accuracy changes by +0.02"
     )

@@ -196,7 +196,7 @@ def test_the_ledger_counts_every_device(text: str) -> None:
 def test_the_recipe_says_every_value_and_which_were_changed(text: str) -> None:
     part = text.split("<h2>Recipe</h2>")[1].split("</section>")[0]
     rows = rows_of(part)
-    assert "training_script.mdx; 5 of its values set to others" in part
+    assert "training_script.mdx, with 5 values changed" in part
     assert rows["decay_rate"] == ["0.97 (mobile-600: 0.973)"]
     assert rows["learning_rate_noise"] == [f"{ABSENT} (mobile-600: 0.42, 0.9)"]
     assert rows["optimizer"] == ["rmsproptf"]

@@ -254,7 +254,7 @@ def test_a_black_box_search_shows_its_front_progress_and_importance(tmp_path: Pa
     assert rows[0][2] == f"{sum(block.se is not None for block in blocks)} of {len(blocks)}"
     assert [row[-1] for row in rows[1:]] == [""] * (len(rows) - 1)
     assert f"{rows[0][0][:-2]} % validation accuracy in the table of known architectures" in " ".join(page.text.split())
-    for words in ("How the search got on", "the hypervolume is what the front", "Which choices mattered"):
+    for words in ("Progress of the search", "the hypervolume is what the front", "Which choices mattered"):
         assert words in page.text
     for words in ("How each block chose", "Learning curves", "watchdog", "Predicted and measured", "Training each"):
         assert words not in page.text
@@ -287,7 +287,7 @@ def test_a_long_front_is_thinned_and_keeps_the_chosen_one(tmp_path: Path) -> Non
 def test_a_search_in_which_nothing_keeps_the_budget_says_so(tmp_path: Path) -> None:
     evaluations = [replace(entry, excess={"macs": 2.0}) for entry in digits_evaluations(12)]
     text = Page(write_report(make_fake_study(tmp_path, BUDGETS, evaluations)).read_text()).text
-    assert "No complete evaluation is of an architecture that keeps every budget." in text
+    assert "No architecture that was evaluated to the end keeps every budget." in text
     assert "12 outside a budget" in text
     assert "hypervolume" not in text
 

@@ -153,7 +153,7 @@ def test_what_is_said(trained: Path, tmp_path: Path, se_nas: Run) -> None:
     found = read_json(tmp_path / "out/result.json")["retrain"]
     assert "24 training and 12 held-out images of 4 classes, 3 epochs in batches of 8 on cpu (1 process)" in text
     assert f"top-1 {found['top1']:.2%}, top-5 {found['top5']:.2%} on 12 held-out images" in text
-    assert f"of the averaged weights: top-1 {found['ema_top1']:.2%}" in text
+    assert f"with the averaged weights: top-1 {found['ema_top1']:.2%}" in text
     assert f"in epoch {found['best']['epoch'] + 1} ({found['best']['weights']} weights)" in text
 
 

@@ -149,9 +149,9 @@ def _control_row(comparison: ComparisonEntry, networks: Networks) -> Row:
 def _notes(found: ControlsPart, networks: Networks) -> list[str]:
     methods = dict.fromkeys(one.method for one in found.comparisons if one.low is not None)
     notes = [
-        "Differences in points: the answer less the control, paired by seed. Accuracy: mean ± standard deviation of n "
-        "trainings; of several networks, of the n networks' means.",
-        "Intervals are over other seeds of training, on these test images and for this one answer.",
+        "A difference is the accuracy of the answer minus that of the control, in points, paired by seed. An accuracy "
+        "is the mean ± standard deviation of n trainings, or for several networks of the n networks' means.",
+        "Intervals cover other seeds of training, on these test images and for this one answer.",
         f"How: {'; '.join(methods) or ABSENT}.",
     ]
     if found.budgets and any(network.kind == "random" for network in networks.values()):

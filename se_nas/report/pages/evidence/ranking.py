@@ -56,7 +56,7 @@ def _set_words(one: RankingSet) -> str:
         return f"{words}."
     interval = f"95 % interval {ends_words(gain.low, gain.high, '{:+.2f}'.format)}"
     if not excludes_zero(gain.low, gain.high):
-        return f"{words}, not significantly other than MACs alone (by {gain.value:+.2f}, {interval})."
+        return f"{words}, not significantly different from MACs alone (by {gain.value:+.2f}, {interval})."
     return f"{words}, {'more' if gain.value > 0 else 'less'} than MACs alone by {abs(gain.value):.2f} ({interval})."
 
 

@@ -37,7 +37,7 @@ def notes_of_all(excitation: Excitation) -> list[str]:
         saved = sum(_saved(study) for study in excitation.idle)
         lines.append(
             f"With fixed gates in all {len(excitation.idle)} idle units at once, {_change(excitation.together)}; "
-            f"without their layers the network has {saved:,} parameters less "
+            f"without their layers the network has {saved:,} fewer parameters "
             f"({format_percent(saved / excitation.parameters)})."
         )
     return lines

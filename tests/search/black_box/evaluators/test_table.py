@@ -70,7 +70,7 @@ def test_an_architecture_that_is_not_in_the_table_or_the_space_is_an_error(
         ("0.9", "line 2: accuracy: must be a number, but got '0.9'"),
         (True, "line 2: accuracy: must be a number, but got True"),
         (None, "line 2: accuracy: must be a number, but got None"),
-        (math.nan, "line 2: must be JSON, but got: NaN, which is no number of JSON"),
+        (math.nan, "line 2: must be JSON, but got: NaN, which is not a number in JSON"),
         (10**400, "line 2: int too large to convert to float"),
     ],
 )
