@@ -51,7 +51,7 @@ def test_a_retraining_is_studied_on_its_own_test_images(se_nas: Run, trained: Pa
     assert found["accuracy"] == pytest.approx(result["test_accuracy"])
     assert (found["data"], found["images"], len(found["classes"])) == ("digits", result["test_images"], 10)
     assert [block["se"] for block in found["blocks"]] == ["blocks.0.se", "blocks.1.se"]
-    assert f"accuracy as it is: {found['accuracy']:.2%} on {found['images']} test images" in said
+    assert f"accuracy with every SE: {found['accuracy']:.2%} on {found['images']} test images" in said
     assert all(note in said for note in found["notes"])
     written = {str(path.relative_to(folder / "excitation")) for path in (folder / "excitation").rglob("*.*")}
     plots = {f"plots/{name}.png" for name in ("accuracy_lost", "by_depth", "class_by_depth", "class_gates")}

@@ -148,7 +148,7 @@ def test_the_best_random_network_is_told_beside_the_answers_place(tmp_path: Path
     best = max(means[name] for name in found["comparisons"][1]["theirs"]) / 3
     row = rf"the best of 8 random networks by training [^\d%]* {100 * best:.2f} ± \d\.\d\d % \(n = 3\)"
     assert re.search(row, text)
-    assert "Intervals are over other seeds of training, on these test images and for this one answer." in text
+    assert "Intervals cover other seeds of training, on these test images and for this one answer." in text
     assert "use at least 90 % of one" in text
 
 
@@ -248,9 +248,9 @@ def test_where_se_pays_counts_what_chance_would_give(tmp_path: Path) -> None:
     gains, losses = sum(option["low"] > 0 for option in options), sum(option["high"] < 0 for option in options)
     text = only(tmp_path, where_se_pays=found)
     assert f"Of 33 pairs of a block and an option {gains} come out as a gain and {losses} as a loss" in text
-    assert "about 2 would by chance" in text
+    assert "about 2 would do so by chance" in text
     found["blocks"] = found["blocks"][:2]
-    assert "about 0.3 would by chance" in only(tmp_path, where_se_pays=found)
+    assert "about 0.3 would do so by chance" in only(tmp_path, where_se_pays=found)
     assert "reads high" in text
     assert "+0.20 -0.40 to +0.80 3" in text
 
