@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import DataError, did_you_mean
 from se_nas.records.registry import Registry, imported
 
 if TYPE_CHECKING:
     from se_nas.data.in_memory.images import DataInfo, ImageSet
+    from se_nas.data.in_memory.options import DataOptions
     from se_nas.data.on_disk.encoded_images import EncodedImages
 
 
