@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from se_nas.records.run_log import read_log
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml.file import parse_space
@@ -96,3 +97,10 @@ def write_job(folder: Path, recipe: dict[str, Any] = RECIPE, network: dict[str, 
     recipe_file = write_yaml(folder / "recipe.yaml", json.loads(json.dumps(recipe)))
     words = ["retrain", baseline, "--data", "imagenet", "--data-dir", folder / "images", "--recipe", recipe_file]
     return [str(word) for word in [*words, "--workers", "0", "--device", "cpu", "--quiet"]]
+
+
+def epochs_in(out: Path) -> list[dict[str, Any]]:
+    """What a retraining's log says of its epochs, but for the time."""
+    log = out / "log.jsonl"
+    lines = read_log(log) if log.exists() else []
+    return [{k: v for k, v in line.items() if k != "time"} for line in lines if line["event"] == "epoch"]

@@ -15,9 +15,8 @@ import torch
 
 from se_nas.records.checkpoint import load_checkpoint
 from tests.helpers.rank_processes import run_cli, start_ranks
-from tests.helpers.tiny_imagenet import EVERYTHING, write_job
+from tests.helpers.tiny_imagenet import EVERYTHING, epochs_in, write_job
 from tests.helpers.tiny_runs import read_json
-from tests.runs.retraining.test_imagenet import epochs_in
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 15

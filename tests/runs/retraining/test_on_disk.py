@@ -31,7 +31,7 @@ from se_nas.space.yaml.file import parse_space
 from se_nas.training.trained_network import DataCard, load_trained, save_weights
 from tests.helpers.command_lines import Run, assert_refused, call
 from tests.helpers.rank_processes import run_cli, start_ranks
-from tests.helpers.tiny_imagenet import EVERYTHING, NETWORK, RECIPE, tiny_network, write_job
+from tests.helpers.tiny_imagenet import EVERYTHING, NETWORK, RECIPE, epochs_in, tiny_network, write_job
 from tests.helpers.tiny_runs import changed, read_json, write_yaml
 
 AVERAGED = {**RECIPE, "epochs": 3, "average_decay": 0.5, "label_smoothing": 0.1}
@@ -255,12 +255,6 @@ def test_killed_from_the_command_line_and_resumed_ends_as_one_never_stopped(tmp_
     for part in ("network", "average"):
         assert all(torch.equal(value, second[part][name]) for name, value in first[part].items())
     assert epochs_in(out) == epochs_in(tmp_path / "whole")
-
-
-def epochs_in(out: Path) -> list[dict[str, Any]]:
-    log = out / "log.jsonl"
-    lines = read_log(log) if log.exists() else []
-    return [{k: v for k, v in line.items() if k != "time"} for line in lines if line["event"] == "epoch"]
 
 
 def test_a_finished_training_is_not_begun_again_but_may_be_resumed(tmp_path: Path, job: list[str], se_nas: Run) -> None:
