@@ -24,6 +24,7 @@ COMMANDS = {
     BARE: ["-c", "pass"],
     "import se_nas": ["-c", "import se_nas"],
     "se-nas --help": ["-m", "se_nas", "--help"],
+    "se-nas retrain --help": ["-m", "se_nas", "retrain", "--help"],  # the longest, with lists of what can be named
     "se-nas version": ["-m", "se_nas", "version"],
     "optuna --help": ["-c", "from optuna.cli import main; import sys; sys.argv = ['optuna', '--help']; main()"],
 }
