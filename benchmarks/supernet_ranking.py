@@ -265,9 +265,9 @@ def reference(table: MacroTable, sets: Mapping[str, Rows]) -> dict[str, Any]:
     return {
         name: {
             "networks": len(of),
-            "macs": kendall(table.costs["macs"][of], table.means[of]).as_dict(),
-            "params": kendall(table.costs["params"][of], table.means[of]).as_dict(),
-            "seed_ceiling": seed_ceiling(table.accuracies[of]).as_dict(),
+            "macs": kendall(table.costs["macs"][of], table.means[of]).entry.plain(),
+            "params": kendall(table.costs["params"][of], table.means[of]).entry.plain(),
+            "seed_ceiling": seed_ceiling(table.accuracies[of]).entry.plain(),
         }
         for name, of in sets.items()
     }
@@ -286,13 +286,13 @@ def correlations(
     for name, of in sets.items():
         true, macs, ours = table.means[of], table.costs["macs"][of], recalibrated[of]
         found[name] = {
-            "kendall": kendall(ours, true).as_dict(),
-            "partial_kendall": partial_kendall(ours, true, macs).as_dict(),
-            "gain_over_macs": kendall_gain(ours, macs, true).as_dict(),
+            "kendall": kendall(ours, true).entry.plain(),
+            "partial_kendall": partial_kendall(ours, true, macs).entry.plain(),
+            "gain_over_macs": kendall_gain(ours, macs, true).entry.plain(),
         }
         if not np.isnan(running[of]).any():
-            found[name]["kendall_without_recalibration"] = kendall(running[of], true).as_dict()
-            found[name]["gain_of_recalibration"] = kendall_gain(ours, running[of], true).as_dict()
+            found[name]["kendall_without_recalibration"] = kendall(running[of], true).entry.plain()
+            found[name]["gain_of_recalibration"] = kendall_gain(ours, running[of], true).entry.plain()
     return found
 
 

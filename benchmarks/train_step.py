@@ -218,7 +218,7 @@ def build(spec: NetworkSpec, recipe: Recipe, device: torch.device) -> nn.Module:
     network.set_drop_path(recipe.drop_path)
     if recipe.dropout is not None:
         network.set_dropout(recipe.dropout)
-    return network.to(device, memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
+    return network.to(device, memory_format=torch.channels_last)
 
 
 def measure(

@@ -150,7 +150,7 @@ class _Weights(Record):
     weights_sha256: str
 
 
-class _Report(Record):
+class _ExportFile(Record):
     """What is read of an earlier export's report; the rest is handed on as it is."""
 
     model_config = ConfigDict(extra="allow")
@@ -174,7 +174,7 @@ def _earlier(out: Path) -> _Earlier | None:
     if not os.path.lexists(path):
         return None
     try:
-        report = read_record(_Report, path)
+        report = read_record(_ExportFile, path)
     except ConfigError as error:
         raise ExportError(
             f"{path}: the file must be the report of an earlier export, or not be there, but it is another; move it "

@@ -224,7 +224,15 @@ class _Writer:
             size = os.fstat(file.fileno()).st_size
         os.replace(temporary, shard.path)
         offsets, sizes, labels = np.array(places, dtype=np.int64).reshape(-1, 3).T
-        index = ShardIndex(size, names, offsets, sizes, labels, damaged, source)
+        index = ShardIndex(
+            tar_bytes=size,
+            names=names,
+            offsets=offsets,
+            sizes=sizes,
+            labels=labels,
+            damaged=damaged,
+            source=source,
+        )
         index.save(shard.path.with_suffix(".json"))  # after the tar file: a shard with a fitting index is finished
         return index
 

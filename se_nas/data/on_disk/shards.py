@@ -170,9 +170,16 @@ def open_shards(root: Path, reading: Reading = RGB) -> tuple[ShardImages, ShardI
             if isinstance(shard, ForeignShard):
                 over += shard.passed_over
                 offsets, sizes, labels = (_int64(path, c) for c in (shard.offsets, shard.sizes, numbers[path]))
-                shard = ShardIndex(shard.tar_bytes, shard.names, offsets, sizes, labels, {})
+                shard = ShardIndex(
+                    tar_bytes=shard.tar_bytes,
+                    names=shard.names,
+                    offsets=offsets,
+                    sizes=sizes,
+                    labels=labels,
+                    damaged={},
+                )
             indexes.append(shard)
-        images = _half(root, half, paths[half], indexes, classes, counted.get(half), reading)
+        images = _half(root, half, paths[half], indexes, classes, expected=counted.get(half), reading=reading)
         images.notes = (*(notes if half == "train" else ()), *over.lines(root))
         halves.append(images)
     train, val = halves
@@ -212,6 +219,7 @@ def _half(
     paths: list[Path],
     indexes: list[ShardIndex],
     classes: tuple[str, ...],
+    *,
     expected: HalfSummary | None,
     reading: Reading,
 ) -> ShardImages:
@@ -230,7 +238,7 @@ def _half(
     return ShardImages(paths, indexes, classes, reading)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShardIndex:
     """Where the images of one tar file of `tar_bytes` lie, which images were left out of it, and why.
 
@@ -271,7 +279,15 @@ class ShardIndex:
         fits = len(record.names) == len(offsets) == len(sizes) == len(labels)
         if not fits or not (offsets + sizes <= record.tar_bytes).all():
             return None
-        return ShardIndex(record.tar_bytes, record.names, offsets, sizes, labels, record.damaged, record.source)
+        return ShardIndex(
+            tar_bytes=record.tar_bytes,
+            names=record.names,
+            offsets=offsets,
+            sizes=sizes,
+            labels=labels,
+            damaged=record.damaged,
+            source=record.source,
+        )
 
 
 def _load_index(tar: Path) -> ShardIndex | ForeignShard:

@@ -15,7 +15,7 @@ from se_nas.errors import LaunchError
 from se_nas.nni_bridge.experiment.nni_json import (
     JobAnswer,
     JobCount,
-    Report,
+    MetricAnswer,
     ShownParameters,
     StateAnswer,
     checked,
@@ -107,7 +107,9 @@ class ManagerClient:
 
     def metrics(self, job: str | None = None) -> list[Metric]:
         """What trial `job` reported, or all trials, in the order of arrival."""
-        rows = checked(list[Report], self._ask("GET", "metric-data" if job is None else f"metric-data/{job}"), self.url)
+        rows = checked(
+            list[MetricAnswer], self._ask("GET", "metric-data" if job is None else f"metric-data/{job}"), self.url
+        )
         return [Metric(row.trialJobId, row.type, row.sequence, _value(row.data, self.url)) for row in rows]
 
     def _ask(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> Any:

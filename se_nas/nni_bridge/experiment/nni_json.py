@@ -27,7 +27,7 @@ class StateAnswer(NniAnswer):
     errors: list[str]
 
 
-class Report(NniAnswer):
+class MetricAnswer(NniAnswer):
     """Of `metric-data`."""
 
     trialJobId: str
@@ -36,7 +36,7 @@ class Report(NniAnswer):
     data: str
 
 
-class FinalReport(NniAnswer):
+class FinalMetric(NniAnswer):
     """The final result of a job."""
 
     data: str
@@ -48,7 +48,7 @@ class JobAnswer(NniAnswer):
     trialJobId: str
     status: str
     hyperParameters: list[str] | None = None
-    finalMetricData: list[FinalReport] | None = None
+    finalMetricData: list[FinalMetric] | None = None
 
 
 class JobCount(NniAnswer):

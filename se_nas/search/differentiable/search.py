@@ -75,7 +75,7 @@ class DifferentiableConfig(StoppingConfig, WeightConfig):
         return by_present_names(value, {"warmup_epochs": "pretrain_epochs"}, "search")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DifferentiableResult:
     """What a search found out; the answer under any budgets is a decode of `scores`.
 
@@ -238,7 +238,15 @@ def search_differentiable(
     if done < search.total_epochs and rule is not None:
         scores = _best_scores(history) or scores
         stopped = config.stopped(rule, seconds, done, search.total_epochs, "epochs")
-    return DifferentiableResult(scores, history, search.supernet, seconds, cpu_seconds, images, stopped)
+    return DifferentiableResult(
+        scores=scores,
+        history=history,
+        supernet=search.supernet,
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        images=images,
+        stopped=stopped,
+    )
 
 
 def _best_scores(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]] | None:
