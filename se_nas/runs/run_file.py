@@ -66,8 +66,8 @@ class LatencyConfig(Record):
         device: where latency is timed; null is the run's device.
         backend: "eager", or "cuda_graph" on CUDA.
         dtype: "float32", "bfloat16" or "float16".
-        batch_size: images in one run; a latency is that of the run.
-        threads: CPU threads.
+        batch_size: images in one batch; the latency is that of the whole batch.
+        threads: CPU threads that the network may use.
         table: whether the blocks of the space are timed before the search.
     """
 
@@ -142,7 +142,7 @@ class EvidenceConfig(Record):
             trained with the first seed, but those that are controls too with all.
         contexts: networks, the answer among them, in which each block's SE is switched.
         stand_alone_se: also train the answer without each of its SE units, one at a time.
-        timed: networks that are timed, of the best by the supernet and of random ones each.
+        timed: how many of the best networks by the supernet are timed, and how many random ones.
     """
 
     seeds: Seeds = Field((0, 1, 2), min_length=1)
@@ -179,8 +179,8 @@ class RunConfig(Record):
         space: path of the search space, relative to the run file, or the name of a shipped one.
         parts: shares of the training images for weight steps, choice steps and validation.
         budgets: limits by metric, such as `macs: 20M`.
-        retrain: the recipe of the winner's training from scratch: what differs from that of `base`, a shipped one; null
-            for none.
+        retrain: the recipe by which the winner is trained from scratch, as the values that differ from those of a
+            shipped recipe, `base`; null for no training.
         evidence: what the answer is compared with once it is trained; null for nothing.
     """
 

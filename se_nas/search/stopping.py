@@ -20,9 +20,10 @@ class StoppingConfig(StrategyConfig):
     Both may be changed where a run is resumed: a search that they ended goes on from where it was.
 
     Attributes:
-        max_seconds: wall time of the search, added up over resumed processes; what is at hand is ended first: an epoch,
-            or an evaluation. Null for any.
-        patience: validations, or distinct evaluations, in a row without a better one; null for any number.
+        max_seconds: the search ends after so much wall time, added up over resumed processes, once the epoch or the
+            evaluation in progress is done; null for no limit.
+        patience: the search ends after so many validations, or distinct evaluations, in a row without a better one;
+            null for no limit.
     """
 
     max_seconds: PositiveFloat | None = None

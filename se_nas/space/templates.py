@@ -220,7 +220,7 @@ class StemConv:
     """One convolution of the stem; see `ConvSpec`.
 
     Attributes:
-        width: channels that it puts out.
+        width: channels that the convolution puts out.
         kernel, stride: side and stride of the convolution.
         activation: activation after the norm.
         pool: whether a 3x3 max-pooling of stride 2 follows; "ceil" pads it as Caffe does.
@@ -262,7 +262,7 @@ class HeadTemplate:
     Attributes:
         width: channels of a 1x1 convolution before the mean; 0 is no convolution.
         hidden: width of a linear layer before the classifier; 0 is no such layer.
-        activation: activation of both.
+        activation: activation after that convolution and that layer.
         dropout: rate of dropout before the classifier and between linear layers.
         norm: whether a norm with activation comes first, as after pre-activation blocks.
         max_pool: whether a 2x2 max-pooling of stride 2 follows, as in VGG.

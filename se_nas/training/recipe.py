@@ -77,11 +77,11 @@ class Recipe(Record):
         warmup_prefix: whether the schedule begins after the warm-up; else it goes on beneath it.
         decay_epochs, decay_rate: in the "step" schedule the rate is multiplied by `decay_rate` every `decay_epochs`.
         learning_rate_noise: from which to which share of the epochs the rate is multiplied by timm's seeded noise.
-        loss: loss on the labels; the binary one takes every class for itself.
+        loss: loss on the labels; the binary one takes every class by itself.
         binary_target_threshold: soft targets above it count as 1, others as 0; for the binary loss alone.
         label_smoothing: share of the target that is spread over all classes.
-        mixup, cutmix: parameters of their Beta distributions; 0 is off. Every batch is mixed; where both are on,
-            by one of the two.
+        mixup, cutmix: parameter of the Beta distribution by which images are mixed; 0 is off. Every batch is mixed;
+            where both are on, by one of the two.
         mixup_off_epoch: the first epoch without mixing; at 0 mixing stays on.
         crop: "random_size" cuts a part of random size and shape, "padded" puts zeros around an image and cuts its own
             size, as is usual with CIFAR. Only images in memory, which are of one size, can be padded; by how much is
@@ -93,7 +93,7 @@ class Recipe(Record):
         color_jitter: greatest relative change of brightness, contrast and saturation; see `TrainTransform`.
         auto_augment: timm's name of a policy, such as "rand-m9-mstd0.5".
         random_erasing: probability that a rectangle of an image is erased.
-        random_erasing_mode: filled with zeros ("const"), one colour ("rand") or noise ("pixel").
+        random_erasing_mode: what the rectangle is filled with: zeros ("const"), one colour ("rand") or noise ("pixel").
         repeats: how often an image comes in a row, differently augmented (repeated augmentation).
         dropout: rate of dropout before the classifier; null keeps the network's own.
         drop_path: rate of stochastic depth at the last block, rising linearly from 0.

@@ -34,8 +34,8 @@ class OptunaConfig(StoppingConfig):
     Attributes:
         strategy: "optuna".
         sampler: "auto" is NSGA-II for several objectives and regularised evolution for accuracy alone.
-        objectives: what the evaluator measures, with any of the costs, lowered. Budgets bind whether they are
-            objectives or not.
+        objectives: what the evaluator measures, and any costs beside it, which are to be low. Budgets bind whether they
+            are objectives or not.
         max_evaluations: distinct architectures to evaluate, pruned ones included.
         population: architectures in a generation of NSGA-II and NSGA-III, or alive at a time in regularised evolution.
         tournament: candidates for parent in regularised evolution.

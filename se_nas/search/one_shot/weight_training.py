@@ -33,7 +33,7 @@ class WeightConfig(Record):
     Attributes:
         batch_size: images in one step.
         learning_rate: peak of the schedule, which rises linearly for one epoch and then falls to 0 as half a cosine.
-        momentum, weight_decay: of SGD with Nesterov momentum; norms and biases do not decay.
+        momentum, weight_decay: what SGD with Nesterov momentum takes; norms and biases do not decay.
         label_smoothing: share of the target that is spread over all classes.
         clip: greatest norm of all gradients together.
         calibration_images: training images by which the batch norms of an architecture are recalibrated before it is

@@ -117,7 +117,7 @@ class StageModel(YamlModel):
         stride: stride of the first block.
         depth: number of blocks, or a list to choose from.
         activation: activation of the stage's blocks.
-        kernel, expansion, se: those of the one kind of block of a stage without `blocks`.
+        kernel, expansion, se: as under `blocks`, for a stage without them, whose blocks are all of one kind.
         blocks: whole blocks that each block of the stage chooses among.
         share: what is chosen once for the whole stage and not for each block.
     """
