@@ -93,6 +93,8 @@ class ComparisonEntry(EstimateEntry):
 class ControlsPart(Record):
     """`controls.json`."""
 
+    format: Literal["se_nas controls"] = "se_nas controls"
+    version: Literal[1] = 1
     seeds: tuple[Seed, ...]
     test_images: PositiveInt
     recipe: dict[str, JsonValue] | None = None
@@ -163,6 +165,8 @@ class RankingSet(Record):
 class RankingPart(Record):
     """`ranking.json`."""
 
+    format: Literal["se_nas ranking"] = "se_nas ranking"
+    version: Literal[1] = 1
     seeds: tuple[Seed, ...]
     test_images: PositiveInt
     recipe: dict[str, JsonValue] | None = None
@@ -208,6 +212,8 @@ class AccuracySpread(Record):
 class StabilityPart(Record):
     """`stability.json`."""
 
+    format: Literal["se_nas stability"] = "se_nas stability"
+    version: Literal[1] = 1
     seeds: tuple[Seed, ...]
     answers: tuple[SearchAnswerEntry, ...]
     distance: WithChance
@@ -252,6 +258,8 @@ class StandAloneGain(EstimateEntry):
 class WherePart(Record):
     """`where_se_pays.json`."""
 
+    format: Literal["se_nas where SE pays"] = "se_nas where SE pays"
+    version: Literal[1] = 1
     images: PositiveInt
     contexts: PositiveInt
     blocks: tuple[BlockGains, ...]
@@ -283,6 +291,8 @@ class TimedSet(Record):
 class LatencyPart(Record):
     """`latency_check.json`."""
 
+    format: Literal["se_nas latency check"] = "se_nas latency check"
+    version: Literal[1] = 1
     conditions: dict[str, str | int]
     sets: tuple[TimedSet, ...]
 
@@ -300,6 +310,8 @@ class SpentEntry(Record):
 class LedgerPart(Record):
     """`ledger.json`."""
 
+    format: Literal["se_nas ledger"] = "se_nas ledger"
+    version: Literal[1] = 1
     parts: tuple[SpentEntry, ...]
     energy_source: str | None = None
 

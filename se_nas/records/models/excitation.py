@@ -35,7 +35,6 @@ class StudiedUnit(Record):
     block: PositiveInt
     se: str
     position: str
-    channels: PositiveInt
     one_gate_for_all_channels: bool | None = None
 
 
@@ -44,6 +43,7 @@ class UnitGates(StudiedUnit):
 
     model_config = ConfigDict(populate_by_name=True)
 
+    channels: PositiveInt
     hidden: Count | None
     resolution: PositiveInt | None
     parameters: Count

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import PositiveInt
 
 from se_nas.records.fields import Count, Interval, Seconds
@@ -31,6 +33,8 @@ class SweptOption(Record):
 class SweepFile(Record):
     """`sweep.json`; without a clock there are no latencies."""
 
+    format: Literal["se_nas sweep"] = "se_nas sweep"
+    version: Literal[1] = 1
     space: str
     part: str
     points: tuple[SweptOption, ...]

@@ -108,7 +108,6 @@ def _unit_importance(study: UnitStudy) -> UnitImportance:
         block=study.unit.number,
         se=study.unit.name,
         position=study.unit.attention.position,
-        channels=study.unit.spec.se_channels,
         one_gate_for_all_channels=study.unit.shares_gates,
         importance=_rounded(rms / total if total else rms, 8),
         least_first=tuple(np.argsort(rms, kind="stable").tolist()),
