@@ -32,10 +32,10 @@ class SEProperties:
             paper's control NoSqueeze: the same maps at every position. Some kinds do not read it.
         activation: what stands between the two linear maps.
         gate: what makes every gate of the unit.
-        position: where SE stands, as in the paper's figure 5: "inside" after the block's kxk convolution, "standard" on
-            what is added in the sum, "pre" on its input (not on the shortcut), "post" after the sum and the activation that
-            may follow, "identity" on the shortcut. Without a sum, "post" is "standard", and "identity" is no place for a
-            unit.
+        position: where SE stands, as in the paper's figure 5: "inside" after the block's kxk convolution,
+            "standard" on what is added in the sum, "pre" on its input (not on the shortcut), "post" after the sum
+            and the activation that may follow, "identity" on the shortcut. Without a sum, "post" is "standard", and
+            "identity" is no place for a unit.
     """
 
     ratio_of: RatioOf = "expanded"
