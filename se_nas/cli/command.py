@@ -14,6 +14,8 @@ from typing import Any, get_type_hints
 import typer
 import typer.core
 
+from se_nas.hardware.rank import Processes, check_processes
+
 _LISTED = re.compile(r"\{([\w.]+):(\w+)\}")
 
 
@@ -57,7 +59,12 @@ class Commands(typer.Typer):
     """Commands whose parameters may be groups of options: dataclasses of them."""
 
     def add(
-        self, function: Callable[..., Any], example: str, name: str | None = None, panel: str | None = None
+        self,
+        function: Callable[..., Any],
+        example: str,
+        name: str | None = None,
+        panel: str | None = None,
+        processes: Processes = "one",
     ) -> None:
         """Make a function a command; a parameter whose type is a dataclass stands for an option a field.
 
@@ -65,18 +72,20 @@ class Commands(typer.Typer):
             example: a command line that shows how it is used, for its help.
             name: the command's, where it is not the function's.
             panel: heading of the command in the list of all.
+            processes: what it does where several processes of a job run it.
         """
         text = "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(function.__doc__ or "").split("\n\n"))
         settings: Any = {"help": text, "epilog": f"Example: {example}", "rich_help_panel": panel}
-        self.command(name, cls=Command, **settings)(_with_groups_spread(function))
+        self.command(name, cls=Command, **settings)(_with_groups_spread(function, processes))
 
 
-def _with_groups_spread(function: Callable[..., Any]) -> Callable[..., Any]:
+def _with_groups_spread(function: Callable[..., Any], processes: Processes) -> Callable[..., Any]:
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
 
     @functools.wraps(function)
     def call(**values: Any) -> Any:
+        check_processes(function.__name__, processes)
         for name, group in groups.items():
             values[name] = group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
         return function(**values)

@@ -15,7 +15,7 @@ from se_nas.cli import data, evidence, init, latency, nni, retrain, search, spac
 from se_nas.cli.command import Commands
 from se_nas.cli.screen import say
 from se_nas.errors import SeNasError, cut, short
-from se_nas.hardware.rank import rank_of_environment
+from se_nas.hardware.rank import Processes, check_rank, rank_of_environment
 
 app = Commands(
     name="se-nas",
@@ -60,16 +60,23 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     },
     "About se_nas": {init.init: "se-nas init my_searches", version: "se-nas version"},
 }
+#: What several processes of a job may run; the others would do the same work at once, in the same folder.
+SHARED: dict[Callable[..., None], Processes] = {
+    search.worker: "any",
+    retrain.retrain: "ranks",
+    trained.evaluate: "ranks",
+    version: "any",
+}
 for panel, commands in COMMANDS.items():
     for function, example in commands.items():
-        app.add(function, example, panel=panel)
+        app.add(function, example, panel=panel, processes=SHARED.get(function, "one"))
 
 space_app = Commands(
     no_args_is_help=True, help="Look at search spaces.", epilog="Example: se-nas space show mbconv_cifar"
 )
-space_app.add(space.show_space, "se-nas space show mbconv_cifar", "show")
+space_app.add(space.show_space, "se-nas space show mbconv_cifar", "show", processes="any")
 space_app.add(space.sweep, "se-nas space sweep mbconv_cifar --set se=none,4,16", "sweep")
-space_app.add(space.table, "se-nas space table", "table")
+space_app.add(space.table, "se-nas space table", "table", processes="any")
 app.add_typer(space_app, name="space", rich_help_panel=SPACES)
 data_app = Commands(
     no_args_is_help=True, help="Prepare images.", epilog="Example: se-nas data shard DIR OUT --resize 256"
@@ -85,6 +92,7 @@ def main() -> None:
     """Run the command line: errors a user can cause are printed on one line each, with exit code 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
+        check_rank()
         code = app(prog_name="se-nas", standalone_mode=False)
     except SeNasError as error:
         _fail(str(error).splitlines())

@@ -18,6 +18,7 @@ from se_nas.cost.latency.timing import latency_key, measure_network
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
+from se_nas.hardware.rank import check_processes
 from se_nas.records.models.certificate import SearchCertificate
 from se_nas.records.models.run_result import RunResult
 from se_nas.report.pages.retraining import is_retraining, write_retrain_report
@@ -97,6 +98,7 @@ def run(
         OutputError: the folder holds a run already, or cannot be written to.
         SeNasError: the other faults a user can cause.
     """
+    check_processes("run()", "one")
     place = Path(folder)
     with _as_file(space) as space_file:
         values = {

@@ -50,6 +50,7 @@ def test_the_rank_is_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("RANK", raising=False)
     assert rank_of_environment() == 0
     monkeypatch.setenv("RANK", "5")
+    monkeypatch.setenv("WORLD_SIZE", "6")
     assert rank_of_environment() == 5
 
 
