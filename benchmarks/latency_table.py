@@ -23,8 +23,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.table import (
-    build_latency_table,
     fit_relative,
     latency_lines,
     prediction_accuracy,

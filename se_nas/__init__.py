@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the names once more, for editors and type checkers
     from se_nas.cost.budget import Budget as Budget
     from se_nas.cost.budget import parse_budgets as parse_budgets
     from se_nas.cost.counts import network_counts as network_counts
-    from se_nas.cost.latency.table import latency_table as latency_table
+    from se_nas.cost.latency.cache import latency_table as latency_table
     from se_nas.cost.table import count_tables as count_tables
     from se_nas.data.sources import DATASETS as DATASETS
     from se_nas.errors import SeNasError as SeNasError
@@ -81,7 +81,7 @@ _PUBLIC = {
     ),
     "se_nas.cost.counts": ("network_counts",),
     "se_nas.cost.table": ("count_tables",),
-    "se_nas.cost.latency.table": ("latency_table",),
+    "se_nas.cost.latency.cache": ("latency_table",),
     "se_nas.search.budgets.decode": ("decode",),
     "se_nas.search.black_box.search": ("search_architectures",),
     "se_nas.runs.verbs": (

@@ -70,13 +70,13 @@ def _print_stages(space: SearchSpace) -> None:
 
 def _print_costs(space: SearchSpace) -> None:
     from se_nas.cost.budget import format_cost
-    from se_nas.cost.latency.table import cached_latency_table
+    from se_nas.cost.latency.cache import cached_latency_table
     from se_nas.cost.latency.timing import latency_key
     from se_nas.cost.table import count_tables
     from se_nas.search.budgets.decode import greatest_cost, least_cost
 
     tables: dict[str, CostTable] = dict(count_tables(space))
-    cached = cached_latency_table(space, latency_key())
+    cached = cached_latency_table(space, latency_key(), say)
     if cached is not None:
         tables["latency_ms"] = cached.table
     for metric in tables:

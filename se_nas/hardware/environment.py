@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
 import os
 import platform
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,26 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def machine_digest(device: str) -> str:
+    """Of which machine this is and what it lets this process use: where it differs, a latency may too.
+
+    The names of machines do not show in it. Those of containers change, so that each times for itself.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    identity = Path("/etc/machine-id")
+    words = [
+        socket.gethostname(),
+        identity.read_text(encoding="utf-8", errors="replace").strip() if identity.is_file() else "",
+        processor_name("cpu"),
+        f"{allowed} of {os.cpu_count()} cores",
+        f"Python {platform.python_version()}, torch {torch.__version__}",
+    ]
+    if device == "cuda":
+        found = torch.cuda.get_device_properties()
+        words.append(f"{found.multi_processor_count} multiprocessors, {found.total_memory} bytes")
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 
 def processor_name(device: str) -> str:

@@ -20,7 +20,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from se_nas.cost.latency.table import build_latency_table
+from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.sources import load_train

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from se_nas.cost.budget import Budget, parse_budgets
-from se_nas.cost.latency.table import LatencyTable, build_latency_table, latency_lines, read_latency_table
+from se_nas.cost.latency.cache import build_latency_table
+from se_nas.cost.latency.table import LatencyTable, latency_lines, read_latency_table
 from se_nas.cost.latency.timing import LatencyKey, check_memory
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
@@ -162,7 +163,7 @@ def make_setting(
         check_evidence(run_file, config, Problem.of(space.digest, budgets, info.name))
         # a folder that cannot be written to fails before the timing
         write_json(run / "environment.json", describe_environment())
-    latency = _latency(run, begun, space, key, config, progress)
+    latency = _latency(run, begun, space, key, config, progress, say)
     if isinstance(latency, LatencyTable):
         for line in latency_lines(latency):
             say(line)
@@ -284,11 +285,11 @@ def _with_places(run_file: Path, config: RunConfig) -> RunConfig:
 
 
 def _latency(
-    run: RunFolder, begun: bool, space: SearchSpace, key: LatencyKey, config: RunConfig, progress: bool
+    run: RunFolder, begun: bool, space: SearchSpace, key: LatencyKey, config: RunConfig, progress: bool, say: Say
 ) -> Latency:
     """The table that the run began with, else the cached or a new one; the key alone where the run makes none."""
     if not config.latency.table:
         return key
     if begun:
         return read_latency_table(run / "latency.json", space)
-    return build_latency_table(space, key, seed=config.seed, progress=progress)
+    return build_latency_table(space, key, seed=config.seed, progress=progress, say=say)

@@ -8,10 +8,7 @@ networks of a space share); networks that the fit has not seen say what remains.
 from __future__ import annotations
 
 import itertools
-import logging
-import os
 import platform
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,14 +28,13 @@ from se_nas.cost.latency.timing import (
     LatencyKey,
     Measurement,
     OnProgress,
-    latency_key,
     measure_blocks,
     measure_networks,
     no_progress,
 )
 from se_nas.cost.table import CostTable, FloatArray, build_table
-from se_nas.errors import ArchitectureError, ConfigError, OutputError, counted
-from se_nas.records.files import read_json, write_json
+from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.records.files import read_json
 from se_nas.records.record import Record, parse_record
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Choice, Option
@@ -51,10 +47,8 @@ VERSION: Final = 1
 BlockTimer = Callable[[Sequence[BlockSpec], LatencyKey, OnProgress], list[float]]
 NetworkTimer = Callable[[Sequence[NetworkSpec], LatencyKey, OnProgress], list[Measurement]]
 
-_TIME_BLOCKS: BlockTimer = partial(measure_blocks, passes=2)
-_TIME_NETWORKS: NetworkTimer = partial(measure_networks, rounds=10)
-
-_log = logging.getLogger(__name__)
+TIME_BLOCKS: BlockTimer = partial(measure_blocks, passes=2)
+TIME_NETWORKS: NetworkTimer = partial(measure_networks, rounds=10)
 
 
 @dataclass(frozen=True)
@@ -196,21 +190,19 @@ def read_latency_table(path: Path, space: SearchSpace) -> LatencyTable:
     return LatencyTable.from_dict(space, read_json(path), str(path))
 
 
-def build_latency_table(
+def time_latency_table(
     space: SearchSpace,
     key: LatencyKey,
     *,
     seed: int = 0,
     progress: bool = False,
-    cache_folder: str | os.PathLike[str] | None = None,
-    fresh: bool = False,
     calibrate_on: int = 24,
     held_out: int = 24,
     visits: int = 4,
-    time_blocks: BlockTimer = _TIME_BLOCKS,
-    time_networks: NetworkTimer = _TIME_NETWORKS,
+    time_blocks: BlockTimer = TIME_BLOCKS,
+    time_networks: NetworkTimer = TIME_NETWORKS,
 ) -> LatencyTable:
-    """The latency table of a space: from the cache if it was timed under this key and torch before, else timed now.
+    """The latency table of a space, timed now.
 
     Blocks and networks take turns over several visits: a shared machine's speed drifts by some per cent within a
     minute, and a calibration in one slow spell would bias every prediction.
@@ -218,26 +210,19 @@ def build_latency_table(
     Args:
         seed: draws the networks to calibrate on and those held out.
         progress: show progress bars on the standard error stream.
-        cache_folder: where tables are kept; by default `default_cache_folder()`.
-        fresh: time it now in any case, and replace what the cache holds.
         calibrate_on, held_out: how many networks; halves of what there is in a space of fewer networks.
         visits: how often all blocks and then all networks are timed, at least 1.
         time_blocks, time_networks: the clocks; the medians over their visits count.
 
     Raises:
         ConfigError: the space has fewer than 6 networks.
-        DeviceError: it must be timed, but the key is of another machine.
+        DeviceError: the key is of another machine.
     """
-    folder = default_cache_folder() if cache_folder is None else Path(cache_folder)
-    path = folder / cache_name(space, key)
-    if not fresh and (cached := _read(path, space, key)) is not None:
-        return cached
     started = time.monotonic()
     found = spread_architectures(space, calibrate_on + held_out, np.random.default_rng(seed))
     if len(found) < 6:
-        raise ConfigError(
-            f"space {space.name}", [f"a latency table takes at least 6 distinct networks, but got {len(found)}"]
-        )
+        must = f"a latency table takes at least 6 distinct networks, but got {len(found)}"
+        raise ConfigError(f"space {space.name}", [f"{must}; `latency: {{table: false}}` in a run file goes on without"])
     cut = calibrate_on if len(found) == calibrate_on + held_out else len(found) // 2
     networks = [space.resolve(architecture) for architecture in found]
     blocks = distinct_blocks(space)
@@ -260,48 +245,7 @@ def build_latency_table(
         environment=_environment(),
     )
     timed_networks = tuple(zip(found, map(float, measured), strict=True))
-    table = LatencyTable(space, key, block_ms, timed_networks[:cut], timed_networks[cut:], fit)
-    try:
-        write_json(path, table.to_dict())
-    except OutputError as error:  # what was measured is not lost for want of a cache
-        _log.warning("the latency table is not cached: %s", error)
-    return table
-
-
-def latency_table(
-    space: SearchSpace,
-    *,
-    device: str = "cpu",
-    backend: str = "eager",
-    dtype: str = "float32",
-    batch_size: int = 1,
-    threads: int = 1,
-    progress: bool = False,
-) -> LatencyTable:
-    """The latency table of a space on this machine, from the cache where it was timed before.
-
-    Raises:
-        ConfigError: the space has fewer than 6 networks.
-        DeviceError: this machine has not what the conditions name.
-    """
-    return build_latency_table(space, latency_key(device, backend, dtype, batch_size, threads), progress=progress)
-
-
-def cached_latency_table(space: SearchSpace, key: LatencyKey) -> LatencyTable | None:
-    """The table in the default cache folder; None where there is none that fits."""
-    return _read(default_cache_folder() / cache_name(space, key), space, key)
-
-
-def default_cache_folder() -> Path:
-    """`latency` in the folder that the environment variable SE_NAS_CACHE names, else in ~/.cache/se_nas."""
-    named = os.environ.get("SE_NAS_CACHE")
-    return (Path(named) if named else Path.home() / ".cache" / "se_nas") / "latency"
-
-
-def cache_name(space: SearchSpace, key: LatencyKey) -> str:
-    """The name of a table's file in the cache folder: the space, its digest and the key, readable."""
-    parts = (space.name, space.digest, key.device, key.backend, key.dtype, f"b{key.batch_size}", f"t{key.threads}")
-    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part).strip("_") for part in parts) + ".json"
+    return LatencyTable(space, key, block_ms, timed_networks[:cut], timed_networks[cut:], fit)
 
 
 def latency_lines(table: LatencyTable) -> list[str]:
@@ -406,21 +350,6 @@ def _environment() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
-
-
-def _read(path: Path, space: SearchSpace, key: LatencyKey) -> LatencyTable | None:
-    """The cached table; None where there is none that fits."""
-    if not path.exists():
-        return None
-    try:
-        table = read_latency_table(path, space)
-    except ConfigError as error:
-        first, *others = error.problems
-        reason = f"{first} (and {counted(len(others), 'more fault')})" if others else first
-        _log.warning("%s: the cached latency table is unusable and is measured anew: %s", path, reason)
-        return None
-    # another torch has other kernels
-    return table if table.key == key and table.fit.environment.get("torch") == torch.__version__ else None
 
 
 @contextmanager

@@ -8,11 +8,9 @@ from functools import partial
 import numpy as np
 import pytest
 
+from se_nas.cost.latency.cache import build_latency_table, cache_name, default_cache_folder
 from se_nas.cost.latency.table import (
     LatencyTable,
-    build_latency_table,
-    cache_name,
-    default_cache_folder,
     distinct_blocks,
     fit_relative,
     latency_lines,

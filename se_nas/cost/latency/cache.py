@@ -1,0 +1,179 @@
+"""Latency tables that were timed before on this machine, kept in a folder of the user's, and when one is believed.
+
+A table belongs to a machine, not to a model of processor: homes are shared by machines, containers have some of the
+cores, and a machine is slower on some days. So a file's name says on which machine it was timed, and a table that is
+not of this very moment is believed once a few of its networks take as long as it says.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from se_nas.cost.latency.table import (
+    TIME_BLOCKS,
+    TIME_NETWORKS,
+    BlockTimer,
+    LatencyTable,
+    NetworkTimer,
+    read_latency_table,
+    time_latency_table,
+)
+from se_nas.cost.latency.timing import LatencyKey, latency_key, no_progress
+from se_nas.errors import ConfigError, OutputError, counted
+from se_nas.hardware.environment import machine_digest
+from se_nas.records.files import write_json
+from se_nas.space.architecture import Architecture
+from se_nas.space.search_space import SearchSpace
+
+#: Share by which the networks of a believed table may be slower or faster than it says; noise stays well below.
+MOST_DRIFT = 0.1
+#: Seconds for which a table that was timed, or found right, is believed as it is: runs that begin together, as the
+#: trials of an experiment do, would disturb each other's timing.
+FRESH_SECONDS = 600
+#: Networks that are timed again, from the fastest to the slowest.
+_CHECKED = 5
+
+_log = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+def build_latency_table(
+    space: SearchSpace,
+    key: LatencyKey,
+    *,
+    seed: int = 0,
+    progress: bool = False,
+    say: Say | None = None,
+    cache_folder: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    calibrate_on: int = 24,
+    held_out: int = 24,
+    visits: int = 4,
+    time_blocks: BlockTimer = TIME_BLOCKS,
+    time_networks: NetworkTimer = TIME_NETWORKS,
+) -> LatencyTable:
+    """The latency table of a space: from the cache if it was timed on this machine before and still holds, else timed.
+
+    Args:
+        say: is told whether a cached table is believed; without it a logger is where it is not.
+        cache_folder: where tables are kept; by default `default_cache_folder()`.
+        fresh: time it now in any case, and replace what the cache holds.
+        seed, progress, calibrate_on, held_out, visits, time_blocks, time_networks: see `time_latency_table`.
+
+    Raises:
+        ConfigError: the space has fewer than 6 networks.
+        DeviceError: it must be timed, but the key is of another machine.
+    """
+    folder = default_cache_folder() if cache_folder is None else Path(cache_folder)
+    path = folder / cache_name(space, key)
+    if not fresh and (cached := _believed(path, space, key, time_networks, say)) is not None:
+        return cached
+    table = time_latency_table(
+        space,
+        key,
+        seed=seed,
+        progress=progress,
+        calibrate_on=calibrate_on,
+        held_out=held_out,
+        visits=visits,
+        time_blocks=time_blocks,
+        time_networks=time_networks,
+    )
+    try:
+        write_json(path, table.to_dict())
+    except OutputError as error:  # what was measured is not lost for want of a cache
+        _log.warning("the latency table is not cached: %s", error)
+    return table
+
+
+def latency_table(
+    space: SearchSpace,
+    *,
+    device: str = "cpu",
+    backend: str = "eager",
+    dtype: str = "float32",
+    batch_size: int = 1,
+    threads: int = 1,
+    progress: bool = False,
+) -> LatencyTable:
+    """The latency table of a space on this machine, from the cache where it was timed before and still holds.
+
+    Raises:
+        ConfigError: the space has fewer than 6 networks.
+        DeviceError: this machine has not what the conditions name.
+    """
+    return build_latency_table(space, latency_key(device, backend, dtype, batch_size, threads), progress=progress)
+
+
+def cached_latency_table(space: SearchSpace, key: LatencyKey, say: Say) -> LatencyTable | None:
+    """The table in the default cache folder; None where there is none that holds."""
+    return _believed(default_cache_folder() / cache_name(space, key), space, key, TIME_NETWORKS, say)
+
+
+def default_cache_folder() -> Path:
+    """`latency` in the folder that the environment variable SE_NAS_CACHE names, else in ~/.cache/se_nas."""
+    named = os.environ.get("SE_NAS_CACHE")
+    return (Path(named).expanduser() if named else Path.home() / ".cache" / "se_nas") / "latency"
+
+
+def cache_name(space: SearchSpace, key: LatencyKey) -> str:
+    """The name of a table's file in the cache folder: the space, its digest and the key, readable, and the machine."""
+    parts = (space.name, space.digest, key.device, key.backend, key.dtype, f"b{key.batch_size}", f"t{key.threads}")
+    words = [re.sub(r"[^A-Za-z0-9_.]+", "_", part).strip("_") for part in parts]
+    return "-".join([*words, machine_digest(key.torch_device.type)]) + ".json"
+
+
+def _believed(
+    path: Path, space: SearchSpace, key: LatencyKey, time_networks: NetworkTimer, say: Say | None
+) -> LatencyTable | None:
+    """The cached table; None where there is none that fits and holds."""
+    if not path.exists():
+        return None
+    try:
+        table = read_latency_table(path, space)
+        age = time.time() - path.stat().st_mtime
+    except (ConfigError, OSError) as error:
+        problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+        reason = f"{problems[0]} (and {counted(len(problems) - 1, 'more fault')})" if len(problems) > 1 else problems[0]
+        _log.warning("%s: the cached latency table is unusable and is measured anew: %s", path, reason)
+        return None
+    if table.key != key:
+        return None
+    if age < FRESH_SECONDS:
+        return table
+    # a slow moment passes; a machine that is another is so twice
+    drift = min((_drift(table, time_networks) for _ in range(2)), key=abs)
+    words = f"{min(_CHECKED, len(_timed(table)))} networks timed again take {drift:+.1%} of what it says"
+    if abs(drift) > MOST_DRIFT:
+        (say or _log.warning)(f"cached latency table: {words}, more than {MOST_DRIFT:.0%}: it is timed anew")
+        return None
+    if say is not None:
+        say(f"cached latency table: {words}, which may be {MOST_DRIFT:.0%}: it holds")
+    try:
+        os.utime(path)
+    except OSError:  # of a folder that can only be read; the next run asks again
+        pass
+    return table
+
+
+def _drift(table: LatencyTable, time_networks: NetworkTimer) -> float:
+    """How much longer its networks take now than they did: the median share, 0 where they take as long."""
+    timed = _timed(table)
+    places = np.unique(np.linspace(0, len(timed) - 1, _CHECKED).round().astype(int))
+    networks = [table.space.resolve(timed[place][0]) for place in places]
+    now = [measurement.median_ms for measurement in time_networks(networks, table.key, no_progress)]
+    then = [timed[place][1] for place in places]
+    return float(np.median(np.divide(now, then))) - 1
+
+
+def _timed(table: LatencyTable) -> list[tuple[Architecture, float]]:
+    """Every network that was timed for a table, from the fastest to the slowest."""
+    return sorted((*table.calibration, *table.held_out), key=lambda found: found[1])
