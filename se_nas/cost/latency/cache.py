@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -150,24 +151,24 @@ def _believed(
     if age < FRESH_SECONDS:
         return table
     # a slow moment passes; a machine that is another is so twice
-    drift = min((_drift(table, time_networks) for _ in range(2)), key=abs)
-    words = f"{min(_CHECKED, len(_timed(table)))} networks timed again take {drift:+.1%} of what it says"
+    drift = _drift(table, time_networks)
     if abs(drift) > MOST_DRIFT:
-        (say or _log.warning)(f"cached latency table: {words}, more than {MOST_DRIFT:.0%}: it is timed anew")
+        drift = min(drift, _drift(table, time_networks), key=abs)
+    take = f"{_CHECKED} of its networks, timed again, take {abs(drift):.1%} {'longer' if drift > 0 else 'less'}"
+    if abs(drift) > MOST_DRIFT:
+        (say or _log.warning)(f"cached latency table: {take}, which is over {MOST_DRIFT:.0%}: it is timed anew")
         return None
     if say is not None:
-        say(f"cached latency table: {words}, which may be {MOST_DRIFT:.0%}: it holds")
-    try:
+        say(f"cached latency table: {take}, which is within {MOST_DRIFT:.0%}: it holds")
+    with suppress(OSError):  # of a folder that can only be read; the next run asks again
         os.utime(path)
-    except OSError:  # of a folder that can only be read; the next run asks again
-        pass
     return table
 
 
 def _drift(table: LatencyTable, time_networks: NetworkTimer) -> float:
     """How much longer its networks take now than they did: the median share, 0 where they take as long."""
     timed = _timed(table)
-    places = np.unique(np.linspace(0, len(timed) - 1, _CHECKED).round().astype(int))
+    places = np.linspace(0, len(timed) - 1, _CHECKED).round().astype(int)  # there are 6 at least
     networks = [table.space.resolve(timed[place][0]) for place in places]
     now = [measurement.median_ms for measurement in time_networks(networks, table.key, no_progress)]
     then = [timed[place][1] for place in places]

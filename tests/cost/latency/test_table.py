@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import json
-import logging
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
-from se_nas.cost.latency.cache import build_latency_table, cache_name, default_cache_folder
+from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.table import (
     LatencyTable,
     distinct_blocks,
@@ -17,66 +15,18 @@ from se_nas.cost.latency.table import (
     prediction_accuracy,
     spread_architectures,
 )
-from se_nas.cost.latency.timing import LatencyKey, Measurement, latency_key, measure_blocks, measure_networks
+from se_nas.cost.latency.timing import latency_key, measure_blocks, measure_networks
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
-from se_nas.space.search_space import SearchSpace
-from se_nas.space.templates import HeadTemplate, OpTemplate, SETemplate, StageTemplate, StemTemplate
-
-KEY = LatencyKey("cpu Babbage")
-INTERCEPT, FACTOR = 0.7, 1.3
-
-
-def tiny_space(width=8, depths=(1, 2), kernels=(3, 5), expansions=(1.0, 2.0)):
-    op = OpTemplate(
-        kind="mbconv",
-        name="mbconv",
-        kernels=kernels,
-        expansions=expansions,
-        se=SETemplate(options=(None, 2), divisor=4),
-    )
-    stages = (StageTemplate(width, 1, depths, (op,)), StageTemplate(2 * width, 2, (1,), (op,)))
-    return SearchSpace("tiny", stages, StemTemplate(width=width), HeadTemplate(), resolution=8, classes=4)
-
-
-SPACE = tiny_space()
-
-
-def true_block_ms(block):
-    return 0.01 * block.kernel + 0.001 * block.expanded + (0.05 if block.se else 0.0)
-
-
-class FakeClock:
-    """Blocks cost `true_block_ms`, networks exactly INTERCEPT + FACTOR * their sum; counts how often it is asked."""
-
-    def __init__(self):
-        self.calls = 0
-
-    def blocks(self, blocks, key, on_progress):
-        self.calls += 1
-        return [true_block_ms(block) for block in blocks]
-
-    def networks(self, networks, key, on_progress):
-        found = [INTERCEPT + FACTOR * sum(map(true_block_ms, network.blocks)) for network in networks]
-        return [Measurement(ms, ms, (ms, ms), 1) for ms in found]
-
-
-def build(folder, clock=None, space=SPACE, key=KEY, **options):
-    clock = clock or FakeClock()
-    options = {"visits": 1, **options}
-    return build_latency_table(
-        space, key, cache_folder=folder, time_blocks=clock.blocks, time_networks=clock.networks, **options
-    )
-
-
-def same(one, other):
-    values = [latency.to_dict() for latency in (one, other)]
-    for value in values:
-        assert value["report"].pop("seconds") > 0
-    assert values[0] == values[1]
-    assert dict(one.block_ms) == dict(other.block_ms)
-    assert one.calibration == other.calibration
-    assert one.key == other.key
+from tests.cost.latency.fake_clock import (
+    FACTOR,
+    INTERCEPT,
+    SPACE,
+    FakeClock,
+    build,
+    tiny_space,
+    true_block_ms,
+)
 
 
 def test_calibration_recovers_a_known_truth(tmp_path):
@@ -129,82 +79,10 @@ def test_held_out_networks_are_not_those_of_the_calibration(tmp_path):
     assert len(set(clock.timed)) == 16
 
 
-def test_a_cached_table_is_equal_and_times_nothing(tmp_path):
-    clock = FakeClock()
-    first, again = build(tmp_path, clock), build(tmp_path, clock)
-    assert clock.calls == 1
-    same(first, again)
-    same(first, LatencyTable.from_dict(SPACE, json.loads(json.dumps(first.to_dict()))))
-    assert [path.name for path in tmp_path.iterdir()] == [cache_name(SPACE, KEY)]
-
-
-def test_another_key_space_torch_or_fresh_is_timed_anew(tmp_path, monkeypatch):
-    clock = FakeClock()
-    build(tmp_path, clock)
-    others = [{"device": "cpu Lovelace"}, {"backend": "cuda_graph"}, {"dtype": "bfloat16"}, {"batch_size": 2}]
-    for number, change in enumerate([*others, {"threads": 2}], start=2):
-        build(tmp_path, clock, key=replace(KEY, **change))
-        assert clock.calls == number
-    build(tmp_path, clock, space=tiny_space(width=16))
-    assert clock.calls == 7
-    build(tmp_path, clock, fresh=True)
-    assert clock.calls == 8
-    build(tmp_path, clock)
-    assert clock.calls == 8
-    monkeypatch.setattr("torch.__version__", "0.0.0")
-    build(tmp_path, clock)
-    assert clock.calls == 9
-
-
-def test_keys_that_a_file_name_cannot_tell_apart_do_not_share_a_table(tmp_path):
-    clock = FakeClock()
-    build(tmp_path, clock, key=replace(KEY, device="cpu A(1)"))
-    build(tmp_path, clock, key=replace(KEY, device="cpu A 1"))
-    assert clock.calls == 2
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: text[: len(text) // 2],
-        lambda text: "[]",
-        lambda text: text.replace('"ms"', '"seconds"'),
-        lambda text: text.replace('"version": 1', '"version": 99'),
-        lambda text: text.replace('"mape"', '"mope"'),
-        lambda text: text.replace("MBConv kernel 3", "MBConv colonel 3", 1),
-        lambda text: text.replace('"environment": {', '"environment": 1, "x": {', 1),
-        lambda text: text.replace('"torch": ', '"torch": 2, "x": ', 1),
-        lambda text: text.replace('"stage1.depth": ', '"stage9.depth": ', 1),
-    ],
-)
-def test_a_corrupted_cache_file_is_replaced_with_one_line_of_warning(tmp_path, caplog, damage):
-    clock = FakeClock()
-    path = tmp_path / cache_name(SPACE, KEY)
-    first = build(tmp_path, clock)
-    path.write_text(damage(path.read_text()))
-    with caplog.at_level(logging.WARNING):
-        same(first, build(tmp_path, clock))
-    assert clock.calls == 2
-    (record,) = caplog.records
-    assert "\n" not in record.getMessage()
-    assert str(path) in record.getMessage()
-    same(first, build(tmp_path, clock))
-    assert clock.calls == 2
-
-
 def test_a_table_of_another_space_is_refused(tmp_path):
     value = build(tmp_path).to_dict()
     with pytest.raises(ConfigError, match=r"here\.json: space\.digest: must be"):
         LatencyTable.from_dict(tiny_space(width=16), value, "here.json")
-
-
-def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("SE_NAS_CACHE", str(tmp_path))
-    assert default_cache_folder() == tmp_path / "latency"
-    build(None)
-    assert (tmp_path / "latency" / cache_name(SPACE, KEY)).exists()
-    monkeypatch.delenv("SE_NAS_CACHE")
-    assert default_cache_folder().parts[-3:] == (".cache", "se_nas", "latency")
 
 
 def test_a_space_of_few_networks_is_split_in_halves_and_one_of_fewer_refused(tmp_path):
@@ -212,7 +90,9 @@ def test_a_space_of_few_networks_is_split_in_halves_and_one_of_fewer_refused(tmp
     fit = build(tmp_path, space=few).fit
     assert (fit.calibrated_on, fit.held_out.n) == (8, 8)
     fewer = tiny_space(depths=(1,), kernels=(3,), expansions=(1.0,))  # 4 networks
-    with pytest.raises(ConfigError, match=r"space tiny.*at least 6 distinct networks, but got 4"):
+    with pytest.raises(
+        ConfigError, match=r"at least 6 distinct networks, but got 4; `latency: .table: false.` in a run"
+    ):
         build(tmp_path, space=fewer)
 
 
