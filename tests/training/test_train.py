@@ -490,7 +490,7 @@ def kill_at_step(job: DiskJob, step: int) -> None:
 
 def test_too_many_damaged_images_are_an_error_with_count_and_name(tmp_path: Path, damaged: Path) -> None:
     job = DiskJob(tmp_path / "run", damaged, SPEC, recipe_of(RECIPE), options={"max_damaged": 1})
-    with pytest.raises(DataError, match=r"at most 1 images may be damaged.*but 2 are, the last train/class0[12]"):
+    with pytest.raises(DataError, match=r"at most 1 image may be damaged.*but 2 are, the last train/class0[12]"):
         train(job)
 
 

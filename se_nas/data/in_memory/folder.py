@@ -32,7 +32,7 @@ from se_nas.data.image_file import decode
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.pixels import Reading, pixels_of, planes_in
-from se_nas.errors import DataError, cut
+from se_nas.errors import DataError, counted, cut
 
 _RESOLUTION = 32
 _TEST_FOLDERS = ("test", "val")
@@ -213,7 +213,9 @@ def _load(found: _Files, options: DataOptions) -> ImageSet:
             last = f"the last {printable(str(found.root / path))} ({image})"
             if len(damaged) > options.max_damaged:
                 got = f"{len(damaged)} {'is' if len(damaged) == 1 else 'are'}, {last}"
-                raise DataError(f"at most {options.max_damaged} images may be damaged (max_damaged), but {got}")
+                raise DataError(
+                    f"at most {counted(options.max_damaged, 'image')} may be damaged (max_damaged), but {got}"
+                )
     if not sound:
         got = f"all {len(paths)} are damaged, {last}"
         raise DataError(f"{found.where}: there must be an image that can be read, but {got}")

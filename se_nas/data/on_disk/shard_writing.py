@@ -25,7 +25,7 @@ from se_nas.data.on_disk.shards import HALVES, ShardIndex, shard_files, shard_na
 from se_nas.data.pixels import RGB, Planes, Reading
 from se_nas.data.shard_records import CLASSES, SUMMARY, HalfSummary, ShardPlan, Summary, write_classes
 from se_nas.data.worker_processes import end_with_parent
-from se_nas.errors import DataError, OutputError, cut
+from se_nas.errors import DataError, OutputError, counted, cut
 from se_nas.records.locks import locked
 
 
@@ -158,7 +158,7 @@ def _write_all(
         if len(damaged) > max_damaged:
             name, reason = list(damaged.items())[-1]
             got = f"{len(damaged)} are, the last {name} ({reason})"
-            raise DataError(f"{root}: at most {max_damaged} images may be damaged (max_damaged), but {got}")
+            raise DataError(f"{root}: at most {counted(max_damaged, 'image')} may be damaged (max_damaged), but {got}")
     finished = {half: _summary([indexes[s.path] for s in shards if s.half == half]) for half in HALVES}
     plan.model_copy(update={"finished": Summary(**finished)}).write(out)
     return ShardSummary(

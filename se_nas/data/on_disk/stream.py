@@ -24,7 +24,7 @@ from se_nas.data.on_disk.stream_workers import (
     results_of,
 )
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
-from se_nas.errors import DataError
+from se_nas.errors import DataError, counted
 
 
 class TrainStream:
@@ -79,7 +79,9 @@ class TrainStream:
             shares = f"{ranks} ranks x {accumulate} micro-batches"
             raise DataError(f"the batch size must be a multiple of {shares}, but got {batch_size}")
         if batch_size > len(images):
-            raise DataError(f"an epoch must hold a whole batch of {batch_size}, but there are {len(images)} images")
+            raise DataError(
+                f"an epoch must hold a whole batch of {batch_size}, but got {counted(len(images), 'image')}"
+            )
         self.steps_per_epoch = len(images) // batch_size
         self._log = DamageLog(max_damaged, say)
         self._reader = TrainReader(images, transform.build(), transform.resolution, seed, repeats, max_damaged)

@@ -20,7 +20,7 @@ from se_nas.data.on_disk.shuffle import shuffled_order
 from se_nas.data.on_disk.transforms import Pixels
 from se_nas.data.pixels import Picture
 from se_nas.data.worker_processes import end_with_parent
-from se_nas.errors import DataError
+from se_nas.errors import DataError, counted
 
 Batch = tuple[Tensor, Tensor]
 """(B, C, H, W) uint8, channels_last, and (B,) int64."""
@@ -100,7 +100,7 @@ class DamageLog:
         if len(self.found) > self._limit:
             name, reason = list(self.found.items())[-1]
             got = f"{len(self.found)} are, the last {name} ({reason})"
-            raise DataError(f"at most {self._limit} images may be damaged (max_damaged), but {got}")
+            raise DataError(f"at most {counted(self._limit, 'image')} may be damaged (max_damaged), but {got}")
 
 
 @dataclass

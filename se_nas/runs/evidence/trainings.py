@@ -162,7 +162,7 @@ class Trainings:
         if (done := show()) < len(tasks):
             codes = ", ".join(str(process.exitcode) for process in workers)
             raise SeNasError(
-                f"{self.folder}: all {len(tasks)} trainings must be done, but only {done} are, and the processes "
+                f"{self.folder}: every training must be done, but of {len(tasks)} only {done} are, and the processes "
                 f"ended with {codes}; the same command goes on"
             )
 

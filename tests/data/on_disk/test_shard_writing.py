@@ -100,7 +100,7 @@ def test_damaged_images_are_named_and_left_out_up_to_the_limit(tmp_path: Path) -
     again = write_shards(source, tmp_path / "out", images_per_shard=4, max_damaged=2)
     assert (again.kept, again.damaged, again.images) == (6, summary.damaged, summary.images)
     with pytest.raises(
-        DataError, match=r"at most 1 images may be damaged \(max_damaged\), but 2 are, the last"
+        DataError, match=r"at most 1 image may be damaged \(max_damaged\), but 2 are, the last"
     ) as caught:
         write_shards(source, tmp_path / "strict", images_per_shard=4, max_damaged=1)
     assert "\n" not in str(caught.value)

@@ -171,7 +171,7 @@ def test_more_damaged_images_than_may_be_end_the_stream_in_one_line(damaged_fold
     images, _ = open_encoded_images(damaged_folder)
     lines: list[str] = []
     stream = _stream(images, batch_size=15, workers=workers, max_damaged=1, say=lines.append)
-    message = r"at most 1 images may be damaged \(max_damaged\), but 2 are, the last train/class_\w/\d.jpg \("
+    message = r"at most 1 image may be damaged \(max_damaged\), but 2 are, the last train/class_\w/\d.jpg \("
     with pytest.raises(DataError, match=message) as caught:
         stream.micro_batches(0, 0)
     assert "\n" not in str(caught.value)
@@ -261,7 +261,7 @@ def test_a_worker_that_is_killed_is_one_line(train: EncodedImages) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 16}, "an epoch must hold a whole batch of 16, but there are 15 images"),
+        ({"batch_size": 16}, "an epoch must hold a whole batch of 16, but got 15 images"),
         ({"batch_size": 6, "ranks": 4}, "must be a multiple of 4 ranks x 1 micro-batches, but got 6"),
         ({"batch_size": 0}, "batch_size must be at least 1, but got 0"),
         ({"workers": -1}, "workers must be at least 0, but got -1"),
