@@ -42,7 +42,7 @@ def without(absent: tuple[str, ...], words: list[str], cwd: Path) -> subprocess.
 def test_no_requirement_of_the_base_is_one_of_an_extra() -> None:
     base = {canonicalize_name(Requirement(word).name) for word in PROJECT["dependencies"]}
     assert not base & {"nni", "setuptools", "filelock", "typeguard", "onnx", "onnxruntime", "onnxscript", "thop"}
-    assert set(EXTRAS) >= {"nni", "export", "postgresql", "dashboard", "docs", "all", "dev"}
+    assert set(EXTRAS) >= {"nni", "export", "postgresql", "dashboard", "wandb", "mlflow", "docs", "all", "dev"}
 
 
 def test_the_base_alone_searches_trains_and_reports(tmp_path: Path) -> None:

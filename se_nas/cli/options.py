@@ -72,6 +72,29 @@ Plugins = Annotated[
         help="Module or .py file of your own that adds a data set, a block or another part; may be repeated.",
     ),
 ]
+
+
+def _known_loggers(names: list[str] | None) -> list[str] | None:
+    """Of `--logger`, after `--plugin`; an unknown name is one line."""
+    from pydantic_core import PydanticCustomError
+
+    from se_nas.records.run_log import LOGGERS
+
+    try:
+        return [LOGGERS.checked(name) for name in names] if names else None
+    except PydanticCustomError as error:
+        hint = (error.context or {}).get("hint", "")
+        raise ConfigError("--logger", [f"{error.message()}, but got {short(names)}{hint}"]) from error
+
+
+Loggers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--logger",
+        callback=_known_loggers,
+        help="What takes the numbers: tensorboard, wandb, mlflow, or one of a plugin; may be repeated.",
+    ),
+]
 Weights = Annotated[
     Path | None, typer.Option(help="File of the weights, such as FOLDER/best.pt; by default FOLDER/network.pt.")
 ]

@@ -13,6 +13,7 @@ from se_nas.cli.options import (
     DataDir,
     Device,
     Download,
+    Loggers,
     MaxDamaged,
     Plugins,
     Quiet,
@@ -143,6 +144,7 @@ class TrainingOptions:
         ),
     ] = None
     plugin: Plugins = None
+    logger: Loggers = None
     device: Device = "auto"
     resume: Resume = False
     quiet: Quiet = False
@@ -189,6 +191,7 @@ def _retrain_in_memory(
 ) -> None:
     from se_nas.data.in_memory.options import DataOptions
     from se_nas.hardware.device import pick_device
+    from se_nas.records.run_log import logging_to
     from se_nas.runs.retraining.in_memory import Job, retrain_exported
 
     if options.space is not None:
@@ -205,7 +208,7 @@ def _retrain_in_memory(
         keep_every=teacher.keep_every,
         weights=options.weights,
     )
-    with stop_explained():
+    with logging_to(options.logger), stop_explained():
         trained = retrain_exported(
             job, pick_device(options.device), resume=options.resume, progress=not options.quiet, say=say
         )
@@ -225,6 +228,7 @@ def _retrain_from_disk(
     from se_nas.cost.budget import format_cost
     from se_nas.hardware.device import pick_device
     from se_nas.records.models.certificate import Certificate
+    from se_nas.records.run_log import logging_to
     from se_nas.runs.retraining.on_disk import Job, retrain_from_disk
     from se_nas.runs.run_folder import RunFolder
 
@@ -245,7 +249,7 @@ def _retrain_from_disk(
         keep_every=teacher.keep_every,
         weights=options.weights,
     )
-    with stop_explained():
+    with logging_to(options.logger), stop_explained():
         result = retrain_from_disk(
             job, pick_device(options.device), resume=options.resume, progress=not options.quiet, say=say
         )

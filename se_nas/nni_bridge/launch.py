@@ -37,6 +37,7 @@ from se_nas.nni_bridge.page_values import nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
 from se_nas.plugins import RECORD
 from se_nas.records.files import write_atomic, write_json
+from se_nas.records.run_log import logging_to
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.prepare import Say, Setting, make_setting, open_setting
@@ -73,7 +74,7 @@ def launch(
     if (folder / "config.yaml").exists():
         go_on = f"se-nas resume {folder} goes on with it, or" if (folder / LAUNCHED).exists() else "please"
         raise OutputError(f"{folder}: the folder must hold no run yet, but it does; {go_on} choose another --out")
-    with alone_in(folder):
+    with logging_to(config.loggers), alone_in(folder):
         _check_possible(config, folder, port, host)
         _check_feasible(run_file, config, progress)
         if config.data.dir is not None:  # trials run in a folder of their own
@@ -199,7 +200,8 @@ def _start(
 
         problem = setting.problem(resume=True, progress=progress)
         begin_study(problem, study, parallel=True)
-        prepare(problem, study)
+        with logging_to(config.loggers):
+            prepare(problem, study)
         axes = nni_search_space(setting.space)
     code = folder if _is_local(config) else _code(folder)
     ours = _nni_config(config, axes, folder, code)

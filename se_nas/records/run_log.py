@@ -1,4 +1,4 @@
-"""The record of a run: one JSON object a line, and the same numbers to every logger that is registered.
+"""The record of a run: one JSON object a line, and the same numbers to loggers.
 
 The position of a phase in the log (its number of lines) is part of a checkpoint. Going back to a checkpoint cuts
 the lines beyond it, so that the log of a resumed run equals that of an uninterrupted one but for the times.
@@ -7,16 +7,19 @@ the lines beyond it, so that the log of a resumed run equals that of an uninterr
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from se_nas.errors import ConfigError, OutputError
+from se_nas.errors import ConfigError, OutputError, install
 from se_nas.records.files import parse_json, write_atomic
 from se_nas.records.registry import Registry
 
@@ -71,13 +74,55 @@ def _tensorboard(folder: Path, phase: str, step: int) -> Logger | None:
     return _TensorBoard(SummaryWriter(str(folder / "tensorboard" / phase), purge_step=step))
 
 
+def _wandb(folder: Path, phase: str, step: int) -> Logger:
+    from se_nas.records.loggers.wandb_run import WandbRun
+
+    return WandbRun(folder, phase, step)
+
+
+def _mlflow(folder: Path, phase: str, step: int) -> Logger:
+    from se_nas.records.loggers.mlflow_run import MlflowRun
+
+    return MlflowRun(folder, phase, step)
+
+
 #: Each opens a logger in the log's folder for a phase, of which what was written of a step and later ones is void; None
 #: where there is nothing to write with.
-LOGGERS: Registry[Callable[[Path, str, int], Logger | None]] = Registry("logger", {"tensorboard": _tensorboard})
+LOGGERS: Registry[Callable[[Path, str, int], Logger | None]] = Registry(
+    "logger", {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
+)
+#: Those that are used where they are named alone; each is the name of the module and of the extra that it needs too.
+ON_REQUEST = ("wandb", "mlflow")
+
+_chosen: ContextVar[tuple[str, ...] | None] = ContextVar("_chosen", default=None)
+
+
+@contextmanager
+def logging_to(names: Sequence[str] | None) -> Iterator[None]:
+    """What is logged inside goes to these loggers; None for those that need not be named.
+
+    Raises:
+        ConfigError: one needs an extra that is not installed.
+    """
+    missing = [name for name in names or () if name in ON_REQUEST and not _is_installed(name)]
+    if missing:
+        raise ConfigError("loggers", [f"{name}: must be installed, but is not: {install(name)}" for name in missing])
+    token = _chosen.set(None if names is None else tuple(names))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # taken out of the modules
+        return False
 
 
 class RunLog:
-    """Writes `folder`/log.jsonl, which is what a run is resumed by, and gives the numbers to all `LOGGERS`.
+    """Writes `folder`/log.jsonl, which is what a run is resumed by, and gives the numbers to those of `logging_to`.
 
     Raises:
         OutputError: the folder cannot be written to, or its log.jsonl is not a log.
@@ -157,7 +202,9 @@ class RunLog:
 
     def _opened(self, phase: str, step: int) -> list[Logger]:
         if phase not in self._loggers:
-            found = (opened(self.folder, phase, step) for opened in LOGGERS.values())
+            names = _chosen.get()
+            names = tuple(name for name in LOGGERS if name not in ON_REQUEST) if names is None else names
+            found = (LOGGERS[name](self.folder, phase, step) for name in names)
             self._loggers[phase] = [logger for logger in found if logger is not None]
         return self._loggers[phase]
 

@@ -23,6 +23,7 @@ from se_nas.plugins import load_plugins
 from se_nas.records.bounds import MOST_BATCH, MOST_COUNT
 from se_nas.records.numbers import Count, CountFromZero, Seed, Workers
 from se_nas.records.record import Record
+from se_nas.records.run_log import LOGGERS
 from se_nas.records.yaml_input import read_yaml, unknown_keys, validation_problems
 from se_nas.runs.secret_references import literal_secrets
 from se_nas.search.differentiable.search import DifferentiableConfig
@@ -123,6 +124,7 @@ def _all_parts(parts: dict[str, float]) -> dict[str, float]:
 
 
 Parts = Annotated[dict[str, float], AfterValidator(_all_parts)]
+LoggerName = Annotated[str, AfterValidator(lambda name: LOGGERS.checked(name))]
 Seeds = Annotated[tuple[Seed, ...], AfterValidator(_distinct)]
 
 
@@ -176,6 +178,8 @@ class RunConfig(Record):
         search: how the run searches.
         nni: how `se-nas launch` runs the search.
         plugins: modules of your own that are imported before the rest is read, or .py files relative to the run file.
+        loggers: what takes the numbers of the search and the retraining: names in `LOGGERS`, such as "wandb" or
+            "mlflow"; null for TensorBoard and those of plugins.
         space: path of the search space, relative to the run file, or the name of a shipped one.
         parts: shares of the training images for weight steps, choice steps and validation.
         budgets: limits by metric, such as `macs: 20M`.
@@ -197,6 +201,7 @@ class RunConfig(Record):
     retrain: RetrainConfig | None = Field(default_factory=default_recipe)
     nni: NNIConfig = NNIConfig()
     evidence: EvidenceConfig | None = None
+    loggers: Annotated[tuple[LoggerName, ...], AfterValidator(_distinct)] | None = None
 
 
 def load_plugins_of(path: str | os.PathLike[str]) -> None:

@@ -17,6 +17,7 @@ from se_nas.records.models.environment import Environment
 from se_nas.records.models.run_result import SearchSummary
 from se_nas.records.models.stopped import Stopped, parse_stopped
 from se_nas.records.record import read_value
+from se_nas.records.run_log import logging_to
 from se_nas.report.pages.run import write_report
 from se_nas.runs.prepare import Say, Setting, make_setting
 from se_nas.runs.retraining.in_memory import retrain, retrained, spent
@@ -58,7 +59,7 @@ def run_search(
     if storage is not None and study_config(config.search) is None:
         must = f"must be of a search that workers share, such as optuna, but this one is {config.search.strategy}"
         raise ConfigError("--storage (or SE_NAS_STORAGE)", [must])
-    with alone_in(folder):
+    with logging_to(config.loggers), alone_in(folder):
         setting = make_setting(run_file, config, folder, resume=resume, progress=progress, say=say)
         problem = setting.problem(resume=resume, progress=progress, storage=storage, on_epoch=on_epoch)
         found = strategy_of(setting.config.search).search(problem, setting.config.search)
@@ -83,18 +84,19 @@ def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress:
 
     trained = None
     if config.retrain is not None:
-        trained = retrain(
-            ArchitectureFile.of(setting.space, answer.architecture),
-            config.retrain,
-            setting.info,
-            setting.train,
-            setting.options,
-            device=setting.device,
-            seed=config.seed,
-            folder=run / "retrain",
-            resume=resume,
-            progress=progress,
-        )
+        with logging_to(config.loggers):
+            trained = retrain(
+                ArchitectureFile.of(setting.space, answer.architecture),
+                config.retrain,
+                setting.info,
+                setting.train,
+                setting.options,
+                device=setting.device,
+                seed=config.seed,
+                folder=run / "retrain",
+                resume=resume,
+                progress=progress,
+            )
         say(f"retrained: {trained.test_accuracy:.2%} on the test images")
     write_json(run / "result.json", _result(setting, found, answer, accuracy, trained))
     write_report(run.path, shown_configuration(run / "config.yaml"))
