@@ -124,6 +124,27 @@ def excitation(
             _write_report(source)  # which shows it too
 
 
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, two at least.")],
+    output: Annotated[Path, typer.Option("--out", help="The page.")] = Path("compare.html"),
+    plugin: Plugins = None,
+) -> None:
+    """Put runs beside each other: accuracy, costs, budgets, time and settings in a table here and in a page.
+
+    The page also has all fronts in one plot and the SE of every block. What cannot be compared is said. Runs that
+    differ by their seed alone have n, mean and spread. Records are read, and nothing is computed again.
+    """
+    from se_nas.cli.screen import print_comparison
+    from se_nas.report.pages.compare.page import check_place, write_comparison
+    from se_nas.report.pages.compare.reading import read_runs
+
+    check_place(output)
+    found = read_runs(runs)
+    page = write_comparison(output, found)
+    print_comparison(found)
+    say(f"page: {page}")
+
+
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a retraining on ImageNet.")],
 ) -> None:

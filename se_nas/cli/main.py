@@ -52,6 +52,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     },
     "What it is worth": {
         evidence.report: "se-nas report digits",
+        evidence.compare: "se-nas compare digits digits_optuna",
         evidence.evidence: "se-nas evidence digits --set seeds=[0,1,2]",
         evidence.excitation: "se-nas excitation digits",
     },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,8 @@ from se_nas.hardware.rank import rank_of_environment
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from se_nas.report.pages.compare.reading import ComparedRun
 
 
 def say(line: str) -> None:
@@ -59,6 +61,33 @@ def stop_explained(go_on: str = "add --resume to the same command") -> Iterator[
         if rank_of_environment() == 0:
             print(f"{error} ({go_on})", file=sys.stderr)
         raise typer.Exit(128 + error.signal_number) from error
+
+
+def print_comparison(runs: Sequence[ComparedRun]) -> None:
+    """Runs beside each other, what cannot be compared of them, and groups of seeds."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from se_nas.report.pages.compare.page import compare
+
+    found = compare(runs)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("", *found.runs):
+        table.add_column(column, overflow="fold")
+    for row in found.rows:
+        cells = (Text(f"{cell.text} ★" if cell.best else cell.text, "bold" if cell.best else "") for cell in row.cells)
+        table.add_row(row.name, *cells)
+    show(table)
+    for line in found.differences:
+        say(f"note: {line}")
+    for group in found.groups:
+        title = f"{', '.join(group.runs)}: seeds {', '.join(group.seeds)}"
+        seeds = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
+        for column in ("", "n", "mean", "standard deviation"):
+            seeds.add_column(column, overflow="fold")
+        for words in group.rows:
+            seeds.add_row(*words)
+        show(seeds)
 
 
 def print_answer(folder: Path) -> None:
