@@ -25,8 +25,9 @@ from se_nas.report.plots.comparison import SearchedRun, compared_fronts
 from se_nas.report.plots.figure import figure_svg
 from se_nas.report.theme.words import ABSENT
 
+_TITLE = "Runs compared"
 #: By this a page is known as one of ours, which may be written over.
-_MARK = '<meta name="generator" content="se-nas compare">'
+_MARK = f"<title>{_TITLE} - se_nas</title>"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def compare(runs: Sequence[ComparedRun]) -> Comparison:
 
 def check_place(path: Path) -> None:
     """Raise OutputError where something other than a comparison is in the page's place."""
-    if path.is_dir() or (path.exists() and _MARK not in path.read_bytes()[:4096].decode(errors="replace")):
+    if path.is_dir() or (path.exists() and _MARK not in path.read_bytes()[:1024].decode(errors="replace")):
         raise OutputError(f"{path}: must be free, or a page of se-nas compare, but is something else; choose --out")
 
 
@@ -72,7 +73,7 @@ def write_comparison(path: Path, runs: Sequence[ComparedRun]) -> Path:
         OutputError: something other than a comparison is in its place, or it cannot be written.
     """
     check_place(path)
-    page = render("compare.html", title="Runs compared", mark=Markup(_MARK), page=compare(runs), figures=_figures(runs))
+    page = render("compare.html", title=_TITLE, page=compare(runs), figures=_figures(runs))
     return write_atomic(path, page)
 
 
