@@ -79,7 +79,7 @@ def print_comparison(runs: Sequence[ComparedRun]) -> None:
         table.add_row(row.name, *cells)
     show(table)
     for line in found.differences:
-        say(f"note: {line}")
+        say(line)
     for group in found.groups:
         title = f"{', '.join(group.runs)}: seeds {', '.join(group.seeds)}"
         seeds = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")

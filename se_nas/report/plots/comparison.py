@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, tick
+from se_nas.records.measure import Measure
+from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, percent_tick, tick
 from se_nas.report.theme.palette import light
 from se_nas.search.black_box.evaluation import Evaluation
 from se_nas.search.black_box.pareto import front_of
@@ -25,20 +26,18 @@ class SearchedRun:
 
     Attributes:
         accuracy: of the answer, as its search judged it.
-        raised: whether more of it is better.
         worth: what an evaluation's accuracy stands for, as it was measured.
     """
 
     label: str
     costs: Mapping[str, float]
     accuracy: float
-    raised: bool
     evaluations: Sequence[Evaluation]
     worth: Callable[[float], float]
 
 
-def compared_fronts(runs: Sequence[SearchedRun], metrics: Sequence[str], measure: str) -> Figure:
-    """Accuracy against each cost, one panel each: a line is the front of a search, a mark its answer."""
+def compared_fronts(runs: Sequence[SearchedRun], metrics: Sequence[str], measure: Measure) -> Figure:
+    """What was measured against each cost, one panel each: a line is the front of a search, a mark its answer."""
 
     def make() -> Figure:
         rows = -(-len(metrics) // 3)
@@ -49,15 +48,17 @@ def compared_fronts(runs: Sequence[SearchedRun], metrics: Sequence[str], measure
         for axes, metric in zip(panels, metrics, strict=False):
             for number, run in enumerate(runs):
                 _draw(axes, run, metric, number)
-            if not all(run.raised for run in runs):
-                axes.invert_yaxis()
             axes.set_xlabel(metric_title(metric))
             axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
             axes.xaxis.set_major_formatter(FuncFormatter(tick))
             axes.grid(True, axis="both")
         for axes in list(panels)[len(metrics) :]:
             axes.set_axis_off()
-        figure.axes[0].set_ylabel(f"{measure}, as each search judged it")
+        if not measure.raised:
+            figure.axes[0].invert_yaxis()  # the panels share it
+        if measure.share:
+            figure.axes[0].yaxis.set_major_formatter(FuncFormatter(percent_tick))
+        figure.axes[0].set_ylabel(f"{measure.name}, as each search judged it")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)))
         return figure

@@ -109,21 +109,21 @@ def test_a_run_of_another_setting_joins_no_group(home: Path, tmp_path: Path) -> 
 
 def test_what_cannot_be_compared_is_said_and_not_marked(home: Path, tmp_path: Path) -> None:
     found = compared(home / "a", home / "other")
-    assert any(line.startswith("other spaces, so ") for line in found.differences)
-    assert any(line.startswith("other data sets, so accuracies cannot be compared") for line in found.differences)
+    assert any(line.startswith("Other spaces, so ") for line in found.differences)
+    assert any(line.startswith("Other data sets, so accuracies cannot be compared") for line in found.differences)
     assert not any(marks(found, "test accuracy"))
 
     shutil.copytree(home / "b", tmp_path / "b")
     certificate = read_json(tmp_path / "b" / "certificate.json")
     write_json(tmp_path / "b" / "certificate.json", changed(certificate, "latency_conditions.threads", 4))
     found = compared(home / "a", tmp_path / "b")
-    assert [line.split(",")[0] for line in found.differences] == ["other latency conditions"]
+    assert [line.split(",")[0] for line in found.differences] == ["Other latency conditions"]
     assert not any(marks(found, "Latency (ms)"))
 
     shutil.copytree(home / "a", tmp_path / "a")
     write_json(tmp_path / "a" / "parts.json", {"seed": 100})
     (line,) = compared(home / "a", tmp_path / "a").differences
-    assert line.startswith("other splits of the training images in spite of one seed")
+    assert line.startswith("Other splits of the training images in spite of one seed")
 
 
 def test_a_run_that_is_not_finished_is_shown_as_such(home: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from se_nas.errors import OutputError
 from se_nas.records.files import write_atomic
+from se_nas.records.measure import ACCURACY, Measure
 from se_nas.report.pages.compare.reading import ComparedRun
 from se_nas.report.pages.compare.rows import (
     Row,
@@ -56,7 +57,7 @@ def compare(runs: Sequence[ComparedRun]) -> Comparison:
         differences=differences(runs),
         groups=seed_groups(runs),
         blocks=_blocks(runs),
-        left_out=_left_out(runs),
+        left_out=[f"{label} {reason}" for label, reason in _left_out(runs).items()],
     )
 
 
@@ -93,29 +94,30 @@ def _placed(se: object) -> str:
 # ---- the fronts
 
 
-def _judged(runs: Sequence[ComparedRun]) -> str | None:
-    """What the searches measured, by its name; of the first that says so."""
-    return next((run.finished.result.search.measure.name for run in runs if _has_measure(run)), None)  # type: ignore[union-attr]
+def _judged(runs: Sequence[ComparedRun]) -> Measure:
+    """What the searches measured; of the first that says so."""
+    return next((found for found in map(_measure, runs) if found is not None), ACCURACY)
 
 
-def _has_measure(run: ComparedRun) -> bool:
-    return run.finished is not None and run.finished.result.search.measure is not None
+def _measure(run: ComparedRun) -> Measure | None:
+    return run.finished.result.search.measure if run.finished else None
 
 
-def _left_out(runs: Sequence[ComparedRun]) -> list[str]:
-    lines = []
+def _left_out(runs: Sequence[ComparedRun]) -> dict[str, str]:
+    """The runs that the plot of the fronts cannot show, each with the reason."""
+    reasons = {}
     for run in runs:
         if run.finished is None:
-            lines.append(f"{run.label} is not finished")
+            reasons[run.label] = "is not finished"
         elif validation_accuracy(run) is None:
-            lines.append(f"{run.label} has no validation of its answer")
-        elif _has_measure(run) and (measure := run.finished.result.search.measure) and measure.name != _judged(runs):
-            lines.append(f"{run.label} measured {measure.name}")
-    return lines
+            reasons[run.label] = "has no validation of its answer"
+        elif (measure := _measure(run)) is not None and measure.name != _judged(runs).name:
+            reasons[run.label] = f"measured {measure.name}"
+    return reasons
 
 
 def _figures(runs: Sequence[ComparedRun]) -> dict[str, Markup]:
-    left = {line.split(" ")[0] for line in _left_out(runs)}
+    left = _left_out(runs)
     shown = [_searched(run) for run in runs if run.label not in left]
     conditions = {
         run.finished.certificate.latency_conditions.model_dump_json() for run in runs if run.finished is not None
@@ -124,7 +126,7 @@ def _figures(runs: Sequence[ComparedRun]) -> dict[str, Markup]:
     metrics = [m for m in metrics if any(m in run.costs for run in shown)]
     if not shown or not metrics:
         return {}
-    return {"fronts": figure_svg(compared_fronts(shown, metrics, _judged(runs) or "accuracy"), "fronts")}
+    return {"fronts": figure_svg(compared_fronts(shown, metrics, _judged(runs)), "fronts")}
 
 
 def _searched(run: ComparedRun) -> SearchedRun:
@@ -132,12 +134,10 @@ def _searched(run: ComparedRun) -> SearchedRun:
     study = run.finished.study
     accuracy = validation_accuracy(run)
     assert accuracy is not None
-    measure = run.finished.result.search.measure
     return SearchedRun(
         label=run.label,
         costs={metric: float(entry.value) for metric, entry in run.costs.items()},
         accuracy=accuracy,
-        raised=measure is None or measure.raised,
         evaluations=study.evaluations if study else (),
         worth=study.measure.worth if study else float,
     )

@@ -52,9 +52,11 @@ class ComparedRun:
     @property
     def costs(self) -> dict[str, CostEntry]:
         """Of the answer, by metric, as each is known best."""
-        entries = self.finished.certificate.costs if self.finished else ()
-        found = sorted(entries, key=lambda entry: _HOW.index(entry.how), reverse=True)
-        return {str(entry.metric): entry for entry in found}
+        found: dict[str, CostEntry] = {}
+        for entry in self.finished.certificate.costs if self.finished else ():
+            known = found.setdefault(str(entry.metric), entry)
+            found[str(entry.metric)] = min(known, entry, key=lambda one: _HOW.index(one.how))
+        return found
 
     @property
     def but_for_seed(self) -> str:

@@ -16,6 +16,8 @@ from se_nas.report.theme.words import ABSENT, format_percent, format_seconds
 
 #: A figure of a run; None where it has none.
 Figure = Callable[[ComparedRun], float | None]
+#: Its name, what a run has of it, and what follows where runs have others.
+Difference = tuple[str, Callable[[ComparedRun], str | None], str]
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,19 @@ def measured(runs: Sequence[ComparedRun]) -> list[Measured]:
         Measured(
             "validation accuracy",
             validation_accuracy,
-            lambda run, found: _validated(run, found),
-            lambda found: f"{found:.4g}",
+            _validated,
+            _percent if all(_is_share(run) for run in runs) else "{:.4g}".format,
             greatest=True,
             comparable=same_data and same_split and same_measure,
         ),
         *(of_cost(metric) for metric in metrics_of(runs)),
         Measured("search time", _search_seconds, lambda run, found: format_seconds(found), format_seconds),
     ]
+
+
+def _is_share(run: ComparedRun) -> bool:
+    result = result_of(run)
+    return result is None or result.search.measure is None or result.search.measure.share
 
 
 def _search_seconds(run: ComparedRun) -> float | None:
@@ -252,26 +259,27 @@ def differences(runs: Sequence[ComparedRun]) -> list[str]:
 
 
 def _differences(runs: Sequence[ComparedRun]) -> Iterator[str]:
-    kinds: list[tuple[str, Callable[[ComparedRun], str | None], str]] = [
+    kinds: list[Difference] = [
         ("spaces", _space, "costs compare networks of different spaces"),
         ("data sets", _data, "accuracies cannot be compared"),
         ("splits of the training images", _split, "validation accuracies cannot be compared"),
         ("latency conditions", _conditions, "latencies cannot be compared"),
         ("measures of the search", _measure, "validation accuracies cannot be compared"),
-        ("lengths of the retraining", _retraining, "test accuracies are not of equal training"),
     ]
-    for name, words, therefore in kinds:
+    retrained = [run for run in runs if _test_accuracy(run) is not None]
+    longer: Difference = ("lengths of the retraining", _retraining, "test accuracies are not of equal training")
+    for (name, words, therefore), concerned in [*((kind, runs) for kind in kinds), (longer, retrained)]:
         found: dict[str, list[str]] = {}
-        for run in runs:
-            found.setdefault(words(run) or "none", []).append(run.label)
+        for run in concerned:
+            found.setdefault(words(run) or "not said", []).append(run.label)
         if len(found) > 1:
             listed = "; ".join(f"{value}: {', '.join(labels)}" for value, labels in found.items())
-            yield f"other {name}, so {therefore} ({listed})"
+            yield f"Other {name}, so {therefore} ({listed})"
     by_seed: dict[object, set[str | None]] = {}
     for run in runs:
         by_seed.setdefault((_seed(run), _data(run), _split(run)), set()).add(run.parts)
     if any(len(parts) > 1 for parts in by_seed.values()):
-        yield "other splits of the training images in spite of one seed, so validation accuracies cannot be compared"
+        yield "Other splits of the training images in spite of one seed, so validation accuracies cannot be compared"
 
 
 # ---- seeds
