@@ -93,7 +93,7 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep=deep)
         except ValueError as error:  # such as the 45th of a month
             raise yaml.constructor.ConstructorError(
-                None, None, f"{_in_one_line(error)}, which {short(node.value)} is not", node.start_mark
+                None, None, f"{_in_one_line(error)}, which {cut(short(node.value), 60)} is not", node.start_mark
             ) from error
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:

@@ -18,8 +18,27 @@ from se_nas.training.initial_weights import InitialWeights, paired_by_order
 SPACE = load_space(Path(__file__).parents[2] / "search_spaces" / "mnasnet_se.yaml")
 
 
-def test_there_are_as_many_networks_as_picks_of_seven_stages() -> None:
-    assert SPACE.size == (3 * 2 * 3 * 2) ** 7
+#: As anb_eval/configspace/configspace.json and configurationspaces/searchspaces.py of the benchmark's repository have
+#: them: expansions, kernels, layers and strides of each stage, and its widths.
+EXPANSIONS, KERNELS, STRIDES = (1, 4, 6), (3, 5), (1, 2, 2, 2, 1, 2, 1)
+LAYERS = ((1, 2, 3),) * 5 + ((1, 2, 3, 4), (1, 2, 3))
+WIDTHS = (16, 24, 40, 80, 112, 192, 320)
+
+
+def test_every_stage_has_the_options_of_the_benchmark() -> None:
+    found = [
+        (stage.width, stage.stride, stage.depths, stage.ops[0].expansions, stage.ops[0].kernels, stage.share)
+        for stage in SPACE.stages
+    ]
+    assert found == [
+        (width, stride, layers, EXPANSIONS, KERNELS, ("kernel", "expansion", "se"))
+        for width, stride, layers in zip(WIDTHS, STRIDES, LAYERS, strict=True)
+    ]
+    assert all(len(stage.ops) == 1 and stage.ops[0].se.options == (None, 4) for stage in SPACE.stages)
+
+
+def test_there_are_as_many_networks_as_in_the_benchmark() -> None:
+    assert SPACE.size == 36**6 * 48
 
 
 def stage_in_timm(stage: int, picks: dict[str, Option]) -> str:
