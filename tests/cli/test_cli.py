@@ -340,7 +340,7 @@ WORDS: list[tuple[list[str], str]] = [
     (["--seed", "4294967296"], "run.yaml: seed: must be less than or equal to 4294967295, but got 4294967296"),
     (
         ["--set", "search.epochs=" + "9" * 5000],
-        "--set: search.epochs: the value must be YAML, but got: a whole number must have at most 100 characters",
+        "--set: search.epochs: the value must be YAML, but got: a whole number must have at most 1,000 char",
     ),
     (
         ["--set", "search.epochs=" + "[" * 5000],
