@@ -20,6 +20,7 @@ from se_nas.report.plots import probabilities
 from se_nas.report.plots import search as plots
 from se_nas.report.plots import study as study_plots
 from se_nas.report.plots.architecture import draw_architecture_svg
+from se_nas.report.plots.figure import Plot
 from se_nas.space.choice import Place
 
 
@@ -62,12 +63,12 @@ def write_report(run_folder: Path, configuration: str = "") -> Path:
     return write_atomic(folder / "report.html", page)
 
 
-def _figures(run: FinishedRun) -> dict[str, Figure]:
+def _figures(run: FinishedRun) -> dict[str, Figure | Plot]:
     """Every plot that the run has the numbers for, by the name of its file."""
     picks = run.architecture.architecture.as_dict()
     recorded = {name for row in run.search for name in row.probabilities or {}}
     choices = {name: options for name, options in run.choices.items() if name in recorded}
-    figures: dict[str, Figure] = {} if run.study is None else _study_figures(run.study)
+    figures: dict[str, Figure | Plot] = {} if run.study is None else _study_figures(run.study)
     parts = {Place.named(name).part for name in choices}
     if "se" in parts:
         figures["se_probabilities"] = probabilities.se_probabilities(run.search, choices, picks)
@@ -89,9 +90,9 @@ def _figures(run: FinishedRun) -> dict[str, Figure]:
     return figures
 
 
-def _study_figures(study: Study) -> dict[str, Figure]:
+def _study_figures(study: Study) -> dict[str, Figure | Plot]:
     evaluations = study_plots.evaluated(study.evaluations)
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Figure | Plot] = {}
     if any(entry.complete for entry in evaluations):
         if study_plots.panel_metrics(study.objectives, study.limits):
             figures["pareto_fronts"] = study_plots.pareto_fronts(

@@ -5,15 +5,23 @@ from __future__ import annotations
 import textwrap
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.cost.budget import format_cost
-from se_nas.records.models.evidence import ControlsPart
+from se_nas.records.models.evidence import ComparisonEntry, ControlsPart
 from se_nas.report.plots.evidence import _DASHES, is_significant, points, seed_differences, trained_accuracy
-from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, percent_tick, tick
+from se_nas.report.plots.figure import (
+    PANEL,
+    TICK_STEPS,
+    Plot,
+    drawn,
+    metric_title,
+    panel,
+    percent_tick,
+    say_on_hover,
+    tick,
+)
 from se_nas.report.theme.palette import light
 
 _KINDS = {  # words, colour, marker, its size, filled
@@ -27,23 +35,21 @@ _KINDS = {  # words, colour, marker, its size, filled
 }
 
 
-def controls(found: ControlsPart) -> Figure:
+def controls(found: ControlsPart) -> Plot:
     """Each control's difference from the answer with its interval, beside the accuracy of every network over its MACs.
 
     Args:
         found: `controls.json` with at least one comparison.
     """
 
-    def make() -> Figure:
-        count = len(found.comparisons)
-        height = max(3.6, 0.4 * count + 1.5)
-        figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.1, wspace=0.03))
-        left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    def make() -> Plot:
+        height = max(3.6, 0.4 * len(found.comparisons) + 1.0)
+        forest, left = panel(height, width=1.2 * PANEL)
+        plane, right = panel(min(height, 4.4), width=1.2 * PANEL)
         _forest(left, found)
         _against_macs(right, found)
         keys = [_kind_key(kind) for kind in _KINDS if any(one.kind == kind for one in found.networks)]
-        figure.legend(handles=keys, loc="outside upper right", ncols=min(len(keys), 4), handletextpad=0.2)
-        return figure
+        return Plot([forest, plane], keys, columns=2)
 
     return drawn(make)
 
@@ -68,8 +74,9 @@ def _forest(axes: Axes, found: ControlsPart) -> None:
         tone = light(("blue" if value > 0 else "red") if counts else "muted")
         if comparison.low is not None and comparison.high is not None:
             _interval(axes, place, 100 * comparison.low, 100 * comparison.high, ends, tone)
-        axes.plot([value], [place], "o", markersize=6.5, markeredgecolor=tone, markeredgewidth=1.4, zorder=4,
-                  markerfacecolor=tone if counts else light("paper"))  # fmt: skip
+        (point,) = axes.plot([value], [place], "o", markersize=6.5, markeredgecolor=tone, markeredgewidth=1.4, zorder=4,
+                             markerfacecolor=tone if counts else light("paper"))  # fmt: skip
+        say_on_hover(point, [f"{comparison.label}: {points(comparison.value)} points{_interval_words(comparison)}"])
         verdict = "" if counts else "\nnot significant" + " (Holm)" * comparison.excludes_zero
         axes.annotate(
             f"{points(comparison.value)}, n = {comparison.n}{verdict}", (1, place),
@@ -77,7 +84,7 @@ def _forest(axes: Axes, found: ControlsPart) -> None:
             linespacing=1.25, color=light("ink" if counts else "muted"), fontweight="bold" if counts else "normal",
         )  # fmt: skip
     axes.axvline(0, color=light("ink"), linewidth=0.9, zorder=1)
-    words = ["\n".join(textwrap.wrap(comparison.label, 30)) for _, comparison in rows]
+    words = ["\n".join(textwrap.wrap(comparison.label, 24)) for _, comparison in rows]
     axes.set_yticks([place for place, _ in rows], words, color=light("ink"))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(*ends)
@@ -86,8 +93,13 @@ def _forest(axes: Axes, found: ControlsPart) -> None:
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.6g}" if value else "0"))
-    axes.set_xlabel("points of accuracy; right of 0 the answer is better")
+    axes.set_xlabel("points; right of 0 the answer is better")
     axes.set_title("How far the answer is ahead of each control")
+
+
+def _interval_words(comparison: ComparisonEntry) -> str:
+    low, high = comparison.low, comparison.high
+    return "" if low is None or high is None else f", 95 % interval {points(low)} to {points(high)}"
 
 
 def _forest_ends(found: ControlsPart) -> tuple[float, float]:
@@ -118,20 +130,21 @@ def _against_macs(axes: Axes, found: ControlsPart) -> None:
         x, values = float(network.costs.macs), [value for value in network.accuracies.values() if value is not None]
         order = 6 if network.kind == "answer" else 3
         axes.plot([x, x], [min(values), max(values)], color=light(tone), linewidth=0.8, alpha=0.5, zorder=order - 1)
-        axes.plot([x], [mean], marker, markersize=size, markeredgecolor=light(tone if not filled else "paper"),
-                  markerfacecolor=light(tone if filled else "paper"), zorder=order,
-                  markeredgewidth=0.6 if filled else 1.3)  # fmt: skip
+        (point,) = axes.plot(
+            [x], [mean], marker, markersize=size, markeredgecolor=light(tone if not filled else "paper"),
+            markerfacecolor=light(tone if filled else "paper"), zorder=order, markeredgewidth=0.6 if filled else 1.3,
+        )  # fmt: skip
+        costs = f"{percent_tick(round(mean, 4))}, {format_cost('macs', x)}"
+        say_on_hover(point, [f"{network.label}: {costs}, {len(values)} trainings"])
     limit = (found.budgets or {}).get("macs")
     if limit is not None:
         axes.axvline(limit, color=light("ink"), linewidth=1.1, linestyle=_DASHES, zorder=1)
-        axes.annotate(f"budget {format_cost('macs', limit)} ", (limit, 0),
-                      xycoords=("data", "axes fraction"), xytext=(-2, 4), textcoords="offset points", ha="right",
-                      fontsize=8)  # fmt: skip
     axes.margins(x=0.08, y=0.12)
     axes.grid(True, axis="both")
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
     axes.xaxis.set_major_formatter(FuncFormatter(tick))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
     axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
-    axes.set_xlabel(metric_title("macs"))
+    dashed = "" if limit is None else f"; dashed: budget {format_cost('macs', limit)}"
+    axes.set_xlabel(f"{metric_title('macs')}{dashed}")
     axes.set_title("Test accuracy: mean and range of the trainings")

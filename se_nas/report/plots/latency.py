@@ -7,26 +7,24 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.records.models.evidence import LatencyPart, TimedEntry
 from se_nas.report.plots.evidence import capital
-from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn
+from se_nas.report.plots.figure import TICK_STEPS, Plot, drawn, panel, say_on_hover
 from se_nas.report.theme.palette import light
 
 
-def latency_check(found: LatencyPart) -> Figure:
+def latency_check(found: LatencyPart) -> Plot:
     """Predicted against measured latency of each set of networks, and the error of each prediction; 5 % is shaded.
 
     Args:
         found: `latency_check.json` with at least one network.
     """
 
-    def make() -> Figure:
-        figure = Figure(figsize=(WIDTH, 3.9), layout=ConstrainedLayoutEngine(w_pad=0.12))
-        left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
+    def make() -> Plot:
+        agreement, left = panel(3.6)
+        errors, right = panel(3.6)
         networks = [network for one in found.sets for network in one.networks]
         ends = [value for network in networks for value in (network.predicted_ms, network.measured_ms)]
         low, high = 0.96 * min(ends), 1.04 * max(ends)
@@ -52,8 +50,7 @@ def latency_check(found: LatencyPart) -> Figure:
             axes.set_xlabel("measured (ms)")
             axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
             axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
-        figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=5, handletextpad=0.4)
-        return figure
+        return Plot([agreement, errors], left.get_legend_handles_labels()[0], columns=2)
 
     return drawn(make)
 
@@ -69,5 +66,9 @@ def _latency_points(
             left.plot([low, high], [predicted, predicted], color=tone, linewidth=0.9, alpha=0.7)
             errors = [100 * (predicted / end - 1) for end in (low, high)]
             right.plot([measured, measured], errors, color=tone, linewidth=0.9, alpha=0.7)
-        left.plot([measured], [predicted], marker, color=tone, label="" if number else label, **style)
-        right.plot([measured], [100 * (predicted / measured - 1)], marker, color=tone, **style)
+        error = 100 * (predicted / measured - 1)
+        words = f"{network.name}: measured {measured:.4g} ms, predicted {predicted:.4g} ms ({error:+.1f} %)"
+        for axes, height in ((left, predicted), (right, error)):
+            shown = "_" if number or axes is right else label
+            (point,) = axes.plot([measured], [height], marker, color=tone, label=shown, **style)
+            say_on_hover(point, [words])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from se_nas.report.plots.figure import WIDTH, drawn, metric_word
+from se_nas.report.plots.figure import WIDTH, Plot, drawn, metric_word, say_on_hover
 from se_nas.report.plots.search import Choices, History, Panel, Picks, line_panels, series
 from se_nas.report.theme.palette import attention_tone, light, rank_tone
 from se_nas.report.theme.words import ABSENT
@@ -30,7 +29,7 @@ def place_words(place: Place) -> str:
     return f"stage {place.stage}" if place.block is None else f"stage {place.stage} · block {place.block}"
 
 
-def _in_use(place: Place, picks: Picks) -> bool:
+def in_use(place: Place, picks: Picks) -> bool:
     """Whether the block the choice shapes is in the network, its stage's depth considered."""
     depth = picks.get(Place(place.stage, None, "depth").name)
     return not (isinstance(depth, int) and place.block is not None and place.block > depth)
@@ -54,7 +53,7 @@ def _probabilities(history: History, choice: str, count: int) -> tuple[np.ndarra
     return epochs, np.array([p for _, p in rows], dtype=float).reshape(len(rows), count)
 
 
-def se_probabilities(history: History, choices: Choices, picks: Picks) -> Figure:
+def se_probabilities(history: History, choices: Choices, picks: Picks) -> Plot:
     """Stacked probabilities of every SE choice over the epochs, one panel a block, the picked option marked.
 
     Args:
@@ -63,61 +62,59 @@ def se_probabilities(history: History, choices: Choices, picks: Picks) -> Figure
         picks: the decoded option by choice name.
     """
 
-    def make() -> Figure:
+    def make() -> Plot:
         places = {name: place for name in choices if (place := Place.named(name)).part == "se"}
-        names = list(places)
-        rows = math.ceil(len(names) / 5)
-        columns = max(math.ceil(len(names) / rows), 3)
-        height = 1.35 * rows + 0.75
-        figure = Figure(figsize=(WIDTH, height))
-        grid = figure.add_gridspec(
-            rows,
-            columns,
-            left=0.004,
-            right=0.985,
-            top=1 - 0.62 / height,
-            bottom=0.30 / height,
-            hspace=0.46,
-            wspace=0.16,
-        )
-        for index, name in enumerate(names):
-            axes = figure.add_subplot(grid[index // columns, index % columns])
-            options = list(choices[name])
-            epochs, shares = _probabilities(history, name, len(options))
-            _stack(axes, epochs, shares, [attention_tone(str(option)) for option in options])
-            axes.set_xlim(*_span(history))
-            axes.set_ylim(0, 1)
-            axes.grid(False)
-            axes.spines[:].set_visible(False)
-            axes.yaxis.set_major_locator(NullLocator())
-            lowest = index + columns >= len(names)
-            axes.xaxis.set_major_locator(MaxNLocator(3, integer=True) if lowest else NullLocator())
-            used = _in_use(places[name], picks)
-            axes.set_title(place_words(places[name]), fontsize=8, color=light("ink" if used else "muted"), pad=4)
-            if used and name in picks and picks[name] in options and len(shares):
-                _mark_pick(axes, shares[-1], options.index(picks[name]), str(picks[name]))
-            elif not used:
-                axes.set_title("not used", loc="right", fontsize=7.5, color=light("muted"), pad=4)
-                axes.add_patch(
-                    Rectangle((0, 0), 1, 1, transform=axes.transAxes, color=light("paper"), alpha=0.72, zorder=3)
-                )
-        seen = dict.fromkeys(str(option) for name in names for option in choices[name])
+        seen = dict.fromkeys(str(option) for name in places for option in choices[name])
         ratios = sorted((option for option in seen if se_ratio(option)), key=se_ratio, reverse=True)
         kinds = dict.fromkeys(found[0] for option in seen if not se_ratio(option) and (found := kind_of_option(option)))
         keys = [("no SE", "none"), *((f"r = {option[1:]}", attention_tone(option)) for option in ratios)]
         keys += [(kind.title, attention_tone(kind.label(1))) for kind in kinds]
-        _swatches(figure, keys, left=0.004, height=height)
-        return figure
+        return Plot(
+            [_se_panel(history, name, place, choices[name], picks) for name, place in places.items()],
+            keys=[Patch(color=light(tone), label=label) for label, tone in keys],
+            columns=5,
+        )
 
     return drawn(make)
 
 
-def _stack(axes: Axes, epochs: np.ndarray, shares: np.ndarray, tones: Sequence[str]) -> None:
+def _se_panel(history: History, name: str, place: Place, options: Sequence[Option], picks: Picks) -> Figure:
+    """The stacked probabilities of one block's SE."""
+    figure = Figure(figsize=(2.1, 1.45))
+    axes = figure.add_axes((0.02, 0.16, 0.93, 0.66))
+    epochs, shares = _probabilities(history, name, len(options))
+    _stack(axes, epochs, shares, options)
+    axes.set_xlim(*_span(history))
+    axes.set_ylim(0, 1)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.yaxis.set_major_locator(NullLocator())
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.tick_params(labelsize=7.5)
+    used = in_use(place, picks)
+    axes.set_title(place_words(place), fontsize=7.5, color=light("ink" if used else "muted"), pad=4)
+    if used and name in picks and picks[name] in options and len(shares):
+        _mark_pick(axes, shares[-1], list(options).index(picks[name]), str(picks[name]))
+    elif not used:
+        axes.set_title("not used", loc="right", fontsize=7.5, color=light("muted"), pad=4)
+        axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, color=light("paper"), alpha=0.72, zorder=3))
+    return figure
+
+
+def _stack(axes: Axes, epochs: np.ndarray, shares: np.ndarray, options: Sequence[Option]) -> None:
     edges = np.concatenate([np.zeros((len(shares), 1)), np.cumsum(shares, axis=1)], axis=1)
-    for option, tone in enumerate(tones):
-        axes.fill_between(epochs, edges[:, option], edges[:, option + 1], color=light(tone), linewidth=0)
-        if option:
-            axes.plot(epochs, edges[:, option], color=light("paper"), linewidth=0.5)
+    for place, option in enumerate(options):
+        tone = light(attention_tone(str(option)))
+        band = axes.fill_between(epochs, edges[:, place], edges[:, place + 1], color=tone, linewidth=0)
+        if len(shares):
+            say_on_hover(band, [_share_words(option, shares[:, place])])
+        if place:
+            axes.plot(epochs, edges[:, place], color=light("paper"), linewidth=0.5)
+
+
+def _share_words(option: Option, shares: np.ndarray) -> str:
+    """From where to where the probability of an option went."""
+    return f"{option}: {100 * float(shares[0]):.0f} % at first, {100 * float(shares[-1]):.0f} % at last"
 
 
 def _span(history: History) -> tuple[float, float]:
@@ -130,18 +127,7 @@ def _mark_pick(axes: Axes, shares: np.ndarray, pick: int, label: str) -> None:
     axes.add_patch(
         Rectangle((1.012, low), 0.018, float(shares[pick]), transform=axes.transAxes, color=light("ink"), clip_on=False)
     )
-    axes.set_title(f"{label}  {100 * float(shares[pick]):.0f} %", loc="right", fontsize=8, fontweight="bold", pad=4)
-
-
-def _swatches(figure: Figure, keys: Sequence[tuple[str, str]], left: float, height: float) -> None:
-    """A row of colour keys at the top of a figure."""
-    x, y = left, 1 - 0.22 / height
-    for label, tone in keys:
-        figure.add_artist(
-            Rectangle((x, y), 0.014, 0.12 / height, transform=figure.transFigure, color=light(tone), linewidth=0)
-        )
-        figure.text(x + 0.019, y, label, fontsize=8.5, va="baseline")
-        x += 0.032 + 0.0078 * len(label)
+    axes.set_title(f"{label}  {100 * float(shares[pick]):.0f} %", loc="right", fontsize=7.5, fontweight="bold", pad=4)
 
 
 def other_probabilities(history: History, choices: Choices, picks: Picks) -> Figure:
@@ -238,10 +224,10 @@ def _cell(
     first, last = _span(history)
     x = left + width * (epochs - first) / (last - first)
     edges = np.concatenate([np.zeros((len(shares), 1)), np.cumsum(shares, axis=1)], axis=1)
-    used = _in_use(Place.named(name), picks)
+    used = in_use(Place.named(name), picks)
     ranks = list(labels)
     for i, option in enumerate(options):
-        axes.fill_between(
+        band = axes.fill_between(
             x,
             base + tall * edges[:, i],
             base + tall * edges[:, i + 1],
@@ -249,6 +235,7 @@ def _cell(
             linewidth=0,
             alpha=1.0 if used else 0.28,
         )
+        say_on_hover(band, [_share_words(option, shares[:, i])])
     if used and picks.get(name) in labels:
         label = labels[picks[name]]
         axes.text(left + width / 2, base - 0.09, label, ha="center", va="top", fontsize=8, fontweight="bold")
@@ -256,12 +243,12 @@ def _cell(
         axes.text(left + width / 2, base - 0.09, ABSENT, ha="center", va="top", fontsize=8, color=light("muted"))
 
 
-def decisiveness(history: History) -> Figure:
+def decisiveness(history: History) -> Plot:
     """How decided the search is: entropy of the choices, temperature, and the budgets' multipliers."""
     panels: list[tuple[History, Panel]] = []
     if series(history, "entropy")[1]:
         lines = (("entropy", "blue", False, ("entropy",)),)
-        panels.append((history, Panel("Entropy of the choices (1 is undecided)", lines, bounds=(0.0, 1.03))))
+        panels.append((history, Panel("Entropy of the choices (1: undecided)", lines, bounds=(0.0, 1.03))))
     if series(history, "temperature")[1]:
         lines = (("temperature", "orange", False, ("temperature",)),)
         panels.append((history, Panel("Temperature of the softmax", lines)))

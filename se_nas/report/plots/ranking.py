@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from se_nas.records.models.evidence import EstimateEntry, RankingSet
+from se_nas.cost.budget import format_cost
+from se_nas.records.models.evidence import EstimateEntry, RankedEntry, RankingSet
 from se_nas.report.plots.evidence import _DASHES, _WHISKERS, capital, trained_accuracy
-from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, percent_tick, tick
+from se_nas.report.plots.figure import TICK_STEPS, Plot, drawn, panel, percent_tick, say_on_hover, tick
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import light
 
@@ -28,21 +28,22 @@ SCORE_WORDS = {
 """What networks are ranked by, and the correlation that is left when networks of equal MACs are compared."""
 
 
-def ranking(sets: Sequence[RankingSet]) -> Figure:
+def ranking(sets: Sequence[RankingSet]) -> Plot:
     """For each set of networks, trained accuracy over the supernet's, and how far each score ranks them as trained.
 
     Args:
         sets: those of `ranking.json` that have correlations, at least one.
     """
 
-    def make() -> Figure:
-        height = 3.3 * len(sets)
-        figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
-        panels = figure.subplots(len(sets), 2, width_ratios=[1, 1.1], squeeze=False)
-        for (left, right), one in zip(panels, sets, strict=True):
-            _supernet_scatter(figure, left, one)
+    def make() -> Plot:
+        panels = []
+        for one in sets:
+            scatter, left = panel(3.3)
+            _supernet_scatter(scatter, left, one)
+            bars, right = panel(3.3)
             _correlation_bars(right, one)
-        return figure
+            panels += [scatter, bars]
+        return Plot(panels, columns=2)
 
     return drawn(make)
 
@@ -63,6 +64,8 @@ def _supernet_scatter(figure: Figure, axes: Axes, one: RankingSet) -> None:
         x, y, c=macs, cmap=tones, norm=BoundaryNorm(edges, tones.N), s=34 if len(networks) <= _WHISKERS else 16,
         edgecolors=light("paper"), linewidths=0.5, zorder=3,
     )  # fmt: skip
+    (marks,) = axes.plot(x, y, "o", markersize=7, alpha=0, zorder=4)
+    say_on_hover(marks, [_network_words(network, a, b) for network, a, b in zip(networks, x, y, strict=True)])
     bar = figure.colorbar(
         dots, ax=axes, ticks=edges[:: tones.N // 3], format=FuncFormatter(_short), aspect=24, pad=0.02
     )
@@ -77,6 +80,11 @@ def _supernet_scatter(figure: Figure, axes: Axes, one: RankingSet) -> None:
     axes.set_xlabel("accuracy with the supernet's weights")
     axes.set_ylabel("accuracy trained alone")
     axes.set_title(f"{capital(one.name)}: {len(networks)} networks")
+
+
+def _network_words(network: RankedEntry, supernet: float, trained: float) -> str:
+    macs = format_cost("macs", float(network.macs))
+    return f"{network.name}: {supernet:.2%} with the supernet's weights, {trained:.2%} trained, {macs}"
 
 
 def _short(value: float, _: int | None = None) -> str:
@@ -106,17 +114,16 @@ def _correlation_bars(axes: Axes, one: RankingSet) -> None:
     again = one.seed_ceiling
     if again and again.value is not None and again.low is not None:
         axes.axvline(again.value, color=light("ink"), linewidth=1.1, linestyle=_DASHES, zorder=1)
-        words = f"agreement of two trainings: {again.value:.2f} (n = {again.n})"
-        axes.annotate(words, (again.value, 1),
-                      xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points", ha="center",
-                      fontsize=8)  # fmt: skip
+        axes.set_title(f"Dashed: agreement of two trainings, {again.value:.2f} (n = {again.n})")
         ends.append(again.value)
     axes.axvline(0, color=light("ink"), linewidth=0.8)
-    axes.set_yticks(range(len(bars)), [SCORE_WORDS.get(name, name) for name, *_ in bars], color=light("ink"))
+    axes.set_yticks(
+        range(len(bars)), [SCORE_WORDS.get(name, name).replace(", ", ",\n") for name, *_ in bars], color=light("ink")
+    )
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xlim(min(ends) * 1.1, max(max(ends) * 1.16, 0.1))
     axes.grid(False, axis="y")
     axes.grid(True, axis="x")
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
-    axes.set_xlabel("Kendall's tau with the trained accuracy, 95 % intervals")
+    axes.set_xlabel("Kendall's tau with training, 95 % intervals")

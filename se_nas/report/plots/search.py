@@ -5,17 +5,30 @@ Figures are drawn in the light tones of `palette`; `figure_svg` makes them follo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.cost.budget import format_cost
 from se_nas.records.models.history import Epoch
-from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, percent_tick, tick
+from se_nas.report.plots.figure import (
+    TICK_STEPS,
+    Plot,
+    drawn,
+    metric_title,
+    panel,
+    percent_tick,
+    say_along,
+    say_on_hover,
+    tick,
+)
 from se_nas.report.theme.palette import light
 from se_nas.space.choice import Option
 
@@ -45,15 +58,21 @@ def _warmup_end(history: History) -> float | None:
     return max(last) + 0.5 if last else None
 
 
-def _shade_warmup(axes: Axes, history: History, named: bool) -> None:
+def _shade_warmup(axes: Axes, history: History) -> None:
+    """Shade the epochs before the choices moved."""
     end = _warmup_end(history)
     if end is None:
         return
     start = float(history[0].epoch)
-    axes.axvspan(start, end, color=light("wash"), linewidth=0, zorder=-1)
-    if named:
-        at = axes.get_xaxis_transform()
-        axes.text(start, 0.02, " warm-up", transform=at, va="bottom", color=light("muted"), fontsize=7.5)
+    shade = axes.axvspan(start, end, color=light("wash"), linewidth=0, zorder=-1)
+    say_on_hover(shade, [f"warm-up, to epoch {end:.0f}"])
+
+
+def _warmup_key(history: History) -> list[Artist]:
+    """What the shade means, where there is one."""
+    if _warmup_end(history) is None:
+        return []
+    return [Patch(facecolor=light("wash"), edgecolor=light("none"), linewidth=0.8, label="warm-up")]
 
 
 def _epoch_axis(axes: Axes, history: History) -> None:
@@ -66,7 +85,7 @@ def _epoch_axis(axes: Axes, history: History) -> None:
 # ---- the figures
 
 
-def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[str, float]) -> Figure:
+def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[str, float]) -> Plot:
     """Expected cost over the epochs, one panel a metric, with its limit as a line and the decoded network as a point.
 
     Args:
@@ -75,80 +94,91 @@ def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[
         final: the certified costs of the decoded network by metric.
     """
 
-    def make() -> Figure:
+    def make() -> Plot:
         metrics = list(dict.fromkeys(key for row in history for key in row.expected or {}))
         metrics.sort(key=lambda metric: metric not in limits)
-        figure = Figure(figsize=(WIDTH, 2.75), layout="constrained")
-        for axes, metric in zip(np.atleast_1d(figure.subplots(1, max(len(metrics), 1))), metrics, strict=True):
-            epochs, values = series(history, "expected", metric)
-            _shade_warmup(axes, history, named=metric == metrics[0])
-            axes.plot(epochs, values, color=light("blue"))
-            _epoch_axis(axes, history)
-            shown = [*values]
-            if metric in limits:
-                limit = limits[metric]
-                axes.axhline(limit, color=light("ink"), linewidth=1.1, linestyle=(0, (4, 3)))
-                axes.text(
-                    0.012, limit, f"budget {format_cost(metric, limit)}", transform=axes.get_yaxis_transform(),
-                    ha="left", va="bottom", fontsize=8,
-                )  # fmt: skip
-                shown.append(limit)
-            if metric in final:
-                axes.plot(
-                    epochs[-1:], [final[metric]], "o", color=light("orange"), markersize=6, clip_on=False, zorder=5
-                )
-                shown.append(final[metric])
-            low, high = min(shown), max(shown)
-            room = 0.14 * ((high - low) or high or 1.0)
-            axes.set_ylim(max(low - room, 0.0), high + 1.6 * room)
-            axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
-            axes.yaxis.set_major_formatter(FuncFormatter(tick))
-            axes.set_title(metric_title(metric))
-        return figure
+        keys = _warmup_key(history)
+        if set(metrics) & set(final):
+            keys.append(Line2D([], [], marker="o", linestyle="", color=light("orange"), label="the final network"))
+        panels = [_expected_panel(history, metric, limits.get(metric), final.get(metric)) for metric in metrics]
+        return Plot(panels, keys)
 
     return drawn(make)
 
 
+def _expected_panel(history: History, metric: str, limit: float | None, final: float | None) -> Figure:
+    figure, axes = panel(2.75)
+    epochs, values = series(history, "expected", metric)
+    _shade_warmup(axes, history)
+    axes.plot(epochs, values, color=light("blue"))
+    say_along(axes, epochs, values, lambda epoch, cost: f"epoch {epoch:.0f}: {format_cost(metric, cost)}")
+    _epoch_axis(axes, history)
+    shown = [*values]
+    if limit is not None:
+        axes.axhline(limit, color=light("ink"), linewidth=1.1, linestyle=(0, (4, 3)))
+        shown.append(limit)
+    if final is not None:
+        (point,) = axes.plot(
+            epochs[-1:], [final], "o", color=light("orange"), markersize=6, clip_on=False, zorder=10
+        )  # fmt: skip
+        say_on_hover(point, [f"the final network: {format_cost(metric, final)}"])
+        shown.append(final)
+    low, high = min(shown), max(shown)
+    room = 0.14 * ((high - low) or high or 1.0)
+    axes.set_ylim(max(low - room, 0.0), high + room)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
+    axes.yaxis.set_major_formatter(FuncFormatter(tick))
+    # above the panel, where no curve can cross the words
+    title = metric_title(metric)
+    axes.set_title(title if limit is None else f"{title}; dashed: budget {format_cost(metric, limit)}")
+    return figure
+
+
 @dataclass(frozen=True)
 class Panel:
-    """One panel of lines over epochs: title, and (label, tone, dashed, path) of each line; its key inside or above."""
+    """One panel of lines over epochs: title, and (label, tone, dashed, path) of each line."""
 
     title: str
     lines: tuple[tuple[str, str, bool, tuple[str, ...]], ...]
     percent: bool = False
     bounds: tuple[float, float] | None = None
-    key_above: bool = False
 
 
-def line_panels(panels: Sequence[tuple[History, Panel]], height: float, rows: int = 1) -> Figure:
-    """Panels from left to right in `rows` equal rows, each `height` inches tall."""
-    figure = Figure(figsize=(WIDTH, rows * height), layout="constrained")
-    grid = np.atleast_1d(figure.subplots(rows, max(len(panels) // rows, 1))).flat
-    for axes, (history, panel) in zip(grid, panels, strict=True):
-        _shade_warmup(axes, history, named=panel is panels[0][1])
-        count = 0
-        for label, tone, dashed, path in panel.lines:
-            epochs, values = series(history, *path)
-            if values:
-                count += 1
-                marker = "o" if len(values) == 1 else ""
-                axes.plot(
-                    epochs, values, color=light(tone), linestyle="--" if dashed else "-", label=label, marker=marker
-                )
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
-        axes.yaxis.set_major_formatter(FuncFormatter(percent_tick if panel.percent else tick))
-        if panel.bounds:
-            axes.set_ylim(*panel.bounds)
-        _epoch_axis(axes, history)
-        axes.set_title(panel.title)
-        if count > 1 and panel.key_above:
-            axes.legend(loc="lower right", bbox_to_anchor=(1, 1.02), ncols=count, handlelength=1.5, borderaxespad=0)
-        elif count > 1:
-            axes.legend(loc="best")
+def line_panels(panels: Sequence[tuple[History, Panel]], height: float, columns: int = 3) -> Plot:
+    """Panels of lines, each `height` inches tall."""
+    keys = next(filter(None, (_warmup_key(history) for history, _ in panels)), [])
+    return Plot([_line_panel(history, lines, height) for history, lines in panels], keys, columns)
+
+
+def _line_panel(history: History, lines: Panel, height: float) -> Figure:
+    figure, axes = panel(height)
+    _shade_warmup(axes, history)
+    shown = percent_tick if lines.percent else tick
+    count = 0
+    for label, tone, dashed, path in lines.lines:
+        epochs, values = series(history, *path)
+        if not values:
+            continue
+        count += 1
+        marker = "o" if len(values) == 1 else ""
+        axes.plot(epochs, values, color=light(tone), linestyle="--" if dashed else "-", label=label, marker=marker)
+        say_along(axes, epochs, values, _saying(label, shown))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
+    axes.yaxis.set_major_formatter(FuncFormatter(shown))
+    if lines.bounds:
+        axes.set_ylim(*lines.bounds)
+    _epoch_axis(axes, history)
+    axes.set_title(lines.title)
+    if count > 1:  # below the panel, where no curve can cross the words
+        figure.legend(loc="outside lower left", ncols=count, handlelength=1.5, columnspacing=1.2)
     return figure
 
 
-def learning_curves(search: History, retrain: History) -> Figure:
+def _saying(label: str, shown: Callable[[float], str]) -> Callable[[float, float], str]:
+    return lambda epoch, value: f"{label}, epoch {epoch:.0f}: {shown(float(f'{value:.4g}'))}"
+
+
+def learning_curves(search: History, retrain: History) -> Plot:
     """Loss and accuracy of the search, or of its supernet alone, and, where it is not empty, of the retraining."""
     panels: list[tuple[History, Panel]] = []
     if series(search, "largest_accuracy")[1]:
@@ -204,10 +234,10 @@ def learning_curves(search: History, retrain: History) -> Figure:
                 ),
             ),
         ]
-    return drawn(lambda: line_panels(panels, 2.6))
+    return drawn(lambda: line_panels(panels, 2.6, columns=2))
 
 
-def retraining_curves(history: History) -> Figure:
+def retraining_curves(history: History) -> Plot:
     """Loss, top-1 and top-5 accuracy, and learning rate of a retraining on ImageNet over its epochs."""
     accuracies = (
         ("held out", "orange", False, "val"),
@@ -220,17 +250,17 @@ def retraining_curves(history: History) -> Figure:
     panels = [
         Panel("Training loss", (("loss", "blue", False, ("loss",)),)),
         Panel("Learning rate", (("learning rate", "blue", False, ("lr",)),)),
-        Panel("Top-1 accuracy", (("train", "blue", True, ("accuracy",)), *top1), True, key_above=True),
-        Panel("Top-5 accuracy", top5, True, key_above=True),
+        Panel("Top-1 accuracy", (("train", "blue", True, ("accuracy",)), *top1), True),
+        Panel("Top-5 accuracy", top5, True),
     ]
-    return drawn(lambda: line_panels([(history, panel) for panel in panels], 2.6, rows=2))
+    return drawn(lambda: line_panels([(history, lines) for lines in panels], 2.6, columns=2))
 
 
 def latency_agreement(predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> Figure:
     """Predicted against measured latency of held-out networks, with the bands of 5 and 10 %."""
 
     def make() -> Figure:
-        figure = Figure(figsize=(4.6, 4.0), layout="constrained")
+        figure = Figure(figsize=(4.4, 3.9), layout="constrained")
         axes = figure.subplots()
         low = 0.94 * min(*predicted_ms, *measured_ms)
         high = 1.06 * max(*predicted_ms, *measured_ms)
@@ -238,10 +268,14 @@ def latency_agreement(predicted_ms: Sequence[float], measured_ms: Sequence[float
         axes.fill_between(line, 0.90 * line, 1.10 * line, color=light("rule"), alpha=0.45, linewidth=0, label="± 10 %")
         axes.fill_between(line, 0.95 * line, 1.05 * line, color=light("rule"), alpha=0.95, linewidth=0, label="± 5 %")
         axes.plot(line, line, color=light("muted"), linewidth=0.9)
-        axes.plot(
+        (points,) = axes.plot(
             measured_ms, predicted_ms, "o", color=light("blue"), markersize=4.5, markeredgecolor=light("paper"),
             markeredgewidth=0.5,
         )  # fmt: skip
+        pairs = zip(measured_ms, predicted_ms, strict=True)
+        say_on_hover(
+            points, [f"measured {a:.4g} ms, predicted {b:.4g} ms ({100 * (b / a - 1):+.1f} %)" for a, b in pairs]
+        )
         axes.set_xlim(low, high)
         axes.set_ylim(low, high)
         axes.set_aspect("equal")

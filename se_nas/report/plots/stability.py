@@ -5,47 +5,43 @@ from __future__ import annotations
 from typing import Literal
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.records.models.evidence import StabilityPart
 from se_nas.report.plots.evidence import block_words, trained_accuracy
-from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, percent_tick
+from se_nas.report.plots.figure import TICK_STEPS, Plot, drawn, panel, percent_tick, say_on_hover
 from se_nas.report.theme.palette import attention_tone, light
 from se_nas.report.theme.words import ABSENT
 
 
-def stability(found: StabilityPart) -> Figure:
+def stability(found: StabilityPart) -> Plot:
     """What each search chose for each block, and how often two searches agree beside two random networks.
 
     Args:
         found: `stability.json` with at least one answer and one block.
     """
 
-    def make() -> Figure:
+    def make() -> Plot:
         blocks, answers = found.blocks, found.answers
         rows = len(blocks) + 1.4
-        height = 0.27 * rows + 1.25
-        figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.08, wspace=0.02))
-        wide = max(len(answers), 2)
-        tiles, on_off, ratio = figure.subplots(1, 3, width_ratios=[wide, 3.4, 3.4])
-        _choices_of_searches(tiles, found)
-        _agreement(on_off, found, "on_off")
-        on_off.set_title("Two searches agree: SE or none")
-        _agreement(ratio, found, "ratio")
-        ratio.set_title("Two searches agree: ratio")
-        for axes in (tiles, on_off, ratio):
+        panels = []
+        for title in ("", "Two searches agree: SE or none", "Two searches agree: ratio"):
+            figure, axes = panel(0.27 * rows + 0.75)
+            if not title:
+                _choices_of_searches(axes, found)
+            else:
+                _agreement(axes, found, "ratio" if title.endswith("ratio") else "on_off")
+                axes.set_title(title)
             axes.set_ylim(rows, -0.1)
+            panels.append(figure)
         count = len(answers) * (len(answers) - 1) // 2
         pairs = f"{count} pair{'s' * (count != 1)} of {len(answers)} search{'es' * (len(answers) != 1)}"
         keys = [Patch(color=light("rank-6"), label=pairs),
                 Line2D([], [], color=light("ink"), marker="|", linestyle="", markersize=9, markeredgewidth=1.6,
                        label="pairs of random networks")]  # fmt: skip
-        figure.legend(handles=keys, loc="outside lower right", ncols=2, handlelength=1.2, handleheight=0.8)
-        return figure
+        return Plot(panels, keys)
 
     return drawn(make)
 
@@ -69,10 +65,14 @@ def _choices_of_searches(axes: Axes, found: StabilityPart) -> None:
         mean = trained_accuracy(answer)
         heads.append(f"seed {answer.seed}" + ("" if mean is None else f"\n{100 * mean:.2f} %"))
     axes.set_xticks([column + 0.5 for column in range(len(answers))], heads, color=light("ink"), fontsize=8)
-    words = [" · ".join(filter(None, block_words(block.block))) for block in blocks]
-    axes.set_yticks([row + 0.5 for row in range(len(blocks))], words, color=light("ink"), fontsize=8)
+    axes.set_yticks([row + 0.5 for row in range(len(blocks))], _rows(found), color=light("ink"), fontsize=8)
     axes.grid(False)
     axes.spines[:].set_visible(False)
+
+
+def _rows(found: StabilityPart) -> list[str]:
+    """A row a block, as every panel names it."""
+    return [" · ".join(filter(None, block_words(block.block))) for block in found.blocks]
 
 
 def text_on(tone: str) -> str:
@@ -94,10 +94,14 @@ def _agreement(axes: Axes, found: StabilityPart, key: Literal["on_off", "ratio"]
     for place, value, chance in [*rows, (last, whole.value, whole.random)]:
         tone = light("blue" if place == last else "rank-6")
         if value is not None:
-            axes.barh(place, value, height=0.56, color=tone, linewidth=0)
+            (bar,) = axes.barh(place, value, height=0.56, color=tone, linewidth=0)
+            of_random = "" if chance is None else f"; random networks in {chance:.0%}"
+            say_on_hover(bar, [f"searches agree in {value:.0%} of the pairs{of_random}"])
         if chance is not None:
             axes.plot([chance], [place], "|", color=light("ink"), markersize=9, markeredgewidth=1.6, zorder=4)
-    axes.set_yticks([last], ["all"], color=light("ink"), fontweight="bold", fontsize=8)
+    places = [*(place for place, *_ in rows), last]
+    axes.set_yticks(places, [*_rows(found), "all"], color=light("ink"), fontsize=8)
+    axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=TICK_STEPS))
     axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -17,12 +17,23 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from se_nas.cost.budget import format_cost
 from se_nas.cost.metrics import METRICS
 from se_nas.records.measure import ACCURACY, Measure
-from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, percent_tick, tick
-from se_nas.report.plots.probabilities import part_words, place_words
+from se_nas.report.plots.figure import (
+    PANEL,
+    TICK_STEPS,
+    Plot,
+    drawn,
+    metric_title,
+    panel,
+    percent_tick,
+    say_along,
+    say_on_hover,
+    tick,
+)
+from se_nas.report.plots.probabilities import in_use, part_words, place_words
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import light, rank_tone
 from se_nas.search.black_box.evaluation import Evaluation
-from se_nas.search.black_box.pareto import front_of, hypervolume_over, objective_points
+from se_nas.search.black_box.pareto import front_objectives, front_of, hypervolume_over, objective_points
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Place
 
@@ -59,11 +70,12 @@ def pareto_fronts(
     limits: Mapping[str, float],
     chosen: Architecture | None,
     measure: Measure = ACCURACY,
-) -> Figure:
+) -> Plot:
     """Accuracy, or what else was measured, against each cost that was an objective or has a budget, one panel each.
 
     Complete evaluations are dots, the later the stronger, or rings where a budget is broken; the line is the best
-    accuracy that a feasible one has up to each cost.
+    accuracy that a feasible one has up to each cost. Each says its number where it is pointed at, and one of the front
+    its picks.
 
     Args:
         evaluations: at least one complete.
@@ -72,31 +84,65 @@ def pareto_fronts(
         chosen: is marked in every panel, if it was evaluated.
     """
 
-    def make() -> Figure:
+    def make() -> Plot:
         entries = [entry for entry in evaluated(evaluations) if entry.complete]
         marked = [entry for entry in entries if entry.architecture == chosen]
         metrics = panel_metrics(objectives, limits)
-        layout = ConstrainedLayoutEngine(w_pad=0.12)
-        figure = Figure(figsize=(WIDTH, 3.9 if len(metrics) > 1 else 4.3), layout=layout)
-        figure.subplots(1, len(metrics), sharey=True)
-        for axes, metric in zip(figure.axes, metrics, strict=True):
-            _dots(axes, entries, metric)
+        front = front_of(entries, front_objectives(objectives, list(limits)))
+        tips = _evaluation_words(entries, front, measure)
+        panels = []
+        for metric in metrics:
+            figure, axes = panel(3.3)
+            _dots(axes, entries, metric, tips)
             _front_line(axes, front_of(entries, ("accuracy", metric)), metric, limits.get(metric))
+            _of_front(axes, front, metric, tips)
             for entry in marked:
-                axes.plot(
+                (point,) = axes.plot(
                     [entry.costs[metric]], [_accuracy(entry)], "o", color=light("orange"), markersize=8.5, **_HALO
                 )
-            axes.set_xlabel(metric_title(metric))
-            axes.xaxis.set_major_locator(MaxNLocator(5 if len(metrics) > 1 else 8, steps=TICK_STEPS))
+                say_on_hover(point, [f"chosen: {tips[entry.number]}"])
+            limit = limits.get(metric)
+            axes.set_xlabel(
+                metric_title(metric)
+                if limit is None
+                else f"{metric_title(metric)}; dashed: budget {format_cost(metric, limit)}"
+            )
+            axes.set_title(measure.name)
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
             axes.xaxis.set_major_formatter(FuncFormatter(tick))
             axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
             axes.yaxis.set_major_formatter(_worth_tick(measure))
             axes.grid(True, axis="both")
-        figure.axes[0].set_ylabel(measure.name)
-        _front_keys(figure, entries, bool(marked))
-        return figure
+            panels.append(figure)
+        return Plot(panels, _front_keys(entries, bool(marked), bool(front)))
 
     return drawn(make)
+
+
+def _evaluation_words(entries: Sequence[Evaluation], front: Sequence[Evaluation], measure: Measure) -> dict[int, str]:
+    """What each evaluation says of itself, by number: its values, and of one of the front its picks."""
+    on_front = {entry.number for entry in front}
+    found = {}
+    for entry in entries:
+        costs = ", ".join(format_cost(metric, cost) for metric, cost in entry.costs.items())
+        words = f"number {entry.number}: {measure.show(measure.worth(_accuracy(entry)))}, {costs}"
+        picks = f"; {picks_words(entry.architecture)}" if entry.number in on_front else ""
+        found[entry.number] = f"{words}{picks}"
+    return found
+
+
+def picks_words(architecture: Architecture) -> str:
+    """The picks of an architecture, those of a block together: stage 1: depth 2; stage 1 · block 1: kernel 3, SE r4.
+
+    Of blocks that are not in the network nothing is said.
+    """
+    picks = architecture.as_dict()
+    places: dict[str, list[str]] = {}
+    for name, option in picks.items():
+        place = Place.named(name)
+        if in_use(place, picks):
+            places.setdefault(place_words(place), []).append(f"{_part(name)} {option}")
+    return "; ".join(f"{words}: {', '.join(parts)}" for words, parts in places.items())
 
 
 def panel_metrics(objectives: Sequence[str], limits: Mapping[str, float]) -> list[str]:
@@ -104,22 +150,33 @@ def panel_metrics(objectives: Sequence[str], limits: Mapping[str, float]) -> lis
     return [metric for metric in dict.fromkeys([*objectives, *limits]) if metric in METRICS]
 
 
-def _dots(axes: Axes, entries: Sequence[Evaluation], metric: str) -> None:
+def _dots(axes: Axes, entries: Sequence[Evaluation], metric: str, tips: Mapping[int, str]) -> None:
     size = 4.6 if len(entries) <= 400 else 3.2
     broken = [entry for entry in entries if not entry.feasible]
-    axes.plot(
+    (rings,) = axes.plot(
         [entry.costs[metric] for entry in broken], [_accuracy(entry) for entry in broken], "o", markersize=0.87 * size,
         markerfacecolor="none", markeredgecolor=light("muted"), markeredgewidth=0.7, alpha=0.65, zorder=2,
     )  # fmt: skip
+    say_on_hover(rings, [tips[entry.number] for entry in broken])
     shades: dict[str, list[Evaluation]] = {}
     for rank, entry in enumerate(entries):
         if entry.feasible:
             shades.setdefault(_shade(rank, len(entries)), []).append(entry)
     for tone, some in shades.items():
-        axes.plot(
+        (dots,) = axes.plot(
             [entry.costs[metric] for entry in some], [_accuracy(entry) for entry in some], "o", markersize=size,
             color=light(tone), markeredgecolor=light("paper"), markeredgewidth=0.4, zorder=3,
         )  # fmt: skip
+        say_on_hover(dots, [tips[entry.number] for entry in some])
+
+
+def _of_front(axes: Axes, front: Sequence[Evaluation], metric: str, tips: Mapping[int, str]) -> None:
+    """A ring around each evaluation of the front, large enough to be pointed at."""
+    (rings,) = axes.plot(
+        [entry.costs[metric] for entry in front], [_accuracy(entry) for entry in front], "o", markersize=8,
+        markerfacecolor=(0, 0, 0, 0), markeredgecolor=light("blue"), markeredgewidth=1.1, zorder=5,
+    )  # fmt: skip
+    say_on_hover(rings, [tips[entry.number] for entry in front])
 
 
 def _shade(rank: int, count: int) -> str:
@@ -139,16 +196,10 @@ def _front_line(axes: Axes, front: Sequence[Evaluation], metric: str, limit: flo
         )  # fmt: skip
     if limit is not None:
         axes.axvline(limit, color=light("ink"), linewidth=1.1, linestyle=_BUDGET_DASHES, zorder=1)
-        low, high = axes.get_xlim()
-        left = limit < (low + high) / 2
-        axes.annotate(
-            f"budget {format_cost(metric, limit)}", (limit, 1), xycoords=("data", "axes fraction"),
-            xytext=(-3 if left else 3, 4), textcoords="offset points", ha="left" if left else "right", fontsize=8,
-        )  # fmt: skip
 
 
-def _front_keys(figure: Figure, entries: Sequence[Evaluation], chosen: bool) -> None:
-    """One legend above all panels, of what is in them."""
+def _front_keys(entries: Sequence[Evaluation], chosen: bool, front: bool) -> list[Artist]:
+    """What is in the panels."""
 
     def dot(words: str, tone: str, size: float = 5.0, hollow: bool = False) -> Line2D:
         face = "none" if hollow else light(tone)
@@ -157,7 +208,7 @@ def _front_keys(figure: Figure, entries: Sequence[Evaluation], chosen: bool) -> 
             label=words,
         )  # fmt: skip
 
-    keys: list[Line2D] = []
+    keys: list[Artist] = []
     feasible = sum(entry.feasible for entry in entries)
     bound = any(entry.excess for entry in entries)
     if feasible > 1:
@@ -167,15 +218,17 @@ def _front_keys(figure: Figure, entries: Sequence[Evaluation], chosen: bool) -> 
     if feasible:
         within = "within the budgets " if bound else ""
         keys.append(Line2D([], [], color=light("blue"), label=f"best {within}up to this cost"))
+    if front:
+        keys.append(dot("of the front: point at it for its number and picks", "blue", 7.0, hollow=True))
     if chosen:
         keys.append(dot("chosen network", "orange", 7.5))
-    figure.legend(handles=keys, loc="outside upper left", ncols=len(keys), handletextpad=0.4, columnspacing=1.6)
+    return keys
 
 
 # ---- progress
 
 
-def progress(evaluations: Sequence[Evaluation], shares: np.ndarray | None, measure: Measure = ACCURACY) -> Figure:
+def progress(evaluations: Sequence[Evaluation], shares: np.ndarray | None, measure: Measure = ACCURACY) -> Plot:
     """Best feasible accuracy so far over the evaluations and, where there is one, the hypervolume of the front.
 
     Args:
@@ -183,24 +236,33 @@ def progress(evaluations: Sequence[Evaluation], shares: np.ndarray | None, measu
         shares: what `hypervolume_shares` says of them.
     """
 
-    def make() -> Figure:
+    def make() -> Plot:
         entries = evaluated(evaluations)
-        figure = Figure(figsize=(WIDTH, 2.9), layout=ConstrainedLayoutEngine(w_pad=0.12))
-        figure.subplots(1, 1 if shares is None else 2)
-        _best_so_far(figure.axes[0], entries, measure)
+        best, axes = panel(2.9)
+        _best_so_far(axes, entries, measure)
+        panels = [best]
         if shares is not None:
-            axes = figure.axes[1]
-            axes.plot(range(1, len(entries) + 1), shares, color=light("blue"), drawstyle="steps-post")
+            figure, axes = panel(2.9)
+            places = range(1, len(entries) + 1)
+            axes.plot(places, shares, color=light("blue"), drawstyle="steps-post")
+            say_along(axes, places, shares.tolist(), lambda place, share: f"after {place:.0f} evaluations: {share:.1%}")
             axes.set_ylim(0, 1.08 * float(shares[-1]) or 1)
             axes.set_title("Hypervolume of the front")
-        for axes in figure.axes:
+            panels.append(figure)
+        for figure, formatter in zip(panels, (_worth_tick(measure), FuncFormatter(percent_tick)), strict=False):
+            axes = figure.axes[0]
             axes.set_xlim(0.5, len(entries) + 0.5)
             axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
             axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
-            axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
+            axes.yaxis.set_major_formatter(formatter)
             axes.set_xlabel("evaluation")
-        figure.axes[0].yaxis.set_major_formatter(_worth_tick(measure))
-        return figure
+        keys: list[Artist] = []
+        if any(entry.complete and not entry.feasible for entry in entries):
+            keys.append(
+                Line2D([], [], marker="o", linestyle="", markersize=4, markerfacecolor="none",
+                       markeredgecolor=light("muted"), label="breaks a budget")
+            )  # fmt: skip
+        return Plot(panels, keys, columns=2)
 
     return drawn(make)
 
@@ -242,9 +304,9 @@ def _best_so_far(axes: Axes, entries: Sequence[Evaluation], measure: Measure) ->
         steps.append(value)
     axes.plot(
         *at[False], "o", markersize=3.4, markerfacecolor="none", markeredgecolor=light("muted"), markeredgewidth=0.6,
-        alpha=0.65, label="breaks a budget" if at[False][0] else "",
+        alpha=0.65,
     )  # fmt: skip
-    axes.plot(*at[True], "o", markersize=3.4, color=light("rank-6"), markeredgewidth=0, label="")
+    axes.plot(*at[True], "o", markersize=3.4, color=light("rank-6"), markeredgewidth=0)
     best = np.fmax.accumulate(np.array(steps))
     within = "within the budgets " if any(entry.excess for entry in entries) else ""
     axes.set_title(f"{measure.name.capitalize()}, and the best {within}so far")
@@ -256,8 +318,13 @@ def _best_so_far(axes: Axes, entries: Sequence[Evaluation], measure: Measure) ->
             _worth_tick(measure)(round(float(best[top]), 4)), (1, best[top]), xycoords=("axes fraction", "data"),
             xytext=(5, 0), textcoords="offset points", va="center", fontsize=8, fontweight="bold",
         )  # fmt: skip
-    if at[False][0]:
-        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, handletextpad=0.2)
+    for feasible, (places, values) in at.items():
+        words = "" if feasible else ", which breaks a budget"
+        say_along(axes, places, values, _nth_words(measure, words))
+
+
+def _nth_words(measure: Measure, more: str) -> Callable[[float, float], str]:
+    return lambda place, worth: f"evaluation {place:.0f}: {measure.show(measure.worth(worth))}{more}"
 
 
 # ---- importance
@@ -278,46 +345,39 @@ def _of_se(choice: str) -> bool:
     return Place.named(choice).part == "se"
 
 
-def importance(shares: Mapping[str, float]) -> Figure:
+def importance(shares: Mapping[str, float]) -> Plot:
     """How much each choice matters, the greatest `SHOWN_CHOICES` as bars, and the sum for each kind of choice.
 
     Args:
         shares: at least one, by choice name.
     """
 
-    def make() -> Figure:
+    def make() -> Plot:
         ranked = sorted(shares.items(), key=lambda item: -item[1])
         shown = ranked[:SHOWN_CHOICES]
         kinds: dict[str, float] = {}
         for name, share in ranked:
             kind = _part(name).split(" ")[-1]
             kinds[kind] = kinds.get(kind, 0.0) + share
-        rows = max(len(shown), len(kinds))
-        height = 0.62 + 0.215 * rows
-        figure = Figure(figsize=(WIDTH, height))
-        sizes = {"top": 1 - 0.30 / height, "bottom": 0.28 / height}
-        grid = figure.add_gridspec(1, 2, left=0.175, right=0.95, wspace=0.36, width_ratios=[2.1, 1], **sizes)
-        left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-        _bars(left, [(choice_words(name), share, _of_se(name)) for name, share in shown], rows)
-        _bars(right, [(kind, kinds[kind], kind == "SE") for kind in sorted(kinds, key=lambda k: -kinds[k])], rows)
-        left.set_title("Each choice")
-        right.set_title("All choices of a kind together")
         rest = ranked[SHOWN_CHOICES:]
+        title = "Each choice"
         if rest:
-            words = f"and {len(rest)} more, together {100 * sum(share for _, share in rest):.1f} %"
-            left.text(0, rows - 0.35, words, fontsize=8, color=light("muted"), va="top")
+            title += f", and {len(rest)} more, together {100 * sum(share for _, share in rest):.1f} %"
+        rows = max(len(shown), len(kinds))
+        each = _bars(title, [(choice_words(name), share, _of_se(name)) for name, share in shown], rows)
+        ordered = sorted(kinds, key=lambda kind: -kinds[kind])
+        sums = _bars("All choices of a kind together", [(kind, kinds[kind], kind == "SE") for kind in ordered], rows)
+        keys: list[Artist] = []
         if any(map(_of_se, shares)) and not all(map(_of_se, shares)):
             keys = [Patch(color=light("orange"), label="SE"), Patch(color=light("blue"), label="other")]
-            left.legend(
-                handles=keys, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, ncols=2,
-                handlelength=1.2, handleheight=0.8, columnspacing=1.2,
-            )  # fmt: skip
-        return figure
+        return Plot([each, sums], keys, columns=2)
 
     return drawn(make)
 
 
-def _bars(axes: Axes, bars: Sequence[tuple[str, float, bool]], rows: int) -> None:
+def _bars(title: str, bars: Sequence[tuple[str, float, bool]], rows: int) -> Figure:
+    figure, axes = panel(0.45 + 0.215 * rows)
+    axes.set_title(title)
     places = range(len(bars))
     values = [share for _, share, _ in bars]
     axes.barh(places, values, height=0.62, color=[light("orange" if is_se else "blue") for _, _, is_se in bars])
@@ -327,10 +387,11 @@ def _bars(axes: Axes, bars: Sequence[tuple[str, float, bool]], rows: int) -> Non
         )
     axes.set_yticks(places, [words for words, _, _ in bars], color=light("ink"))
     axes.set_ylim(rows - 0.4, -0.6)
-    axes.set_xlim(0, 1.12 * max([*values, 1e-9]))
+    axes.set_xlim(0, 1.22 * max([*values, 1e-9]))
     axes.xaxis.set_major_locator(NullLocator())
     axes.grid(False)
     axes.spines["bottom"].set_visible(False)
+    return figure
 
 
 # ---- stand-alone trainings
@@ -348,8 +409,7 @@ def intermediate_accuracy(
 
     def make() -> Figure:
         entries = [entry for entry in evaluated(evaluations) if entry.curve]
-        figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
-        axes = figure.subplots()
+        figure, axes = panel(3.2, width=1.5 * PANEL)
         drawn_as = {
             "ended early": ([e for e in entries if not e.complete], "none", 0.9, 2),
             "complete": ([e for e in entries if e.complete and e.architecture != chosen], "blue", 1.0, 3),

@@ -14,6 +14,7 @@ from se_nas.records.record import parse_record
 from se_nas.report.plots import controls, latency, ranking, stability, where_se_pays
 from se_nas.report.plots import evidence as evidence_plots
 from se_nas.report.plots import figure as plots_figure
+from se_nas.report.plots.figure import Plot
 from se_nas.report.theme.palette import RAMP_STEPS, light
 from se_nas.report.theme.words import ABSENT
 from tests.report import fake_evidence as fake
@@ -21,8 +22,8 @@ from tests.report import fake_evidence as fake
 Json = dict[str, Any]
 
 
-def texts(figure: Figure) -> list[str]:
-    return re.findall(r"<text[^>]*>([^<]+)</text>", plots_figure.figure_svg(figure, "x"))
+def texts(figure: Figure | Plot) -> list[str]:
+    return re.findall(r"(?:<text[^>]*>|</svg>)([^<]+)</(?:text|span)>", plots_figure.figure_svg(figure, "x"))
 
 
 def marks(axes: Axes, **properties: Any) -> list[tuple[float, float]]:
@@ -35,15 +36,15 @@ def marks(axes: Axes, **properties: Any) -> list[tuple[float, float]]:
     ]
 
 
-def drawn_controls(found: Json) -> Figure:
+def drawn_controls(found: Json) -> Plot:
     return controls.controls(parse_record(ControlsPart, found, "controls.json"))
 
 
-def drawn_ranking(*sets: Json) -> Figure:
+def drawn_ranking(*sets: Json) -> Plot:
     return ranking.ranking([parse_record(RankingSet, one, "ranking.json") for one in sets])
 
 
-def drawn_stability(found: Json) -> Figure:
+def drawn_stability(found: Json) -> Plot:
     return stability.stability(parse_record(StabilityPart, found, "stability.json"))
 
 
@@ -139,7 +140,8 @@ def test_every_network_is_in_the_panel_of_macs() -> None:
 def test_each_set_has_its_networks_and_a_bar_for_each_score() -> None:
     found = fake.ranking()
     figure = drawn_ranking(*found["sets"])
-    for one, scatter, bars in zip(found["sets"], figure.axes[0:4:2], figure.axes[1:4:2], strict=True):
+    panels = [panel.axes[0] for panel in figure.panels]
+    for one, scatter, bars in zip(found["sets"], panels[0::2], panels[1::2], strict=True):
         (dots,) = (item for item in scatter.collections if len(item.get_offsets()) > 1)
         assert len(dots.get_offsets()) == len(one["networks"])
         taus = [
@@ -147,15 +149,16 @@ def test_each_set_has_its_networks_and_a_bar_for_each_score() -> None:
         ]
         assert [bar.get_width() for bar in bars.patches] == pytest.approx([*taus, 0.44])
         assert 0.86 in [line.get_xdata()[0] for line in bars.lines]
-        assert f"agreement of two trainings: 0.86 (n = {len(one['networks'])})" in [t.get_text() for t in bars.texts]
+        title = f"Dashed: agreement of two trainings, 0.86 (n = {len(one['networks'])})"
+        assert bars.get_title(loc="left") == title
 
 
 def test_the_agreement_of_two_trainings_is_drawn_only_with_an_interval() -> None:
     one = fake.ranking()["sets"][0]
     one["seed_ceiling"] = fake.estimate(0.86, None, None, 7)
-    bars = drawn_ranking(one).axes[1]
+    bars = drawn_ranking(one).panels[1].axes[0]
     assert 0.86 not in [line.get_xdata()[0] for line in bars.lines]
-    assert not any("two trainings" in t.get_text() for t in bars.texts)
+    assert "two trainings" not in bars.get_title(loc="left")
 
 
 def test_without_a_ceiling_or_intervals_there_are_bars_alone() -> None:
@@ -164,7 +167,7 @@ def test_without_a_ceiling_or_intervals_there_are_bars_alone() -> None:
     one |= {"networks": one["networks"][:5], "seed_ceiling": None, "partial_kendall": undefined}
     one["correlations"] = {"supernet": {"kendall": value, "spearman": value}}
     figure = drawn_ranking(one)
-    assert [bar.get_width() for bar in figure.axes[1].patches] == [0.6]
+    assert [bar.get_width() for bar in figure.panels[1].axes[0].patches] == [0.6]
     assert "Within the budgets: 5 networks" in texts(figure)
 
 

@@ -26,7 +26,8 @@ def search() -> tuple[list[Epoch], dict[str, list[Any]], dict[str, Any]]:
 
 
 def texts(figure: Any) -> str:
-    return " | ".join(re.findall(r"<text[^>]*>([^<]+)</text>", plots_figure.figure_svg(figure, "x")))
+    """What is written in a plot, and in its key."""
+    return " | ".join(re.findall(r"(?:<text[^>]*>|</svg>)([^<]+)</(?:text|span)>", plots_figure.figure_svg(figure, "x")))
 
 
 def test_se_panels_name_every_block_and_mark_its_pick(search: Any) -> None:

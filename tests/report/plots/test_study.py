@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import replace
 from typing import Any
@@ -29,7 +30,7 @@ def evaluations() -> list[Evaluation]:
 
 
 def texts(figure: Any) -> list[str]:
-    return re.findall(r"<text[^>]*>([^<]+)</text>", plots_figure.figure_svg(figure, "x"))
+    return re.findall(r"(?:<text[^>]*>|</svg>)([^<]+)</(?:text|span)>", plots_figure.figure_svg(figure, "x"))
 
 
 def lines(axes: Axes, **properties: Any) -> list[Line2D]:
@@ -68,7 +69,6 @@ def test_every_cost_has_a_panel_with_each_evaluation_the_front_and_its_budget(ev
     figure = study_plots.pareto_fronts(evaluations, OBJECTIVES, LIMITS, chosen.architecture)
     feasible = sum(entry.feasible for entry in evaluations)
     assert 0 < feasible < 60
-    assert [axes.get_xlabel() for axes in figure.axes] == ["MACs", "Parameters"]
     for axes, metric in zip(figure.axes, LIMITS, strict=True):
         assert marks(axes) == (feasible, 60 - feasible)
         (front,) = lines(axes, drawstyle="steps-post")
@@ -81,13 +81,15 @@ def test_every_cost_has_a_panel_with_each_evaluation_the_front_and_its_budget(ev
         assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (chosen.costs[metric], chosen.accuracy)
         left, right = axes.get_xlim()
         assert left < min(e.costs[metric] for e in evaluations) <= max(e.costs[metric] for e in evaluations) < right
-    assert {"budget 400 k MACs", "budget 30 k parameters", "breaks a budget", "chosen network"} <= set(texts(figure))
+    words = {f"{title}; dashed: budget {limit}" for title, limit in (("MACs", "400 k MACs"), ("Parameters", "30 k parameters"))}
+    assert {*words, "breaks a budget", "chosen network"} <= set(texts(figure))
 
 
 def test_later_evaluations_are_stronger(evaluations: list) -> None:
     feasible = [replace(entry, excess={}) for entry in evaluations]
     axes = study_plots.pareto_fronts(feasible, OBJECTIVES, {}, None).axes[0]
-    tone = {x: line.get_color() for line in lines(axes, marker="o") for x in line.get_xdata()}
+    dots = [line for line in lines(axes, marker="o") if line.get_markersize() < 5]
+    tone = {x: line.get_color() for line in dots for x in line.get_xdata()}
     weight = {entry.number: sum(bytes.fromhex(tone[entry.costs["macs"]][1:])) for entry in feasible}
     assert weight[0] > weight[30] > weight[59]
 
@@ -176,7 +178,7 @@ def test_importance_ranks_names_and_sums_the_choices() -> None:
     kinds = zip(right.get_yticklabels(), right.patches, strict=True)
     sums = {label.get_text(): bar.get_width() for label, bar in kinds}
     assert sums == pytest.approx({"SE": 0.41, "expansion": 0.2, "kernel": 0.12, "depth": 0.1})
-    assert "and 6 more, together 6.0 %" in texts(figure)
+    assert "Each choice, and 6 more, together 6.0 %" in texts(figure)
     assert texts(study_plots.importance({"stage1.depth": 1.0})).count("100.0 %") == 2
 
 
@@ -194,10 +196,25 @@ def test_curves_run_over_epochs_from_one_and_those_ended_early_have_a_cross() ->
     assert {"ended early (3)", "complete (5)", "chosen network"} <= set(texts(figure))
 
 
+def test_a_point_says_its_number_and_one_of_the_front_its_picks(evaluations: list) -> None:
+    svg = plots_figure.figure_svg(study_plots.pareto_fronts(evaluations, OBJECTIVES, LIMITS, None), "x")
+    said = [html.unescape(words) for words in re.findall(r"<title>([^<]*)</title>", svg)]
+    front = study_plots.front_of(evaluations, OBJECTIVES)
+    for entry in evaluations:
+        mine = [words for words in said if words.startswith(f"number {entry.number}: {entry.accuracy:.2%}"[:-1])]
+        assert len(mine) == (4 if entry in front else 2)  # in each panel, and once more in the ring of the front
+        assert all(("; stage 1: depth" in words) == (entry in front) for words in mine)
+    picks = front[0].architecture.as_dict()
+    assert f"stage 1: depth {picks['stage1.depth']}; " in study_plots.picks_words(front[0].architecture)
+    absent = [stage for stage in (1, 2, 3) if picks[f"stage{stage}.depth"] == 1]
+    assert all(f"stage {stage} · block 2" not in study_plots.picks_words(front[0].architecture) for stage in absent)
+
+
 def test_labels_of_panels_do_not_overlap(evaluations: list) -> None:
     figure = study_plots.pareto_fronts(evaluations, OBJECTIVES, LIMITS, evaluations[0].architecture)
     plots_figure.figure_png(figure)  # lays it out
-    boxes = [axes.texts[0].get_window_extent() for axes in figure.axes]
-    boxes += [text.get_window_extent() for text in figure.legends[0].get_texts()]
-    boxes += [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
-    assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        shown = [label for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
+        boxes = [text.get_window_extent() for text in (axes.xaxis.label, axes._left_title, *shown)]
+        assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]

@@ -22,6 +22,7 @@ from se_nas.report.pages.evidence.ranking import show_ranking
 from se_nas.report.pages.evidence.stability import show_stability
 from se_nas.report.pages.evidence.where_se_pays import show_where_se_pays
 from se_nas.report.pages.evidence.words import Shown
+from se_nas.report.plots.figure import Plot
 
 _P = TypeVar("_P", bound=Record)
 
@@ -42,7 +43,7 @@ class EvidenceParts:
     sections: Sequence[Section]
 
     @property
-    def figures(self) -> Mapping[str, Figure]:
+    def figures(self) -> Mapping[str, Figure | Plot]:
         """By name, for the run's `plots/` and for the page."""
         return {part.name: part.values.figure for part in self.sections if part.values.figure is not None}
 

@@ -13,7 +13,7 @@ from se_nas.cost.metrics import METRICS
 from se_nas.records.fields import Metric
 from se_nas.records.models.evidence import ComparisonEntry, ControlEntry, EstimateEntry, NetworkCosts, SearchAnswerEntry
 from se_nas.report.plots.evidence import block_words, is_significant, points
-from se_nas.report.plots.figure import metric_title
+from se_nas.report.plots.figure import Plot, metric_title
 from se_nas.report.theme.words import ABSENT
 
 
@@ -21,7 +21,7 @@ from se_nas.report.theme.words import ABSENT
 class Shown:
     """What a part of the evidence shows; `figure` is None where there is nothing to draw yet."""
 
-    figure: Figure | None = None
+    figure: Figure | Plot | None = None
 
 
 @dataclass(frozen=True)
