@@ -84,21 +84,38 @@ def worker(
 def decode(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished search.")],
     budget: Budgets = None,
+    pick: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Take the architecture of this number of the Pareto front, as report.html shows it, instead."
+        ),
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the answer; by default RUN/decodes/BUDGETS.")
+        Path | None,
+        typer.Option("--out", help="Folder for the answer; by default RUN/decodes/BUDGETS or .../pick-NUMBER."),
     ] = None,
 ) -> None:
-    """Answer other budgets from a finished search: a new exact decode and certificate, in seconds."""
+    """Answer other budgets from a finished search: a new exact decode and certificate, in seconds.
+
+    With --pick the answer is an architecture of the search's Pareto front, certified under the run's own budgets.
+    """
     from se_nas.cost.budget import parse_budget_options
     from se_nas.runs.run_file import load_plugins_of
-    from se_nas.runs.search import decode_again
+    from se_nas.runs.search import decode_again, pick_from_front
 
     load_plugins_of(run / "config.yaml")  # a budget may be on a metric of one
     budgets = parse_budget_options(budget or [], "--budget")
-    if not budgets:
-        raise ConfigError("--budget", ["at least one budget must be given, such as --budget macs=15M"])
-    name = "_".join(f"{b.metric}-{b.limit!r}" for b in budgets)
+    if pick is not None and budgets:
+        raise ConfigError("--pick", ["must be given without --budget, but got both"])
+    if pick is None and not budgets:
+        raise ConfigError(
+            "--budget", ["at least one budget must be given, such as --budget macs=15M, or --pick and a number"]
+        )
+    name = f"pick-{pick}" if pick is not None else "_".join(f"{b.metric}-{b.limit!r}" for b in budgets)
     folder = output or run / "decodes" / name
     tune_allocator()
-    decode_again(run, budgets, folder)
+    if pick is not None:
+        pick_from_front(run, pick, folder)
+    else:
+        decode_again(run, budgets, folder)
     print_answer(folder)

@@ -9,7 +9,7 @@ from typing import Any
 from se_nas.cost.budget import Budget, format_cost
 from se_nas.cost.latency.table import LatencyTable, read_latency_table
 from se_nas.cost.metrics import LATENCY
-from se_nas.cost.table import count_tables
+from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records.files import write_json
 from se_nas.records.models.certificate import DecodeTry, SearchCertificate
@@ -27,7 +27,7 @@ from se_nas.runs.shown import shown_configuration
 from se_nas.search.answer import Answer
 from se_nas.search.certificate import Latency
 from se_nas.search.result import STOPPED, SearchResult
-from se_nas.search.strategies import answer_again, strategy_of, study_config
+from se_nas.search.strategies import answer_again, answer_picked, strategy_of, study_config
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.size import stored_size
@@ -110,6 +110,28 @@ def decode_again(folder: Path, budgets: Sequence[Budget], out: Path) -> Answer:
         OutputError: `out` is the folder of a run, or cannot be written to.
         InfeasibleBudgetError: no architecture keeps the budgets.
     """
+    return _answered_again(
+        folder, out, lambda space, tables, latency: answer_again(folder / "search", space, tables, latency, budgets)
+    )
+
+
+def pick_from_front(folder: Path, number: int, out: Path) -> Answer:
+    """The architecture of a finished search's front that has this number, certified, in `out`.
+
+    Raises:
+        ConfigError: the search has no front, or the number is none of it.
+        OutputError: `out` is the folder of a run, or cannot be written to.
+        InfeasibleBudgetError: its network was measured to be too slow for the run's budgets.
+    """
+    return _answered_again(
+        folder, out, lambda space, tables, latency: answer_picked(folder / "search", space, tables, latency, number)
+    )
+
+
+def _answered_again(
+    folder: Path, out: Path, answered: Callable[[SearchSpace, Mapping[str, CostTable], Latency], Answer]
+) -> Answer:
+    """What a function answers of a finished search, written into `out`."""
     with alone_in(out):
         run = RunFolder(folder)
         if (out / "config.yaml").exists():
@@ -121,12 +143,12 @@ def decode_again(folder: Path, budgets: Sequence[Budget], out: Path) -> Answer:
                 str(folder), ["must be the folder of a run whose search is done, but it has no space.yaml"]
             )
         space = run.space
-        tables = count_tables(space)
+        tables: dict[str, CostTable] = dict(count_tables(space))
         latency: Latency = load_run(folder / "config.yaml").latency.key("auto")
         if (folder / "latency.json").exists():
             latency = read_latency_table(run / "latency.json", space)
             tables[LATENCY] = latency.table
-        found = answer_again(run / "search", space, tables, latency, budgets)
+        found = answered(space, tables, latency)
         _save_answer(out, space, found)
         return found
 

@@ -12,11 +12,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError
+from se_nas.records.record import read_record
 from se_nas.records.registry import Registry
 from se_nas.search.answer import Answer, answer, answer_among
 from se_nas.search.black_box.config import OptunaConfig, model_with_evaluators
-from se_nas.search.black_box.evaluation import best_first, read_evaluations
+from se_nas.search.black_box.evaluation import EvaluationsFile, best_first, evaluations_in, read_evaluations
 from se_nas.search.black_box.evaluators.table import TableEvaluator
+from se_nas.search.black_box.pareto import front_in
 from se_nas.search.budgets.baselines import known_baselines
 from se_nas.search.certificate import Latency
 from se_nas.search.differentiable.restarts import search_with_restarts
@@ -32,6 +34,8 @@ from se_nas.space.size import rounded_size
 #: Where a run's folder keeps what the configuration names, so that the folder is complete.
 _TABLE = f"search/{TABLE}"
 _ENQUEUED = "search/enqueued"
+#: Numbers of the front that an error names.
+_LISTED = 12
 
 
 class DifferentiableStrategy(Strategy[DifferentiableConfig]):
@@ -177,3 +181,38 @@ def answer_again(
         str(folder.parent),
         [f"must be the folder of a run whose search is done, but it has no {folder.name}/{SCORES} or {EVALUATIONS}"],
     )
+
+
+def answer_picked(
+    folder: Path, space: SearchSpace, tables: Mapping[str, CostTable], latency: Latency, number: int
+) -> Answer:
+    """The architecture of a finished search's front that evaluation `number` was of, under the search's own budgets.
+
+    Args:
+        folder: the problem's, where the search left what it evaluated.
+
+    Raises:
+        ConfigError: the search evaluated no architectures one by one, or that number is none of its front.
+        InfeasibleBudgetError: its network was measured to be too slow.
+    """
+    path = folder / EVALUATIONS
+    if not path.exists():
+        must = (
+            "must be of a search that has a front, such as optuna, but it is not; --budget gives another answer of it"
+        )
+        raise ConfigError(str(folder.parent), [must])
+    file = read_record(EvaluationsFile, path)
+    evaluations = evaluations_in(file, space, str(path))
+    front = {entry.number: entry for entry in front_in(evaluations, file.objectives, list(file.budgets))}
+    if number not in front:
+        last = max((entry.number for entry in evaluations), default=0)
+        must = f"must be the number of an evaluation of the front ({_listed(sorted(front))}; of 0 to {last})"
+        raise ConfigError("--pick", [f"{must}, but got {number}"])
+    found = front[number]
+    budgets = [Budget(str(metric), limit) for metric, limit in file.budgets.items()]
+    return answer_among(space, tables, latency, budgets, [(found.architecture, float(found.accuracy or 0.0))])
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:_LISTED]))
+    return f"{shown}, ..." if len(numbers) > _LISTED else shown or "none"

@@ -16,45 +16,54 @@ from se_nas.space.specs import NetworkSpec
 
 @dataclass(frozen=True)
 class CostRow:
-    """A budget or a cost in words."""
+    """A metric in words: each value that is known of it and how, the one with the budget first; and the budget."""
 
     metric: str
     unit: str
-    value: str
+    values: Sequence[tuple[str, str]]
     limit: str
-    interval: str
-    n: str
-    how: str
     verdict: str
 
 
 @dataclass(frozen=True)
 class CostTable:
-    """Each budget and cost of a certificate, and how it is known; `limited` where it may have had budgets."""
+    """A row a metric, with its budget where it has one; `limited` where the network may have had budgets."""
 
     rows: Sequence[CostRow]
     limited: bool
 
 
 def cost_table(costs: Sequence[CostEntry], budgets: Sequence[BudgetEntry] | None) -> CostTable:
-    """The budgets, then the costs that are of none."""
-    bound = {(entry.metric, entry.how) for entry in budgets or ()}
-    others = [entry for entry in costs if (entry.metric, entry.how) not in bound]
-    return CostTable([_cost_row(entry) for entry in (*(budgets or ()), *others)], limited=budgets is not None)
+    """The metrics with budgets, then the others."""
+    bound = {entry.metric: entry for entry in budgets or ()}
+    metrics = dict.fromkeys([*bound, *(entry.metric for entry in costs)])
+    rows = []
+    for metric in metrics:
+        budget = bound.get(metric)
+        others = [e for e in costs if e.metric == metric and (budget is None or e.how != budget.how)]
+        rows.append(_cost_row([*([budget] if budget else []), *_surest_first(others)], budget))
+    return CostTable(rows, limited=budgets is not None)
 
 
-def _cost_row(entry: CostEntry) -> CostRow:
-    budget = entry if isinstance(entry, BudgetEntry) else None
+def _surest_first(entries: Sequence[CostEntry]) -> list[CostEntry]:
+    return sorted(entries, key=lambda entry: entry.how == "predicted")
+
+
+def _cost_row(entries: Sequence[CostEntry], budget: BudgetEntry | None) -> CostRow:
     return CostRow(
-        metric=metric_word(entry.metric),
-        unit=entry.unit,
-        value=format_exact(float(entry.value)),
+        metric=metric_word(entries[0].metric),
+        unit=entries[0].unit,
+        values=[(_value_words(entry), entry.how) for entry in entries],
         limit=format_exact(budget.limit) if budget else ABSENT,
-        interval=f"{entry.ci95[0]:.4g} to {entry.ci95[1]:.4g}" if entry.ci95 else ABSENT,
-        n=str(entry.n),
-        how=entry.how,
         verdict=("✓ kept" if budget.holds else "✗ broken") if budget else ABSENT,
     )
+
+
+def _value_words(entry: CostEntry) -> str:
+    """A value with its 95 % interval and of how many timings it is the median: 1.23 (1.20 to 1.31, n = 30)."""
+    known = [f"{entry.ci95[0]:.4g} to {entry.ci95[1]:.4g}"] if entry.ci95 else []
+    known += [f"n = {entry.n}"] if entry.n > 1 else []
+    return format_exact(float(entry.value)) + (f" ({', '.join(known)})" if known else "")
 
 
 def cost_checks(check: CrossCheck | None, conditions: LatencyConditions | None) -> list[tuple[str, Rows]]:

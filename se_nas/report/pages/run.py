@@ -13,6 +13,7 @@ from se_nas.records.files import write_atomic
 from se_nas.report.pages.evidence.sections import evidence_sections
 from se_nas.report.pages.render import render
 from se_nas.report.pages.run_headline import headline
+from se_nas.report.pages.run_next import named, what_next
 from se_nas.report.pages.run_reading import FinishedRun, Study, read_run
 from se_nas.report.pages.run_sections import run_sections
 from se_nas.report.plots import figure as plots_figure
@@ -43,7 +44,7 @@ def write_report(run_folder: Path, configuration: str = "") -> Path:
     """
     folder = Path(run_folder)
     run = read_run(folder, configuration)
-    evidence = evidence_sections(folder, folder.resolve().name)
+    evidence = evidence_sections(folder, named(folder))
     figures = {**_figures(run), **evidence.figures}
     for name, figure in figures.items():
         write_atomic(folder / "plots" / f"{name}.png", plots_figure.figure_png(figure))
@@ -53,7 +54,8 @@ def write_report(run_folder: Path, configuration: str = "") -> Path:
     page = render(
         "run.html",
         title=run.result.name,
-        headline=headline(run),
+        headline=headline(run, evidence.compared),
+        next=what_next(folder, run),
         run=run_sections(run),
         learned=run.learned,
         evidence=evidence,

@@ -9,6 +9,7 @@ from se_nas.evidence.intervals import accuracy_interval
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import BudgetEntry
 from se_nas.report.pages.costs import cost
+from se_nas.report.pages.evidence.words import Claim
 from se_nas.report.pages.rows import Rows
 from se_nas.report.pages.run_reading import FinishedRun
 from se_nas.report.theme.words import ABSENT, format_percent, format_seconds, format_size
@@ -38,23 +39,75 @@ class BudgetBar:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What the run came to, in words: of the budgets, the accuracy, and the comparisons; `kept` of every budget."""
+
+    kept: bool
+    budgets: Claim
+    accuracy: str
+    compared: Sequence[Claim]
+
+
+@dataclass(frozen=True)
 class Headline:
     """The top of the page."""
 
     eyebrow: str
+    verdict: Verdict
     accuracy: Accuracy
     budgets: Sequence[BudgetBar]
     facts: Rows
 
 
-def headline(run: FinishedRun) -> Headline:
-    """The top of the page of a run."""
+def headline(run: FinishedRun, compared: Sequence[Claim]) -> Headline:
+    """The top of the page of a run.
+
+    Args:
+        compared: how its answer came out against others; none where it was compared with nothing.
+    """
     result = run.result
     return Headline(
         eyebrow=f"se_nas · {result.data.name} · space {result.space.name} · seed {result.seed}",
+        verdict=_verdict(run, compared),
         accuracy=_accuracy(run),
         budgets=[_budget(entry) for entry in run.certificate.budgets],
         facts=_facts(run),
+    )
+
+
+def _verdict(run: FinishedRun, compared: Sequence[Claim]) -> Verdict:
+    budgets = run.certificate.budgets
+    return Verdict(all(entry.holds for entry in budgets), _budget_words(budgets), _accuracy_words(run), compared)
+
+
+def _budget_words(budgets: Sequence[BudgetEntry]) -> Claim:
+    """How many budgets are kept, and each value against its bound, the broken ones first."""
+    if not budgets:
+        return Claim("No budget was set", ".")
+    broken = [entry for entry in budgets if not entry.holds]
+    every = "The budget is" if len(budgets) == 1 else f"All {len(budgets)} budgets are"
+    strong = f"{every} kept" if not broken else f"{len(broken)} of {len(budgets)} budgets broken"
+    ordered = [*broken, *(entry for entry in budgets if entry.holds)]
+    said = [
+        f"{cost(entry.metric, entry.value)} of at most {cost(entry.metric, entry.limit)} ({entry.how}"
+        f"{'' if entry.holds else ', broken'})"
+        for entry in ordered
+    ]
+    return Claim(strong, f": {', '.join(said)}.")
+
+
+def _accuracy_words(run: FinishedRun) -> str:
+    retrain, measured = run.result.retrain, _validation_accuracy(run)
+    if retrain is not None:
+        images = retrain.test_images
+        interval = accuracy_interval(retrain.test_accuracy, images)
+        share = format_percent(retrain.test_accuracy, 2)
+        return f"Trained from scratch it gets {share} of {images:,} test images right (95 % interval {interval})."
+    if measured is None:
+        return "Its accuracy is not known: it was not trained."
+    measure = _measure(run)
+    return (
+        f"It has a validation {measure.name} of {measure.show(measured)}, {measure.source}; it was not trained itself."
     )
 
 

@@ -20,7 +20,7 @@ from se_nas.records.record import read_record
 from se_nas.report.pages.reading import Learned, read_history, read_if_there, read_learned
 from se_nas.report.plots import study as study_plots
 from se_nas.search.black_box.evaluation import Evaluation, EvaluationsFile, evaluations_in
-from se_nas.search.black_box.pareto import front_objectives, front_of
+from se_nas.search.black_box.pareto import front_in
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
 from se_nas.space.choice import Option
@@ -49,7 +49,7 @@ class Study:
     @property
     def front(self) -> list[Evaluation]:
         """The front in the objectives; of a search for accuracy alone, in accuracy and the costs with budgets."""
-        return front_of(self.evaluations, front_objectives(self.objectives, list(self.limits)))
+        return front_in(self.evaluations, self.objectives, list(self.limits))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.records.fields import Metric
+from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import DecodeTry
 from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table
 from se_nas.report.pages.rows import Rows, environment_rows, record_rows, spaced
@@ -24,9 +25,10 @@ _FRONT_ROWS = 20
 
 @dataclass(frozen=True)
 class FrontRow:
-    """An architecture of the front: its numbers under the heads of the table, and whether it was chosen."""
+    """An architecture of the front: its numbers under the heads of the table, its picks, and whether it was chosen."""
 
     cells: Sequence[str]
+    picks: str
     chosen: bool
 
 
@@ -135,7 +137,7 @@ def _front_row(study: Study, entry: Evaluation, metrics: Sequence[str]) -> Front
         f"{sum(block.se is not None for block in blocks)} of {len(blocks)}",
         str(entry.number),
     ]
-    return FrontRow(cells, chosen=entry.architecture == study.chosen)
+    return FrontRow(cells, study_plots.picks_words(entry.architecture), chosen=entry.architecture == study.chosen)
 
 
 def _spread(front: list[Evaluation], chosen: Architecture) -> list[Evaluation]:
@@ -224,15 +226,20 @@ def _epochs(epochs: list[int]) -> str:
 
 def _provenance(run: FinishedRun) -> Provenance:
     result = run.result
+    worth = result.search.validation_accuracy
+    measured = ["validation_accuracy"] if result.search.measure else []
     parts = {
         "data": record_rows(result.data),
         "space": record_rows(result.space, without=["size"]),
-        "search": record_rows(result.search, without=["decodes"]),
+        "search": [
+            *record_rows(result.search, without=["decodes", "measure", *measured]),
+            *([("measure", _measure_words(result.search.measure, worth))] if result.search.measure else []),
+        ],
         "retrain": record_rows(result.retrain),
     }
     return Provenance(
         setting=[
-            (f"{part} {name}".replace("data parts ", "images for "), value)
+            (f"{part} {name}".replace("data parts ", "images for ").replace("_", " "), value)
             for part, rows in parts.items()
             for name, value in rows
         ],
@@ -241,3 +248,13 @@ def _provenance(run: FinishedRun) -> Provenance:
         total=format_seconds(sum(entry.seconds for entry in result.cost_ledger)),
         configuration=run.configuration,
     )
+
+
+def _measure_words(measure: Measure, value: float | None) -> str:
+    """What was measured and what came out, in one row."""
+    ends = [f"at least {measure.lowest:g}"] if measure.lowest is not None else []
+    ends += [f"at most {measure.highest:g}"] if measure.highest is not None else []
+    more = [] if measure.share else ends + ([] if measure.raised else ["less is better"])
+    words = f" ({', '.join(more)})" if more else ""
+    found = "" if value is None else f": {measure.show(value)}"
+    return f"{measure.name} {measure.source}{found}{words}"

@@ -43,7 +43,7 @@ def controls(found: ControlsPart) -> Plot:
     """
 
     def make() -> Plot:
-        height = max(3.6, 0.4 * len(found.comparisons) + 1.0)
+        height = max(3.6, 0.47 * len(found.comparisons) + 1.0)
         forest, left = panel(height, width=1.2 * PANEL)
         plane, right = panel(min(height, 4.4), width=1.2 * PANEL)
         _forest(left, found)
@@ -84,7 +84,7 @@ def _forest(axes: Axes, found: ControlsPart) -> None:
             linespacing=1.25, color=light("ink" if counts else "muted"), fontweight="bold" if counts else "normal",
         )  # fmt: skip
     axes.axvline(0, color=light("ink"), linewidth=0.9, zorder=1)
-    words = ["\n".join(textwrap.wrap(comparison.label, 24)) for _, comparison in rows]
+    words = ["\n".join(textwrap.wrap(comparison.label, 25)) for _, comparison in rows]
     axes.set_yticks([place for place, _ in rows], words, color=light("ink"))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(*ends)

@@ -30,7 +30,7 @@ TICK_STEPS = [1, 2, 2.5, 5, 10]
 WIDTH = 11.0  # inches of a figure that is a table, and fills the page
 PANEL = 4.0  # inches of a panel
 _LARGEST, _LEAST = 1.4, 0.95  # pixels of a page for a point of a figure: words neither shout nor get too small to read
-_GAP = 28  # pixels between panels
+_GAP = 16  # pixels between panels
 _HOVERED = 40  # points of a curve that say their value, at most
 _STYLE: dict[Any, Any] = {
     "font.family": ["sans-serif"],
@@ -181,7 +181,7 @@ def figure_svg(drawing: Figure | Plot, name: str) -> Markup:
     panels = [str(_svg(figure, f"{name}-{place}")) for place, figure in enumerate(drawing.panels)]
     widest = max((72 * figure.get_figwidth() for figure in drawing.panels), default=0.0)
     columns = min(drawing.columns, max(len(panels), 1))
-    room = f"--least:{min(_LEAST * widest, 300):.0f}px;max-width:{columns * (_LARGEST * widest + _GAP):.0f}px"
+    room = f"--least:{min(1.1 * widest, 300):.0f}px;max-width:{columns * (_LARGEST * widest + _GAP):.0f}px"
     above = f'<div class="keys">{"".join(keys)}</div>' if keys else ""
     return Markup(f'<div class="panelled">{above}<div class="panels" style="{room}">{"".join(panels)}</div></div>')
 

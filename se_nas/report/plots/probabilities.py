@@ -80,7 +80,7 @@ def se_probabilities(history: History, choices: Choices, picks: Picks) -> Plot:
 
 def _se_panel(history: History, name: str, place: Place, options: Sequence[Option], picks: Picks) -> Figure:
     """The stacked probabilities of one block's SE."""
-    figure = Figure(figsize=(2.1, 1.45))
+    figure = Figure(figsize=(2.0, 1.4))
     axes = figure.add_axes((0.02, 0.16, 0.93, 0.66))
     epochs, shares = _probabilities(history, name, len(options))
     _stack(axes, epochs, shares, options)
@@ -92,7 +92,7 @@ def _se_panel(history: History, name: str, place: Place, options: Sequence[Optio
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes.tick_params(labelsize=7.5)
     used = in_use(place, picks)
-    axes.set_title(place_words(place), fontsize=7.5, color=light("ink" if used else "muted"), pad=4)
+    axes.set_title(place_words(place), fontsize=8, color=light("ink" if used else "muted"), pad=4)
     if used and name in picks and picks[name] in options and len(shares):
         _mark_pick(axes, shares[-1], list(options).index(picks[name]), str(picks[name]))
     elif not used:
@@ -127,7 +127,7 @@ def _mark_pick(axes: Axes, shares: np.ndarray, pick: int, label: str) -> None:
     axes.add_patch(
         Rectangle((1.012, low), 0.018, float(shares[pick]), transform=axes.transAxes, color=light("ink"), clip_on=False)
     )
-    axes.set_title(f"{label}  {100 * float(shares[pick]):.0f} %", loc="right", fontsize=7.5, fontweight="bold", pad=4)
+    axes.set_title(f"{label} {100 * float(shares[pick]):.0f} %", loc="right", fontsize=8, fontweight="bold", pad=4)
 
 
 def other_probabilities(history: History, choices: Choices, picks: Picks) -> Figure:

@@ -33,7 +33,7 @@ from se_nas.report.plots.probabilities import in_use, part_words, place_words
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import light, rank_tone
 from se_nas.search.black_box.evaluation import Evaluation
-from se_nas.search.black_box.pareto import front_objectives, front_of, hypervolume_over, objective_points
+from se_nas.search.black_box.pareto import front_in, front_of, hypervolume_over, objective_points
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Place
 
@@ -88,7 +88,7 @@ def pareto_fronts(
         entries = [entry for entry in evaluated(evaluations) if entry.complete]
         marked = [entry for entry in entries if entry.architecture == chosen]
         metrics = panel_metrics(objectives, limits)
-        front = front_of(entries, front_objectives(objectives, list(limits)))
+        front = front_in(entries, objectives, list(limits))
         tips = _evaluation_words(entries, front, measure)
         panels = []
         for metric in metrics:

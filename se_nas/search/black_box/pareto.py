@@ -49,6 +49,11 @@ def front_of(evaluations: Sequence[Evaluation], objectives: Sequence[str]) -> li
     return [entry for entry, stays in zip(entries, mask, strict=True) if stays]
 
 
+def front_in(evaluations: Sequence[Evaluation], objectives: Sequence[str], budgeted: Sequence[str]) -> list[Evaluation]:
+    """The front of a search, as its page shows it and as one of it is taken."""
+    return front_of(evaluations, front_objectives(objectives, budgeted))
+
+
 def since_unbeaten(points: Sequence[Sequence[float] | None]) -> int:
     """How many of some points, in the order of their finding, came after the last that no point before it dominates or
     equals; None is a point of no worth."""

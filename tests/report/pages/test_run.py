@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from collections import Counter
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from se_nas.cost.budget import Budget
+from se_nas.cost.budget import Budget, format_cost
 from se_nas.errors import ArchitectureError, ConfigError
 from se_nas.records.files import write_json
 from se_nas.report.pages.run import write_report
@@ -20,6 +22,8 @@ from se_nas.report.plots import figure
 from se_nas.search.black_box.evaluation import Evaluation
 from se_nas.space.architecture_file import load_architecture
 from se_nas.space.yaml.file import load_space
+from tests.helpers.command_lines import parse
+from tests.report.fake_evidence import make_fake_evidence
 from tests.report.fake_run import SPACES, fake_evaluations, make_fake_run, make_fake_study
 
 RESULTS = Path(__file__).parents[3] / "runs" / "results"
@@ -34,6 +38,7 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.loads: list[str] = []
+        self.links: list[str] = []
         self.ids: list[str] = []
         self.tags: Counter[str] = Counter()
         self.text = ""
@@ -44,7 +49,9 @@ class Page(HTMLParser):
     def _note(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
         for key, value in attributes:
-            if key in ("src", "href", "xlink:href", "data"):
+            if tag == "a" and key == "href":
+                self.links.append(value or "")
+            elif key in ("src", "href", "xlink:href", "data"):
                 self.loads.append(value or "")
             if key == "id":
                 self.ids.append(value or "")
@@ -123,7 +130,7 @@ def test_a_broken_budget_is_shown_as_broken(tmp_path: Path) -> None:
     budget = json.loads((folder / "certificate.json").read_text())["budgets"][0]
     change(folder / "certificate.json", budgets=[{**budget, "limit": budget["value"] / 2, "holds": False}])
     text = Page(write_report(folder).read_text()).text
-    assert "broken" in text
+    assert "1 of 1 budgets broken" in " ".join(text.split())
     assert "✓" not in text
     assert "200.0 %" in text
 
@@ -149,7 +156,85 @@ def test_all_text_is_escaped_and_names_no_folder(tmp_path: Path) -> None:
     assert "somebody" not in text
     assert "/mnt" not in text
     assert "…/images" in text
-    assert str(tmp_path) not in text
+    assert all(str(tmp_path) in command for command in commands(text))
+    assert str(tmp_path) not in re.sub(r'<span class="word">.*?</span>', "", text)
+
+
+def commands(text: str) -> list[str]:
+    """The commands that a page offers, as they are copied."""
+    found = re.findall(r"<(?:pre|code)>\s*(<span class=\"word\">.*?)</(?:pre|code)>", text, re.DOTALL)
+    return [" ".join(unescape(re.sub(r"<[^>]+>", "", line)).split()) for line in found]
+
+
+def test_every_command_of_the_page_is_one_that_we_have_and_of_this_very_run(tmp_path: Path) -> None:
+    folder = make_fake_study(tmp_path / "a run", BUDGETS, digits_evaluations(40))
+    (folder / "retrain").mkdir()
+    (folder / "retrain" / "network.pt").touch()
+    found = commands(write_report(folder).read_text())
+    assert {line.split()[1] for line in found} == {"search", "export", "retrain", "decode", "evidence", "report"}
+    for line in found:
+        words = shlex.split(line)
+        assert words[2].startswith(str(folder))
+        parse(line.replace("NUMBER", "3"))
+
+
+def test_the_page_names_a_folder_below_the_working_one_by_its_way_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_fake_run(tmp_path / "runs" / "one", "mbconv_digits", epochs=4, complete=False)
+    monkeypatch.chdir(tmp_path)
+    assert "se-nas report runs/one" in commands(write_report(Path("runs/one")).read_text())
+
+
+def test_every_link_of_the_page_is_to_something_that_the_run_has(run: Path, page: Page) -> None:
+    assert {"architecture.json", "certificate.json", "result.json", "config.yaml", "search/history.json"} <= set(
+        page.links
+    )
+    assert {"retrain/history.json", "plots"} <= set(page.links)
+    assert all((run / link).exists() for link in page.links)
+
+
+def test_the_page_begins_with_the_verdict_on_budgets_and_accuracy(run: Path, page: Page) -> None:
+    first = " ".join(page.text.split()).partition("What next")[0]
+    assert "All 3 budgets are kept : " in first
+    for entry in json.loads((run / "certificate.json").read_text())["budgets"]:
+        value, limit = (format_cost(entry["metric"], entry[name]) for name in ("value", "limit"))
+        assert f"{value} of at most {limit} ({entry['how']})" in first
+    assert "Trained from scratch it gets 93.42 % of 10,000 test images right (95 % interval 92.92 to 93.89 %)." in first
+    assert "It has been compared with nothing" in first
+    assert "se-nas evidence" in first
+
+
+def test_the_verdict_says_against_what_the_answer_was_compared(tmp_path: Path) -> None:
+    folder = make_fake_evidence(make_fake_run(tmp_path, "mbconv_digits", epochs=4, complete=False))
+    text = " ".join(Page(write_report(folder).read_text()).text.split()).partition("What next")[0]
+    assert "compared with nothing" not in text
+    assert "than the average random network of equal budgets" in text
+    for words in ("no SE anywhere", "SE everywhere, r = 4", "SE everywhere, r = 16"):
+        assert f"Against {words}: " in text
+    assert "Trained from scratch" not in text
+
+
+def test_a_run_has_a_row_a_metric(run: Path, page: Page) -> None:
+    text = (run / "report.html").read_text()
+    (table,) = re.findall(r"<th>cost</th>.*?</table>", text, re.DOTALL)
+    rows = re.findall(r"<tr><td>(\w+)", table)
+    assert rows == ["MACs", "Parameters", "Latency"]
+    latency = {entry["how"]: entry for entry in json.loads((run / "certificate.json").read_text())["costs"][2:]}
+    low, high = latency["measured"]["ci95"]
+    words = " ".join(re.sub(r"<[^>]+>", " ", table).split())
+    assert f"{latency['measured']['value']:.5g} ({low:.4g} to {high:.4g}, n = 50) measured" in words
+    assert f"{latency['predicted']['value']:.5g} (n = 50) predicted" in words
+
+
+def test_what_the_search_measured_is_one_row_of_the_table_of_the_run(tmp_path: Path) -> None:
+    folder = make_fake_run(tmp_path, "mbconv_digits", epochs=4, complete=False)
+    result = json.loads((folder / "result.json").read_text())
+    measure = {"name": "accuracy", "source": "with the supernet's weights", "lowest": 0.0, "highest": 1.0}
+    change(folder / "result.json", search={**result["search"], "measure": measure, "validation_accuracy": 0.5})
+    text = " ".join(Page(write_report(folder).read_text()).text.split())
+    assert "search measure accuracy with the supernet's weights: 50.00 %" in text
+    assert "lowest" not in text
 
 
 def test_a_run_with_only_what_every_run_has(tmp_path: Path) -> None:

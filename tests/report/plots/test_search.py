@@ -27,7 +27,9 @@ def search() -> tuple[list[Epoch], dict[str, list[Any]], dict[str, Any]]:
 
 def texts(figure: Any) -> str:
     """What is written in a plot, and in its key."""
-    return " | ".join(re.findall(r"(?:<text[^>]*>|</svg>)([^<]+)</(?:text|span)>", plots_figure.figure_svg(figure, "x")))
+    return " | ".join(
+        re.findall(r"(?:<text[^>]*>|</svg>)([^<]+)</(?:text|span)>", plots_figure.figure_svg(figure, "x"))
+    )
 
 
 def test_se_panels_name_every_block_and_mark_its_pick(search: Any) -> None:
@@ -39,7 +41,7 @@ def test_se_panels_name_every_block_and_mark_its_pick(search: Any) -> None:
             assert f"stage {stage} · block {block}" in shown
             if picks.get(f"stage{stage}.depth", 99) >= int(block):
                 share = history[-1].probabilities[name][choices[name].index(picks[name])]
-                assert f"{picks[name]}  {100 * share:.0f} %" in shown
+                assert f"{picks[name]} {100 * share:.0f} %" in shown
     assert "not used" in shown or all(picks[name] == 2 for name in picks if name.endswith("depth"))
 
 

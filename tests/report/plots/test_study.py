@@ -81,7 +81,10 @@ def test_every_cost_has_a_panel_with_each_evaluation_the_front_and_its_budget(ev
         assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (chosen.costs[metric], chosen.accuracy)
         left, right = axes.get_xlim()
         assert left < min(e.costs[metric] for e in evaluations) <= max(e.costs[metric] for e in evaluations) < right
-    words = {f"{title}; dashed: budget {limit}" for title, limit in (("MACs", "400 k MACs"), ("Parameters", "30 k parameters"))}
+    words = {
+        f"{title}; dashed: budget {limit}"
+        for title, limit in (("MACs", "400 k MACs"), ("Parameters", "30 k parameters"))
+    }
     assert {*words, "breaks a budget", "chosen network"} <= set(texts(figure))
 
 

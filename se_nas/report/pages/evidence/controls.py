@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from se_nas.evidence.controls import FULL
+from se_nas.evidence.controls import FULL, OF_ANSWER
 from se_nas.records.models.evidence import ComparisonEntry, ControlEntry, ControlsPart
 from se_nas.report.pages.evidence.words import (
+    Claim,
     Shown,
     Table,
     cost_cells,
@@ -31,14 +32,6 @@ Networks = Mapping[str, ControlEntry]
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A sentence whose beginning is what a reader should take away; `strong` may be empty."""
-
-    strong: str
-    rest: str
-
-
-@dataclass(frozen=True)
 class Row:
     """A network's row of the table; `ours` is one of the search's answer, which has no verdict."""
 
@@ -49,8 +42,9 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Controls(Shown):
-    """The values of `controls.html`."""
+    """The values of `controls.html`; `in_short` is what the top of the page says."""
 
+    in_short: Sequence[Claim]
     claims: Sequence[Claim]
     heads: Sequence[str]
     rows: Sequence[Row]
@@ -70,6 +64,7 @@ def show_controls(found: ControlsPart, searches: int) -> Controls:
     rows = [_answer_row(network) for network in answers] + [_control_row(one, networks) for one in found.comparisons]
     return Controls(
         figure=controls.controls(found) if found.comparisons else None,
+        in_short=_in_short(found, networks),
         claims=_claims(found, networks, searches),
         heads=("network", *cost_heads(), "test accuracy", "Holm p", "the answer is"),
         rows=rows,
@@ -94,6 +89,18 @@ def _claims(found: ControlsPart, networks: Networks, searches: int) -> list[Clai
         f"by Holm's correction for all the comparisons, is below {SIGNIFICANT}."
     )
     return [*claims, Claim("", how)]
+
+
+def _in_short(found: ControlsPart, networks: Networks) -> list[Claim]:
+    """Against random networks, and against the largest within the budgets without SE and with one SE everywhere."""
+    claims = []
+    for one in found.comparisons:
+        theirs = [networks[name] for name in one.theirs]
+        if all(network.kind == "random" for network in theirs) and not one.selected:
+            claims.append(_random_claim(one))
+        elif all(network.kind == "baseline" and not network.name.startswith(OF_ANSWER) for network in theirs):
+            claims.append(Claim("", f"Against {one.label}: {verdict(one)}."))
+    return claims
 
 
 def _random_claim(comparison: ComparisonEntry) -> Claim:

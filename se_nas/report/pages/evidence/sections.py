@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from se_nas.records.models.evidence import ControlsPart, LatencyPart, LedgerPart, RankingPart, StabilityPart, WherePart
 from se_nas.records.record import Record, read_record
-from se_nas.report.pages.evidence.controls import show_controls
+from se_nas.report.pages.evidence.controls import Controls, show_controls
 from se_nas.report.pages.evidence.latency import show_latency
 from se_nas.report.pages.evidence.ledger import show_ledger
 from se_nas.report.pages.evidence.ranking import show_ranking
 from se_nas.report.pages.evidence.stability import show_stability
 from se_nas.report.pages.evidence.where_se_pays import show_where_se_pays
-from se_nas.report.pages.evidence.words import Shown
+from se_nas.report.pages.evidence.words import Claim, Shown
 from se_nas.report.plots.figure import Plot
 
 _P = TypeVar("_P", bound=Record)
@@ -32,7 +33,7 @@ class Section:
     """A part of the evidence: its name, which its file, its figure and its template have, and its values."""
 
     name: str
-    command: str
+    command: Markup
     values: Shown
 
 
@@ -46,6 +47,11 @@ class EvidenceParts:
     def figures(self) -> Mapping[str, Figure | Plot]:
         """By name, for the run's `plots/` and for the page."""
         return {part.name: part.values.figure for part in self.sections if part.values.figure is not None}
+
+    @property
+    def compared(self) -> Sequence[Claim]:
+        """How the answer came out against its controls, in short; none where it was compared with nothing."""
+        return [claim for part in self.sections if isinstance(part.values, Controls) for claim in part.values.in_short]
 
 
 def evidence_sections(folder: Path, run_name: str) -> EvidenceParts:
@@ -65,7 +71,7 @@ def evidence_sections(folder: Path, run_name: str) -> EvidenceParts:
 
     def section(kind: type[_P], name: str, option: str, show: Callable[[_P], Shown]) -> list[Section]:
         found = read(kind, name)
-        command = f"se-nas evidence {shlex.quote(run_name)} --part {option}"
+        command = Markup(escape(f"se-nas evidence {shlex.quote(run_name)} --part {option}"))  # with its folder
         return [] if found is None else [Section(name, command, show(found))]
 
     searches = read(StabilityPart, "stability")

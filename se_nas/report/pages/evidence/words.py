@@ -33,6 +33,14 @@ class Table:
     numbers: Sequence[int]
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A sentence whose beginning is what a reader should take away; `strong` may be empty."""
+
+    strong: str
+    rest: str
+
+
 def ends_words(low: float | None, high: float | None, shown: Callable[[float], str]) -> str:
     """Both ends of an interval."""
     return ABSENT if low is None or high is None else f"{shown(low)} to {shown(high)}"
