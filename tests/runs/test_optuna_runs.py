@@ -17,11 +17,12 @@ from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError, InfeasibleBudgetError
+from se_nas.report.pages.run_reading import read_run
 from se_nas.runs import search as whole
 from se_nas.runs.prepare import open_setting
 from se_nas.runs.run_file import load_run
 from se_nas.runs.run_folder import RunFolder
-from se_nas.runs.search import decode_again, run_search
+from se_nas.runs.search import decode_again, pick_from_front, run_search
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.budgets.baselines import baseline
 from se_nas.search.result import EVALUATIONS
@@ -230,6 +231,27 @@ def test_another_budget_is_answered_from_the_evaluations(runs: dict[str, Done], 
         decode_again(runs["table"].folder, [Budget("macs", 10.0)], tmp_path / "none")
     assert not (tmp_path / "none").exists()
     assert contents(runs["table"].folder) == before
+
+
+def test_an_architecture_of_the_front_is_taken_by_its_number(runs: dict[str, Done], tmp_path: Path) -> None:
+    folder = runs["table"].folder
+    before = contents(folder)
+    study = read_run(folder, "").study
+    assert study is not None
+    for entry in study.front[:2]:
+        found = pick_from_front(folder, entry.number, tmp_path / f"{entry.number}")
+        assert found.architecture == entry.architecture
+        written = load_architecture(tmp_path / f"{entry.number}" / "architecture.json")
+        assert written.architecture.as_dict() == runs["table"].rows[entry.number]["picks"]
+        certificate = read_json(tmp_path / f"{entry.number}" / "certificate.json")
+        assert [budget["metric"] for budget in certificate["budgets"]] == list(study.limits)
+        assert all(budget["holds"] for budget in certificate["budgets"])
+    beaten = next(row["number"] for row in runs["table"].rows if row["number"] not in [e.number for e in study.front])
+    for number in (beaten, 10**6):
+        with pytest.raises(ConfigError, match=rf"--pick: .* of the front \([\d, .]+; of 0 to \d+\), but got {number}"):
+            pick_from_front(folder, number, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    assert contents(folder) == before
 
 
 @pytest.mark.usefixtures("without_report")

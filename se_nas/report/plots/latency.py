@@ -29,7 +29,7 @@ def latency_check(found: LatencyPart) -> Plot:
         ends = [value for network in networks for value in (network.predicted_ms, network.measured_ms)]
         low, high = 0.96 * min(ends), 1.04 * max(ends)
         line = np.array([low, high])
-        band = {"color": light("rule"), "alpha": 0.6, "linewidth": 0}
+        band: dict[str, Any] = {"color": light("rule"), "alpha": 0.6, "linewidth": 0}
         left.fill_between(line, 0.95 * line, 1.05 * line, label="± 5 %", **band)
         left.plot(line, line, color=light("muted"), linewidth=0.9)
         right.axhspan(-5, 5, **band)
