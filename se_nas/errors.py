@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 import signal
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from pathlib import Path
 MOST_SHOWN, MOST_IN_LINE = 200, 2000
 #: Problems of one file that are told.
 MOST_PROBLEMS = 20
+
+
+def wrapped(line: str, width: int) -> str:
+    """A line broken between words alone; a word that is wider stays whole."""
+    if len(line) <= width:
+        return line
+    return textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def cut(text: str, most: int = MOST_IN_LINE) -> str:

@@ -13,7 +13,7 @@ import typer
 import se_nas
 from se_nas.cli import data, evidence, init, latency, nni, retrain, search, space, trained
 from se_nas.cli.command import Commands
-from se_nas.cli.screen import say
+from se_nas.cli.screen import fitted, say
 from se_nas.errors import SeNasError, cut, short
 from se_nas.hardware.rank import Processes, check_rank, rank_of_environment
 
@@ -118,5 +118,6 @@ def main() -> None:
 def _fail(lines: list[str]) -> NoReturn:
     rank = rank_of_environment()
     for line in lines:
-        print(cut(f"rank {rank}: error: {line}" if rank else f"error: {line}"), file=sys.stderr)
+        words = cut(f"rank {rank}: error: {line}" if rank else f"error: {line}")
+        print(fitted(words, sys.stderr), file=sys.stderr)
     sys.exit(2)

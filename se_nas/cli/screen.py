@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from se_nas.errors import TrainingInterrupted
+from se_nas.errors import TrainingInterrupted, wrapped
 from se_nas.hardware.rank import rank_of_environment
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from se_nas.records.models.certificate import SearchCertificate
+    from se_nas.records.models.run_result import RetrainSummary
     from se_nas.report.pages.compare.reading import ComparedRun
 
 
 def say(line: str) -> None:
-    """Print a line as it is, on the first rank of a job alone."""
+    """Print a line, on the first rank of a job alone."""
     if rank_of_environment() == 0:
-        print(line, flush=True)
+        print(fitted(line, sys.stdout), flush=True)
+
+
+def fitted(line: str, stream: TextIO) -> str:
+    """A line as it is printed: whole into a file, and on a terminal, which would break it anywhere, between words."""
+    return wrapped(line, shutil.get_terminal_size().columns) if stream.isatty() else line
 
 
 def show(table: Table) -> None:
@@ -33,11 +41,13 @@ def show(table: Table) -> None:
 
 
 def tune_allocator() -> None:
-    """For training and for timing alike: a latency holds under the allocator that it was measured with."""
+    """For training and for timing alike: a latency holds under the allocator that it was measured with.
+
+    Results say so, in their environment.
+    """
     from se_nas.hardware.allocator import tune_allocator
 
-    if tune_allocator():
-        say("allocator: freed memory is kept for the next step (mallopt), not returned to the system")
+    tune_allocator()
 
 
 @contextmanager
@@ -92,37 +102,52 @@ def print_comparison(runs: Sequence[ComparedRun]) -> None:
 
 def print_answer(folder: Path) -> None:
     """The certificate of a run's answer as a table, with the accuracy it has, and where the architecture is."""
+    from se_nas.records.models.certificate import SearchCertificate
+    from se_nas.records.models.run_result import RunResult
+    from se_nas.records.record import read_record
+
+    certificate = read_record(SearchCertificate, folder / "certificate.json")
+    # another answer of a search, by `decode`, has no training yet
+    result = folder / "result.json"
+    trained = read_record(RunResult, result).retrain if result.exists() else None
+    show(answer_table(certificate, trained))
+    say(f"architecture: {folder / 'architecture.json'}")
+    say(f"certificate: {folder / 'certificate.json'}")
+
+
+def answer_table(certificate: SearchCertificate, trained: RetrainSummary | None) -> Table:
+    """A row a metric: its value, the limit and whether it is kept, and how it is known; and the accuracy."""
     from rich.table import Table
 
     from se_nas.cost.budget import format_cost
     from se_nas.evidence.intervals import accuracy_interval
-    from se_nas.records.models.certificate import SearchCertificate
-    from se_nas.records.models.run_result import RunResult
-    from se_nas.runs.run_folder import RunFolder
 
-    run = RunFolder(folder)
-    certificate = run.read("certificate.json", SearchCertificate)
-    table = Table(
-        box=None, padding=(0, 2, 0, 0), title=f"certificate: {folder / 'certificate.json'}", title_justify="left"
-    )
-    for column in ("", "value", "95 % interval", "how", "limit", "holds"):
-        table.add_column(column, overflow="fold")
-    limits = {entry["metric"]: entry for entry in certificate["budgets"]}
-    for entry in certificate["costs"]:
-        metric = entry["metric"]
-        bound = limits.get(metric) if entry["how"] != "predicted" else None
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("", "value", "limit", "holds"):
+        table.add_column(column, no_wrap=True, overflow="ignore")
+    table.add_column("how it is known (95 % interval)", overflow="fold")
+    limits = {entry.metric: entry for entry in certificate.budgets}
+    for entry in certificate.costs:
+        if entry.how == "predicted":
+            continue  # in the row of what was measured
+        bound = limits.get(entry.metric)
+        known = [
+            f"{entry.how} {entry.n} times, {entry.ci95[0]:.3g} to {entry.ci95[1]:.3g}" if entry.ci95 else entry.how
+        ]
+        known += [
+            f"predicted {format_cost(other.metric, other.value)}"
+            for other in certificate.costs
+            if other.metric == entry.metric and other.how == "predicted"
+        ]
         table.add_row(
-            metric,
-            format_cost(metric, entry["value"]),
-            " to ".join(f"{end:.3g}" for end in entry["ci95"]) if entry["ci95"] else "",
-            entry["how"] + (f", n={entry['n']}" if entry["n"] > 1 else ""),
-            format_cost(metric, bound["limit"]) if bound else "",
-            ("yes" if bound["holds"] else "NO") if bound else "",
+            entry.metric,
+            format_cost(entry.metric, entry.value),
+            format_cost(entry.metric, bound.limit) if bound else "",
+            ("yes" if bound.holds else "NO") if bound else "",
+            "; ".join(known),
         )
-    trained = run.read("result.json", RunResult)["retrain"] if (run / "result.json").exists() else None
-    if trained is not None:  # another answer of a search, by `decode`, has no training yet
-        accuracy, images = trained["test_accuracy"], trained["test_images"]
-        how = f"of {images:,} test images, retrained"
-        table.add_row("accuracy", f"{100 * accuracy:.2f} %", accuracy_interval(accuracy, images), how)
-    show(table)
-    say(f"architecture: {folder / 'architecture.json'}")
+    if trained is not None:
+        images = trained.test_images
+        how = f"{accuracy_interval(trained.test_accuracy, images)}; of {images:,} test images, retrained"
+        table.add_row("accuracy", f"{100 * trained.test_accuracy:.2f} %", "", "", how)
+    return table

@@ -13,10 +13,18 @@ import functools
 import os
 import sys
 
+ALLOCATOR = "freed memory is kept for the next step (mallopt)"
+"""How results name what `tune_allocator` does."""
+
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _LARGEST_TRIM_THRESHOLD = 2**31 - 1  # mallopt takes an int; 4 GiB would be the wish
 _MMAP_THRESHOLDS = (2**30, 2**25)  # bytes; glibc before 2.35 refuses more than 32 MiB
+
+
+def allocator_tuned() -> bool:
+    """Whether `tune_allocator` was called in this process, and raised the thresholds."""
+    return tune_allocator.cache_info().currsize > 0 and tune_allocator()
 
 
 @functools.cache

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 import se_nas
+from se_nas.hardware.allocator import ALLOCATOR, allocator_tuned
+from se_nas.hardware.contention import load_average
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "timm", "optuna", "nni", "onnx", "onnxruntime")
 
@@ -33,6 +35,8 @@ def describe_environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "load": load_average(),
+        "allocator": ALLOCATOR if allocator_tuned() else None,
         # torch says of which build it is ("+cu130"), where its distribution may not
         "packages": {**{package: _version(package) for package in _PACKAGES}, "torch": str(torch.__version__)},
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -20,6 +20,7 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.parts import load_parts, save_parts, split_parts
 from se_nas.data.sources import check_test, load_train
 from se_nas.errors import ConfigError
+from se_nas.hardware.contention import crowd_warning
 from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment
 from se_nas.plugins import Plugin, check_plugins, load_plugins, plugin_records, write_plugins
@@ -152,6 +153,8 @@ def make_setting(
     sizes = ", ".join(f"{len(indices)} for {name}" for name, indices in parts.items())
     size = rounded_size(space.size)
     say(f"{config.name}: space {space.name} of {size} networks, {info.name} ({sizes}), device {found_device}")
+    for line in crowd_warning():
+        say(line)
 
     tables = count_tables(space)
     # an infeasible count budget ends here, before minutes of timing

@@ -31,12 +31,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from se_nas.errors import CheckpointError, OutputError, TrainingError, TrainingInterrupted, counted
+from se_nas.hardware.contention import starvation_warning
 from se_nas.hardware.distributed import Ranks
 from se_nas.hardware.interrupt import signals_to
 from se_nas.records.checkpoint import discard_checkpoint, has_checkpoint, load_latest, save_checkpoint
 from se_nas.records.run_log import RunLog, SilentLog
 from se_nas.training.guard import GuardConfig, Position, Snapshot, Snapshots, Stateful
-from se_nas.training.metrics import Metrics, in_words, on_host
+from se_nas.training.metrics import Metrics, in_words, on_host, print_line
 
 #: Work of more than these seconds is saved before an evaluation.
 _UNSAVED_SECONDS = 10.0
@@ -255,8 +256,9 @@ class Loop:
         self._log.write(position.step, self.name, event="epoch", **rest)
         if not self._live:
             self._say(f"{self.name}: epoch {epoch + 1}/{self._epochs}: {in_words(rest)}")
-        for warning in entry.get("warnings", ()):
-            self._say(f"{self.name}: epoch {epoch + 1}: warning: {warning}")
+        starving = starvation_warning(position.seconds, position.cpu_seconds)
+        for line in [f"epoch {epoch + 1}: warning: {warning}" for warning in entry.get("warnings", ())] + starving:
+            self._say(f"{self.name}: {line}")
 
     def _agreed_stop(self) -> int | None:
         """The signal to stop by, if there is one; several ranks stop together, where they next look at the losses."""
@@ -400,9 +402,8 @@ class Loop:
             lines = [" ".join(line.split()) for line in str(error).splitlines()]
             reason = lines[min(1, len(lines) - 1)]  # after a title
             reason += f" (and {len(lines) - 2} more)" if len(lines) > 2 else ""
-            raise CheckpointError(
-                f"{self._checkpoint}: a checkpoint to resume must fit this run, but got: {reason}"
-            ) from error
+            must = "a checkpoint to resume must fit this run"
+            raise CheckpointError(f"{self._checkpoint}: {must}, but got: {reason}") from error
         self._log.cut(self.name, self._position.log_lines, self._position.step)
         self._trust()
         self._saved_step = self._position.step
@@ -446,4 +447,4 @@ class Loop:
             yield show
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(self._console, line)

@@ -1,4 +1,4 @@
-"""The metrics of steps, which stay on the device until somebody looks."""
+"""The metrics of steps, which stay on the device until somebody looks, and the lines that say them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import Tensor
 
+from se_nas.errors import wrapped
 from se_nas.records.run_log import numbers_in
 
 Metrics = Mapping[str, float | Tensor]
@@ -31,3 +33,9 @@ def on_host(steps: list[tuple[int, Metrics]]) -> Iterator[tuple[int, dict[str, f
 def in_words(values: Mapping[str, Any]) -> str:
     """Numbers of an epoch on one line."""
     return ", ".join(f"{name} {value:.4g}" for name, value in numbers_in(values) if name != "epoch")
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print a line: whole into a file, and on a terminal broken between words, where that would break it anywhere."""
+    shown = wrapped(line, console.width) if console.is_terminal else line
+    console.print(shown, markup=False, highlight=False, soft_wrap=True)

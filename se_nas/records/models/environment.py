@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from se_nas.records.fields import Count
+from se_nas.records.fields import Amount, Count
 from se_nas.records.record import Record
 
 
@@ -14,7 +14,12 @@ class Commit(Record):
 
 
 class Environment(Record):
-    """See `hardware.environment.describe_environment`; absent packages, GPUs and checkouts are None."""
+    """See `hardware.environment.describe_environment`; absent packages, GPUs and checkouts are None.
+
+    Attributes:
+        load: how many processes of this machine wanted to run in the minute before; None where the system does not say.
+        allocator: how memory is kept from step to step, where not as the system does.
+    """
 
     se_nas: str
     commit: Commit | None
@@ -24,5 +29,7 @@ class Environment(Record):
     cores: Count | None
     threads: Count
     gpu: str | None
+    load: Amount | None = None
+    allocator: str | None = None
     packages: dict[str, str | None]
     time: str

@@ -37,6 +37,7 @@ from se_nas.space.specs import NetworkSpec
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.images import StreamedHeldOut, check_for_disk, images_on_disk
 from se_nas.training.initial_weights import InitialWeights, read_initial_weights
+from se_nas.training.metrics import print_line
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import load_recipe, stored_recipe
 from se_nas.training.train import HeldOut, Outcome, train
@@ -340,7 +341,7 @@ def held_out_images(folder: Path, network: NetworkSpec, data: str, data_dir: Pat
 
 def _to_screen(line: str) -> None:
     """A line for whoever watches, of every rank: each has images of its own."""
-    Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+    print_line(Console(stderr=True), line)
 
 
 def _silent(line: str) -> None:
