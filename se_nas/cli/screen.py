@@ -125,7 +125,7 @@ def answer_table(certificate: SearchCertificate, trained: RetrainSummary | None)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("", "value", "limit", "holds"):
         table.add_column(column, no_wrap=True, overflow="ignore")
-    table.add_column("how it is known (95 % interval)", overflow="fold")
+    table.add_column("how it is known", overflow="fold")
     limits = {entry.metric: entry for entry in certificate.budgets}
     for entry in certificate.costs:
         if entry.how == "predicted":

@@ -467,7 +467,8 @@ def test_decode_says_what_it_needs(se_nas: Run, finished: Path, tmp_path: Path) 
         se_nas("decode", finished / "out"), "--budget: at least one budget must be given, such as --budget macs"
     )
     assert_refused(
-        se_nas("decode", finished / "out", "--pick", "3"), "out: must be of a search that has a front, such as optuna"
+        se_nas("decode", finished / "out", "--pick", "3"),
+        f"{finished / 'out'}: must be of a search that has a front, such as optuna",
     )
     assert_refused(
         se_nas("decode", finished / "out", "--pick", "3", "--budget", "macs=1M"),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from markupsafe import Markup
@@ -20,11 +21,27 @@ from se_nas.report.pages.reading import read_history, read_if_there, read_learne
 from se_nas.report.pages.render import render
 from se_nas.report.pages.retraining_recipe import recipe_section
 from se_nas.report.pages.retraining_sections import FinishedRetraining, RetrainingConfig, retraining_sections
+from se_nas.report.pages.what_next import Command, Next, command_line, files_in
 from se_nas.report.plots import figure
 from se_nas.report.plots import search as plots
 from se_nas.report.plots.architecture import draw_architecture_svg
 from se_nas.space.architecture_file import load_architecture
 from se_nas.training.recipe_files import stored_recipe
+from se_nas.training.trained_network import WEIGHTS
+
+#: What a retraining leaves beside its page.
+_FILES: Mapping[str, str] = {
+    "architecture.json": "the architecture",
+    "certificate.json": "what it costs, and how that is known",
+    "result.json": "every result of the retraining",
+    "config.yaml": "the recipe and the data",
+    "history.json": "every epoch",
+    WEIGHTS: "the trained weights",
+    "damaged.json": "images that were left out",
+    "export": "exported networks",
+    "excitation/excitation.html": "what SE learned",
+    "plots": "every plot as a picture",
+}
 
 
 def is_retraining(folder: Path) -> bool:
@@ -81,8 +98,22 @@ def write_retrain_report(folder: Path) -> Path:
         title=f"{run.architecture.space_name} on {run.data.name}",
         run=retraining_sections(run),
         recipe=recipe_section(run),
+        next=_next(folder),
         learned=learned,
         figures=figures,
         drawing=drawing,
     )
     return write_atomic(folder / "report.html", page)
+
+
+def _next(folder: Path) -> Next:
+    """What can be done with the trained network; nothing but the page where its weights are gone."""
+    commands = []
+    if (folder / WEIGHTS).exists():
+        commands = [
+            Command("hand it on: ONNX, torch.export, plain PyTorch, timm", command_line(folder, "export")),
+            Command("evaluate it again, at another size too", command_line(folder, "evaluate", more="--data-dir DIR")),
+            Command("see what its SE learned", command_line(folder, "excitation", more="--data-dir DIR")),
+        ]
+    commands.append(Command("write this page again", command_line(folder, "report")))
+    return Next(commands, files_in(folder, _FILES))

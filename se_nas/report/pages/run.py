@@ -13,9 +13,10 @@ from se_nas.records.files import write_atomic
 from se_nas.report.pages.evidence.sections import evidence_sections
 from se_nas.report.pages.render import render
 from se_nas.report.pages.run_headline import headline
-from se_nas.report.pages.run_next import named, what_next
+from se_nas.report.pages.run_next import run_next
 from se_nas.report.pages.run_reading import FinishedRun, Study, read_run
 from se_nas.report.pages.run_sections import run_sections
+from se_nas.report.pages.what_next import named
 from se_nas.report.plots import figure as plots_figure
 from se_nas.report.plots import probabilities
 from se_nas.report.plots import search as plots
@@ -55,7 +56,7 @@ def write_report(run_folder: Path, configuration: str = "") -> Path:
         "run.html",
         title=run.result.name,
         headline=headline(run, evidence.compared),
-        next=what_next(folder, run),
+        next=run_next(folder, run),
         run=run_sections(run),
         learned=run.learned,
         evidence=evidence,

@@ -132,10 +132,10 @@ def _front(study: Study) -> Front:
 def _front_row(study: Study, entry: Evaluation, metrics: Sequence[str]) -> FrontRow:
     blocks = study.space.resolve(entry.architecture).blocks
     cells = [
+        str(entry.number),
         study.measure.show(study.measure.worth(float(entry.accuracy or 0.0))),
         *(cost(metric, entry.costs[metric]).removesuffix(f" {METRICS[metric].unit}") for metric in metrics),
         f"{sum(block.se is not None for block in blocks)} of {len(blocks)}",
-        str(entry.number),
     ]
     return FrontRow(cells, study_plots.picks_words(entry.architecture), chosen=entry.architecture == study.chosen)
 

@@ -362,11 +362,10 @@ def importance(shares: Mapping[str, float]) -> Plot:
         rest = ranked[SHOWN_CHOICES:]
         title = "Each choice"
         if rest:
-            title += f", and {len(rest)} more, together {100 * sum(share for _, share in rest):.1f} %"
-        rows = max(len(shown), len(kinds))
-        each = _bars(title, [(choice_words(name), share, _of_se(name)) for name, share in shown], rows)
+            title += f" ({len(rest)} more: {100 * sum(share for _, share in rest):.1f} %)"
+        each = _bars(title, [(choice_words(name), share, _of_se(name)) for name, share in shown])
         ordered = sorted(kinds, key=lambda kind: -kinds[kind])
-        sums = _bars("All choices of a kind together", [(kind, kinds[kind], kind == "SE") for kind in ordered], rows)
+        sums = _bars("All choices of a kind together", [(kind, kinds[kind], kind == "SE") for kind in ordered])
         keys: list[Artist] = []
         if any(map(_of_se, shares)) and not all(map(_of_se, shares)):
             keys = [Patch(color=light("orange"), label="SE"), Patch(color=light("blue"), label="other")]
@@ -375,8 +374,8 @@ def importance(shares: Mapping[str, float]) -> Plot:
     return drawn(make)
 
 
-def _bars(title: str, bars: Sequence[tuple[str, float, bool]], rows: int) -> Figure:
-    figure, axes = panel(0.45 + 0.215 * rows)
+def _bars(title: str, bars: Sequence[tuple[str, float, bool]]) -> Figure:
+    figure, axes = panel(0.45 + 0.215 * len(bars))
     axes.set_title(title)
     places = range(len(bars))
     values = [share for _, share, _ in bars]
@@ -386,7 +385,7 @@ def _bars(title: str, bars: Sequence[tuple[str, float, bool]], rows: int) -> Fig
             f"{100 * value:.1f} %", (value, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
         )
     axes.set_yticks(places, [words for words, _, _ in bars], color=light("ink"))
-    axes.set_ylim(rows - 0.4, -0.6)
+    axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xlim(0, 1.22 * max([*values, 1e-9]))
     axes.xaxis.set_major_locator(NullLocator())
     axes.grid(False)

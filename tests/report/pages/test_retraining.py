@@ -23,9 +23,10 @@ from se_nas.space.architecture_file import ArchitectureFile, load_architecture, 
 from se_nas.space.yaml.file import load_space
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import load_recipe
+from tests.helpers.command_lines import parse
 from tests.helpers.tiny_imagenet import write_job
 from tests.report.fake_run import ENVIRONMENT, KEY, SPACES, cost_entries, make_fake_run
-from tests.report.pages.test_run import Page, change
+from tests.report.pages.test_run import Page, change, commands
 
 EPOCHS = 12
 CHANGES = {"epochs": EPOCHS, "decay_rate": 0.97, "learning_rate_noise": None, "mixup": 0.2, "mixup_off_epoch": 6}
@@ -151,6 +152,19 @@ def test_the_page_is_whole_loads_nothing_and_names_no_folder(folder: Path, text:
     assert {path.name for path in (folder / "plots").iterdir()} == {"architecture.svg", "learning_curves.png"}
 
 
+def test_the_page_offers_commands_on_its_folder_and_links_to_its_files(folder: Path, text: str) -> None:
+    assert commands(text) == [f"se-nas report {folder}"]
+    (folder / "network.pt").touch()
+    again = write_retrain_report(folder).read_text()
+    (folder / "network.pt").unlink()
+    assert [line.split()[1] for line in commands(again)] == ["export", "evaluate", "excitation", "report"]
+    for line in commands(again):
+        assert str(folder) in line
+        parse(line)
+    assert {"architecture.json", "result.json", "history.json", "plots"} <= set(Page(text).links)
+    assert all((folder / link).exists() for link in Page(text).links)
+
+
 def test_accuracies_come_with_their_intervals(text: str) -> None:
     rows = rows_of(text)
     assert rows["network, last epoch"] == ["72.00 % 71.60 to 72.39 %", "86.50 % 86.20 to 86.80 %"]
@@ -223,7 +237,7 @@ def test_a_recipe_of_ones_own_is_on_the_page_whole(tmp_path: Path) -> None:
     assert (
         "se-nas retrain FOLDER/architecture.json --data imagenet --data-dir DIR --recipe recipe.yaml --seed 3" in text
     )
-    assert str(tmp_path) not in text
+    assert "mine.yaml" not in text
     (file,) = re.findall(r"recipe\.yaml: the recipe with every value</h3><pre>(.*?)</pre>", text, re.DOTALL)
     assert Recipe.model_validate(yaml.safe_load(file)) == load_recipe("a2", {"epochs": EPOCHS})
 

@@ -168,6 +168,9 @@ def commands(text: str) -> list[str]:
 
 def test_every_command_of_the_page_is_one_that_we_have_and_of_this_very_run(tmp_path: Path) -> None:
     folder = make_fake_study(tmp_path / "a run", BUDGETS, digits_evaluations(40))
+    assert not [line for line in commands(write_report(folder).read_text()) if " evidence " in line]  # not retrained
+    trained = {"epochs": 3, "seconds": 1.0, "images": 9, "test_accuracy": 0.5, "train_accuracy": 0.5, "test_images": 9}
+    change(folder / "result.json", retrain=trained)
     (folder / "retrain").mkdir()
     (folder / "retrain" / "network.pt").touch()
     found = commands(write_report(folder).read_text())
@@ -329,16 +332,16 @@ def test_a_black_box_search_shows_its_front_progress_and_importance(tmp_path: Pa
     assert f"{told}1 further proposals of known ones." in page.text
     rows = table_rows(text)
     assert rows[0] == [
+        str(best.number),
         f"{100 * float(best.accuracy or 0):.2f} %",
         f"{best.costs['macs'] / 1e3:.4g} k",
-        rows[0][2],
-        str(best.number),
+        rows[0][3],
         "chosen",
     ]
     blocks = load_architecture(folder / "architecture.json").network.blocks
-    assert rows[0][2] == f"{sum(block.se is not None for block in blocks)} of {len(blocks)}"
+    assert rows[0][3] == f"{sum(block.se is not None for block in blocks)} of {len(blocks)}"
     assert [row[-1] for row in rows[1:]] == [""] * (len(rows) - 1)
-    assert f"{rows[0][0][:-2]} % validation accuracy in the table of known architectures" in " ".join(page.text.split())
+    assert f"{rows[0][1][:-2]} % validation accuracy in the table of known architectures" in " ".join(page.text.split())
     for words in ("Progress of the search", "the hypervolume is what the front", "Which choices mattered"):
         assert words in page.text
     for words in ("How each block chose", "Learning curves", "watchdog", "Predicted and measured", "Training each"):
@@ -364,7 +367,7 @@ def test_a_long_front_is_thinned_and_keeps_the_chosen_one(tmp_path: Path) -> Non
     assert len(rows) == 20
     assert f"20 of {len({entry.architecture for entry in evaluations})}, spread evenly" in text
     assert [row[-1] for row in rows].count("chosen") == 1
-    accuracies = [float(row[0][:-2]) for row in rows]
+    accuracies = [float(row[1][:-2]) for row in rows]
     assert accuracies == sorted(accuracies, reverse=True)
     assert accuracies[0] == round(100 * float(ranked[0].accuracy or 0), 2)
 

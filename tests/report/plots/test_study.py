@@ -181,7 +181,7 @@ def test_importance_ranks_names_and_sums_the_choices() -> None:
     kinds = zip(right.get_yticklabels(), right.patches, strict=True)
     sums = {label.get_text(): bar.get_width() for label, bar in kinds}
     assert sums == pytest.approx({"SE": 0.41, "expansion": 0.2, "kernel": 0.12, "depth": 0.1})
-    assert "Each choice, and 6 more, together 6.0 %" in texts(figure)
+    assert "Each choice (6 more: 6.0 %)" in texts(figure)
     assert texts(study_plots.importance({"stage1.depth": 1.0})).count("100.0 %") == 2
 
 
