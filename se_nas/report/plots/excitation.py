@@ -5,17 +5,17 @@ The first is the figure of https://arxiv.org/abs/1709.01507 (section 7.2): mean 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.evidence.excitation import Excitation, Loss, UnitStudy
-from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, percent_tick
+from se_nas.report.plots.figure import TICK_STEPS, WIDTH, Plot, drawn, panel, percent_tick
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import light
 from se_nas.report.theme.words import TIMES
@@ -40,7 +40,7 @@ def _title(study: UnitStudy) -> str:
     return f"Block {study.unit.number}: {spec.se_channels} channels at {side} {TIMES} {side}"
 
 
-def class_gates(excitation: Excitation, classes: Sequence[int]) -> Figure:
+def class_gates(excitation: Excitation, classes: Sequence[int]) -> Plot:
     """Mean gate of each channel for a few classes and for all images, one panel a unit, at most six, first to last.
 
     Of units whose channels have gates of their own; there must be one.
@@ -49,39 +49,43 @@ def class_gates(excitation: Excitation, classes: Sequence[int]) -> Figure:
         classes: numbers of at most SHOWN_CLASSES classes that have images.
     """
 
-    def make() -> Figure:
+    def make() -> Plot:
         of_channels = [study for study in excitation.units if not study.unit.shares_gates]
         units = [of_channels[place] for place in spread_over(len(of_channels), _PANELS)]
-        columns = min(len(units), 3)
-        rows = math.ceil(len(units) / columns)
-        figure = Figure(figsize=(WIDTH, 2.35 * rows + 0.35), layout="constrained")
-        grid = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
-        for axes in grid[len(units) :]:
-            axes.remove()
-        for axes, study in zip(grid, units, strict=False):
+        shown = [(study.gates.mean, study.gates.class_mean[list(classes)]) for study in units]
+        lowest = min(float(gates.min()) for both in shown for gates in both)
+        highest = max(float(gates.max()) for both in shown for gates in both)
+        room = 0.05 * max(highest - lowest, 1e-3)
+        panels = []
+        for study in units:
+            figure, axes = panel(2.35)
             channels = spread_over(study.gates.class_mean.shape[1], CHANNELS)
             axes.plot(channels, study.gates.mean[channels], color=light("muted"), linewidth=3.2, alpha=0.35)
             for number, tone in zip(classes, _CLASS_TONES, strict=False):
                 axes.plot(channels, study.gates.class_mean[number, channels], color=light(tone), linewidth=1.1)
-            axes.set_title(_title(study))
+            axes.set_title(f"{_title(study)}: mean gate")
+            axes.set_ylim(lowest - room, highest + room)  # the same in every panel
             axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS, integer=True))
             axes.set_xlabel("channel")
-        grid[0].set_ylabel("mean gate")
-        names = ["all images", *(excitation.classes[number] for number in classes)]
-        figure.legend(grid[0].lines[: len(names)], names, loc="outside upper left", ncols=len(names))
-        return figure
+            panels.append(figure)
+        keys = [Line2D([], [], color=light("muted"), linewidth=3.2, alpha=0.35, label="all images")]
+        keys += [
+            Line2D([], [], color=light(tone), label=excitation.classes[number])
+            for number, tone in zip(classes, _CLASS_TONES, strict=False)
+        ]
+        return Plot(panels, keys)
 
     return drawn(make)
 
 
-def by_depth(excitation: Excitation) -> Figure:
+def by_depth(excitation: Excitation) -> Plot:
     """How large the gates are, how far classes explain them, and how many are saturated, from block to block."""
 
-    def make() -> Figure:
+    def make() -> Plot:
         blocks = [study.unit.number for study in excitation.units]
         gates = [study.gates for study in excitation.units]
-        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
-        level, share, ends = figure.subplots(1, 3)
+        figures = [panel(2.9) for _ in range(3)]
+        level, share, ends = (axes for _, axes in figures)
         means = np.array([found.mean.mean() for found in gates])
         among = np.array([found.mean.std() for found in gates])
         level.errorbar(
@@ -100,8 +104,9 @@ def by_depth(excitation: Excitation) -> Figure:
         for shown, tone, label in zip(np.transpose(shares), ("orange", "blue"), ("> 0.95", "< 0.05"), strict=True):
             ends.plot(blocks, shown, "o-", color=light(tone), markersize=4, label=label)
         ends.set_title("Saturated gates")
-        for axes in (level, ends):
-            axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=2, handlelength=1.5, borderaxespad=0)
+        for figure, axes in (figures[0], figures[2]):
+            handles, labels = axes.get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower left", ncols=2, handlelength=1.5)
         for axes in (share, ends):
             axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
         for axes in (level, share, ends):
@@ -109,7 +114,7 @@ def by_depth(excitation: Excitation) -> Figure:
             axes.set_ylim(min(axes.get_ylim()[0], 0.0), 1.08 * top)
             axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
             _block_axis(axes, blocks)
-        return figure
+        return Plot([figure for figure, _ in figures])
 
     return drawn(make)
 

@@ -276,7 +276,7 @@ def test_odd_gates_are_described(excitation: Excitation, level: float, spread: f
 
 def test_classes_to_draw_may_be_named(excitation: Excitation, tmp_path: Path) -> None:
     text = write_excitation(tmp_path, excitation, STUDIED, ["c", "a"]).read_text()
-    names = re.findall(r"<text[^>]*>(all images|a|b|c)</text>", text.split("Gates by class")[1].split("</section>")[0])
+    names = re.findall(r"</svg>(all images|a|b|c)</span>", text.split("Gates by class")[1].split("</section>")[0])
     assert names == ["all images", "c", "a"]
 
 

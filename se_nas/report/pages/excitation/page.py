@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from se_nas.errors import DataError
 from se_nas.evidence.excitation import NEGLIGIBLE, Excitation, UnitStudy
 from se_nas.evidence.intervals import accuracy_interval
@@ -45,7 +47,7 @@ def write_excitation(folder: Path, excitation: Excitation, studied: Studied, sho
         OutputError: the folder cannot be written to.
     """
     classes = _classes(excitation, shown_classes)
-    figures = {
+    figures: dict[str, Figure | plots_figure.Plot] = {
         "accuracy_lost": excitation_plots.accuracy_lost(excitation),
         **(
             {"class_gates": excitation_plots.class_gates(excitation, classes)}
