@@ -114,6 +114,17 @@ def logging_to(names: Sequence[str] | None) -> Iterator[None]:
         _chosen.reset(token)
 
 
+@contextmanager
+def without_services() -> Iterator[None]:
+    """What is logged inside goes to none of `ON_REQUEST`, where each of hundreds of trainings would be a run."""
+    chosen = _chosen.get()
+    token = _chosen.set(None if chosen is None else tuple(name for name in chosen if name not in ON_REQUEST))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None

@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from se_nas.errors import ConfigError
-from se_nas.records.run_log import RunLog, logging_to
-from se_nas.runs.run_file import parse_run
+from se_nas.records import run_log
+from se_nas.records.run_log import LOGGERS, RunLog, logging_to
+from se_nas.runs.run_file import load_run, parse_run
+from se_nas.runs.search import run_search
+from tests.helpers.tiny_runs import RUN, write_run
 
 SECRET = "0123456789" * 4
 
@@ -119,3 +122,26 @@ def test_an_unknown_logger_of_a_retraining_or_a_run_is_named(tmp_path: Path) -> 
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: --logger: must be one of tensorboard, wandb, mlflow, but got ['wanbd']")
+
+
+def test_the_loggers_of_a_run_take_its_search_and_its_retraining_and_no_short_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, str]] = []
+
+    def mine(folder: Path, phase: str, step: int) -> None:
+        opened.append((folder.name, phase))
+
+    monkeypatch.setitem(LOGGERS.data, "wandb", mine)
+    monkeypatch.setattr(run_log, "_is_installed", lambda module: True)
+    short = {"strategy": "optuna", "max_evaluations": 2, "evaluator": "stand_alone", "stand_alone": {"epochs": 1}}
+    latency = {"device": "cpu", "table": False}
+    run = {**RUN, "latency": latency, "search": short, "retrain": {"epochs": 1}, "loggers": ["wandb"]}
+    run_file = write_run(tmp_path, run)
+    run_search(run_file, load_run(run_file), tmp_path / "out", resume=False, progress=False, say=lambda line: None)
+    assert opened == [("retrain", "retrain")]
+    assert not list((tmp_path / "out").rglob("tensorboard"))  # which was not named
+    search = {"pretrain_epochs": 1, "epochs": 1, "batch_size": 20, "calibration_images": 48}
+    run_file = write_run(tmp_path, {**run, "search": search, "retrain": None})
+    run_search(run_file, load_run(run_file), tmp_path / "two", resume=False, progress=False, say=lambda line: None)
+    assert opened[1:] == [("search", "search")]

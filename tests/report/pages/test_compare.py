@@ -57,7 +57,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs a, b and c of seeds 0, 1 and 2, and one of another space."""
     home = tmp_path_factory.mktemp("compare")
     for seed, (name, accuracy) in enumerate([("a", 0.90), ("b", 0.92), ("c", 0.94)]):
-        make(home / name, seed, retrain__test_accuracy=accuracy)
+        validation = 0.80 + 0.01 * seed
+        make(home / name, seed, retrain__test_accuracy=accuracy, search__validation_accuracy=validation)
     make(home / "other", 0, "mbconv_cifar")
     return home
 
@@ -95,8 +96,10 @@ def test_every_figure_stands_beside_the_others_and_the_best_is_marked(home: Path
 def test_runs_that_differ_by_their_seed_alone_have_mean_and_spread(home: Path) -> None:
     found = compared(home / "a", home / "b", home / "c")
     (group,) = found.groups
+    assert not any(marks(found, "validation accuracy"))  # a seed picks the images of validation too
     assert (group.runs, group.seeds) == (["a", "b", "c"], ["0", "1", "2"])
     assert group.rows[0] == ("test accuracy", "3", "92.00 %", "2.00 %")
+    assert group.rows[1] == ("validation accuracy", "3", "81.00 %", "1.00 %")
     assert found.differences == []
 
 

@@ -78,10 +78,14 @@ def metrics_of(runs: Sequence[ComparedRun]) -> list[str]:
     return list(dict.fromkeys(metric for run in runs for metric in run.costs))
 
 
-def measured(runs: Sequence[ComparedRun]) -> list[Measured]:
-    """Every figure that is compared."""
+def measured(runs: Sequence[ComparedRun], *, over_splits: bool = False) -> list[Measured]:
+    """Every figure that is compared.
+
+    Args:
+        over_splits: whether validation accuracies count as comparable on other images of one split, as for a mean.
+    """
     same_data = len({_data(run) for run in runs if run.finished}) < 2
-    same_split = len({_split(run) for run in runs if run.finished}) < 2
+    splits = {(_split(run), None if over_splits else run.parts) for run in runs if run.finished}
     same_measure = len({_measure(run) for run in runs if run.finished}) < 2
     timed_alike = len({_conditions(run) for run in runs if run.finished}) < 2
 
@@ -105,7 +109,7 @@ def measured(runs: Sequence[ComparedRun]) -> list[Measured]:
             _validated,
             _percent if all(_is_share(run) for run in runs) else "{:.4g}".format,
             greatest=True,
-            comparable=same_data and same_split and same_measure,
+            comparable=same_data and len(splits) < 2 and same_measure,
         ),
         *(of_cost(metric) for metric in metrics_of(runs)),
         Measured("search time", _search_seconds, lambda run, found: format_seconds(found), format_seconds),
@@ -200,7 +204,7 @@ def _ended_early(run: ComparedRun) -> str | None:
 
 def _retraining(run: ComparedRun) -> str | None:
     epochs = run.setting("retrain.epochs")
-    return None if epochs is None else f"{plain(epochs)} epochs"
+    return None if epochs is None else f"{plain(epochs)} {'epoch' if epochs == 1 else 'epochs'}"
 
 
 def _se_blocks(run: ComparedRun) -> str | None:
@@ -296,7 +300,7 @@ def seed_groups(runs: Sequence[ComparedRun]) -> list[SeedGroup]:
 
 def _seed_group(runs: Sequence[ComparedRun]) -> SeedGroup:
     rows = []
-    for one in measured(runs):
+    for one in measured(runs, over_splits=True):
         values = [value for value in map(one.value, runs) if value is not None]
         if len(values) > 1 and one.comparable:
             mean, spread = statistics.fmean(values), statistics.stdev(values)

@@ -14,7 +14,7 @@ from rich.console import Console
 from se_nas.data.in_memory.images import ImageSet
 from se_nas.hardware.distributed import Ranks
 from se_nas.records.locks import locked
-from se_nas.records.run_log import logging_to, read_log
+from se_nas.records.run_log import read_log, without_services
 from se_nas.search.black_box.evaluation import OnEpoch, Pruned
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
@@ -79,8 +79,7 @@ class StandAloneEvaluator:
         """
         self._problem.space.check(architecture)
         folder = self._folder / self._key(architecture)
-        # a run of a service for each evaluation would be hundreds
-        with locked(folder.with_name(folder.name + ".lock")), logging_to(None):
+        with locked(folder.with_name(folder.name + ".lock")), without_services():
             try:
                 accuracy = self._trained_accuracy(architecture, on_epoch, folder)
             except Pruned:
