@@ -23,7 +23,8 @@ def launch(
     run_file: Annotated[
         Path,
         typer.Argument(
-            help="Run file: a YAML file such as runs/digits_nni.yaml, or a shipped one by name: digits_nni."
+            metavar="RUN_FILE",
+            help="Run file: a YAML file such as runs/digits_nni.yaml, or the name of a shipped one such as digits_nni.",
         ),
     ],
     changes: RunChanges,
