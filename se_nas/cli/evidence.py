@@ -125,14 +125,15 @@ def excitation(
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, two at least.")],
-    output: Annotated[Path, typer.Option("--out", help="The page.")] = Path("compare.html"),
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of the runs, at least two.")],
+    output: Annotated[Path, typer.Option("--out", help="File of the page.")] = Path("compare.html"),
     plugin: Plugins = None,
 ) -> None:
-    """Put runs beside each other: accuracy, costs, budgets, time and settings in a table here and in a page.
+    """Compare runs: their accuracy, costs, budgets, time and settings, in a table here and on a page.
 
-    The page also has all fronts in one plot and the SE of every block. What cannot be compared is said. Runs that
-    differ by their seed alone have n, mean and spread. Records are read, and nothing is computed again.
+    The page also has all Pareto fronts in one plot, and the SE of every block. What cannot be compared is named. Runs
+    that differ only in their seed are summed up by n, mean and spread. The runs' records are read, and nothing is
+    computed again.
     """
     from se_nas.cli.screen import print_comparison
     from se_nas.report.pages.compare.page import check_place, write_comparison

@@ -87,7 +87,8 @@ def decode(
     pick: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Take the architecture of this number of the Pareto front, as report.html shows it, instead."
+            min=0,
+            help="Take the architecture of the Pareto front that has this number in report.html, instead of a new decode.",
         ),
     ] = None,
     output: Annotated[
