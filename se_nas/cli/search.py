@@ -88,7 +88,7 @@ def decode(
         int | None,
         typer.Option(
             min=0,
-            help="Take the architecture of the Pareto front that has this number in report.html, instead of a new decode.",
+            help="Take the architecture of the Pareto front of this number in report.html, in place of a decode.",
         ),
     ] = None,
     output: Annotated[
