@@ -189,7 +189,7 @@ def main() -> None:
         "ratio_quartiles": [round(low, 4), round(high, 4)],
     }
     setting = {
-        "environment": describe_environment(),
+        "environment": describe_environment().plain(),
         "load_average": [load_before, os.getloadavg()],
         "images": len(images),
         "kilobytes": round(kilobytes, 1),

@@ -392,7 +392,7 @@ def main() -> None:
         write_atomic(options.write_table, table.json_lines())
         print(f"wrote {len(table.architectures)} networks to {options.write_table}")
         return
-    environment = describe_environment()  # of the code that is about to run, whatever is committed meanwhile
+    environment = describe_environment().plain()  # of the code that is about to run, whatever is committed meanwhile
     setups = [setup for setup in SETUPS if setup.sampler in options.samplers.split(",")]
     jobs = [
         (setup, budget, seed)

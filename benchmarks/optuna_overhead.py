@@ -144,7 +144,7 @@ def main() -> None:
     holds = costs["per_second"] >= BARS["costs_per_second"] and all(
         name in figures and figures[name]["mean_ms"] <= BARS["ms_per_candidate"] for name in JUDGED
     )
-    setting = {"environment": describe_environment(), "load_average": [load_before, os.getloadavg()]}
+    setting = {"environment": describe_environment().plain(), "load_average": [load_before, os.getloadavg()]}
     print(
         json.dumps(
             {

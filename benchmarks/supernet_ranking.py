@@ -348,9 +348,9 @@ def described(
             "epochs": len(trained.history),
             "images": trained.images,
             "seconds": round(trained.seconds),
-            "loss": round(last["loss"], 4),
-            "largest_accuracy": last["largest_accuracy"],
-            "smallest_accuracy": last["smallest_accuracy"],
+            "loss": last.loss and round(last.loss, 4),
+            "largest_accuracy": last.of("largest_accuracy"),
+            "smallest_accuracy": last.of("smallest_accuracy"),
         },
         "judging_seconds": {name: round(seconds) for name, (_, seconds) in found.items()},
         "correlations": correlations(table, sets, recalibrated, running),
@@ -488,7 +488,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     tune_allocator()
-    environment = describe_environment()  # of the code that is about to run, whatever is committed meanwhile
+    environment = describe_environment().plain()  # of the code that is about to run, whatever is committed meanwhile
     table = load_table(options.table)
     rows = option_rows(table.space, table.architectures)
     random = np.random.default_rng(options.seed).choice(len(rows), RANDOM_NETWORKS, replace=False)

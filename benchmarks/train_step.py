@@ -245,7 +245,7 @@ def measure(
             progress=False,
             console=Console(quiet=True),
         )
-    return stream, {"timm": losses.avg, "ours": training.history[0]["loss"]}
+    return stream, {"timm": losses.avg, "ours": training.history[0].loss}
 
 
 def one_epoch(name: str, batch_size: int, precision: str, **changes: Any) -> Recipe:
@@ -314,7 +314,7 @@ def main() -> None:
         "mean_loss": {name: round(loss, 4) for name, loss in losses.items()},
     }
     setting = {
-        "environment": describe_environment(),
+        "environment": describe_environment().plain(),
         "load_average": [load_before, os.getloadavg()],
         "allocator_tuned": tuned,
         "device": device.type,

@@ -16,8 +16,8 @@ def show(title: str, answer: se_nas.RunAnswer) -> None:
     for block in answer.architecture.network.blocks:
         se = f"SE with {block.se_hidden} hidden units" if block.se else "no SE"
         print(f"  {block.kind} {block.kernel}x{block.kernel}, {block.in_channels} -> {block.out_channels}, {se}")
-    for cost in answer.certificate["costs"]:  # each says how it is known: counted, predicted or measured
-        print(f"  {cost['metric']}: {cost['value']:,.6g} ({cost['how']})")
+    for cost in answer.certificate.costs:  # each says how it is known: counted, predicted or measured
+        print(f"  {cost.metric}: {cost.value:,.6g} ({cost.how})")
 
 
 def main(folder: str, pretrain_epochs: int = 15, epochs: int = 35, retrain_epochs: int = 40) -> None:
@@ -41,7 +41,8 @@ def main(folder: str, pretrain_epochs: int = 15, epochs: int = 35, retrain_epoch
         progress=True,
     )
     show("within 500 k MACs and 26 k parameters", found)
-    print(f"  accuracy on the test images: {found.result['retrain']['test_accuracy']:.2%}")
+    if found.result.retrain is not None:
+        print(f"  accuracy on the test images: {found.result.retrain.test_accuracy:.2%}")
 
     # The search has learned how much each choice is worth, so other budgets are answered without another search.
     tighter = se_nas.decode_run(folder, Path(folder) / "tighter", {"macs": "300k", "params": "15k"})

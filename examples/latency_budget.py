@@ -36,9 +36,9 @@ def main(space_name: str = "mbconv_digits") -> None:
     except se_nas.SeNasError as error:
         print(f"the measured network misses a budget: {error}")
         certificate = se_nas.certify(network, device="cpu", threads=1)
-    for cost in certificate["costs"]:
-        interval = f", 95 % interval {cost['ci95'][0]:.3f} to {cost['ci95'][1]:.3f}" if cost["ci95"] else ""
-        print(f"{cost['metric']}: {cost['value']:.6g} ({cost['how']}{interval})")
+    for cost in certificate.costs:
+        interval = f", 95 % interval {cost.ci95[0]:.3f} to {cost.ci95[1]:.3f}" if cost.ci95 else ""
+        print(f"{cost.metric}: {cost.value:.6g} ({cost.how}{interval})")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ def main(folder: str, images: int = 200, epochs: int = 15) -> float:
 
     # Each form of export is compared with the network before it is kept; the report says what images must go through.
     report = se_nas.export_trained(home / "run" / "retrain", home / "exported", ["onnx"])
-    mean, std = (np.array(report["normalisation"][name], np.float32) for name in ("mean", "std"))
+    assert report.normalisation is not None  # known of what was retrained here
+    mean, std = (np.array(numbers, np.float32) for numbers in (report.normalisation.mean, report.normalisation.std))
     session = onnxruntime.InferenceSession(str(home / "exported" / "network.onnx"))
     right = []
     for label, name in enumerate(CLASSES):  # sorted by name, as the network numbers them

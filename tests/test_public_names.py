@@ -96,9 +96,10 @@ def test_a_run_from_python_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     counts = se_nas.network_counts(found.architecture.network)
     assert Budget("macs", 1e6).holds(counts.macs)
-    assert found.certificate["cross_check"]["agree"]
+    assert found.certificate.cross_check.agree
     evaluated = se_nas.evaluate("out", average=False)
-    assert found.result["retrain"]["test_accuracy"] == pytest.approx(evaluated["top1"])
+    assert found.result.retrain is not None
+    assert found.result.retrain.test_accuracy == pytest.approx(evaluated["top1"])
     (tmp_path / "out/report.html").unlink()
     assert se_nas.render_report("out") == Path("out/report.html")
     with pytest.raises(se_nas.SeNasError, match=r"must hold no run yet"):
@@ -106,8 +107,8 @@ def test_a_run_from_python_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(se_nas.SeNasError, match=r"run\(\): budgets.flops"):
         se_nas.run(space, "other", budgets={"flops": 1})
     exported = se_nas.export_trained("out/retrain", "exported", ["plain"])
-    assert list(exported["forms"]) == ["plain"]
+    assert list(exported.forms) == ["plain"]
     trained = se_nas.train(found.architecture, "again", data=RUN["data"]["name"], changes={"epochs": 1})
     assert 0 <= trained.test_accuracy <= 1
-    assert se_nas.certify(found.architecture.network)["costs"][0]["value"] == counts.macs
+    assert se_nas.certify(found.architecture.network).costs[0].value == counts.macs
     assert isinstance(se_nas.build(found.architecture.network), se_nas.Network)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -159,7 +159,7 @@ class RunChanges:
         load_plugins_of(run_file)  # a budget may be on a metric of one
         return load_run(run_file, self.by_path(), self.plugin or ())
 
-    def by_path(self) -> dict[str, Any]:
+    def by_path(self) -> dict[str, object]:
         """Every change by the dotted path of what it replaces.
 
         Raises:
@@ -206,11 +206,11 @@ class TimingConditions:
         return latency_key(pick_device(self.device).type, self.backend, self.dtype, self.batch_size, self.threads)
 
 
-def parse_changes(words: list[str] | None) -> dict[str, Any]:
+def parse_changes(words: list[str] | None) -> dict[str, object]:
     """`--set PATH=VALUE` words as values by dotted path; ConfigError for a word of another form."""
     from se_nas.records.yaml_input import parse_yaml
 
-    changes: dict[str, Any] = {}
+    changes: dict[str, object] = {}
     for word in words or []:
         path, equals, value = word.partition("=")
         if not (path and equals):

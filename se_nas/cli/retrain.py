@@ -26,8 +26,6 @@ from se_nas.records.bounds import MOST_SEED, MOST_WORKERS
 from se_nas.records.shipped import find_space, place_of_results
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from se_nas.runs.retraining.teacher import Teacher
 
 #: Heading in the help of options that only such a retraining has.
@@ -57,7 +55,7 @@ class RecipeOptions:
     ] = None
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate, in place of the recipe's.")] = None
 
-    def changes(self) -> dict[str, Any]:
+    def changes(self) -> dict[str, object]:
         """What is said otherwise than the recipe, by name."""
         shorthand = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
         given = {name: value for name, value in shorthand.items() if value is not None}
@@ -228,9 +226,9 @@ def _retrain_from_disk(
     from se_nas.cost.budget import format_cost
     from se_nas.hardware.device import pick_device
     from se_nas.records.models.certificate import Certificate
+    from se_nas.records.record import read_record
     from se_nas.records.run_log import logging_to
     from se_nas.runs.retraining.on_disk import Job, retrain_from_disk
-    from se_nas.runs.run_folder import RunFolder
 
     if options.download:
         raise ConfigError("--download", ["must be left out: no data set that stays on disk can be downloaded"])
@@ -255,18 +253,18 @@ def _retrain_from_disk(
         )
     if result is None:  # a rank that does not speak
         return
-    found, ledger = result["retrain"], result["ledger"]
-    say(f"top-1 {found['top1']:.2%}, top-5 {found['top5']:.2%} on {found['held_out_images']:,} held-out images")
-    if found["ema_top1"] is not None:
-        say(f"with the averaged weights: top-1 {found['ema_top1']:.2%}, top-5 {found['ema_top5']:.2%}")
-    best = found["best"]
-    say(f"best: top-1 {best['top1']:.2%} in epoch {best['epoch'] + 1} ({best['weights']} weights)")
-    for entry in RunFolder(job.folder).read("certificate.json", Certificate)["retrained"]["costs"]:
-        interval = f", 95 % {entry['ci95'][0]:.3g} to {entry['ci95'][1]:.3g}, n={entry['n']}" if entry["ci95"] else ""
-        say(f"{entry['metric']}: {format_cost(entry['metric'], entry['value'])} ({entry['how']}{interval})")
-    if found["damaged_images"]:
-        say(f"left out as damaged: {counted(found['damaged_images'], 'image')} ({job.folder / 'damaged.json'})")
+    found, ledger, best = result.retrain, result.ledger, result.retrain.best
+    say(f"top-1 {found.top1:.2%}, top-5 {found.top5:.2%} on {found.held_out_images:,} held-out images")
+    if found.ema_top1 is not None:
+        say(f"with the averaged weights: top-1 {found.ema_top1:.2%}, top-5 {found.ema_top5:.2%}")
+    say(f"best: top-1 {best.top1:.2%} in epoch {best.epoch + 1} ({best.weights} weights)")
+    part = read_record(Certificate, job.folder / "certificate.json").retrained
+    for entry in part.costs if part else ():
+        interval = f", 95 % {entry.ci95[0]:.3g} to {entry.ci95[1]:.3g}, n={entry.n}" if entry.ci95 else ""
+        say(f"{entry.metric}: {format_cost(entry.metric, entry.value)} ({entry.how}{interval})")
+    if found.damaged_images:
+        say(f"left out as damaged: {counted(found.damaged_images, 'image')} ({job.folder / 'damaged.json'})")
     say(
-        f"{ledger['images_per_second']:,.1f} images/s, {ledger['device_hours']:.3g} {ledger['device']}-hours; "
+        f"{ledger.images_per_second:,.1f} images/s, {ledger.device_hours:.3g} {ledger.device}-hours; "
         f"weights, history and certificate: {job.folder}"
     )

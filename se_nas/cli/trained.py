@@ -119,7 +119,7 @@ def _evaluate_from_disk(run: Path, options: EvaluationOptions, on_disk: OnDiskOp
     )
     if found is not None:
         side, damaged = found["resolution"], found["damaged"]
-        left_out = f", {counted(damaged, 'damaged image')} left out" if damaged else ""
+        left_out = f", {counted(int(damaged), 'damaged image')} left out" if damaged else ""
         _say_accuracy(found, f" at {side}x{side}{left_out}")
 
 

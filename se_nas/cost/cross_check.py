@@ -7,28 +7,14 @@ neither it nor our counts see activations, norms, global means, SE's rescaling a
 from __future__ import annotations
 
 import copy
-from typing import TypedDict
 
 import torch
 from torch import nn
 
 from se_nas.cost.counts import network_counts
 from se_nas.cost.running_counts import macs_of_running
+from se_nas.records.models.certificate import CrossCheck
 from se_nas.space.specs import NetworkSpec
-
-
-class CrossCheck(TypedDict):
-    """Our counts of a specification beside those of the network that is built, which must be equal.
-
-    Certificates that releases before 0.2 wrote have `thop_macs`, `thop_params` and `norms` in their place.
-    """
-
-    counter: str
-    macs: int
-    params: int
-    built_macs: int
-    built_params: int
-    agree: bool
 
 
 def cross_check_counts(network: nn.Module, spec: NetworkSpec) -> CrossCheck:

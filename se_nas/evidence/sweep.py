@@ -12,9 +12,8 @@ from se_nas.cost.latency.timing import LatencyKey, Measurement, clock_name
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.models.certificate import LatencyConditions
-from se_nas.records.models.environment import Environment
-from se_nas.records.models.sweep import SweepFile, SweptLatency, SweptOption
+from se_nas.records.models.certificate import LatencyConditions, Timing
+from se_nas.records.models.sweep import SweepFile, SweptOption
 from se_nas.records.record import write_record
 from se_nas.records.yaml_input import parse_yaml
 from se_nas.search.budgets.decode import greatest_cost
@@ -143,7 +142,7 @@ def write_sweep(folder: Path, sweep: Sweep, measured: MeasuredSweep | None) -> P
     Raises:
         OutputError: the folder cannot be written to.
     """
-    timed = [SweptLatency(**asdict(one)) for one in measured.latencies] if measured else [None] * len(sweep.points)
+    timed = [Timing(**asdict(one)) for one in measured.latencies] if measured else [None] * len(sweep.points)
     conditions = measured and LatencyConditions(**asdict(measured.key), clock=clock_name(measured.key))
     record = SweepFile(
         space=sweep.space,
@@ -153,6 +152,6 @@ def write_sweep(folder: Path, sweep: Sweep, measured: MeasuredSweep | None) -> P
             for point, latency in zip(sweep.points, timed, strict=True)
         ),
         latency_conditions=conditions,
-        environment=Environment(**describe_environment()),
+        environment=describe_environment(),
     )
     return write_record(folder / "sweep.json", record)

@@ -6,14 +6,15 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from se_nas.cost.latency.timing import clock_name, latency_key, summarise
 from se_nas.errors import ExportError
+from se_nas.export.record import ExportTiming
 from se_nas.layers.network import Network
+from se_nas.records.models.certificate import LatencyConditions, Timing
 
 Run = Callable[[Tensor], Tensor]
 """Images (B, channels, resolution, resolution) in float32 on the CPU to logits (B, classes)."""
@@ -51,11 +52,11 @@ def greatest_difference(network: Network, run: Run) -> float:
     return float(torch.stack(differences).max())  # NaN if one is
 
 
-def latency_beside(name: str, run: Run, network: Network, *, rounds: int = 20) -> dict[str, Any]:
+def latency_beside(name: str, run: Run, network: Network, *, rounds: int = 20) -> ExportTiming:
     """Milliseconds for one image, of an exported network and of PyTorch's, which take turns on one CPU thread.
 
     Args:
-        name: what runs the exported network, a key of the answer beside "pytorch".
+        name: what runs the exported network, a name in the answer beside "pytorch".
         run: the exported network; it must keep to one thread by itself.
         network: in eval mode, float32, on the CPU; a channels_last copy is timed, which is PyTorch's fastest.
         rounds: timed runs of each, every one after a run that is not timed.
@@ -81,5 +82,5 @@ def latency_beside(name: str, run: Run, network: Network, *, rounds: int = 20) -
                     milliseconds[name].append((time.thread_time() - start) * 1e3)
     finally:
         torch.set_num_threads(threads)
-    times = {name: asdict(summarise(values)) for name, values in milliseconds.items()}
-    return {**times, "conditions": asdict(key), "clock": clock_name(key)}
+    times = {name: Timing(**asdict(summarise(values))) for name, values in milliseconds.items()}
+    return ExportTiming(**times, conditions=LatencyConditions(**asdict(key)), clock=clock_name(key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +13,11 @@ from se_nas.records.registry import Registry
 
 if TYPE_CHECKING:
     from se_nas.export.agreement import Run
+    from se_nas.export.record import Normalisation
     from se_nas.layers.network import Network
     from se_nas.space.architecture_file import ArchitectureFile
 
 TIMM_FOLDER = "timm"
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """What a network's images went through: (pixel / 255 - mean) / std, channel by channel."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,7 @@ def _load_plain(folder: Path) -> Run:
 def _write_timm(subject: Subject, folder: Path) -> None:
     from se_nas.export.timm_folder import write_timm_folder
 
-    images = {} if subject.normalisation is None else asdict(subject.normalisation)
+    images = {} if subject.normalisation is None else dict(subject.normalisation)
     write_timm_folder(subject.network, subject.file, folder / TIMM_FOLDER, **images)
 
 

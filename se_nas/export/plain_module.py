@@ -188,7 +188,7 @@ def _branch(branch: Branch) -> str:
     return call_source("Branch", [f"[{', '.join(_layer(layer) for layer in branch.layers)}]"], **options)
 
 
-def _given(value: BlockPlan | Layer) -> dict[str, Any]:
+def _given(value: BlockPlan | Layer) -> dict[str, object]:
     """The fields that are not left at their defaults."""
     shown = {field.name: getattr(value, field.name) for field in fields(value)}
     return {field.name: shown[field.name] for field in fields(value) if shown[field.name] != field.default}

@@ -95,7 +95,7 @@ def _spec_of(architecture: object) -> NetworkSpec:
     )
 
 
-def pretrained_config(spec: NetworkSpec) -> dict[str, Any]:
+def pretrained_config(spec: NetworkSpec) -> dict[str, object]:
     """The entries of timm's `default_cfg` that follow from a network; mean and deviation are timm's, ImageNet's."""
     return {
         "input_size": (spec.in_channels, spec.resolution, spec.resolution),

@@ -6,7 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -274,7 +274,17 @@ def run_layers(
     return x, maps
 
 
-def feature_levels(spec: NetworkSpec) -> list[dict[str, Any]]:
+class FeatureLevel(TypedDict):
+    """The last map of a reduction, in timm's words and two of ours: the layer's number, and the blocks up to it."""
+
+    num_chs: int
+    reduction: int
+    module: str
+    layer: int
+    blocks: int
+
+
+def feature_levels(spec: NetworkSpec) -> list[FeatureLevel]:
     """Of each reduction the last map that has it: channels, reduction, module, layer and number of blocks."""
     stem = []
     for number, conv in enumerate(spec.stem_convs, 1):
@@ -286,16 +296,21 @@ def feature_levels(spec: NetworkSpec) -> list[dict[str, Any]]:
             if not left_out.get(part)
         ]
     blocks = [(f"blocks.{index}", block.out_channels, block.stride) for index, block in enumerate(spec.blocks)]
-    levels: dict[int, dict[str, Any]] = {}
+    levels: dict[int, FeatureLevel] = {}
     reduction = 1
     for number, (name, channels, stride) in enumerate(stem + blocks):
         reduction *= stride
-        level = {"num_chs": channels, "reduction": reduction, "module": name}
-        levels[reduction] = {**level, "layer": number, "blocks": max(0, number + 1 - len(stem))}
+        levels[reduction] = FeatureLevel(
+            num_chs=channels,
+            reduction=reduction,
+            module=name,
+            layer=number,
+            blocks=max(0, number + 1 - len(stem)),
+        )
     return list(levels.values())
 
 
-def taken_levels(levels: Sequence[Mapping[str, Any]], indices: int | Sequence[int] | None) -> list[int]:
+def taken_levels(levels: Sequence[FeatureLevel], indices: int | Sequence[int] | None) -> list[int]:
     """The numbers of the maps that `indices` asks for: a list of them, the last n, or None for all."""
     numbers = range(len(levels))
     asked = numbers if indices is None else range(-indices, 0) if isinstance(indices, int) else indices

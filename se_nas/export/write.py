@@ -6,31 +6,26 @@ import copy
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
-from pydantic import ConfigDict, Field
 
 from se_nas.cost.counts import network_counts
 from se_nas.data.class_folders import few
 from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.errors import ConfigError, ExportError, OutputError
 from se_nas.export.agreement import BATCHES, greatest_difference, latency_beside
-from se_nas.export.forms import FORMS, Normalisation, Subject
+from se_nas.export.forms import FORMS, Subject
+from se_nas.export.record import ExportedForm, ExportedNetwork, ExportReport, Normalisation
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
-from se_nas.records.fields import Count
-from se_nas.records.files import write_json
-from se_nas.records.record import Record, read_record
+from se_nas.records.models.environment import Environment
+from se_nas.records.record import read_record, write_record
 from se_nas.space.architecture_file import ArchitectureFile
 
 REPORT = "export.json"
-FORMAT = "se_nas export"
-VERSION = 1
-IMAGENET = Normalisation(MEAN, STD)
+IMAGENET = Normalisation(mean=MEAN, std=STD)
 
 
 def export_network(
@@ -41,7 +36,7 @@ def export_network(
     *,
     say: Callable[[str], None] = print,
     normalisation: Normalisation | None = IMAGENET,
-) -> dict[str, Any]:
+) -> ExportReport:
     """Write a trained network into the folder `out` in some forms, and a report of them, REPORT.
 
     Every form is read back from its files and compared with the network before any of them appears in `out`.
@@ -73,26 +68,24 @@ def export_network(
     kept = _kept(out, earlier, forms, about)
     owned = _owned(out, earlier, forms)
     subject = Subject(reference, file, normalisation, _notes(about, normalisation))
-    images = None if normalisation is None else asdict(normalisation)
-    head = {"format": FORMAT, "version": VERSION, "network": about, "normalisation": images}
+    report = ExportReport(network=about, normalisation=normalisation, forms=kept)
     environment = describe_environment()
-    entries: dict[str, Any] = {}
+    entries: dict[str, ExportedForm] = {}
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".export.") as temporary:
             for name in forms:
                 folder = Path(temporary, name)
                 folder.mkdir()
-                entry = _write_one(name, subject, folder)
-                entries[name] = {**entry, "environment": environment}
+                entries[name] = _write_one(name, subject, folder, environment)
             # while files are exchanged the report is of the others, but says whose they are
-            write_json(out / REPORT, {**head, "forms": kept, "exchanged": owned})
+            write_record(out / REPORT, report.model_copy(update={"exchanged": owned}))
             for name in forms:
                 _move_into(out, Path(temporary, name))
     except OSError as error:
         raise OutputError(f"{out}: the output must be writable, but got: {error.strerror or error}") from error
-    report = {**head, "forms": {**kept, **entries}}
-    write_json(out / REPORT, report)
+    report = report.model_copy(update={"forms": {**kept, **entries}})
+    write_record(out / REPORT, report)
     for name, entry in entries.items():
         say(_words(name, entry))
     return report
@@ -109,27 +102,27 @@ def _check(forms: Sequence[str]) -> None:
             raise ExportError(f"export as {name} {lacks}")
 
 
-def _about(network: Network, file: ArchitectureFile) -> dict[str, Any]:
+def _about(network: Network, file: ArchitectureFile) -> ExportedNetwork:
     spec = network.spec
     counts = network_counts(spec)
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.numpy().tobytes())
-    return {
-        "space": file.space_name,
-        "resolution": spec.resolution,
-        "channels": spec.in_channels,
-        "classes": spec.head.classes,
-        "params": counts.params,
-        "macs": counts.macs,
-        "weights_sha256": digest.hexdigest(),
-    }
+    return ExportedNetwork(
+        space=file.space_name,
+        resolution=spec.resolution,
+        channels=spec.in_channels,
+        classes=spec.head.classes,
+        params=counts.params,
+        macs=counts.macs,
+        weights_sha256=digest.hexdigest(),
+    )
 
 
-def _notes(about: Mapping[str, Any], normalisation: Normalisation | None) -> dict[str, str]:
+def _notes(about: ExportedNetwork, normalisation: Normalisation | None) -> dict[str, str]:
     """What every form carries in words."""
-    notes = {name: str(value) for name, value in about.items()}
+    notes = {name: str(value) for name, value in about}
     if normalisation is not None:
         notes["images"] = "RGB in [0, 1], less the mean, divided by the standard deviation"
         notes["mean"] = ", ".join(f"{value:g}" for value in normalisation.mean)
@@ -137,57 +130,24 @@ def _notes(about: Mapping[str, Any], normalisation: Normalisation | None) -> dic
     return notes
 
 
-class _Exported(Record):
-    """A form in the report: its files with their bytes and sums, and what its comparison and its clock gave."""
-
-    model_config = ConfigDict(extra="allow")
-    files: dict[str, Count]
-    sha256: dict[str, str] = Field(default_factory=dict)  # none in reports of before there were sums
-
-
-class _Weights(Record):
-    model_config = ConfigDict(extra="allow")
-    weights_sha256: str
-
-
-class _ExportFile(Record):
-    """What is read of an earlier export's report; the rest is handed on as it is."""
-
-    model_config = ConfigDict(extra="allow")
-    format: Literal["se_nas export"]
-    network: _Weights
-    forms: dict[str, _Exported]
-    exchanged: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Earlier:
-    """What the report of an earlier export says: whose weights, which forms, and every file that it wrote."""
-
-    weights_sha256: str
-    forms: dict[str, Any]
-    files: frozenset[str]
-
-
-def _earlier(out: Path) -> _Earlier | None:
+def _earlier(out: Path) -> ExportReport | None:
     path = out / REPORT
     if not os.path.lexists(path):
         return None
     try:
-        report = read_record(_ExportFile, path)
+        return read_record(ExportReport, path)
     except ConfigError as error:
         raise ExportError(
             f"{path}: the file must be the report of an earlier export, or not be there, but it is another; move it "
             f"away, or export elsewhere"
         ) from error
-    files = [*report.exchanged, *(file for form in report.forms.values() for file in form.files)]
-    forms = {name: form.plain() for name, form in report.forms.items()}
-    return _Earlier(report.network.weights_sha256, forms, frozenset(files))
 
 
-def _owned(out: Path, earlier: _Earlier | None, forms: Sequence[str]) -> list[str]:
+def _owned(out: Path, earlier: ExportReport | None, forms: Sequence[str]) -> tuple[str, ...]:
     """The files that the export may write or replace; ExportError if one stands there that no export wrote."""
-    listed = frozenset() if earlier is None else earlier.files
+    listed: set[str] = set()
+    if earlier is not None:
+        listed.update(earlier.exchanged or (), *(form.files for form in earlier.forms.values()))
     files = [file for name in forms for file in FORMS[name].files]
     there = [file for file in files if os.path.lexists(out / file)]
     foreign = [file for file in there if file not in listed or (out / file).is_dir()]
@@ -198,28 +158,30 @@ def _owned(out: Path, earlier: _Earlier | None, forms: Sequence[str]) -> list[st
             f"{out}: what an export replaces must be files that the {REPORT} there lists, but {few(foreign)} "
             f"none; move them away, or export elsewhere"
         )
-    return sorted({*listed, *files})
+    return tuple(sorted({*listed, *files}))
 
 
-def _kept(out: Path, earlier: _Earlier | None, forms: Sequence[str], about: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(
+    out: Path, earlier: ExportReport | None, forms: Sequence[str], about: ExportedNetwork
+) -> dict[str, ExportedForm]:
     """The entries of an earlier export that this one leaves in place."""
     if earlier is None:
         return {}
     others = {name: entry for name, entry in earlier.forms.items() if name not in forms}
-    if others and earlier.weights_sha256 != about["weights_sha256"]:
+    if others and earlier.network.weights_sha256 != about.weights_sha256:
         raise ExportError(
             f"{out}: a folder must hold the exports of one network, but this one has {', '.join(others)} of other "
             f"weights; export these forms too, or elsewhere"
         )
     for name, entry in others.items():
-        for file, then in entry.get("sha256", {}).items():
+        for file, then in entry.sha256.items():
             if not (out / file).is_file() or _sha256(out / file) != then:
                 must = f"must be as the export of {name} wrote it, but is altered or gone"
                 raise ExportError(f"{out / file}: {must}; export {name} again too")
     return others
 
 
-def _write_one(name: str, subject: Subject, folder: Path) -> dict[str, Any]:
+def _write_one(name: str, subject: Subject, folder: Path, environment: Environment) -> ExportedForm:
     form = FORMS[name]
     form.write(subject, folder)
     run = form.load(folder)
@@ -230,14 +192,16 @@ def _write_one(name: str, subject: Subject, folder: Path) -> dict[str, Any]:
             f"difference is {difference:.3g}"
         )
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
-        "sha256": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
-        "greatest_difference": difference,
-        "bar": form.bar,
-        "batches": list(BATCHES),
-        "latency": None if form.runtime is None else latency_beside(form.runtime, run, subject.network),
-    }
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return ExportedForm(
+        files={name: path.stat().st_size for name, path in names.items()},
+        sha256={name: _sha256(path) for name, path in names.items()},
+        greatest_difference=difference,
+        bar=form.bar,
+        batches=BATCHES,
+        latency=None if form.runtime is None else latency_beside(form.runtime, run, subject.network),
+        environment=environment,
+    )
 
 
 def _sha256(path: Path) -> str:
@@ -252,10 +216,10 @@ def _move_into(out: Path, folder: Path) -> None:
         os.replace(made, target)
 
 
-def _words(name: str, entry: Mapping[str, Any]) -> str:
-    sizes = ", ".join(f"{file} ({size / 2**20:.1f} MiB)" for file, size in entry["files"].items())
-    line = f"{name}: {sizes}; differs by {entry['greatest_difference']:.1e} (bar {entry['bar']:g})"
-    latency, runtime = entry["latency"], FORMS[name].runtime
-    if latency is not None:
-        line += f"; {latency[runtime]['median_ms']:.3g} ms an image, PyTorch {latency['pytorch']['median_ms']:.3g} ms"
+def _words(name: str, entry: ExportedForm) -> str:
+    sizes = ", ".join(f"{file} ({size / 2**20:.1f} MiB)" for file, size in entry.files.items())
+    line = f"{name}: {sizes}; differs by {entry.greatest_difference:.1e} (bar {entry.bar:g})"
+    latency, runtime = entry.latency, FORMS[name].runtime
+    if latency is not None and runtime is not None:
+        line += f"; {latency.of(runtime).median_ms:.3g} ms an image, PyTorch {latency.pytorch.median_ms:.3g} ms"
     return line

@@ -10,37 +10,37 @@ import platform
 import socket
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import se_nas
 from se_nas.hardware.allocator import ALLOCATOR, allocator_tuned
 from se_nas.hardware.contention import load_average
+from se_nas.records.models.environment import Commit, Environment
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "timm", "optuna", "nni", "onnx", "onnxruntime")
 
 
-def describe_environment() -> dict[str, Any]:
-    """The software and hardware of this process as a JSON-able dict.
+def describe_environment() -> Environment:
+    """The software and hardware of this process.
 
     It names no path, user or host, so that it can be committed. Absent packages, GPUs and checkouts are None.
     """
-    return {
-        "se_nas": se_nas.__version__,
-        "commit": _commit(Path(se_nas.__file__).resolve().parent.parent),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": processor_name("cpu"),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "load": load_average(),
-        "allocator": ALLOCATOR if allocator_tuned() else None,
+    return Environment(
+        se_nas=se_nas.__version__,
+        commit=_commit(Path(se_nas.__file__).resolve().parent.parent),
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        cpu=processor_name("cpu"),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        load=load_average(),
+        allocator=ALLOCATOR if allocator_tuned() else None,
         # torch says of which build it is ("+cu130"), where its distribution may not
-        "packages": {**{package: _version(package) for package in _PACKAGES}, "torch": str(torch.__version__)},
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+        packages={**{package: _version(package) for package in _PACKAGES}, "torch": str(torch.__version__)},
+        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _version(package: str) -> str | None:
@@ -50,7 +50,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit(checkout: Path) -> dict[str, Any] | None:
+def _commit(checkout: Path) -> Commit | None:
     """The commit and whether tracked files differ from it; None unless `checkout` is a git checkout."""
     top = _git(checkout, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != checkout:  # installed inside some other project's checkout
@@ -58,7 +58,7 @@ def _commit(checkout: Path) -> dict[str, Any] | None:
     head = _git(checkout, "rev-parse", "--verify", "HEAD")
     if head is None:
         return None
-    return {"hash": head, "dirty": _git(checkout, "status", "--porcelain", "--untracked-files=no") != ""}
+    return Commit(hash=head, dirty=_git(checkout, "status", "--porcelain", "--untracked-files=no") != "")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 from se_nas.cost.budget import Budget, parse_budget_options, parse_budgets
 from se_nas.cost.metrics import LATENCY
 from se_nas.errors import ConfigError
+from se_nas.nni_bridge.page_values import Axis, axis
 from se_nas.runs.run_file import RunConfig
 
 
-def grid(config: RunConfig) -> list[dict[str, Any]]:
+class GridTrial(TypedDict):
+    """The parameters of a trial."""
+
+    seed: int
+    budgets: str
+
+
+def grid(config: RunConfig) -> list[GridTrial]:
     """The parameters of every trial, as the page shows them: `{"seed": 1, "budgets": "macs=300k params=20k"}`.
 
     Without seeds or budgets of its own in `nni:`, the grid has the run's.
@@ -44,14 +52,13 @@ def _word(budget: tuple[str, object]) -> str:
     return f"{metric}={''.join(str(limit).split())}"
 
 
-def grid_space(config: RunConfig) -> dict[str, dict[str, Any]]:
+def grid_space(config: RunConfig) -> dict[str, Axis]:
     """NNI's search space of the grid, for the page's axes."""
     trials = grid(config)
-    values = {name: list(dict.fromkeys(trial[name] for trial in trials)) for name in ("seed", "budgets")}
-    return {name: {"_type": "choice", "_value": options} for name, options in values.items()}
+    return {"seed": axis(trial["seed"] for trial in trials), "budgets": axis(trial["budgets"] for trial in trials)}
 
 
-def changes_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def changes_of(parameters: Mapping[str, object]) -> dict[str, object]:
     """What a trial's parameters change in the run's configuration, by dotted path.
 
     Raises:
@@ -62,13 +69,13 @@ def changes_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {"seed": seed, "budgets": {b.metric: b.limit for b in budgets}}
 
 
-def name_of(parameters: Mapping[str, Any]) -> str:
+def name_of(parameters: Mapping[str, object]) -> str:
     """A folder name for a trial: the same when it is run again; ConfigError as of `changes_of`."""
     seed, words = _parts(parameters)
     return f"seed{seed}_" + (re.sub(r"[^\w.]+", "-", words).strip("-") or "no-budget")
 
 
-def _parts(parameters: Mapping[str, Any]) -> tuple[int, str]:
+def _parts(parameters: Mapping[str, object]) -> tuple[int, str]:
     seed, budgets = parameters.get("seed"), parameters.get("budgets")
     if not isinstance(seed, int) or isinstance(seed, bool) or not isinstance(budgets, str):
         must = "must be a seed, which is a whole number, and budgets, which are text"

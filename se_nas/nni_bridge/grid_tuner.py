@@ -9,7 +9,7 @@ from nni import NoMoreTrialError
 from nni.tuner import Tuner
 
 from se_nas.nni_bridge.experiment.status import running
-from se_nas.nni_bridge.grid import grid
+from se_nas.nni_bridge.grid import GridTrial, grid
 from se_nas.runs.run_file import load_run
 
 
@@ -23,12 +23,12 @@ class GridTuner(Tuner):  # type: ignore[misc]
     def __init__(self, run: str) -> None:
         super().__init__()
         self._run = Path(run)
-        self._handed: list[dict[str, Any]] = []
+        self._handed: list[GridTrial] = []
 
     def update_search_space(self, search_space: Any) -> None:
         """The grid is that of the run, whatever is edited on the page."""
 
-    def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
+    def generate_parameters(self, parameter_id: int, **kwargs: Any) -> GridTrial:
         """The next trial that has no job yet."""
         experiment = running(self._run)
         have = [job.parameters for job in experiment.client().trials()] if experiment else []

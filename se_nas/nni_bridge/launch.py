@@ -37,6 +37,7 @@ from se_nas.nni_bridge.page_values import nni_search_space
 from se_nas.nni_bridge.reconcile import reconcile
 from se_nas.plugins import RECORD
 from se_nas.records.files import write_atomic, write_json
+from se_nas.records.record import Record
 from se_nas.records.run_log import logging_to
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
@@ -213,7 +214,7 @@ def _is_local(config: RunConfig) -> bool:
     return config.nni.training_service.get("platform") == "local"
 
 
-def _nni_config(config: RunConfig, axes: Mapping[str, Any], folder: Path, code: Path) -> dict[str, Any]:
+def _nni_config(config: RunConfig, axes: Mapping[str, Any], folder: Path, code: Path) -> dict[str, object]:
     """NNI's configuration of the experiment of a run in `folder` (absolute), whose trials start in a copy of `code`."""
     black_box, local = study_config(config.search) is not None, _is_local(config)
     run = str(folder) if local else "."
@@ -319,25 +320,35 @@ def _conclude(folder: Path, progress: bool, say: Say, exhausted: bool) -> None:
     say(f"report: {folder / 'report.html'}")
 
 
+class GridRow(Record):
+    """A search of a grid in `grid.json`, which lists them for people: what it was, and what came of it."""
+
+    parameters: dict[str, object]
+    status: str
+    folder: str | None = None
+    accuracy: float | None = None
+    metrics: dict[str, object] | None = None
+
+
 def _finish_grid(setting: Setting, jobs: list[TrialJob], say: Say) -> None:
     """List what each search of a grid found; each has a folder and a report of its own."""
-    rows: list[dict[str, Any]] = []
+    rows: list[GridRow] = []
     for job in jobs:
         if not job.parameters:
             continue
-        row: dict[str, Any] = {"parameters": job.parameters, "status": job.status}
+        row = GridRow(parameters=job.parameters, status=job.status)
         with contextlib.suppress(ConfigError):  # of a trial that a user made up on the page
             place = f"trials/{name_of(job.parameters)}"
             if (setting.run / place).exists():  # else it is on the machine that ran it
-                row["folder"] = place
-        if isinstance(job.final, Mapping) and number(job.final.get("default")) is not None:
-            row |= {"accuracy": job.final["default"], "metrics": dict(job.final)}
+                row = row.model_copy(update={"folder": place})
+        if isinstance(job.final, Mapping) and (accuracy := number(job.final.get("default"))) is not None:
+            row = row.model_copy(update={"accuracy": accuracy, "metrics": dict(job.final)})
         rows.append(row)
-    write_json(setting.run / "grid.json", rows)
-    for found in rows:
-        accuracy = f"{found['accuracy']:.2%} on validation" if "accuracy" in found else found["status"].lower()
-        words = " ".join(f"{name}={value}" for name, value in found["parameters"].items())
-        say(f"{words}: {accuracy}" + (f", {setting.run / found['folder']}" if "folder" in found else ""))
+    write_json(setting.run / "grid.json", [row.plain() for row in rows])
+    for row in rows:
+        came = row.status.lower() if row.accuracy is None else f"{row.accuracy:.2%} on validation"
+        words = " ".join(f"{name}={value}" for name, value in row.parameters.items())
+        say(f"{words}: {came}" + (f", {setting.run / row.folder}" if row.folder is not None else ""))
 
 
 class _Bar:

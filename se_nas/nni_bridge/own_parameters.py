@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from se_nas.errors import ConfigError, LaunchError
 from se_nas.nni_bridge.experiment.manager_client import ManagerClient, TrialJob
@@ -33,8 +32,8 @@ class OwnParameters:
         final: the final result that this very job reported before it was stopped and run again; None for none.
     """
 
-    parameters: dict[str, Any]
-    final: dict[str, Any] | None = None
+    parameters: dict[str, object]
+    final: Mapping[str, object] | None = None
 
 
 def take_parameters(patience: float = PATIENCE) -> OwnParameters:

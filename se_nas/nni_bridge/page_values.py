@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypedDict
 
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
@@ -15,9 +15,21 @@ from se_nas.space.search_space import SearchSpace
 PROPOSAL = "proposal"
 
 
-def nni_search_space(space: SearchSpace) -> dict[str, dict[str, Any]]:
+class Axis(TypedDict):
+    """An axis of the page's charts, as NNI's search space has it."""
+
+    _type: Literal["choice"]
+    _value: list[Option]
+
+
+def axis(options: Iterable[Option]) -> Axis:
+    """An axis with some options, each once."""
+    return {"_type": "choice", "_value": list(dict.fromkeys(options))}
+
+
+def nni_search_space(space: SearchSpace) -> dict[str, Axis]:
     """NNI's search space with every choice as an axis; our tuner does not read it, the page does."""
-    return {choice.name: {"_type": "choice", "_value": list(choice.options)} for choice in space.choices}
+    return {choice.name: axis(choice.options) for choice in space.choices}
 
 
 def trial_parameters(number: int, architecture: Architecture) -> dict[str, Option]:

@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +25,7 @@ from se_nas.nni_bridge.reconcile import proposal_of, tell, tell_results
 
 if TYPE_CHECKING:
     from se_nas.search.black_box.study import ArchitectureStudy
+    from se_nas.space.choice import Option
 
 _log = logging.getLogger(__name__)
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -77,7 +78,7 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
         _log.info("proposals in the study: %d", len(self.study.evaluations()))
 
     @_ends_the_tuner
-    def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
+    def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Option]:
         """The picks of the next architecture and its number; NoMoreTrialError when none is left."""
         from se_nas.search.black_box.candidate import SpaceExhausted
 
@@ -116,6 +117,6 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
             self.study.tell(proposal, None, state="failed")
 
     @_ends_the_tuner
-    def import_data(self, data: Sequence[dict[str, Any]]) -> None:
+    def import_data(self, data: Sequence[Mapping[str, Any]]) -> None:
         """Tell the study what no tuner heard of: after a resume, NNI gives every trial that has finished."""
         tell_results(self.study, [(entry["parameter"], entry["value"]) for entry in data])

@@ -18,6 +18,9 @@ from se_nas.errors import CheckpointError, OutputError
 from se_nas.records.checksum import checksum_fault, with_checksum
 from se_nas.records.files import write_atomic
 
+#: What torch saves and loads: tensors and plain values by name, in dicts, lists and tuples.
+StateDict = dict[str, Any]
+
 KIND = "se_nas checkpoint"
 VERSION = 1
 
@@ -27,7 +30,7 @@ def previous_path(path: str | os.PathLike[str]) -> Path:
     return Path(path).with_name(Path(path).name + ".previous")
 
 
-def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
+def save_checkpoint(path: str | os.PathLike[str], state: StateDict) -> None:
     """Write `state` to `path` atomically; the checkpoint that was there moves to `previous_path(path)`.
 
     Args:
@@ -53,7 +56,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
         raise OutputError(f"{target}: the output must be writable, but got: {error.strerror or error}") from error
 
 
-def load_checkpoint(path: str | os.PathLike[str], map_location: str | torch.device = "cpu") -> dict[str, Any]:
+def load_checkpoint(path: str | os.PathLike[str], map_location: str | torch.device = "cpu") -> StateDict:
     """The state that `save_checkpoint` wrote to `path`.
 
     Raises:
@@ -68,9 +71,7 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: str | torch.devi
         raise CheckpointError(f"{error}; the previous one is whole: {previous_path(path)}") from error
 
 
-def load_latest(
-    path: str | os.PathLike[str], map_location: str | torch.device = "cpu"
-) -> tuple[dict[str, Any], str | None]:
+def load_latest(path: str | os.PathLike[str], map_location: str | torch.device = "cpu") -> tuple[StateDict, str | None]:
     """The state at `path`, or the previous one where that file is not whole, and then a warning line.
 
     Raises:
@@ -113,7 +114,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _read(path: Path, map_location: str | torch.device) -> dict[str, Any]:
+def _read(path: Path, map_location: str | torch.device) -> StateDict:
     must = f"{path}: a checkpoint must be a whole file that se_nas wrote"
     if not path.is_file():
         raise CheckpointError(f"{must}, but there is no such file")
@@ -131,7 +132,7 @@ def _read(path: Path, map_location: str | torch.device) -> dict[str, Any]:
         raise CheckpointError(f"{must}, but it holds something else")
     if content.get("version") != VERSION:
         raise CheckpointError(f"{path}: the checkpoint's version must be {VERSION}, but got {content.get('version')}")
-    state: dict[str, Any] = content["state"]
+    state: StateDict = content["state"]
     return state
 
 

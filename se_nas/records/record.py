@@ -62,25 +62,11 @@ def read_value(kind: Any, path: str | os.PathLike[str]) -> Any:
     Raises:
         ConfigError: the file cannot be read, is no JSON, or holds something else.
     """
-    return _parse(kind, TypeAdapter(kind), read_json(path), str(path))
-
-
-def read_plain(kind: Any, path: str | os.PathLike[str]) -> Any:
-    """The plain values of what a JSON file holds, checked as in `read_value`; what it leaves out is left out."""
-    return parse_plain(kind, read_json(path), str(path))
-
-
-def parse_plain(kind: Any, value: object, source: str) -> Any:
-    """The same of plain values; `source` names where they come from."""
-    adapter = TypeAdapter(kind)
-    return adapter.dump_python(_parse(kind, adapter, value, source), mode="json", exclude_unset=True)
-
-
-def _parse(kind: Any, adapter: TypeAdapter[Any], value: object, source: str) -> Any:
+    value = read_json(path)
     try:
-        return adapter.validate_python(value)
+        return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise ConfigError(source, validation_problems(error, kind)) from error
+        raise ConfigError(str(path), validation_problems(error, kind)) from error
 
 
 def write_record(path: str | os.PathLike[str], record: Record, *, private: bool = False) -> Path:

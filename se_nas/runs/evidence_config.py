@@ -16,7 +16,7 @@ from se_nas.cost.budget import Budget
 from se_nas.errors import ConfigError
 from se_nas.records.files import read_json, write_atomic
 from se_nas.records.models.run_result import RunResult
-from se_nas.records.record import parse_plain
+from se_nas.records.record import parse_record, read_record
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.runs.run_file import EvidenceConfig, RunConfig
@@ -115,8 +115,8 @@ def resolve_evidence(run: RunFolder, changes: Mapping[str, Any]) -> EvidenceConf
     except ValidationError as error:
         raise ConfigError(source, validation_problems(error, EvidenceConfig)) from error
     places = {name: Path() if name in changes else folder for name in ("published", "others")}
-    own = run.read("result.json", RunResult)
-    problem = Problem(run.space.digest, own["budgets"], own["data"]["name"])
+    own = read_record(RunResult, run / "result.json")
+    problem = Problem(run.space.digest, own.budgets, own.data.name)
     config, copies = _complete(now, places, problem, int(run.config["seed"]), source)
     for name, content in copies.items():
         write_atomic(folder / name, content)
@@ -168,14 +168,14 @@ def _other(problem: Problem, path: Path, copies: dict[str, bytes]) -> str:
     whole = read_json(path / "result.json")
     if isinstance(whole, dict) and "budgets" not in whole:
         raise ConfigError(str(path), ["must be the folder of a finished search, but its result.json has no budgets"])
-    result = parse_plain(RunResult, whole, str(path / "result.json"))
+    result = parse_record(RunResult, whole, str(path / "result.json"))
     architecture = load_architecture(path / "architecture.json").architecture
     problems = []
     if architecture.space_digest != problem.space_digest:
         problems.append("must be a run of the same space, but it is of another")
     for key, got, wanted in (
-        ("budgets", result["budgets"], problem.budgets),
-        ("data", result["data"]["name"], problem.data),
+        ("budgets", result.budgets, problem.budgets),
+        ("data", result.data.name, problem.data),
     ):
         if got != wanted:
             problems.append(f"{key}: must be {json.dumps(wanted)}, as of the run itself, but got {json.dumps(got)}")

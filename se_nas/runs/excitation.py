@@ -11,7 +11,6 @@ import torch
 from se_nas.evidence.excitation import Excitation, study_excitation
 from se_nas.evidence.gates import units_of
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.models.environment import Environment
 from se_nas.report.pages.excitation.numbers import Studied
 from se_nas.report.pages.excitation.page import write_excitation
 from se_nas.runs.prepare import pin_threads
@@ -51,5 +50,5 @@ def study_run(request: Request, folder: Path, device: torch.device, *, progress:
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with alone_in(folder):
         excitation = study_excitation(network, images.batches, images.classes)
-        studied = Studied(file.space_name, images.data, images.of_images, Environment(**describe_environment()))
+        studied = Studied(file.space_name, images.data, images.of_images, describe_environment())
         return excitation, write_excitation(folder, excitation, studied, request.classes)

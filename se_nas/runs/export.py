@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from se_nas.export.forms import FORMS, Normalisation
+from se_nas.export.forms import FORMS
+from se_nas.export.record import ExportReport, Normalisation
 from se_nas.export.write import export_network
 from se_nas.runs.run_folder import alone_in
 from se_nas.training.trained_network import DataCard, load_trained
@@ -20,7 +20,7 @@ def export_retrained(
     weights: Path | None,
     average: bool | None,
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> ExportReport:
     """Export the network of a retraining; see `load_trained` for the weights and `export_network` for the rest.
 
     Args:
@@ -28,7 +28,7 @@ def export_retrained(
     """
     network, file = load_trained(source, weights, average=average)
     trained_on = DataCard.load(source if source.is_dir() else source.parent)
-    normalisation = Normalisation(trained_on.mean, trained_on.std) if trained_on is not None else None
+    normalisation = Normalisation(mean=trained_on.mean, std=trained_on.std) if trained_on is not None else None
     wanted = [name for name, form in FORMS.items() if form.lacks is None] if forms is None else forms
     with alone_in(out):
         report = export_network(network, file, out, wanted, say=say, normalisation=normalisation)

@@ -25,6 +25,7 @@ from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment
 from se_nas.plugins import Plugin, check_plugins, load_plugins, plugin_records, write_plugins
 from se_nas.records.files import write_atomic, write_json
+from se_nas.records.record import write_record
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
@@ -165,7 +166,7 @@ def make_setting(
         strategy_of(config.search).check(config.search, space, copies, say)
         check_evidence(run_file, config, Problem.of(space.digest, budgets, info.name))
         # a folder that cannot be written to fails before the timing
-        write_json(run / "environment.json", describe_environment())
+        write_record(run / "environment.json", describe_environment())
     latency = _latency(run, begun, space, key, config, progress, say)
     if isinstance(latency, LatencyTable):
         for line in latency_lines(latency):
@@ -177,7 +178,7 @@ def make_setting(
         write_json(run / "choices.json", {choice.name: list(choice.options) for choice in space.choices})
         save_parts(run / "parts.json", parts, train.labels, config.seed)
         if isinstance(latency, LatencyTable):
-            write_json(run / "latency.json", latency.to_dict())
+            write_record(run / "latency.json", latency.record())
         for name, source in copies.items():
             write_atomic(run / name, source.read_bytes())
         write_plugins(folder, plugins)

@@ -100,9 +100,9 @@ class NNIConfig(Record):
 
     concurrency: Workers = 1
     seeds: tuple[Seed, ...] = ()
-    budgets: tuple[dict[str, Any], ...] = ()
-    training_service: dict[str, Any] = Field({"platform": "local"})
-    experiment: dict[str, Any] = Field({})
+    budgets: tuple[dict[str, object], ...] = ()
+    training_service: dict[str, object] = Field({"platform": "local"})
+    experiment: dict[str, object] = Field({})
 
 
 def _folder_name(name: str) -> str:
@@ -195,7 +195,7 @@ class RunConfig(Record):
     space: PathText
     data: DataConfig = DataConfig()
     parts: Parts = Field({"weights": 0.5, "choices": 0.4, "validation": 0.1})
-    budgets: dict[str, Any] = Field({})
+    budgets: dict[str, object] = Field({})
     latency: LatencyConfig = LatencyConfig()
     search: SearchConfig = DifferentiableConfig()
     retrain: RetrainConfig | None = Field(default_factory=default_recipe)

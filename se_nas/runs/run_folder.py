@@ -16,7 +16,6 @@ import yaml
 from se_nas.errors import ConfigError, OutputError, short
 from se_nas.records.files import write_atomic
 from se_nas.records.locks import holder, locked
-from se_nas.records.record import read_plain
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.shown import HIDDEN, shown
 from se_nas.space.search_space import SearchSpace
@@ -73,10 +72,6 @@ class RunFolder:
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
-
-    def read(self, name: str, kind: Any) -> Any:
-        """The plain values of a JSON file of the run, which must hold a `kind`; ConfigError when it does not."""
-        return read_plain(kind, self.path / name)
 
     @property
     def space(self) -> SearchSpace:

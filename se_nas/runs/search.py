@@ -14,9 +14,9 @@ from se_nas.errors import ConfigError, OutputError
 from se_nas.records.files import write_json
 from se_nas.records.models.certificate import DecodeTry, SearchCertificate
 from se_nas.records.models.environment import Environment
-from se_nas.records.models.run_result import SearchSummary
+from se_nas.records.models.run_result import LedgerEntry, ResultData, ResultSpace, RunResult, SearchSummary
 from se_nas.records.models.stopped import Stopped, parse_stopped
-from se_nas.records.record import read_value
+from se_nas.records.record import parse_record, read_record, read_value, write_record
 from se_nas.records.run_log import logging_to
 from se_nas.report.pages.run import write_report
 from se_nas.runs.prepare import Say, Setting, make_setting
@@ -75,9 +75,9 @@ def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress:
         say(f"the search was ended by search.{part.words}; --resume with another limit goes on with it")
     _keep_former_answer(run, stopped, say)
     answer = _answer(setting, found)
-    for entry in answer.certificate["budgets"]:
-        value, limit = (format_cost(entry["metric"], entry[name]) for name in ("value", "limit"))
-        say(f"budget {entry['metric']}: {value} of {limit} ({entry['how']})")
+    for entry in answer.certificate.budgets:
+        value, limit = (format_cost(entry.metric, number) for number in (entry.value, entry.limit))
+        say(f"budget {entry.metric}: {value} of {limit} ({entry.how})")
     accuracy = found.accuracy(answer.architecture)
     images = f" on {len(setting.parts['validation'])} validation images" if found.measure.on_images else ""
     say(f"{found.measure.name} {found.measure.source}: {found.measure.show(accuracy)}{images}")
@@ -98,7 +98,7 @@ def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress:
                 progress=progress,
             )
         say(f"retrained: {trained.test_accuracy:.2%} on the test images")
-    write_json(run / "result.json", _result(setting, found, answer, accuracy, trained))
+    write_record(run / "result.json", _result(setting, found, answer, accuracy, trained))
     write_report(run.path, shown_configuration(run / "config.yaml"))
 
 
@@ -174,8 +174,8 @@ def _answer(setting: Setting, found: SearchResult) -> Answer:
         stored = load_architecture(run / "architecture.json").architecture
         space.check(stored)
         architecture = space.architecture(stored.as_dict())
-        certificate = run.read("certificate.json", SearchCertificate)
-        decodes = run.read("decodes.json", tuple[DecodeTry, ...])
+        certificate = read_record(SearchCertificate, run / "certificate.json")
+        decodes: tuple[DecodeTry, ...] = read_value(tuple[DecodeTry, ...], run / "decodes.json")
         return Answer(architecture, space.resolve(architecture), certificate, decodes)
     answer = found.answer(setting.latency)
     _save_answer(run.path, space, answer)
@@ -184,42 +184,43 @@ def _answer(setting: Setting, found: SearchResult) -> Answer:
 
 def _save_answer(folder: Path, space: SearchSpace, found: Answer) -> None:
     save_architecture(folder / "architecture.json", ArchitectureFile.of(space, found.architecture))
-    write_json(folder / "decodes.json", found.decodes)
-    write_json(folder / "certificate.json", found.certificate)
+    write_json(folder / "decodes.json", [entry.plain() for entry in found.decodes])
+    write_record(folder / "certificate.json", found.certificate)
 
 
 def _result(
     setting: Setting, found: SearchResult, answer: Answer, accuracy: float, trained: Retrained | None
-) -> dict[str, Any]:
+) -> RunResult:
     config, info, space = setting.config, setting.info, setting.space
     ledger = list(found.ledger)
     if isinstance(setting.latency, LatencyTable):
-        ledger.insert(0, {"part": "latency table", "seconds": setting.latency.fit.seconds})
+        ledger.insert(0, LedgerEntry(part="latency table", seconds=setting.latency.fit.seconds))
     if trained is not None:
-        ledger.append({"part": "retraining", **spent(trained)})
-    parts = {name: len(indices) for name, indices in setting.parts.items()}
-    return {
-        "name": config.name,
-        "seed": config.seed,
-        "data": {"name": info.name, "classes": info.classes, "parts": parts},
-        "space": {
-            "name": space.name,
-            "digest": space.digest,
-            "size": stored_size(space.size),
-            "choices": len(space.choices),
-        },
-        "budgets": {budget.metric: budget.limit for budget in setting.budgets},
-        "search": {
-            "strategy": config.search.strategy,
-            **{name: value for name, value in found.summary.items() if name in SearchSummary.model_fields},
-            "own": {name: value for name, value in found.summary.items() if name not in SearchSummary.model_fields},
-            "seconds": found.seconds,
-            "images": found.images,
-            "validation_accuracy": accuracy,
-            "measure": found.measure.plain(),
-            "decodes": answer.decodes,
-        },
-        "retrain": retrained(trained, config.retrain) if trained and config.retrain else None,
-        "environment": setting.run.read("environment.json", Environment),
-        "cost_ledger": ledger,
+        ledger.append(spent("retraining", trained))
+    summary = {
+        **{name: value for name, value in found.summary.items() if name in SearchSummary.model_fields},
+        "own": {name: value for name, value in found.summary.items() if name not in SearchSummary.model_fields},
+        "strategy": config.search.strategy,
+        "seconds": found.seconds,
+        "images": found.images,
+        "validation_accuracy": accuracy,
+        "measure": found.measure,
+        "decodes": answer.decodes,
     }
+    return RunResult(
+        name=config.name,
+        seed=config.seed,
+        data=ResultData(
+            name=info.name,
+            classes=info.classes,
+            parts={name: len(indices) for name, indices in setting.parts.items()},
+        ),
+        space=ResultSpace(
+            name=space.name, digest=space.digest, size=stored_size(space.size), choices=len(space.choices)
+        ),
+        budgets={budget.metric: budget.limit for budget in setting.budgets},
+        search=parse_record(SearchSummary, summary, f"summary of the search by {config.search.strategy}"),
+        retrain=retrained(trained, config.retrain) if trained and config.retrain else None,
+        environment=read_record(Environment, setting.run / "environment.json"),
+        cost_ledger=tuple(ledger),
+    )

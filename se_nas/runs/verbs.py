@@ -17,16 +17,18 @@ from se_nas.cost.budget import Budget, parse_budgets
 from se_nas.cost.latency.timing import latency_key, measure_network
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
+from se_nas.export.record import ExportReport
 from se_nas.hardware.device import pick_device
 from se_nas.hardware.rank import check_processes
 from se_nas.records.models.certificate import SearchCertificate
 from se_nas.records.models.run_result import RunResult
+from se_nas.records.record import read_record
 from se_nas.report.pages.retraining import is_retraining, write_retrain_report
 from se_nas.report.pages.run import write_report
 from se_nas.runs.export import export_retrained
 from se_nas.runs.retraining.in_memory import Job, retrain_exported
 from se_nas.runs.run_file import parse_run
-from se_nas.runs.run_folder import RunFolder, alone_in
+from se_nas.runs.run_folder import alone_in
 from se_nas.runs.search import decode_again, run_search
 from se_nas.runs.shown import shown_configuration
 from se_nas.runs.shown_images import ImageRequest, evaluate_shown
@@ -53,7 +55,7 @@ class RunAnswer:
 
     folder: Path
     architecture: ArchitectureFile
-    certificate: Mapping[str, Any]
+    certificate: SearchCertificate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ class FinishedRun(RunAnswer):
         result: what `result.json` has: budgets, data, the search's accuracy, the retraining's.
     """
 
-    result: Mapping[str, Any]
+    result: RunResult
 
 
 def run(
@@ -114,12 +116,11 @@ def run(
         }
         config = parse_run(values, "run()")
         run_search(Path("run()"), config, place, resume=resume, progress=progress, say=_silent)
-    files = RunFolder(place)
     return FinishedRun(
         folder=place,
         architecture=load_architecture(place / "architecture.json"),
-        certificate=files.read("certificate.json", SearchCertificate),
-        result=files.read("result.json", RunResult),
+        certificate=read_record(SearchCertificate, place / "certificate.json"),
+        result=read_record(RunResult, place / "result.json"),
     )
 
 
@@ -140,7 +141,7 @@ def decode_run(folder: PathLike, out: PathLike, budgets: Mapping[str, float | st
     return RunAnswer(
         folder=place,
         architecture=load_architecture(place / "architecture.json"),
-        certificate=RunFolder(place).read("certificate.json", SearchCertificate),
+        certificate=read_record(SearchCertificate, place / "certificate.json"),
     )
 
 
@@ -240,7 +241,7 @@ def export_trained(
     *,
     weights: PathLike | None = None,
     average: bool | None = None,
-) -> dict[str, Any]:
+) -> ExportReport:
     """Write a trained network as ONNX, torch.export, a plain module or a timm model, as `se-nas export` does.
 
     Args:
@@ -281,7 +282,7 @@ def certify(
     dtype: str = "float32",
     batch_size: int = 1,
     threads: int = 1,
-) -> dict[str, Any]:
+) -> SearchCertificate:
     """The certificate of any network: MACs and parameters counted, latency measured on this machine, budgets held.
 
     Raises:

@@ -12,6 +12,7 @@ from se_nas.hardware.allocator import tune_allocator
 from se_nas.records.measure import ACCURACY
 from se_nas.records.models.certificate import SearchCertificate
 from se_nas.records.models.run_result import RunResult
+from se_nas.records.record import read_record
 from se_nas.runs.prepare import Say, Setting, open_setting
 from se_nas.runs.run_file import load_run
 from se_nas.search.black_box.config import OptunaConfig
@@ -116,7 +117,9 @@ def search_one(
     path = folder / "config.yaml"
     config = load_run(path, {**changes, "evidence": None})  # which is for the answer of the whole
     run = run_search(path, config, out, resume=True, progress=False, say=print, on_epoch=on_epoch)
-    result, certificate = run.read("result.json", RunResult), run.read("certificate.json", SearchCertificate)
-    costs = {entry["metric"]: float(entry["value"]) for entry in certificate["costs"] if entry["how"] != "predicted"}
+    result = read_record(RunResult, run / "result.json")
+    certificate = read_record(SearchCertificate, run / "certificate.json")
+    costs = {entry.metric: float(entry.value) for entry in certificate.costs if entry.how != "predicted"}
     budgets = parse_budgets(config.budgets, str(path))
-    return float(result["search"]["validation_accuracy"]), costs, excess_of(costs, budgets)
+    assert result.search.validation_accuracy is not None  # as of any run of today
+    return result.search.validation_accuracy, costs, excess_of(costs, budgets)

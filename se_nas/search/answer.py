@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from se_nas.cost.budget import Budget, format_cost
 from se_nas.cost.latency.timing import Measurement, measure_network
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, FloatArray
 from se_nas.errors import InfeasibleBudgetError
+from se_nas.records.models.certificate import DecodeTry, SearchCertificate
 from se_nas.search.budgets.decode import Decoded, decode, least_cost
 from se_nas.search.certificate import Latency, certify, key_of
 from se_nas.space.architecture import Architecture
@@ -30,8 +30,8 @@ class Answer:
 
     architecture: Architecture
     network: NetworkSpec
-    certificate: dict[str, Any]
-    decodes: list[dict[str, Any]]
+    certificate: SearchCertificate
+    decodes: tuple[DecodeTry, ...]
 
 
 def answer(
@@ -104,7 +104,7 @@ def _built(
     """
     asked = {budget.metric: budget for budget in budgets}
     limits = dict(asked)
-    tries: list[dict[str, Any]] = []
+    tries: list[DecodeTry] = []
     while True:
         found = best(list(limits.values()))
         measured = _measure(space, latency, limits, found, tries)
@@ -125,17 +125,17 @@ def _measure(
     latency: Latency,
     limits: Mapping[str, Budget],
     found: Decoded,
-    tries: list[dict[str, Any]],
+    tries: list[DecodeTry],
 ) -> Measurement:
     """Time an architecture's network, and add the try to the record."""
     measured = measure_network(space.resolve(found.architecture), key_of(latency))
     tries.append(
-        {
-            "limits": {metric: budget.limit for metric, budget in limits.items()},
-            "costs": found.costs,
-            "score": found.score,
-            "measured_ms": measured.median_ms,
-        }
+        DecodeTry(
+            limits={metric: budget.limit for metric, budget in limits.items()},
+            costs=found.costs,
+            score=found.score,
+            measured_ms=measured.median_ms,
+        )
     )
     return measured
 
@@ -146,14 +146,14 @@ def _answer(
     latency: Latency,
     found: Decoded,
     measured: Measurement,
-    tries: list[dict[str, Any]],
+    tries: list[DecodeTry],
 ) -> Answer:
     spec = space.resolve(found.architecture)
-    return Answer(found.architecture, spec, certify(spec, budgets, latency, found, measured), tries)
+    return Answer(found.architecture, spec, certify(spec, budgets, latency, found, measured), tuple(tries))
 
 
-def _too_slow(space: SearchSpace, budget: Budget, tries: Sequence[Mapping[str, Any]]) -> InfeasibleBudgetError:
-    shortest = min(entry["measured_ms"] for entry in tries)
+def _too_slow(space: SearchSpace, budget: Budget, tries: Sequence[DecodeTry]) -> InfeasibleBudgetError:
+    shortest = min(entry.measured_ms for entry in tries if entry.measured_ms is not None)
     return InfeasibleBudgetError(
         f"space {space.name}: some architecture's measured latency must keep {budget}, but after {len(tries)} tries "
         f"the least measured was {format_cost(LATENCY, shortest)}; the machine may be busy"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from se_nas.errors import ConfigError
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.fields import Number
 from se_nas.records.files import write_json
 from se_nas.records.measure import ACCURACY, Measure
+from se_nas.records.models.run_result import LedgerEntry
 from se_nas.records.record import read_value
 from se_nas.search.answer import Answer, answer
 from se_nas.search.certificate import Latency
@@ -44,10 +44,10 @@ class SearchResult:
 
     answer: Callable[[Latency], Answer]
     accuracy: Callable[[Architecture], float]
-    summary: dict[str, Any]
+    summary: Mapping[str, object]
     seconds: float
     images: int
-    ledger: list[dict[str, Any]]
+    ledger: tuple[LedgerEntry, ...]
     measure: Measure = ACCURACY
 
 
@@ -64,10 +64,10 @@ def result_by_scores(
     scores: Mapping[str, Sequence[float]],
     accuracy: Callable[[Architecture], float],
     *,
-    summary: Mapping[str, Any] | None = None,
+    summary: Mapping[str, object] | None = None,
     seconds: float = 0.0,
     images: int = 0,
-    ledger: Sequence[dict[str, Any]] = (),
+    ledger: Sequence[LedgerEntry] = (),
     measure: Measure = ACCURACY,
 ) -> SearchResult:
     """What a search found that scores options: the answer is the exact decode of its scores, under any budgets.
@@ -82,7 +82,7 @@ def result_by_scores(
         summary=dict(summary or {}),
         seconds=seconds,
         images=images,
-        ledger=list(ledger),
+        ledger=tuple(ledger),
         measure=measure,
     )
 

@@ -12,8 +12,8 @@ from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 
 from se_nas.errors import ArchitectureError, ConfigError, counted
 from se_nas.plugins import PluginRecord, copy_plugins, load_recorded, loaded_plugins
-from se_nas.records.files import read_json, write_json
-from se_nas.records.record import Record, parse_record
+from se_nas.records.files import read_json
+from se_nas.records.record import Record, parse_record, write_record
 from se_nas.records.yaml_input import validation_problems
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
@@ -116,9 +116,9 @@ class _Stored(Record):
     space: _StoredSpace
     picks: dict[str, Annotated[Any, PlainValidator(_option)]]
     blocks: tuple[str, ...] = ()
-    network: dict[str, Any]
-    scaled: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    plugins: tuple[PluginRecord, ...] = ()
+    network: dict[str, object]
+    scaled: dict[str, dict[str, object]] = Field(default_factory=dict)
+    plugins: tuple[PluginRecord, ...] | None = None
 
 
 def network_from_dict(value: Mapping[str, Any], source: str = "network", path: str = "") -> NetworkSpec:
@@ -145,20 +145,18 @@ def save_architecture(path: str | os.PathLike[str], file: ArchitectureFile) -> P
 
     It names the plugins of this process, copies of whose files are put beside it.
     """
-    plugins = [record.plain() for record in copy_plugins(Path(path).parent, loaded_plugins())]
-    return write_json(
-        path,
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "space": {"name": file.space_name, "digest": file.architecture.space_digest},
-            "picks": file.architecture.as_dict(),
-            "blocks": [block.words() for block in file.network.blocks],
-            "network": file.network.to_dict(),
-            "scaled": {data: network.to_dict() for data, network in file.scaled.items()},
-            **({"plugins": plugins} if plugins else {}),
-        },
+    stored = _Stored(
+        format=FORMAT,
+        version=VERSION,
+        space=_StoredSpace(name=file.space_name, digest=file.architecture.space_digest),
+        picks=dict(file.architecture.as_dict()),
+        blocks=tuple(block.words() for block in file.network.blocks),
+        network=file.network.to_dict(),
+        scaled={data: network.to_dict() for data, network in file.scaled.items()},
     )
+    if plugins := copy_plugins(Path(path).parent, loaded_plugins()):
+        stored = stored.model_copy(update={"plugins": tuple(plugins)})
+    return write_record(path, stored)
 
 
 def load_architecture(path: str | os.PathLike[str]) -> ArchitectureFile:
@@ -181,7 +179,7 @@ def load_architecture(path: str | os.PathLike[str]) -> ArchitectureFile:
         stored = parse_record(_Stored, value, str(path))
     except ConfigError as error:
         raise _faults(str(path), list(error.problems)) from error
-    load_recorded(stored.plugins, str(path))
+    load_recorded(stored.plugins or (), str(path))
     network = network_from_dict(stored.network, str(path), "network.")
     scaled = {data: network_from_dict(item, str(path), f"scaled.{data}.") for data, item in stored.scaled.items()}
     architecture = Architecture(stored.space.digest, tuple(stored.picks.items()))

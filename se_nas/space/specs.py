@@ -266,11 +266,11 @@ class NetworkSpec:
         """Every convolution of the stem."""
         return (self.stem, *self.stem_more)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-able form; `se_nas.space.architecture_file.network_from_dict` reads it back."""
         return asdict(self, dict_factory=_without_what_came_late)
 
 
-def _without_what_came_late(values: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_what_came_late(values: list[tuple[str, Any]]) -> dict[str, object]:
     """Without `BlockForm.own` where it holds nothing, so that older networks are written as they were."""
     return {name: value for name, value in values if (name, value) != ("own", ())}

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from se_nas.records.checkpoint import StateDict
+
 
 class Stateful(Protocol):
     """A part of the training state: a module, an optimiser, choice logits, a weight average.
@@ -79,7 +81,7 @@ class Position:
     losses: list[float] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, object]] = field(default_factory=list)
     log_lines: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -90,7 +92,7 @@ class Snapshot:
     """A copy of the whole state."""
 
     position: Position
-    parts: dict[str, Any]
+    parts: StateDict
 
 
 class Snapshots:

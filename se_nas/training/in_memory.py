@@ -78,9 +78,10 @@ def train_network(
         console=console,
     )
     last = outcome.history[-1]
+    assert last.test_accuracy is not None  # the last epoch has a look
     return Retrained(
         **vars(outcome),
-        test_accuracy=last["test_accuracy"],
-        ema_test_accuracy=last.get("ema_test_accuracy"),
+        test_accuracy=last.test_accuracy,
+        ema_test_accuracy=last.of("ema_test_accuracy"),
         test_images=len(test_set),
     )

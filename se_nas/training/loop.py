@@ -13,13 +13,12 @@ The loop knows nothing of networks or data. Two ideas carry it:
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,8 @@ from se_nas.errors import CheckpointError, OutputError, TrainingError, TrainingI
 from se_nas.hardware.contention import starvation_warning
 from se_nas.hardware.distributed import Ranks
 from se_nas.hardware.interrupt import signals_to
-from se_nas.records.checkpoint import discard_checkpoint, has_checkpoint, load_latest, save_checkpoint
+from se_nas.records.checkpoint import StateDict, discard_checkpoint, has_checkpoint, load_latest, save_checkpoint
+from se_nas.records.models.history import History
 from se_nas.records.run_log import RunLog, SilentLog
 from se_nas.training.guard import GuardConfig, Position, Snapshot, Snapshots, Stateful
 from se_nas.training.metrics import Metrics, in_words, on_host, print_line
@@ -98,7 +98,7 @@ class Loop:
         steps_per_epoch: int,
         step: Callable[[StepContext], Metrics],
         end_epoch: Callable[[int], Mapping[str, Any]] | None = None,
-        enough: Callable[[Sequence[Mapping[str, Any]], float], bool] | None = None,
+        enough: Callable[[History, float], bool] | None = None,
         state: Mapping[str, Stateful],
         checkpoint: Path,
         log: RunLog | SilentLog,
@@ -148,13 +148,13 @@ class Loop:
 
     # --- the run ------------------------------------------------------------------------------
 
-    def run(self, resume: bool) -> list[dict[str, Any]]:
+    def run(self, resume: bool) -> History:
         """Train to the end or until it is enough, from the checkpoint if `resume` and there is one, else anew.
 
         Starting from the start discards the checkpoint and the log lines of an earlier run of this name.
 
         Returns:
-            One dict an epoch: epoch, step, the means of the step metrics, and what `end_epoch` returned.
+            An entry an epoch: epoch, step, the means of the step metrics, and what `end_epoch` returned.
 
         Raises:
             CheckpointError: the checkpoint is damaged or of another run.
@@ -182,14 +182,17 @@ class Loop:
         except BaseException:
             self._save()
             raise
-        return copy.deepcopy(self._position.history)
+        return self._history()
+
+    def _history(self) -> History:
+        return tuple(Epoch.model_validate(entry) for entry in self._position.history)
 
     def _is_enough(self) -> bool:
         """Whether the run ends here, at the end of an epoch; its state is then saved as that of a whole run is."""
         position = self._position
         if self._enough is None or position.step == 0 or position.step % self._steps_per_epoch:
             return False
-        if not self._enough(position.history, position.seconds):
+        if not self._enough(self._history(), position.seconds):
             return False
         self._snapshots.confirm()  # no later step will tell
         self._save()
@@ -239,7 +242,7 @@ class Loop:
 
     def _finish_epoch(self, epoch: int) -> None:
         position = self._position
-        entry: dict[str, Any] = {"epoch": epoch, "step": position.step}
+        entry: dict[str, object] = {"epoch": epoch, "step": position.step}
         entry.update((name, total / position.counts[name]) for name, total in position.sums.items())
         if self._end_epoch is not None:
             if time.monotonic() - self._saved_time > _UNSAVED_SECONDS:
@@ -257,7 +260,8 @@ class Loop:
         if not self._live:
             self._say(f"{self.name}: epoch {epoch + 1}/{self._epochs}: {in_words(rest)}")
         starving = starvation_warning(position.seconds, position.cpu_seconds)
-        for line in [f"epoch {epoch + 1}: warning: {warning}" for warning in entry.get("warnings", ())] + starving:
+        warnings = position.epochs[-1].warnings or ()
+        for line in [f"epoch {epoch + 1}: warning: {warning}" for warning in warnings] + starving:
             self._say(f"{self.name}: {line}")
 
     def _agreed_stop(self) -> int | None:
@@ -335,7 +339,7 @@ class Loop:
 
     # --- the state ----------------------------------------------------------------------------
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self) -> StateDict:
         return {
             "name": self.name,
             "seed": self._seed,
@@ -375,18 +379,18 @@ class Loop:
         self._trust()
         self._save()  # a place that cannot be written to fails now, not in an hour
 
-    def _saved(self) -> dict[str, Any] | None:
+    def _saved(self) -> StateDict | None:
         """What the first rank finds to resume from, on every rank."""
-        saved: dict[str, Any] | None = None
+        saved: StateDict | None = None
         with self._ranks.together():
             if self._ranks.first and has_checkpoint(self._checkpoint):
                 saved, warning = load_latest(self._checkpoint)
                 if warning is not None:
                     self._say(warning)
-        found: dict[str, Any] | None = self._ranks.from_first(saved)
+        found: StateDict | None = self._ranks.from_first(saved)
         return found
 
-    def _resume(self, saved: dict[str, Any]) -> None:
+    def _resume(self, saved: StateDict) -> None:
         identity = self._identity()
         for key, expected in identity.items():
             got = saved.get("run", {}).get(key)
@@ -423,13 +427,8 @@ class Loop:
         if not self._live:
             yield lambda: None
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}"),
-        )
+        words, steps = TextColumn("{task.description}"), MofNCompleteColumn()
+        columns = (words, BarColumn(), steps, TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
         with Progress(*columns, console=self._console) as progress:
             task = progress.add_task(self.name, total=self._total, completed=self._position.step, loss="")
 

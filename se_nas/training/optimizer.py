@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from se_nas.records.checkpoint import StateDict
 from se_nas.training.guard import Stateful
 from se_nas.training.loop import StepContext
 from se_nas.training.recipe import Recipe
@@ -150,11 +151,11 @@ class WeightAverage:
                 average.copy_(value)
         torch._foreach_lerp_(averages, values, 1.0 - decay)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The averaged parameters and buffers, by the module's own names."""
         return self.module.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take over what `state_dict` gave."""
         self.module.load_state_dict(state)
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from se_nas.layers.torchvision_guard import import_timm
-from se_nas.records.checkpoint import check_finite
+from se_nas.records.checkpoint import StateDict, check_finite
 from se_nas.records.checksum import checksum_fault
 
 if TYPE_CHECKING:
@@ -280,13 +280,13 @@ def make_teacher(
     return TimmTeacher(model, mean, std)
 
 
-def _weights_of_teacher(checkpoint: str | Path, expected: str) -> dict[str, Any]:
+def _weights_of_teacher(checkpoint: str | Path, expected: str) -> StateDict:
     from timm.models import load_state_dict
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's about how a file was pickled
-            weights: dict[str, Any] = load_state_dict(str(checkpoint), weights_only=True)
+            weights: StateDict = load_state_dict(str(checkpoint), weights_only=True)
         return weights
     except MemoryError:
         raise

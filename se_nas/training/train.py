@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -24,8 +23,10 @@ from se_nas.errors import CheckpointError
 from se_nas.hardware.device import autocast_dtype, autocast_for
 from se_nas.hardware.distributed import Ranks
 from se_nas.layers.network import Network, initialise
-from se_nas.records.checkpoint import load_checkpoint, previous_path
+from se_nas.records.checkpoint import StateDict, load_checkpoint, previous_path
 from se_nas.records.files import write_json
+from se_nas.records.models.history import History
+from se_nas.records.models.run_result import BestEpoch
 from se_nas.records.record import read_value
 from se_nas.records.run_log import RunLog, SilentLog
 from se_nas.space.specs import NetworkSpec
@@ -67,7 +68,7 @@ class Outcome:
 
     Attributes:
         average: the network with averaged weights; None where the recipe has no average.
-        history: one dict an epoch: epoch, step, loss, lr, accuracy (of training, where labels are not mixed), and the
+        history: an entry an epoch: epoch, step, loss, lr, accuracy (of training, where labels are not mixed), and the
             held-out accuracies, which are None in epochs without a look.
         best: the epoch of the best held-out top-1 accuracy, which of "network" and "average" had it, and its value.
         seconds, cpu_seconds: wall and CPU time of this rank, added up over resumed processes.
@@ -77,8 +78,8 @@ class Outcome:
 
     network: Network
     average: nn.Module | None
-    history: list[dict[str, Any]]
-    best: dict[str, Any]
+    history: History
+    best: BestEpoch
     seconds: float
     cpu_seconds: float
     images: int
@@ -89,19 +90,19 @@ class _Best:
     """The best held-out accuracy so far, as a part of the training state, and on the first rank its file of weights."""
 
     def __init__(self, path: Path | None) -> None:
-        self.found: dict[str, Any] = {"epoch": None, "weights": None, "top1": -1.0}
+        self.found: BestEpoch | None = None
         self._path = path
 
     def save(self, network: nn.Module, average: nn.Module | None) -> None:
         """Write the weights that were found best, which are those of now."""
-        if self._path is not None:
-            save_weights(self._path, network, average, **self.found)
+        if self._path is not None and self.found is not None:
+            save_weights(self._path, network, average, **self.found.plain())
 
-    def state_dict(self) -> dict[str, Any]:
-        return dict(self.found)
+    def state_dict(self) -> StateDict:
+        return self.found.plain() if self.found else {}
 
-    def load_state_dict(self, state: dict[str, Any], /) -> None:
-        self.found = dict(state)
+    def load_state_dict(self, state: StateDict, /) -> None:
+        self.found = BestEpoch(**state) if state.get("epoch") is not None else None
         # an epoch that is undone may have put its own weights in the file's place
         if self._path is not None and not self._is_of(self._path) and self._is_of(previous_path(self._path)):
             os.replace(previous_path(self._path), self._path)
@@ -111,7 +112,7 @@ class _Best:
             saved = load_checkpoint(path)
         except CheckpointError:
             return False
-        return {name: saved.get(name) for name in self.found} == self.found
+        return self.found is not None and all(saved.get(name) == value for name, value in self.found.plain().items())
 
 
 def train(
@@ -194,23 +195,23 @@ def train(
         metrics: dict[str, float | Tensor] = {"loss": torch.stack(losses).mean(), "lr": rate}
         return metrics | ({"accuracy": torch.stack(hits).mean()} if hits else {})
 
-    def look(epoch: int) -> dict[str, Any]:
-        result: dict[str, Any] = {}
+    def look(epoch: int) -> dict[str, float | None]:
+        result: dict[str, float | None] = {}
         due = (epoch + 1) % recipe.evaluate_every == 0 or epoch + 1 == recipe.epochs
         for weights, prefix, candidate in (("network", "", network), ("average", "ema_", averaged)):
             if candidate is None:
                 continue
             found = top_accuracies(candidate, held_out.images, device, ranks, recipe.precision) if due else {}
             result |= {prefix + column: found.get(kind) for kind, column in held_out.columns.items()}
-            if due and found["top1"] > best.found["top1"]:
-                best.found = {"epoch": epoch, "weights": weights, "top1": found["top1"]}
+            if due and (best.found is None or found["top1"] > best.found.top1):
+                best.found = BestEpoch(epoch=epoch, weights=weights, top1=found["top1"])
             if due and weights == "network" and held_out.after_look is not None:
                 held_out.after_look(epoch, found["top1"])
-        if best.found["epoch"] == epoch:
+        if best.found is not None and best.found.epoch == epoch:
             best.save(network, averaged)
         return result
 
-    def end_epoch(epoch: int) -> dict[str, Any]:
+    def end_epoch(epoch: int) -> dict[str, float | None]:
         result = look(epoch)
         if keep_every and (epoch + 1) % keep_every == 0 and ranks.first:
             save_weights(folder / "epochs" / f"{epoch + 1:04d}.pt", network, averaged, epoch=epoch)
@@ -248,6 +249,7 @@ def train(
             history = loop.run(resume)
     finally:
         images.close()
+    assert best.found is not None  # the last epoch has a look
     return Outcome(
         network=network,
         average=averaged,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from se_nas.errors import CheckpointError, ConfigError, DataError
 from se_nas.layers.network import Network
-from se_nas.records.checkpoint import check_finite, load_checkpoint, save_checkpoint
+from se_nas.records.checkpoint import StateDict, check_finite, load_checkpoint, save_checkpoint
 from se_nas.records.files import write_json
 from se_nas.records.record import read_value
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
@@ -118,13 +118,13 @@ def network_with(spec: NetworkSpec, path: Path, *, average: bool | None = None) 
     return network.eval()
 
 
-def _fitting(network: Network, state: Mapping[str, Any], path: Path, average: bool | None) -> dict[str, Any]:
+def _fitting(network: Network, state: Mapping[str, Any], path: Path, average: bool | None) -> StateDict:
     if not isinstance(state.get("network"), dict):
         raise CheckpointError(f"{path}: the file must hold the weights of a network, but holds {', '.join(state)}")
     if average and not state.get("average"):
         raise CheckpointError(f"{path}: averaged weights were asked for, but the training kept none")
     averaged = state.get("average") if average is not False else None
-    found: dict[str, Any] = averaged or state["network"]
+    found: StateDict = averaged or state["network"]
     try:
         check_fit(found, network.state_dict())
     except CheckpointError as error:

@@ -61,9 +61,9 @@ def test_latencies_take_turns_and_leave_threads_and_layout_alone(network: Networ
     found = latency_beside("another", run, network, rounds=6)
     assert len(images) == 12
     assert images[0].shape == (1, 1, 8, 8)
-    for name in ("another", "pytorch"):
-        assert found[name]["n"] == 6
-        low, high = found[name]["ci95_ms"]
-        assert 0 < low <= found[name]["median_ms"] <= high
-    assert found["conditions"]["threads"] == found["conditions"]["batch_size"] == 1
+    for timed in (found.of("another"), found.pytorch):
+        assert timed.n == 6
+        low, high = timed.ci95_ms
+        assert 0 < low <= timed.median_ms <= high
+    assert found.conditions.threads == found.conditions.batch_size == 1
     assert network.stem.conv.weight.is_contiguous()

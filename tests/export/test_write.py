@@ -8,20 +8,21 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from se_nas.errors import ExportError, OutputError
-from se_nas.export.forms import FORMS, Form, Normalisation, Subject
+from se_nas.export.forms import FORMS, Form, Subject
+from se_nas.export.record import ExportReport, Normalisation
 from se_nas.export.write import export_network
 from se_nas.layers.network import Network
+from se_nas.records.record import read_record
 from se_nas.space.architecture_file import ArchitectureFile
 from se_nas.space.search_space import SearchSpace
 from tests.export.trained import trained
 
-GREY = Normalisation((0.5,), (0.25,))
+GREY = Normalisation(mean=(0.5,), std=(0.25,))
 Exported = tuple[Network, ArchitectureFile]
 
 
@@ -32,7 +33,7 @@ def exported(tiny_space: SearchSpace) -> Exported:
     return trained(file.network), file
 
 
-def export(exported: Exported, out: Path, *forms: str) -> dict[str, Any]:
+def export(exported: Exported, out: Path, *forms: str) -> ExportReport:
     return export_network(*exported, out, forms, say=lambda line: None, normalisation=GREY)
 
 
@@ -48,24 +49,25 @@ def test_every_form_is_written_and_compared(exported: Exported, tmp_path: Path) 
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     lines: list[str] = []
     report = export_network(network, file, tmp_path / "out", list(FORMS), say=lines.append, normalisation=GREY)
-    assert json.loads((tmp_path / "out" / "export.json").read_text()) == json.loads(json.dumps(report))
-    assert set(report["forms"]) == set(FORMS)
+    assert read_record(ExportReport, tmp_path / "out" / "export.json") == report
+    assert set(report.forms) == set(FORMS)
     assert [line.partition(":")[0] for line in lines] == list(FORMS)
     files: set[str] = set()
     for name, form in FORMS.items():
-        entry = report["forms"][name]
-        assert entry["greatest_difference"] <= entry["bar"] == form.bar <= 1e-4
-        assert (entry["latency"] is None) == (form.runtime is None)
-        assert sorted(entry["files"]) == sorted(form.files)
-        for path, size in entry["files"].items():
+        entry = report.forms[name]
+        assert entry.greatest_difference <= entry.bar == form.bar <= 1e-4
+        assert (entry.latency is None) == (form.runtime is None)
+        assert sorted(entry.files) == sorted(form.files)
+        for path, size in entry.files.items():
             assert (tmp_path / "out" / path).stat().st_size == size
             files.add(path.partition("/")[0])
     assert names(tmp_path / "out") == files | {"export.json"}
-    timed = report["forms"]["onnx"]["latency"]
-    assert timed["onnxruntime"]["median_ms"] > 0
-    assert timed["pytorch"]["n"] == timed["onnxruntime"]["n"] >= 6
-    assert report["network"]["params"] == sum(p.numel() for p in network.parameters())
-    assert report["normalisation"] == {"mean": (0.5,), "std": (0.25,)}
+    timed = report.forms["onnx"].latency
+    assert timed is not None
+    assert timed.of("onnxruntime").median_ms > 0
+    assert timed.pytorch.n == timed.of("onnxruntime").n >= 6
+    assert report.network.params == sum(p.numel() for p in network.parameters())
+    assert report.normalisation == GREY
     assert "mean: 0.5\n" in (tmp_path / "out" / "network.py").read_text()
     assert network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
@@ -102,17 +104,18 @@ def test_forms_of_the_same_weights_share_a_folder_and_others_do_not(
     files = ("second/network.py", "second/weights.pt")
     second = Form(files, write_folder, lambda folder: plain.load(folder / "second"), 1e-5, runtime="itself")
     monkeypatch.setitem(FORMS, "second", second)
-    first = export(exported, tmp_path, "plain")["forms"]["plain"]
+    first = export(exported, tmp_path, "plain").forms["plain"]
     report = export(exported, tmp_path, "second")
-    assert report["forms"]["plain"] == first
-    assert set(report["forms"]["second"]["files"]) == {"second/network.py", "second/weights.pt"}
-    assert report["forms"]["second"]["latency"]["itself"]["n"] >= 6
+    assert report.forms["plain"] == first
+    assert set(report.forms["second"].files) == {"second/network.py", "second/weights.pt"}
+    assert (timed := report.forms["second"].latency) is not None
+    assert timed.of("itself").n >= 6
     _, file = exported
     other = (trained(file.network, seed=1), file)
     with pytest.raises(ExportError, match="must hold the exports of one network, but this one has second of other"):
         export(other, tmp_path, "plain")
     both = export(other, tmp_path, "plain", "second")
-    assert both["network"]["weights_sha256"] != report["network"]["weights_sha256"]
+    assert both.network.weights_sha256 != report.network.weights_sha256
     assert names(tmp_path) == {"export.json", "network.py", "weights.pt", "second"}
 
 
@@ -180,7 +183,7 @@ def test_an_export_that_was_killed_can_be_repeated(
         export(exported, tmp_path, "plain")
     monkeypatch.undo()
     assert set(json.loads((tmp_path / "export.json").read_text())["forms"]) == {"torch_export"}
-    assert set(export(exported, tmp_path, "plain")["forms"]) == {"torch_export", "plain"}
+    assert set(export(exported, tmp_path, "plain").forms) == {"torch_export", "plain"}
     assert "exchanged" not in json.loads((tmp_path / "export.json").read_text())
     assert names(tmp_path) == {"export.json", "network.pt2", "network.py", "weights.pt"}
 

@@ -12,10 +12,11 @@ import torch
 
 import se_nas
 from se_nas.hardware.environment import describe_environment
+from se_nas.records.models.environment import Commit
 
 
 def test_is_json_and_names_no_path_user_or_host() -> None:
-    text = json.dumps(describe_environment())
+    text = json.dumps(describe_environment().plain())
     assert str(Path.cwd()) not in text
     assert str(Path.home()) + "/" not in text
     for name in (getpass.getuser(), platform.node()):
@@ -24,10 +25,10 @@ def test_is_json_and_names_no_path_user_or_host() -> None:
 
 def test_says_what_ran() -> None:
     described = describe_environment()
-    assert described["se_nas"] == se_nas.__version__
-    assert described["python"] == platform.python_version()
-    assert described["packages"]["torch"] == torch.__version__
-    assert described["threads"] == torch.get_num_threads()
+    assert described.se_nas == se_nas.__version__
+    assert described.python == platform.python_version()
+    assert described.packages["torch"] == torch.__version__
+    assert described.threads == torch.get_num_threads()
 
 
 def _package_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,16 +45,17 @@ def _git(folder: Path, *arguments: str) -> None:
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_commit_and_whether_the_checkout_is_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _package_in(tmp_path, monkeypatch)
-    assert describe_environment()["commit"] is None  # no checkout
+    assert describe_environment().commit is None  # no checkout
     _git(tmp_path, "init")
-    assert describe_environment()["commit"] is None  # no commit
+    assert describe_environment().commit is None  # no commit
     _git(tmp_path, "add", ".")
     _git(tmp_path, "commit", "-m", "first")
-    clean = describe_environment()["commit"]
-    assert clean["dirty"] is False
-    assert len(clean["hash"]) == 40
+    clean = describe_environment().commit
+    assert clean is not None
+    assert not clean.dirty
+    assert len(clean.hash) == 40
     (tmp_path / "se_nas" / "__init__.py").write_text("changed = True\n")
-    assert describe_environment()["commit"] == {"hash": clean["hash"], "dirty": True}
+    assert describe_environment().commit == Commit(hash=clean.hash, dirty=True)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -63,4 +65,4 @@ def test_a_checkout_of_another_project_around_the_package_is_not_ours(
     _package_in(tmp_path / "venv" / "site-packages", monkeypatch)
     _git(tmp_path, "init")
     _git(tmp_path, "commit", "--allow-empty", "-m", "theirs")
-    assert describe_environment()["commit"] is None
+    assert describe_environment().commit is None

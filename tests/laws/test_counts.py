@@ -40,8 +40,8 @@ def check_every_count(space: SearchSpace, architecture: Architecture) -> None:
     assert sum(p.numel() for p in network.parameters()) == counts.params
     assert torch_macs(network, spec) == counts.macs
     check = cross_check_counts(network, spec)
-    assert check["agree"], check
-    assert (check["built_macs"], check["built_params"]) == (counts.macs, counts.params)
+    assert check.agree, check
+    assert (check.built_macs, check.built_params) == (counts.macs, counts.params)
     if importlib.util.find_spec("thop"):
         assert thop_counts(network, spec) == counts
 
@@ -70,8 +70,8 @@ def test_cross_check_leaves_the_network_alone_and_sees_a_wrong_specification(tin
     first, *_, last = tiny_space.enumerate()
     network = Network(tiny_space.resolve(first)).train()
     before = [name for name, _ in network.named_buffers()]
-    assert cross_check_counts(network, network.spec)["agree"]
-    assert not cross_check_counts(network, tiny_space.resolve(last))["agree"]
+    assert cross_check_counts(network, network.spec).agree
+    assert not cross_check_counts(network, tiny_space.resolve(last)).agree
     assert [name for name, _ in network.named_buffers()] == before
     assert all(layer.training and not layer._forward_hooks for layer in network.modules())
 
@@ -132,4 +132,4 @@ def test_attention_in_one_block_of_a_network_adds_exactly_its_formula(
         assert built[1] - built[0] == formula[kind]
         assert network_counts(excited).params - network_counts(plain).params == built[1] - built[0]
         assert torch_macs(networks[1], excited) == network_counts(excited).macs
-        assert cross_check_counts(networks[1], excited)["agree"]
+        assert cross_check_counts(networks[1], excited).agree

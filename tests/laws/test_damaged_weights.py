@@ -106,7 +106,7 @@ def test_an_altered_form_is_not_kept_by_a_later_export(
     with pytest.raises(SeNasError, match=f"{WEIGHTS}: must be as the export of plain wrote it, but is altered"):
         export_network(*exported, tmp_path, ["timm"], say=lambda line: None)
     report = export_network(*exported, tmp_path, ["plain"], say=lambda line: None)
-    assert set(report["forms"]["plain"]["sha256"]) == set(report["forms"]["plain"]["files"])
+    assert set(report.forms["plain"].sha256) == set(report.forms["plain"].files)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

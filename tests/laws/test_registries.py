@@ -197,7 +197,7 @@ def test_one_s_own_kinds_are_handed_on_in_every_form_but_plain_source(tmp_path: 
     chosen = space.architecture({**picks, **{n: "mine" for n in picks if n.endswith(".block")}})
     network = trained(space.resolve(chosen))
     report = export_network(network, ArchitectureFile.of(space, chosen), tmp_path, ("onnx", "timm"), say=lambda _: None)
-    assert set(report["forms"]) == {"onnx", "timm"}
+    assert set(report.forms) == {"onnx", "timm"}
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def make_fake_run(
         "search": {
             "strategy": "differentiable",
             "epochs": epochs,
-            "warmup_epochs": epochs // 6,
+            "pretrain_epochs": epochs // 6,
             "seconds": 4210.0,
             "images": 45_000 * epochs,
             "validation_accuracy": 0.8874,

@@ -332,7 +332,7 @@ def test_a_process_may_join_a_run_on_another_device(runs: dict[str, Done], tmp_p
     setting = open_setting(tmp_path / "run", device="cpu")
     assert (setting.device.type, setting.config.device, setting.config.latency.device) == ("cpu", "cuda", "cuda")
     assert isinstance(setting.latency, LatencyTable)
-    assert setting.latency.to_dict() == read_json(tmp_path / "run/latency.json")
+    assert setting.latency.record().plain() == read_json(tmp_path / "run/latency.json")
     assert contents(tmp_path / "run") == before
 
 

@@ -16,7 +16,8 @@ from se_nas.cost.latency.timing import LatencyKey, Measurement
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import InfeasibleBudgetError, SeNasError
 from se_nas.layers.network import Network
-from se_nas.records.files import write_json
+from se_nas.records.models.certificate import Certificate, SearchCertificate
+from se_nas.records.record import write_record
 from se_nas.search.answer import ATTEMPTS, Answer, answer, answer_among
 from se_nas.search.budgets.decode import decode, greatest_cost, least_cost
 from se_nas.search.certificate import extend_certificate
@@ -91,31 +92,31 @@ def test_the_certificate_says_of_each_cost_what_the_built_network_has(tiny_space
     assert found.network == tiny_space.resolve(found.architecture)
     counts = network_counts(found.network)
     built = sum(p.numel() for p in Network(found.network).parameters())
-    macs, params, predicted, measured = found.certificate["costs"]
-    assert (macs["metric"], macs["value"], macs["how"], macs["unit"]) == ("macs", counts.macs, "counted", "MACs")
-    assert (params["metric"], params["value"], params["how"]) == ("params", built, "counted")
-    assert (predicted["how"], measured["how"]) == ("predicted", "measured")
-    assert predicted["value"] == pytest.approx(true_ms(found.network))
-    assert predicted["n"] == latency.fit.held_out.n
-    assert (measured["value"], measured["n"]) == (pytest.approx(true_ms(found.network)), 40)
-    assert [entry["limit"] for entry in found.certificate["budgets"]] == [budget.limit for budget in budgets]
-    assert all(entry["holds"] for entry in found.certificate["budgets"])
-    assert found.certificate["latency_conditions"]["device"] == KEY.device
-    assert json.loads(json.dumps(found.certificate)) == found.certificate
+    macs, params, predicted, measured = found.certificate.costs
+    assert (macs.metric, macs.value, macs.how, macs.unit) == ("macs", counts.macs, "counted", "MACs")
+    assert (params.metric, params.value, params.how) == ("params", built, "counted")
+    assert (predicted.how, measured.how) == ("predicted", "measured")
+    assert predicted.value == pytest.approx(true_ms(found.network))
+    assert predicted.n == latency.fit.held_out.n
+    assert (measured.value, measured.n) == (pytest.approx(true_ms(found.network)), 40)
+    assert [entry.limit for entry in found.certificate.budgets] == [budget.limit for budget in budgets]
+    assert all(entry.holds for entry in found.certificate.budgets)
+    assert found.certificate.latency_conditions.device == KEY.device
+    assert SearchCertificate(**json.loads(json.dumps(found.certificate.plain()))) == found.certificate
 
 
 def test_the_counts_are_those_of_the_network_that_is_built(tiny_space, tables, latency, clock) -> None:
-    check = find(tiny_space, tables, latency, middle(tiny_space, tables, "macs")).certificate["cross_check"]
-    assert check["agree"]
-    assert check["built_macs"] == check["macs"] > 0
-    assert check["built_params"] == check["params"] > 0
+    check = find(tiny_space, tables, latency, middle(tiny_space, tables, "macs")).certificate.cross_check
+    assert check.agree
+    assert check.built_macs == check.macs > 0
+    assert check.built_params == check.params > 0
 
 
 def test_without_budgets_every_choice_has_its_best_option(tiny_space, tables, latency, clock) -> None:
     found = find(tiny_space, tables, latency)
-    assert found.decodes[0]["score"] == 0
+    assert found.decodes[0].score == 0
     assert len(found.decodes) == 1
-    assert found.certificate["budgets"] == []
+    assert found.certificate.budgets == ()
 
 
 def test_an_exact_prediction_needs_tightening_only_for_the_interval(tiny_space, tables, latency, clock) -> None:
@@ -127,10 +128,10 @@ def test_an_exact_prediction_needs_tightening_only_for_the_interval(tiny_space, 
     tight = Budget("latency_ms", first.costs["latency_ms"] * (1 + SPREAD / 2))
     found = find(tiny_space, tables, latency, tight)
     assert len(found.decodes) > 1
-    assert found.decodes[0]["measured_ms"] <= tight.limit
-    (entry,) = found.certificate["budgets"]
-    assert entry["holds"]
-    assert entry["ci95"][1] <= tight.limit
+    assert found.decodes[0].measured_ms <= tight.limit
+    (entry,) = found.certificate.budgets
+    assert entry.holds
+    assert entry.ci95[1] <= tight.limit
 
 
 def test_a_network_that_runs_longer_than_predicted_is_replaced(tiny_space, tables, latency, clock) -> None:
@@ -139,16 +140,16 @@ def test_a_network_that_runs_longer_than_predicted_is_replaced(tiny_space, table
     found = find(tiny_space, tables, latency, *budgets)
     assert 1.2 * true_ms(found.network) * (1 + SPREAD) <= budgets[1].limit
     assert network_counts(found.network).macs <= budgets[0].limit
-    assert all(entry["holds"] for entry in found.certificate["budgets"])
+    assert all(entry.holds for entry in found.certificate.budgets)
     assert len(found.decodes) > 1
-    assert found.decodes[0]["limits"] == {budget.metric: budget.limit for budget in budgets}
-    limits = [entry["limits"]["latency_ms"] for entry in found.decodes]
+    assert found.decodes[0].limits == {budget.metric: budget.limit for budget in budgets}
+    limits = [entry.limits["latency_ms"] for entry in found.decodes]
     assert limits == sorted(limits, reverse=True)
-    assert {entry["limits"]["macs"] for entry in found.decodes} == {budgets[0].limit}
-    assert [entry["measured_ms"] for entry in found.decodes] == pytest.approx(
-        [1.2 * entry["costs"]["latency_ms"] for entry in found.decodes]
+    assert {entry.limits["macs"] for entry in found.decodes} == {budgets[0].limit}
+    assert [entry.measured_ms for entry in found.decodes] == pytest.approx(
+        [1.2 * entry.costs["latency_ms"] for entry in found.decodes]
     )
-    assert found.certificate["budgets"][1]["limit"] == budgets[1].limit  # what was asked, not what was decoded under
+    assert found.certificate.budgets[1].limit == budgets[1].limit  # what was asked, not what was decoded under
 
 
 @pytest.mark.parametrize("factor", [1.5, 1000.0])
@@ -170,8 +171,8 @@ def test_one_disturbed_measurement_does_not_rule_out_the_fastest(tiny_space, tab
     )
     found = find(tiny_space, tables, latency, middle(tiny_space, tables, "latency_ms"))
     fastest = least_cost(tiny_space, tables, "latency_ms").costs["latency_ms"]
-    assert [entry["costs"]["latency_ms"] for entry in found.decodes][1:] == [fastest]
-    assert found.certificate["budgets"][0]["holds"]
+    assert [entry.costs["latency_ms"] for entry in found.decodes][1:] == [fastest]
+    assert found.certificate.budgets[0].holds
 
 
 def test_a_budget_infeasible_from_the_start_is_told_as_by_a_decode(tiny_space, tables, latency, clock) -> None:
@@ -192,8 +193,8 @@ def test_of_evaluated_networks_those_that_will_be_too_slow_are_not_measured(
     assert ranked.index(in_time[0]) > 5 + ATTEMPTS
     assert 1 < len(found.decodes) <= 4
     assert found.architecture in in_time
-    (entry,) = found.certificate["budgets"]
-    assert entry["ci95"][1] <= budget.limit
+    (entry,) = found.certificate.budgets
+    assert entry.ci95[1] <= budget.limit
 
 
 def test_nothing_is_given_up_before_the_fastest_evaluated_network_was_measured(
@@ -223,35 +224,40 @@ def test_a_retrained_network_s_counts_and_latency_join_what_its_search_certified
     tiny_space, tables, latency, clock, tmp_path: Path
 ) -> None:
     found = find(tiny_space, tables, latency, *(middle(tiny_space, tables, metric) for metric in tables))
-    path = write_json(tmp_path / "certificate.json", found.certificate)
+    path = write_record(tmp_path / "certificate.json", found.certificate)
     larger = dataclasses.replace(tiny_space, scaling=(Scaling("imagenet", 32, 7, width=2.0),))
     spec = resolve_scaled(larger, found.architecture, "imagenet")
     extended = extend_certificate(path, spec, KEY, TRAINED)
-    retrained = extended.pop("retrained")
-    assert extended == found.certificate
+    retrained = extended.retrained
+    assert retrained is not None
+    found_again = extended.plain()
+    assert found_again.pop("retrained") == retrained.plain()
+    assert found_again == found.certificate.plain()
     counts = network_counts(spec)
     assert counts.macs > network_counts(found.network).macs
-    assert [(e["metric"], e["value"], e["how"]) for e in retrained["costs"]] == [
+    assert [(e.metric, e.value, e.how) for e in retrained.costs] == [
         ("macs", counts.macs, "counted"),
         ("params", counts.params, "counted"),
         ("latency_ms", true_ms(spec), "measured"),
     ]
-    measured = retrained["costs"][-1]
-    assert (measured["n"], measured["ci95"]) == (40, [true_ms(spec) * (1 - SPREAD), true_ms(spec) * (1 + SPREAD)])
-    assert retrained["cross_check"]["agree"]
-    assert retrained["cross_check"]["macs"] == counts.macs
-    assert (retrained["resolution"], retrained["classes"], retrained["trained"]) == (32, 7, TRAINED)
-    assert retrained["latency_conditions"]["device"] == KEY.device
-    assert retrained["environment"]["packages"]["torch"]
-    again = write_json(tmp_path / "again.json", {**extended, "retrained": retrained})
-    assert extend_certificate(again, spec, KEY, {"epochs": 3})["retrained"]["trained"] == {"epochs": 3}
+    measured = retrained.costs[-1]
+    assert (measured.n, measured.ci95) == (40, (true_ms(spec) * (1 - SPREAD), true_ms(spec) * (1 + SPREAD)))
+    assert retrained.cross_check.agree
+    assert retrained.cross_check.macs == counts.macs
+    assert (retrained.resolution, retrained.classes, retrained.trained) == (32, 7, TRAINED)
+    assert retrained.latency_conditions.device == KEY.device
+    assert retrained.environment.packages["torch"]
+    again = write_record(tmp_path / "again.json", extended)
+    longer = extend_certificate(again, spec, KEY, {"epochs": 3}).retrained
+    assert longer is not None
+    assert longer.trained == {"epochs": 3}
 
 
 def test_a_network_that_no_search_found_has_a_certificate_of_its_own(tiny_space, clock) -> None:
     spec = tiny_space.resolve(next(tiny_space.enumerate()))
     certificate = extend_certificate(None, spec, KEY, TRAINED)
-    assert list(certificate) == ["format", "version", "retrained"]
-    assert json.loads(json.dumps(certificate)) == certificate
+    assert list(certificate.plain()) == ["format", "version", "retrained"]
+    assert Certificate(**json.loads(json.dumps(certificate.plain()))) == certificate
 
 
 @pytest.mark.parametrize(

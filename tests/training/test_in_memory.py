@@ -77,14 +77,14 @@ def test_training_learns_beyond_chance_on_images_it_has_not_seen(spec: NetworkSp
     options = DataOptions("synthetic", resolution=8, size=1000)
     recipe = default_recipe(epochs=5, batch_size=25, label_smoothing=0.0)
     result = trained(spec, synthetic.load_train(options), synthetic.load_test(options), tmp_path, recipe)
-    assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
+    assert result.history[-1].loss < 0.7 * result.history[0].loss
     assert result.test_accuracy > 0.3  # of 200 images; chance is 0.1
-    assert result.test_accuracy == result.history[-1]["test_accuracy"]
+    assert result.test_accuracy == result.history[-1].test_accuracy
 
 
 def test_the_history_looks_at_the_test_images_when_asked_to_and_at_the_end(whole: Retrained) -> None:
-    assert [entry["test_accuracy"] is not None for entry in whole.history] == [False, True, False, True]
-    assert all("ema_test_accuracy" not in entry for entry in whole.history)
+    assert [entry.test_accuracy is not None for entry in whole.history] == [False, True, False, True]
+    assert all(entry.of("ema_test_accuracy") is None for entry in whole.history)
     assert whole.ema_test_accuracy is None
     assert whole.seconds > 0
 
@@ -107,7 +107,7 @@ def test_the_test_images_never_influence_the_weights(
     other = ImageSet(noise, torch.arange(7))
     result = trained(spec, train, other, tmp_path / "other", RECIPE.model_copy(update={"evaluate_every": 1}))
     assert same(weights(result), weights(whole))
-    assert [e["loss"] for e in result.history] == [e["loss"] for e in whole.history]
+    assert [e.loss for e in result.history] == [e.loss for e in whole.history]
     assert result.test_accuracy != whole.test_accuracy
 
 
@@ -156,7 +156,7 @@ def test_a_resumed_training_equals_one_never_stopped(
             trained(spec, train, held_out, tmp_path / "stopped", recipe)
     resumed = trained(spec, train, held_out, tmp_path / "stopped", recipe, resume=True)
     assert same(weights(resumed), weights(never_stopped))
-    assert [e["loss"] for e in resumed.history] == [e["loss"] for e in never_stopped.history]
+    assert [e.loss for e in resumed.history] == [e.loss for e in never_stopped.history]
     assert resumed.history[-1] == never_stopped.history[-1]
     ends = [load_checkpoint(tmp_path / name / "checkpoint.pt")["parts"] for name in ("whole", "stopped")]
     assert ("average" in ends[0]) == ("average_decay" in changes)
@@ -170,8 +170,8 @@ def test_the_average_is_evaluated_beside_the_weights_and_leaves_them_alone(
     recipe = RECIPE.model_copy(update={"average_decay": 0.5})
     result = trained(spec, train, held_out, tmp_path, recipe)
     assert same(weights(result), weights(whole))
-    assert result.ema_test_accuracy == result.history[-1]["ema_test_accuracy"]
-    assert [entry["ema_test_accuracy"] is not None for entry in result.history] == [False, True, False, True]
+    assert result.ema_test_accuracy == result.history[-1].of("ema_test_accuracy")
+    assert [entry.of("ema_test_accuracy") is not None for entry in result.history] == [False, True, False, True]
     average = load_checkpoint(tmp_path / "checkpoint.pt")["parts"]["average"]
     assert not same(average, weights(result))
 
@@ -198,12 +198,10 @@ def test_the_history_names_what_was_held_out_and_each_look_is_told(
     )
     assert [epoch for epoch, _ in told] == ([0, 1, 2] if every == 1 else [1, 2])
     assert told == [
-        (entry["epoch"], entry["validation_accuracy"])
-        for entry in found.history
-        if entry["validation_accuracy"] is not None
+        (entry.epoch, entry.validation_accuracy) for entry in found.history if entry.validation_accuracy is not None
     ]
-    assert found.history[-1]["ema_validation_accuracy"] is not None
-    assert not [name for name in found.history[-1] if "test" in name]
+    assert found.history[-1].of("ema_validation_accuracy") is not None
+    assert not [name for name in found.history[-1].model_fields_set if "test" in name]
     assert {line["phase"] for line in read_log(tmp_path / "log.jsonl")} == {"evaluation"}
 
 
@@ -216,7 +214,7 @@ def test_resuming_a_training_of_another_length_is_refused(
 
 
 def test_the_images_seen_are_counted_as_the_loop_counts_them(whole: Retrained) -> None:
-    assert whole.images == whole.history[-1]["step"] * RECIPE.batch_size == 800
+    assert whole.images == whole.history[-1].step * RECIPE.batch_size == 800
     assert whole.test_images > 0
 
 

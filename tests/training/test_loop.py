@@ -138,11 +138,11 @@ def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def test_history_log_and_contexts(tmp_path: Path) -> None:
     run = Run(tmp_path)
     history = run.run()
-    assert [(entry["epoch"], entry["step"]) for entry in history] == [(0, 5), (1, 10), (2, 15)]
-    assert all(type(value) in (int, float) for entry in history for value in entry.values())
-    assert history[0].keys() == {"epoch", "step", "loss", "rate", "validation", "noise"}
+    assert [(entry.epoch, entry.step) for entry in history] == [(0, 5), (1, 10), (2, 15)]
+    assert all(type(value) in (int, float) for entry in history for value in entry.plain().values())
+    assert history[0].plain().keys() == {"epoch", "step", "loss", "rate", "validation", "noise"}
     expected_rate = sum(map(rate_of, range(5, 10))) / 5
-    assert history[1]["rate"] == pytest.approx(expected_rate)
+    assert history[1].of("rate") == pytest.approx(expected_rate)
     assert [context.step for context in run.contexts] == list(range(TOTAL))
     assert [(c.epoch, c.step_in_epoch) for c in run.contexts] == [(s // STEPS, s % STEPS) for s in range(TOTAL)]
     assert len({context.seed for context in run.contexts}) == TOTAL
@@ -168,7 +168,7 @@ def test_another_seed_or_name_gives_other_numbers(tmp_path: Path) -> None:
         Run(tmp_path / str(index), **options).run()
         for index, options in enumerate([{}, {"seed": 8}, {"name": "other"}])
     ]
-    assert len({history[-1]["loss"] for history in histories}) == 3
+    assert len({history[-1].loss for history in histories}) == 3
 
 
 def test_what_end_epoch_draws_does_not_depend_on_what_steps_draw(tmp_path: Path) -> None:
@@ -376,7 +376,7 @@ def _nan_once(at: int) -> Fault:
 def test_a_nan_is_rolled_back_and_training_goes_on(tmp_path: Path, at: int, check_every: int) -> None:
     run = Run(tmp_path, fault=_nan_once(at), guard=dataclasses.replace(GUARD, check_every=check_every))
     history = run.run()
-    assert [entry["epoch"] for entry in history] == [0, 1, 2]
+    assert [entry.epoch for entry in history] == [0, 1, 2]
     assert all(torch.isfinite(value).all() for value in run.state().values())
     assert run.contexts[-1].lr_scale == 0.5
     assert run.contexts[-1].attempt == 1
@@ -474,7 +474,7 @@ def test_metrics_are_means_over_the_ranks(tmp_path: Path) -> None:
     alone, together = Run(tmp_path / "alone"), Run(tmp_path / "together", ranks=TwoRanks(0, 2))
     histories = alone.run(), together.run()
     for one, mean in zip(*histories, strict=True):
-        assert mean["loss"] == pytest.approx((one["loss"] + 3) / 2)
+        assert mean.loss == pytest.approx((one.loss + 3) / 2)
     assert all(torch.equal(value, together.state()[name]) for name, value in alone.state().items())
 
 

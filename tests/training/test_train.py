@@ -21,6 +21,7 @@ from se_nas.errors import CheckpointError, ConfigError, DataError, TrainingError
 from se_nas.hardware.distributed import join_ranks
 from se_nas.layers.network import Network, initialise
 from se_nas.records.checkpoint import load_checkpoint
+from se_nas.records.models.run_result import BestEpoch
 from se_nas.records.run_log import read_log
 from se_nas.training import optimizer
 from se_nas.training import train as training
@@ -79,7 +80,7 @@ def test_ranks_train_as_one_that_accumulates_the_same_parts(
     assert_close(parameters(together[0].network), parameters(alone.network), 1e-6)
     assert_close(parameters(together[0].average), parameters(alone.average), 1e-6)
     assert moved(alone.network) > 1e-3
-    losses = [[entry["loss"] for entry in found.training.history] for found in (together[0], alone)]
+    losses = [[entry.loss for entry in found.training.history] for found in (together[0], alone)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
@@ -236,7 +237,7 @@ def at_step(folder: Path) -> int:
 
 
 def test_killed_in_mid_epoch_and_resumed_equals_uninterrupted(tmp_path: Path, images: Path) -> None:
-    train(long_job(tmp_path / "whole", images))
+    whole = train(long_job(tmp_path / "whole", images))
     job = long_job(tmp_path / "killed", images, resume=True)
     for number, step in enumerate((4, 11)):  # neither at the end of an epoch of three
         dying = replace(job, fault=Fault("kill", step, 0))
@@ -245,8 +246,8 @@ def test_killed_in_mid_epoch_and_resumed_equals_uninterrupted(tmp_path: Path, im
     resumed = train(job)
     assert resumed.steps[0][0] == 10  # a state is saved once a later loss has confirmed it
     assert finished(job.folder) == finished(tmp_path / "whole")
-    assert resumed.training.history == finished(tmp_path / "whole")["history"]
-    assert resumed.training.best["epoch"] is not None
+    assert resumed.training.history == whole.training.history
+    assert resumed.training.best == whole.training.best
 
 
 @pytest.mark.slow
@@ -338,11 +339,11 @@ def test_it_memorises_twenty_classes(tmp_path: Path) -> None:
     recipe = recipe_of(RECIPE, **values, dropout=0.0, average_decay=0.9, flip=0.0, evaluate_every=10)
     found = train(DiskJob(tmp_path / "run", images, tiny_network(classes=classes), recipe))
     last = found.training.history[-1]
-    assert last["accuracy"] > 0.95
-    assert last["val_top1"] > 0.95
-    assert last["val_top5"] == 1.0
-    assert found.training.best["top1"] == max(
-        entry[name] or 0 for entry in found.training.history for name in ("val_top1", "ema_val_top1")
+    assert last.accuracy > 0.95
+    assert last.of("val_top1") > 0.95
+    assert last.of("val_top5") == 1.0
+    assert found.training.best.top1 == max(
+        entry.of(name) or 0 for entry in found.training.history for name in ("val_top1", "ema_val_top1")
     )
 
 
@@ -368,7 +369,7 @@ def test_a_distilled_student_comes_to_the_teachers_logits_and_not_to_the_labels(
     assert gaps[0] < 0.1 * gaps[1]
     assert agreement == 1.0
     assert (wanted.argmax(1) != y).all()
-    assert student.training.history[-1]["val_top1"] == 0.0
+    assert student.training.history[-1].of("val_top1") == 0.0
 
 
 class Teacher(nn.Module):
@@ -389,9 +390,9 @@ def test_distillation_is_weighed_against_the_labels(tmp_path: Path, images: Path
     for alpha in (0.25, 1.0):
         recipe = recipe_of(RECIPE, epochs=1, distillation={"alpha": alpha, "temperature": 2.0})
         job = DiskJob(tmp_path / str(alpha), images, SPEC, recipe, options={"teacher": Teacher()}, frozen_norms=True)
-        losses[alpha] = train(job).training.history[0]["loss"]
+        losses[alpha] = train(job).training.history[0].loss
     plain = train(DiskJob(tmp_path / "plain", images, SPEC, recipe_of(RECIPE, epochs=1), frozen_norms=True))
-    between = 0.75 * plain.training.history[0]["loss"] + 0.25 * losses[1.0]
+    between = 0.75 * plain.training.history[0].loss + 0.25 * losses[1.0]
     # the weights of the three part after the first of three steps, but not far
     assert losses[0.25] == pytest.approx(between, rel=0.02)
     assert abs(losses[1.0] / losses[0.25] - 1) > 0.1
@@ -406,7 +407,7 @@ def test_half_precision_is_close_and_resumes(tmp_path: Path, images: Path, preci
         train(DiskJob(tmp_path / name, images, SPEC, recipe_of(RECIPE, epochs=1, precision=name, clip=1.0)))
         for name in ("float32", precision)
     )
-    first, second = whole.training.history[0]["loss"], half.training.history[0]["loss"]
+    first, second = whole.training.history[0].loss, half.training.history[0].loss
     assert first != second
     assert second == pytest.approx(first, rel=tolerance)
     assert all(value.dtype != getattr(torch, precision) for value in half.network.values())
@@ -450,7 +451,7 @@ def test_damaged_images_are_named_and_training_goes_on(tmp_path: Path, damaged: 
     names = ["train/class01/0.jpg", "train/class02/3.jpg", "val/class03/1.jpg"]
     for rank in ranks:
         assert sorted(rank.training.damaged) == names
-        assert rank.training.history[-1]["val_top5"] == 1.0
+        assert rank.training.history[-1].of("val_top5") == 1.0
     assert list(json.loads((job.folder / "damaged.json").read_text())) == names
     said = "".join(rank.said for rank in ranks)
     for name in names:
@@ -499,11 +500,11 @@ def test_the_files_of_weights_hold_what_they_say(tmp_path: Path, images: Path) -
     job = DiskJob(tmp_path / "run", images, SPEC, recipe, options={"keep_every": 3})
     found = train(job)
     history = found.training.history
-    looked = [entry["epoch"] for entry in history if entry["val_top1"] is not None]
+    looked = [entry.epoch for entry in history if entry.of("val_top1") is not None]
     assert looked == [1, 3]
-    top1 = {(e["epoch"], k): e[n] for e in history for k, n in NAMES.items() if e[n] is not None}
+    top1 = {(e.epoch, k): e.of(n) for e in history for k, n in NAMES.items() if e.of(n) is not None}
     best = load_checkpoint(job.folder / "best.pt")
-    assert found.training.best == {name: best[name] for name in ("epoch", "weights", "top1")}
+    assert found.training.best.plain() == {name: best[name] for name in ("epoch", "weights", "top1")}
     assert best["top1"] == max(top1.values()) == top1[best["epoch"], best["weights"]]
     assert sorted(path.name for path in (job.folder / "epochs").iterdir()) == ["0003.pt"]
     assert load_checkpoint(job.folder / "epochs/0003.pt")["epoch"] == 2
@@ -530,9 +531,9 @@ def test_best_is_of_the_training_that_went_on(tmp_path: Path, images: Path, monk
     job = DiskJob(tmp_path / "run", images, SPEC, recipe_of(RECIPE, epochs=3), fault=Fault("loss", 6, 0))
     found = train(job)
     assert [step for step, _ in found.steps] == [0, 1, 2, 3, 4, 5, 6, 3, 4, 5, 6, 7, 8]
-    assert found.training.best == {"epoch": 0, "weights": "network", "top1": 0.5}
+    assert found.training.best == BestEpoch(epoch=0, weights="network", top1=0.5)
     best = load_checkpoint(job.folder / "best.pt")
-    assert {name: best[name] for name in found.training.best} == found.training.best
+    assert {name: best[name] for name in ("epoch", "weights", "top1")} == found.training.best.plain()
 
 
 def test_a_lasting_fault_is_one_line_of_one_rank(tmp_path: Path, images: Path) -> None:

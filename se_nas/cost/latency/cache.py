@@ -29,7 +29,6 @@ from se_nas.cost.latency.table import (
 from se_nas.cost.latency.timing import LatencyKey, latency_key, no_progress
 from se_nas.errors import ConfigError, OutputError, counted
 from se_nas.hardware.environment import machine_digest
-from se_nas.records.files import write_json
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 
@@ -89,7 +88,7 @@ def build_latency_table(
         time_networks=time_networks,
     )
     try:
-        write_json(path, table.to_dict())
+        write_record(path, table.record())
     except OutputError as error:  # what was measured is not lost for want of a cache
         _log.warning("the latency table is not cached: %s", error)
     return table

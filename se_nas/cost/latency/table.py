@@ -12,10 +12,10 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,15 +34,11 @@ from se_nas.cost.latency.timing import (
 )
 from se_nas.cost.table import CostTable, FloatArray, build_table
 from se_nas.errors import ArchitectureError, ConfigError
-from se_nas.records.files import read_json
-from se_nas.records.record import Record, parse_record
+from se_nas.records.record import Record, read_record
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Choice, Option
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec, NetworkSpec
-
-FORMAT: Final = "se_nas latency table"
-VERSION: Final = 1
 
 BlockTimer = Callable[[Sequence[BlockSpec], LatencyKey, OnProgress], list[float]]
 NetworkTimer = Callable[[Sequence[NetworkSpec], LatencyKey, OnProgress], list[Measurement]]
@@ -110,8 +106,8 @@ class PredictedNetwork(MeasuredNetwork):
 class LatencyFile(Record):
     """What a table's file holds: `latency.json` of a run, or one in the cache."""
 
-    format: Literal["se_nas latency table"] = FORMAT
-    version: Literal[1] = VERSION
+    format: Literal["se_nas latency table"] = "se_nas latency table"
+    version: Literal[1] = 1
     space: _SpaceName
     key: LatencyKey
     fit: LatencyFit = Field(alias="report")  # the name in every file of version 1
@@ -143,32 +139,29 @@ class LatencyTable:
         fit = self.fit
         return build_table(self.space, "latency_ms", fit.intercept_ms, lambda block: fit.factor * self.block_ms[block])
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able form; `from_dict` reads it back."""
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "space": {"name": self.space.name, "digest": self.space.digest},
-            "key": asdict(self.key),
-            "report": asdict(self.fit),
-            "blocks": [{"block": block.words(), "ms": ms} for block, ms in self.block_ms.items()],
-            "calibration": [{"picks": a.as_dict(), "ms": ms} for a, ms in self.calibration],
-            "held_out": [
-                {"picks": a.as_dict(), "ms": ms, "predicted_ms": self.table.cost(a)} for a, ms in self.held_out
-            ],
-        }
+    def record(self) -> LatencyFile:
+        """What its file holds; `from_record` reads it back."""
+        return LatencyFile(
+            space=_SpaceName(name=self.space.name, digest=self.space.digest),
+            key=self.key,
+            report=self.fit,
+            blocks=tuple(TimedBlock(block=block.words(), ms=ms) for block, ms in self.block_ms.items()),
+            calibration=tuple(MeasuredNetwork(picks=a.as_dict(), ms=ms) for a, ms in self.calibration),
+            held_out=tuple(
+                PredictedNetwork(picks=a.as_dict(), ms=ms, predicted_ms=self.table.cost(a)) for a, ms in self.held_out
+            ),
+        )
 
     @classmethod
-    def from_dict(cls, space: SearchSpace, value: Mapping[str, Any], source: str = "latency table") -> LatencyTable:
-        """Read back `to_dict`.
+    def from_record(cls, space: SearchSpace, stored: LatencyFile, source: str = "latency table") -> LatencyTable:
+        """Read back `record`.
 
         Args:
             source: names the value's origin in errors.
 
         Raises:
-            ConfigError: it is malformed, of another format or version, or of another space.
+            ConfigError: it is of another space.
         """
-        stored = parse_record(LatencyFile, value, source)
         if stored.space.digest != space.digest:
             problem = f"space.digest: must be {space.digest}, that of space {space.name}"
             raise ConfigError(source, [f"{problem}, but got {stored.space.digest!r:.80}"])
@@ -186,8 +179,8 @@ class LatencyTable:
 
 
 def read_latency_table(path: Path, space: SearchSpace) -> LatencyTable:
-    """The table in a file; ConfigError where it cannot be read, or see `LatencyTable.from_dict`."""
-    return LatencyTable.from_dict(space, read_json(path), str(path))
+    """The table in a file; ConfigError where it cannot be read, or see `LatencyTable.from_record`."""
+    return LatencyTable.from_record(space, read_record(LatencyFile, path), str(path))
 
 
 def time_latency_table(

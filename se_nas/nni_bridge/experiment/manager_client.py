@@ -51,7 +51,7 @@ class TrialJob:
 
     id: str
     status: str
-    parameters: dict[str, Any]
+    parameters: dict[str, object]
     parameter_id: int | None
     final: Any
 

@@ -61,7 +61,7 @@ class JobCount(NniAnswer):
 class ShownParameters(NniAnswer):
     """What the page shows as the parameters of a job."""
 
-    parameters: dict[str, Any] | None = None
+    parameters: dict[str, object] | None = None
     parameter_id: int | None = None
 
 

@@ -7,7 +7,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from se_nas.errors import LaunchError
 from se_nas.nni_bridge.experiment.manager_client import UNFINISHED, TrialJob, trial_job
@@ -19,7 +18,7 @@ _Texts = list[tuple[str, str]]
 LATEST = "id = ? and revision = (select max(revision) from ExperimentProfile where id = ?)"
 
 
-def config(experiment: str, home: Path) -> dict[str, Any]:
+def config(experiment: str, home: Path) -> dict[str, object]:
     """NNI's canonical configuration of the experiment in the folder `home`.
 
     Raises:
@@ -28,7 +27,7 @@ def config(experiment: str, home: Path) -> dict[str, Any]:
     with _database(experiment, home) as database:
         text = _config_text(database, experiment, home)
     place = f"{_path(experiment, home)}: the configuration"
-    stored: dict[str, Any] = parsed(text, place)
+    stored: dict[str, object] = parsed(text, place)
     checked(StoredConfig, stored, place)
     return stored
 

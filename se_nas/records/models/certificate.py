@@ -1,14 +1,16 @@
-"""What `certificate.json` and `decodes.json` hold; `search.certificate` writes them."""
+"""What `certificate.json` and `decodes.json` hold; `search.certificate` makes them."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from se_nas.records.fields import Amount, Count, Interval, Metric, Number, Seconds
 from se_nas.records.models.environment import Environment
 from se_nas.records.record import Record
+
+How = Literal["counted", "predicted", "measured"]
 
 
 class CostEntry(Record):
@@ -17,7 +19,7 @@ class CostEntry(Record):
     metric: Metric
     unit: str
     value: Amount
-    how: Literal["counted", "predicted", "measured"]
+    how: How
     n: PositiveInt
     ci95: Interval | None
     relative_error_std: Number | None = None
@@ -31,7 +33,10 @@ class BudgetEntry(CostEntry):
 
 
 class CrossCheck(Record):
-    """The counts of a specification beside those of the network that is built, by torch's counter or, once, thop's."""
+    """The counts of a specification beside those of the network that is built, which must be equal.
+
+    Certificates of before 0.2 have thop's counts, and `norms`, in place of those by torch's counter.
+    """
 
     macs: Count
     params: Count
@@ -56,6 +61,15 @@ class LatencyConditions(Record):
     clock: str | None = None
 
 
+class Timing(Record):
+    """Milliseconds of one run, of `n` runs that were timed."""
+
+    median_ms: Seconds
+    mean_ms: Seconds
+    ci95_ms: Interval
+    n: PositiveInt
+
+
 class RetrainedPart(Record):
     """What is known of a network that was retrained at another size; `trained` is what its training says of itself."""
 
@@ -64,7 +78,7 @@ class RetrainedPart(Record):
     costs: tuple[CostEntry, ...]
     cross_check: CrossCheck
     latency_conditions: LatencyConditions
-    trained: dict[str, Any]
+    trained: dict[str, object]
     environment: Environment
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import ConfigDict, Field
 
 from se_nas.records.fields import Count, Metric, Number, Share
-from se_nas.records.record import Record
+from se_nas.records.files import write_json
+from se_nas.records.record import Record, read_value
 
-Plain = Number | bool | str | None
+Plain = bool | int | Number | str | None
 
 
 class Epoch(Record):
@@ -17,6 +20,7 @@ class Epoch(Record):
     __pydantic_extra__: dict[str, Plain | list[Plain] | dict[str, Plain]] = Field(init=False)
 
     epoch: Count
+    step: Count | None = None
     loss: Number | None = None
     lr: Number | None = None
     accuracy: Share | None = None
@@ -31,5 +35,28 @@ class Epoch(Record):
     probabilities: dict[str, tuple[Share, ...]] | None = None
     warnings: tuple[str, ...] | None = None
 
+    def of(self, column: str) -> float | None:
+        """The number in a column; None where it has none."""
+        found: float | None = getattr(self, column, None)
+        return found
+
+
+#: The file, in the folder of a search or a training.
+HISTORY = "history.json"
 
 History = tuple[Epoch, ...]
+
+
+def write_history(path: Path, history: History) -> None:
+    """Write the file, atomically."""
+    write_json(path, [epoch.plain() for epoch in history])
+
+
+def read_history(path: Path) -> History:
+    """What the file holds; nothing where there is none.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    found: History = read_value(History, path) if path.exists() else ()
+    return found

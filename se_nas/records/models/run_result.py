@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from se_nas.records.fields import Count, Digits, Metric, Number, Seconds, Seed, Share
+from se_nas.records.former_names import by_present_names
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import DecodeTry
 from se_nas.records.models.environment import Environment
@@ -46,7 +47,7 @@ class SearchSummary(Record):
     validation_accuracy: Number | None = None
     decodes: tuple[DecodeTry, ...] = ()
     epochs: Count | None = None
-    warmup_epochs: Count | None = None
+    pretrain_epochs: Count | None = None
     validation_accuracies: tuple[Share, ...] | None = None
     sampler: str | None = None
     objectives: tuple[str, ...] | None = None
@@ -62,11 +63,18 @@ class SearchSummary(Record):
     evaluation_seconds: Seconds | None = None
     measure: Measure | None = None
     stopped: tuple[Stopped, ...] = ()
-    own: dict[str, Any] = Field({})
+    own: dict[str, object] = Field({})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_present_names(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return by_present_names(value, {"warmup_epochs": "pretrain_epochs"}, "search of result.json")
 
 
 class RetrainSummary(Record):
-    """A training on all training images."""
+    """A training on all training images that fit the memory."""
 
     epochs: Count
     seconds: Seconds
@@ -100,11 +108,23 @@ class RunResult(Record):
     cost_ledger: tuple[LedgerEntry, ...]
 
 
+class RetrainResult(Record):
+    """Of a retraining that no search has made, on images that fit the memory."""
+
+    data: str
+    seed: Seed
+    retrain: RetrainSummary
+    environment: Environment
+
+
+WhichWeights = Literal["network", "average"]
+
+
 class BestEpoch(Record):
     """The best epoch on the held-out images, and which of the weights had it."""
 
     epoch: Count
-    weights: Literal["network", "average"]
+    weights: WhichWeights
     top1: Share
 
 

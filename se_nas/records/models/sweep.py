@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
-
-from se_nas.records.fields import Count, Interval, Seconds
-from se_nas.records.models.certificate import LatencyConditions
+from se_nas.records.fields import Count
+from se_nas.records.models.certificate import LatencyConditions, Timing
 from se_nas.records.models.environment import Environment
 from se_nas.records.record import Record
-
-
-class SweptLatency(Record):
-    """Milliseconds of one run, of `n` runs that were timed."""
-
-    median_ms: Seconds
-    mean_ms: Seconds
-    ci95_ms: Interval
-    n: PositiveInt
 
 
 class SweptOption(Record):
@@ -27,7 +16,7 @@ class SweptOption(Record):
     option: str
     macs: Count
     params: Count
-    latency: SweptLatency | None
+    latency: Timing | None
 
 
 class SweepFile(Record):

@@ -9,26 +9,26 @@ from typing import Any
 
 from markupsafe import Markup
 
+from se_nas.records.models import history
 from se_nas.records.models.excitation import ExcitationFile
-from se_nas.records.models.history import Epoch, History
-from se_nas.records.record import read_plain, read_record, read_value
+from se_nas.records.models.history import Epoch
+from se_nas.records.record import read_record, read_value
 
 _PICTURES = ("accuracy_lost", "class_gates", "by_depth")
 
 
 def read_if_there(kind: Any, path: Path, default: Any) -> Any:
-    """The plain values of a JSON file that holds a `kind`, or `default` where there is no such file.
+    """What a JSON file holds that is of a `kind`, or `default` where there is no such file.
 
     Raises:
         ConfigError: the file is damaged.
     """
-    return read_plain(kind, path) if path.exists() else default
+    return read_value(kind, path) if path.exists() else default
 
 
 def read_history(path: Path) -> tuple[Epoch, ...]:
     """The epochs of a training, numbered from 1 as people do; the loop that writes them counts from 0."""
-    found: History = read_value(History, path) if path.exists() else ()
-    return tuple(row.model_copy(update={"epoch": row.epoch + 1}) for row in found)
+    return tuple(row.model_copy(update={"epoch": row.epoch + 1}) for row in history.read_history(path))
 
 
 # ---- what SE learned

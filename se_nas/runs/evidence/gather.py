@@ -11,7 +11,6 @@ from pathlib import Path
 
 from se_nas.errors import ConfigError, DeviceError
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.models.environment import Environment
 from se_nas.records.record import Record, write_record
 from se_nas.records.registry import imported
 from se_nas.report.pages.run import write_report
@@ -61,7 +60,7 @@ def gather_evidence(
         config = resolve_evidence(run, changes)
         setting = open_setting(folder, data_dir=data_dir, device=device)
         gathering = Gathering(setting, config, conditions, say)
-        write_record(run / FOLDER / "environment.json", Environment(**describe_environment()))
+        write_record(run / FOLDER / "environment.json", describe_environment())
         for part in parts or PARTS:
             try:
                 _gather_part(gathering, part)

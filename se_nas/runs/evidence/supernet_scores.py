@@ -12,7 +12,7 @@ from rich.progress import track
 
 from se_nas.records.fields import Share
 from se_nas.records.files import write_json
-from se_nas.records.record import read_plain
+from se_nas.records.record import read_value
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.space.architecture import Architecture
 
@@ -29,7 +29,7 @@ class SupernetScores:
 
     def __init__(self, path: Path, evaluators: dict[Norms, SupernetEvaluator], progress: bool) -> None:
         self._path, self._evaluators, self._progress = path, evaluators, progress
-        self._known: dict[str, float] = read_plain(dict[str, Share], path) if path.exists() else {}
+        self._known: dict[str, float] = read_value(dict[str, Share], path) if path.exists() else {}
 
     def __call__(self, architectures: Sequence[Architecture], norms: Norms = "own") -> list[float]:
         """Of each architecture."""

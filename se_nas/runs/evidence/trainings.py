@@ -30,7 +30,6 @@ from se_nas.hardware.environment import describe_environment
 from se_nas.hardware.interrupt import signals_to
 from se_nas.plugins import Plugin, load_again, loaded_plugins
 from se_nas.records.locks import locked
-from se_nas.records.models.environment import Environment
 from se_nas.records.models.evidence import TrainingRecord
 from se_nas.records.record import read_record, write_record
 from se_nas.space.specs import NetworkSpec
@@ -222,11 +221,11 @@ class _Worker:
             seed=task.seed,
             test_accuracy=trained.test_accuracy,
             test_images=trained.test_images,
-            train_accuracy=trained.history[-1]["accuracy"],
+            train_accuracy=trained.history[-1].accuracy,
             seconds=trained.seconds,
             cpu_seconds=trained.cpu_seconds,
             images=trained.images,
-            commit=Environment(**describe_environment()).commit,
+            commit=describe_environment().commit,
         )
 
 

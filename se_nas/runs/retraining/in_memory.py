@@ -17,8 +17,10 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.sources import load_test, load_train
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.files import write_json
 from se_nas.records.models.environment import Environment
+from se_nas.records.models.history import HISTORY, write_history
+from se_nas.records.models.run_result import LedgerEntry, RetrainResult, RetrainSummary
+from se_nas.records.record import read_record, write_record
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import Say, pin_threads
 from se_nas.runs.retraining.teacher import Teacher, open_teacher
@@ -99,7 +101,7 @@ def retrain(
         progress=progress,
     )
     if ranks.first:
-        write_json(folder / "history.json", trained.history)
+        write_history(folder / HISTORY, trained.history)
         save_architecture(folder / ARCHITECTURE, replace(file, scaled={}))
         DataCard(info.name, info.class_names, info.mean, info.std).save(folder)
         save_weights(folder / WEIGHTS, trained.network, trained.average)
@@ -152,16 +154,13 @@ def retrain_exported(job: Job, device: torch.device, *, resume: bool, progress: 
         )
         if not ranks.first:
             return None
-        run = RunFolder(job.folder)
-        write_json(
-            run / "result.json",
-            {
-                "data": job.data.name,
-                "seed": job.seed,
-                "retrain": retrained(trained, prepared.recipe),
-                "environment": run.read("environment.json", Environment),
-            },
+        result = RetrainResult(
+            data=job.data.name,
+            seed=job.seed,
+            retrain=retrained(trained, prepared.recipe),
+            environment=read_record(Environment, job.folder / "environment.json"),
         )
+        write_record(job.folder / "result.json", result)
         return trained
 
 
@@ -188,7 +187,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Sa
     run = RunFolder(job.folder)
     begun = ranks.first and resumes(run, resolved, resume, say)
     if ranks.first and not begun:
-        write_json(job.folder / "environment.json", describe_environment())
+        write_record(job.folder / "environment.json", describe_environment())
         run.begin(resolved)
     if ranks.first:
         ranks.mark_begun()
@@ -204,7 +203,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Sa
     )
 
 
-def resumes(run: RunFolder, resolved: dict[str, Any], resume: bool, say: Say) -> bool:
+def resumes(run: RunFolder, resolved: dict[str, object], resume: bool, say: Say) -> bool:
     """Whether a folder holds this very training; until that has a checkpoint, its recipe may be corrected.
 
     Raises:
@@ -214,7 +213,7 @@ def resumes(run: RunFolder, resolved: dict[str, Any], resume: bool, say: Say) ->
     if not run.has_begun(resume):
         return False
 
-    def whole(stored: dict[str, Any]) -> dict[str, Any]:
+    def whole(stored: dict[str, object]) -> dict[str, object]:
         recipe = completed(Recipe, whole_recipe(stored.get("recipe")), str(run / "config.yaml"))
         return {"teacher": None, **stored, "recipe": recipe}
 
@@ -226,19 +225,19 @@ def resumes(run: RunFolder, resolved: dict[str, Any], resume: bool, say: Say) ->
     return True
 
 
-def spent(training: Outcome) -> dict[str, Any]:
-    """What a training took, as a ledger has it."""
-    return {"seconds": training.seconds, "cpu_seconds": training.cpu_seconds, "images": training.images}
+def spent(part: str, training: Outcome) -> LedgerEntry:
+    """What a training took, as a part of a run."""
+    return LedgerEntry(part=part, seconds=training.seconds, cpu_seconds=training.cpu_seconds, images=training.images)
 
 
-def retrained(trained: Retrained, recipe: Recipe) -> dict[str, Any]:
+def retrained(trained: Retrained, recipe: Recipe) -> RetrainSummary:
     """What `result.json` says of a training."""
-    return {
-        "epochs": recipe.epochs,
-        "seconds": trained.seconds,
-        "images": trained.images,
-        "test_accuracy": trained.test_accuracy,
-        "ema_test_accuracy": trained.ema_test_accuracy,
-        "train_accuracy": trained.history[-1].get("accuracy"),
-        "test_images": trained.test_images,
-    }
+    return RetrainSummary(
+        epochs=recipe.epochs,
+        seconds=trained.seconds,
+        images=trained.images,
+        test_accuracy=trained.test_accuracy,
+        ema_test_accuracy=trained.ema_test_accuracy,
+        train_accuracy=trained.history[-1].accuracy,
+        test_images=trained.test_images,
+    )

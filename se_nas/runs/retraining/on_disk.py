@@ -23,15 +23,18 @@ from se_nas.data.sources import DATASETS, open_on_disk, stays_on_disk
 from se_nas.errors import ConfigError, counted
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.files import write_json
+from se_nas.records.models.certificate import Certificate
 from se_nas.records.models.environment import Environment
+from se_nas.records.models.history import HISTORY, write_history
+from se_nas.records.models.run_result import ImageNetLedger, ImageNetResult, ImageNetSummary
+from se_nas.records.record import read_record, write_record
 from se_nas.report.pages.retraining import write_retrain_report
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import pin_threads
 from se_nas.runs.retraining.in_memory import resumes
 from se_nas.runs.retraining.teacher import Teacher, open_teacher
 from se_nas.runs.run_folder import RunFolder, alone_in
-from se_nas.search.certificate import extend_certificate, read_certificate
+from se_nas.search.certificate import extend_certificate
 from se_nas.space.architecture_file import ArchitectureFile, network_for, save_architecture
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.evaluate import top_accuracies
@@ -76,7 +79,7 @@ class Job:
 
 def retrain_from_disk(
     job: Job, device: torch.device, *, resume: bool, progress: bool, say: Callable[[str], None]
-) -> dict[str, Any] | None:
+) -> ImageNetResult | None:
     """Do a job, on every rank that torchrun started; a job that it starts again, once begun, resumes.
 
     Returns:
@@ -157,7 +160,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     teacher = open_teacher(job.teacher, recipe, train.classes, MEAN, STD, device)
     initial = read_initial_weights(job.weights, spec) if job.weights else None
     if (certificate := _search_certificate(job)) is not None:
-        read_certificate(certificate)  # a damaged one fails now, not after the training
+        read_record(Certificate, certificate)  # a damaged one fails now, not after the training
     resolved = {
         "network": json.loads(json.dumps(spec.to_dict())),
         "data": {
@@ -175,7 +178,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     run = RunFolder(job.folder)
     begun = ranks.first and resumes(run, resolved, resume, say)
     if ranks.first and not begun:
-        write_json(run / "environment.json", describe_environment())
+        write_record(run / "environment.json", describe_environment())
         DataCard(job.data, train.classes, MEAN, STD).save(job.folder)
         # as scaled, too, so that the file can be trained again whatever its size
         own = ArchitectureFile(file.architecture, file.space_name, spec, {job.data: spec})
@@ -201,41 +204,41 @@ def _digest(*halves: EncodedImages) -> str:
     return digest.hexdigest()[:16]
 
 
-def _conclude(job: Job, prepared: _Prepared, training: Outcome, ranks: Ranks, device: torch.device) -> dict[str, Any]:
+def _conclude(job: Job, prepared: _Prepared, training: Outcome, ranks: Ranks, device: torch.device) -> ImageNetResult:
     """Write history, certificate and result."""
-    run, recipe, last = RunFolder(job.folder), prepared.recipe, training.history[-1]
-    write_json(run / "history.json", training.history)
-    environment = run.read("environment.json", Environment)
+    run, recipe, last = job.folder, prepared.recipe, training.history[-1]
+    write_history(run / HISTORY, training.history)
+    environment = read_record(Environment, run / "environment.json")
     left_out = sum(name.startswith("val") for name in training.damaged)  # names begin with the half that they are of
-    retrained = {
-        "data": job.data,
-        "classes": len(prepared.train.classes),
-        "recipe": job.recipe,
-        "source": recipe.source,
-        "epochs": recipe.epochs,
-        "seed": job.seed,
-        "top1": last["val_top1"],
-        "top5": last["val_top5"],
-        "ema_top1": last.get("ema_val_top1"),
-        "ema_top5": last.get("ema_val_top5"),
-        "best": training.best,
-        "train_accuracy": last.get("accuracy"),
-        "held_out_images": len(prepared.held_out) - left_out,
-        "damaged_images": len(training.damaged),
-    }
-    ledger = {
-        "seconds": training.seconds,
-        "device": device.type,
-        "ranks": ranks.size,
-        "device_hours": training.seconds * ranks.size / 3600,
-        "images": training.images,
-        "images_per_second": training.images / training.seconds,
-    }
+    retrained = ImageNetSummary(
+        data=job.data,
+        classes=len(prepared.train.classes),
+        recipe=job.recipe,
+        source=recipe.source,
+        epochs=recipe.epochs,
+        seed=job.seed,
+        top1=last.of("val_top1"),
+        top5=last.of("val_top5"),
+        ema_top1=last.of("ema_val_top1"),
+        ema_top5=last.of("ema_val_top5"),
+        best=training.best,
+        train_accuracy=last.accuracy,
+        held_out_images=len(prepared.held_out) - left_out,
+        damaged_images=len(training.damaged),
+    )
+    ledger = ImageNetLedger(
+        seconds=training.seconds,
+        device=device.type,
+        ranks=ranks.size,
+        device_hours=training.seconds * ranks.size / 3600,
+        images=training.images,
+        images_per_second=training.images / training.seconds,
+    )
     key = latency_key(device.type)
-    certificate = extend_certificate(_search_certificate(job), prepared.spec, key, retrained)
-    write_json(run / "certificate.json", certificate)
-    result = {"retrain": retrained, "ledger": ledger, "environment": environment}
-    write_json(run / "result.json", result)
+    certificate = extend_certificate(_search_certificate(job), prepared.spec, key, retrained.plain())
+    write_record(run / "certificate.json", certificate)
+    result = ImageNetResult(retrain=retrained, ledger=ledger, environment=environment)
+    write_record(run / "result.json", result)
     return result
 
 
@@ -267,7 +270,7 @@ def evaluate_from_disk(
     workers: int = 4,
     max_damaged: int = 100,
     progress: bool = True,
-) -> dict[str, Any] | None:
+) -> dict[str, float] | None:
     """Top-1 and top-5 accuracy of a retraining on the held-out images, each counted once whatever the number of ranks.
 
     Args:

@@ -6,16 +6,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import PositiveFloat, model_validator
 
 from se_nas.cost.budget import Budget
 from se_nas.errors import ArchitectureError, ConfigError, SeNasError
 from se_nas.records.fields import Amount, Count, Metric, Number, Seconds
-from se_nas.records.files import read_json, write_json
+from se_nas.records.files import read_json
 from se_nas.records.measure import ACCURACY, Measure
-from se_nas.records.record import Record, parse_record
+from se_nas.records.record import Record, parse_record, write_record
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
@@ -27,9 +27,6 @@ OnEpoch = Callable[[int, float], None]
 Evaluate = Callable[[Architecture], float]
 
 State = Literal["complete", "pruned", "failed", "running"]
-
-FORMAT: Final = "se_nas evaluations"
-VERSION: Final = 1
 
 
 class Pruned(Exception):
@@ -112,8 +109,8 @@ class EvaluationRow(Record):
 class EvaluationsFile(Record):
     """What `evaluations.json` holds."""
 
-    format: Literal["se_nas evaluations"] = FORMAT
-    version: Literal[1] = VERSION
+    format: Literal["se_nas evaluations"] = "se_nas evaluations"
+    version: Literal[1] = 1
     sampler: str
     objectives: tuple[str, ...]
     measure: Measure = ACCURACY
@@ -158,26 +155,26 @@ def save_evaluations(
     measure: Measure = ACCURACY,
 ) -> Path:
     """Write `evaluations.json`, which reports and later decodes read; each `accuracy` as the evaluator measured it."""
-    rows = [
-        {
-            "number": entry.number,
-            "state": entry.state,
-            "accuracy": None if entry.accuracy is None else measure.worth(entry.accuracy),
-            "costs": entry.costs,
-            "excess": entry.excess,
-            "feasible": entry.feasible,
-            "seconds": entry.seconds,
-            "same_as": entry.same_as,
-            "curve": [[epoch, measure.worth(value)] for epoch, value in entry.curve],
-            "picks": entry.architecture.as_dict(),
-        }
+    rows = tuple(
+        EvaluationRow(
+            number=entry.number,
+            state=entry.state,
+            accuracy=None if entry.accuracy is None else measure.worth(entry.accuracy),
+            costs=entry.costs,
+            excess=entry.excess,
+            feasible=entry.feasible,
+            seconds=entry.seconds,
+            same_as=entry.same_as,
+            curve=tuple((epoch, measure.worth(value)) for epoch, value in entry.curve),
+            picks=entry.architecture.as_dict(),
+        )
         for entry in evaluations
-    ]
+    )
     limits = {budget.metric: budget.limit for budget in budgets}
-    head = {"format": FORMAT, "version": VERSION, "sampler": sampler, "objectives": list(objectives), "budgets": limits}
-    if measure.name != ACCURACY.name:
-        head["measure"] = measure.plain()
-    return write_json(path, {**head, "evaluations": rows})
+    record = EvaluationsFile(
+        sampler=sampler, objectives=tuple(objectives), measure=measure, budgets=limits, evaluations=rows
+    )
+    return write_record(path, record)
 
 
 def evaluations_from(space: SearchSpace, value: Any, source: str) -> list[Evaluation]:

@@ -177,7 +177,7 @@ def open_storage(url: str | None, path: Path | None, heartbeat_seconds: int) -> 
         )
 
 
-def _timeout(url: str) -> dict[str, Any]:
+def _timeout(url: str) -> dict[str, dict[str, int]]:
     return {"connect_args": {"connect_timeout": 10}} if url.startswith("postgresql") else {}
 
 

@@ -8,10 +8,11 @@ import uuid
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from se_nas.errors import ConfigError
 from se_nas.records.files import write_json
+from se_nas.records.models.run_result import LedgerEntry
 from se_nas.records.models.stopped import Stopped
 from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.answer import answer_among
@@ -23,7 +24,7 @@ from se_nas.search.black_box.evaluation import (
     evaluate_with,
     save_evaluations,
 )
-from se_nas.search.black_box.evaluators.registry import EVALUATORS, PREPARED_EARLY, Spent
+from se_nas.search.black_box.evaluators.registry import EVALUATORS, PREPARED_EARLY
 from se_nas.search.black_box.importance import importances
 from se_nas.search.black_box.search import BlackBoxResult, Worked, result_of, stoppable, work
 from se_nas.search.black_box.storage import storage_faults_told
@@ -59,7 +60,7 @@ def search_optuna(problem: SearchProblem, config: OptunaConfig) -> SearchResult:
     with storage_faults_told(problem.storage), closing(begin_study(problem, config)) as study:
         prepared = prepare(problem, config)
         evaluator = open_evaluator(problem, config)
-        worked = work(study, evaluator, config.max_evaluations, problem.progress, prepared["seconds"])
+        worked = work(study, evaluator, config.max_evaluations, problem.progress, prepared.seconds)
         return finish(problem, config, study, evaluator, prepared, worked)
 
 
@@ -72,11 +73,12 @@ def begin_study(problem: SearchProblem, config: OptunaConfig, *, parallel: bool 
     return study
 
 
-def prepare(problem: SearchProblem, config: OptunaConfig) -> Spent:
+def prepare(problem: SearchProblem, config: OptunaConfig) -> LedgerEntry:
     """Do once what the evaluator needs, such as its supernet's training; what it took."""
     do = EVALUATORS[config.evaluator].prepare
-    problem = replace(problem, max_seconds=config.max_seconds)
-    return {"seconds": 0.0, "cpu_seconds": 0.0, "images": 0} if do is None else do(problem, config.settings)
+    if do is None:
+        return LedgerEntry(part=config.evaluator, seconds=0.0, cpu_seconds=0.0, images=0)
+    return do(replace(problem, max_seconds=config.max_seconds), config.settings)
 
 
 def await_prepared(
@@ -176,7 +178,7 @@ def finish(
     config: OptunaConfig,
     study: ArchitectureStudy,
     evaluator: Evaluate | EvaluatorWithEpochs,
-    prepared: dict[str, Any],
+    prepared: LedgerEntry,
     worked: Worked,
 ) -> SearchResult:
     """Write down what the study found, and hand it back."""
@@ -210,17 +212,17 @@ def finish(
         ),
         accuracy=value,
         summary=_summary(config, result, prepared, seconds) | _ended_early(problem, config, result),
-        seconds=prepared["seconds"] + seconds,
-        images=prepared["images"],
-        ledger=[
-            *([{"part": config.evaluator, **prepared}] if EVALUATORS[config.evaluator].prepare else []),
-            {"part": "evaluations", "seconds": seconds},
-        ],
+        seconds=prepared.seconds + seconds,
+        images=prepared.images or 0,
+        ledger=(
+            *((prepared,) if EVALUATORS[config.evaluator].prepare else ()),
+            LedgerEntry(part="evaluations", seconds=seconds),
+        ),
         measure=config.measure,
     )
 
 
-def _ended_early(problem: SearchProblem, config: OptunaConfig, result: BlackBoxResult) -> dict[str, Any]:
+def _ended_early(problem: SearchProblem, config: OptunaConfig, result: BlackBoxResult) -> dict[str, object]:
     """What rules ended: the training of a supernet, which then stays as it is, and the evaluations."""
     path = problem.folder / PREPARED_EARLY
     parts = [read_record(Stopped, path)] if path.exists() else []
@@ -228,7 +230,7 @@ def _ended_early(problem: SearchProblem, config: OptunaConfig, result: BlackBoxR
     return {"stopped": [part.plain() for part in parts]} if parts else {}
 
 
-def _summary(config: OptunaConfig, result: BlackBoxResult, prepared: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _summary(config: OptunaConfig, result: BlackBoxResult, prepared: LedgerEntry, seconds: float) -> dict[str, object]:
     entries = result.evaluations
     return {
         "sampler": config.chosen_sampler,
@@ -241,6 +243,6 @@ def _summary(config: OptunaConfig, result: BlackBoxResult, prepared: dict[str, A
         "failed": sum(e.state == "failed" and e.same_as is None for e in entries),
         "front": len(result.front),
         "exhausted": result.exhausted,
-        "supernet_seconds": prepared["seconds"],
+        "supernet_seconds": prepared.seconds,
         "evaluation_seconds": seconds,
     }

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from se_nas.records.checkpoint import save_checkpoint
-from se_nas.records.files import write_json
 from se_nas.records.measure import SUPERNET_ACCURACY
+from se_nas.records.models.history import HISTORY, write_history
+from se_nas.records.models.run_result import LedgerEntry
 from se_nas.records.models.stopped import Stopped
 from se_nas.search.differentiable.search import DifferentiableConfig, DifferentiableResult, search_differentiable
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
@@ -31,11 +32,11 @@ def search_with_restarts(problem: SearchProblem, config: DifferentiableConfig) -
         save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
     else:
         (problem.folder / SUPERNET).unlink(missing_ok=True)  # of a restart that was best when the search was stopped
-    write_json(problem.folder / "history.json", result.history)
+    write_history(problem.folder / HISTORY, result.history)
     seconds = sum(each.seconds for each in results)
-    summary: dict[str, Any] = {
+    summary: dict[str, object] = {
         "epochs": config.epochs,
-        "warmup_epochs": config.pretrain_epochs,
+        "pretrain_epochs": config.pretrain_epochs,
         "validation_accuracies": [share for share in accuracies if share is not None],
     }
     if stopped := _stopped(config, results, seconds):
@@ -48,7 +49,7 @@ def search_with_restarts(problem: SearchProblem, config: DifferentiableConfig) -
         seconds=seconds,
         images=sum(each.images for each in results),
         ledger=[
-            {"part": _name(number), "seconds": each.seconds, "cpu_seconds": each.cpu_seconds, "images": each.images}
+            LedgerEntry(part=_name(number), seconds=each.seconds, cpu_seconds=each.cpu_seconds, images=each.images)
             for number, each in enumerate(results)
         ],
         measure=SUPERNET_ACCURACY,

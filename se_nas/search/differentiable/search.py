@@ -10,7 +10,6 @@ no gap when one is decoded.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 from se_nas.data.in_memory.batches import EpochBatches
 from se_nas.hardware.device import autocast_for
 from se_nas.records.former_names import by_present_names
+from se_nas.records.models.history import History
 from se_nas.records.models.stopped import Stopped
 from se_nas.records.numbers import Count, CountFromZero
 from se_nas.search.budgets.decode import check_feasible, decode
@@ -81,14 +81,14 @@ class DifferentiableResult:
 
     Attributes:
         scores: for each choice the logits of its options.
-        history: one dict an epoch, as the report reads it.
+        history: as the report reads it.
         seconds, cpu_seconds: wall and CPU time of the training, added up over resumed processes.
         images: training images seen, of both parts.
         stopped: why it ended early, if it did.
     """
 
     scores: dict[str, list[float]]
-    history: list[dict[str, Any]]
+    history: History
     supernet: SuperNet
     seconds: float
     cpu_seconds: float
@@ -99,12 +99,12 @@ class DifferentiableResult:
     def accuracy(self) -> float | None:
         """On the validation part, of what the scores decode to; None where it ended before it looked."""
         if self.stopped is None:
-            return float(self.history[-1]["validation_accuracy"])
+            return self.history[-1].validation_accuracy
         return max(_validated(self.history), default=None)
 
 
-def _validated(history: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [row["validation_accuracy"] for row in history if row["validation_accuracy"] is not None]
+def _validated(history: History) -> list[float]:
+    return [row.validation_accuracy for row in history if row.validation_accuracy is not None]
 
 
 class _Search(WeightTrainer):
@@ -170,11 +170,11 @@ class _Search(WeightTrainer):
 
     # ---- between epochs
 
-    def enough(self, history: Sequence[Mapping[str, Any]], seconds: float) -> bool:
+    def enough(self, history: History, seconds: float) -> bool:
         """Whether a rule of the configuration ends it."""
         return self.config.rule_that_stops(seconds, since_better(_validated(history))) is not None
 
-    def end_epoch(self, epoch: int) -> dict[str, Any]:
+    def end_epoch(self, epoch: int) -> dict[str, object]:
         """What the report shows of an epoch, and the accuracy of what would be decoded now."""
         config = self.config
         searching = epoch >= config.pretrain_epochs
@@ -190,7 +190,7 @@ class _Search(WeightTrainer):
             drawn = self.logits.probabilities()
             expected = {name: float(table.expected_cost(drawn)) for name, table in self.problem.tables.items()}
             probabilities = {name: p.tolist() for name, p in drawn.items()}
-        entry = {
+        entry: dict[str, object] = {
             "searching": searching,
             "validation_accuracy": validation,
             "temperature": self.temperature(epoch) if searching else None,
@@ -249,11 +249,10 @@ def search_differentiable(
     )
 
 
-def _best_scores(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]] | None:
+def _best_scores(history: History) -> dict[str, list[float]] | None:
     """Those of the epoch of the best validation: a search that ends early has not been annealed to its last one."""
-    looked = [row for row in history if row["validation_accuracy"] is not None]
-    if not looked:
+    best = max(history, key=lambda row: -1.0 if row.validation_accuracy is None else row.validation_accuracy)
+    if best.validation_accuracy is None or best.probabilities is None:
         return None
-    best = max(looked, key=lambda row: row["validation_accuracy"])
     tiny = float(np.finfo(np.float32).tiny)
-    return {name: np.log(np.maximum(shares, tiny)).tolist() for name, shares in best["probabilities"].items()}
+    return {name: np.log(np.maximum(shares, tiny)).tolist() for name, shares in best.probabilities.items()}

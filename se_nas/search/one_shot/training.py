@@ -8,9 +8,9 @@ activations before the next one starts, so that a step needs the memory of its l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from se_nas.hardware.device import autocast_for
+from se_nas.records.models.history import History
 from se_nas.records.numbers import Count, CountFromZero
 from se_nas.search.budgets.decode import greatest_cost, least_cost
 from se_nas.search.one_shot.inheritance import inherited_accuracy
@@ -54,7 +55,7 @@ class OneShotResult:
     """A trained supernet. Its running batch-norm statistics are of no subnet: recalibrate each one that is used.
 
     Attributes:
-        history: one dict an epoch: epoch, step; loss and accuracy of training, means over the subnets that learn from
+        history: an entry an epoch: epoch, step; loss and accuracy of training, means over the subnets that learn from
             labels; distillation, the mean divergence of the others from their teacher (sandwich alone); lr;
             largest_accuracy and smallest_accuracy on the validation part, None in epochs without validation.
         seconds, cpu_seconds: wall and CPU time of the training, added up over resumed processes.
@@ -62,7 +63,7 @@ class OneShotResult:
     """
 
     supernet: SuperNet
-    history: list[dict[str, Any]]
+    history: History
     seconds: float
     cpu_seconds: float
     images: int
@@ -126,7 +127,7 @@ class _OneShot(WeightTrainer):
             "smallest_accuracy": self.validate(self.smallest) if due else None,
         }
 
-    def enough(self, history: Sequence[Mapping[str, Any]], seconds: float) -> bool:
+    def enough(self, history: History, seconds: float) -> bool:
         """Whether it took what the problem allows."""
         limit = self.problem.max_seconds
         return limit is not None and seconds >= PREPARE_SHARE * limit

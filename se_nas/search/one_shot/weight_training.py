@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatches
 from se_nas.errors import ConfigError
 from se_nas.records.former_names import without_constants
+from se_nas.records.models.history import History
 from se_nas.records.numbers import BatchSize, Count
 from se_nas.records.record import Record
 from se_nas.records.run_log import RunLog
@@ -88,16 +89,16 @@ class WeightTrainer:
         """One step; its metrics."""
         raise NotImplementedError
 
-    def end_epoch(self, epoch: int) -> dict[str, Any]:
+    def end_epoch(self, epoch: int) -> Mapping[str, object]:
         """What is noted of an epoch."""
         raise NotImplementedError
 
-    def enough(self, history: Sequence[Mapping[str, Any]], seconds: float) -> bool:
+    def enough(self, history: History, seconds: float) -> bool:
         """Whether the training ends after the epochs of this history, though it was to have more."""
         return False
 
-    def run(self, name: str, more: Mapping[str, Stateful]) -> tuple[list[dict[str, Any]], float, float]:
-        """Train, or go on; the history, one dict an epoch, and wall and CPU seconds, added up over resumed processes.
+    def run(self, name: str, more: Mapping[str, Stateful]) -> tuple[History, float, float]:
+        """Train, or go on; the history, and wall and CPU seconds, added up over resumed processes.
 
         Args:
             more: what is saved and taken up again beside the supernet and its optimizer.

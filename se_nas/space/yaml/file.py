@@ -70,7 +70,7 @@ def load_space(name_or_path: str | os.PathLike[str]) -> SearchSpace:
 def dump_space(space: SearchSpace, plugins: Sequence[str] = ()) -> str:
     """The space as YAML that `parse_space` reads back to an equal space; `plugins` are those that it is to name."""
 
-    def parts(op: OpTemplate) -> dict[str, Any]:
+    def parts(op: OpTemplate) -> dict[str, object]:
         options = {"kernel": list(op.kernels), "expansion": list(op.expansions), **_values(op.form, FORM)}
         options["branches"] = list(map(list, op.form.branches))
         given = {name: value for name, value in options.items() if name in BLOCKS[op.kind].options}
@@ -115,11 +115,11 @@ def _names(template: type[Any]) -> tuple[str, ...]:
     return tuple(part.name for part in fields(template))
 
 
-def _values(template: Any, names: tuple[str, ...]) -> dict[str, Any]:
+def _values(template: Any, names: tuple[str, ...]) -> dict[str, object]:
     return {name: getattr(template, name) for name in names}
 
 
-def _given(scaling: Scaling) -> dict[str, Any]:
+def _given(scaling: Scaling) -> dict[str, object]:
     """What of a scaling is not left to the space."""
     values = {name: getattr(scaling, name) for name in ScalingModel.model_fields}
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}

@@ -56,7 +56,7 @@ def build(folder, clock=None, space=SPACE, key=KEY, **options):
 
 
 def same(one, other):
-    values = [latency.to_dict() for latency in (one, other)]
+    values = [latency.record().plain() for latency in (one, other)]
     for value in values:
         assert value["report"].pop("seconds") > 0
     assert values[0] == values[1]

@@ -80,9 +80,9 @@ def test_held_out_networks_are_not_those_of_the_calibration(tmp_path):
 
 
 def test_a_table_of_another_space_is_refused(tmp_path):
-    value = build(tmp_path).to_dict()
+    stored = build(tmp_path).record()
     with pytest.raises(ConfigError, match=r"here\.json: space\.digest: must be"):
-        LatencyTable.from_dict(tiny_space(width=16), value, "here.json")
+        LatencyTable.from_record(tiny_space(width=16), stored, "here.json")
 
 
 def test_a_space_of_few_networks_is_split_in_halves_and_one_of_fewer_refused(tmp_path):

@@ -72,7 +72,7 @@ def test_each_is_what_an_independent_training_gives(whole: Trainings, tmp_path: 
         assert record is not None
         assert whole.accuracy(task) == record.test_accuracy == alone.test_accuracy
         assert (record.seed, record.test_images) == (task.seed, len(test))
-        assert record.train_accuracy == alone.history[-1]["accuracy"]
+        assert record.train_accuracy == alone.history[-1].accuracy
         assert record.images == 2 * 60
         assert record.cpu_seconds > 0
     assert len(whole.records()) == 3

@@ -105,7 +105,7 @@ def test_a_searched_architecture_is_scaled_and_its_certificate_extended(
     save_architecture(tmp_path / "architecture.json", ArchitectureFile.of(space, next(space.enumerate())))
     cost = {"metric": "macs", "unit": "MACs", "value": 1, "how": "counted", "n": 1, "ci95": None}
     kept = {**cost, "limit": 2.0, "holds": True}
-    budget = {"format": certificate.FORMAT, "version": certificate.VERSION, "budgets": [kept], "costs": [cost]}
+    budget = {"format": "se_nas certificate", "version": 1, "budgets": [kept], "costs": [cost]}
     (tmp_path / "certificate.json").write_text(json.dumps(budget))
     words[1] = str(tmp_path / "architecture.json")
     monkeypatch.setattr(certificate, "measure_network", lambda spec, key: Measurement(1.0, 1.0, (0.9, 1.1), 40))

@@ -23,6 +23,7 @@ from se_nas.errors import (
     StorageError,
     TrainingInterrupted,
 )
+from se_nas.records.models.run_result import LedgerEntry
 from se_nas.search.black_box import strategy as optuna_strategy
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import evaluations_from
@@ -248,7 +249,7 @@ def test_a_supernet_is_trained_once_and_waited_for(problem: SearchProblem, monke
     evaluator = open_evaluator(problem, search)
     assert isinstance(evaluator, SupernetEvaluator)
     before = contents(problem.folder)[SUPERNET]
-    assert prepare(dataclasses.replace(problem, resume=True), search)["images"] > 0
+    assert prepare(dataclasses.replace(problem, resume=True), search).images
     assert contents(problem.folder)[SUPERNET] == before
     assert not (problem.folder / f"{SUPERNET}.previous").exists()
     accuracy = evaluator(next(problem.space.enumerate()))
@@ -268,5 +269,5 @@ def test_a_supernet_is_trained_once_and_waited_for(problem: SearchProblem, monke
 
 def test_short_trainings_need_no_preparation(problem: SearchProblem) -> None:
     search = config(evaluator="stand_alone", table=None)
-    assert prepare(problem, search) == {"seconds": 0.0, "cpu_seconds": 0.0, "images": 0}
+    assert prepare(problem, search) == LedgerEntry(part="stand_alone", seconds=0.0, cpu_seconds=0.0, images=0)
     assert isinstance(open_evaluator(problem, search), StandAloneEvaluator)

@@ -36,8 +36,8 @@ def rig(patch: pytest.MonkeyPatch, accuracies: dict[str, float], stop_at: str | 
         if name == stop_at:
             raise KeyboardInterrupt
         found = search_differentiable(problem, config, name)
-        last = {**found.history[-1], "validation_accuracy": accuracies[name]}
-        return dataclasses.replace(found, history=[*found.history[:-1], last])
+        last = found.history[-1].model_copy(update={"validation_accuracy": accuracies[name]})
+        return dataclasses.replace(found, history=(*found.history[:-1], last))
 
     patch.setattr(restarts, "search_differentiable", rigged)
 
@@ -99,9 +99,9 @@ def test_who_watches_sees_the_epochs_of_all_searches_in_a_row(done) -> None:
 
 def test_all_searches_are_counted(done) -> None:
     _, found, _ = done
-    assert [entry["part"] for entry in found.ledger] == list(RIGGED)
-    assert found.images == sum(entry["images"] for entry in found.ledger) == 3 * (2 * 5 + 5) * 20
-    assert found.seconds == pytest.approx(sum(entry["seconds"] for entry in found.ledger))
+    assert [entry.part for entry in found.ledger] == list(RIGGED)
+    assert found.images == sum(entry.images or 0 for entry in found.ledger) == 3 * (2 * 5 + 5) * 20
+    assert found.seconds == pytest.approx(sum(entry.seconds for entry in found.ledger))
 
 
 def test_a_run_cut_off_between_two_searches_goes_on_to_the_same_end(

@@ -68,29 +68,29 @@ def test_another_seed_searches_another_way(found, tmp_path: Path) -> None:
     problem, result = found
     other = search_differentiable(dataclasses.replace(problem, folder=tmp_path, seed=1), CONFIG)
     assert other.scores != result.scores
-    assert [e["loss"] for e in other.history] != [e["loss"] for e in result.history]
+    assert [e.loss for e in other.history] != [e.loss for e in result.history]
 
 
 def test_the_history_says_what_the_report_needs(found) -> None:
     problem, result = found
-    assert [entry["epoch"] for entry in result.history] == [0, 1, 2]
-    assert [entry["searching"] for entry in result.history] == [False, True, True]
-    assert [entry["temperature"] for entry in result.history] == [None, *map(pytest.approx, CONFIG.temperature)]
+    assert [entry.epoch for entry in result.history] == [0, 1, 2]
+    assert [entry.searching for entry in result.history] == [False, True, True]
+    assert [entry.temperature for entry in result.history] == [None, *map(pytest.approx, CONFIG.temperature)]
     warm = result.history[0]
-    assert "choice_loss" not in warm
-    assert warm["entropy"] == pytest.approx(1)
-    assert warm["validation_accuracy"] is None
-    for name, p in warm["probabilities"].items():
+    assert warm.choice_loss is None
+    assert warm.entropy == pytest.approx(1)
+    assert warm.validation_accuracy is None
+    for name, p in warm.probabilities.items():
         assert p == pytest.approx([1 / len(p)] * len(p)), name
     for entry in result.history[1:]:
-        assert math.isfinite(entry["choice_loss"])
-        assert 0 <= entry["validation_accuracy"] <= 1
-    assert result.history[-1]["entropy"] < 1
-    assert set(result.history[-1]["probabilities"]) == {choice.name for choice in problem.space.choices}
+        assert math.isfinite(entry.choice_loss)
+        assert 0 <= entry.validation_accuracy <= 1
+    assert result.history[-1].entropy < 1
+    assert set(result.history[-1].probabilities) == {choice.name for choice in problem.space.choices}
     expected = problem.tables["macs"].expected_cost(
-        {name: torch.tensor(p) for name, p in result.history[-1]["probabilities"].items()}
+        {name: torch.tensor(p) for name, p in result.history[-1].probabilities.items()}
     )
-    assert result.history[-1]["expected"]["macs"] == pytest.approx(expected.item(), rel=1e-5)
+    assert result.history[-1].expected["macs"] == pytest.approx(expected.item(), rel=1e-5)
     assert result.images == (3 * 5 + 2 * 5) * 20
 
 
@@ -99,7 +99,7 @@ def test_the_answer_is_in_the_space_and_within_its_budgets(found) -> None:
     answer = decode(problem.space, problem.tables, problem.budgets, result.scores)
     assert answer.architecture in set(problem.space.enumerate())
     assert network_counts(problem.space.resolve(answer.architecture)).macs <= problem.budgets[0].limit
-    last = result.history[-1]["validation_accuracy"]
+    last = result.history[-1].validation_accuracy
     assert SupernetEvaluator(problem, result.supernet, CONFIG.calibration_images)(answer.architecture) == last
 
 
@@ -204,8 +204,8 @@ def test_the_expected_cost_keeps_a_tight_budget_from_the_first_choice_step_on(
     undecided = {c.name: torch.full((len(c.options),), 1 / len(c.options)) for c in tiny_space.choices}
     assert problem.tables["macs"].expected_cost(undecided) > 1.15 * budget.limit
     history = search_differentiable(problem, tight).history
-    assert all(entry["expected"]["macs"] <= budget.limit * (1 + 2 * TOLERANCE) for entry in history)
-    assert all(math.isfinite(entry["loss"] + entry["choice_loss"]) for entry in history)
+    assert all(entry.expected["macs"] <= budget.limit * (1 + 2 * TOLERANCE) for entry in history)
+    assert all(math.isfinite(entry.loss + entry.choice_loss) for entry in history)
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, call: int) -> Callable[[], int]:
@@ -236,9 +236,9 @@ def test_a_batch_of_nan_rolls_back_and_the_search_ends_finite(
     assert len(rollbacks) == 1
     assert all(math.isfinite(score) for row in result.scores.values() for score in row)
     assert all(tensor.isfinite().all() for tensor in weights(result).values())
-    assert [entry["epoch"] for entry in result.history] == [0, 1, 2]
-    assert all(math.isfinite(entry["loss"]) for entry in result.history)
-    assert all(math.isfinite(entry["choice_loss"]) for entry in result.history[1:])
+    assert [entry.epoch for entry in result.history] == [0, 1, 2]
+    assert all(math.isfinite(entry.loss) for entry in result.history)
+    assert all(math.isfinite(entry.choice_loss) for entry in result.history[1:])
 
 
 def test_the_option_that_the_loss_asks_for_is_found(
@@ -265,7 +265,7 @@ def test_the_option_that_the_loss_asks_for_is_found(
     result = search_differentiable(problem, config(pretrain_epochs=0, epochs=6, validate_every=6))
     for name, i in wanted.items():
         assert int(np.argmax(result.scores[name])) == i, name
-    assert result.history[-1]["entropy"] < 0.9
+    assert result.history[-1].entropy < 0.9
     answer = decode(problem.space, problem.tables, (), result.scores)
     assert answer.architecture == problem.space.architecture(
         {choice.name: choice.options[-1] for choice in problem.space.choices}

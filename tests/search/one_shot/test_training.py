@@ -99,14 +99,14 @@ def test_a_finished_training_is_taken_up_as_it_is(trained, monkeypatch: pytest.M
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_the_history_and_the_sums_say_what_was_trained(trained, sampling: str) -> None:
     _, result = trained[sampling]
-    assert [row["epoch"] for row in result.history] == [0, 1, 2]
+    assert [row.epoch for row in result.history] == [0, 1, 2]
     for name in ("largest_accuracy", "smallest_accuracy"):
-        assert result.history[0][name] is None
-        assert all(0 <= row[name] <= 1 for row in result.history[1:])  # every second epoch, and the last
+        assert result.history[0].of(name) is None
+        assert all(0 <= row.of(name) <= 1 for row in result.history[1:])  # every second epoch, and the last
     for row in result.history:
-        assert math.isfinite(row["loss"])
-        assert 0 <= row["accuracy"] <= 1
-        assert ("distillation" in row) == (sampling == "sandwich")
+        assert math.isfinite(row.loss)
+        assert 0 <= row.accuracy <= 1
+        assert (row.of("distillation") is not None) == (sampling == "sandwich")
     assert result.images == 3 * 8 * 20
     # the greatest number of options in this space is 3
     assert result.seconds > 0
@@ -117,15 +117,15 @@ def test_the_history_and_the_sums_say_what_was_trained(trained, sampling: str) -
 def test_training_lowers_the_loss(tiny_space: SearchSpace, tmp_path: Path, sampling: str, epochs: int) -> None:
     problem = make_problem(tiny_space, tmp_path)
     result = train_one_shot(problem, config(sampling=sampling, epochs=epochs, validate_every=epochs))
-    assert result.history[-1]["loss"] < 0.87 * result.history[0]["loss"]
-    assert result.history[-1]["largest_accuracy"] > 0.15  # of 10 classes
-    assert result.history[-1]["smallest_accuracy"] > 0.15
+    assert result.history[-1].loss < 0.87 * result.history[0].loss
+    assert result.history[-1].of("largest_accuracy") > 0.15  # of 10 classes
+    assert result.history[-1].of("smallest_accuracy") > 0.15
 
 
 def test_another_seed_trains_another_way(trained, tmp_path: Path) -> None:
     problem, result = trained["strict_fairness"]
     other = train_one_shot(dataclasses.replace(problem, folder=tmp_path, seed=1), config(sampling="strict_fairness"))
-    assert [row["loss"] for row in other.history] != [row["loss"] for row in result.history]
+    assert [row.loss for row in other.history] != [row.loss for row in result.history]
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
@@ -138,7 +138,9 @@ def test_validation_images_leave_no_trace_in_the_weights(trained, tmp_path: Path
     other = train_one_shot(dataclasses.replace(problem, folder=tmp_path, train=poisoned), config(sampling=sampling))
     for name, tensor in result.supernet.state_dict().items():
         assert torch.equal(tensor, other.supernet.state_dict()[name]), name
-    assert [row["largest_accuracy"] for row in other.history] != [row["largest_accuracy"] for row in result.history]
+    assert [row.of("largest_accuracy") for row in other.history] != [
+        row.of("largest_accuracy") for row in result.history
+    ]
 
 
 def test_every_image_of_both_other_parts_trains_once_an_epoch(

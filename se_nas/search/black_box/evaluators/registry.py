@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from se_nas.records.checkpoint import load_checkpoint, save_checkpoint
-from se_nas.records.files import write_json
 from se_nas.records.measure import ACCURACY, SUPERNET_ACCURACY, Measure
+from se_nas.records.models.history import HISTORY, write_history
+from se_nas.records.models.run_result import LedgerEntry
 from se_nas.records.models.stopped import Stopped
 from se_nas.records.record import Record, write_record
 from se_nas.records.registry import Registry
@@ -24,8 +25,6 @@ from se_nas.search.result import SUPERNET, TABLE
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.recipe import Recipe
 
-Spent = dict[str, Any]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
@@ -37,16 +36,16 @@ class Evaluator:
         measure: what it says of an architecture.
         config: the model of its settings, all of which must have defaults; None where it has none.
         epochs: how many epochs an evaluation reports; None where it reports none, and so cannot be pruned.
-        prepare: done once, in the run's own process, before anything is evaluated; what it took: seconds, cpu_seconds
-            and images. It keeps to the problem's `max_seconds`. What `build` needs of it lies in the problem's folder,
-            the last of it under the name `prepared`.
+        prepare: done once, in the run's own process, before anything is evaluated; what it took. It keeps to the
+            problem's `max_seconds`. What `build` needs of it lies in the problem's folder, the last of it under the
+            name `prepared`.
     """
 
     build: Callable[[SearchProblem, Any], Evaluate | EvaluatorWithEpochs]
     measure: Measure = ACCURACY
     config: type[Record] | None = None
     epochs: Callable[[Any], int] | None = None
-    prepare: Callable[[SearchProblem, Any], Spent] | None = None
+    prepare: Callable[[SearchProblem, Any], LedgerEntry] | None = None
     prepared: str | None = None
 
 
@@ -54,11 +53,11 @@ class Evaluator:
 PREPARED_EARLY = "prepared_early.json"
 
 
-def _train_supernet(problem: SearchProblem, settings: OneShotConfig) -> Spent:
+def _train_supernet(problem: SearchProblem, settings: OneShotConfig) -> LedgerEntry:
     limit, done = problem.max_seconds, (problem.folder / SUPERNET).exists()
     # what was evaluated with its weights must be comparable with what will be: it is not trained on
     result = train_one_shot(replace(problem, max_seconds=0.0) if done else problem, settings)
-    write_json(problem.folder / "history.json", result.history)
+    write_history(problem.folder / HISTORY, result.history)
     if not done:
         epochs = len(result.history)
         if limit is not None and epochs < settings.epochs:
@@ -72,7 +71,7 @@ def _train_supernet(problem: SearchProblem, settings: OneShotConfig) -> Spent:
             )
             write_record(problem.folder / PREPARED_EARLY, ended)
         save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
-    return {"seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "images": result.images}
+    return LedgerEntry(part="supernet", seconds=result.seconds, cpu_seconds=result.cpu_seconds, images=result.images)
 
 
 def _supernet(problem: SearchProblem, settings: OneShotConfig) -> SupernetEvaluator:

@@ -124,7 +124,9 @@ class StandAloneEvaluator:
             progress=False,
             console=Console(quiet=True),  # the search has a bar of its own
         )
-        return float(outcome.history[-1]["validation_accuracy"])
+        accuracy = outcome.history[-1].validation_accuracy
+        assert accuracy is not None  # the last epoch has a look
+        return accuracy
 
     def _key(self, architecture: Architecture) -> str:
         """Of all that an accuracy depends on, so that no training goes on from another one's checkpoint."""

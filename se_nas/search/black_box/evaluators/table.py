@@ -17,6 +17,7 @@ from se_nas.records.files import parse_json
 from se_nas.records.measure import ACCURACY
 from se_nas.search.black_box.evaluation import Unjudged
 from se_nas.space.architecture import Architecture
+from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
 
 #: Faults of a file that are told; the others are counted.
@@ -99,7 +100,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise ConfigError(str(path), ["file: must be text in UTF-8, but it is not"]) from error
 
 
-def _entry(line: str, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, float]]:
+def _entry(line: str, names: Sequence[str]) -> tuple[dict[str, Option], dict[str, float]]:
     """The picks and the named metrics of a line; ValueError says what is wrong with it."""
     try:
         entry = parse_json(line, "line")

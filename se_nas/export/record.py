@@ -1,0 +1,75 @@
+"""What `export.json` holds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field, PositiveInt
+
+from se_nas.records.fields import Count, Number
+from se_nas.records.models.certificate import LatencyConditions, Timing
+from se_nas.records.models.environment import Environment
+from se_nas.records.record import Record
+
+
+class ExportedNetwork(Record):
+    """The network, the same in every form."""
+
+    space: str
+    resolution: PositiveInt
+    channels: PositiveInt
+    classes: PositiveInt
+    params: Count
+    macs: Count
+    weights_sha256: str
+
+
+class Normalisation(Record):
+    """What a network's images went through: (pixel / 255 - mean) / std, channel by channel."""
+
+    mean: tuple[Number, ...]
+    std: tuple[Number, ...]
+
+
+class ExportTiming(Record):
+    """Milliseconds for one image, of PyTorch's network and, by its name, of the runtime beside it."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Timing] = Field(init=False)
+
+    pytorch: Timing
+    conditions: LatencyConditions
+    clock: str | None
+
+    def of(self, runtime: str) -> Timing:
+        """That of a runtime."""
+        return (self.__pydantic_extra__ or {})[runtime]
+
+
+class ExportedForm(Record):
+    """A form: its files with their bytes and sums, and what its comparison and its clock gave.
+
+    Attributes:
+        sha256: none in reports of before there were sums.
+        greatest_difference: from the network, as a share of the greatest logit; at most `bar`.
+        latency: None where it has no runtime.
+    """
+
+    files: dict[str, Count]
+    sha256: dict[str, str] = Field(default_factory=dict)
+    greatest_difference: Number
+    bar: Number
+    batches: tuple[PositiveInt, ...]
+    latency: ExportTiming | None
+    environment: Environment | None = None
+
+
+class ExportReport(Record):
+    """The forms of one network in a folder; while files are exchanged, those that are not, and every file of ours."""
+
+    format: Literal["se_nas export"] = "se_nas export"
+    version: Literal[1] = 1
+    network: ExportedNetwork
+    normalisation: Normalisation | None
+    forms: dict[str, ExportedForm]
+    exchanged: tuple[str, ...] | None = None
