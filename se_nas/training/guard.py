@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from se_nas.records.checkpoint import StateDict
+from se_nas.records.models.history import Epoch, History
 
 
 class Stateful(Protocol):
@@ -85,6 +86,11 @@ class Position:
     log_lines: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+
+    @property
+    def epochs(self) -> History:
+        """The history as what it is of."""
+        return tuple(Epoch.model_validate(entry) for entry in self.history)
 
 
 @dataclass(frozen=True)

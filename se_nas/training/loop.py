@@ -182,17 +182,14 @@ class Loop:
         except BaseException:
             self._save()
             raise
-        return self._history()
-
-    def _history(self) -> History:
-        return tuple(Epoch.model_validate(entry) for entry in self._position.history)
+        return self._position.epochs
 
     def _is_enough(self) -> bool:
         """Whether the run ends here, at the end of an epoch; its state is then saved as that of a whole run is."""
         position = self._position
         if self._enough is None or position.step == 0 or position.step % self._steps_per_epoch:
             return False
-        if not self._enough(self._history(), position.seconds):
+        if not self._enough(position.epochs, position.seconds):
             return False
         self._snapshots.confirm()  # no later step will tell
         self._save()

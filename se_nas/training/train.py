@@ -70,7 +70,7 @@ class Outcome:
         average: the network with averaged weights; None where the recipe has no average.
         history: an entry an epoch: epoch, step, loss, lr, accuracy (of training, where labels are not mixed), and the
             held-out accuracies, which are None in epochs without a look.
-        best: the epoch of the best held-out top-1 accuracy, which of "network" and "average" had it, and its value.
+        best: by held-out top-1 accuracy, where the best weights are kept; else None.
         seconds, cpu_seconds: wall and CPU time of this rank, added up over resumed processes.
         images: training images seen, by all ranks.
         damaged: names of images that could not be decoded, with the reason.
@@ -79,7 +79,7 @@ class Outcome:
     network: Network
     average: nn.Module | None
     history: History
-    best: BestEpoch
+    best: BestEpoch | None
     seconds: float
     cpu_seconds: float
     images: int
@@ -249,12 +249,11 @@ def train(
             history = loop.run(resume)
     finally:
         images.close()
-    assert best.found is not None  # the last epoch has a look
     return Outcome(
         network=network,
         average=averaged,
         history=history,
-        best=best.found,
+        best=best.found if held_out.keep_best else None,
         seconds=loop.seconds,
         cpu_seconds=loop.cpu_seconds,
         images=recipe.epochs * images.steps_per_epoch * images.images_per_step,

@@ -342,6 +342,7 @@ def test_it_memorises_twenty_classes(tmp_path: Path) -> None:
     assert last.accuracy > 0.95
     assert last.of("val_top1") > 0.95
     assert last.of("val_top5") == 1.0
+    assert found.training.best is not None
     assert found.training.best.top1 == max(
         entry.of(name) or 0 for entry in found.training.history for name in ("val_top1", "ema_val_top1")
     )

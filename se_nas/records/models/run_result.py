@@ -62,7 +62,7 @@ class SearchSummary(Record):
     supernet_seconds: Seconds | None = None
     evaluation_seconds: Seconds | None = None
     measure: Measure | None = None
-    stopped: tuple[Stopped, ...] = ()
+    stopped: tuple[Stopped, ...] | None = None
     own: dict[str, object] = Field({})
 
     @model_validator(mode="before")
