@@ -29,6 +29,7 @@ from se_nas.cost.latency.table import (
 from se_nas.cost.latency.timing import LatencyKey, latency_key, no_progress
 from se_nas.errors import ConfigError, OutputError, counted
 from se_nas.hardware.environment import machine_digest
+from se_nas.records.record import write_record
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 

@@ -170,7 +170,7 @@ def _facts(run: FinishedRun) -> Rows:
     blocks = run.architecture.network.blocks
     limited = {budget.metric for budget in run.certificate.budgets}
     facts = [
-        *(("ended early by", part.words) for part in search.stopped),
+        *(("ended early by", part.words) for part in search.stopped or ()),
         ("blocks with SE", f"{sum(block.se is not None for block in blocks)} of {len(blocks)}"),
         *(
             (entry.how, cost(entry.metric, entry.value))
