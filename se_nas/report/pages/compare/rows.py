@@ -199,7 +199,7 @@ def _budgets(run: ComparedRun) -> str | None:
 
 def _ended_early(run: ComparedRun) -> str | None:
     result = result_of(run)
-    return ", ".join(part.words for part in result.search.stopped) if result else None
+    return ", ".join(part.words for part in result.search.stopped or ()) if result else None
 
 
 def _retraining(run: ComparedRun) -> str | None:
