@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from se_nas.errors import ConfigError
-from se_nas.records.files import write_atomic
+from se_nas.records.files import from_home, write_atomic
 from se_nas.records.record import Record, read_record, write_record
 from se_nas.records.registry import adding
 
@@ -189,7 +189,7 @@ def check_plugins(folder: Path, plugins: Sequence[Plugin]) -> None:
 
 def _load(word: str, folder: Path, source: str, at: str, record: PluginRecord | None) -> Plugin:
     if word.endswith(".py"):
-        path = folder / word
+        path = folder / from_home(word, source)
         try:
             content = path.read_bytes()
         except OSError as error:

@@ -9,12 +9,14 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import typer
 import typer.core
 
 from se_nas.hardware.rank import Processes, check_processes
+from se_nas.records.files import from_home
 
 _LISTED = re.compile(r"\{([\w.]+):(\w+)\}")
 
@@ -86,6 +88,9 @@ def _with_groups_spread(function: Callable[..., Any], processes: Processes) -> C
     @functools.wraps(function)
     def call(**values: Any) -> Any:
         check_processes(function.__name__, processes)
+        # a shell leaves the ~ of --out=~/x as it is
+        paths = {name: value for name, value in values.items() if isinstance(value, Path)}
+        values |= {name: from_home(path, f"--{name.replace('_', '-')}") for name, path in paths.items()}
         for name, group in groups.items():
             values[name] = group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
         return function(**values)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from se_nas.errors import ConfigError, short
+from se_nas.records.files import from_home
 from se_nas.search.black_box.storage_url import masked
 
 if TYPE_CHECKING:
@@ -170,6 +171,8 @@ class RunChanges:
         changes = parse_changes(self.change)
         if self.data_dir is not None:
             changes["data.dir"] = str(self.data_dir)
+        if isinstance(given := changes.get("data.dir"), str):  # what the shell says is relative to its folder
+            changes["data.dir"] = str(from_home(given, "data.dir").resolve())
         if self.download:
             changes["data.download"] = True
         if self.device is not None:

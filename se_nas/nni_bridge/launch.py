@@ -41,6 +41,7 @@ from se_nas.records.record import Record
 from se_nas.records.run_log import logging_to
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
+from se_nas.runs.data_folder import with_data_folder
 from se_nas.runs.prepare import Say, Setting, make_setting, open_setting
 from se_nas.runs.run_file import NNIConfig, RunConfig, load_run
 from se_nas.runs.run_folder import alone_in
@@ -77,10 +78,8 @@ def launch(
         raise OutputError(f"{folder}: the folder must hold no run yet, but it does; {go_on} choose another --out")
     with logging_to(config.loggers), alone_in(folder):
         _check_possible(config, folder, port, host)
+        config = with_data_folder(run_file, config)
         _check_feasible(run_file, config, progress)
-        if config.data.dir is not None:  # trials run in a folder of their own
-            data = config.data.model_copy(update={"dir": _absolute(config.data.dir)})
-            config = config.model_copy(update={"data": data})
         setting = make_setting(run_file, config, folder, resume=False, progress=progress, say=say)
         (folder / LAUNCHED).mkdir()
         _start(setting, port, host, progress, say)
@@ -180,10 +179,6 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
         # cached, for the run that begins with it
         latency = build_latency_table(space, config.latency.key(config.device), seed=config.seed, progress=progress)
         check({**counts, LATENCY: latency.table})
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).resolve())
 
 
 def _page(experiment: Experiment) -> str:

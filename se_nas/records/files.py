@@ -8,12 +8,30 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from se_nas.errors import ConfigError, OutputError
+from se_nas.errors import ConfigError, OutputError, short
 
 #: A JSON file of ours is far smaller; one that is larger is not ours, and reading it would fill the memory.
 MOST_BYTES = 512 * 2**20
 #: Levels of nesting; more would end what walks or shows the value, wherever that is.
 MOST_DEPTH = 100
+
+
+def beside(file: str | os.PathLike[str], word: str | os.PathLike[str]) -> Path:
+    """The path that a file names: relative to the folder that it lies in, with `~` for the user's home.
+
+    Raises:
+        ConfigError: `~name` names no user.
+    """
+    return Path(file).parent / from_home(word, str(file))
+
+
+def from_home(word: str | os.PathLike[str], source: str) -> Path:
+    """A path with `~` written out; ConfigError, which names `source`, where it names no user."""
+    try:
+        return Path(word).expanduser()
+    except RuntimeError as error:
+        must = "a path must begin with ~ or with ~ and the name of a user"
+        raise ConfigError(source, [f"{must}, but got {short(os.fspath(word))}"]) from error
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes, *, private: bool = False) -> Path:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from se_nas.errors import ConfigError, OutputError, did_you_mean, short
-from se_nas.records.files import write_atomic
+from se_nas.records.files import from_home, write_atomic
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: The folder that holds both, with the same places relative to each other as in the repository.
@@ -50,7 +50,8 @@ def find_file(word_or_path: str | os.PathLike[str], known: dict[str, Path], kind
     Raises:
         ConfigError: there is neither; it lists the names.
     """
-    word, path = os.fspath(word_or_path), beside / word_or_path
+    word = os.fspath(word_or_path)
+    path = beside / from_home(word, short(word))
     if path.is_file() or path.suffix or path.name != word:
         return path
     if word not in known:

@@ -24,10 +24,11 @@ from se_nas.hardware.contention import crowd_warning
 from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment
 from se_nas.plugins import Plugin, check_plugins, load_plugins, plugin_records, write_plugins
-from se_nas.records.files import write_atomic, write_json
+from se_nas.records.files import beside, write_atomic, write_json
 from se_nas.records.record import write_record
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
+from se_nas.runs.data_folder import with_data_folder
 from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
 from se_nas.runs.run_file import LatencyConfig, RunConfig, completed, load_run
 from se_nas.runs.run_folder import RunFolder
@@ -213,7 +214,7 @@ def open_setting(folder: Path, *, data_dir: Path | None = None, device: str | No
     path = folder / "config.yaml"
     if not path.exists():
         raise ConfigError(str(folder), ["must be the folder of a run, but it has no config.yaml"])
-    config = load_run(path, {"data.dir": str(data_dir)} if data_dir else None)
+    config = load_run(path, {"data.dir": str(data_dir.resolve())} if data_dir else None)
     return make_setting(
         path, config, folder, resume=True, progress=False, say=lambda line: None, joins=True, device=device
     )
@@ -277,13 +278,14 @@ def _with_copies(run_file: Path, config: RunConfig, folder: Path) -> tuple[RunCo
 
 
 def _with_places(run_file: Path, config: RunConfig) -> RunConfig:
-    """The configuration with whole paths of what the evidence names: it is gathered later, from the run's folder."""
+    """The configuration with whole paths of what is read later too, from the run's folder."""
+    config = with_data_folder(run_file, config)
     evidence = config.evidence
     if evidence is None:
         return config
     words = {
         "published": tuple(str(find_space(word, run_file.parent).resolve()) for word in evidence.published),
-        "others": tuple(str((run_file.parent / word).resolve()) for word in evidence.others),
+        "others": tuple(str(beside(run_file, word).resolve()) for word in evidence.others),
     }
     return config.model_copy(update={"evidence": evidence.model_copy(update=words)})
 

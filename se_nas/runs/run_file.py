@@ -41,7 +41,7 @@ class DataConfig(Record):
 
     Attributes:
         name: "digits", "cifar10", "cifar100", "folder" or "synthetic".
-        dir: the folder that holds them; --data-dir replaces it.
+        dir: the folder that holds them, relative to the run file; --data-dir replaces it, relative to the shell.
         download: fetch a CIFAR data set into `dir` if it is not there.
         size: how many images "synthetic" makes.
     """

@@ -22,6 +22,7 @@ from se_nas.data.sources import load_test, load_train, stays_on_disk
 from se_nas.errors import ConfigError
 from se_nas.evidence.gates import Batches
 from se_nas.layers.network import Network
+from se_nas.runs.data_folder import data_folder
 from se_nas.runs.open_architecture import check_channels
 from se_nas.runs.retraining.on_disk import held_out_images, recipe_of
 from se_nas.runs.run_folder import RunFolder
@@ -91,7 +92,9 @@ def shown_images(
     if name is None:
         raise ConfigError("--data", [f"must name the data set, of which {home} says nothing, but got nothing"])
     same = name == known.get("name")
-    data_dir = request.data_dir or (Path(known["dir"]) if same and known.get("dir") else None)
+    data_dir = request.data_dir
+    if data_dir is None and run and same and known.get("dir"):
+        data_dir = data_folder(run / "config.yaml", str(known["dir"]))
     if stays_on_disk(name):
         transform = (
             recipe_of(run).eval_transform(network.resolution)

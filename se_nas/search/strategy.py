@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from se_nas.records.files import beside
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import SearchResult
@@ -34,7 +35,7 @@ class NamedFile:
 
     def path(self, run_file: Path) -> Path:
         """The file itself."""
-        path = run_file.parent / self.word
+        path = beside(run_file, self.word)
         return path / "architecture.json" if path.is_dir() else path
 
 

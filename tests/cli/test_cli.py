@@ -164,8 +164,8 @@ RUN_FAULTS: list[tuple[str, str, Any, str]] = [
     (
         "missing data folder",
         "data",
-        {"name": "cifar10", "dir": "gone"},
-        "gone/cifar-10-batches-py: the cifar10 files must",
+        {"name": "cifar10", "dir": "/gone"},
+        "/gone/cifar-10-batches-py: the cifar10 files must",
     ),
     ("seed beyond all", "seed", 2**32, "run.yaml: seed: must be less than or equal to 4294967295, but got 4294967296"),
     (
@@ -265,7 +265,7 @@ def test_test_images_that_are_missing_are_told_before_anything_is_timed(
     monkeypatch.setattr("se_nas.runs.prepare.build_latency_table", refuse)
     result = se_nas("search", "run.yaml", "--out", "out", "--quiet")
     result = (result[0], [line for line in result[1] if line], result[2])  # without the bar that was there
-    assert_refused(result, "images: beside train there must be test or val, but there is neither")
+    assert_refused(result, f"{tmp_path}/images: beside train there must be test or val, but there is neither")
     assert not (tmp_path / "out").exists()
 
 

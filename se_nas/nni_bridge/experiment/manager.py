@@ -8,7 +8,9 @@ too (its page and `nnictl` read it), and no process outlives `stop`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -158,7 +160,32 @@ def _start_again(folder: str | os.PathLike[str], port: int | None, host: str | N
     for part in (config, *(service if isinstance(service, list) else [service])):
         if part.get("nniManagerIp") == record.told:
             part["nniManagerIp"] = None  # it was ours, and the host may be another now
+    if record.home is not None:
+        config = moved(config, Path(record.home).parent, home_of(folder).parent)
     return start(folder, config, port=port or record.port, host=host or record.host, action=action)
+
+
+def moved(config: Mapping[str, Any], before: Path, now: Path) -> dict[str, Any]:
+    """NNI's canonical configuration of a run whose folder lies elsewhere by now: our own paths in it are the new ones.
+
+    A folder that was copied is another experiment, whose trials work in the copy.
+    """
+
+    def place(path: str) -> str:
+        return str(now / Path(path).relative_to(before)) if Path(path).is_relative_to(before) else path
+
+    found: dict[str, Any] = json.loads(json.dumps(config))
+    service, tuner, old = found["trainingService"], found.get("tuner") or {}, shlex.quote(str(before))
+    parts = [found, *(service if isinstance(service, list) else [service])]  # NNI's form has what is for all in each
+    for part in parts:
+        command = str(part.get("trialCommand"))
+        if command.endswith(f" {old}"):
+            part["trialCommand"] = command.removesuffix(old) + shlex.quote(str(now))
+    in_parts = [(part, "trialCodeDirectory") for part in parts]
+    for holder, key in (*in_parts, (tuner, "codeDirectory"), (tuner.get("classArgs") or {}, "run")):
+        if isinstance(holder.get(key), str):
+            holder[key] = place(holder[key])
+    return found
 
 
 def _check_ours(folder: str | os.PathLike[str], record: ExperimentRecord, config: Mapping[str, Any]) -> None:

@@ -178,7 +178,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Sa
     data = job.data
     resolved = {
         "network": json.loads(json.dumps(spec.to_dict())),
-        "data": {"name": data.name, "dir": str(data.data_dir) if data.data_dir else None, "size": data.size},
+        "data": {"name": data.name, "dir": str(data.data_dir.resolve()) if data.data_dir else None, "size": data.size},
         "recipe": recipe.model_dump(mode="json"),
         "teacher": asdict(job.teacher) if job.teacher else None,
         "weights": initial.digest if initial else None,

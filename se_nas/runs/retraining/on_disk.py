@@ -165,7 +165,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
         "network": json.loads(json.dumps(spec.to_dict())),
         "data": {
             "name": job.data,
-            "dir": str(job.data_dir),
+            "dir": str(job.data_dir.resolve()) if job.data_dir else None,
             "train": len(train),
             "val": len(held_out),
             "digest": _digest(train, held_out),

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -167,6 +168,49 @@ def test_an_experiment_is_stopped_viewed_resumed_killed_and_leaves_nothing_behin
     assert experiment_status.status(run) == experiment_status.Status(first.id, "STOPPED", {"SUCCEEDED": 2}, None)
     listed = json.loads((place / "nni-experiments" / ".experiment").read_text())
     assert listed[first.id]["status"] == "STOPPED"  # for nnictl and for the page of other experiments
+
+
+def test_a_stopped_experiment_whose_folder_was_moved_goes_on_there(place: Path) -> None:
+    run, moved = place / "run", place / "elsewhere" / "run of before"
+    shutil.copy(place / "code" / "trial.py", run)
+    command = f"{sys.executable} trial.py {run}"
+    first = manager.start(run, config(place, trial_command=command, trial_code_directory=str(run)), port=free_port())
+    until(first.client().metrics)
+    manager.stop(run)
+    moved.parent.mkdir()
+    run.rename(moved)
+    (moved / "go").touch()
+    try:
+        resumed = manager.resume(moved)
+        done = experiment_status.wait_until_done(moved, poll=0.2)
+        assert (resumed.id, done.state, done.trials) == (first.id, "DONE", {"SUCCEEDED": 2})
+        now = stored.config(first.id, moved / "nni")
+        assert now["trialCommand"] == f"{sys.executable} trial.py '{moved}'"
+        assert now["trialCodeDirectory"] == str(moved)
+        assert str(run) + "/" not in json.dumps(now) + "/"
+    finally:
+        manager.stop(moved)
+    assert not run.exists()
+
+
+def test_of_a_moved_run_our_own_paths_are_the_new_ones_and_those_of_others_stay() -> None:
+    config = {
+        "trialCommand": "exec python -m se_nas.nni_bridge.trial '/old place/run'",
+        "trialCodeDirectory": "/old place/run/nni_code",
+        "tuner": {"codeDirectory": "/old place/run", "classArgs": {"run": "/old place/run"}},
+        "trainingService": {"platform": "local"},
+        "logCollection": "/old place/runner",
+    }
+    assert manager.moved(config, Path("/old place/run"), Path("/new")) == {
+        "trialCommand": "exec python -m se_nas.nni_bridge.trial /new",
+        "trialCodeDirectory": "/new/nni_code",
+        "tuner": {"codeDirectory": "/new", "classArgs": {"run": "/new"}},
+        "trainingService": {"platform": "local"},
+        "logCollection": "/old place/runner",
+    }
+    elsewhere = {**config, "trialCommand": "exec python trial.py .", "trialCodeDirectory": "/old place/runner"}
+    kept = manager.moved(elsewhere, Path("/old place/run"), Path("/new"))
+    assert (kept["trialCommand"], kept["trialCodeDirectory"]) == ("exec python trial.py .", "/old place/runner")
 
 
 def test_a_resume_ends_what_a_killed_manager_left_and_takes_the_next_configuration(place: Path) -> None:
