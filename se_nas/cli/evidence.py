@@ -115,7 +115,7 @@ def excitation(
     )
     reported = output is None and (source / "report.html").exists()
     with alone_in(source if reported else folder):
-        found, page = study_run(request, folder, pick_device(device), progress=not quiet)
+        found, page = study_run(request, folder, pick_device(device), progress=not quiet, say=say)
         say(f"accuracy with every SE: {found.accuracy:.2%} on {counted(found.images, 'test image')}")
         for line in notes(found):
             say(line)

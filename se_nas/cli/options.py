@@ -102,7 +102,8 @@ Weights = Annotated[
 Average = Annotated[
     bool | None,
     typer.Option(
-        help="Use the averaged weights, or those of the last step. By default the averaged ones, if there are any."
+        help="Use the averaged weights, or those of the last step. By default those that did better on the held-out "
+        "images of the training."
     ),
 ]
 MaxDamaged = Annotated[

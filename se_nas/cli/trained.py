@@ -115,6 +115,7 @@ def _evaluate_from_disk(run: Path, options: EvaluationOptions, on_disk: OnDiskOp
         average=options.average,
         batch_size=options.batch_size,
         progress=not options.quiet,
+        say=say,
         **on_disk.given(),
     )
     if found is not None:
@@ -137,7 +138,7 @@ def _evaluate_in_memory(run: Path, options: EvaluationOptions, on_disk: OnDiskOp
         average=options.average,
         batch_size=options.batch_size,
     )
-    _say_accuracy(evaluate_shown(request, device, progress=not options.quiet), "")
+    _say_accuracy(evaluate_shown(request, device, progress=not options.quiet, say=say), "")
 
 
 def _say_accuracy(found: Mapping[str, Any], how: str) -> None:

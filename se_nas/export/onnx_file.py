@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,10 +40,12 @@ def write_onnx(network: Network, notes: Mapping[str, str], folder: Path) -> None
         )
     assert exported is not None
     model = exported.model_proto
+    # the one size that is free, whose symbol torch numbers; others are sums and products of it, such as 64*s0
+    symbol = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param:
-                dimension.dim_param = "batch"  # the one size that is free; torch numbers its symbol
+                dimension.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", "batch", dimension.dim_param)
     onnx.helper.set_model_props(model, dict(notes))
     onnx.checker.check_model(model)
     write_atomic(folder / FILE, model.SerializeToString())

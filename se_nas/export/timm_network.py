@@ -16,7 +16,7 @@ from se_nas.layers.network import Head, Network, initialise
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.records.checkpoint import KIND
 from se_nas.space.specs import HeadSpec, NetworkSpec
-from se_nas.training.trained_network import check_fit
+from se_nas.training.trained_network import better_kind, check_fit
 
 import_timm()  # even beside a torchvision that does not fit torch
 from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d  # noqa: E402
@@ -224,7 +224,7 @@ class TimmNetwork(Network):
         return {"stem": r"^stem", "blocks": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load weights, or what a checkpoint of a retraining holds; of the latter the averaged ones where it has them.
+        """Load weights, or what a checkpoint of a retraining holds; of the latter those that did better.
 
         A classifier of another number of classes is left as it is, with a warning. Weights for another number of
         `in_chans` do not fit.
@@ -332,11 +332,11 @@ def timm_fault(problem: str) -> ConfigError:
 
 
 def weights_in(state: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    """The state dict itself, or that in a checkpoint of a retraining: its averaged weights where it has them."""
+    """The state dict itself, or that in a checkpoint of a retraining: of its weights those that did better."""
     if state.get("kind") != KIND:
         return state
     held = state["state"]
     if not isinstance(held.get("network"), dict):
         raise CheckpointError(f"the checkpoint must hold the weights of a network, but holds {', '.join(held)}")
-    weights: Mapping[str, Tensor] = held.get("average") or held["network"]
+    weights: Mapping[str, Tensor] = held[better_kind(held)]
     return weights

@@ -17,7 +17,7 @@ fixed or searched, shares these four steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -69,27 +69,42 @@ def squeeze_scale(x: Tensor, gate: Gate, *parameters: Tensor, squeeze: str = "me
 class ChannelAttention(nn.Module):
     """Scale each channel by a gate computed from a squeeze of every channel.
 
+    Its layers are called as modules, so that hooks see them and what is put in their place (by quantisation, low-rank
+    adapters) counts. In training `fused_gate` takes their place where there is nobody to notice.
+
     Args:
-        gate_function: of the squeezed channels and of `gate_parameters`.
         squeeze: a name in SQUEEZES.
     """
 
-    def __init__(self, gate_function: Gate, squeeze: str) -> None:
+    def __init__(self, squeeze: str) -> None:
         super().__init__()
-        self._gate_function = gate_function
         self.squeeze = squeeze
 
-    def gate_parameters(self) -> tuple[Tensor, ...]:
-        """What the gate depends on beside the squeezed channels."""
+    def gates_of(self, z: Tensor) -> Tensor:
+        """The gates of channels that are squeezed, see SQUEEZES: (B, C), or (B, H, W, C)."""
+        raise NotImplementedError
+
+    def fused_gate(self) -> tuple[Gate, tuple[Tensor, ...]]:
+        """`gates_of` as a function of z (B, C) and of the tensors that it depends on, and these."""
         raise NotImplementedError
 
     def gates(self, x: Tensor) -> Tensor:
         """What `forward` scales the channels of x (B, C, H, W) by: (B, C), or (B, H, W, C) with the squeeze "none"."""
-        return self._gate_function(SQUEEZES[self.squeeze](x), *self.gate_parameters())
+        return self.gates_of(SQUEEZES[self.squeeze](x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape, dtype and memory format."""
-        return squeeze_scale(x, self._gate_function, *self.gate_parameters(), squeeze=self.squeeze)
+        fuses = self.training and self.squeeze == "mean" and _hand_written_backward_applies(x, self.parameters())
+        if fuses and not any(map(_is_watched, self.children())):
+            gate, parameters = self.fused_gate()
+            return squeeze_scale(x, gate, *parameters)
+        return _scale(x, self.gates_of(SQUEEZES[self.squeeze](x)), self.squeeze)
+
+
+def _is_watched(layer: nn.Module) -> bool:
+    """Whether a call of a layer does more than its formula: it is a stand-in, or has hooks."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return type(layer) not in (nn.Linear, nn.Conv1d, nn.Conv2d) or any(hooks)
 
 
 def _scale(x: Tensor, s: Tensor, squeeze: str = "mean") -> Tensor:
@@ -97,7 +112,7 @@ def _scale(x: Tensor, s: Tensor, squeeze: str = "mean") -> Tensor:
     return x * (s.movedim(-1, 1) if squeeze == "none" else s[:, :, None, None])
 
 
-def _hand_written_backward_applies(x: Tensor, parameters: tuple[Tensor, ...]) -> bool:
+def _hand_written_backward_applies(x: Tensor, parameters: Iterable[Tensor]) -> bool:
     """Whether there is a gradient to take, and nothing is looking that wants to see plain operations instead."""
     return (
         type(x) in (Tensor, nn.Parameter)  # not a torch.fx proxy, a fake tensor or another stand-in

@@ -13,7 +13,7 @@ from se_nas.evidence.gates import units_of
 from se_nas.hardware.environment import describe_environment
 from se_nas.report.pages.excitation.numbers import Studied
 from se_nas.report.pages.excitation.page import write_excitation
-from se_nas.runs.prepare import pin_threads
+from se_nas.runs.prepare import Say, pin_threads
 from se_nas.runs.run_folder import alone_in
 from se_nas.runs.shown_images import ImageRequest, shown_images, trained_network
 
@@ -34,7 +34,9 @@ def excitation_folder(source: Path) -> Path:
     return (source if source.is_dir() else source.parent) / "excitation"
 
 
-def study_run(request: Request, folder: Path, device: torch.device, *, progress: bool) -> tuple[Excitation, Path]:
+def study_run(
+    request: Request, folder: Path, device: torch.device, *, progress: bool, say: Say
+) -> tuple[Excitation, Path]:
     """Study a network and write what was found into `folder`; see `report.pages.excitation.page.write_excitation`.
 
     Returns:
@@ -44,7 +46,7 @@ def study_run(request: Request, folder: Path, device: torch.device, *, progress:
         SeNasError: the network, its weights or the images are missing, damaged or do not fit each other.
     """
     pin_threads()
-    network, file, home = trained_network(request)
+    network, file, home = trained_network(request, say)
     units_of(network)  # without SE it ends here, before images are loaded
     images = shown_images(request, home, file.network, device, progress)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -26,7 +26,8 @@ def export_retrained(
     Args:
         forms: names in FORMS; None for all whose packages are installed, and a line on each of the others.
     """
-    network, file = load_trained(source, weights, average=average)
+    network, file, taken = load_trained(source, weights, average=average)
+    say(taken.words())
     trained_on = DataCard.load(source if source.is_dir() else source.parent)
     normalisation = Normalisation(mean=trained_on.mean, std=trained_on.std) if trained_on is not None else None
     wanted = [name for name, form in FORMS.items() if form.lacks is None] if forms is None else forms

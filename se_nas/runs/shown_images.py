@@ -24,6 +24,7 @@ from se_nas.evidence.gates import Batches
 from se_nas.layers.network import Network
 from se_nas.runs.data_folder import data_folder
 from se_nas.runs.open_architecture import check_channels
+from se_nas.runs.prepare import Say
 from se_nas.runs.retraining.on_disk import held_out_images, recipe_of
 from se_nas.runs.run_folder import RunFolder
 from se_nas.space.architecture_file import ArchitectureFile
@@ -68,15 +69,16 @@ class ShownImages:
     batches: Batches
 
 
-def trained_network(request: ImageRequest) -> tuple[Network, ArchitectureFile, Path]:
-    """The network, its architecture, and the folder of its retraining.
+def trained_network(request: ImageRequest, say: Say) -> tuple[Network, ArchitectureFile, Path]:
+    """The network, its architecture, and the folder of its retraining; `say` is told which of its weights it has.
 
     Raises:
         SeNasError: the network or its weights are missing or damaged.
     """
     inner = request.source / _RETRAINING
     source = inner if inner.is_dir() else request.source
-    network, file = load_trained(source, request.weights, average=request.average)
+    network, file, taken = load_trained(source, request.weights, average=request.average)
+    say(taken.words())
     return network, file, source if source.is_dir() else source.parent
 
 
@@ -120,13 +122,13 @@ def trained_from_disk(source: Path) -> bool:
     return not isinstance(known, dict) or stays_on_disk(str(known.get("name")))
 
 
-def evaluate_shown(request: ImageRequest, device: torch.device, *, progress: bool) -> dict[str, float]:
+def evaluate_shown(request: ImageRequest, device: torch.device, *, progress: bool, say: Say) -> dict[str, float]:
     """The shares top1 and top5 of the test images that a trained network gets right, and the number of images.
 
     Raises:
         SeNasError: the network or the images cannot be read, or do not fit each other.
     """
-    network, file, home = trained_network(request)
+    network, file, home = trained_network(request, say)
     images = shown_images(request, home, file.network, device, progress)
     return top_accuracies(network.to(device), images.batches("evaluating"), device)
 

@@ -214,7 +214,7 @@ def evaluate(
 
     Args:
         source: a run's folder, a retraining's, or an architecture.json and `weights`.
-        average: whether the averaged weights are wanted; None takes them where there are any.
+        average: whether the averaged weights are wanted; None takes those that did better when they were trained.
         data: a name in `DATASETS`; by default what the network was trained on.
         data_dir: its folder; by default where it lay then.
 
@@ -231,7 +231,7 @@ def evaluate(
         data=data,
         data_dir=Path(data_dir) if data_dir else None,
     )
-    return evaluate_shown(request, pick_device(device), progress=False)
+    return evaluate_shown(request, pick_device(device), progress=False, say=_silent)
 
 
 def export_trained(

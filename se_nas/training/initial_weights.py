@@ -27,6 +27,7 @@ from se_nas.layers.network import Network
 from se_nas.records.checkpoint import KIND, check_finite, load_checkpoint
 from se_nas.records.checksum import checksum_fault
 from se_nas.space.specs import NetworkSpec
+from se_nas.training.trained_network import better_kind
 
 _CLASSIFIER = "head.classifier."
 
@@ -55,7 +56,7 @@ class InitialWeights:
 
 
 def read_initial_weights(path: Path, spec: NetworkSpec) -> InitialWeights:
-    """The weights that a file holds for a network: of a timm checkpoint, or of a training of ours (its average if any).
+    """The weights that a file holds for a network: of a timm checkpoint, or the better ones of a training of ours.
 
     Raises:
         CheckpointError: the file is missing, unreadable, altered as far as its own checksums tell, of another
@@ -124,7 +125,7 @@ def _state_dict(path: Path, content: bytes) -> Mapping[str, Tensor]:
         raise CheckpointError(f"the file must hold tensors and plain values, but got {type(error).__name__}") from error
     if isinstance(held, dict) and held.get("kind") == KIND:
         saved = load_checkpoint(path)
-        held = saved.get("average") or saved.get("network")
+        held = saved.get(better_kind(saved))
     elif isinstance(held, dict):
         held = next((held[key] for key in _WRAPPED if isinstance(held.get(key), dict)), held)
     if not isinstance(held, dict) or not held or not all(isinstance(value, Tensor) for value in held.values()):

@@ -124,9 +124,9 @@ class WeightUpdate:
 class WeightAverage:
     """An exponential moving average of a module's parameters and buffers, as timm's ModelEmaV3 has it.
 
-    After step t, from 0: average = d * average + (1 - d) * value, with d = `decay`, or under `warmup` at most
-    1 - (1 + t) ** (-2 / 3), which lets a short run forget its first weights; those of step 0 are taken as they are.
-    Integer buffers are copied.
+    After step t, from 0: average = d * average + (1 - d) * value, where d is `decay`, but at most TensorFlow's
+    (1 + t) / (10 + t), or under `warmup` timm's 1 - (1 + t) ** (-2 / 3): so that a run of fewer steps than
+    1 / (1 - decay) forgets its first weights. Those of step 0 are taken as they are. Integer buffers are copied.
 
     Attributes:
         module: the averaged copy of the module, in eval mode and without gradients.
@@ -140,7 +140,8 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the module's values after step `step`."""
-        decay = min(self._decay, 1 - (1 + step) ** (-2 / 3)) if self._warmup or step == 0 else self._decay
+        most = 1 - (1 + step) ** (-2 / 3) if self._warmup or step == 0 else (1 + step) / (10 + step)
+        decay = min(self._decay, most)
         averages: list[Tensor] = []
         values: list[Tensor] = []
         for average, value in zip(_tensors(self.module), _tensors(self._source), strict=True):

@@ -98,7 +98,9 @@ class Recipe(Record):
         dropout: rate of dropout before the classifier; null keeps the network's own.
         drop_path: rate of stochastic depth at the last block, rising linearly from 0.
         average_decay: decay of a running average of the weights; null is no average.
-        average_warmup: whether the average starts at lower decays.
+            After n steps the decay is at most (1 + n) / (10 + n), as TensorFlow has it, so that short trainings forget
+            the weights that they began with; 0.9999 is reached after 90,000.
+        average_warmup: whether it is at most 1 - (1 + n)^(-2/3) instead, as in timm's ModelEmaV3, which is slower.
         clip: greatest norm of all gradients together; null does not clip.
         zero_init_last: start the last norm of each residual branch at 0 (https://arxiv.org/abs/1706.02677).
         precision: "auto" is bfloat16 on a GPU that computes in it, else float32.

@@ -38,7 +38,7 @@ from se_nas.training.loop import Loop, StepContext
 from se_nas.training.optimizer import WeightUpdate, make_average
 from se_nas.training.recipe import Recipe
 from se_nas.training.timm_parts import distillation_loss, make_cutout, make_erasing, make_loss, make_mixup
-from se_nas.training.trained_network import BEST_WEIGHTS, save_weights
+from se_nas.training.trained_network import BEST_WEIGHTS, Accuracies, save_weights
 
 SAVE_EVERY_SECONDS = 120.0
 DAMAGED = "damaged.json"
@@ -70,6 +70,7 @@ class Outcome:
         average: the network with averaged weights; None where the recipe has no average.
         history: an entry an epoch: epoch, step, loss, lr, accuracy (of training, where labels are not mixed), and the
             held-out accuracies, which are None in epochs without a look.
+        accuracies: top-1 on the held-out images at the end.
         best: by held-out top-1 accuracy, where the best weights are kept; else None.
         seconds, cpu_seconds: wall and CPU time of this rank, added up over resumed processes.
         images: training images seen, by all ranks.
@@ -79,6 +80,7 @@ class Outcome:
     network: Network
     average: nn.Module | None
     history: History
+    accuracies: Accuracies
     best: BestEpoch | None
     seconds: float
     cpu_seconds: float
@@ -93,10 +95,10 @@ class _Best:
         self.found: BestEpoch | None = None
         self._path = path
 
-    def save(self, network: nn.Module, average: nn.Module | None) -> None:
+    def save(self, network: nn.Module, average: nn.Module | None, accuracies: Accuracies) -> None:
         """Write the weights that were found best, which are those of now."""
         if self._path is not None and self.found is not None:
-            save_weights(self._path, network, average, **self.found.plain())
+            save_weights(self._path, network, average, accuracies=accuracies, **self.found.plain())
 
     def state_dict(self) -> StateDict:
         return self.found.plain() if self.found else {}
@@ -208,13 +210,14 @@ def train(
             if due and weights == "network" and held_out.after_look is not None:
                 held_out.after_look(epoch, found["top1"])
         if best.found is not None and best.found.epoch == epoch:
-            best.save(network, averaged)
+            best.save(network, averaged, accuracies_in(result, held_out))
         return result
 
     def end_epoch(epoch: int) -> dict[str, float | None]:
         result = look(epoch)
         if keep_every and (epoch + 1) % keep_every == 0 and ranks.first:
-            save_weights(folder / "epochs" / f"{epoch + 1:04d}.pt", network, averaged, epoch=epoch)
+            path = folder / "epochs" / f"{epoch + 1:04d}.pt"
+            save_weights(path, network, averaged, accuracies=accuracies_in(result, held_out), epoch=epoch)
         damaged()
         return result
 
@@ -253,12 +256,19 @@ def train(
         network=network,
         average=averaged,
         history=history,
+        accuracies=accuracies_in(history[-1].plain(), held_out),
         best=best.found if held_out.keep_best else None,
         seconds=loop.seconds,
         cpu_seconds=loop.cpu_seconds,
         images=recipe.epochs * images.steps_per_epoch * images.images_per_step,
         damaged=damaged(),
     )
+
+
+def accuracies_in(epoch: Mapping[str, Any], held_out: HeldOut) -> Accuracies:
+    """What an epoch of the history says of the held-out images."""
+    column = held_out.columns["top1"]
+    return {"network": epoch.get(column), "average": epoch.get(f"ema_{column}")}
 
 
 def _network(

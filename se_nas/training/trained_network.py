@@ -2,7 +2,8 @@
 
 A retraining's folder has `architecture.json`, the network as it was trained, `data.json`, what it was trained on, and
 weights in `network.pt` (the last) and, of ImageNet, `best.pt` (the best on the held-out images): checkpoints with the
-state dicts "network" and, of averaged weights or None, "average".
+state dicts "network" and, of averaged weights or None, "average". What is not told which of the two to take takes those
+that did better on the held-out images, by the file's own "accuracies" or, where it is of before these, by result.json.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import FiniteFloat
+from pydantic import ConfigDict, FiniteFloat
 from torch import Tensor
 
 from se_nas.errors import CheckpointError, ConfigError, DataError
 from se_nas.layers.network import Network
 from se_nas.records.checkpoint import StateDict, check_finite, load_checkpoint, save_checkpoint
+from se_nas.records.fields import Share
 from se_nas.records.files import write_json
-from se_nas.records.record import read_value
+from se_nas.records.models.run_result import WhichWeights
+from se_nas.records.record import Record, read_record, read_value
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
 from se_nas.space.specs import NetworkSpec
 
@@ -79,21 +82,65 @@ def check_classes(folder: Path, network: NetworkSpec, classes: Sequence[str]) ->
     raise DataError(f"{folder}: the images must be of the classes that the network was trained on, but {what}")
 
 
-def save_weights(path: Path, network: torch.nn.Module, average: torch.nn.Module | None, **facts: Any) -> None:
+Accuracies = Mapping[str, float | None]
+"""Top-1 accuracy on held-out images, from 0 to 1, of the weights "network" and "average"; None or absent: not known."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Which weights of a file were taken.
+
+    Attributes:
+        kind: those of the last step, or their running average.
+        accuracies: of both, where they are known.
+    """
+
+    path: Path
+    kind: WhichWeights
+    accuracies: Accuracies
+
+    def words(self) -> str:
+        """One line for whoever did not say which to take."""
+        other: WhichWeights = "network" if self.kind == "average" else "average"
+        known = {kind: value for kind, value in self.accuracies.items() if value is not None}
+        line = f"weights: {_KINDS[self.kind]} of {self.path}"
+        if self.kind in known:
+            line += f", top-1 {known[self.kind]:.2%} on the held-out images of the training"
+        return line + (f" ({_KINDS[other]}: {known[other]:.2%})" if other in known else "")
+
+
+_KINDS = {"network": "the last ones", "average": "the averaged ones"}
+
+
+class Trained(NamedTuple):
+    """A network of a retraining, its architecture, and which weights it has."""
+
+    network: Network
+    file: ArchitectureFile
+    taken: Taken
+
+
+def save_weights(
+    path: Path,
+    network: torch.nn.Module,
+    average: torch.nn.Module | None,
+    *,
+    accuracies: Accuracies | None = None,
+    **facts: Any,
+) -> None:
     """Write a network's weights, those of its running average, and plain facts about them; atomically."""
     averaged = None if average is None else average.state_dict()
-    save_checkpoint(path, {"network": network.state_dict(), "average": averaged, **facts})
+    known = dict(accuracies or {})
+    save_checkpoint(path, {"network": network.state_dict(), "average": averaged, "accuracies": known, **facts})
 
 
-def load_trained(
-    source: Path, weights: Path | None = None, *, average: bool | None = None
-) -> tuple[Network, ArchitectureFile]:
+def load_trained(source: Path, weights: Path | None = None, *, average: bool | None = None) -> Trained:
     """The network of a retraining, in evaluation mode on the CPU, and its architecture.
 
     Args:
         source: a retraining's folder, or an architecture.json; then `weights` must be given.
         weights: a file of weights; by default `network.pt` of the folder.
-        average: whether the averaged weights are wanted; None takes them where there are any.
+        average: whether the averaged weights are wanted; None takes those that did better on the held-out images.
 
     Raises:
         ArchitectureError: there is no readable architecture.
@@ -103,8 +150,12 @@ def load_trained(
     file = load_architecture(folder / ARCHITECTURE if source.is_dir() else source)
     if weights is None and not source.is_dir():
         raise CheckpointError(f"{source}: the file of its weights must be given too, with --weights, but got none")
-    network = network_with(file.network, weights or folder / WEIGHTS, average=average)
-    return network, file
+    path = weights or folder / WEIGHTS
+    network = Network(file.network)
+    state = load_checkpoint(path)
+    taken = _taken(path, state, average)
+    network.load_state_dict(_fitting(network, state[taken.kind], path))
+    return Trained(network.eval(), file, taken)
 
 
 def network_with(spec: NetworkSpec, path: Path, *, average: bool | None = None) -> Network:
@@ -114,22 +165,69 @@ def network_with(spec: NetworkSpec, path: Path, *, average: bool | None = None) 
         CheckpointError: the weights are missing, damaged, of another architecture, or have no average.
     """
     network = Network(spec)
-    network.load_state_dict(_fitting(network, load_checkpoint(path), path, average))
+    state = load_checkpoint(path)
+    network.load_state_dict(_fitting(network, state[_taken(path, state, average).kind], path))
     return network.eval()
 
 
-def _fitting(network: Network, state: Mapping[str, Any], path: Path, average: bool | None) -> StateDict:
+def better_kind(state: Mapping[str, Any]) -> WhichWeights:
+    """Of the weights in a file's state those that did better on the held-out images; the averaged ones by default."""
+    if not state.get("average"):
+        return "network"
+    accuracies = state.get("accuracies") or {}
+    network, average = accuracies.get("network"), accuracies.get("average")
+    if network is not None and average is not None:
+        return "network" if network > average else "average"
+    return "network" if state.get("weights") == "network" else "average"  # "weights": of a `best.pt` from before
+
+
+class _Summary(Record):
+    """The accuracies that a `result.json` has of the last epoch: of a retraining on disk, or in memory."""
+
+    model_config = ConfigDict(extra="ignore")
+    top1: Share | None = None
+    ema_top1: Share | None = None
+    test_accuracy: Share | None = None
+    ema_test_accuracy: Share | None = None
+
+
+class _Result(Record):
+    model_config = ConfigDict(extra="ignore")
+    retrain: _Summary | None = None
+
+
+def _told(path: Path) -> Accuracies:
+    """What `result.json` says of the file `network.pt` beside it, or in a folder of the run whose it is."""
+    results = [folder / "result.json" for folder in (path.parent, path.parent.parent)]
+    found = next((result for result in results if result.exists()), None)
+    summary = read_record(_Result, found).retrain if found is not None and path.name == WEIGHTS else None
+    if summary is None:
+        return {}
+    of_disk = summary.top1 is not None
+    return {
+        "network": summary.top1 if of_disk else summary.test_accuracy,
+        "average": summary.ema_top1 if of_disk else summary.ema_test_accuracy,
+    }
+
+
+def _taken(path: Path, state: Mapping[str, Any], average: bool | None) -> Taken:
     if not isinstance(state.get("network"), dict):
         raise CheckpointError(f"{path}: the file must hold the weights of a network, but holds {', '.join(state)}")
     if average and not state.get("average"):
         raise CheckpointError(f"{path}: averaged weights were asked for, but the training kept none")
-    averaged = state.get("average") if average is not False else None
-    found: StateDict = averaged or state["network"]
+    accuracies = state.get("accuracies") or _told(path)
+    kind = better_kind({**state, "accuracies": accuracies})
+    if average is not None:
+        kind = "average" if average else "network"
+    return Taken(path, kind, accuracies)
+
+
+def _fitting(network: Network, weights: StateDict, path: Path) -> StateDict:
     try:
-        check_fit(found, network.state_dict())
+        check_fit(weights, network.state_dict())
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return found
+    return weights
 
 
 def check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

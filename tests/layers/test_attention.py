@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -240,3 +241,63 @@ def test_a_block_attends_at_its_position_alone(position: Position) -> None:
             torch.testing.assert_close(attended, block.se(x))
         else:
             assert attended is x
+
+
+def unit_of(kind: str, squeeze: str = "mean") -> nn.Module:
+    spec = SESpec(ratio=2, divisor=1, kind=kind, squeeze=squeeze)
+    unit = block_spec("mbconv", 8, 8, resolution=4, expanded=16, se=spec).unit
+    assert unit is not None
+    return build_attention(unit)
+
+
+def layers_called(unit: nn.Module, x: Tensor) -> list[str]:
+    called = []
+    for name, layer in unit.named_children():
+        layer.register_forward_hook(lambda *_, name=name: called.append(name))
+    unit(x)
+    return sorted(set(called))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_layer_is_called_as_a_module_so_that_a_hook_sees_it(kind: str, training: bool) -> None:
+    unit = unit_of(kind).train(training)
+    assert layers_called(unit, torch.randn(2, 16, 4, 4)) == sorted(dict(unit.named_children()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_modules_and_what_takes_their_place_in_training_agree_in_values_and_gradients(kind: str) -> None:
+    unit, x = unit_of(kind).double(), torch.randn(2, 16, 4, 4, dtype=torch.float64, requires_grad=True)
+    results = []
+    for training in (True, False):
+        out = unit.train(training)(x)
+        results.append([out, *torch.autograd.grad(out.square().sum(), [x, *unit.parameters()])])
+    for fused, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fused, plain)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("eca", "spatial")])
+def test_linear_layers_can_be_quantised_dynamically(kind: str) -> None:
+    unit, x = unit_of(kind).eval(), torch.randn(2, 16, 4, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of a newer package to quantise with
+        quantised = torch.ao.quantization.quantize_dynamic(copy.deepcopy(unit), {nn.Linear}, dtype=torch.qint8)
+    assert not any(type(layer) is nn.Linear for layer in quantised.modules())
+    with torch.inference_mode():
+        difference = (quantised(x) - unit(x)).abs().max()
+    assert 0 < difference < 0.1 * float(x.abs().max())
+
+
+def test_a_stand_in_for_a_layer_counts_in_training_too() -> None:
+    class Doubled(nn.Module):
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            self.layer, self.weight, self.bias = layer, layer.weight, layer.bias
+
+        def forward(self, z: Tensor) -> Tensor:
+            return 2 * self.layer(z)
+
+    unit, x = unit_of("se").train(), torch.randn(2, 16, 4, 4)
+    before = unit(x)
+    unit.expand = Doubled(unit.expand)
+    assert not torch.allclose(unit(x), before)

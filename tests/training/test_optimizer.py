@@ -85,6 +85,26 @@ def test_weight_average_goes_on_where_it_was_saved() -> None:
     assert torch.equal(first.module[3].weight, second.module[3].weight)
 
 
+@pytest.mark.parametrize("warmup", [False, True])
+def test_an_average_of_a_short_run_forgets_the_weights_that_it_began_with(warmup: bool) -> None:
+    model = nn.Linear(1, 1)
+    average = WeightAverage(model, 0.9999, warmup)
+    for step in range(200):
+        nn.init.constant_(model.weight, 1.0 if step < 20 else 2.0)
+        average.update(step)
+    assert 1.99 < average.module.weight.item() <= 2.0
+
+
+def test_a_long_run_comes_to_the_decay_that_it_was_given() -> None:
+    model = nn.Linear(1, 1)
+    average = WeightAverage(model, 0.99)
+    nn.init.zeros_(model.weight)
+    average.update(0)
+    nn.init.ones_(model.weight)
+    average.update(10_000)
+    assert average.module.weight.item() == pytest.approx(0.01)
+
+
 def test_weight_average_neither_trains_nor_moves_the_model() -> None:
     model = _model()
     average = WeightAverage(model, 0.9)

@@ -233,9 +233,12 @@ def test_the_average_is_timms_of_weights_and_buffers_and_resumes() -> None:
     from timm.utils import ModelEmaV3
 
     for warmup in (False, True):
-        given = recipe(average_decay=0.9, average_warmup=warmup)
+        given = recipe(average_decay=0.05 if not warmup else 0.9, average_warmup=warmup)  # 0.05: below any warm-up
         network = nn.BatchNorm2d(3)
-        ours, timms = make_average(network, given), ModelEmaV3(network, decay=0.9, use_warmup=warmup)
+        ours, timms = (
+            make_average(network, given),
+            ModelEmaV3(network, decay=given.average_decay or 0.0, use_warmup=warmup),
+        )
         assert ours is not None
         for step in range(6):
             shift(network, step)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from se_nas.errors import ArchitectureError, CheckpointError
+from se_nas.errors import ArchitectureError, CheckpointError, ConfigError
+from se_nas.export.timm_network import weights_in
 from se_nas.layers.network import Network
 from se_nas.records.checkpoint import save_checkpoint
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.space.yaml.file import parse_space
+from se_nas.training.initial_weights import read_initial_weights
 from se_nas.training.trained_network import load_trained, network_with, save_weights
 from tests.helpers.tiny_imagenet import NETWORK, tiny_network
 
@@ -38,8 +41,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_averaged_weights_are_taken_where_there_are_any_unless_told_otherwise(folder: Path) -> None:
-    network, file = load_trained(folder)
+def test_averaged_weights_are_taken_where_nothing_says_which_did_better_unless_told_otherwise(folder: Path) -> None:
+    network, file, _ = load_trained(folder)
     assert file.network == network.spec == SPEC
     assert not network.training
     assert bias(network) == 2.0
@@ -47,6 +50,46 @@ def test_averaged_weights_are_taken_where_there_are_any_unless_told_otherwise(fo
     assert bias(load_trained(folder, folder / "best.pt")[0]) == 3.0
     with pytest.raises(CheckpointError, match=r"best\.pt: averaged weights were asked for, but the training kept none"):
         load_trained(folder, folder / "best.pt", average=True)
+
+
+LAST_BETTER = {"top1": 0.386, "ema_top1": 0.151}
+AVERAGE_BETTER = {"test_accuracy": 0.3, "ema_test_accuracy": 0.4}
+
+
+@pytest.mark.parametrize("told_by", ["the file", "result.json", "result.json of the run"])
+@pytest.mark.parametrize(("retrain", "value"), [(LAST_BETTER, 1.0), (AVERAGE_BETTER, 2.0)])
+def test_the_weights_that_did_better_are_taken(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, retrain: dict[str, float], value: float, told_by: str
+) -> None:
+    network, average = retrain.values()
+    if told_by == "the file":
+        accuracies = {"network": network, "average": average}
+        save_weights(folder / "network.pt", network_of(1.0), network_of(2.0), accuracies=accuracies)
+    elif told_by == "result.json":
+        (folder / "result.json").write_text(json.dumps({"retrain": retrain, "seed": 0}))
+    else:
+        run = tmp_path_factory.mktemp("run")
+        folder = folder.rename(run / "retrain")
+        (run / "result.json").write_text(json.dumps({"retrain": retrain, "name": "x"}))
+    found = load_trained(folder)
+    assert bias(found.network) == value
+    words = found.taken.words()
+    assert f"{network:.2%}" in words
+    assert f"{average:.2%}" in words
+    assert words.startswith("weights: the last ones of" if value == 1.0 else "weights: the averaged ones of")
+    for average_wanted, other in ((False, 1.0), (True, 2.0)):
+        assert bias(load_trained(folder, average=average_wanted).network) == other
+    start = read_initial_weights(folder / "network.pt", SPEC)
+    if told_by == "the file":
+        assert start.tensors["head.classifier.bias"][0] == value
+        state = torch.load(folder / "network.pt", weights_only=True)
+        assert weights_in(state)["head.classifier.bias"][0] == value
+
+
+def test_a_damaged_result_beside_old_weights_is_one_error(folder: Path) -> None:
+    (folder / "result.json").write_text('{"retrain": {"top1": "high"}}')
+    with pytest.raises(ConfigError, match=r"result\.json.*top1"):
+        load_trained(folder)
 
 
 def test_an_architecture_file_needs_its_weights_named(folder: Path) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from torch import Tensor
-from torch.nn import functional as F
 
-from se_nas.layers.activations import ACTIVATIONS, GATES
+from se_nas.layers.activations import GATES
 from se_nas.layers.attention.se import SqueezeExcite
 from se_nas.layers.attention.spatial import spatial_convolution, spatial_gate
 from se_nas.space.attention.kind import AttentionUnit
@@ -31,8 +27,11 @@ class CBAM(SqueezeExcite):
 
     def __init__(self, channels: int, hidden: int, activation: str = "relu", gate: str = "sigmoid") -> None:
         super().__init__(channels, hidden, activation, gate, "mean_and_max")
-        self._gate_function = partial(cbam_gate, ACTIVATIONS[activation]().forward, GATES[gate])
         self.spatial = spatial_convolution()
+
+    def gates_of(self, z: Tensor) -> Tensor:
+        """The gates of the channels, of z (2, B, C), the means and the maxima."""
+        return GATES[self.gate](self.expand(self._activate(self.reduce(z))).sum(0))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape and dtype."""
@@ -46,17 +45,4 @@ class CBAM(SqueezeExcite):
 
     def _position_gates(self, y: Tensor) -> Tensor:
         """(B, 1, H, W), of the map (B, C, H, W) whose channels are scaled."""
-        return spatial_gate(GATES[self.gate], y.mean(1), y.amax(1), self.spatial.weight, self.spatial.bias)
-
-
-def cbam_gate(
-    activation: Callable[[Tensor], Tensor],
-    gate: Callable[[Tensor], Tensor],
-    z: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-) -> Tensor:
-    """The gates of CBAM's channels: z (2, B, C), the means and the maxima, to (B, C); the linear maps as SE's."""
-    return gate(F.linear(activation(F.linear(z, w1, b1)), w2, b2).sum(0))
+        return spatial_gate(GATES[self.gate], y.mean(1), y.amax(1), self.spatial)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from se_nas.layers.activations import GATES
-from se_nas.layers.squeeze_excite import ChannelAttention
+from se_nas.layers.squeeze_excite import ChannelAttention, Gate
 from se_nas.space.attention.eca import eca_kernel
 from se_nas.space.attention.kind import AttentionUnit
 
@@ -29,16 +29,21 @@ class EfficientChannelAttention(ChannelAttention):
     """
 
     def __init__(self, channels: int, gate: str = "sigmoid", squeeze: str = "mean") -> None:
-        super().__init__(partial(eca_gate, GATES[gate]), squeeze)
+        super().__init__(squeeze)
+        self._gate = GATES[gate]
         kernel = eca_kernel(channels)
         self.across = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
-    def gate_parameters(self) -> tuple[Tensor, ...]:
-        """The kernel (1, 1, width)."""
-        return (self.across.weight,)
+    def gates_of(self, z: Tensor) -> Tensor:
+        """See `ChannelAttention`."""
+        return self._gate(self.across(z.reshape(-1, 1, z.shape[-1])).reshape(z.shape))
+
+    def fused_gate(self) -> tuple[Gate, tuple[Tensor, ...]]:
+        """See `ChannelAttention`."""
+        return partial(eca_gate, self._gate), (self.across.weight,)
 
 
 def eca_gate(gate: Callable[[Tensor], Tensor], z: Tensor, weight: Tensor) -> Tensor:
     """ECA's gates: z (..., C) and weight (1, 1, kernel) to (..., C)."""
-    rows = z.reshape(z.shape[0], 1, -1, z.shape[-1])  # images stay apart: an ONNX runtime mistakes a merged batch
-    return gate(F.conv2d(rows, weight[:, :, None], padding=(0, weight.shape[-1] // 2))).reshape(z.shape)
+    rows = z.reshape(-1, 1, z.shape[-1])
+    return gate(F.conv1d(rows, weight, padding=weight.shape[-1] // 2)).reshape(z.shape)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from se_nas.layers.activations import GATES
-from se_nas.layers.squeeze_excite import ChannelAttention
+from se_nas.layers.squeeze_excite import ChannelAttention, Gate
 from se_nas.space.attention.kind import AttentionUnit
 
 
@@ -28,12 +28,17 @@ class EffectiveSE(ChannelAttention):
     """
 
     def __init__(self, channels: int, gate: str = "hard_sigmoid", squeeze: str = "mean") -> None:
-        super().__init__(partial(ese_gate, GATES[gate]), squeeze)
+        super().__init__(squeeze)
+        self._gate = GATES[gate]
         self.excite = nn.Linear(channels, channels)
 
-    def gate_parameters(self) -> tuple[Tensor, ...]:
-        """Weight (C, C) and bias (C,)."""
-        return (self.excite.weight, self.excite.bias)
+    def gates_of(self, z: Tensor) -> Tensor:
+        """See `ChannelAttention`."""
+        return self._gate(self.excite(z))
+
+    def fused_gate(self) -> tuple[Gate, tuple[Tensor, ...]]:
+        """See `ChannelAttention`."""
+        return partial(ese_gate, self._gate), (self.excite.weight, self.excite.bias)
 
 
 def ese_gate(gate: Callable[[Tensor], Tensor], z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -32,18 +32,25 @@ class SqueezeExcite(ChannelAttention):
     def __init__(
         self, channels: int, hidden: int, activation: str = "relu", gate: str = "sigmoid", squeeze: str = "mean"
     ) -> None:
-        super().__init__(gate_function(activation, gate), squeeze)
+        super().__init__(squeeze)
         self.reduce = nn.Linear(channels, hidden)
         self.expand = nn.Linear(hidden, channels)
         self.activation = activation
         self.gate = gate
+        # its forward, not itself: torch.fx refuses to call a module that is no submodule
+        self._activate = ACTIVATIONS[activation]().forward
         for linear in (self.reduce, self.expand):
             nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
             nn.init.zeros_(linear.bias)
 
-    def gate_parameters(self) -> tuple[Tensor, ...]:
-        """Weight and bias of the one linear map and of the other."""
-        return (self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias)
+    def gates_of(self, z: Tensor) -> Tensor:
+        """See `ChannelAttention`."""
+        return GATES[self.gate](self.expand(self._activate(self.reduce(z))))
+
+    def fused_gate(self) -> tuple[Gate, tuple[Tensor, ...]]:
+        """See `ChannelAttention`."""
+        weights = (self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias)
+        return gate_function(self.activation, self.gate), weights
 
     def extra_repr(self) -> str:
         """Name the activation, the gate and the squeeze, for `repr`."""
@@ -59,7 +66,6 @@ def gate_function(activation: str, gate: str) -> Gate:
         activation: a name in ACTIVATIONS, between the two linear maps.
         gate: a name in GATES, after them.
     """
-    # its forward, not itself: torch.fx refuses to call a module that is no submodule
     return partial(_two_layer_gate, ACTIVATIONS[activation]().forward, GATES[gate])
 
 

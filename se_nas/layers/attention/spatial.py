@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from se_nas.layers.activations import GATES
 from se_nas.space.attention.kind import AttentionUnit
@@ -36,7 +35,7 @@ class SpatialAttention(nn.Module):
 
     def gates(self, x: Tensor) -> Tensor:
         """What `forward` scales the positions of x (B, C, H, W) by, (B, H, W, 1)."""
-        gates = spatial_gate(self._gate, x.mean(1), x.amax(1), self.spatial.weight, self.spatial.bias)
+        gates = spatial_gate(self._gate, x.mean(1), x.amax(1), self.spatial)
         return gates.movedim(1, -1)
 
 
@@ -46,8 +45,8 @@ def spatial_convolution() -> nn.Conv2d:
 
 
 def spatial_gate(
-    gate: Callable[[Tensor], Tensor], mean: Tensor, maximum: Tensor, weight: Tensor, bias: Tensor | None
+    gate: Callable[[Tensor], Tensor], mean: Tensor, maximum: Tensor, convolution: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """The gates of positions, (B, 1, H, W), from the mean and the maximum of their channels, (B, H, W) each."""
-    gates = gate(F.conv2d(torch.stack((mean, maximum), 1), weight, bias, padding=weight.shape[-1] // 2))
+    gates = gate(convolution(torch.stack((mean, maximum), 1)))
     return gates.to(mean.dtype)  # as the feature map's, also under autocast

@@ -104,7 +104,7 @@ def retrain(
         write_history(folder / HISTORY, trained.history)
         save_architecture(folder / ARCHITECTURE, replace(file, scaled={}))
         DataCard(info.name, info.class_names, info.mean, info.std).save(folder)
-        save_weights(folder / WEIGHTS, trained.network, trained.average)
+        save_weights(folder / WEIGHTS, trained.network, trained.average, accuracies=trained.accuracies)
     return trained
 
 

@@ -127,7 +127,13 @@ def retrain_from_disk(
             )
             if not ranks.first:
                 return None
-            save_weights(job.folder / WEIGHTS, training.network, training.average, epoch=prepared.recipe.epochs - 1)
+            save_weights(
+                job.folder / WEIGHTS,
+                training.network,
+                training.average,
+                accuracies=training.accuracies,
+                epoch=prepared.recipe.epochs - 1,
+            )
             result = _conclude(job, prepared, training, ranks, own_device)
         _report(job.folder, say)
     return result
@@ -270,6 +276,7 @@ def evaluate_from_disk(
     workers: int = 4,
     max_damaged: int = 100,
     progress: bool = True,
+    say: Callable[[str], None],
 ) -> dict[str, float] | None:
     """Top-1 and top-5 accuracy of a retraining on the held-out images, each counted once whatever the number of ranks.
 
@@ -289,7 +296,9 @@ def evaluate_from_disk(
         with ranks.together():
             run = RunFolder(source)
             recipe = recipe_of(run)
-            network, file = load_trained(source, weights, average=average)
+            network, file, taken = load_trained(source, weights, average=average)
+            if ranks.first:
+                say(taken.words())
             held_out = held_out_images(source, file.network, data_of(run), data_dir)
             transform = recipe.eval_transform(file.network.resolution)
             transform = replace(transform, resolution=resolution or transform.resolution, crop=crop or transform.crop)

@@ -55,7 +55,7 @@ def open_teacher(
     folder = Path(teacher.source)
     module: nn.Module
     if folder.is_dir():
-        module, file = load_trained(folder, Path(teacher.checkpoint) if teacher.checkpoint else None)
+        module, file, _ = load_trained(folder, Path(teacher.checkpoint) if teacher.checkpoint else None)
         check_channels(folder, file.network, len(mean))
         check_classes(folder, file.network, classes)
         card = DataCard.load(folder)

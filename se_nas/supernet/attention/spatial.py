@@ -32,5 +32,5 @@ def at_positions(
     else:
         mean = x.sum(1) / mask.sum()
         maximum = x.masked_fill((mask == 0)[:, None, None], -torch.inf).amax(1)
-    gates = spatial_gate(gate, mean, maximum, spatial.weight, spatial.bias)
+    gates = spatial_gate(gate, mean, maximum, spatial)
     return x * (weight * gates).to(x.dtype)

@@ -172,6 +172,7 @@ def evaluated(se_nas: Run, *words: object) -> tuple[str, str, str]:
     """Top-1, top-5, and the rest of the line."""
     code, errors, out = se_nas("evaluate", *words, "--workers", "0", "--device", "cpu", "--quiet")
     assert code == 0, errors
+    assert re.search(r"weights: the (last|averaged) ones of \S+", " ".join(out.split()))
     found = re.search(r"top-1 (\S+), top-5 (\S+) on (.*)", " ".join(out.split()))
     assert found, out
     return found[1], found[2], found[3]
