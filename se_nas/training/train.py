@@ -265,7 +265,7 @@ def train(
     )
 
 
-def accuracies_in(epoch: Mapping[str, Any], held_out: HeldOut) -> Accuracies:
+def accuracies_in(epoch: Mapping[str, float | None], held_out: HeldOut) -> Accuracies:
     """What an epoch of the history says of the held-out images."""
     column = held_out.columns["top1"]
     return {"network": epoch.get(column), "average": epoch.get(f"ema_{column}")}
