@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from se_nas.cost.metrics import METRICS
+from se_nas.cost.metrics import METRICS, Metric
 from se_nas.errors import ConfigError, did_you_mean, short
 
 _POWERS = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9}
@@ -67,5 +67,9 @@ def parse_budget_options(options: Iterable[str], source: str) -> tuple[Budget, .
 
 
 def format_cost(metric: str, value: float, up: bool = False) -> str:
-    """A cost for people: `4.21 M MACs`, `310 k parameters`, `1.93 ms`; `up` rounds it up, to be read as a limit."""
-    return METRICS[metric].format(value, up)
+    """A cost for people: `4.21 M MACs`, `310 k parameters`, `1.93 ms`; `up` rounds it up, to be read as a limit.
+
+    Of a metric that is not registered, as that of a table made by hand, the name is its unit.
+    """
+    known = METRICS.get(metric) or Metric(title=metric, unit=metric, prefixes=False)
+    return known.format(value, up)

@@ -12,7 +12,7 @@ from se_nas.cost.table import CostTable, FloatArray
 from se_nas.errors import InfeasibleBudgetError
 from se_nas.records.models.certificate import DecodeTry, SearchCertificate
 from se_nas.search.budgets.decode import Decoded, decode, least_cost
-from se_nas.search.certificate import Latency, certify, key_of
+from se_nas.search.certificate import Latency, certify, check_registered, key_of
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
@@ -50,6 +50,7 @@ def answer(
     held = [budget for budget in budgets if budget.metric != LATENCY]
     return _built(
         space,
+        tables,
         latency,
         budgets,
         lambda limits: decode(space, tables, limits, scores),
@@ -80,6 +81,7 @@ def answer_among(
         raise InfeasibleBudgetError(f"space {space.name}: an evaluated architecture must keep {words}, but none does")
     return _built(
         space,
+        tables,
         latency,
         budgets,
         lambda limits: next(entry for entry in allowed if keeps(entry, limits)),
@@ -89,6 +91,7 @@ def answer_among(
 
 def _built(
     space: SearchSpace,
+    tables: Iterable[str],
     latency: Latency,
     budgets: Sequence[Budget],
     best: Callable[[Sequence[Budget]], Decoded],
@@ -100,8 +103,10 @@ def _built(
     limit for the predicted latency is cut by the ratio of the two.
 
     Args:
+        tables: the metrics of which there is one.
         fastest: the least predicted latency; asked for where a budget on it was broken.
     """
+    check_registered(tables)
     asked = {budget.metric: budget for budget in budgets}
     limits = dict(asked)
     tries: list[DecodeTry] = []

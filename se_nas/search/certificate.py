@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from se_nas.cost.budget import Budget
@@ -11,7 +11,7 @@ from se_nas.cost.cross_check import cross_check_counts
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import LatencyKey, Measurement, clock_name, measure_network
 from se_nas.cost.metrics import LATENCY, METRICS
-from se_nas.errors import SeNasError
+from se_nas.errors import ConfigError, SeNasError
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
 from se_nas.records.models.certificate import (
@@ -41,6 +41,7 @@ def certify(
     Args:
         found: the decode that gave the network, whose prediction is told; None of a network that none gave.
     """
+    check_registered(budget.metric for budget in budgets)
     known, check = _costs(spec, measured)
     kept = []
     for budget in budgets:
@@ -67,6 +68,13 @@ def certify(
         latency_conditions=_conditions(key_of(latency)),
         environment=describe_environment(),
     )
+
+
+def check_registered(metrics: Iterable[str]) -> None:
+    """Raise ConfigError for metrics of which a certificate says nothing, as those of tables that were made by hand."""
+    if unknown := [metric for metric in metrics if metric not in METRICS]:
+        must = f"must be one of {', '.join(METRICS)} to be certified; a plugin adds another to METRICS"
+        raise ConfigError("budgets", [f"{metric}: {must}" for metric in unknown])
 
 
 def extend_certificate(

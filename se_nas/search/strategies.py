@@ -92,8 +92,9 @@ class BlackBoxStrategy(Strategy[OptunaConfig]):
             if name == _TABLE:
                 lines = len(TableEvaluator.load(source, space).metrics)
                 if lines < space.size:
-                    size = rounded_size(space.size)
-                    say(f"{source}: {lines:,} of the space's {size} networks; a proposal of any other one fails")
+                    share = f"{100 * lines / space.size:.3g} %"
+                    what = f"{lines:,} of the space's {rounded_size(space.size)} networks, {share} of them"
+                    say(f"{source}: {what}: the search is among these")
             else:
                 space.check(load_architecture(source).architecture)
         known = known_baselines(space)

@@ -20,6 +20,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial
 
+from se_nas.search.black_box.candidate import Unseen
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.samplers import SAMPLERS, SamplerSettings
 from se_nas.search.budgets.repair import Repair
@@ -50,7 +51,7 @@ class ArchitectureSampler(BaseSampler):
     Args:
         repair: decides what a proposal must keep.
         seen: the architectures proposed so far; read at each proposal.
-        unseen: all others that may be proposed, in a fixed order; None where there are too many. Read likewise.
+        unseen: all others that may be proposed; None where that is all of a large space. Read likewise.
         parallel: whether several proposals are evaluated at a time.
     """
 
@@ -62,7 +63,7 @@ class ArchitectureSampler(BaseSampler):
         *,
         seed: int,
         seen: Collection[Architecture],
-        unseen: Collection[Architecture] | None,
+        unseen: Unseen | None,
         parallel: bool,
     ) -> None:
         self._space, self._config, self._seed, self._repair = space, config, seed, repair
@@ -127,11 +128,8 @@ class ArchitectureSampler(BaseSampler):
             choice = choices[int(rng.integers(len(choices)))]
             option = choice.options[int(rng.integers(len(choice.options)))]
             architecture = self._repair.nearest({**architecture.as_dict(), choice.name: option}, rng)
-        if architecture in self._seen and self._unseen:
-            changes = [sum(a != b for a, b in zip(u.picks, architecture.picks, strict=True)) for u in self._unseen]
-            least = min(changes)
-            nearest = [u for u, count in zip(self._unseen, changes, strict=True) if count == least]
-            architecture = nearest[int(rng.integers(len(nearest)))]
+        if self._unseen and architecture not in self._unseen:
+            return self._unseen.nearest(architecture, rng)
         return architecture
 
 

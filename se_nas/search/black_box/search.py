@@ -185,6 +185,7 @@ def work(
                 try:
                     went_well = _evaluate(study, evaluate, candidate)
                 except Unjudged as error:
+                    log.warning("evaluation %d failed: %s", candidate.number, error)
                     study.tell(candidate.number, None, state="failed")
                     unjudged += 1
                     if unjudged >= UNJUDGED:

@@ -142,6 +142,7 @@ def open_study(
             must = "began without a shared storage, so --storage must not be given, but it is"
         raise ConfigError(str(problem.folder.parent), [f"its search {must}"])
     name = begun.study if begun else f"{problem.folder.parent.resolve().name}-{uuid.uuid4().hex[:8]}"
+    known = EVALUATORS[config.evaluator].known
     study = ArchitectureStudy(
         name,
         problem.space,
@@ -154,6 +155,7 @@ def open_study(
         parallel=parallel,
         take_over=take_over and not shared,
         join=join or begun is not None,
+        among=None if known is None else known(problem),
     )
     if begun is None:
         write_record(path, StudyName(study=name, shared=shared))

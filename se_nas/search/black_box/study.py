@@ -10,7 +10,7 @@ import platform
 import time
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError, StorageError
 from se_nas.search.black_box.architecture_sampler import ArchitectureSampler, SuggestedPicks
-from se_nas.search.black_box.candidate import Candidate, EnoughProposed, SpaceExhausted
+from se_nas.search.black_box.candidate import Candidate, EnoughProposed, SpaceExhausted, proposable
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Evaluation, Pruned, State, excess_of
 from se_nas.search.black_box.pareto import since_unbeaten
@@ -53,8 +53,6 @@ _STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
 }
 
-#: Up to this size the architectures of a space are enumerated, so that it is known when all have been proposed.
-SMALL = 10_000
 #: In a larger space, proposals in a row that are not new until it is taken for searched out.
 REPEATS = 100
 
@@ -71,9 +69,10 @@ class ArchitectureStudy:
         take_over: whether what an earlier process left running is asked for again; never with other processes alive,
             which a study in a file sees to until `close`.
         join: whether the study must be there already.
+        among: the only architectures that may be proposed; None for all of the space.
 
     Raises:
-        InfeasibleBudgetError: no architecture keeps the budgets.
+        InfeasibleBudgetError: no architecture that may be proposed keeps the budgets.
         ConfigError: an objective without a table; or the storage holds a study of this name with other settings.
         StorageError, OutputError: see `open_storage`.
         OutputError: the study's file is not what it was, or holds another study with evaluations; see `JournalSum`.
@@ -94,6 +93,7 @@ class ArchitectureStudy:
         parallel: bool = False,
         take_over: bool = False,
         join: bool = False,
+        among: Collection[Architecture] | None = None,
     ) -> None:
         self.space, self.budgets, self.tables, self.config = space, tuple(budgets), tables, config
         self.where = "the storage" if url is not None else "memory" if file is None else str(file)
@@ -104,7 +104,7 @@ class ArchitectureStudy:
         check_feasible(space, tables, self.budgets)
         self._seen: set[Architecture] = set()
         self._known: dict[Architecture, FrozenTrial] = {}
-        self._unseen = self._enumerate() if space.size <= SMALL else None
+        self._unseen = proposable(space, tables, budgets if config.proposals == "feasible" else (), among)
         self._architectures: dict[int, Architecture] = {}
         self._settled = 0
         self._heartbeats: dict[int, Heartbeat] = {}
@@ -440,11 +440,6 @@ class ArchitectureStudy:
                 architecture = self._architectures[trial.number] = self._architecture(trial.params)
                 self._seen.add(architecture)
                 if self._unseen is not None:
-                    self._unseen.pop(architecture, None)
+                    self._unseen.discard(architecture)
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "same_as" not in trial.user_attrs:
                 self._known.setdefault(architecture, trial)
-
-    def _enumerate(self) -> dict[Architecture, None]:
-        keep = self.budgets if self.config.proposals == "feasible" else ()
-        every = self.space.enumerate()
-        return {a: None for a in every if all(b.holds(self.tables[b.metric].cost(a)) for b in keep)}

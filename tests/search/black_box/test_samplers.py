@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from se_nas.cost.table import count_tables
 from se_nas.records.yaml_input import validation_problems
 from se_nas.search.black_box.architecture_sampler import PROPOSAL, ArchitectureSampler
+from se_nas.search.black_box.candidate import Unseen
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evolution import RegularizedEvolutionSampler
 from se_nas.search.black_box.samplers import SAMPLERS
@@ -135,7 +136,7 @@ def test_the_nearest_new_one_is_proposed_where_chance_finds_none(tiny_space: Sea
         repair,
         seed=0,
         seen=set(every) - {last},
-        unseen={last: None},
+        unseen=Unseen(tiny_space, [last]),
         parallel=False,
     )
     study = optuna.create_study(sampler=sampler)

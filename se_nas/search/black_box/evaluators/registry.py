@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.one_shot.training import OneShotConfig, train_one_shot
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import SUPERNET, TABLE
+from se_nas.space.architecture import Architecture
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.recipe import Recipe
 
@@ -36,6 +37,7 @@ class Evaluator:
         measure: what it says of an architecture.
         config: the model of its settings, all of which must have defaults; None where it has none.
         epochs: how many epochs an evaluation reports; None where it reports none, and so cannot be pruned.
+        known: the architectures that it can judge, which alone are proposed; None where it can judge all.
         prepare: done once, in the run's own process, before anything is evaluated; what it took. It keeps to the
             problem's `max_seconds`. What `build` needs of it lies in the problem's folder, the last of it under the
             name `prepared`.
@@ -45,6 +47,7 @@ class Evaluator:
     measure: Measure = ACCURACY
     config: type[Record] | None = None
     epochs: Callable[[Any], int] | None = None
+    known: Callable[[SearchProblem], Collection[Architecture]] | None = None
     prepare: Callable[[SearchProblem, Any], LedgerEntry] | None = None
     prepared: str | None = None
 
@@ -100,6 +103,7 @@ EVALUATORS: Registry[Evaluator] = Registry(
         "table": Evaluator(
             build=lambda problem, settings: TableEvaluator.load(problem.folder / TABLE, problem.space),
             measure=Measure(source="in the table of known architectures"),
+            known=lambda problem: TableEvaluator.load(problem.folder / TABLE, problem.space).metrics.keys(),
         ),
     },
 )
