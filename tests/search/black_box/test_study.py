@@ -16,11 +16,11 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.table import count_tables
 from se_nas.errors import ArchitectureError, ConfigError, InfeasibleBudgetError, OutputError
 from se_nas.search.black_box.architecture_sampler import distributions
-from se_nas.search.black_box.candidate import SpaceExhausted
+from se_nas.search.black_box.candidate import SMALL, SpaceExhausted
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Pruned
 from se_nas.search.black_box.importance import importances
-from se_nas.search.black_box.study import SMALL, ArchitectureStudy
+from se_nas.search.black_box.study import ArchitectureStudy
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import parse_space
