@@ -7,6 +7,15 @@ from pathlib import Path
 
 import torch
 
+from se_nas.errors import DeviceError
+
+
+def check_fits(needed: int, device: torch.device, what: str) -> None:
+    """Raise DeviceError where something needs more bytes than are free, before it is made; `what` names it."""
+    there = available_bytes(device)
+    if needed > there:
+        raise DeviceError(f"{what} at least {needed / 1e9:,.1f} GB, and {there / 1e9:,.1f} GB are free on {device}")
+
 
 def available_bytes(device: torch.device) -> int:
     """Bytes that are free on a device; where the system does not say, as many as there could be."""

@@ -13,6 +13,7 @@ from se_nas.cost.budget import Budget, parse_budgets
 from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.table import LatencyTable, latency_lines, read_latency_table
 from se_nas.cost.latency.timing import LatencyKey, check_memory
+from se_nas.cost.memory import least_supernet_bytes
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.in_memory.images import DataInfo, ImageSet
@@ -23,6 +24,7 @@ from se_nas.errors import ConfigError
 from se_nas.hardware.contention import crowd_warning
 from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment
+from se_nas.hardware.memory import check_fits
 from se_nas.plugins import Plugin, check_plugins, load_plugins, plugin_records, write_plugins
 from se_nas.records.files import beside, write_atomic, write_json
 from se_nas.records.record import write_record
@@ -162,7 +164,12 @@ def make_setting(
     # an infeasible count budget ends here, before minutes of timing
     check_feasible(space, tables, [b for b in budgets if b.metric in tables])
     check_recipe(run_file, config)
-    check_memory(space.resolve(greatest_cost(space, tables, "macs").architecture), key)
+    greatest = space.resolve(greatest_cost(space, tables, "macs").architecture)
+    check_memory(greatest, key)
+    batch = strategy_of(config.search).supernet_batch(config.search)
+    if batch is not None and not begun:
+        what = f"search: the supernet of {space.name} with batches of {batch:,} images takes"
+        check_fits(least_supernet_bytes(space, greatest, batch), found_device, what)
     if not begun:
         strategy_of(config.search).check(config.search, space, copies, say)
         check_evidence(run_file, config, Problem.of(space.digest, budgets, info.name))

@@ -51,6 +51,10 @@ class DifferentiableStrategy(Strategy[DifferentiableConfig]):
         """Its own."""
         return config.calibration_images
 
+    def supernet_batch(self, config: DifferentiableConfig) -> int:
+        """Its own."""
+        return config.batch_size
+
 
 class BlackBoxStrategy(Strategy[OptunaConfig]):
     """See `OptunaConfig`."""
@@ -106,6 +110,10 @@ class BlackBoxStrategy(Strategy[OptunaConfig]):
     def calibration_images(self, config: OptunaConfig) -> int:
         """The supernet's."""
         return config.supernet.calibration_images
+
+    def supernet_batch(self, config: OptunaConfig) -> int | None:
+        """The supernet's, where that is what judges."""
+        return config.supernet.batch_size if config.evaluator == "supernet" else None
 
     def study(self, config: OptunaConfig) -> OptunaConfig:
         """Its own."""

@@ -89,6 +89,10 @@ class Strategy(Generic[Config]):
         """How many images the batch norms of inherited weights are averaged over, where it leaves a supernet."""
         return 0
 
+    def supernet_batch(self, config: Config) -> int | None:
+        """Images in a step of the supernet's training, whose memory is reckoned before; None where it trains none."""
+        return None
+
     def study(self, config: Config) -> OptunaConfig | None:
         """How it is driven as one study whose evaluations other processes share; None where they cannot.
 

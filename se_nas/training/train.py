@@ -19,9 +19,11 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from se_nas.cost.memory import least_training_bytes
 from se_nas.errors import CheckpointError
 from se_nas.hardware.device import autocast_dtype, autocast_for
 from se_nas.hardware.distributed import Ranks
+from se_nas.hardware.memory import check_fits
 from se_nas.layers.network import Network, initialise
 from se_nas.records.checkpoint import StateDict, load_checkpoint, previous_path
 from se_nas.records.files import write_json
@@ -151,6 +153,9 @@ def train(
         TrainingError: the loss does not stay finite, or another rank was lost.
     """
     ranks = ranks or Ranks()
+    batch = recipe.micro_batch(ranks.size)
+    what = f"training: the network with batches of {batch:,} images takes"
+    check_fits(least_training_bytes(spec, batch), device, what)
     network = _network(spec, recipe, seed, initial, device)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True

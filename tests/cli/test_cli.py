@@ -209,7 +209,7 @@ RUN_FAULTS: list[tuple[str, str, Any, str]] = [
         "a batch to time that no memory holds",
         "latency.batch_size",
         10**6,
-        "latency batch_size must be such that a run fits the memory, but 1,000,000 images of 8x8 pixels take at least ",
+        "latency batch_size must be such that a run fits the memory, but a network with 1,000,000 images of 8x8",
     ),
     ("endless epochs", "search.epochs", 10**400, "run.yaml: search.epochs: must be less than or equal to 1000000, but"),
     ("empty path", "space", "", "run.yaml: space: string should have at least 1 character, but got ''"),
@@ -240,7 +240,7 @@ def test_a_fault_in_a_run_file_leaves_no_run_behind(
 ) -> None:
     if "cuda" in expected:
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("se_nas.cost.latency.timing.available_bytes", lambda device: 10**9)
+    monkeypatch.setattr("se_nas.hardware.memory.available_bytes", lambda device: 10**9)
     run = {**RUN, "parts": {"weights": 0.5, "choices": 0.4, "validation": 0.1}}
     write_run(tmp_path, changed(run, path, value))
     result = se_nas("search", "run.yaml", "--out", "out", "--quiet")

@@ -21,9 +21,9 @@ from scipy.stats import binom
 from torch import Tensor, nn
 
 from se_nas.cost.memory import least_bytes
-from se_nas.errors import DeviceError, short
+from se_nas.errors import DeviceError, counted, short
 from se_nas.hardware.environment import processor_name
-from se_nas.hardware.memory import available_bytes
+from se_nas.hardware.memory import check_fits
 from se_nas.layers.blocks import Block
 from se_nas.layers.network import Network
 from se_nas.records.bounds import MOST_BATCH, MOST_WORKERS
@@ -106,14 +106,10 @@ def latency_key(
 
 def check_memory(network: NetworkSpec, key: LatencyKey) -> None:
     """Raise DeviceError where a network cannot be run under the key for want of memory; nothing is built."""
-    needed = least_bytes(network, key.batch_size, DTYPES[key.dtype].itemsize)
-    there = available_bytes(key.torch_device)
-    if needed > there:
-        raise DeviceError(
-            f"latency batch_size must be such that a run fits the memory, but {key.batch_size:,} images of "
-            f"{network.resolution}x{network.resolution} pixels take at least {needed / 1e9:,.1f} GB, and "
-            f"{there / 1e9:,.1f} GB are free on {key.torch_device}"
-        )
+    side = network.resolution
+    must = "latency batch_size must be such that a run fits the memory"
+    what = f"{must}, but a network with {counted(key.batch_size, 'image')} of {side}x{side} pixels takes"
+    check_fits(least_bytes(network, key.batch_size, DTYPES[key.dtype].itemsize), key.torch_device, what)
 
 
 def no_progress(done: int, total: int) -> None:

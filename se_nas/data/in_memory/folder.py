@@ -29,7 +29,7 @@ from se_nas.data.class_folders import (
     subfolders,
 )
 from se_nas.data.image_file import decode
-from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.data.in_memory.images import DataInfo, ImageSet, check_room
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.pixels import Reading, pixels_of, planes_in
 from se_nas.errors import DataError, counted, cut
@@ -193,11 +193,8 @@ def _load(found: _Files, options: DataOptions) -> ImageSet:
     paths = [path for members in found.files for path in members]
     labels = [label for label, members in enumerate(found.files) for _ in members]
     reading = options.reading
-    shape = (len(paths), resolution, resolution, reading.channels)
-    try:
-        images = np.empty(shape, dtype=np.uint8)
-    except MemoryError as error:
-        raise DataError(f"{len(paths)} images must fit the memory, but {shape} bytes do not") from error
+    check_room(len(paths), resolution, reading.channels)
+    images = np.empty((len(paths), resolution, resolution, reading.channels), dtype=np.uint8)
     sound: list[int] = []
     damaged: list[str] = []
     last = ""

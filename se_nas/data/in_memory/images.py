@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import DataError
+from se_nas.hardware.memory import check_fits
 
 _LUMA = (19595, 38470, 7471)  # of ITU-R 601-2 in 65536ths, as Pillow's: a grey image is the same from memory and disk
 _CHUNK = 1024  # images worked on at once, so that no float copy of a whole data set is ever made
@@ -108,10 +109,17 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
+def check_room(count: int, resolution: int, channels: int) -> None:
+    """Raise DeviceError where so many images do not fit the memory; nothing is made."""
+    what = f"data: {count:,} images of {resolution}x{resolution} pixels, which are held in memory, take"
+    check_fits(count * resolution**2 * channels, torch.device("cpu"), what)
+
+
 def resized(images: Tensor, resolution: int) -> Tensor:
     """(N, H, W, C) uint8 images as (N, resolution, resolution, C), bilinear and antialiased."""
     if images.shape[1] == images.shape[2] == resolution:
         return images
+    check_room(len(images), resolution, images.shape[3])
     out = torch.empty(len(images), resolution, resolution, images.shape[3], dtype=torch.uint8)
     for source, target in zip(torch.split(images, _CHUNK), torch.split(out, _CHUNK), strict=True):
         size = (resolution, resolution)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from se_nas.data.in_memory.images import DataInfo, ImageSet, resized
+from se_nas.data.in_memory.images import DataInfo, ImageSet, check_room, resized
 from se_nas.data.in_memory.options import DataOptions
 
 _CLASSES = 10
@@ -31,6 +31,7 @@ def load_test(options: DataOptions) -> ImageSet:
 
 def _draw(options: DataOptions, count: int, stream: int) -> ImageSet:
     resolution = options.resolution or _RESOLUTION
+    check_room(count, resolution, options.channels or 3)
     generator = torch.Generator().manual_seed(3 * options.seed)
     coarse = torch.randint(0, 256, (_CLASSES, 8, 8, options.channels or 3), dtype=torch.uint8, generator=generator)
     patterns = resized(coarse, resolution).float() - 127.5
