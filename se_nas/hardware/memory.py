@@ -20,7 +20,8 @@ def check_fits(needed: int, device: torch.device, what: str) -> None:
 def available_bytes(device: torch.device) -> int:
     """Bytes that are free on a device; where the system does not say, as many as there could be."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for its next use
+        return torch.cuda.mem_get_info(device)[0] + kept
     free = [sys.maxsize]
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
