@@ -46,7 +46,7 @@ def without_constants(value: Any, constants: Mapping[str, Any]) -> Any:
         return value
     for name, constant in constants.items():
         if value.get(name, constant) != constant:
-            must = f"must be left out, since it is no option any more and {constant} for all"
+            must = f"must be left out, since it is no option any more and always {constant}"
             raise ValueError(f"{name}: {must}, but got {short(value[name])}")
     return {name: item for name, item in value.items() if name not in constants}
 

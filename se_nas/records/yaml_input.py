@@ -209,8 +209,10 @@ def validation_problems(error: ValidationError, kind: Any) -> list[str]:
         elif fault["type"] == "missing":
             problems.append(f"{path}: must be given")
         else:
-            got = f"{short(fault['input'])}{fault.get('ctx', {}).get('hint', '')}"
-            problems.append(f"{path or 'file'}: {message[:1].lower() + message[1:]}, but got {got}")
+            # a validator of a whole mapping says itself which of its values it got
+            got = "" if ", but got " in message else f", but got {short(fault['input'])}"
+            hint = fault.get("ctx", {}).get("hint", "")
+            problems.append(f"{path or 'file'}: {message[:1].lower() + message[1:]}{got}{hint}")
     return problems
 
 

@@ -190,7 +190,7 @@ RUN_FAULTS: list[tuple[str, str, Any, str]] = [
         "a rise of the rate that is settled",
         "search.rate_warmup_epochs",
         4,
-        "run.yaml: search: rate_warmup_epochs: must be left out, since the rate rises for 1 epoch, but got 4",
+        "run.yaml: search: rate_warmup_epochs: must be left out, since it is no option any more and always 1",
     ),
     (
         "no number for a rate",

@@ -70,7 +70,7 @@ def test_what_is_written_of_a_run_is_read_again_without_a_word(tmp_path: Path, s
         (
             "search.rate_warmup_epochs",
             2.0,
-            "search: rate_warmup_epochs: must be left out, since it is no option any more and 1 for all, but got 2.0",
+            "search: rate_warmup_epochs: must be left out, since it is no option any more and always 1, but got 2.0",
         ),
         ("retrain.crop_ratio", [0.5, 2.0], r"retrain: crop_ratio: must be left out, since it is no option any more"),
         ("retrain.base", "tiny-images", "retrain: base: must be one of .*; did you mean small-images"),
@@ -127,5 +127,5 @@ def test_a_key_that_is_no_option_any_more_is_read_with_the_value_that_holds_and_
     assert load_recipe("mobile-150", constants) == recipe
     assert not constants.keys() & recipe.model_dump().keys()
     path = write_yaml(tmp_path / "recipe.yaml", {**recipe.model_dump(mode="json"), "channels_last": False})
-    with pytest.raises(ConfigError, match=r"channels_last: must be left out, .* and True for all, but got False"):
+    with pytest.raises(ConfigError, match=r"channels_last: must be left out, .* and always True, but got False"):
         load_recipe(str(path))

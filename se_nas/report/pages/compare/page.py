@@ -28,7 +28,7 @@ from se_nas.report.theme.words import ABSENT
 
 _TITLE = "Runs compared"
 #: By this a page is known as one of ours, which may be written over.
-_MARK = f"<title>{_TITLE} - se_nas</title>"
+_MARK = f">{_TITLE} - se_nas<"
 
 
 @dataclass(frozen=True)
