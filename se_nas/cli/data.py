@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from se_nas.cli.options import MaxDamaged, Quiet
+from se_nas.cli.options import ImageFiles, Quiet
 from se_nas.cli.screen import bar, say
 from se_nas.errors import counted
 from se_nas.records.bounds import MOST_SEED, MOST_WORKERS
@@ -18,6 +18,7 @@ def shard(
     output: Annotated[
         Path, typer.Argument(metavar="OUT", help="Folder for the tar files; training takes it as --data-dir.")
     ],
+    files: ImageFiles,
     resize: Annotated[
         int | None,
         typer.Option(
@@ -32,7 +33,9 @@ def shard(
     workers: Annotated[
         int, typer.Option(min=0, max=MOST_WORKERS, help="Processes that decode and encode the images.")
     ] = 4,
-    max_damaged: MaxDamaged = 100,
+    channels: Annotated[
+        int, typer.Option(min=1, help="Channels that the images must have: 3 for colours, 1 for grey, or any other.")
+    ] = 3,
     quiet: Quiet = False,
 ) -> None:
     """Pack a folder of images into WebDataset tar files: few large files instead of a million small ones.
@@ -41,6 +44,7 @@ def shard(
     """
     from se_nas.data.on_disk.shard_writing import write_shards
 
+    chosen = files.chosen()
     with bar("writing shards", quiet) as progress:
         summary = write_shards(
             root,
@@ -50,12 +54,16 @@ def shard(
             images_per_shard=images_per_shard,
             seed=seed,
             workers=workers,
-            max_damaged=max_damaged,
+            max_damaged=chosen.max_damaged,
+            reading=chosen.reading(channels),
+            val_labels=chosen.val_labels,
             progress=progress,
         )
     written = ", ".join(f"{count:,} {half}" for half, count in summary.images.items())
-    files = f"{counted(summary.shards, 'tar file')}, of which {summary.kept:,} were there already"
-    say(f"images: {written}; {files}; {summary.bytes / 1e9:.3g} GB")
+    tars = f"{counted(summary.shards, 'tar file')}, of which {summary.kept:,} were there already"
+    say(f"images: {written}; {tars}; {summary.bytes / 1e9:.3g} GB")
+    for line in summary.notes:
+        say(line)
     for name, reason in summary.damaged.items():
         say(f"damaged and left out: {name} ({reason})")
     say(f"to train on them: --data-dir {output}")

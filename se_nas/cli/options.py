@@ -14,6 +14,7 @@ from se_nas.search.black_box.storage_url import masked
 
 if TYPE_CHECKING:
     from se_nas.cost.latency.timing import LatencyKey
+    from se_nas.data.file_options import FileOptions
     from se_nas.runs.run_file import RunConfig
 
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps. auto takes the fastest one that is there.")]
@@ -124,6 +125,41 @@ NewRun = Annotated[
 SpaceFile = Annotated[
     Path, typer.Argument(metavar="SPACE", help="Search space: a YAML file, or the name of a shipped space.")
 ]
+
+
+ValLabels = Annotated[
+    Path | None,
+    typer.Option(
+        help="Text with the class of each test image, where these lie unsorted in val: a line for each, its name and "
+        "its class, or its class alone in the order of the names."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """How image files are read."""
+
+    max_damaged: MaxDamaged = 100
+    val_labels: ValLabels = None
+    ignore_orientation: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-orientation", help="Leave images as they are stored; by default they are turned as EXIF says."
+        ),
+    ] = False
+    value_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            help="Values that become black and white in images of more than 8 bits; by default 0 65535, for 16 bits."
+        ),
+    ] = None
+
+    def chosen(self) -> FileOptions:
+        """As the loaders take them; DataError where they make no sense."""
+        from se_nas.data.file_options import FileOptions
+
+        return FileOptions(not self.ignore_orientation, self.value_range, self.max_damaged, self.val_labels)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from se_nas.cli.options import (
     DataDir,
     Device,
     Download,
+    ImageFiles,
     Loggers,
-    MaxDamaged,
     Plugins,
     Quiet,
     Resume,
@@ -126,7 +126,6 @@ class TrainingOptions:
             "well and gives wrong outputs. A classifier for other classes starts from random weights."
         ),
     ] = None
-    max_damaged: MaxDamaged = 100
     seed: Annotated[
         int,
         typer.Option(
@@ -164,6 +163,7 @@ def retrain(
     ],
     recipe: RecipeOptions,
     teacher: TeacherOptions,
+    files: ImageFiles,
     options: TrainingOptions,
 ) -> None:
     """Train a network from scratch, or from given weights, and report its accuracy on the test images.
@@ -179,13 +179,13 @@ def retrain(
     with suppress(SeNasError):  # imports its plugins, which may add the data set; a fault is told by the first rank
         open_architecture(architecture)
     if options.data in DATASETS and stays_on_disk(options.data):
-        _retrain_from_disk(architecture, recipe, teacher, options)
+        _retrain_from_disk(architecture, recipe, teacher, files, options)
     else:
-        _retrain_in_memory(architecture, recipe, teacher, options)
+        _retrain_in_memory(architecture, recipe, teacher, files, options)
 
 
 def _retrain_in_memory(
-    architecture: Path, recipe: RecipeOptions, teacher: TeacherOptions, options: TrainingOptions
+    architecture: Path, recipe: RecipeOptions, teacher: TeacherOptions, files: ImageFiles, options: TrainingOptions
 ) -> None:
     from se_nas.data.in_memory.options import DataOptions
     from se_nas.hardware.device import pick_device
@@ -196,7 +196,9 @@ def _retrain_in_memory(
         raise ConfigError("--space", [f"must be left out for images in memory, but got --data {options.data}"])
     job = Job(
         architecture=architecture,
-        data=DataOptions(options.data, options.data_dir, download=options.download, seed=options.seed),
+        data=DataOptions(
+            options.data, options.data_dir, download=options.download, seed=options.seed, files=files.chosen()
+        ),
         folder=options.folder(architecture),
         recipe=recipe.recipe or SMALL_RECIPE,
         changes=recipe.changes(),
@@ -221,7 +223,7 @@ def _retrain_in_memory(
 
 
 def _retrain_from_disk(
-    architecture: Path, recipe: RecipeOptions, teacher: TeacherOptions, options: TrainingOptions
+    architecture: Path, recipe: RecipeOptions, teacher: TeacherOptions, files: ImageFiles, options: TrainingOptions
 ) -> None:
     from se_nas.cost.budget import format_cost
     from se_nas.hardware.device import pick_device
@@ -243,7 +245,7 @@ def _retrain_from_disk(
         teacher=teacher.teacher_named(),
         seed=options.seed,
         workers=teacher.workers,
-        max_damaged=options.max_damaged,
+        files=files.chosen(),
         keep_every=teacher.keep_every,
         weights=options.weights,
     )

@@ -72,6 +72,14 @@ class OnDiskOptions:
         ),
     ] = None
 
+    val_labels: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_ON_DISK,
+            help="Text with the class of each test image, where these lie unsorted in val; by default the training's.",
+        ),
+    ] = None
+
     def given(self) -> dict[str, Any]:
         """What was given, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -143,6 +151,7 @@ def _evaluate_in_memory(run: Path, options: EvaluationOptions, on_disk: OnDiskOp
 
 def _say_accuracy(found: Mapping[str, Any], how: str) -> None:
     images = counted(found["images"], "image")
+    say(f"mean accuracy of the classes (balanced accuracy): {found['balanced']:.2%}")
     say(f"top-1 {found['top1']:.2%}, top-5 {found['top5']:.2%} on {images}{how}")
 
 

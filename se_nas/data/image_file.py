@@ -57,7 +57,13 @@ def decode(content: bytes, reading: Reading = RGB) -> Picture:
     if content.startswith(_NPY):
         return planes_of(_array(content), reading, any_order=True)
     layout = tiff_layout(content) if is_tiff(content) else TiffLayout()
-    if reading.channels not in (1, 3) and layout.bands:
+    as_bands = reading.channels not in (1, 3) and layout.bands
+    if layout.pages > 1:
+        if layout.pages != reading.channels or layout.bands != 1:
+            must = "must have one page, or a grey one for each channel"
+            raise ValueError(f"a TIFF file {must}, but has {layout.pages} for {reading.channels} channels")
+        as_bands = True
+    if as_bands:
         return planes_of(read_bands(content, reading.channels), reading)
     if layout.colours not in (0, 1, 3) and not layout.inks:
         raise ValueError(reading.mismatch(layout.colours))

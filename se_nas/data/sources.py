@@ -15,9 +15,11 @@ from se_nas.errors import DataError, did_you_mean
 from se_nas.records.registry import Registry, imported
 
 if TYPE_CHECKING:
+    from se_nas.data.file_options import FileOptions
     from se_nas.data.in_memory.images import DataInfo, ImageSet
     from se_nas.data.in_memory.options import DataOptions
     from se_nas.data.on_disk.encoded_images import EncodedImages
+    from se_nas.data.pixels import Reading
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,11 @@ class OnDiskSource:
     """How a data set is opened whose images stay on disk: no search learns from it, a retraining does.
 
     Attributes:
-        open: training and held-out images of a folder, as colour images of any size; DataError where there are none.
+        open: training and held-out images of a folder, as pictures of any size, for a reading, and a file of labels
+            where there is one; DataError where there are none.
     """
 
-    open: Callable[[Path], tuple[EncodedImages, EncodedImages]]
+    open: Callable[[Path, Reading, Path | None], tuple[EncodedImages, EncodedImages]]
 
 
 def _shipped(module: str, *, may_be_missing: bool = False) -> DataSource:
@@ -61,7 +64,9 @@ DATASETS: Registry[DataSource | OnDiskSource] = Registry(
         "cifar100": _shipped("cifar", may_be_missing=True),
         "folder": _shipped("folder", may_be_missing=True),
         "synthetic": _shipped("synthetic"),
-        "imagenet": OnDiskSource(lambda root: imported("se_nas.data.on_disk.encoded_images:open_encoded_images")(root)),
+        "imagenet": OnDiskSource(
+            lambda *words: imported("se_nas.data.on_disk.encoded_images:open_encoded_images")(*words)
+        ),
     },
 )
 
@@ -83,8 +88,10 @@ def name_in_memory(name: Any) -> str:
     return DATASETS.checked(name, where=lambda source: isinstance(source, DataSource))
 
 
-def open_on_disk(name: str, data_dir: Path | None) -> tuple[EncodedImages, EncodedImages]:
-    """Training and held-out images of a data set that stays on disk.
+def open_on_disk(
+    name: str, data_dir: Path | None, channels: int, files: FileOptions
+) -> tuple[EncodedImages, EncodedImages]:
+    """Training and held-out images of a data set that stays on disk, of so many channels.
 
     Raises:
         DataError: it is none, no folder is named, or the folder does not hold it.
@@ -95,7 +102,7 @@ def open_on_disk(name: str, data_dir: Path | None) -> tuple[EncodedImages, Encod
         raise DataError(f"the data set must be one whose images stay on disk ({known}), but got {name!r}")
     if data_dir is None:
         raise DataError(f"the data set {name} needs the folder of its images: name it with --data-dir")
-    return source.open(data_dir)
+    return source.open(data_dir, files.reading(channels), files.val_labels)
 
 
 def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:

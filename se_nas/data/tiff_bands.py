@@ -21,14 +21,16 @@ _KINDS = {1: "u", 2: "i", 3: "f"}
 
 @dataclass(frozen=True)
 class TiffLayout:
-    """What a TIFF file says of its first page.
+    """What a TIFF file says of its pages, which are of one layout.
 
     Attributes:
+        pages: but for those that are smaller copies of another; 1 for a file that is no TIFF.
         bands: values to a pixel; 0 for a file that is no TIFF.
         colours: of them, without those that are called an alpha.
         inks: whether they are CMYK.
     """
 
+    pages: int = 1
     bands: int = 0
     colours: int = 0
     inks: bool = False
@@ -40,11 +42,12 @@ def is_tiff(content: bytes) -> bool:
 
 
 def tiff_layout(content: bytes) -> TiffLayout:
-    """The layout of the first page; ValueError where it cannot be read."""
-    page = _pages(content)[0]
+    """The layout of the file; ValueError where it cannot be read."""
+    pages = _pages(content)
+    page = pages[0]
     bands = page.get(277, (1,))[0]
     alpha = sum(kind in (1, 2) for kind in page.get(338, ()))
-    return TiffLayout(bands, bands - alpha, page.get(262, (1,))[0] == 5)
+    return TiffLayout(len(pages), bands, bands - alpha, page.get(262, (1,))[0] == 5)
 
 
 def read_bands(content: bytes, channels: int) -> NDArray[np.generic]:
@@ -87,7 +90,8 @@ def _pages(content: bytes) -> list[Page]:
                 if struct.calcsize(code) > len(content):
                     raise struct.error
                 page[tag] = struct.unpack_from(code, content, place)
-            pages.append(page)
+            if not page.get(254, (0,))[0] & 1:  # a smaller copy
+                pages.append(page)
             (at,) = struct.unpack_from(f"{order}I", content, at + 2 + 12 * count)
     except struct.error:
         if not pages:

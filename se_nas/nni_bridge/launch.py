@@ -42,7 +42,7 @@ from se_nas.records.run_log import logging_to
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.data_folder import with_data_folder
-from se_nas.runs.prepare import Say, Setting, make_setting, open_setting
+from se_nas.runs.prepare import Say, Setting, check_space_channels, make_setting, open_setting
 from se_nas.runs.run_file import NNIConfig, RunConfig, load_run
 from se_nas.runs.run_folder import alone_in
 from se_nas.runs.search import finish_run
@@ -162,9 +162,11 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
     listed = grid_budgets(config)
     if study_config(config.search) is not None or not listed:
         return
-    space = load_space(find_space(config.space, run_file.parent))
-    info, _ = load_train(config.data.options(space.resolution, config.seed))
-    space = replace(space, classes=info.classes, channels=info.channels)
+    space_file = find_space(config.space, run_file.parent)
+    space = load_space(space_file)
+    info, _ = load_train(config.data.options(space, config.seed))
+    check_space_channels(space_file, space, info)
+    space = replace(space, classes=info.classes)
 
     def check(tables: Mapping[str, CostTable]) -> None:
         for i, budgets in enumerate(listed):

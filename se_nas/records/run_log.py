@@ -71,7 +71,13 @@ def _tensorboard(folder: Path, phase: str, step: int) -> Logger | None:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return _TensorBoard(SummaryWriter(str(folder / "tensorboard" / phase), purge_step=step))
+    place = str(folder / "tensorboard" / phase)
+    try:
+        place.encode()
+    except UnicodeEncodeError:
+        must = "the path must be UTF-8 for TensorBoard: name another folder, or loggers without tensorboard"
+        raise OutputError(f"{place.encode(errors='backslashreplace').decode()}: {must}") from None
+    return _TensorBoard(SummaryWriter(place, purge_step=step))
 
 
 def _wandb(folder: Path, phase: str, step: int) -> Logger:

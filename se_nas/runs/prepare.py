@@ -142,11 +142,14 @@ def make_setting(
     budgets = parse_budgets(config.budgets, str(run_file))
     space_file = find_space(config.space, run_file.parent)
     space = load_space(space_file)
-    options = config.data.options(space.resolution, config.seed)
+    options = config.data.options(space, config.seed)
     info, train = load_train(options)
+    check_space_channels(space_file, space, info)
+    for line in train.notes:
+        say(line)
     if config.retrain is not None and not joins:
         check_test(options)
-    space = replace(space, classes=info.classes, channels=info.channels)
+    space = replace(space, classes=info.classes)
     if begun and run.space.digest != space.digest:
         raise ConfigError(
             str(space_file), [f"must be the space of the run that --resume continues, {run / 'space.yaml'}"]
@@ -240,6 +243,13 @@ def _unused(run: RunFolder, config: RunConfig) -> str | None:
         r"latency\.(?!table).*": (run / "latency.json").exists() or (run / "certificate.json").exists(),
     }
     return "|".join(paths for paths, is_used in used.items() if not is_used) or None
+
+
+def check_space_channels(space_file: Path, space: SearchSpace, info: DataInfo) -> None:
+    """Raise ConfigError unless a data set has the channels that the space has."""
+    if space.channels != info.channels:
+        must = f"must be {info.channels}, as the images of {info.name} have"
+        raise ConfigError(str(space_file), [f"channels: {must}, but got {space.channels}"])
 
 
 def pin_threads() -> None:

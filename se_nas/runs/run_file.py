@@ -10,11 +10,13 @@ from operator import or_
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError, create_model
+from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, SerializeAsAny, ValidationError, create_model
 
 from se_nas.cost.budget import Budget, parse_budgets
 from se_nas.cost.latency.timing import LatencyKey, latency_key
 from se_nas.cost.metrics import LATENCY
+from se_nas.data.file_options import FileOptions
+from se_nas.data.image_file import MAX_DAMAGED
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.sources import name_in_memory
 from se_nas.errors import ConfigError
@@ -29,6 +31,7 @@ from se_nas.runs.secret_references import literal_secrets
 from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.strategies import DEFAULT, STRATEGIES, parse_search, strategy_of
 from se_nas.search.strategy_config import StrategyConfig
+from se_nas.space.search_space import SearchSpace
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import default_recipe, recipe_faults, whole_recipe
 
@@ -44,17 +47,40 @@ class DataConfig(Record):
         dir: the folder that holds them, relative to the run file; --data-dir replaces it, relative to the shell.
         download: fetch a CIFAR data set into `dir` if it is not there.
         size: how many images "synthetic" makes.
+        orient: whether the orientation that cameras note in EXIF is applied.
+        value_range: the values that become black and white in images of more than 8 bits; null is the range of 16.
+        max_damaged: so many images of a folder may be damaged; each is named and left out.
+        val_labels: a file with the classes of a folder's test images, where these lie unsorted.
     """
 
     name: Annotated[str, AfterValidator(name_in_memory)] = "digits"
     dir: PathText | None = None
     download: bool = False
     size: Count = 2000
+    orient: bool = True
+    value_range: tuple[FiniteFloat, FiniteFloat] | None = None
+    max_damaged: CountFromZero = MAX_DAMAGED
+    val_labels: PathText | None = None
 
-    def options(self, resolution: int, seed: int) -> DataOptions:
-        """What to load, for a space of this resolution."""
+    def options(self, space: SearchSpace, seed: int) -> DataOptions:
+        """What to load, for a space's resolution and channels."""
         place = Path(self.dir) if self.dir else None
-        return DataOptions(self.name, place, resolution, self.download, seed, self.size)
+        files = FileOptions(
+            orient=self.orient,
+            value_range=self.value_range,
+            max_damaged=self.max_damaged,
+            val_labels=Path(self.val_labels) if self.val_labels else None,
+        )
+        return DataOptions(
+            self.name,
+            place,
+            space.resolution,
+            self.download,
+            seed,
+            self.size,
+            channels=space.channels,
+            files=files,
+        )
 
 
 class LatencyConfig(Record):

@@ -96,6 +96,7 @@ def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress:
                 folder=run / "retrain",
                 resume=resume,
                 progress=progress,
+                say=say,
             )
         say(f"retrained: {trained.test_accuracy:.2%} on the test images")
     write_record(run / "result.json", _result(setting, found, answer, accuracy, trained))

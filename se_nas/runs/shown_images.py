@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from se_nas.data.file_options import USUAL, FileOptions
 from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.on_disk.encoded_images import EncodedImages
+from se_nas.data.on_disk.normalisation import normalisation
 from se_nas.data.on_disk.stream import EvaluationStream
 from se_nas.data.on_disk.transforms import EvalTransform, normalise
 from se_nas.data.sources import load_test, load_train, stays_on_disk
@@ -97,17 +99,20 @@ def shown_images(
     data_dir = request.data_dir
     if data_dir is None and run and same and known.get("dir"):
         data_dir = data_folder(run / "config.yaml", str(known["dir"]))
+    files = FileOptions.of(known) if same else USUAL
     if stays_on_disk(name):
         transform = (
             recipe_of(run).eval_transform(network.resolution)
             if run and same
             else EvalTransform(resolution=network.resolution)
         )
-        held_out = held_out_images(home, network, name, data_dir)
-        return _from_disk(request, name, held_out, transform, device, progress)
+        held_out = held_out_images(home, network, name, data_dir, files)
+        return _from_disk(request, name, held_out, transform, trained_on, device, progress)
     seed = run.config.get("seed", 0) if run and same else 0
     size = known.get("size", DataOptions.size) if same else DataOptions.size
-    options = DataOptions(name, data_dir, network.resolution, seed=seed, size=size)
+    options = DataOptions(
+        name, data_dir, network.resolution, seed=seed, size=size, channels=network.in_channels, files=files
+    )
     info, test = _loaded(home, network, options, trained_on)
     return _from_memory(request, info, test, device, progress)
 
@@ -163,17 +168,19 @@ def _from_disk(
     data: str,
     held_out: EncodedImages,
     transform: EvalTransform,
+    trained_on: DataCard | None,
     device: torch.device,
     progress: bool,
 ) -> ShownImages:
     stride = _stride(len(held_out), request.images)
+    mean, std = (trained_on.mean, trained_on.std) if trained_on else normalisation(held_out)
     stream = EvaluationStream(  # of the first of so many ranks: every stride-th image
         held_out, transform, batch_size=request.batch_size, ranks=stride, workers=request.workers
     )
 
     def batches(words: str) -> Iterable[tuple[Tensor, Tensor]]:
         shown = _shown(stream, words, -(-len(held_out) // stride), request.batch_size, progress)
-        return ((normalise(images.to(device)), labels.to(device)) for images, labels in shown)
+        return ((normalise(images.to(device), mean, std), labels.to(device)) for images, labels in shown)
 
     return ShownImages(data, held_out.classes, len(held_out), batches)
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from se_nas.data.image_file import MAX_DAMAGED
@@ -38,7 +40,12 @@ class TrainingImages(Protocol):
         steps_per_epoch: batches in an epoch.
         images_per_step: in a batch, over all ranks and parts.
         damaged: name and reason of each image that this rank met and could not decode.
+        labels: (N,) the classes of all training images.
     """
+
+    @property
+    def labels(self) -> NDArray[np.int64]:  # noqa: D102
+        ...
 
     @property
     def steps_per_epoch(self) -> int:  # noqa: D102
@@ -95,6 +102,7 @@ class StreamedTraining:
         std: tuple[float, ...] = STD,
     ) -> None:
         self._stream, self._device, self._mean, self._std = stream, device, mean, std
+        self.labels = stream.labels
         self.steps_per_epoch, self.images_per_step = stream.steps_per_epoch, images_per_step
 
     @property
@@ -140,8 +148,16 @@ def _on_device(batch: Batch, device: torch.device, mean: tuple[float, ...], std:
 # --- on disk ------------------------------------------------------------------------------------
 
 
-def check_for_disk(recipe: Recipe) -> None:
+def check_colours(recipe: Recipe, channels: int) -> None:
+    """Raise ConfigError where the recipe changes colours, but the images have none."""
+    if (recipe.auto_augment is not None or recipe.color_jitter) and channels != 3:
+        what = f"must be left out for images of {channels} channel{'s' * (channels > 1)}, which have no colours"
+        raise ConfigError("recipe", [f"{'auto_augment' if recipe.auto_augment else 'color_jitter'}: {what}"])
+
+
+def check_for_disk(recipe: Recipe, channels: int = 3) -> None:
     """Raise ConfigError where the recipe asks for what images on disk, of any size, cannot have."""
+    check_colours(recipe, channels)
     if recipe.crop == "padded":
         what = "must be random_size for images on disk, which are not of one size"
         raise ConfigError("recipe", [f"crop: {what}, but got padded"])
@@ -159,6 +175,8 @@ def images_on_disk(
     workers: int,
     say: Say,
     max_damaged: int = MAX_DAMAGED,
+    mean: tuple[float, ...] = MEAN,
+    std: tuple[float, ...] = STD,
 ) -> tuple[StreamedTraining, StreamedHeldOut]:
     """Training and held-out images that are decoded as they are needed.
 
@@ -167,12 +185,13 @@ def images_on_disk(
         workers: processes of this rank that decode; 0 decodes in this one.
         max_damaged: images of this rank that may be left out because they cannot be decoded.
         say: is given a line for each of these.
+        mean, std: by which the images are normalised; of ImageNet where nothing else is said.
 
     Raises:
         ConfigError: the batch cannot be divided among the ranks, or the recipe is not for images on disk.
         DataError: the images are fewer than a batch.
     """
-    check_for_disk(recipe)
+    check_for_disk(recipe, train.channels)
     stream = TrainStream(
         train,
         recipe.train_transform(resolution),
@@ -183,6 +202,7 @@ def images_on_disk(
         seed=seed,
         workers=workers,
         repeats=recipe.repeats,
+        balanced=recipe.balanced_sampling,
         max_damaged=max_damaged,
         pin_memory=device.type == "cuda",
         say=say,
@@ -198,7 +218,8 @@ def images_on_disk(
         pin_memory=device.type == "cuda",
         say=say,
     )
-    return StreamedTraining(stream, recipe.batch_size, device), StreamedHeldOut(looked_at, device)
+    training = StreamedTraining(stream, recipe.batch_size, device, mean, std)
+    return training, StreamedHeldOut(looked_at, device, mean, std)
 
 
 # --- in memory ----------------------------------------------------------------------------------
@@ -211,6 +232,7 @@ class GatheredTraining:
 
     def __init__(self, batches: EpochBatches, ranks: Ranks, accumulate: int = 1) -> None:
         self._batches, self._rank, self._ranks, self._accumulate = batches, ranks.rank, ranks.size, accumulate
+        self.labels = batches.labels
         self.steps_per_epoch, self.images_per_step = batches.per_epoch, batches.seen(1)
 
     def parts(self, epoch: int, step: int, seed: int) -> Iterator[Batch]:
@@ -261,16 +283,16 @@ def images_in_memory(
     """
     recipe.micro_batch(ranks.size)
     flip = recipe.flip if recipe.flip is not None else 0.5 * info.flip
-    if (recipe.auto_augment is not None or recipe.color_jitter) and info.channels != 3:
-        what = f"must be left out for images of {info.channels} channels, which have no colours"
-        raise ConfigError("recipe", [f"{'auto_augment' if recipe.auto_augment else 'color_jitter'}: {what}"])
+    check_colours(recipe, info.channels)
     training: TrainingImages
     if _can_gather(recipe, flip):
         if recipe.batch_size > len(train) and (recipe.mixes or ranks.size * recipe.accumulate > 1):
             what = f"must be at most the number of training images, {len(train)}, to be mixed or divided"
             raise ConfigError("recipe", [f"batch_size: {what}, but got {recipe.batch_size}"])
         images = DeviceImages(info, train, device, Augmentation(flip > 0, info.crop_padding))
-        batches = EpochBatches(images, torch.arange(len(train)), recipe.batch_size, seed)
+        batches = EpochBatches(
+            images, torch.arange(len(train)), recipe.batch_size, seed, balanced=recipe.balanced_sampling
+        )
         training = GatheredTraining(batches, ranks, recipe.accumulate)
     else:
         transform = replace(
@@ -288,6 +310,7 @@ def images_in_memory(
             seed=seed,
             workers=workers,
             repeats=recipe.repeats,
+            balanced=recipe.balanced_sampling,
             pin_memory=device.type == "cuda",
         )
         training = StreamedTraining(stream, recipe.batch_size, device, info.mean, info.std)

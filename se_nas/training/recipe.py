@@ -80,6 +80,10 @@ class Recipe(Record):
         loss: loss on the labels; the binary one takes every class by itself.
         binary_target_threshold: soft targets above it count as 1, others as 0; for the binary loss alone.
         label_smoothing: share of the target that is spread over all classes.
+        class_weights: "balanced" lets the loss of an image count the more the fewer its class has among the training
+            images, so that classes count alike; null counts images alike.
+        balanced_sampling: whether every class is drawn equally often. An epoch keeps its length: images of small
+            classes are repeated in it, and some of large ones left for another.
         mixup, cutmix: parameter of the Beta distribution by which images are mixed; 0 is off. Every batch is mixed;
             where both are on, by one of the two.
         mixup_off_epoch: the first epoch without mixing; at 0 mixing stays on.
@@ -142,6 +146,8 @@ class Recipe(Record):
     loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
     binary_target_threshold: Fraction | None = None
     label_smoothing: Fraction = 0.0
+    class_weights: Literal["balanced"] | None = None
+    balanced_sampling: bool = False
     mixup: float = Field(0.0, ge=0, le=100)
     cutmix: float = Field(0.0, ge=0, le=100)
     mixup_off_epoch: CountFromZero = 0

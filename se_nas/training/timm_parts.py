@@ -99,20 +99,37 @@ def make_timm_optimizer(network: nn.Module, recipe: Recipe, learning_rate: float
     return optimizer
 
 
-def make_loss(recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
+def make_loss(recipe: Recipe, weights: Tensor | None = None) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss of logits (B, classes), 0-d, against labels (B,) int64 or, of mixed images, targets (B, classes).
 
     Label smoothing is applied to labels; `make_mixup` has put it into its targets already.
+
+    Args:
+        weights: (classes,) by which the loss of each image is multiplied before the mean is taken; of a mixed image the
+            mean of its classes' counts.
     """
+    if weights is None:
+        return _plain_loss(recipe, "mean")
+    single = _plain_loss(recipe, "none")
+
+    def weighted(logits: Tensor, target: Tensor) -> Tensor:
+        losses = single(logits, target)
+        per_image = losses.mean(1) if losses.ndim == 2 else losses  # the binary loss has one for every class
+        return (per_image * (weights[target] if target.ndim == 1 else target @ weights)).mean()
+
+    return weighted
+
+
+def _plain_loss(recipe: Recipe, reduction: str) -> Callable[[Tensor, Tensor], Tensor]:
     smoothing = recipe.label_smoothing
     if recipe.loss == "cross_entropy":
         return lambda logits, target: F.cross_entropy(
-            logits, target, label_smoothing=smoothing if target.ndim == 1 else 0.0
+            logits, target, label_smoothing=smoothing if target.ndim == 1 else 0.0, reduction=reduction
         )
     import_timm()
     from timm.loss import BinaryCrossEntropy
 
-    binary: nn.Module = BinaryCrossEntropy(smoothing, recipe.binary_target_threshold)
+    binary: nn.Module = BinaryCrossEntropy(smoothing, recipe.binary_target_threshold, reduction=reduction)
     return binary
 
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from se_nas.cost.memory import least_training_bytes
+from se_nas.data.balance import balanced_weights
 from se_nas.errors import CheckpointError
 from se_nas.hardware.device import autocast_dtype, autocast_for
 from se_nas.hardware.distributed import Ranks
@@ -71,7 +72,8 @@ class Outcome:
     Attributes:
         average: the network with averaged weights; None where the recipe has no average.
         history: an entry an epoch: epoch, step, loss, lr, accuracy (of training, where labels are not mixed), and the
-            held-out accuracies, which are None in epochs without a look.
+            held-out accuracies, which are None in epochs without a look; balanced_accuracy, the mean over the classes;
+            and in the last epoch class_accuracy and class_images, a list each of all classes.
         accuracies: top-1 on the held-out images at the end.
         best: by held-out top-1 accuracy, where the best weights are kept; else None.
         seconds, cpu_seconds: wall and CPU time of this rank, added up over resumed processes.
@@ -164,7 +166,10 @@ def train(
 
     halves = autocast_dtype(device, recipe.precision) == torch.float16
     update = WeightUpdate(network, recipe, images.steps_per_epoch, device=device, scaled=halves)
-    criterion = make_loss(recipe)
+    weights_of_classes = None
+    if recipe.class_weights is not None:
+        weights_of_classes = torch.from_numpy(balanced_weights(images.labels, spec.head.classes)).to(device)
+    criterion = make_loss(recipe, weights_of_classes)
     mixup = make_mixup(recipe, spec.head.classes)
     changes = [change for change in (make_cutout(recipe), make_erasing(recipe)) if change is not None]
     average = make_average(network, recipe)
@@ -210,6 +215,9 @@ def train(
                 continue
             found = top_accuracies(candidate, held_out.images, device, ranks, recipe.precision) if due else {}
             result |= {prefix + column: found.get(kind) for kind, column in held_out.columns.items()}
+            result[f"{prefix}balanced_accuracy"] = found.get("balanced")
+            if epoch + 1 == recipe.epochs and "by_class" in found:
+                result |= {f"{prefix}class_accuracy": found["by_class"], "class_images": found["class_images"]}
             if due and (best.found is None or found["top1"] > best.found.top1):
                 best.found = BestEpoch(epoch=epoch, weights=weights, top1=found["top1"])
             if due and weights == "network" and held_out.after_look is not None:

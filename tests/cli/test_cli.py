@@ -547,11 +547,11 @@ def test_retrain_refuses_data_and_recipes_it_cannot_use(se_nas: Run, finished: P
 
 
 def test_retrain_refuses_a_network_for_images_of_other_channels(se_nas: Run, tmp_path: Path) -> None:
-    one = {"name": "one", "resolution": 8, "channels": 1, "stem": {"width": 8}, "stages": [{"width": 8}]}
+    one = {"name": "one", "resolution": 8, "channels": 2, "stem": {"width": 8}, "stages": [{"width": 8}]}
     write_yaml(tmp_path / "one.yaml", one)
     assert_refused(
         se_nas("retrain", "one.yaml", "--data", "digits", "--out", "out"),
-        "one.yaml: channels must be 3, as the images have, but the network's are 1",
+        "digits has images of which grey or colours are had: the channels must be 1 or 3, but got 2",
     )
     assert not (tmp_path / "out").exists()
 

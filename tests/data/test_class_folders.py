@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from se_nas.data.file_options import FileOptions
 from se_nas.data.in_memory import folder as in_memory
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.on_disk.encoded_images import open_encoded_images
@@ -21,7 +23,7 @@ from tests.helpers.jpeg_folders import jpeg, write_folder
 
 def _in_memory(root: Path, labels: Path | None = None) -> tuple[list[int], list[int], tuple[str, ...]]:
     """The labels of both halves, and what was said of them."""
-    options = DataOptions("folder", root, val_labels=labels)
+    options = DataOptions("folder", root, files=FileOptions(val_labels=labels))
     _, train = in_memory.load_train(options)
     test = in_memory.load_test(options)
     return train.labels.tolist(), test.labels.tolist(), (*train.notes, *test.notes)
@@ -162,7 +164,7 @@ def test_damaged_images_of_a_folder_are_left_out_and_named_up_to_a_limit(tmp_pat
     assert len(notes) == 2
     assert notes[0].startswith(f"{root}/train/class_a/1.jpg: the image is damaged and left out (")
     with pytest.raises(DataError, match=r"at most 0 images may be damaged \(max_damaged\), but 1 is, the last .*1.jpg"):
-        in_memory.load_train(DataOptions("folder", root, max_damaged=0))
+        in_memory.load_train(DataOptions("folder", root, files=FileOptions(max_damaged=0)))
     for number in range(3):
         (root / "train" / "class_a" / f"{number}.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="every class must have an image that can be read, but class_a is without"):
@@ -190,9 +192,27 @@ def test_images_in_memory_have_the_channels_that_are_asked_for(
                 np.save(tmp_path / part / label / "0.npy", values)
             else:
                 Image.new("I;16", (9, 7), 13107 if label == "a" else 39321).save(tmp_path / part / label / "0.png")
-    options = DataOptions("folder", tmp_path, 8, channels=channels, value_range=value_range)
+    options = DataOptions("folder", tmp_path, 8, channels=channels, files=FileOptions(value_range=value_range))
     info, train = in_memory.load_train(options)
     assert info.channels == len(info.mean) == channels
     assert train.images.shape == (2, 8, 8, channels)
     assert [image.unique().tolist() for image in train.images] == [[51], [153]]
     assert options.reading == Reading(channels, value_range=value_range)
+
+
+@both
+def test_a_folder_of_a_class_that_may_not_be_read_is_one_line(
+    tmp_path: Path, load: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As whoever may read everything sees no such folder, the refusal is the test's own."""
+    root, scandir = write_folder(tmp_path / "data", train=3, val=2, classes=2), os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if Path(path) == root / "train" / "class_b":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError) as caught:
+        load(root)
+    assert str(caught.value) == f"{root}/train/class_b: the folder must be readable, but got: Permission denied"

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import se_nas
+from se_nas.data.file_options import FileOptions
 from se_nas.data.image_file import SAFE_FORMATS, decode
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.on_disk.encoded_images import open_encoded_images
@@ -134,7 +135,7 @@ def test_postscript_among_a_folders_images_is_named_and_starts_nothing(
     root = write_folder(tmp_path / "data")
     (root / "train" / "class_b" / "z.jpg").write_bytes(POSTSCRIPT)
     with pytest.raises(DataError, match=r"class_b/z.jpg \(it is of the format EPS"):
-        load_train(DataOptions("folder", root, max_damaged=0))
+        load_train(DataOptions("folder", root, files=FileOptions(max_damaged=0)))
     assert not gs_ran()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from se_nas.data.image_file import IMAGE_SUFFIXES, SAFE_FORMATS, decode
 from se_nas.data.pixels import Reading, pixels_of, planes_in
@@ -173,3 +173,13 @@ def test_every_suffix_by_which_pillow_knows_a_safe_format_is_an_images() -> None
     known = {suffix for suffix, name in Image.registered_extensions().items() if name in SAFE_FORMATS}
     assert known <= IMAGE_SUFFIXES
     assert {".jfif", ".avif", ".npy"} <= IMAGE_SUFFIXES
+
+
+def test_a_png_whose_text_would_fill_the_memory_is_refused() -> None:
+    one, many = PngImagePlugin.PngInfo(), PngImagePlugin.PngInfo()
+    one.add_text("a", "x" * 10_000_000, zip=True)
+    for number in range(80):
+        many.add_text(f"a{number}", "x" * 900_000, zip=True)
+    for info in (one, many):
+        with pytest.raises(ValueError, match=r"Decompressed data too large|Too much memory used in text"):
+            decode(_file(Image.new("L", (8, 8)), pnginfo=info))

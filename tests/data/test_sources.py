@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from se_nas.data.file_options import USUAL
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.sources import DATASETS, DataSource, check_test, load_test, load_train, open_on_disk, stays_on_disk
 from se_nas.errors import ConfigError, DataError
@@ -21,7 +22,7 @@ def test_images_that_stay_on_disk_are_for_no_search_and_those_in_memory_are_not_
         with pytest.raises(DataError, match=r"one that fits the memory \(digits, .*, synthetic\), but got 'imagenet'"):
             load(DataOptions("imagenet"))
     with pytest.raises(DataError, match=r"one whose images stay on disk \(imagenet\), but got 'digits'"):
-        open_on_disk("digits", None)
+        open_on_disk("digits", None, 3, USUAL)
     with pytest.raises(DataError, match=r"synthetic, imagenet, but got 'imagnet'.*imagenet"):
         stays_on_disk("imagnet")
     with pytest.raises(ConfigError, match=r"data\.name: must be one of digits, .*, synthetic, but got 'imagenet'"):

@@ -93,6 +93,9 @@ def test_pages_of_one_band_are_channels_where_there_are_as_many() -> None:
     buffer = io.BytesIO()
     pages[0].save(buffer, "TIFF", save_all=True, append_images=pages[1:])
     np.testing.assert_array_equal(_pixels(buffer.getvalue(), 6), (_BANDS / 257).round())
+    for channels in (1, 3, 5):
+        with pytest.raises(ValueError, match=r"must have one page, or a grey one for each channel, but has 6 for"):
+            _pixels(buffer.getvalue(), channels)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])

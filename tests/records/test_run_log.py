@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from se_nas.errors import OutputError
-from se_nas.records.run_log import RunLog, SilentLog, read_log
+from se_nas.records.run_log import RunLog, SilentLog, logging_to, read_log
 
 
 def _steps(path: Path) -> list[tuple[str, int]]:
@@ -109,3 +109,12 @@ def test_a_silent_log_takes_what_a_log_takes_and_writes_nothing(
         assert log.lines("train") == 0
     log.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_whose_path_is_not_utf_8_is_one_line_for_tensorboard_and_none_for_the_log(tmp_path: Path) -> None:
+    folder = tmp_path / "caf\udce9"
+    with logging_to([]), RunLog(folder) as log:
+        log.write(1, "search", loss=0.5)
+    assert _steps(log.path) == [("search", 1)]
+    with pytest.raises(OutputError, match=r"the path must be UTF-8 for TensorBoard"), RunLog(folder) as log:
+        log.write(1, "search", loss=0.5)

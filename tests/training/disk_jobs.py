@@ -119,7 +119,7 @@ def _train(job: DiskJob, ranks: _WatchedRanks, patch: pytest.MonkeyPatch) -> Wat
             parts.update(state)
             super().__init__(step=watched, state=state, **options)
 
-    def make_loss(recipe: Recipe) -> Any:
+    def make_loss(recipe: Recipe, *_: object) -> Any:
         criterion = _make_loss(recipe)
         return lambda *given: criterion(*given) * (math.nan if strikes("loss") else 1.0)
 

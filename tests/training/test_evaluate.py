@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -109,10 +110,15 @@ def test_first_and_first_five_guesses_are_counted_as_by_hand(classes: int) -> No
     batches = [(torch.zeros(len(part), 3, 4, 4, dtype=torch.uint8), part) for part in labels.split(10)]
     found = top_accuracies(network, batches, torch.device("cpu"), Ranks())
     places = [(row > row[label]).sum().item() for row, label in zip(logits, labels, strict=True)]
+    own = [[p == 0 for p, label in zip(places, labels.tolist(), strict=True) if label == c] for c in range(classes)]
+    shares = [sum(right) / len(right) if right else None for right in own]
     assert found == {
         "top1": pytest.approx(sum(place == 0 for place in places) / 23),
         "top5": pytest.approx(sum(place < 5 for place in places) / 23),
         "images": 23,
+        "balanced": pytest.approx(np.mean([share for share in shares if share is not None])),
+        "by_class": shares,
+        "class_images": [len(right) for right in own],
     }
     assert network.modes == [False] * 3
     assert network.training
@@ -120,4 +126,4 @@ def test_first_and_first_five_guesses_are_counted_as_by_hand(classes: int) -> No
 
 def test_no_images_have_no_top_accuracy() -> None:
     found = top_accuracies(Given(torch.zeros(0, 3)), [], torch.device("cpu"), Ranks())
-    assert found == {"top1": 0.0, "top5": 0.0, "images": 0}
+    assert found == {"top1": 0.0, "top5": 0.0, "images": 0, "balanced": 0.0, "by_class": [], "class_images": []}

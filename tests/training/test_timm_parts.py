@@ -29,6 +29,7 @@ from se_nas.training.timm_parts import (
     make_mixup,
     make_teacher,
 )
+from tests.helpers.tiny_imagenet import RECIPE, recipe_of
 
 timm = import_timm()
 
@@ -337,3 +338,19 @@ def test_the_distillation_loss() -> None:
     torch.testing.assert_close(
         distillation_loss(student, teacher, high), centred.square().mean(1).mean() / 2, rtol=0.05, atol=0
     )
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_with_weights_of_classes_an_image_counts_as_often_as_its_weight_says(loss: str) -> None:
+    """A whole weight is the same as so many copies of the image; equal weights change nothing."""
+    recipe = recipe_of({**RECIPE, "loss": loss, "label_smoothing": 0.1})
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 0, 1, 2])
+    plain = make_loss(recipe)
+    assert make_loss(recipe, torch.ones(3))(logits, labels) == pytest.approx(float(plain(logits, labels)))
+    copies = torch.tensor([0, 1, 2, 2, 2, 3])
+    weighted = make_loss(recipe, torch.tensor([1.0, 3.0, 1.0]))
+    assert weighted(logits, labels) * 4 == pytest.approx(float(plain(logits[copies], labels[copies]) * 6), rel=1e-5)
+    mixed = torch.nn.functional.one_hot(labels, 3).float()
+    smoothless = make_loss(recipe_of({**RECIPE, "loss": loss}), torch.tensor([1.0, 3.0, 1.0]))
+    assert smoothless(logits, mixed) == pytest.approx(float(smoothless(logits, labels)), rel=1e-5)

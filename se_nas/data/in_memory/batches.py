@@ -9,10 +9,13 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from se_nas.data.balance import balanced_order
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.errors import DataError
 
@@ -120,13 +123,19 @@ class EpochBatches:
 
     Args:
         indices: (n,) of the images.
+        balanced: every class comes equally often in a pass, which keeps its length.
 
     Attributes:
         per_epoch: batches in a pass.
+        labels: (n,) the class of each image.
     """
 
-    def __init__(self, images: DeviceImages, indices: Tensor, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, images: DeviceImages, indices: Tensor, batch_size: int, seed: int, *, balanced: bool = False
+    ) -> None:
         self._images, self._indices, self._size, self._seed = images, indices, batch_size, seed
+        self.labels: NDArray[np.int64] = images.labels.cpu()[indices.cpu()].numpy()
+        self._balanced = balanced
         self.per_epoch = batches_per_epoch(len(indices), batch_size)
         self._turn, self._order = -1, indices
 
@@ -145,8 +154,13 @@ class EpochBatches:
     def _at(self, number: int) -> Tensor:
         turn, place = divmod(number, self.per_epoch)
         if turn != self._turn:
-            self._turn, self._order = turn, self._indices[epoch_order(len(self._indices), self._seed, turn)]
+            self._turn, self._order = turn, self._indices[self._order_of(turn)]
         return self._order[place * self._size : (place + 1) * self._size]
+
+    def _order_of(self, turn: int) -> Tensor:
+        if not self._balanced:
+            return epoch_order(len(self._indices), self._seed, turn)
+        return torch.from_numpy(balanced_order(self.labels, np.random.default_rng([self._seed, turn])))
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:

@@ -15,7 +15,7 @@ from se_nas.data.in_memory.download import download_archive
 from se_nas.data.in_memory.images import DataInfo, ImageSet, resized, with_channels
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.restricted_pickle import PickledArray, read_pickle
-from se_nas.errors import DataError
+from se_nas.errors import DataError, short
 
 _SIDE = 32
 _VALUES = 3 * _SIDE * _SIDE
@@ -127,7 +127,9 @@ def _class_names(path: Path, meta: dict[bytes, Any], layout: CifarLayout) -> tup
     count = len(names) if isinstance(names, list) else None
     if not isinstance(names, list) or count != layout.classes:
         raise DataError(f"{path}: {layout.classes} class names must be listed, but got {count or 'none'}")
-    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    if not all(isinstance(name, str | bytes) for name in names):
+        raise DataError(f"{path}: class names must be text, but some are none")
+    return tuple(name.decode() if isinstance(name, bytes) else name for name in names)
 
 
 def _read(
@@ -159,6 +161,6 @@ def _read_file(path: Path, expected: Any, layout: CifarLayout) -> tuple[NDArray[
         raise DataError(f"{path}: the file must hold {expected} images, but got {len(labels)}")
     wrong = [label for label in labels if type(label) is not int or not 0 <= label < layout.classes]
     if wrong:
-        raise DataError(f"{path}: labels must be in 0..{layout.classes - 1}, but got {wrong[0]!r}")
+        raise DataError(f"{path}: labels must be in 0..{layout.classes - 1}, but got {short(wrong[0])}")
     planes = pixels.reshape(-1, 3, _SIDE, _SIDE)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(labels, dtype=np.int64)

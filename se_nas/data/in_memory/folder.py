@@ -59,7 +59,7 @@ def load_test(options: DataOptions) -> ImageSet:
     Raises:
         DataError: as for `load_train`; also where there are no test images or one is of a class never trained on.
     """
-    return _load(_test_files(_root(options), options.val_labels), options)
+    return _load(_test_files(_root(options), options.files.val_labels), options)
 
 
 def check_test(options: DataOptions) -> None:
@@ -68,7 +68,7 @@ def check_test(options: DataOptions) -> None:
     Raises:
         DataError: as for `load_test`, but for images that cannot be read.
     """
-    _test_files(_root(options), options.val_labels)
+    _test_files(_root(options), options.files.val_labels)
 
 
 def _root(options: DataOptions) -> Path:
@@ -208,10 +208,10 @@ def _load(found: _Files, options: DataOptions) -> ImageSet:
                 continue
             damaged.append(f"{printable(str(found.root / path))}: the image is damaged and left out ({image})")
             last = f"the last {printable(str(found.root / path))} ({image})"
-            if len(damaged) > options.max_damaged:
+            if len(damaged) > options.files.max_damaged:
                 got = f"{len(damaged)} {'is' if len(damaged) == 1 else 'are'}, {last}"
                 raise DataError(
-                    f"at most {counted(options.max_damaged, 'image')} may be damaged (max_damaged), but {got}"
+                    f"at most {counted(options.files.max_damaged, 'image')} may be damaged (max_damaged), but {got}"
                 )
     if not sound:
         got = f"all {len(paths)} are damaged, {last}"

@@ -145,5 +145,5 @@ def with_channels(images: Tensor, options: DataOptions) -> Tensor:
         for source, target in zip(torch.split(images, _CHUNK), torch.split(grey, _CHUNK), strict=True):
             target.copy_(((source.int() * weights).sum(3, keepdim=True) + 0x8000) >> 16)
         return grey
-    has = f"images of {images.shape[3]} channels, of which grey or colours are had"
+    has = "images of which grey or colours are had"
     raise DataError(f"{options.name} has {has}: the channels must be 1 or 3, but got {channels}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,12 +79,57 @@ class _Refused(Exception):
     """Names a global that has no stand-in."""
 
 
-class _Unpickler(pickle.Unpickler):
+_InPython: Any = pickle._Unpickler
+
+
+class _Unpickler(_InPython):  # type: ignore[misc]
+    """Python's own unpickler in Python: keys can be looked at there before they are hashed.
+
+    A hundred bytes can be a tuple of tuples, each twice the one before: its hash would take for ever.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_InPython.dispatch)
+
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _STAND_INS[module, name]
         except KeyError:
             raise _Refused(f"{module}.{name}") from None
+
+    def load_global(self) -> None:
+        lines = [self.readline() for _ in range(2)]
+        if not all(line.endswith(b"\n") for line in lines):
+            raise pickle.UnpicklingError("the name of a global is cut off")
+        self.append(self.find_class(*(line[:-1].decode() for line in lines)))
+
+    def load_setitem(self) -> None:
+        _check_key(self.stack[-2])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        for key in self.stack[::2]:  # since the mark
+            _check_key(key)
+        super().load_setitems()
+
+    def load_set(self) -> None:
+        raise pickle.UnpicklingError("there must be no set")
+
+    def load_dict(self) -> None:
+        for key in self.stack[::2]:
+            _check_key(key)
+        super().load_dict()
+
+    dispatch[pickle.GLOBAL[0]] = load_global
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+    for code in (pickle.EMPTY_SET, pickle.FROZENSET, pickle.ADDITEMS):
+        dispatch[code[0]] = load_set
+
+
+def _check_key(key: Any) -> None:
+    if not isinstance(key, str | bytes | int):
+        raise pickle.UnpicklingError(f"a key must be text or a number, but it is a {type(key).__name__}")
 
 
 def read_pickle(path: Path) -> dict[bytes, Any]:
@@ -94,6 +139,8 @@ def read_pickle(path: Path) -> dict[bytes, Any]:
         DataError: the file cannot be read, is truncated, holds no dictionary, or names any other global.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError(0, "it is no file" if path.exists() else "No such file or directory")
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: the file must be readable, but got: {error.strerror or error}") from error

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from se_nas.data.image_file import MAX_DAMAGED
 from se_nas.data.on_disk.stream_workers import (
@@ -44,6 +45,7 @@ class TrainStream:
         seed: at least 0.
         workers: processes that decode; 0 decodes in this process, and leaves its random generators as they were.
         repeats: of an image within an epoch, in a row, each with its own draws; the epoch keeps its length.
+        balanced: every class comes equally often in an epoch, which keeps its length.
         max_damaged: so many images may be damaged.
         pin_memory: put batches where a CUDA device copies from fastest.
         say: is given one line for every damaged image that is met first.
@@ -68,6 +70,7 @@ class TrainStream:
         seed: int = 0,
         workers: int = 0,
         repeats: int = 1,
+        balanced: bool = False,
         max_damaged: int = MAX_DAMAGED,
         pin_memory: bool = False,
         say: Callable[[str], None] | None = None,
@@ -84,7 +87,9 @@ class TrainStream:
             )
         self.steps_per_epoch = len(images) // batch_size
         self._log = DamageLog(max_damaged, say)
-        self._reader = TrainReader(images, transform.build(), transform.resolution, seed, repeats, max_damaged)
+        self._reader = TrainReader(
+            images, transform.build(), transform.resolution, seed, repeats, max_damaged, balanced
+        )
         self._batch_size = batch_size
         self._rank, self._ranks, self._accumulate = rank, ranks, accumulate
         self._workers, self._pin_memory = workers, pin_memory
@@ -94,6 +99,11 @@ class TrainStream:
     @property
     def damaged(self) -> dict[str, str]:  # noqa: D102
         return self._log.found
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) the class of each image."""
+        return self._reader.images.labels
 
     def micro_batches(self, epoch: int, step: int) -> list[Batch]:
         """This rank's part of one step: `accumulate` batches of batch_size / (ranks * accumulate) images.

@@ -202,13 +202,17 @@ class TrainReader(Reader, Dataset[Any]):
     seed: int
     repeats: int
     max_damaged: int
+    balanced: bool = False
     _order: tuple[int, NDArray[np.int64]] | None = field(default=None, repr=False)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The order of an epoch, worked out once for it."""
         if self._order is None or self._order[0] != epoch:
             count, groups = len(self.images), self.images.groups
-            order = shuffled_order(count, seed=self.seed, epoch=epoch, repeats=self.repeats, groups=groups)
+            labels = self.images.labels if self.balanced else None
+            order = shuffled_order(
+                count, seed=self.seed, epoch=epoch, repeats=self.repeats, groups=groups, balanced=labels
+            )
             self._order = epoch, order
         return self._order[1]
 

@@ -25,6 +25,9 @@ class Epoch(Record):
     lr: Number | None = None
     accuracy: Share | None = None
     test_accuracy: Share | None = None
+    balanced_accuracy: Share | None = None
+    class_accuracy: tuple[Share | None, ...] | None = None
+    class_images: tuple[Count, ...] | None = None
     validation_accuracy: Share | None = None
     searching: bool | None = None
     choice_loss: Number | None = None

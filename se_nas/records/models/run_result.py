@@ -81,6 +81,7 @@ class RetrainSummary(Record):
     images: Count
     test_accuracy: Share
     ema_test_accuracy: Share | None = None
+    balanced_accuracy: Share | None = None
     train_accuracy: Share | None
     test_images: PositiveInt
 
@@ -141,6 +142,7 @@ class ImageNetSummary(Record):
     top5: Share
     ema_top1: Share | None = None
     ema_top5: Share | None = None
+    balanced_accuracy: Share | None = None
     best: BestEpoch
     train_accuracy: Share | None = None
     held_out_images: PositiveInt

@@ -17,6 +17,7 @@ from se_nas.records.models.certificate import Certificate
 from se_nas.records.models.run_result import ImageNetResult
 from se_nas.records.record import parse_record, read_record
 from se_nas.records.yaml_input import read_yaml
+from se_nas.report.pages.class_accuracy import class_table
 from se_nas.report.pages.reading import read_history, read_if_there, read_learned
 from se_nas.report.pages.render import render
 from se_nas.report.pages.retraining_recipe import recipe_section
@@ -75,11 +76,13 @@ def write_retrain_report(folder: Path) -> Path:
             str(folder / "result.json"), ["must be of a retraining on images that stay on disk, but has no `ledger`"]
         )
     config = parse_record(RetrainingConfig, read_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
+    history = read_history(folder / "history.json")
     run = FinishedRetraining(
         result=read_record(ImageNetResult, folder / "result.json"),
         architecture=load_architecture(folder / "architecture.json"),
         certificate=read_record(Certificate, folder / "certificate.json"),
-        history=read_history(folder / "history.json"),
+        history=history,
+        classes=class_table(history, folder),
         data=config.data,
         recipe=stored_recipe(folder / "config.yaml", config.recipe),
         teacher=config.teacher,

@@ -14,6 +14,7 @@ from se_nas.records.models.certificate import Certificate
 from se_nas.records.models.history import Epoch
 from se_nas.records.models.run_result import ImageNetResult
 from se_nas.records.record import Record
+from se_nas.report.pages.class_accuracy import ClassTable
 from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table
 from se_nas.report.pages.rows import Rows, environment_rows, plain, record_rows, spaced
 from se_nas.report.theme.words import TIMES, format_percent, format_seconds
@@ -56,6 +57,7 @@ class FinishedRetraining:
     architecture: ArchitectureFile
     certificate: Certificate
     history: tuple[Epoch, ...]
+    classes: ClassTable | None
     data: DataEntry
     recipe: Recipe
     teacher: TeacherEntry | None
@@ -111,6 +113,7 @@ class RetrainingSections:
     words: str
     averaged: bool
     accuracies: Sequence[AccuracyRow]
+    classes: ClassTable | None
     facts: Rows
     architecture: str
     curves: str
@@ -139,6 +142,7 @@ def retraining_sections(run: FinishedRetraining) -> RetrainingSections:
         "these images alone, for this one training)",
         averaged=found.ema_top1 is not None,
         accuracies=_accuracies(run),
+        classes=run.classes,
         facts=_facts(run),
         architecture=architecture_words(network),
         curves=_curve_words(run),

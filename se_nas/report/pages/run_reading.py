@@ -17,6 +17,7 @@ from se_nas.records.models.certificate import SearchCertificate
 from se_nas.records.models.history import Epoch
 from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import read_record
+from se_nas.report.pages.class_accuracy import ClassTable, class_table
 from se_nas.report.pages.reading import Learned, read_history, read_if_there, read_learned
 from se_nas.report.plots import study as study_plots
 from se_nas.search.black_box.evaluation import Evaluation, EvaluationsFile, evaluations_in
@@ -61,6 +62,7 @@ class FinishedRun:
     certificate: SearchCertificate
     search: tuple[Epoch, ...]
     retrain: tuple[Epoch, ...]
+    classes: ClassTable | None
     choices: Mapping[str, list[Option]]
     latency: LatencyFile | None
     study: Study | None
@@ -74,13 +76,15 @@ def read_run(folder: Path, configuration: str) -> FinishedRun:
     result = read_record(RunResult, folder / "result.json")
     search = read_history(folder / "search" / "history.json")
     latency = folder / "latency.json"
+    retrain = read_history(folder / "retrain" / "history.json")
     return FinishedRun(
         result=result,
         architecture=architecture,
         choices=_choices(folder, architecture.architecture, search),
         certificate=read_record(SearchCertificate, folder / "certificate.json"),
         search=search,
-        retrain=read_history(folder / "retrain" / "history.json"),
+        retrain=retrain,
+        classes=class_table(retrain, folder / "retrain"),
         latency=read_record(LatencyFile, latency) if latency.exists() else None,
         study=_study(folder, architecture.architecture),
         configuration=configuration,

@@ -10,6 +10,7 @@ from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.records.fields import Metric
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import DecodeTry
+from se_nas.report.pages.class_accuracy import ClassTable
 from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table
 from se_nas.report.pages.rows import Rows, environment_rows, record_rows, spaced
 from se_nas.report.pages.run_reading import FinishedRun, Study
@@ -88,6 +89,7 @@ class RunSections:
 
     architecture: str
     front: Front | None
+    classes: ClassTable | None
     latency: Rows
     costs: CostTable
     checks: list[tuple[str, Rows]]
@@ -102,6 +104,7 @@ def run_sections(run: FinishedRun) -> RunSections:
     return RunSections(
         architecture=architecture_words(run.architecture.network),
         front=None if run.study is None else _front(run.study),
+        classes=run.classes,
         latency=_latency(run),
         costs=cost_table(certificate.costs, certificate.budgets),
         checks=cost_checks(certificate.cross_check, certificate.latency_conditions),

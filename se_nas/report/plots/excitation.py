@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.evidence.excitation import Excitation, Loss, UnitStudy
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, Plot, drawn, panel, percent_tick
+from se_nas.report.plots.scripts import name_in_plot
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import light
 from se_nas.report.theme.words import TIMES
@@ -70,7 +71,7 @@ def class_gates(excitation: Excitation, classes: Sequence[int]) -> Plot:
             panels.append(figure)
         keys = [Line2D([], [], color=light("muted"), linewidth=3.2, alpha=0.35, label="all images")]
         keys += [
-            Line2D([], [], color=light(tone), label=excitation.classes[number])
+            Line2D([], [], color=light(tone), label=name_in_plot(excitation.classes[number]))
             for number, tone in zip(classes, _CLASS_TONES, strict=False)
         ]
         return Plot(panels, keys)
@@ -140,7 +141,7 @@ def class_by_depth(excitation: Excitation) -> Figure:
         axes.invert_yaxis()
         axes.grid(False)
         axes.spines[:].set_visible(False)
-        axes.set_yticks(np.arange(len(seen)) + 0.5, [excitation.classes[number] for number in seen])
+        axes.set_yticks(np.arange(len(seen)) + 0.5, [name_in_plot(excitation.classes[number]) for number in seen])
         axes.set_xticks(np.arange(len(excitation.units)) + 0.5, [str(study.unit.number) for study in excitation.units])
         axes.set_xlabel("block")
         bar = figure.colorbar(image, ax=axes, ticks=edges[:: SHADES // 4], format="%.2g", aspect=30, pad=0.02)

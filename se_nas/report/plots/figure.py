@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from se_nas.cost.metrics import METRICS
+from se_nas.report.plots.scripts import any_script, drawable
 from se_nas.report.theme.palette import light, themed
 
 TICK_STEPS = [1, 2, 2.5, 5, 10]
@@ -56,6 +57,7 @@ _STYLE: dict[Any, Any] = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "text.color": light("ink"),
+    "text.parse_math": False,  # a class may be called $10_$20
     "lines.linewidth": 1.6,
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
@@ -114,7 +116,7 @@ _D = TypeVar("_D", Figure, Plot)
 
 def drawn(make: Callable[[], _D]) -> _D:
     """Call a function that makes a figure or a plot, in the house style whatever the process has set."""
-    with mpl.rc_context():
+    with mpl.rc_context(), any_script():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         return make()
@@ -191,7 +193,7 @@ def _svg(figure: Figure, name: str) -> Markup:
     for number, (artist, _) in enumerate(tips):
         artist.set_gid(f"tip{number}")
     buffer = io.StringIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), any_script():  # the browser has the fonts
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].strip()
@@ -251,7 +253,7 @@ def _rows(plot: Plot) -> list[np.ndarray]:
 def _pixels(figure: Figure) -> np.ndarray:
     """(H, W, 4) of a figure on light paper."""
     buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), any_script(), drawable(figure):
         figure.savefig(buffer, format="rgba", dpi=160, facecolor=light("paper"))
     width, height = (int(160 * side) for side in figure.get_size_inches())
     return np.frombuffer(buffer.getvalue(), dtype=np.uint8).reshape(height, width, 4)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -72,8 +73,15 @@ class Trainings:
     def key(self, task: Task) -> str:
         """Of all that an accuracy depends on, so that no other recipe's or network's record is taken for it."""
         options = self.options
-        data = (options.name, options.resolution, options.seed, options.size)
+        data: tuple[Any, ...] = (options.name, options.resolution, options.seed, options.size)
+        if options.channels not in (None, 3):
+            data = (*data, options.channels)
+        if said := options.files.stated():
+            data = (*data, said)
         recipe = self.recipe.model_dump(mode="json")
+        for name in ("class_weights", "balanced_sampling"):  # of before there were such
+            if not recipe[name]:
+                del recipe[name]
         words = json.dumps([task.network.to_dict(), task.seed, recipe, data, self.device], sort_keys=True)
         return hashlib.sha256(words.encode()).hexdigest()[:16]
 

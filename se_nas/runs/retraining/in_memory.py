@@ -78,11 +78,15 @@ def retrain(
     teacher: nn.Module | None = None,
     keep_every: int | None = None,
     initial: InitialWeights | None = None,
+    say: Say = lambda line: None,
 ) -> Retrained:
     """Train the network of `file`, from scratch or from `initial`; `folder` gets what `load_trained` reads."""
     ranks = ranks or Ranks()
     with ranks.together():
         test = load_test(options)
+    if ranks.first:
+        for line in test.notes:
+            say(line)
     trained = train_network(
         file.network,
         recipe,
@@ -151,6 +155,7 @@ def retrain_exported(job: Job, device: torch.device, *, resume: bool, progress: 
             teacher=prepared.teacher,
             keep_every=job.keep_every,
             initial=prepared.initial,
+            say=say,
         )
         if not ranks.first:
             return None
@@ -169,8 +174,10 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Sa
     recipe = load_recipe(job.recipe, job.changes)
     recipe.micro_batch(ranks.size)
     file = open_architecture(job.architecture)
-    options = replace(job.data, resolution=file.network.resolution)
+    options = replace(job.data, resolution=file.network.resolution, channels=file.network.in_channels)
     info, train = load_train(options)
+    for line in train.notes:
+        say(line)
     check_channels(job.architecture, file.network, info.channels)
     spec = replace(file.network, head=replace(file.network.head, classes=info.classes))
     teacher = open_teacher(job.teacher, recipe, info.class_names, info.mean, info.std, device)
@@ -178,7 +185,8 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Sa
     data = job.data
     resolved = {
         "network": json.loads(json.dumps(spec.to_dict())),
-        "data": {"name": data.name, "dir": str(data.data_dir.resolve()) if data.data_dir else None, "size": data.size},
+        "data": {"name": data.name, "dir": str(data.data_dir.resolve()) if data.data_dir else None, "size": data.size}
+        | data.files.stated(),
         "recipe": recipe.model_dump(mode="json"),
         "teacher": asdict(job.teacher) if job.teacher else None,
         "weights": initial.digest if initial else None,
@@ -238,6 +246,7 @@ def retrained(trained: Retrained, recipe: Recipe) -> RetrainSummary:
         images=trained.images,
         test_accuracy=trained.test_accuracy,
         ema_test_accuracy=trained.ema_test_accuracy,
+        balanced_accuracy=trained.history[-1].balanced_accuracy,
         train_accuracy=trained.history[-1].accuracy,
         test_images=trained.test_images,
     )

@@ -16,7 +16,9 @@ from rich.progress import track
 from torch import nn
 
 from se_nas.cost.latency.timing import latency_key
+from se_nas.data.file_options import USUAL, FileOptions
 from se_nas.data.on_disk.encoded_images import EncodedImages
+from se_nas.data.on_disk.normalisation import normalisation
 from se_nas.data.on_disk.stream import EvaluationStream
 from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.data.sources import DATASETS, open_on_disk, stays_on_disk
@@ -57,7 +59,8 @@ class Job:
         recipe: a name in `training.recipe_files.RECIPES` or a YAML file.
         changes: values by name, or dotted path, that replace the recipe's.
         folder: what is written to.
-        workers, max_damaged: see `training.images.images_on_disk`.
+        workers: see `training.images.images_on_disk`.
+        files: how the images are read.
         keep_every: see `training.train.train`.
         weights: a file to start from instead of random weights; see `training.initial_weights.read_initial_weights`.
     """
@@ -72,7 +75,7 @@ class Job:
     teacher: Teacher | None = None
     seed: int = 0
     workers: int = 4
-    max_damaged: int = 100
+    files: FileOptions = USUAL
     keep_every: int | None = None
     weights: Path | None = None
 
@@ -107,8 +110,10 @@ def retrain_from_disk(
                     device=own_device,
                     seed=job.seed,
                     workers=job.workers,
-                    max_damaged=job.max_damaged,
+                    max_damaged=job.files.max_damaged,
                     say=_to_screen,
+                    mean=prepared.mean,
+                    std=prepared.std,
                 )
             training = train(
                 prepared.spec,
@@ -145,6 +150,8 @@ class _Prepared:
     recipe: Recipe
     train: EncodedImages
     held_out: EncodedImages
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     teacher: nn.Module | None
     initial: InitialWeights | None
     begun: bool
@@ -154,16 +161,19 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     """Read and check all that a training needs, and mark the folder as holding it."""
     recipe = load_recipe(job.recipe, job.changes)
     recipe.micro_batch(ranks.size)
-    check_for_disk(recipe)
     file = open_architecture(job.architecture, job.space)
     spec = network_for(file, job.data)
-    check_channels(job.architecture, spec, len(MEAN))
-    train, held_out = open_on_disk(job.data, job.data_dir)
+    check_for_disk(recipe, spec.in_channels)
+    train, held_out = open_on_disk(job.data, job.data_dir, spec.in_channels, job.files)
+    check_channels(job.architecture, spec, train.channels)
+    for line in (*train.notes, *held_out.notes):
+        say(line)
     if recipe.batch_size > len(train):
         problem = f"batch_size: must be at most the number of training images, {len(train)}"
         raise ConfigError("recipe", [f"{problem}, but got {recipe.batch_size}"])
     spec = replace(spec, head=replace(spec.head, classes=len(train.classes)))
-    teacher = open_teacher(job.teacher, recipe, train.classes, MEAN, STD, device)
+    mean, std = normalisation(train)
+    teacher = open_teacher(job.teacher, recipe, train.classes, mean, std, device)
     initial = read_initial_weights(job.weights, spec) if job.weights else None
     if (certificate := _search_certificate(job)) is not None:
         read_record(Certificate, certificate)  # a damaged one fails now, not after the training
@@ -175,6 +185,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
             "train": len(train),
             "val": len(held_out),
             "digest": _digest(train, held_out),
+            **job.files.stated(),
         },
         "recipe": recipe.model_dump(mode="json"),
         "teacher": asdict(job.teacher) if job.teacher else None,
@@ -185,7 +196,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     begun = ranks.first and resumes(run, resolved, resume, say)
     if ranks.first and not begun:
         write_record(run / "environment.json", describe_environment())
-        DataCard(job.data, train.classes, MEAN, STD).save(job.folder)
+        DataCard(job.data, train.classes, mean, std).save(job.folder)
         # as scaled, too, so that the file can be trained again whatever its size
         own = ArchitectureFile(file.architecture, file.space_name, spec, {job.data: spec})
         save_architecture(run / ARCHITECTURE, own)
@@ -198,7 +209,15 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
         f"{counted(recipe.epochs, 'epoch')} in batches of {recipe.batch_size} on {device.type} ({where})"
     )
     return _Prepared(
-        spec=spec, recipe=recipe, train=train, held_out=held_out, teacher=teacher, initial=initial, begun=begun
+        spec=spec,
+        recipe=recipe,
+        train=train,
+        held_out=held_out,
+        mean=mean,
+        std=std,
+        teacher=teacher,
+        initial=initial,
+        begun=begun,
     )
 
 
@@ -227,6 +246,7 @@ def _conclude(job: Job, prepared: _Prepared, training: Outcome, ranks: Ranks, de
         top5=last.of("val_top5"),
         ema_top1=last.of("ema_val_top1"),
         ema_top5=last.of("ema_val_top5"),
+        balanced_accuracy=last.balanced_accuracy,
         best=training.best,
         train_accuracy=last.accuracy,
         held_out_images=len(prepared.held_out) - left_out,
@@ -275,6 +295,7 @@ def evaluate_from_disk(
     batch_size: int = 128,
     workers: int = 4,
     max_damaged: int = 100,
+    val_labels: Path | None = None,
     progress: bool = True,
     say: Callable[[str], None],
 ) -> dict[str, float] | None:
@@ -284,6 +305,7 @@ def evaluate_from_disk(
         source: the folder of a retraining.
         weights, average: see `training.trained_network.load_trained`.
         resolution, crop: of the test images; by default as the recipe tested.
+        val_labels: the classes of images that lie unsorted; by default as in the training, as all else of their files.
 
     Returns:
         top1, top5, images, resolution, damaged (the number left out); None on ranks other than the first.
@@ -299,7 +321,10 @@ def evaluate_from_disk(
             network, file, taken = load_trained(source, weights, average=average)
             if ranks.first:
                 say(taken.words())
-            held_out = held_out_images(source, file.network, data_of(run), data_dir)
+            known = FileOptions.of(run.config["data"])
+            known = replace(known, val_labels=val_labels or known.val_labels)
+            held_out = held_out_images(source, file.network, data_of(run), data_dir, known)
+            mean, std = (card.mean, card.std) if (card := DataCard.load(source)) else (MEAN, STD)
             transform = recipe.eval_transform(file.network.resolution)
             transform = replace(transform, resolution=resolution or transform.resolution, crop=crop or transform.crop)
             images = EvaluationStream(
@@ -311,11 +336,13 @@ def evaluate_from_disk(
                 workers=workers,
                 max_damaged=max_damaged,
             )
+            for line in held_out.notes if ranks.first else ():
+                _to_screen(line)
         network = network.to(own_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         batches = -(-len(held_out) // (ranks.size * batch_size))
         console = Console(stderr=True)
         shown = track(
-            StreamedHeldOut(images, own_device),
+            StreamedHeldOut(images, own_device, mean, std),
             "evaluating",
             batches,
             console=console,
@@ -343,10 +370,12 @@ def recipe_of(run: RunFolder) -> Recipe:
     return stored_recipe(run / "config.yaml", run.config.get("recipe"))
 
 
-def held_out_images(folder: Path, network: NetworkSpec, data: str, data_dir: Path | None) -> EncodedImages:
+def held_out_images(
+    folder: Path, network: NetworkSpec, data: str, data_dir: Path | None, files: FileOptions
+) -> EncodedImages:
     """Held-out images for the network of a retraining's folder; an error unless it has their classes and channels."""
-    _, held_out = open_on_disk(data, data_dir)
-    check_channels(folder, network, len(MEAN))
+    _, held_out = open_on_disk(data, data_dir, network.in_channels, files)
+    check_channels(folder, network, held_out.channels)
     check_classes(folder, network, held_out.classes)
     return held_out
 

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
-from torch.nn import functional as F
 
 from se_nas.data.in_memory.batches import EpochBatches
 from se_nas.hardware.device import autocast_for
@@ -118,7 +117,11 @@ class _Search(WeightTrainer):
         self.projection = BudgetProjection(problem.budgets).to(device)
         # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
         self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
-        self.choice_batches = EpochBatches(self.images, problem.parts["choices"], config.batch_size, problem.seed)
+        self.choice_batches = EpochBatches(
+            self.images, problem.parts["choices"], config.batch_size, problem.seed, balanced=config.balanced_sampling
+        )
+        plain = self.recipe.model_copy(update={"label_smoothing": 0.0})
+        self.choice_criterion = self.criterion_for(self.choice_batches, plain)
         self.choice_steps_per_epoch = math.ceil(self.batches.per_epoch / config.choice_every)
 
     # ---- steps
@@ -145,7 +148,7 @@ class _Search(WeightTrainer):
             self.supernet.activate(self.logits.sample(rng) if searching else self.problem.space.sample(rng))
         with autocast_for(self.problem.device):
             predicted = self.supernet(x)
-            loss = F.cross_entropy(predicted.float(), y, label_smoothing=config.label_smoothing)
+            loss = self.criterion(predicted.float(), y)
         self.update.backward(loss)
         self.update.end()
         return {"loss": loss.detach(), "accuracy": (predicted.argmax(1) == y).float().mean(), "lr": rate}
@@ -155,7 +158,7 @@ class _Search(WeightTrainer):
         x, y = self.choice_batches[before + step_in_epoch // self.config.choice_every]
         relaxed = self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel")
         with autocast_for(self.problem.device):
-            loss = F.cross_entropy(self.supernet.mix(relaxed)(x).float(), y)
+            loss = self.choice_criterion(self.supernet.mix(relaxed)(x).float(), y)
         (gradient,) = torch.autograd.grad(loss, [self.logits.logits])
         self.logits.logits.grad = gradient
         self.choice_optimizer.step()

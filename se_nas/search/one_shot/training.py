@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from se_nas.hardware.device import autocast_for
 from se_nas.records.models.history import History
@@ -107,7 +106,7 @@ class _OneShot(WeightTrainer):
                 predicted = self.supernet.activate(subnet)(x)
             predicted = predicted.float()
             if teacher is None:
-                loss = F.cross_entropy(predicted, y, label_smoothing=self.config.label_smoothing)
+                loss = self.criterion(predicted, y)
                 losses.append(loss.detach())
                 accuracies.append((predicted.detach().argmax(1) == y).float().mean())
             else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from se_nas.data.balance import balanced_weights
 from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatches
 from se_nas.errors import ConfigError
 from se_nas.records.former_names import without_constants
@@ -23,9 +24,13 @@ from se_nas.training.loop import Loop, StepContext
 from se_nas.training.optimizer import WeightUpdate
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import default_recipe
+from se_nas.training.timm_parts import make_loss
 
 #: File in a problem's folder that the training of its supernet goes on from, and that holds it when it is done.
 CHECKPOINT = "checkpoint.pt"
+
+
+_BALANCE = ("class_weights", "balanced_sampling")
 
 
 class WeightConfig(Record):
@@ -36,6 +41,9 @@ class WeightConfig(Record):
         learning_rate: peak of the schedule, which rises linearly for one epoch and then falls to 0 as half a cosine.
         momentum, weight_decay: what SGD with Nesterov momentum takes; norms and biases do not decay.
         label_smoothing: share of the target that is spread over all classes.
+        class_weights: "balanced" lets the loss of an image count the more the fewer its class has among those that the
+            weights learn from, in every step on labels; null counts images alike.
+        balanced_sampling: whether every class is drawn equally often, in steps on weights and on choices.
         clip: greatest norm of all gradients together.
         calibration_images: training images by which the batch norms of an architecture are recalibrated before it is
             evaluated.
@@ -46,6 +54,8 @@ class WeightConfig(Record):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(4e-5, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    class_weights: Literal["balanced"] | None = None
+    balanced_sampling: bool = False
     clip: float = Field(5.0, gt=0)
     calibration_images: Count = 2048
 
@@ -56,7 +66,7 @@ class WeightConfig(Record):
 
     def recipe(self, epochs: int) -> Recipe:
         """As a recipe of so many epochs."""
-        names = ("batch_size", "learning_rate", "momentum", "weight_decay", "label_smoothing", "clip")
+        names = ("batch_size", "learning_rate", "momentum", "weight_decay", "label_smoothing", "clip", *_BALANCE)
         return default_recipe(epochs=epochs, **{name: getattr(self, name) for name in names})
 
 
@@ -80,10 +90,20 @@ class WeightTrainer:
         self.supernet.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         augmentation = Augmentation(problem.info.flip, problem.info.crop_padding)
         self.images = DeviceImages(problem.info, problem.train, problem.device, augmentation)
-        self.batches = EpochBatches(self.images, indices, weights.batch_size, problem.seed)
+        self.batches = EpochBatches(
+            self.images, indices, weights.batch_size, problem.seed, balanced=weights.balanced_sampling
+        )
+        self.criterion = self.criterion_for(self.batches, self.recipe)
         self.update = WeightUpdate(
             self.supernet, self.recipe, self.batches.per_epoch, device=problem.device, fused=False
         )
+
+    def criterion_for(self, batches: EpochBatches, recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
+        """The recipe's loss of logits and labels, with the weights of classes among these images where it has any."""
+        if recipe.class_weights is None:
+            return make_loss(recipe)
+        weights = torch.from_numpy(balanced_weights(batches.labels, self.problem.info.classes))
+        return make_loss(recipe, weights.to(self.problem.device))
 
     def step(self, context: StepContext) -> dict[str, float | Tensor]:
         """One step; its metrics."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from se_nas.data.file_options import FileOptions
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.sources import check_test, load_test, load_train
 from se_nas.errors import DataError
@@ -108,7 +109,7 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
         with pytest.raises(
             DataError, match=r"at most 0 images may be damaged .*, but 1 is, the last .*red/1.png"
         ) as caught:
-            load_train(DataOptions("folder", tmp_path, max_damaged=0))
+            load_train(DataOptions("folder", tmp_path, files=FileOptions(max_damaged=0)))
         assert "\n" not in str(caught.value)
 
 

@@ -99,3 +99,31 @@ def test_a_pickle_of_no_dictionary_and_a_missing_file_are_errors(tmp_path: Path)
 def test_an_array_of_another_type_is_refused(tmp_path: Path, array: np.ndarray) -> None:
     with pytest.raises((ValueError, TypeError)):
         read_pickle(_write(tmp_path / "file", {b"data": array}))[b"data"].uint8()
+
+
+def _nested(levels: int) -> bytes:
+    """A tuple of the tuple before it, twice: two to the power of `levels` in all."""
+    twice = b"".join(b"h" + bytes([level]) + b"\x86q" + bytes([level + 1]) for level in range(levels))
+    return b")q\x00" + twice
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}" + _nested(100) + b"U\x01as.",
+        b"\x80\x02}(" + _nested(100) + b"U\x01au.",
+        b"\x80\x02(" + _nested(100) + b"U\x01ad.",
+        b"\x80\x04}U\x01a\x8f(" + _nested(100) + b"\x90s.",
+        b"\x80\x04}U\x01a(" + _nested(100) + b"\x91s.",
+    ],
+)
+def test_a_tuple_of_tuples_is_not_waited_for(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(DataError, match=r"a key must be text or a number|there must be no set"):
+        read_pickle(tmp_path / "file")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(DataError, match="the file must be readable, but got: it is no file"):
+        read_pickle(tmp_path / "file")
