@@ -47,7 +47,7 @@ class FileOptions:
         if self.value_range is not None:
             said["value_range"] = list(self.value_range)
         if self.val_labels is not None:
-            said["val_labels"] = str(self.val_labels)
+            said["val_labels"] = str(self.val_labels.resolve())
         return said
 
     @staticmethod

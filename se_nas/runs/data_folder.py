@@ -34,8 +34,10 @@ def data_folder(file: Path, word: str) -> Path:
 
 
 def with_data_folder(run_file: Path, config: RunConfig) -> RunConfig:
-    """The configuration with the whole path of its images, so that the run's folder may lie anywhere."""
-    if config.data.dir is None:
-        return config
-    data = config.data.model_copy(update={"dir": str(data_folder(run_file, config.data.dir))})
-    return config.model_copy(update={"data": data})
+    """The configuration with the whole paths of its images and their labels, so that its folder may lie anywhere."""
+    places = {}
+    if config.data.dir is not None:
+        places["dir"] = str(data_folder(run_file, config.data.dir))
+    if config.data.val_labels is not None:
+        places["val_labels"] = str(beside(run_file, config.data.val_labels).resolve())
+    return config.model_copy(update={"data": config.data.model_copy(update=places)})

@@ -73,6 +73,19 @@ def test_a_space_of_five_channels_is_searched_trained_and_evaluated_on_images_th
     assert evaluate(tmp_path / "out", device="cpu")["top1"] == pytest.approx(stored)
 
 
+def test_labels_of_unsorted_test_images_lie_beside_the_run_file_that_names_them(tmp_path: Path) -> None:
+    root = _bands(tmp_path / "data", ("train", "test"), 3)
+    lines = []
+    for path in sorted((root / "test").rglob("*.npy")):
+        lines.append(f"{path.parent.name}{path.name}\t{path.parent.name}")
+        path.rename(root / "test" / lines[-1].partition("\t")[0])
+    (tmp_path / "labels.txt").write_text("\n".join(lines))
+    _search(tmp_path, {"dir": "data", "value_range": [0, 1], "val_labels": "labels.txt"}, 3)
+    history = json.loads((tmp_path / "out" / "retrain" / "history.json").read_text())
+    assert history[-1]["class_images"] == [12, 12]
+    assert evaluate(tmp_path / "out", device="cpu")["images"] == 24
+
+
 def test_images_whose_channels_are_not_the_spaces_are_an_error(tmp_path: Path) -> None:
     root = _bands(tmp_path / "data", ("train", "test"), 5)
     with pytest.raises(DataError, match="the image has 5 channels where the network takes 3"):
