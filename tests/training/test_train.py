@@ -192,6 +192,9 @@ def test_every_held_out_image_counts_once(tmp_path: Path, many_classes: tuple[in
         first, five, count = count_brute_force(folder, classes)
         assert 0 < first < five < count
         for found in ranks:
+            by_class = found[number].pop("by_class")
+            assert found[number].pop("balanced") == pytest.approx(sum(by_class) / classes)
+            assert found[number].pop("class_images") == [len(list(f.iterdir())) for f in sorted(folder.glob("val/*"))]
             assert found[number] == {
                 "top1": pytest.approx(first / count),
                 "top5": pytest.approx(five / count),
