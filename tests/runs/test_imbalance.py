@@ -72,5 +72,6 @@ def test_balanced_classes_find_the_rare_one_which_a_plain_training_leaves_out(tm
             resume=False, progress=False,
         )  # fmt: skip
         found = trained.history[-1]
-        assert found["class_accuracy"][0] > rare
-        assert found["balanced_accuracy"] > plain["balanced_accuracy"]
+        assert found.class_accuracy is not None
+        assert (found.class_accuracy[0] or 0) > rare
+        assert (found.balanced_accuracy or 0) > plain["balanced_accuracy"]

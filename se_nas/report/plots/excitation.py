@@ -16,9 +16,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.evidence.excitation import Excitation, Loss, UnitStudy
 from se_nas.report.plots.figure import TICK_STEPS, WIDTH, Plot, drawn, panel, percent_tick
-from se_nas.report.plots.scripts import name_in_plot
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import light
+from se_nas.report.theme.scripts import name_in_plot
 from se_nas.report.theme.words import TIMES
 
 CHANNELS = 50

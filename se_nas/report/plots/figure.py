@@ -24,8 +24,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from se_nas.cost.metrics import METRICS
-from se_nas.report.plots.scripts import any_script, drawable
 from se_nas.report.theme.palette import light, themed
+from se_nas.report.theme.scripts import any_script, drawable
 
 TICK_STEPS = [1, 2, 2.5, 5, 10]
 WIDTH = 11.0  # inches of a figure that is a table, and fills the page

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from se_nas.report.plots.figure import drawn, figure_png, figure_svg
-from se_nas.report.plots.scripts import name_in_plot
+from se_nas.report.theme.scripts import name_in_plot
 
 _NAMES = ("$10_$20", "$x", "猫", "собака", "कुत्ता", "_hidden", "a<b>&", r"caf\xe9", "x" * 255)
 
@@ -40,7 +40,7 @@ def test_every_name_is_in_the_page_as_it_is() -> None:
 
 def test_no_letter_is_drawn_as_a_box(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no font of the machine has it, it stands as an escape, which is another image than a box."""
-    monkeypatch.setattr("se_nas.report.plots.scripts._family_with", lambda letter: None)
+    monkeypatch.setattr("se_nas.report.theme.scripts._family_with", lambda letter: None)
 
     def image(name: str) -> np.ndarray:
         def make() -> Figure:
