@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from se_nas.errors import ConfigError
 from se_nas.export.forms import FORMS
 from se_nas.export.record import ExportReport, Normalisation
 from se_nas.export.write import export_network
-from se_nas.runs.run_folder import alone_in
-from se_nas.training.trained_network import DataCard, load_trained
+from se_nas.runs.run_folder import RETRAINING, alone_in
+from se_nas.training.trained_network import WEIGHTS, DataCard, load_trained
 
 
 def export_retrained(
@@ -26,6 +27,9 @@ def export_retrained(
     Args:
         forms: names in FORMS; None for all whose packages are installed, and a line on each of the others.
     """
+    if weights is None and not (source / WEIGHTS).exists() and (source / RETRAINING / WEIGHTS).exists():
+        must = f"must be the folder of a retraining, but is that of a run, whose retraining is in {source / RETRAINING}"
+        raise ConfigError(str(source), [must])
     network, file, taken = load_trained(source, weights, average=average)
     say(taken.words())
     trained_on = DataCard.load(source if source.is_dir() else source.parent)

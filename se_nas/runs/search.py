@@ -22,7 +22,7 @@ from se_nas.report.pages.run import write_report
 from se_nas.runs.prepare import Say, Setting, make_setting
 from se_nas.runs.retraining.in_memory import retrain, retrained, spent
 from se_nas.runs.run_file import RunConfig, load_run
-from se_nas.runs.run_folder import RunFolder, alone_in
+from se_nas.runs.run_folder import RETRAINING, RunFolder, alone_in
 from se_nas.runs.shown import shown_configuration
 from se_nas.search.answer import Answer
 from se_nas.search.certificate import Latency
@@ -59,6 +59,10 @@ def run_search(
     if storage is not None and study_config(config.search) is None:
         must = f"must be of a search that workers share, such as optuna, but this one is {config.search.strategy}"
         raise ConfigError("--storage (or SE_NAS_STORAGE)", [must])
+    if storage is not None:
+        from se_nas.search.black_box.storage import check_storage  # needs Optuna
+
+        check_storage(storage)
     with logging_to(config.loggers), alone_in(folder):
         setting = make_setting(run_file, config, folder, resume=resume, progress=progress, say=say)
         problem = setting.problem(resume=resume, progress=progress, storage=storage, on_epoch=on_epoch)
@@ -93,7 +97,7 @@ def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress:
                 setting.options,
                 device=setting.device,
                 seed=config.seed,
-                folder=run / "retrain",
+                folder=run / RETRAINING,
                 resume=resume,
                 progress=progress,
                 say=say,

@@ -28,13 +28,11 @@ from se_nas.runs.data_folder import data_folder
 from se_nas.runs.open_architecture import check_channels
 from se_nas.runs.prepare import Say
 from se_nas.runs.retraining.on_disk import held_out_images, recipe_of
-from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.run_folder import RETRAINING, RunFolder
 from se_nas.space.architecture_file import ArchitectureFile
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.trained_network import DataCard, check_classes, load_trained
-
-_RETRAINING = "retrain"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +75,7 @@ def trained_network(request: ImageRequest, say: Say) -> tuple[Network, Architect
     Raises:
         SeNasError: the network or its weights are missing or damaged.
     """
-    inner = request.source / _RETRAINING
+    inner = request.source / RETRAINING
     source = inner if inner.is_dir() else request.source
     network, file, taken = load_trained(source, request.weights, average=request.average)
     say(taken.words())
@@ -119,7 +117,7 @@ def shown_images(
 
 def trained_from_disk(source: Path) -> bool:
     """Whether the images of a run's or a retraining's folder stay on disk; true where it says nothing."""
-    inner = source / _RETRAINING
+    inner = source / RETRAINING
     card = DataCard.load(inner if inner.is_dir() else source)
     if card is not None:
         return stays_on_disk(card.name)

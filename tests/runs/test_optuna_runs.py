@@ -28,6 +28,7 @@ from se_nas.search.budgets.baselines import baseline
 from se_nas.search.result import EVALUATIONS
 from se_nas.space.architecture_file import load_architecture
 from se_nas.space.yaml.file import load_space
+from tests.helpers.command_lines import call
 from tests.helpers.tiny_runs import RUN, SEARCHED, cache_latency, changed, contents, read_json, write_run
 from tests.search.known_worth import worth, write_table
 
@@ -334,6 +335,29 @@ def test_a_process_may_join_a_run_on_another_device(runs: dict[str, Done], tmp_p
     assert isinstance(setting.latency, LatencyTable)
     assert setting.latency.record().plain() == read_json(tmp_path / "run/latency.json")
     assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql+psycopg9://me@host/x", "must be a URL such as postgresql+psycopg://user@host/name"),
+        ("mysql+nothing_of_that_name://me@host/x", "must be a URL such as"),
+        ("sqlite:////nowhere/at/all/study.db", "must be reachable, but got: unable to open database file"),
+    ],
+)
+def test_a_storage_that_cannot_be_had_is_told_before_anything_is_timed_or_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, told: str
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("this must not be reached")
+
+    monkeypatch.setattr("se_nas.runs.prepare.build_latency_table", refuse)
+    monkeypatch.setenv("SE_NAS_STORAGE", url)
+    run_file = write_run(tmp_path, changed(RUN, "search", {"strategy": "optuna", "max_evaluations": 3}))
+    assert call("search", run_file, "--out", tmp_path / "out", "--quiet") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_differentiable_search_takes_no_storage(tmp_path: Path) -> None:

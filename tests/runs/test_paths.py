@@ -99,7 +99,7 @@ def test_a_run_knows_where_its_images_are_wherever_it_is_asked(project: Path) ->
 
 
 def test_a_run_that_was_moved_is_resumed_reported_evaluated_exported_and_its_network_retrained(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moved = tmp_path / "moved"
     (project / "out").rename(moved)
@@ -113,6 +113,11 @@ def test_a_run_that_was_moved_is_resumed_reported_evaluated_exported_and_its_net
         assert (moved / "report.html").exists()
         assert call("evaluate", "moved/retrain", "--quiet") == 0
         assert call("export", "moved/retrain", "--to", "plain") == 0
+        assert call("export", "moved") == 2
+        assert (
+            "moved: must be the folder of a retraining, but is that of a run, whose retraining is in moved/retrain"
+            in (capsys.readouterr().err)
+        )
         images = str(project / "jobs" / "images")
         words = ("--data", "folder", "--data-dir", images, "--epochs", "1", "--quiet")
         assert call("retrain", "moved/architecture.json", *words) == 0

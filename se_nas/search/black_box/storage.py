@@ -177,6 +177,20 @@ def open_storage(url: str | None, path: Path | None, heartbeat_seconds: int) -> 
         )
 
 
+def check_storage(url: str) -> None:
+    """Reach a database, so that a fault is told before the work that a search begins with.
+
+    Raises:
+        StorageError: see `open_storage`.
+    """
+    with _explained(url), storage_faults_told(url):
+        engine = sqlalchemy.create_engine(url, **_timeout(url))
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+
+
 def _timeout(url: str) -> dict[str, dict[str, int]]:
     return {"connect_args": {"connect_timeout": 10}} if url.startswith("postgresql") else {}
 
