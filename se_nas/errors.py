@@ -62,6 +62,17 @@ def counted(count: int, thing: str, things: str | None = None) -> str:
     return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
 
 
+def format_seconds(seconds: float) -> str:
+    """A duration: 42 s, 3 min 20 s, 5 h 07 min."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def install(extra: str) -> str:
     """The command that installs what an optional part of the package needs."""
     return f"pip install 'se-nas[{extra}]'"

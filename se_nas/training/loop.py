@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from se_nas.errors import CheckpointError, OutputError, TrainingError, TrainingInterrupted, counted
+from se_nas.errors import CheckpointError, OutputError, TrainingError, TrainingInterrupted, counted, format_seconds
 from se_nas.hardware.contention import starvation_warning
 from se_nas.hardware.distributed import Ranks
 from se_nas.hardware.interrupt import signals_to
@@ -255,7 +255,9 @@ class Loop:
         rest = {name: value for name, value in entry.items() if name != "step"}
         self._log.write(position.step, self.name, event="epoch", **rest)
         if not self._live:
-            self._say(f"{self.name}: epoch {epoch + 1}/{self._epochs}: {in_words(rest)}")
+            left = self._epochs - epoch - 1
+            soon = f", about {format_seconds(round(left * position.seconds / (epoch + 1)))} left" if left else ""
+            self._say(f"{self.name}: epoch {epoch + 1}/{self._epochs}{soon}: {in_words(rest)}")
         starving = starvation_warning(position.seconds, position.cpu_seconds)
         warnings = position.epochs[-1].warnings or ()
         for line in [f"epoch {epoch + 1}: warning: {warning}" for warning in warnings] + starving:

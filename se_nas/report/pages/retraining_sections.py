@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
+from se_nas.errors import format_seconds
 from se_nas.evidence.intervals import accuracy_interval
 from se_nas.records.fields import Count
 from se_nas.records.models.certificate import Certificate
@@ -17,7 +18,7 @@ from se_nas.records.record import Record
 from se_nas.report.pages.class_accuracy import ClassTable
 from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table
 from se_nas.report.pages.rows import Rows, environment_rows, plain, record_rows, spaced
-from se_nas.report.theme.words import TIMES, format_percent, format_seconds
+from se_nas.report.theme.words import TIMES, format_percent
 from se_nas.space.architecture_file import ArchitectureFile
 from se_nas.training.recipe import Recipe
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from se_nas.errors import format_seconds
 from se_nas.evidence.intervals import accuracy_interval
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import BudgetEntry
@@ -12,7 +13,7 @@ from se_nas.report.pages.costs import cost
 from se_nas.report.pages.evidence.words import Claim
 from se_nas.report.pages.rows import Rows
 from se_nas.report.pages.run_reading import FinishedRun
-from se_nas.report.theme.words import ABSENT, format_percent, format_seconds, format_size
+from se_nas.report.theme.words import ABSENT, format_percent, format_size
 from se_nas.search.black_box.evaluators.registry import EVALUATORS
 from se_nas.space.size import read_size
 

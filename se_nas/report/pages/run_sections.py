@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from se_nas.cost.metrics import LATENCY, METRICS
+from se_nas.errors import format_seconds
 from se_nas.records.fields import Metric
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import DecodeTry
@@ -16,7 +17,7 @@ from se_nas.report.pages.rows import Rows, environment_rows, record_rows, spaced
 from se_nas.report.pages.run_reading import FinishedRun, Study
 from se_nas.report.plots import figure as plots_figure
 from se_nas.report.plots import study as study_plots
-from se_nas.report.theme.words import ABSENT, format_percent, format_seconds
+from se_nas.report.theme.words import ABSENT, format_percent
 from se_nas.search.black_box.evaluation import Evaluation
 from se_nas.search.black_box.samplers import SAMPLERS
 from se_nas.space.architecture import Architecture

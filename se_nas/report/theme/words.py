@@ -1,4 +1,4 @@
-"""Numbers as people read them: shares, durations, huge counts; and the interval of a measured accuracy."""
+"""Numbers as people read them: shares, huge counts; and the interval of a measured accuracy."""
 
 from __future__ import annotations
 
@@ -20,17 +20,6 @@ def format_exact(value: float) -> str:
 def format_percent(share: float, digits: int = 1) -> str:
     """A fraction as a percentage."""
     return f"{100 * share:.{digits}f} %" if math.isfinite(share) else ABSENT
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration: 42 s, 3 min 20 s, 5 h 07 min."""
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def format_size(count: int) -> str:

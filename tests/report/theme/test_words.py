@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from se_nas.errors import format_seconds
 from se_nas.evidence.intervals import paired_interval, wilson_interval
-from se_nas.report.theme.words import format_exact, format_percent, format_seconds, format_size
+from se_nas.report.theme.words import format_exact, format_percent, format_size
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(9342, 10_000), (0, 30), (30, 30), (1, 7), (280, 297)])

@@ -6,13 +6,14 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from se_nas.errors import format_seconds
 from se_nas.evidence.intervals import accuracy_interval
 from se_nas.records.models.run_result import RunResult
 from se_nas.report.pages.compare.reading import ComparedRun
 from se_nas.report.pages.costs import cost
 from se_nas.report.pages.rows import plain
 from se_nas.report.plots.figure import metric_title
-from se_nas.report.theme.words import ABSENT, format_percent, format_seconds
+from se_nas.report.theme.words import ABSENT, format_percent
 
 #: A figure of a run; None where it has none.
 Figure = Callable[[ComparedRun], float | None]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from se_nas.errors import format_seconds
 from se_nas.records.models.evidence import LedgerPart, SpentEntry
 from se_nas.report.pages.evidence.words import Shown
-from se_nas.report.theme.words import ABSENT, format_seconds
+from se_nas.report.theme.words import ABSENT
 
 _SOURCES = {"RAPL": "the processor's own counter (RAPL)", "NVML": "the GPU's own counter (NVML)"}
 
