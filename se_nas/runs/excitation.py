@@ -49,6 +49,8 @@ def study_run(
     network, file, home = trained_network(request, say)
     units_of(network)  # without SE it ends here, before images are loaded
     images = shown_images(request, home, file.network, device, progress)
+    for line in images.notes:
+        say(line)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with alone_in(folder):
         excitation = study_excitation(network, images.batches, images.classes)

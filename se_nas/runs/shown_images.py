@@ -61,12 +61,17 @@ class ImageRequest:
 
 @dataclass(frozen=True)
 class ShownImages:
-    """The images to look at: the name of their data set, the names of its classes, and how many of how many."""
+    """The images to look at: the name of their data set, the names of its classes, and how many of how many.
+
+    Attributes:
+        notes: a line for each that was left out, and for each kind of file that was passed over.
+    """
 
     data: str
     classes: tuple[str, ...]
     of_images: int
     batches: Batches
+    notes: tuple[str, ...] = ()
 
 
 def trained_network(request: ImageRequest, say: Say) -> tuple[Network, ArchitectureFile, Path]:
@@ -133,6 +138,8 @@ def evaluate_shown(request: ImageRequest, device: torch.device, *, progress: boo
     """
     network, file, home = trained_network(request, say)
     images = shown_images(request, home, file.network, device, progress)
+    for line in images.notes:
+        say(line)
     return top_accuracies(network.to(device), images.batches("evaluating"), device)
 
 
@@ -158,7 +165,7 @@ def _from_memory(
         cut = images.evaluate_batches(indices, request.batch_size)
         return _shown(cut, words, len(indices), request.batch_size, progress)
 
-    return ShownImages(info.name, info.class_names, len(test), batches)
+    return ShownImages(info.name, info.class_names, len(test), batches, test.notes)
 
 
 def _from_disk(
@@ -180,7 +187,7 @@ def _from_disk(
         shown = _shown(stream, words, -(-len(held_out) // stride), request.batch_size, progress)
         return ((normalise(images.to(device), mean, std), labels.to(device)) for images, labels in shown)
 
-    return ShownImages(data, held_out.classes, len(held_out), batches)
+    return ShownImages(data, held_out.classes, len(held_out), batches, held_out.notes)
 
 
 def _stride(images: int, most: int | None) -> int:
