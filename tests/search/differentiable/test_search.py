@@ -11,6 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import functional as F
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
@@ -249,7 +250,7 @@ def test_the_option_that_the_loss_asks_for_is_found(
     wanted = {choice.name: len(choice.options) - 1 for choice in problem.space.choices}
     mixed: dict[str, Tensor] = {}
     mix = differentiable.SuperNet.mix
-    cross_entropy = differentiable.F.cross_entropy
+    cross_entropy = F.cross_entropy
 
     def noted(self: Any, probabilities: dict[str, Tensor]) -> Any:
         mixed.update(probabilities)
@@ -261,7 +262,7 @@ def test_the_option_that_the_loss_asks_for_is_found(
         return loss + 5 * asked
 
     monkeypatch.setattr(differentiable.SuperNet, "mix", noted)
-    monkeypatch.setattr(differentiable.F, "cross_entropy", planted)
+    monkeypatch.setattr(F, "cross_entropy", planted)
     result = search_differentiable(problem, config(pretrain_epochs=0, epochs=6, validate_every=6))
     for name, i in wanted.items():
         assert int(np.argmax(result.scores[name])) == i, name
