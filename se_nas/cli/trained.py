@@ -11,7 +11,7 @@ import typer
 from se_nas.cli.options import Average, DataDir, Device, Plugins, Quiet, Weights
 from se_nas.cli.screen import say, tune_allocator
 from se_nas.errors import ConfigError, counted
-from se_nas.records.bounds import MOST_WORKERS
+from se_nas.records.bounds import MOST_WORKERS, NEWEST_OPSET, OLDEST_OPSET, USUAL_OPSET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -175,6 +175,14 @@ def export(
     ] = None,
     weights: Weights = None,
     average: Average = None,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            min=OLDEST_OPSET,
+            max=NEWEST_OPSET,
+            help=f"Opset of the ONNX file, which older runtimes need lower. By default {USUAL_OPSET}.",
+        ),
+    ] = None,
     plugin: Plugins = None,
 ) -> None:
     """Write a trained network as ONNX, as torch.export, as a plain module that needs only torch, or as a timm model.
@@ -186,5 +194,5 @@ def export(
 
     folder = output or (source if source.is_dir() else source.parent) / "export"
     tune_allocator()
-    export_retrained(source, folder, to, weights=weights, average=average, say=say)
+    export_retrained(source, folder, to, weights=weights, average=average, opset=opset, say=say)
     say(f"exported to: {folder}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from se_nas.errors import install
+from se_nas.records.bounds import USUAL_OPSET
 from se_nas.records.registry import Registry
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ class Subject:
         file: its architecture.
         normalisation: see `export.write.export_network`.
         notes: what every form carries in words.
+        opset: of ONNX.
     """
 
     network: Network
     file: ArchitectureFile
     normalisation: Normalisation | None
     notes: Mapping[str, str]
+    opset: int = USUAL_OPSET
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Form:
 def _write_onnx(subject: Subject, folder: Path) -> None:
     from se_nas.export.onnx_file import write_onnx
 
-    write_onnx(subject.network, subject.notes, folder)
+    write_onnx(subject.network, subject.notes, folder, subject.opset)
 
 
 def _load_onnx(folder: Path) -> Run:
@@ -95,7 +98,7 @@ def _load_program(folder: Path) -> Run:
 def _write_plain(subject: Subject, folder: Path) -> None:
     from se_nas.export.plain_module import write_plain_module
 
-    write_plain_module(subject.network, subject.notes, folder)
+    write_plain_module(subject.network, subject.notes, folder, subject.normalisation)
 
 
 def _load_plain(folder: Path) -> Run:
@@ -107,8 +110,7 @@ def _load_plain(folder: Path) -> Run:
 def _write_timm(subject: Subject, folder: Path) -> None:
     from se_nas.export.timm_folder import write_timm_folder
 
-    images = {} if subject.normalisation is None else dict(subject.normalisation)
-    write_timm_folder(subject.network, subject.file, folder / TIMM_FOLDER, **images)
+    write_timm_folder(subject.network, subject.file, folder / TIMM_FOLDER, subject.normalisation)
 
 
 def _load_timm(folder: Path) -> Run:

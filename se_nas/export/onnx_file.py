@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from se_nas.errors import ExportError
 from se_nas.export.agreement import Run
 from se_nas.export.torch_program import export_program, quiet
 from se_nas.layers.network import Network
+from se_nas.records.bounds import USUAL_OPSET
 from se_nas.records.files import write_atomic
 
 FILE = "network.onnx"
-OPSET = 18  # of 2023: the oldest that torch's exporter makes without converting
+_OLDEST_OF_PROGRAMS = 18  # of 2023: what torch's present exporter makes; older ones it converts, or does not
 
 
-def write_onnx(network: Network, notes: Mapping[str, str], folder: Path) -> None:
+def write_onnx(network: Network, notes: Mapping[str, str], folder: Path, opset: int = USUAL_OPSET) -> None:
     """Write FILE: input "images" (batch, channels, resolution, resolution), output "logits" (batch, classes).
 
     Args:
         network: in eval mode, float32, on the CPU.
         notes: go into the file's metadata.
+        opset: which version of ONNX's operators is used.
+
+    Raises:
+        ExportError: torch's exporter cannot write the network in this opset.
     """
     import onnx
 
-    program = export_program(network)
-    with quiet():
-        exported = torch.onnx.export(
-            program,
-            dynamo=True,
-            verbose=False,
-            input_names=["images"],
-            output_names=["logits"],
-            opset_version=OPSET,
-            external_data=False,
-        )
-    assert exported is not None
-    model = exported.model_proto
+    model = _by_program(network, opset) if opset >= _OLDEST_OF_PROGRAMS else _by_trace(network, opset)
+    (got,) = [entry.version for entry in model.opset_import if not entry.domain]
+    if got != opset:  # torch warns in its log alone
+        raise ExportError(f"opset: must be one that this torch can write the network in, but {opset} came out as {got}")
     # the one size that is free, whose symbol torch numbers; others are sums and products of it, such as 64*s0
     symbol = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
@@ -49,6 +48,42 @@ def write_onnx(network: Network, notes: Mapping[str, str], folder: Path) -> None
     onnx.helper.set_model_props(model, dict(notes))
     onnx.checker.check_model(model)
     write_atomic(folder / FILE, model.SerializeToString())
+
+
+def _by_program(network: Network, opset: int) -> Any:
+    """What torch's present exporter makes of the network."""
+    with quiet():
+        exported = torch.onnx.export(
+            export_program(network),
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=["logits"],
+            opset_version=opset,
+            external_data=False,
+        )
+    assert exported is not None
+    return exported.model_proto
+
+
+def _by_trace(network: Network, opset: int) -> Any:
+    """What torch's former exporter makes of it, which alone knows the older opsets."""
+    import onnx
+
+    images = torch.zeros(2, network.spec.in_channels, network.spec.resolution, network.spec.resolution)
+    buffer = io.BytesIO()
+    with quiet():
+        torch.onnx.export(
+            network,
+            (images,),
+            buffer,  # type: ignore[arg-type]  # torch's stub forgets that a file is taken
+            dynamo=False,
+            input_names=["images"],
+            output_names=["logits"],
+            opset_version=opset,
+            dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
+        )
+    return onnx.load_from_string(buffer.getvalue())
 
 
 def load_onnx(folder: Path) -> Run:

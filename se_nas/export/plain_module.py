@@ -16,6 +16,7 @@ from se_nas.errors import ExportError
 from se_nas.export import plain_blocks
 from se_nas.export.agreement import Run
 from se_nas.export.plain_source import PlainLayer, activation_source, call_source
+from se_nas.export.record import Normalisation
 from se_nas.layers.network import Network
 from se_nas.records.checksum import with_checksum
 from se_nas.records.files import write_atomic
@@ -50,7 +51,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
+{images}
 {layers}
 
 
@@ -82,18 +83,46 @@ def load(weights: str | Path = Path(__file__).with_name("{weights}")) -> Network
     return network.eval()
 '''
 
+_IMAGES = '''
+MEAN = {mean}  # of each channel of images from 0 to 1
+STD = {std}
+RESOLUTION, CROP, INTERPOLATION = {resolution}, {crop}, "{interpolation}"
+CLASSES: tuple[str, ...] = ({classes})
 
-def write_plain_module(network: Network, notes: Mapping[str, str], folder: Path) -> None:
+
+def preprocess(images: Tensor) -> Tensor:
+    """What the network wants to see of images (B, {channels}, H, W) of any size, of bytes or of numbers from 0 to 1.
+
+    The shorter side is resized to RESOLUTION / CROP, the centre cut out, and each channel normalised.
+    """
+    x = images.float() / 255 if images.dtype == torch.uint8 else images
+    height, width = x.shape[2:]
+    side, shorter = int(RESOLUTION / CROP), min(height, width)
+    if shorter != side:
+        size = [int(side * height / shorter), int(side * width / shorter)]
+        x = F.interpolate(x, size, mode=INTERPOLATION, antialias=True, align_corners=False).clamp(0, 1)
+    top, left = (round((length - RESOLUTION) / 2) for length in x.shape[2:])
+    x = x[:, :, top : top + RESOLUTION, left : left + RESOLUTION]
+    mean, std = (x.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+    return (x - mean) / std
+
+'''
+
+
+def write_plain_module(
+    network: Network, notes: Mapping[str, str], folder: Path, normalisation: Normalisation | None = None
+) -> None:
     """Write FILE and WEIGHTS, a plain state dict under the names of `Network`'s.
 
     Args:
         network: on the CPU.
         notes: go into the file's first lines.
+        normalisation: what the function `preprocess` does, which the file has where it is known.
     """
     buffer = io.BytesIO()
     torch.save(dict(network.state_dict()), buffer)
     write_atomic(folder / WEIGHTS, with_checksum(buffer.getvalue()))
-    write_atomic(folder / FILE, source(network.spec, notes))
+    write_atomic(folder / FILE, source(network.spec, notes, normalisation))
 
 
 def load_plain_module(folder: Path) -> Run:
@@ -112,7 +141,7 @@ def load_plain_module(folder: Path) -> Run:
     return run
 
 
-def source(spec: NetworkSpec, notes: Mapping[str, str]) -> str:
+def source(spec: NetworkSpec, notes: Mapping[str, str], normalisation: Normalisation | None = None) -> str:
     """The text of FILE: the layers that the network has, and the network as calls of them."""
     layers: list[Callable[..., object]] = [
         *dict.fromkeys(source for block in spec.blocks for part in _parts(block) for source in part.sources),
@@ -126,6 +155,7 @@ def source(spec: NetworkSpec, notes: Mapping[str, str]) -> str:
         # nothing in them may end the string that they stand in
         notes="\n".join(f"{name}: {value}" for name, value in notes.items()).replace("\\", "/").replace('"', "'"),
         weights=WEIGHTS,
+        images="" if normalisation is None else _images(spec, normalisation),
         layers="\n\n".join(inspect.getsource(layer) for layer in layers).rstrip(),
         channels=spec.in_channels,
         resolution=spec.resolution,
@@ -133,6 +163,20 @@ def source(spec: NetworkSpec, notes: Mapping[str, str]) -> str:
         stem=_stem(spec.stem_convs),
         blocks="\n".join(_block_lines(index, block) for index, block in enumerate(spec.blocks)),
         head=_head(spec.head),
+    )
+
+
+def _images(spec: NetworkSpec, images: Normalisation) -> str:
+    """The constants and the function that turn images into what the network sees."""
+    names = "".join(f"\n    {name!r}," for name in images.class_names or ())
+    return _IMAGES.format(
+        mean=images.mean,
+        std=images.std,
+        resolution=images.resolution or spec.resolution,
+        crop=images.crop or 1.0,
+        interpolation=images.interpolation or "bilinear",
+        classes=f"{names}\n" if names else "",
+        channels=spec.in_channels,
     )
 
 

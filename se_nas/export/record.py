@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, PositiveInt
 
-from se_nas.records.fields import Count, Number
+from se_nas.records.fields import Count, Number, Share
 from se_nas.records.models.certificate import LatencyConditions, Timing
 from se_nas.records.models.environment import Environment
 from se_nas.records.record import Record
+from se_nas.training.trained_network import DataCard
 
 
 class ExportedNetwork(Record):
@@ -25,10 +26,33 @@ class ExportedNetwork(Record):
 
 
 class Normalisation(Record):
-    """What a network's images went through: (pixel / 255 - mean) / std, channel by channel."""
+    """What a network's images went through: (pixel / 255 - mean) / std, channel by channel, after resizing.
+
+    Attributes:
+        resolution: side of the square that the network was tested on, in pixels.
+        crop: that side over the shorter one that an image is resized to first; the square is its centre.
+        interpolation: how it is resized, in timm's words.
+        class_names: in the order of the network's outputs.
+    """
 
     mean: tuple[Number, ...]
     std: tuple[Number, ...]
+    resolution: PositiveInt | None = None
+    crop: Share | None = None
+    interpolation: str | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+def normalisation_of(card: DataCard) -> Normalisation:
+    """What a retraining says of its images."""
+    return Normalisation(
+        mean=card.mean,
+        std=card.std,
+        resolution=card.resolution,
+        crop=card.crop,
+        interpolation=card.interpolation,
+        class_names=card.classes,
+    )
 
 
 class ExportTiming(Record):

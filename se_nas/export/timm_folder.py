@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import torch
 from torch import nn
 
 from se_nas.errors import CheckpointError
-from se_nas.export.timm_model import pretrained_config, timm
+from se_nas.export.record import Normalisation
+from se_nas.export.timm_model import CONFIG, image_config, pretrained_config, timm
 from se_nas.layers.network import Network
 from se_nas.records.checksum import checksum_fault, with_checksum
 from se_nas.records.files import write_atomic, write_json
@@ -25,19 +25,18 @@ def write_timm_folder(
     network: Network,
     file: ArchitectureFile,
     out: Path,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    normalisation: Normalisation | None = None,
 ) -> None:
     """Write what timm needs to build `network` into the folder `out`: architecture.json, weights.pth and config.json.
 
-    The first two are for `timm.create_model("se_nas", architecture=..., checkpoint_path=...)`; with the third
-    `timm.create_model("local-dir:FOLDER", pretrained=True)` needs to be told no more.
+    The first two are for `timm.create_model("se_nas", architecture=..., checkpoint_path=...)`, which finds the third
+    beside them; `timm.create_model("local-dir:FOLDER", pretrained=True)` needs to be told no more than the folder.
 
     Args:
         network: its weights are written, on the CPU.
         file: where the network's architecture comes from; the file written has `network`'s own specification.
         out: made if need be; each file is written atomically.
-        mean, std: by channel, of the images that the network was trained on; None for ImageNet's.
+        normalisation: what the images went through that the network was trained on; None where it is not known.
 
     Raises:
         OutputError: the folder cannot be written to.
@@ -52,9 +51,9 @@ def write_timm_folder(
         "num_classes": spec.head.classes,
         "model_args": {"architecture": spec.to_dict()},
         "pretrained_cfg": pretrained_config(spec)
-        | {name: list(v) for name, v in (("mean", mean), ("std", std)) if v is not None},
+        | ({} if normalisation is None else image_config(spec, normalisation)),
     }
-    write_json(out / "config.json", config)
+    write_json(out / CONFIG, config)
 
 
 def load_timm_folder(folder: Path) -> nn.Module:

@@ -77,6 +77,15 @@ class TimmNetwork(Network):
         self.to(device=device, dtype=dtype)
         self.reset_classifier(spec.head.classes if num_classes is None else num_classes, global_pool)
 
+    @property
+    def _model_args(self) -> dict[str, Any]:
+        """What timm saves for the hub to build the model from again: the network itself, not the path of its file."""
+        return {**self.__dict__.get("model_args", {}), "architecture": self.spec.to_dict()}
+
+    @_model_args.setter
+    def _model_args(self, given: dict[str, Any]) -> None:
+        self.__dict__["model_args"] = given
+
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) to (B, num_features, H / reduction, W / reduction)."""
         x, _ = run_layers(layers_of(self), x, self.grad_checkpointing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,19 +14,18 @@ import torch
 
 from se_nas.cost.counts import network_counts
 from se_nas.data.class_folders import few
-from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.errors import ConfigError, ExportError, OutputError
 from se_nas.export.agreement import BATCHES, greatest_difference, latency_beside
 from se_nas.export.forms import FORMS, Subject
 from se_nas.export.record import ExportedForm, ExportedNetwork, ExportReport, Normalisation
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
+from se_nas.records.bounds import USUAL_OPSET
 from se_nas.records.models.environment import Environment
 from se_nas.records.record import read_record, write_record
 from se_nas.space.architecture_file import ArchitectureFile
 
 REPORT = "export.json"
-IMAGENET = Normalisation(mean=MEAN, std=STD)
 
 
 def export_network(
@@ -35,7 +35,8 @@ def export_network(
     forms: Sequence[str],
     *,
     say: Callable[[str], None] = print,
-    normalisation: Normalisation | None = IMAGENET,
+    normalisation: Normalisation | None = None,
+    opset: int = USUAL_OPSET,
 ) -> ExportReport:
     """Write a trained network into the folder `out` in some forms, and a report of them, REPORT.
 
@@ -47,6 +48,7 @@ def export_network(
         forms: names in FORMS.
         say: told one line for each form.
         normalisation: noted in every form, for those who feed it images; None where it is not known.
+        opset: of ONNX, from OLDEST_OPSET to NEWEST_OPSET.
 
     Returns:
         What REPORT holds: the network's size, and for each form its files (bytes by name, and their SHA-256), its
@@ -67,7 +69,7 @@ def export_network(
     earlier = _earlier(out)
     kept = _kept(out, earlier, forms, about)
     owned = _owned(out, earlier, forms)
-    subject = Subject(reference, file, normalisation, _notes(about, normalisation))
+    subject = Subject(reference, file, normalisation, _notes(about, normalisation), opset)
     report = ExportReport(network=about, normalisation=normalisation, forms=kept)
     environment = describe_environment()
     entries: dict[str, ExportedForm] = {}
@@ -124,9 +126,18 @@ def _notes(about: ExportedNetwork, normalisation: Normalisation | None) -> dict[
     """What every form carries in words."""
     notes = {name: str(value) for name, value in about}
     if normalisation is not None:
-        notes["images"] = "RGB in [0, 1], less the mean, divided by the standard deviation"
+        kind = {1: "grey", 3: "RGB"}.get(about.channels, f"{about.channels} channels")
+        notes["images"] = f"{kind} in [0, 1], less the mean, divided by the standard deviation"
         notes["mean"] = ", ".join(f"{value:g}" for value in normalisation.mean)
         notes["standard deviation"] = ", ".join(f"{value:g}" for value in normalisation.std)
+        if normalisation.resolution is not None:
+            notes["input size"] = f"{about.channels}, {normalisation.resolution}, {normalisation.resolution}"
+        if normalisation.crop is not None:
+            notes["crop"] = f"{normalisation.crop:g}"
+        if normalisation.interpolation is not None:
+            notes["interpolation"] = normalisation.interpolation
+        if normalisation.class_names is not None:
+            notes["class names"] = json.dumps(normalisation.class_names)
     return notes
 
 

@@ -15,6 +15,9 @@ MOST_COUNT = 1_000_000
 #: Images at once.
 MOST_BATCH = 2**20
 
+#: Opsets of ONNX that networks can be written in, and the one they are written in by default.
+OLDEST_OPSET, USUAL_OPSET, NEWEST_OPSET = 13, 18, 25
+
 # Of networks: each is greater than in any network that was ever published.
 MOST_CHANNELS = 2**16
 MOST_CLASSES = 2**20

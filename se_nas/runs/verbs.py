@@ -241,12 +241,14 @@ def export_trained(
     *,
     weights: PathLike | None = None,
     average: bool | None = None,
+    opset: int | None = None,
 ) -> ExportReport:
     """Write a trained network as ONNX, torch.export, a plain module or a timm model, as `se-nas export` does.
 
     Args:
         source: a retraining's folder, such as RUN/retrain, or an architecture.json and `weights`.
         forms: names in `FORMS`; by default all whose packages are installed.
+        opset: of ONNX, from 13 to 25; by default 18.
 
     Returns:
         What `export.json` holds: how well each form agrees with the network, and how fast it is.
@@ -256,7 +258,7 @@ def export_trained(
         SeNasError: the network cannot be read.
     """
     start = Path(weights) if weights else None
-    return export_retrained(Path(source), Path(folder), forms, weights=start, average=average, say=_silent)
+    return export_retrained(Path(source), Path(folder), forms, weights=start, average=average, opset=opset, say=_silent)
 
 
 def render_report(folder: PathLike) -> Path:

@@ -22,7 +22,7 @@ from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.pillow_images import PillowImages
 from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
 from se_nas.data.on_disk.stream_workers import StreamedImages
-from se_nas.data.on_disk.transforms import MEAN, STD, normalise
+from se_nas.data.on_disk.transforms import MEAN, STD, EvalTransform, normalise
 from se_nas.errors import ConfigError
 from se_nas.hardware.distributed import Ranks
 from se_nas.training.recipe import Recipe
@@ -323,14 +323,22 @@ def _can_gather(recipe: Recipe, flip: float) -> bool:
     return plain and recipe.crop == "padded" and flip in (0.0, 0.5)
 
 
+def test_transform(recipe: Recipe, info: DataInfo) -> EvalTransform | None:
+    """What is done to held-out images that lie in memory; None where they are looked at as they lie there."""
+    if recipe.test_crop is None and recipe.test_resolution in (None, info.resolution):
+        return None
+    return recipe.eval_transform(info.resolution)
+
+
 def _held_out_in_memory(
     recipe: Recipe, info: DataInfo, images: ImageSet, ranks: Ranks, device: torch.device, workers: int
 ) -> HeldOutImages:
-    if recipe.test_crop is None and recipe.test_resolution in (None, info.resolution):
+    transform = test_transform(recipe, info)
+    if transform is None:
         return GatheredHeldOut(DeviceImages(info, images, device), ranks)
     stream = EvaluationStream(
         PillowImages(images),
-        recipe.eval_transform(info.resolution),
+        transform,
         batch_size=recipe.micro_batch(ranks.size),
         rank=ranks.rank,
         ranks=ranks.size,

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import ConfigDict, FiniteFloat
+from pydantic import ConfigDict, FiniteFloat, PositiveInt
 from torch import Tensor
 
+from se_nas.data.on_disk.transforms import EvalTransform
 from se_nas.errors import CheckpointError, ConfigError, DataError
 from se_nas.layers.network import Network
 from se_nas.records.checkpoint import StateDict, check_finite, load_checkpoint, save_checkpoint
@@ -41,12 +42,28 @@ class DataCard:
         name: of the data set.
         classes: names, in the order of the network's outputs.
         mean, std: of each channel of images from 0 to 1: the network is given (image - mean) / std.
+        resolution, crop, interpolation: of test images, as an `EvalTransform` has them; None in files of before.
     """
 
     name: str
     classes: tuple[str, ...]
     mean: tuple[FiniteFloat, ...]
     std: tuple[FiniteFloat, ...]
+    resolution: PositiveInt | None = None
+    crop: Share | None = None
+    interpolation: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        classes: tuple[str, ...],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        tested: EvalTransform,
+    ) -> DataCard:
+        """Of images that are tested on as `tested` says."""
+        return cls(name, classes, mean, std, tested.resolution, tested.crop, tested.interpolation)
 
     def save(self, folder: Path) -> None:
         """Write it into the folder of a retraining."""

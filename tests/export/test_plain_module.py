@@ -9,14 +9,18 @@ import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from PIL import Image
 from torch import nn
 
+from se_nas.data.on_disk.transforms import EvalTransform, normalise
 from se_nas.export.agreement import greatest_difference
 from se_nas.export.plain_module import FILE, load_plain_module, source, write_plain_module
 from se_nas.export.plain_source import GATES
+from se_nas.export.record import Normalisation
 from se_nas.layers import activations
 from se_nas.layers.network import Network
 from se_nas.space.architecture import Architecture
@@ -28,6 +32,7 @@ from se_nas.space.vocabulary import Position, Squeeze
 from tests.export.trained import trained
 from tests.helpers.example_blocks import example
 from tests.helpers.strategies import spaces_with_architectures
+from tests.helpers.tiny_imagenet import tiny_network
 
 
 def written(network: Network, notes: dict[str, str] | None = None) -> float:
@@ -44,6 +49,35 @@ def plain(spec: NetworkSpec) -> nn.Module:
     exec(source(spec, {}), names)
     made: nn.Module = names["Network"]()
     return made
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("size", "crop"), [((40, 29), 0.875), ((16, 16), 1.0), ((9, 33), 0.9)])
+def test_its_images_are_those_that_the_network_was_tested_on(
+    size: tuple[int, int], crop: float, interpolation: str
+) -> None:
+    images = Normalisation(
+        mean=(0.2, 0.3, 0.4),
+        std=(0.5, 0.25, 0.3),
+        resolution=16,
+        crop=crop,
+        interpolation=interpolation,
+        class_names=("a\udce9", '"', "\u706b"),
+    )
+    names: dict[str, Any] = {"__name__": "network", "__file__": FILE}
+    text = source(tiny_network(), {}, images)
+    exec(compile(text.encode(), FILE, "exec"), names)
+    assert names["CLASSES"] == images.class_names
+    width, height = size
+    smooth = np.add.outer(np.linspace(0, 120, height), np.linspace(0, 120, width))[..., None] + [0, 5, 10]
+    picture = Image.fromarray(smooth.astype(np.uint8))
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+    tested = torch.as_tensor(EvalTransform(16, crop, interpolation).build()(picture))[None]
+    expected = normalise(tested, images.mean, images.std)
+    bound = 2 / 255 / min(images.std)  # Pillow rounds after each of two passes
+    for given_as in (pixels, pixels.float() / 255):
+        torch.testing.assert_close(names["preprocess"](given_as), expected, rtol=0, atol=bound)
+    assert "preprocess" not in source(tiny_network(), {})
 
 
 @given(spaces_with_architectures())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -14,8 +15,10 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor, nn
 
+from se_nas.data.on_disk.transforms import EvalTransform
 from se_nas.errors import ArchitectureError, CheckpointError, ConfigError
 from se_nas.export import timm_folder
+from se_nas.export.record import Normalisation
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.records.checkpoint import save_checkpoint
 from se_nas.space.architecture import Architecture
@@ -23,10 +26,13 @@ from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml.file import load_space, parse_space
+from se_nas.training.trained_network import DataCard
 from tests.export.trained import trained
 from tests.helpers.strategies import spaces_with_architectures
 
 timm = import_timm()
+#: Which does not note by itself what a model is built from.
+OLD_TIMM = not hasattr(timm.models, "get_model_args")
 BASELINES = Path(__file__).resolve().parents[2] / "search_spaces" / "baselines"
 
 _SE = {"options": [4], "ratio_of": "expanded"}
@@ -409,11 +415,72 @@ def test_a_folder_is_a_model(folder: Path, tmp_path: Path) -> None:
 
 def test_the_trained_network_s_own_specification_is_written(tmp_path: Path) -> None:
     """The file that a search left may describe a smaller network than the one that was trained."""
-    timm_folder.write_timm_folder(
-        trained(RESIDUAL.network), MOBILE, tmp_path, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)
-    )
+    timm_folder.write_timm_folder(trained(RESIDUAL.network), MOBILE, tmp_path, DARK)
     assert timm_folder.load_timm_folder(tmp_path)(images(RESIDUAL.network)).shape == (2, 6)
     assert json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]["mean"] == [0.1, 0.2, 0.3]
+
+
+DARK = Normalisation(
+    mean=(0.1, 0.2, 0.3),
+    std=(0.4, 0.5, 0.6),
+    resolution=64,
+    crop=0.9,
+    interpolation="bilinear",
+    class_names=("ash", "b", "c", "d", "e", "\u706b"),
+)
+
+
+def assert_dark(model: Any) -> None:
+    found = timm.data.resolve_model_data_config(model)
+    assert (tuple(found["mean"]), tuple(found["std"])) == (DARK.mean, DARK.std)
+    assert (tuple(found["input_size"]), found["crop_pct"], found["interpolation"]) == ((3, 64, 64), 0.9, "bilinear")
+    assert tuple(model.pretrained_cfg["label_names"]) == DARK.class_names
+
+
+def test_every_way_into_timm_says_what_the_images_went_through(tmp_path: Path) -> None:
+    folder = tmp_path / "timm"
+    timm_folder.write_timm_folder(trained(MOBILE.network), MOBILE, folder, DARK)
+    paths = {"architecture": str(folder / "architecture.json"), "checkpoint_path": str(folder / "weights.pth")}
+    assert_dark(timm.create_model("se_nas", **paths))
+    assert_dark(timm.create_model("se_nas", **paths, features_only=True))
+    assert_dark(timm.create_model(f"local-dir:{folder}", pretrained=True))
+    assert timm.create_model("se_nas", **paths, pretrained_cfg={"crop_pct": 1.0}).pretrained_cfg["crop_pct"] == 1.0
+
+
+def test_the_folder_of_a_retraining_says_what_its_images_went_through(tmp_path: Path) -> None:
+    save_architecture(tmp_path / "architecture.json", MOBILE)
+    assert DARK.class_names is not None
+    tested = EvalTransform(64, 0.9, "bilinear")
+    DataCard.of("mine", DARK.class_names, DARK.mean, DARK.std, tested).save(tmp_path)
+    assert_dark(create(str(tmp_path / "architecture.json")))
+
+
+def test_where_nothing_says_what_images_went_through_a_line_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_architecture(tmp_path / "architecture.json", MOBILE)
+    with caplog.at_level(logging.WARNING):
+        model = create(tmp_path / "architecture.json")
+    assert model.pretrained_cfg["input_size"] == (3, 64, 64)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(f"nothing beside {tmp_path / 'architecture.json'} says what its images went through")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_model_saved_for_the_hub_loads_in_another_folder(tmp_path: Path, kind: Callable[[Path], object]) -> None:
+    pytest.importorskip("huggingface_hub")
+    folder, saved, moved = tmp_path / "timm", tmp_path / "saved", tmp_path / "moved"
+    timm_folder.write_timm_folder(trained(MOBILE.network), MOBILE, folder, DARK)
+    model = create(kind(folder / "architecture.json"), checkpoint_path=str(folder / "weights.pth")).eval()
+    timm.models.save_for_hf(model, saved, model_args={"architecture": model.spec.to_dict()} if OLD_TIMM else None)
+    assert str(tmp_path) not in (saved / "config.json").read_text()
+    shutil.rmtree(folder)
+    saved.rename(moved)
+    again = timm.create_model(f"local-dir:{moved}", pretrained=True).eval()
+    x = images(MOBILE.network)
+    with torch.no_grad():
+        assert torch.equal(again(x), model(x))
+    assert_dark(again)
 
 
 def test_other_classes_keep_their_own_classifier(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

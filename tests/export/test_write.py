@@ -73,6 +73,19 @@ def test_every_form_is_written_and_compared(exported: Exported, tmp_path: Path) 
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
+def test_what_the_images_went_through_is_said_in_words_too(exported: Exported, tmp_path: Path) -> None:
+    images = GREY.model_copy(
+        update={"resolution": 8, "crop": 0.9, "interpolation": "bicubic", "class_names": ("a", "\udce9", "c")}
+    )
+    network, file = exported
+    export_network(network, file, tmp_path / "out", ["plain"], say=lambda line: None, normalisation=images)
+    text = (tmp_path / "out/network.py").read_text()
+    for line in ("images: grey in [0, 1], ", "input size: 1, 8, 8", "crop: 0.9", "interpolation: bicubic"):
+        assert f"\n{line}" in text
+    report = read_record(ExportReport, tmp_path / "out/export.json")
+    assert report.normalisation == images
+
+
 def test_what_differs_is_not_handed_on(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = FORMS["plain"]
 

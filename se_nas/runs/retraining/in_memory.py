@@ -14,6 +14,7 @@ from torch import nn
 
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
+from se_nas.data.on_disk.transforms import EvalTransform
 from se_nas.data.sources import load_test, load_train
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
@@ -27,6 +28,7 @@ from se_nas.runs.retraining.teacher import Teacher, open_teacher
 from se_nas.runs.run_file import completed
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
+from se_nas.training.images import test_transform
 from se_nas.training.in_memory import Retrained, train_network
 from se_nas.training.initial_weights import InitialWeights, read_initial_weights
 from se_nas.training.recipe import Recipe
@@ -107,7 +109,8 @@ def retrain(
     if ranks.first:
         write_history(folder / HISTORY, trained.history)
         save_architecture(folder / ARCHITECTURE, replace(file, scaled={}))
-        DataCard(info.name, info.class_names, info.mean, info.std).save(folder)
+        tested = test_transform(recipe, info) or EvalTransform(info.resolution, 1.0, "bilinear")
+        DataCard.of(info.name, info.class_names, info.mean, info.std, tested).save(folder)
         save_weights(folder / WEIGHTS, trained.network, trained.average, accuracies=trained.accuracies)
     return trained
 

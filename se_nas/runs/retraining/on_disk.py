@@ -196,7 +196,8 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     begun = ranks.first and resumes(run, resolved, resume, say)
     if ranks.first and not begun:
         write_record(run / "environment.json", describe_environment())
-        DataCard(job.data, train.classes, mean, std).save(job.folder)
+        tested = recipe.eval_transform(spec.resolution)
+        DataCard.of(job.data, train.classes, mean, std, tested).save(job.folder)
         # as scaled, too, so that the file can be trained again whatever its size
         own = ArchitectureFile(file.architecture, file.space_name, spec, {job.data: spec})
         save_architecture(run / ARCHITECTURE, own)
