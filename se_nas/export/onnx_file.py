@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from se_nas.errors import ExportError
+from se_nas.errors import ExportError, cut
 from se_nas.export.agreement import Run
 from se_nas.export.torch_program import export_program, quiet
 from se_nas.layers.network import Network
@@ -35,7 +35,11 @@ def write_onnx(network: Network, notes: Mapping[str, str], folder: Path, opset: 
     """
     import onnx
 
-    model = _by_program(network, opset) if opset >= _OLDEST_OF_PROGRAMS else _by_trace(network, opset)
+    try:
+        model = _by_program(network, opset) if opset >= _OLDEST_OF_PROGRAMS else _by_trace(network, opset)
+    except Exception as error:  # of torch's, whose kinds are as many as its versions
+        must = "opset: must be one that this torch can write the network in"
+        raise ExportError(f"{must}, but {opset} gave: {_in_one_line(error)}") from error
     (got,) = [entry.version for entry in model.opset_import if not entry.domain]
     if got != opset:  # torch warns in its log alone
         raise ExportError(f"opset: must be one that this torch can write the network in, but {opset} came out as {got}")
@@ -86,13 +90,21 @@ def _by_trace(network: Network, opset: int) -> Any:
     return onnx.load_from_string(buffer.getvalue())
 
 
+def _in_one_line(error: Exception) -> str:
+    return cut(" ".join(str(error).split())) or type(error).__name__
+
+
 def load_onnx(folder: Path) -> Run:
     """The file in a folder, run by onnxruntime on one CPU thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(folder / FILE), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(folder / FILE), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own kinds have no common one
+        must = "the ONNX file must be one that this onnxruntime can read"
+        raise ExportError(f"{must}, but got: {_in_one_line(error)}") from error
 
     def run(images: Tensor) -> Tensor:
         (logits,) = session.run(["logits"], {"images": images.numpy()})

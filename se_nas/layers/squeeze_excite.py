@@ -38,7 +38,7 @@ SQUEEZES: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: x.mean((2, 3)),
     "max": lambda x: x.amax((2, 3)),
     "mean_and_max": lambda x: torch.stack((x.mean((2, 3)), x.amax((2, 3)))),
-    "none": lambda x: x.movedim(1, -1),
+    "none": lambda x: x.permute(0, 2, 3, 1),  # not movedim, which torch's former ONNX exporter mistakes
 }
 """Squeeze name to what a gate sees of a map (B, C, H, W): (B, C), or (2, B, C), or (B, H, W, C) where nothing is lost.
 
@@ -109,7 +109,7 @@ def _is_watched(layer: nn.Module) -> bool:
 
 def _scale(x: Tensor, s: Tensor, squeeze: str = "mean") -> Tensor:
     s = s.to(x.dtype)  # a gate in another dtype, as under autocast, must not promote x
-    return x * (s.movedim(-1, 1) if squeeze == "none" else s[:, :, None, None])
+    return x * (s.permute(0, 3, 1, 2) if squeeze == "none" else s[:, :, None, None])
 
 
 def _hand_written_backward_applies(x: Tensor, parameters: Iterable[Tensor]) -> bool:

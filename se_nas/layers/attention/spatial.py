@@ -31,12 +31,15 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape and dtype."""
-        return x * self.gates(x).movedim(-1, 1)
+        return x * self._position_gates(x)
 
     def gates(self, x: Tensor) -> Tensor:
         """What `forward` scales the positions of x (B, C, H, W) by, (B, H, W, 1)."""
-        gates = spatial_gate(self._gate, x.mean(1), x.amax(1), self.spatial)
-        return gates.movedim(1, -1)
+        return self._position_gates(x).movedim(1, -1)
+
+    def _position_gates(self, x: Tensor) -> Tensor:
+        """The same as (B, 1, H, W)."""
+        return spatial_gate(self._gate, x.mean(1), x.amax(1), self.spatial)
 
 
 def spatial_convolution() -> nn.Conv2d:
