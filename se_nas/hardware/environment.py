@@ -17,12 +17,13 @@ import se_nas
 from se_nas.hardware.allocator import ALLOCATOR, allocator_tuned
 from se_nas.hardware.contention import load_average
 from se_nas.records.models.environment import Commit, Environment
+from se_nas.records.record import read_record
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "timm", "optuna", "nni", "onnx", "onnxruntime")
 
 
-def describe_environment() -> Environment:
-    """The software and hardware of this process.
+def describe_environment(device: str | None = None) -> Environment:
+    """The software and hardware of this process, and of its devices the one that computes, where it is said.
 
     It names no path, user or host, so that it can be committed. Absent packages, GPUs and checkouts are None.
     """
@@ -39,8 +40,39 @@ def describe_environment() -> Environment:
         allocator=ALLOCATOR if allocator_tuned() else None,
         # torch says of which build it is ("+cu130"), where its distribution may not
         packages={**{package: _version(package) for package in _PACKAGES}, "torch": str(torch.__version__)},
+        device=device,
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def resumed_elsewhere(path: Path, device: str) -> list[str]:
+    """At most one line: what decides numbers and is otherwise than in the environment that a run began in.
+
+    Args:
+        path: the file of that environment; where it is missing, nothing is known.
+        device: what this process computes on.
+    """
+    if not path.exists():
+        return []
+    before, now = (_deciding(found) for found in (read_record(Environment, path), describe_environment(device)))
+    differing = [name for name in now if None not in (before[name], now[name]) and before[name] != now[name]]
+    if not differing:
+        return []
+    told = ", ".join(f"{name} {now[name]} instead of {before[name]}" for name in differing)
+    return [f"resumed otherwise than it began: {told}; its numbers may differ from those of a run that never stopped"]
+
+
+def _deciding(found: Environment) -> dict[str, str | None]:
+    """What the numbers of a training may depend on beside its configuration."""
+    return {
+        "device": found.device,
+        "gpu": found.gpu if found.device == "cuda" else None,
+        "cpu": found.cpu,
+        "threads": str(found.threads),
+        "torch": found.packages.get("torch"),
+        "timm": found.packages.get("timm"),
+        "se_nas": found.se_nas,
+    }
 
 
 def _version(package: str) -> str | None:

@@ -23,7 +23,7 @@ from se_nas.data.sources import check_test, load_train
 from se_nas.errors import ConfigError
 from se_nas.hardware.contention import crowd_warning
 from se_nas.hardware.device import pick_device
-from se_nas.hardware.environment import describe_environment
+from se_nas.hardware.environment import describe_environment, resumed_elsewhere
 from se_nas.hardware.memory import check_fits
 from se_nas.plugins import Plugin, check_plugins, load_plugins, plugin_records, write_plugins
 from se_nas.records.files import beside, write_atomic, write_json
@@ -160,7 +160,7 @@ def make_setting(
     sizes = ", ".join(f"{len(indices)} for {name}" for name, indices in parts.items())
     size = rounded_size(space.size)
     say(f"{config.name}: space {space.name} of {size} networks, {info.name} ({sizes}), device {found_device}")
-    for line in crowd_warning():
+    for line in (*crowd_warning(), *(resumed_elsewhere(run / "environment.json", found_device.type) if begun else [])):
         say(line)
 
     tables = count_tables(space)
@@ -177,7 +177,7 @@ def make_setting(
         strategy_of(config.search).check(config.search, space, copies, say)
         check_evidence(run_file, config, Problem.of(space.digest, budgets, info.name))
         # a folder that cannot be written to fails before the timing
-        write_record(run / "environment.json", describe_environment())
+        write_record(run / "environment.json", describe_environment(found_device.type))
     latency = _latency(run, begun, space, key, config, progress, say)
     if isinstance(latency, LatencyTable):
         for line in latency_lines(latency):

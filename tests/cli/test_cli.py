@@ -22,7 +22,17 @@ from se_nas.search.strategies import STRATEGIES
 from se_nas.space.yaml.file import load_space
 from se_nas.training.trained_network import load_trained
 from tests.helpers.command_lines import Run, assert_refused, call, parse
-from tests.helpers.tiny_runs import RUN, SPACE, cache_latency, changed, contents, read_json, write_run, write_yaml
+from tests.helpers.tiny_runs import (
+    RUN,
+    SPACE,
+    began_elsewhere,
+    cache_latency,
+    changed,
+    contents,
+    read_json,
+    write_run,
+    write_yaml,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
@@ -441,9 +451,11 @@ def test_a_damaged_checkpoint_is_named(se_nas: Run, finished: Path, tmp_path: Pa
 
 def test_a_finished_run_can_be_resumed_to_no_effect_on_its_answer(se_nas: Run, finished: Path, tmp_path: Path) -> None:
     home = Path(shutil.copytree(finished, tmp_path / "copy"))
+    began_elsewhere(home / "out")
     code, _, out = se_nas("search", home / "run.yaml", "--out", home / "out", "--resume", "--quiet")
     assert code == 0
     assert "report: " in out
+    assert re.search(r"(?m)^resumed otherwise than it began: threads \d+ instead of 77; ", out)
     for name in ("architecture.json", "certificate.json", "decodes.json", "search/scores.json"):
         assert (home / "out" / name).read_bytes() == (finished / "out" / name).read_bytes()
 
@@ -567,7 +579,10 @@ def test_a_retraining_is_neither_overwritten_nor_resumed_with_other_settings(
     must = "recipe.learning_rate: must be as in the run that --resume continues, 0.1, but got 0.5"
     assert_refused(se_nas(*words, "--resume", "--learning-rate", "0.5"), f"new/config.yaml: {must}")
     assert contents(tmp_path) == before
-    assert se_nas(*words, "--resume")[0] == 0
+    code, _, out = se_nas(*words, "--resume")
+    assert (code, "resumed otherwise" in out) == (0, False)
+    began_elsewhere(tmp_path / "new")
+    assert "resumed otherwise than it began: threads " in se_nas(*words, "--resume")[2]
 
 
 def test_a_retraining_starts_from_the_weights_of_another(se_nas: Run, finished: Path, tmp_path: Path) -> None:

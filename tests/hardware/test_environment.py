@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import se_nas
-from se_nas.hardware.environment import describe_environment
+from se_nas.hardware.environment import describe_environment, resumed_elsewhere
 from se_nas.records.models.environment import Commit
+from se_nas.records.record import write_record
 
 
 def test_is_json_and_names_no_path_user_or_host() -> None:
@@ -66,3 +67,35 @@ def test_a_checkout_of_another_project_around_the_package_is_not_ours(
     _git(tmp_path, "init")
     _git(tmp_path, "commit", "--allow-empty", "-m", "theirs")
     assert describe_environment().commit is None
+
+
+def began_with(path: Path, **changes: object) -> Path:
+    return write_record(path, describe_environment("cpu").model_copy(update=changes))
+
+
+def test_a_run_that_is_resumed_as_it_began_says_nothing(tmp_path: Path) -> None:
+    path = began_with(tmp_path / "environment.json", time="2020-01-01T00:00:00+00:00", load=None)
+    assert resumed_elsewhere(path, "cpu") == []
+    assert resumed_elsewhere(tmp_path / "missing.json", "cpu") == []
+
+
+def test_a_run_that_is_resumed_elsewhere_says_so_in_one_line(tmp_path: Path) -> None:
+    packages = {**describe_environment().packages, "torch": "1.13.1"}
+    path = began_with(tmp_path / "environment.json", threads=77, packages=packages, device="cuda", gpu="A100")
+    (line,) = resumed_elsewhere(path, "cpu")
+    threads = torch.get_num_threads()
+    for words in (
+        "device cpu instead of cuda",
+        f"threads {threads} instead of 77",
+        f"torch {torch.__version__} instead",
+    ):
+        assert words in line
+    assert "gpu" not in line  # what is not used decides nothing
+    assert "\n" not in line
+
+
+def test_an_environment_of_before_the_device_was_written_down_is_compared_in_the_rest(tmp_path: Path) -> None:
+    path = began_with(tmp_path / "environment.json", device=None, threads=77)
+    (line,) = resumed_elsewhere(path, "cpu")
+    assert "device" not in line
+    assert "threads" in line

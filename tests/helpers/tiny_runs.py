@@ -55,6 +55,12 @@ SEARCHED = {
 }
 
 
+def began_elsewhere(folder: Path) -> None:
+    """Make a run's folder one that began with 77 threads."""
+    path = folder / "environment.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "threads": 77}))
+
+
 def changed(value: dict[str, Any], path: str, new: Any) -> dict[str, Any]:
     """A copy with one value, at a dotted path (numbers index lists), replaced or added."""
     value = copy.deepcopy(value)

@@ -31,5 +31,6 @@ class Environment(Record):
     gpu: str | None
     load: Amount | None = None
     allocator: str | None = None
+    device: str | None = None
     packages: dict[str, str | None]
     time: str

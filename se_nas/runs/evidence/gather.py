@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from se_nas.errors import ConfigError, DeviceError
-from se_nas.hardware.environment import describe_environment
+from se_nas.hardware.environment import describe_environment, resumed_elsewhere
 from se_nas.records.record import Record, write_record
 from se_nas.records.registry import imported
 from se_nas.report.pages.run import write_report
@@ -60,7 +60,10 @@ def gather_evidence(
         config = resolve_evidence(run, changes)
         setting = open_setting(folder, data_dir=data_dir, device=device)
         gathering = Gathering(setting, config, conditions, say)
-        write_record(run / FOLDER / "environment.json", describe_environment())
+        began, used = run / FOLDER / "environment.json", setting.device.type
+        for line in resumed_elsewhere(began if began.exists() else run / "environment.json", used):
+            say(line)
+        write_record(began, describe_environment(used))
         for part in parts or PARTS:
             try:
                 _gather_part(gathering, part)

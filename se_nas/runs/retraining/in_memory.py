@@ -17,7 +17,7 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.on_disk.transforms import EvalTransform
 from se_nas.data.sources import load_test, load_train
 from se_nas.hardware.distributed import Ranks, join_ranks
-from se_nas.hardware.environment import describe_environment
+from se_nas.hardware.environment import describe_environment, resumed_elsewhere
 from se_nas.records.models.environment import Environment
 from se_nas.records.models.history import HISTORY, write_history
 from se_nas.records.models.run_result import LedgerEntry, RetrainResult, RetrainSummary
@@ -196,9 +196,9 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Sa
         "seed": job.seed,
     }
     run = RunFolder(job.folder)
-    begun = ranks.first and resumes(run, resolved, resume, say)
+    begun = ranks.first and resumes(run, resolved, resume, device, say)
     if ranks.first and not begun:
-        write_record(job.folder / "environment.json", describe_environment())
+        write_record(job.folder / "environment.json", describe_environment(device.type))
         run.begin(resolved)
     if ranks.first:
         ranks.mark_begun()
@@ -214,7 +214,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Sa
     )
 
 
-def resumes(run: RunFolder, resolved: dict[str, object], resume: bool, say: Say) -> bool:
+def resumes(run: RunFolder, resolved: dict[str, object], resume: bool, device: torch.device, say: Say) -> bool:
     """Whether a folder holds this very training; until that has a checkpoint, its recipe may be corrected.
 
     Raises:
@@ -229,7 +229,7 @@ def resumes(run: RunFolder, resolved: dict[str, object], resume: bool, say: Say)
         return {"teacher": None, **stored, "recipe": recipe}
 
     corrections = run.corrections(resolved, whole, None if any(run.path.glob("checkpoint*")) else r"recipe\..*")
-    for line in corrections:
+    for line in (*corrections, *resumed_elsewhere(run / "environment.json", device.type)):
         say(line)
     if corrections:
         run.begin(resolved)

@@ -193,9 +193,9 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
         "seed": job.seed,
     }
     run = RunFolder(job.folder)
-    begun = ranks.first and resumes(run, resolved, resume, say)
+    begun = ranks.first and resumes(run, resolved, resume, device, say)
     if ranks.first and not begun:
-        write_record(run / "environment.json", describe_environment())
+        write_record(run / "environment.json", describe_environment(device.type))
         tested = recipe.eval_transform(spec.resolution)
         DataCard.of(job.data, train.classes, mean, std, tested).save(job.folder)
         # as scaled, too, so that the file can be trained again whatever its size

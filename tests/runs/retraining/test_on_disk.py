@@ -32,7 +32,7 @@ from se_nas.training.trained_network import DataCard, load_trained, save_weights
 from tests.helpers.command_lines import Run, assert_refused, call
 from tests.helpers.rank_processes import run_cli, start_ranks
 from tests.helpers.tiny_imagenet import EVERYTHING, NETWORK, RECIPE, epochs_in, tiny_network, write_job
-from tests.helpers.tiny_runs import changed, read_json, write_yaml
+from tests.helpers.tiny_runs import began_elsewhere, changed, read_json, write_yaml
 
 AVERAGED = {**RECIPE, "epochs": 3, "average_decay": 0.5, "label_smoothing": 0.1}
 
@@ -265,7 +265,9 @@ def test_a_finished_training_is_not_begun_again_but_may_be_resumed(tmp_path: Pat
     assert se_nas(*words)[0] == 0
     before = read_json(tmp_path / "out/history.json")
     assert_refused(se_nas(*words), f"{tmp_path / 'out'}: the folder must hold no run yet")
-    assert se_nas(*words, "--resume")[0] == 0
+    began_elsewhere(tmp_path / "out")
+    code, _, out = se_nas(*words, "--resume")
+    assert (code, "resumed otherwise than it began: threads " in out) == (0, True)
     assert read_json(tmp_path / "out/history.json") == before
     assert_refused(
         se_nas(*words, "--resume", "--set", "weight_decay=0.5"),
