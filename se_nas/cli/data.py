@@ -10,7 +10,7 @@ import typer
 from se_nas.cli.options import ImageFiles, Quiet
 from se_nas.cli.screen import bar, say
 from se_nas.errors import counted
-from se_nas.records.bounds import MOST_SEED, MOST_WORKERS
+from se_nas.records.bounds import MOST_CHANNELS, MOST_COUNT, MOST_PIXELS, MOST_SEED, MOST_WORKERS
 
 
 def shard(
@@ -23,18 +23,24 @@ def shard(
         int | None,
         typer.Option(
             min=8,
+            max=MOST_PIXELS,
             help="Scale images down until their shorter side has this many pixels, such as 256, for smaller files "
             "and faster decoding.",
         ),
     ] = None,
     quality: Annotated[int, typer.Option(min=1, max=95, help="JPEG quality of the images that are resized.")] = 90,
-    images_per_shard: Annotated[int, typer.Option(min=1, help="Images in one tar file.")] = 1000,
+    images_per_shard: Annotated[int, typer.Option(min=1, max=MOST_COUNT, help="Images in one tar file.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed that shuffles the training images.")] = 0,
     workers: Annotated[
         int, typer.Option(min=0, max=MOST_WORKERS, help="Processes that decode and encode the images.")
     ] = 4,
     channels: Annotated[
-        int, typer.Option(min=1, help="Channels that the images must have: 3 for colours, 1 for grey, or any other.")
+        int,
+        typer.Option(
+            min=1,
+            max=MOST_CHANNELS,
+            help="Channels that the images must have: 3 for colours, 1 for grey, or any other.",
+        ),
     ] = 3,
     quiet: Quiet = False,
 ) -> None:

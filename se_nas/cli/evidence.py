@@ -10,7 +10,7 @@ import typer
 from se_nas.cli.options import Average, DataDir, Device, Plugins, Quiet, Weights, parse_changes
 from se_nas.cli.screen import say, stop_explained, tune_allocator
 from se_nas.errors import counted
-from se_nas.records.bounds import MOST_WORKERS
+from se_nas.records.bounds import MOST_BATCH, MOST_COUNT, MOST_WORKERS
 
 
 def evidence(
@@ -73,12 +73,14 @@ def excitation(
     data_dir: DataDir = None,
     weights: Weights = None,
     average: Average = None,
-    images: Annotated[int, typer.Option(min=1, help="Look at no more test images than this, evenly spaced.")] = 10_000,
+    images: Annotated[
+        int, typer.Option(min=1, max=MOST_COUNT, help="Look at no more test images than this, evenly spaced.")
+    ] = 10_000,
     show: Annotated[
         list[str] | None,
         typer.Option("--class", help="Draw the gates of this class; may be repeated, at most 4 times."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that are evaluated at once.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Images that are evaluated at once.")] = 100,
     workers: Annotated[
         int, typer.Option(min=0, max=MOST_WORKERS, help="Processes that decode images that stay on disk.")
     ] = 4,

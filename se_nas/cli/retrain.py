@@ -22,7 +22,7 @@ from se_nas.cli.options import (
 )
 from se_nas.cli.screen import say, stop_explained, tune_allocator
 from se_nas.errors import ConfigError, SeNasError, counted
-from se_nas.records.bounds import MOST_SEED, MOST_WORKERS
+from se_nas.records.bounds import MOST_COUNT, MOST_SEED, MOST_WORKERS
 from se_nas.records.shipped import find_space, place_of_results
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class TeacherOptions:
     ] = 4
     keep_every: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Keep the weights of every N-th epoch, in epochs/."),
+        typer.Option(min=1, max=MOST_COUNT, metavar="N", help="Keep the weights of every N-th epoch, in epochs/."),
     ] = None
 
     def teacher_named(self) -> Teacher | None:

@@ -10,6 +10,7 @@ import typer
 from se_nas.cli.options import Plugins, Quiet, SpaceFile, TimingConditions
 from se_nas.cli.screen import bar, say, show, tune_allocator
 from se_nas.errors import ConfigError, counted
+from se_nas.records.bounds import MOST_COUNT
 from se_nas.records.shipped import SPACE_FOLDER
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def sweep(
         Path | None, typer.Option("--out", help="Write sweep.json and sweep.png into this folder.")
     ] = None,
     plugin: Plugins = None,
-    rounds: Annotated[int, typer.Option(min=0, help="Timed runs of each network; 0 leaves latency out.")] = 40,
+    rounds: Annotated[
+        int, typer.Option(min=0, max=MOST_COUNT, help="Timed runs of each network; 0 leaves latency out.")
+    ] = 40,
     quiet: Quiet = False,
 ) -> None:
     """Vary one part of every block, and compare parameters, MACs and measured latency.

@@ -11,7 +11,7 @@ import typer
 from se_nas.cli.options import Average, DataDir, Device, Plugins, Quiet, Weights
 from se_nas.cli.screen import say, tune_allocator
 from se_nas.errors import ConfigError, counted
-from se_nas.records.bounds import MOST_WORKERS, NEWEST_OPSET, OLDEST_OPSET, USUAL_OPSET
+from se_nas.records.bounds import MOST_BATCH, MOST_PIXELS, MOST_WORKERS, NEWEST_OPSET, OLDEST_OPSET, USUAL_OPSET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,9 @@ class EvaluationOptions:
     data_dir: DataDir = None
     weights: Weights = None
     average: Average = None
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that each rank evaluates at once.")] = 128
+    batch_size: Annotated[int, typer.Option(min=1, max=MOST_BATCH, help="Images that each rank evaluates at once.")] = (
+        128
+    )
     plugin: Plugins = None
     device: Device = "auto"
     quiet: Quiet = False
@@ -43,7 +45,10 @@ class OnDiskOptions:
     resolution: Annotated[
         int | None,
         typer.Option(
-            min=8, rich_help_panel=_ON_DISK, help="Side of the test images in pixels; by default the recipe's."
+            min=8,
+            max=MOST_PIXELS,
+            rich_help_panel=_ON_DISK,
+            help="Side of the test images in pixels; by default the recipe's.",
         ),
     ] = None
     crop: Annotated[

@@ -137,6 +137,12 @@ def _folder_name(name: str) -> str:
     return name
 
 
+def _not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("must not be empty")  # a least length in pydantic's words would not count those at fault
+    return values
+
+
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise ValueError("must hold no value twice")
@@ -173,7 +179,7 @@ class EvidenceConfig(Record):
         timed: how many of the best networks by the supernet are timed, and how many random ones.
     """
 
-    seeds: Seeds = Field((0, 1, 2), min_length=1)
+    seeds: Annotated[Seeds, AfterValidator(_not_empty)] = (0, 1, 2)
     random: Count | None = None
     best_of: Count = 50
     ratios: Annotated[tuple[Annotated[float, Field(ge=1)], ...], AfterValidator(_distinct)] = (4, 16)

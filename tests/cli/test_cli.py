@@ -366,6 +366,25 @@ def test_malformed_words_on_the_command_line(se_nas: Run, tmp_path: Path, words:
     assert not (tmp_path / "tiny").exists()
 
 
+BEYOND = [
+    ["evaluate", "out", "--batch-size"],
+    ["evaluate", "out", "--resolution"],
+    ["excitation", "out", "--images"],
+    ["excitation", "out", "--batch-size"],
+    ["retrain", "out/architecture.json", "--keep-every"],
+    ["space", "sweep", "space.yaml", "--set", "se=none,2", "--rounds"],
+    ["data", "shard", "in", "out", "--images-per-shard"],
+    ["data", "shard", "in", "out", "--resize"],
+    ["data", "shard", "in", "out", "--channels"],
+]
+
+
+@pytest.mark.parametrize("words", BEYOND, ids=map(" ".join, BEYOND))
+def test_a_number_beyond_all_sense_is_one_line(se_nas: Run, tmp_path: Path, words: list[str]) -> None:
+    assert_refused(se_nas(*words, "9" * 25), f"Invalid value for '{words[-1]}': must be less than or equal to ")
+    assert not list(tmp_path.iterdir())
+
+
 def test_words_that_no_command_knows(se_nas: Run) -> None:
     assert_refused(se_nas("serch", "run.yaml"), "No such command 'serch'.")
     assert_refused(se_nas("search"), "Missing argument")
