@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +26,7 @@ from se_nas.records.bounds import MOST_COUNT, MOST_SEED, MOST_WORKERS
 from se_nas.records.shipped import find_space, place_of_results
 
 if TYPE_CHECKING:
+    from se_nas.runs.retraining.extending import Extension
     from se_nas.runs.retraining.teacher import Teacher
 
 #: Heading in the help of options that only such a retraining has.
@@ -50,6 +51,17 @@ class RecipeOptions:
         typer.Option("--set", help="NAME=VALUE replaces a value of the recipe, as in mixup=0.2; may be repeated."),
     ] = None
     epochs: Annotated[int | None, typer.Option(help="Epochs to train, in place of the recipe's.")] = None
+    extend: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_COUNT,
+            metavar="EPOCHS",
+            help="Train a finished network on for so many epochs: ARCHITECTURE is then the folder of a retraining, or "
+            "of a run whose winner was retrained. Images, seed and recipe are as they were; the learning rate restarts "
+            "at a tenth of its first peak, or at --learning-rate, and falls as a cosine to the recipe's floor.",
+        ),
+    ] = None
     batch_size: Annotated[
         int | None, typer.Option(help="Batch size over all ranks together, in place of the recipe's.")
     ] = None
@@ -103,12 +115,12 @@ class TrainingOptions:
     """What every retraining has."""
 
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Data set: one of {se_nas.data.sources:DATASETS}. imagenet stands for any images in its layout, which "
-            "stay on disk; the others are held in memory."
+            help="Data set: one of {se_nas.data.sources:DATASETS}; by default digits. imagenet stands for any images "
+            "in its layout, which stay on disk; the others are held in memory."
         ),
-    ] = "digits"
+    ] = None
     data_dir: DataDir = None
     download: Download = False
     space: Annotated[
@@ -127,17 +139,19 @@ class TrainingOptions:
         ),
     ] = None
     seed: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, max=MOST_SEED, help="Seed for the initial weights, the order of the images and the augmentation."
+            min=0,
+            max=MOST_SEED,
+            help="Seed for the initial weights, the order of the images and the augmentation; by default 0.",
         ),
-    ] = 0
+    ] = None
     output: Annotated[
         Path | None,
         typer.Option(
             "--out",
             help="Folder for the weights. By default retrain-DATA beside the file, or NAME-DATA for a published "
-            "network.",
+            "network; with --extend the folder extended in that of the retraining.",
         ),
     ] = None
     plugin: Plugins = None
@@ -146,9 +160,14 @@ class TrainingOptions:
     resume: Resume = False
     quiet: Quiet = False
 
+    @property
+    def images(self) -> str:
+        """The data set."""
+        return self.data or "digits"
+
     def folder(self, architecture: Path) -> Path:
         """Where the retraining goes."""
-        name = f"retrain-{self.data}" if architecture.suffix == ".json" else f"{architecture.stem}-{self.data}"
+        name = f"retrain-{self.images}" if architecture.suffix == ".json" else f"{architecture.stem}-{self.images}"
         return self.output or place_of_results(architecture) / name
 
 
@@ -174,18 +193,53 @@ def retrain(
     from se_nas.data.sources import DATASETS, stays_on_disk
     from se_nas.runs.open_architecture import open_architecture
 
-    architecture = find_space(architecture)
+    extension = None if recipe.extend is None else _extension(architecture, recipe, teacher, files, options)
+    architecture = find_space(architecture) if extension is None else extension.architecture
     tune_allocator()
     with suppress(SeNasError):  # imports its plugins, which may add the data set; a fault is told by the first rank
         open_architecture(architecture)
-    if options.data in DATASETS and stays_on_disk(options.data):
-        _retrain_from_disk(architecture, recipe, teacher, files, options)
+    data = options.images if extension is None else extension.data.name
+    if data in DATASETS and stays_on_disk(data):
+        _retrain_from_disk(architecture, recipe, teacher, files, options, extension)
     else:
-        _retrain_in_memory(architecture, recipe, teacher, files, options)
+        _retrain_in_memory(architecture, recipe, teacher, files, options, extension)
+
+
+def _extension(
+    source: Path, recipe: RecipeOptions, teacher: TeacherOptions, files: ImageFiles, options: TrainingOptions
+) -> Extension:
+    """The finished training that is trained on; what it has settled must not be said again."""
+    from se_nas.data.file_options import USUAL
+    from se_nas.hardware.rank import rank_of_environment
+    from se_nas.runs.retraining.extending import open_extension
+
+    given = {
+        "--recipe": recipe.recipe is not None,
+        "--epochs": recipe.epochs is not None,
+        "--teacher": teacher.teacher is not None or teacher.teacher_checkpoint is not None,
+        "--data": options.data is not None,
+        "--seed": options.seed is not None,
+        "--space": options.space is not None,
+        "--weights": options.weights is not None,
+        "--download": options.download,
+        "how images are read": files.chosen() != USUAL,
+    }
+    if said := [name for name, is_said in given.items() if is_said]:
+        raise ConfigError("--extend", [f"{', '.join(said)}: must be left out, as in the training that goes on"])
+    changes = {name: value for name, value in recipe.changes().items() if name != "epochs"}
+    extension = open_extension(source, recipe.extend or 0, changes, options.data_dir)
+    if rank_of_environment() == 0:
+        say(extension.words())
+    return extension
 
 
 def _retrain_in_memory(
-    architecture: Path, recipe: RecipeOptions, teacher: TeacherOptions, files: ImageFiles, options: TrainingOptions
+    architecture: Path,
+    recipe: RecipeOptions,
+    teacher: TeacherOptions,
+    files: ImageFiles,
+    options: TrainingOptions,
+    extension: Extension | None,
 ) -> None:
     from se_nas.data.in_memory.options import DataOptions
     from se_nas.hardware.device import pick_device
@@ -193,21 +247,33 @@ def _retrain_in_memory(
     from se_nas.runs.retraining.in_memory import Job, retrain_exported
 
     if options.space is not None:
-        raise ConfigError("--space", [f"must be left out for images in memory, but got --data {options.data}"])
+        raise ConfigError("--space", [f"must be left out for images in memory, but got --data {options.images}"])
     job = Job(
         architecture=architecture,
         data=DataOptions(
-            options.data, options.data_dir, download=options.download, seed=options.seed, files=files.chosen()
+            options.images, options.data_dir, download=options.download, seed=options.seed or 0, files=files.chosen()
         ),
         folder=options.folder(architecture),
         recipe=recipe.recipe or SMALL_RECIPE,
         changes=recipe.changes(),
         teacher=teacher.teacher_named(),
-        seed=options.seed,
+        seed=options.seed or 0,
         workers=teacher.workers,
         keep_every=teacher.keep_every,
         weights=options.weights,
     )
+    if extension is not None:
+        job = replace(
+            job,
+            data=extension.data,
+            folder=options.output or extension.default_folder,
+            recipe=extension.recipe,
+            changes={},
+            teacher=extension.teacher,
+            seed=extension.seed,
+            weights=extension.weights,
+            phases=extension.phases,
+        )
     with logging_to(options.logger), stop_explained():
         trained = retrain_exported(
             job, pick_device(options.device), resume=options.resume, progress=not options.quiet, say=say
@@ -215,7 +281,7 @@ def _retrain_in_memory(
     if trained is None:  # a rank that does not speak
         return
     epochs = len(trained.history)
-    how = f"{options.data}, {counted(epochs, 'epoch')}, seed {options.seed}"
+    how = f"{job.data.name}, {counted(epochs, 'epoch')}, seed {job.seed}"
     say(f"test accuracy: {trained.test_accuracy:.2%} ({how})")
     if trained.ema_test_accuracy is not None:
         say(f"with the averaged weights: {trained.ema_test_accuracy:.2%}")
@@ -223,7 +289,12 @@ def _retrain_in_memory(
 
 
 def _retrain_from_disk(
-    architecture: Path, recipe: RecipeOptions, teacher: TeacherOptions, files: ImageFiles, options: TrainingOptions
+    architecture: Path,
+    recipe: RecipeOptions,
+    teacher: TeacherOptions,
+    files: ImageFiles,
+    options: TrainingOptions,
+    extension: Extension | None,
 ) -> None:
     from se_nas.cost.budget import format_cost
     from se_nas.hardware.device import pick_device
@@ -237,18 +308,32 @@ def _retrain_from_disk(
     job = Job(
         architecture=architecture,
         recipe=recipe.recipe or ON_DISK_RECIPE,
-        data=options.data,
+        data=options.images,
         data_dir=options.data_dir,
         folder=options.folder(architecture),
         changes=recipe.changes(),
         space=options.space,
         teacher=teacher.teacher_named(),
-        seed=options.seed,
+        seed=options.seed or 0,
         workers=teacher.workers,
         files=files.chosen(),
         keep_every=teacher.keep_every,
         weights=options.weights,
     )
+    if extension is not None:
+        job = replace(
+            job,
+            data=extension.data.name,
+            data_dir=extension.data.data_dir,
+            files=extension.data.files,
+            folder=options.output or extension.default_folder,
+            recipe=extension.recipe,
+            changes={},
+            teacher=extension.teacher,
+            seed=extension.seed,
+            weights=extension.weights,
+            phases=extension.phases,
+        )
     with logging_to(options.logger), stop_explained():
         result = retrain_from_disk(
             job, pick_device(options.device), resume=options.resume, progress=not options.quiet, say=say

@@ -47,7 +47,16 @@ def load_recipe(name_or_path: str | os.PathLike[str], changes: Mapping[str, Any]
         value = whole_recipe(value)
     except ValueError as error:
         raise ConfigError(source, [str(error)]) from error
-    for dotted, new in (changes or {}).items():
+    return changed_recipe(value, changes or {}, source)
+
+
+def changed_recipe(value: dict[str, Any], changes: Mapping[str, Any], source: str) -> Recipe:
+    """The recipe of plain values, with changes by dotted path; `source` names where the values come from.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    for dotted, new in changes.items():
         *parents, last = dotted.split(".")
         at = value
         for parent in parents:

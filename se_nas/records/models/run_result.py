@@ -73,8 +73,20 @@ class SearchSummary(Record):
         return by_present_names(value, {"warmup_epochs": "pretrain_epochs"}, "search of result.json")
 
 
+class TrainingPhase(Record):
+    """One training of several that went on from each other, with the first and last rate of its schedule."""
+
+    epochs: Count
+    learning_rate: Number
+    min_learning_rate: Number
+    seconds: Seconds | None = None
+    images: Count | None = None
+    accuracy: Share | None = None
+    ema_accuracy: Share | None = None
+
+
 class RetrainSummary(Record):
-    """A training on all training images that fit the memory."""
+    """A training on all training images that fit the memory; `phases`, with those that it went on from."""
 
     epochs: Count
     seconds: Seconds
@@ -84,6 +96,7 @@ class RetrainSummary(Record):
     balanced_accuracy: Share | None = None
     train_accuracy: Share | None
     test_images: PositiveInt
+    phases: tuple[TrainingPhase, ...] | None = None
 
 
 class LedgerEntry(Record):
@@ -130,7 +143,7 @@ class BestEpoch(Record):
 
 
 class ImageNetSummary(Record):
-    """A retraining on ImageNet."""
+    """A retraining on ImageNet; `phases`, with those that it went on from."""
 
     data: str
     classes: PositiveInt
@@ -147,6 +160,7 @@ class ImageNetSummary(Record):
     train_accuracy: Share | None = None
     held_out_images: PositiveInt
     damaged_images: Count
+    phases: tuple[TrainingPhase, ...] | None = None
 
 
 class ImageNetLedger(Record):

@@ -20,10 +20,11 @@ from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment, resumed_elsewhere
 from se_nas.records.models.environment import Environment
 from se_nas.records.models.history import HISTORY, write_history
-from se_nas.records.models.run_result import LedgerEntry, RetrainResult, RetrainSummary
+from se_nas.records.models.run_result import LedgerEntry, RetrainResult, RetrainSummary, TrainingPhase
 from se_nas.records.record import read_record, write_record
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import Say, pin_threads
+from se_nas.runs.retraining.extending import all_phases
 from se_nas.runs.retraining.teacher import Teacher, open_teacher
 from se_nas.runs.run_file import completed
 from se_nas.runs.run_folder import RunFolder, alone_in
@@ -43,24 +44,26 @@ class Job:
 
     Attributes:
         architecture: architecture.json or a baseline's YAML; its classifier is made for the classes of `data`.
-        recipe: a name in `training.recipe_files.RECIPES` or a YAML file.
+        recipe: a name in `training.recipe_files.RECIPES`, a YAML file, or the recipe itself, changed already.
         changes: values by name, or dotted path, that replace the recipe's.
         folder: what is written to.
         workers: processes of each rank for transforms of single images, where the recipe asks for any.
         keep_every: see `training.train.train`.
         weights: a file to start from instead of random weights; see `training.initial_weights.read_initial_weights`.
+        phases: the trainings that those weights are of, where it goes on from them.
     """
 
     architecture: Path
     data: DataOptions
     folder: Path
-    recipe: str = DEFAULT
+    recipe: str | Recipe = DEFAULT
     changes: Mapping[str, Any]
     teacher: Teacher | None = None
     seed: int = 0
     workers: int = 4
     keep_every: int | None = None
     weights: Path | None = None
+    phases: tuple[TrainingPhase, ...] = ()
 
 
 def retrain(
@@ -165,7 +168,7 @@ def retrain_exported(job: Job, device: torch.device, *, resume: bool, progress: 
         result = RetrainResult(
             data=job.data.name,
             seed=job.seed,
-            retrain=retrained(trained, prepared.recipe),
+            retrain=retrained(trained, prepared.recipe, all_phases(job.phases, prepared.recipe, trained)),
             environment=read_record(Environment, job.folder / "environment.json"),
         )
         write_record(job.folder / "result.json", result)
@@ -174,7 +177,7 @@ def retrain_exported(job: Job, device: torch.device, *, resume: bool, progress: 
 
 def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Say) -> _Prepared:
     """Read and check all that a training needs, and mark the folder as holding it."""
-    recipe = load_recipe(job.recipe, job.changes)
+    recipe = job.recipe if isinstance(job.recipe, Recipe) else load_recipe(job.recipe, job.changes)
     recipe.micro_batch(ranks.size)
     file = open_architecture(job.architecture)
     options = replace(job.data, resolution=file.network.resolution, channels=file.network.in_channels)
@@ -241,7 +244,7 @@ def spent(part: str, training: Outcome) -> LedgerEntry:
     return LedgerEntry(part=part, seconds=training.seconds, cpu_seconds=training.cpu_seconds, images=training.images)
 
 
-def retrained(trained: Retrained, recipe: Recipe) -> RetrainSummary:
+def retrained(trained: Retrained, recipe: Recipe, phases: tuple[TrainingPhase, ...] | None = None) -> RetrainSummary:
     """What `result.json` says of a training."""
     return RetrainSummary(
         epochs=recipe.epochs,
@@ -252,4 +255,5 @@ def retrained(trained: Retrained, recipe: Recipe) -> RetrainSummary:
         balanced_accuracy=trained.history[-1].balanced_accuracy,
         train_accuracy=trained.history[-1].accuracy,
         test_images=trained.test_images,
+        phases=phases,
     )

@@ -28,11 +28,12 @@ from se_nas.hardware.environment import describe_environment
 from se_nas.records.models.certificate import Certificate
 from se_nas.records.models.environment import Environment
 from se_nas.records.models.history import HISTORY, write_history
-from se_nas.records.models.run_result import ImageNetLedger, ImageNetResult, ImageNetSummary
+from se_nas.records.models.run_result import ImageNetLedger, ImageNetResult, ImageNetSummary, TrainingPhase
 from se_nas.records.record import read_record, write_record
 from se_nas.report.pages.retraining import write_retrain_report
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import pin_threads
+from se_nas.runs.retraining.extending import all_phases
 from se_nas.runs.retraining.in_memory import resumes
 from se_nas.runs.retraining.teacher import Teacher, open_teacher
 from se_nas.runs.run_folder import RunFolder, alone_in
@@ -56,17 +57,18 @@ class Job:
     Attributes:
         data: the name of such a data set, by which the space may say how its networks are scaled for it.
         architecture: architecture.json or a baseline's YAML; see `open_architecture`, also for `space`.
-        recipe: a name in `training.recipe_files.RECIPES` or a YAML file.
+        recipe: a name in `training.recipe_files.RECIPES`, a YAML file, or the recipe itself, changed already.
         changes: values by name, or dotted path, that replace the recipe's.
         folder: what is written to.
         workers: see `training.images.images_on_disk`.
         files: how the images are read.
         keep_every: see `training.train.train`.
         weights: a file to start from instead of random weights; see `training.initial_weights.read_initial_weights`.
+        phases: the trainings that those weights are of, where it goes on from them.
     """
 
     architecture: Path
-    recipe: str
+    recipe: str | Recipe
     data: str
     data_dir: Path | None
     folder: Path
@@ -78,6 +80,7 @@ class Job:
     files: FileOptions = USUAL
     keep_every: int | None = None
     weights: Path | None = None
+    phases: tuple[TrainingPhase, ...] = ()
 
 
 def retrain_from_disk(
@@ -159,7 +162,7 @@ class _Prepared:
 
 def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Callable[[str], None]) -> _Prepared:
     """Read and check all that a training needs, and mark the folder as holding it."""
-    recipe = load_recipe(job.recipe, job.changes)
+    recipe = job.recipe if isinstance(job.recipe, Recipe) else load_recipe(job.recipe, job.changes)
     recipe.micro_batch(ranks.size)
     file = open_architecture(job.architecture, job.space)
     spec = network_for(file, job.data)
@@ -239,7 +242,7 @@ def _conclude(job: Job, prepared: _Prepared, training: Outcome, ranks: Ranks, de
     retrained = ImageNetSummary(
         data=job.data,
         classes=len(prepared.train.classes),
-        recipe=job.recipe,
+        recipe=job.recipe if isinstance(job.recipe, str) else "of the training that it goes on from",
         source=recipe.source,
         epochs=recipe.epochs,
         seed=job.seed,
@@ -252,6 +255,7 @@ def _conclude(job: Job, prepared: _Prepared, training: Outcome, ranks: Ranks, de
         train_accuracy=last.accuracy,
         held_out_images=len(prepared.held_out) - left_out,
         damaged_images=len(training.damaged),
+        phases=all_phases(job.phases, recipe, training),
     )
     ledger = ImageNetLedger(
         seconds=training.seconds,
