@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from se_nas.runs.run_folder import RunFolder
 from se_nas.runs.search import decode_again, run_search
 from se_nas.search.budgets.decode import least_cost
 from se_nas.space.architecture_file import load_architecture
+from tests.helpers.command_lines import call
 from tests.helpers.tiny_runs import RUN, SEARCHED, cache_latency, changed, contents, read_json, write_run, write_yaml
 
 PROMISED = SEARCHED | {
@@ -300,3 +302,13 @@ def test_a_decode_never_overwrites_a_run(done: Any) -> None:
     with pytest.raises(OutputError, match="must not be that of a run"):
         decode_again(done.folder, [Budget("latency_ms", 1e3)], done.folder)
     assert (done.folder / "architecture.json").read_text() == before
+
+
+def test_the_winner_of_a_run_is_trained_on(done: Done, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(done.folder, tmp_path / "copy"))
+    assert call("retrain", folder, "--extend", "1", "--device", "cpu", "--quiet") == 0
+    first = read_json(folder / "result.json")["retrain"]
+    phases = read_json(folder / "retrain/extended/result.json")["retrain"]["phases"]
+    assert [phase["epochs"] for phase in phases] == [first["epochs"], 1]
+    assert phases[0]["accuracy"] == first["test_accuracy"]
+    assert phases[0]["seconds"] == first["seconds"]
