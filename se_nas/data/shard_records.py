@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from se_nas.data.class_folders import printable
 from se_nas.errors import DataError
 from se_nas.records.files import read_json, write_atomic, write_json
 from se_nas.records.record import Record, parse_record, read_record, write_record
@@ -119,4 +120,4 @@ def read_classes(folder: Path) -> tuple[str, ...]:
     content = read_json(folder / CLASSES)
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
         raise DataError(f"{folder / CLASSES}: the file must hold a JSON list of class names, but it does not")
-    return tuple(content)
+    return tuple(map(printable, content))

@@ -129,7 +129,7 @@ def _class_names(path: Path, meta: dict[bytes, Any], layout: CifarLayout) -> tup
         raise DataError(f"{path}: {layout.classes} class names must be listed, but got {count or 'none'}")
     if not all(isinstance(name, str | bytes) for name in names):
         raise DataError(f"{path}: class names must be text, but some are none")
-    return tuple(name.decode() if isinstance(name, bytes) else name for name in names)
+    return tuple(name.decode(errors="backslashreplace") if isinstance(name, bytes) else name for name in names)
 
 
 def _read(

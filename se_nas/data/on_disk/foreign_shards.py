@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from se_nas.data.class_folders import PassedOver
+from se_nas.data.class_folders import PassedOver, printable
 from se_nas.data.image_file import IMAGE_SUFFIXES
 from se_nas.errors import DataError, cut
 
@@ -119,9 +119,10 @@ def _label(kind: str, member: tarfile.TarInfo, file: IO[bytes] | None) -> Label 
         value = json.loads(content)
         if isinstance(value, dict):
             value = next((value[key] for key in _KEYS if key in value), None)
-        is_label = isinstance(value, int | str) and not isinstance(value, bool)
-        return value if is_label and value != "" else None
-    text = content.decode().strip()
+        if isinstance(value, str):
+            return printable(value.strip()) or None
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+    text = printable(content.decode().strip())
     if kind == "cls":
         return int(text) if text.lstrip("-").isdecimal() else text or None
     return text or None

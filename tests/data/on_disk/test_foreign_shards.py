@@ -45,6 +45,7 @@ _IMAGES = [jpeg(number) for number in range(3)]
         ("json", [b'{"class": "bird"}', b'{"class_name": "cat"}', b'"dog"'], ("bird", "cat", "dog")),
         ("txt", [b"0", b"1", b"2"], ("0", "1", "2")),
         ("txt", [b"bird\n", b"cat", "dög".encode()], ("bird", "cat", "dög")),
+        ("json", [b'"a\\ud800"', b'"b\\u0007"', b'"c"'], (r"a\xed\xa0\x80", r"b\x07", "c")),
     ],
 )
 def test_a_label_is_read_from_text_or_json_as_a_number_or_a_name(
