@@ -107,14 +107,20 @@ def test_an_architecture_is_studied_with_weights_and_data_that_are_named(
 
 @pytest.mark.parametrize("data", ["digits", "imagenet"])
 def test_images_of_other_channels_are_refused(se_nas: Run, tmp_path: Path, data: str) -> None:
-    file = open_architecture(write_yaml(tmp_path / "grey.yaml", {**BASELINE, "resolution": 8, "channels": 1}))
+    file = open_architecture(
+        write_yaml(
+            tmp_path / "grey.yaml",
+            {**BASELINE, "resolution": 8, "channels": 2, "classes": 4 if data == "imagenet" else 10},
+        )
+    )
     save_architecture(tmp_path / "architecture.json", file)
     save_weights(tmp_path / "network.pt", Network(file.network), None)
     words = ["--data", data, *(["--data-dir", write_images(tmp_path / "images")] if data == "imagenet" else [])]
-    assert_refused(
-        se_nas("excitation", tmp_path, *words, "--quiet"),
-        f"{tmp_path}: channels must be 3, as the images have, but the network's are 1",
-    )
+    told = {
+        "digits": "digits has images of which grey or colours are had: the channels must be 1 or 3, but got 2",
+        "imagenet": "of 12 images those looked at must be readable, but val/class00/0.jpg is not: the image has 3 channels",
+    }
+    assert_refused(se_nas("excitation", tmp_path, *words, "--quiet"), told[data])
 
 
 def test_fewer_images_and_named_classes(se_nas: Run, trained: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def normalisation(train: EncodedImages) -> Normalisation:
             sums += pixels.mean((0, 1)), np.square(pixels).mean((0, 1))
             count += 1
     if not count:
-        raise DataError(f"of {len(train)} training images those looked at must be readable, but {_why(train)}")
+        raise DataError(f"of {len(train)} images those looked at must be readable, but {_why(train)}")
     mean = sums[0] / count
     std = np.sqrt(np.maximum(sums[1] / count - mean**2, 0))
     std[std == 0] = 1.0
