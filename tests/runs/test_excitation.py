@@ -118,7 +118,7 @@ def test_images_of_other_channels_are_refused(se_nas: Run, tmp_path: Path, data:
     words = ["--data", data, *(["--data-dir", write_images(tmp_path / "images")] if data == "imagenet" else [])]
     told = {
         "digits": "digits has images of which grey or colours are had: the channels must be 1 or 3, but got 2",
-        "imagenet": "of 12 images those looked at must be readable, but val/class00/0.jpg is not: the image has 3 channels",
+        "imagenet": "of 12 images those looked at must be readable, but val/class00/0.jpg is not: the image has 3",
     }
     assert_refused(se_nas("excitation", tmp_path, *words, "--quiet"), told[data])
 
@@ -128,7 +128,7 @@ def test_fewer_images_and_named_classes(se_nas: Run, trained: Path, tmp_path: Pa
     assert se_nas(*words)[0] == 0
     assert 50 < found_in(tmp_path / "few")["images"] <= 100
     text = (tmp_path / "few" / "excitation.html").read_text()
-    assert ">3</text>" in text.split("Gates by class")[1].split("</section>")[0]
+    assert ">3</span>" in text.split("Gates by class")[1].split("</section>")[0]
     assert_refused(se_nas("excitation", trained, "--class", "eleven", "--quiet"), "a class to draw must be one of")
 
 
