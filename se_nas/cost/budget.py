@@ -56,14 +56,18 @@ def parse_budgets(values: Mapping[str, object], source: str) -> tuple[Budget, ..
 
 
 def parse_budget_options(options: Iterable[str], source: str) -> tuple[Budget, ...]:
-    """Budgets from command-line words such as `macs=15M`; later ones replace earlier ones of the same metric."""
+    """Budgets from command-line words such as `macs=15M`, one for each metric."""
     words = list(options)
     wrong = [word for word in words if word.count("=") != 1]
     if wrong:
         raise ConfigError(
             source, [f"a budget must be METRIC=LIMIT such as macs=15M, but got {short(w)}" for w in wrong]
         )
-    return parse_budgets(dict(word.split("=") for word in words), source)
+    pairs = [word.split("=") for word in words]
+    metrics = [metric for metric, _ in pairs]
+    if twice := [metric for metric in dict.fromkeys(metrics) if metrics.count(metric) > 1]:
+        raise ConfigError(source, [f"{short(metric)}: must be given once, but is given twice" for metric in twice])
+    return parse_budgets(dict(pairs), source)
 
 
 def format_cost(metric: str, value: float, up: bool = False) -> str:

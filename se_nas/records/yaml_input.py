@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from se_nas.errors import MOST_SHOWN, ConfigError, cut, did_you_mean, short
+from se_nas.errors import MOST_PROBLEMS, MOST_SHOWN, ConfigError, cut, did_you_mean, short
 from se_nas.records.files import MOST_DEPTH
 
 # for faults whose message in pydantic names its own classes or speaks of its workings
@@ -196,7 +196,7 @@ def validation_problems(error: ValidationError, kind: Any) -> list[str]:
     Args:
         kind: the model, or the type, that the value was to be of; for an unknown key, what was probably meant.
     """
-    problems = []
+    problems: list[str] = []
     for fault in error.errors():
         path = ""
         for part in fault["loc"]:
@@ -205,7 +205,9 @@ def validation_problems(error: ValidationError, kind: Any) -> list[str]:
         message = _PLAIN_WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
         message = message.replace("Input should be", "must be")
         if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            problems.append(f"{path}: unknown key{did_you_mean(str(fault['loc'][-1]), _keys_at(kind, fault['loc']))}")
+            told = len(problems) < MOST_PROBLEMS  # a hint takes its time, and the others are only counted
+            hint = did_you_mean(str(fault["loc"][-1])[:100], _keys_at(kind, fault["loc"])) if told else ""
+            problems.append(f"{path}: unknown key{hint}")
         elif fault["type"] == "missing":
             problems.append(f"{path}: must be given")
         else:

@@ -58,7 +58,7 @@ def test_budgets_keep_their_order_and_none_is_none() -> None:
 
 
 def test_command_line_words() -> None:
-    found = parse_budget_options(["macs=15M", "latency_ms=2.5", "macs=12M"], "--budget")
+    found = parse_budget_options(["macs=12M", "latency_ms=2.5"], "--budget")
     assert found == (Budget("macs", 12e6), Budget("latency_ms", 2.5))
     with pytest.raises(ConfigError) as error:
         parse_budget_options(["macs", "params=1=2", "macs=1"], "--budget")
@@ -66,6 +66,8 @@ def test_command_line_words() -> None:
     assert "'params=1=2'" in error.value.problems[1]
     with pytest.raises(ConfigError, match=r"budgets\.macs"):
         parse_budget_options(["macs="], "--budget")
+    with pytest.raises(ConfigError, match=r"^--budget: 'macs': must be given once, but is given twice$"):
+        parse_budget_options(["macs=15M", "latency_ms=2.5", "macs=12M"], "--budget")
 
 
 def test_a_limit_itself_is_kept() -> None:

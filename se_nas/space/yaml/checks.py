@@ -98,15 +98,21 @@ def channel_problems(space: SearchSpace) -> Iterable[str]:
         yield "stem.pool: must not be ceil where a map has one pixel"
     sizes = {"": space, **{f"scaling.{s.data}: ": scaled_to(space, s.data) for s in space.scaling}}
     for where, sized in sizes.items():
-        for slot in sized.slots:
-            for b, op in enumerate(slot.ops):
-                for expansion in op.expansion.options:
-                    block = op.block(op.kernel.options[0], expansion, op.se.options[0])
-                    fault = channel_fault(block) if block.expanded <= MOST_CHANNELS else _TOO_WIDE
-                    if fault is not None:
-                        yield f"{where}stages[{slot.stage}].blocks[{b}]: {fault} in block {slot.index + 1}"
-        if (most := weights(largest_network(sized))) > MOST_WEIGHTS:
+        faults = list(_block_problems(sized))
+        yield from (f"{where}{fault}" for fault in faults)
+        # of blocks that cannot be built no weights can be counted
+        if not faults and (most := weights(largest_network(sized))) > MOST_WEIGHTS:
             yield f"{where}stages: a network must have at most {MOST_WEIGHTS:,} weights, but one has {most:,}"
+
+
+def _block_problems(space: SearchSpace) -> Iterable[str]:
+    for slot in space.slots:
+        for b, op in enumerate(slot.ops):
+            for expansion in op.expansion.options:
+                block = op.block(op.kernel.options[0], expansion, op.se.options[0])
+                fault = channel_fault(block) if block.expanded <= MOST_CHANNELS else _TOO_WIDE
+                if fault is not None:
+                    yield f"stages[{slot.stage}].blocks[{b}]: {fault} in block {slot.index + 1}"
 
 
 def _flows_into(before: StageModel, stage: StageModel, divisor: int) -> bool:

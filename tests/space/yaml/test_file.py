@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from se_nas.errors import ConfigError
+from se_nas.records.shipped import spaces
+from se_nas.records.yaml_input import read_yaml
 from se_nas.space.templates import NO_SE
 from se_nas.space.yaml.file import dump_space, load_space, parse_space
 from tests.helpers.strategies import space_data
@@ -469,6 +471,12 @@ def test_a_size_that_nobody_can_build_is_refused_with_its_reason(change: Change,
     problem = problems_of(data)[0]
     assert problem.startswith(expected)
     assert len(problem) < 300
+
+
+def test_blocks_that_cannot_be_built_are_told_though_no_weights_of_them_can_be_counted() -> None:
+    data = read_yaml(spaces()["resnext101_32x4d"])
+    data["stages"][2]["width"] = 1
+    assert all(problem.startswith("stages[") for problem in problems_of(data))
 
 
 def test_a_stage_as_deep_as_is_allowed_is_read_in_time_that_grows_with_its_depth() -> None:
