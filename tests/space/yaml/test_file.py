@@ -474,7 +474,7 @@ def test_a_size_that_nobody_can_build_is_refused_with_its_reason(change: Change,
 
 
 def test_blocks_that_cannot_be_built_are_told_though_no_weights_of_them_can_be_counted() -> None:
-    data = read_yaml(spaces()["resnext101_32x4d"])
+    data = read_yaml(spaces()["resnext50_32x4d"])
     data["stages"][2]["width"] = 1
     assert all(problem.startswith("stages[") for problem in problems_of(data))
 
