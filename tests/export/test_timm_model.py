@@ -96,7 +96,7 @@ def _seed() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    timm_folder.write_timm_folder(trained(MOBILE.network), MOBILE, tmp_path / "timm")
+    timm_folder.write_timm_folder(trained(MOBILE.network), MOBILE, tmp_path / "timm", DARK)
     return tmp_path / "timm"
 
 
