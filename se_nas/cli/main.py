@@ -103,7 +103,7 @@ def main() -> None:
         words = error.format_message().replace("Input should be", "must be")
         message = " ".join(words.split())  # empty where the help was shown instead
         command = error.ctx.command_path if error.ctx else app.info.name
-        _fail([f"{message} ({command} --help says more)"] if message else [])
+        _fail([f"{cut(message, 600)} ({command} --help says more)"] if message else [])
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

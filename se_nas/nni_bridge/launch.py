@@ -308,7 +308,9 @@ def _conclude(folder: Path, progress: bool, say: Say, exhausted: bool) -> None:
 
     problem = setting.problem(resume=True, progress=progress)
     study = open_study(problem, config, parallel=True)
-    failed = reconcile(study, jobs)
+    failed, refused = reconcile(study, jobs)
+    for line in refused:
+        say(line)
     if failed:
         say(f"closed as failed: {counted(len(failed), 'proposal')} that no trial gave a result for")
     worked = Worked(study.count(), exhausted)
@@ -341,6 +343,9 @@ def _finish_grid(setting: Setting, jobs: list[TrialJob], say: Say) -> None:
         if isinstance(job.final, Mapping) and (accuracy := number(job.final.get("default"))) is not None:
             row = row.model_copy(update={"accuracy": accuracy, "metrics": dict(job.final)})
         rows.append(row)
+    # NNI counts what a user added by hand among the trials it was to run
+    tried = [row.parameters for row in rows]
+    rows += [GridRow(parameters=t, status="NOT_RUN") for t in grid(setting.config) if t not in tried]
     write_json(setting.run / "grid.json", [row.plain() for row in rows])
     for row in rows:
         came = row.status.lower() if row.accuracy is None else f"{row.accuracy:.2%} on validation"

@@ -30,10 +30,12 @@ class OwnParameters:
     Attributes:
         parameters: of the job with this trial's id; those that NNI handed over where the manager does not show it.
         final: the final result that this very job reported before it was stopped and run again; None for none.
+        by_hand: whether a user added the trial on NNI's page, so that the tuner proposed nothing of the kind.
     """
 
     parameters: dict[str, object]
     final: Mapping[str, object] | None = None
+    by_hand: bool = False
 
 
 def take_parameters(patience: float = PATIENCE) -> OwnParameters:
@@ -61,7 +63,7 @@ def take_parameters(patience: float = PATIENCE) -> OwnParameters:
         # results travel with the id that is kept here, by which the tuner finds the parameters
         nni.trial._params = {"parameter_id": job.parameter_id, "parameters": job.parameters}
         final = reported[0] if reported and isinstance(reported[0], dict) else None
-        return OwnParameters(job.parameters, final)
+        return OwnParameters(job.parameters, final, job.by_hand)
     _log.warning(
         "the manager does not show the job of trial %s, which therefore runs what NNI handed over: "
         "the page may list other parameters beside its result",

@@ -15,7 +15,7 @@ from typing import Any
 
 from se_nas.errors import ConfigError, SeNasError
 from se_nas.nni_bridge.grid import changes_of, name_of
-from se_nas.nni_bridge.own_parameters import take_parameters
+from se_nas.nni_bridge.own_parameters import OwnParameters, take_parameters
 from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics
 
 #: Takes an epoch, counted from 0, and its metrics.
@@ -24,20 +24,22 @@ SendEpoch = Callable[[int, dict[str, float]], None]
 _log = logging.getLogger(__name__)
 
 
-def evaluate(run: Path, parameters: Mapping[str, Any], send: SendEpoch) -> dict[str, float]:
-    """The final result of the architecture that a black-box search proposed."""
+def evaluate(run: Path, own: OwnParameters, send: SendEpoch) -> dict[str, float]:
+    """The final result of the architecture that a black-box search proposed, or that a user added by hand."""
     from se_nas.runs.worker import evaluate_one
 
-    picks = dict(parameters)
-    proposal = picks.pop(PROPOSAL)
-    if not isinstance(proposal, int) or isinstance(proposal, bool):  # a user can make one up on NNI's page
+    picks = dict(own.parameters)
+    # a trial added by hand has the number of the one that it was copied from, whose result it must not be
+    copied = picks.pop(PROPOSAL, None)
+    proposal = None if own.by_hand else copied
+    if not own.by_hand and (not isinstance(proposal, int) or isinstance(proposal, bool)):
         raise ConfigError("the trial's parameters", [f"{PROPOSAL}: must be a whole number, but got {proposal!r:.100}"])
     began = time.perf_counter()
     accuracy, costs, excess = evaluate_one(run, picks, lambda epoch, value: send(epoch, {"default": value}))
     return final_metrics(accuracy, costs, excess, time.perf_counter() - began, proposal)
 
 
-def search(run: Path, parameters: Mapping[str, Any], send: SendEpoch) -> dict[str, float]:
+def search(run: Path, own: OwnParameters, send: SendEpoch) -> dict[str, float]:
     """The final result of a whole differentiable search, which writes a run folder of its own."""
     from se_nas.runs.worker import search_one
 
@@ -45,8 +47,8 @@ def search(run: Path, parameters: Mapping[str, Any], send: SendEpoch) -> dict[st
     metrics = EpochMetrics()
     accuracy, costs, excess = search_one(
         run,
-        changes_of(parameters),
-        _folder(run, parameters),
+        changes_of(own.parameters),
+        _folder(run, own.parameters),
         lambda entry: send(int(entry["epoch"]), metrics(entry)),
     )
     return final_metrics(accuracy, costs, excess, time.perf_counter() - began)
@@ -57,6 +59,16 @@ def _folder(run: Path, parameters: Mapping[str, Any]) -> Path:
     if os.environ.get("NNI_PLATFORM") == "local":
         return run / "trials" / name_of(parameters)
     return Path(os.environ["NNI_OUTPUT_DIR"]) / name_of(parameters)
+
+
+def _of_black_box(run: Path, own: OwnParameters) -> bool:
+    """Whether a trial is of a black-box search; one that was added by hand may lack the proposal's number."""
+    if PROPOSAL in own.parameters or not own.by_hand:
+        return PROPOSAL in own.parameters
+    from se_nas.runs.run_file import load_run
+    from se_nas.search.strategies import study_config
+
+    return study_config(load_run(run / "config.yaml").search) is not None
 
 
 def send_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -76,9 +88,9 @@ def main(arguments: Sequence[str]) -> int:
     own = take_parameters()
     final = own.final
     if final is None:
-        run = evaluate if PROPOSAL in own.parameters else search
         try:
-            final = run(Path(folder), own.parameters, send_epoch)
+            run = evaluate if _of_black_box(Path(folder), own) else search
+            final = run(Path(folder), own, send_epoch)
         except SeNasError as error:
             _log.error("%s", error)
             return 2

@@ -21,7 +21,7 @@ from se_nas.errors import SeNasError
 from se_nas.nni_bridge.experiment.nni_json import number
 from se_nas.nni_bridge.experiment.status import running
 from se_nas.nni_bridge.page_values import trial_parameters
-from se_nas.nni_bridge.reconcile import proposal_of, tell, tell_results
+from se_nas.nni_bridge.reconcile import proposal_of, tell, tell_added, tell_results
 
 if TYPE_CHECKING:
     from se_nas.search.black_box.study import ArchitectureStudy
@@ -110,8 +110,14 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
         return sorted((sequence, value) for sequence, value in found.items() if value is not None)
 
     @_ends_the_tuner
-    def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
-        """Tell the study of a trial that failed or was cancelled, unless its result came first."""
+    def trial_end(self, parameter_id: int | None, success: bool, **kwargs: Any) -> None:
+        """Tell the study of a trial that failed or was cancelled, unless its result came first.
+
+        NNI gives no result of a trial that a user added by hand, and no number: these are asked for here.
+        """
+        if parameter_id is None:
+            self._tell_added()
+            return
         proposal = self._numbers.pop(parameter_id, None)
         if not success and proposal is not None:
             self.study.tell(proposal, None, state="failed")
@@ -120,3 +126,14 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
     def import_data(self, data: Sequence[Mapping[str, Any]]) -> None:
         """Tell the study what no tuner heard of: after a resume, NNI gives every trial that has finished."""
         tell_results(self.study, [(entry["parameter"], entry["value"]) for entry in data])
+        self._tell_added()
+
+    def _tell_added(self) -> None:
+        try:
+            experiment = running(self.run)
+            jobs = experiment.client().trials() if experiment is not None else []
+        except SeNasError as error:  # the end of the experiment asks again
+            _log.warning("the trials that were added by hand are not known: %s", error)
+            return
+        for line in tell_added(self.study, jobs, self._curve):
+            _log.warning("%s", line)

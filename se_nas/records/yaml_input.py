@@ -95,6 +95,11 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(
                 None, None, f"{_in_one_line(error)}, which {cut(short(node.value), 60)} is not", node.start_mark
             ) from error
+        except (KeyError, AttributeError, TypeError) as error:  # where a tag such as !!bool or !!timestamp says so
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise yaml.constructor.ConstructorError(
+                None, None, f"what is tagged {tag} must be one, but got {cut(short(node.value), 60)}", node.start_mark
+            ) from error
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         text = str(self.construct_scalar(node))

@@ -280,8 +280,9 @@ def parse_run(
                 raise ConfigError(source, [f"{dotted}: `{parent}` must be a mapping to set a value in it"])
         at[last] = new
     load_plugins(value.get("plugins"), source)
-    value["plugins"] = list(dict.fromkeys([*value.get("plugins", ()), *plugins]))
-    load_plugins(value["plugins"], source)
+    if isinstance(named := value.get("plugins", []), list):  # else the model says so
+        value["plugins"] = list(dict.fromkeys([*named, *plugins]))
+        load_plugins(value["plugins"], source)
     problems: list[str] = []
     config = None
     try:

@@ -70,7 +70,11 @@ def _report(options: argparse.Namespace, bases: Path, home: Path) -> int:
             counts.setdefault(attempt.category, Counter())[outcome.result] += 1
             if outcome.result in ("traceback", "hang"):
                 short.append((attempt, outcome))
-                print(f"{outcome.result}: {attempt.category}: {attempt.name}\n{outcome.words}", file=sys.stderr, flush=True)
+                print(
+                    f"{outcome.result}: {attempt.category}: {attempt.name}\n{outcome.words}",
+                    file=sys.stderr,
+                    flush=True,
+                )
     print(f"{'':20}" + "".join(f"{name:>11}" for name in ("tried", *COLUMNS)))
     for category, found in counts.items():
         print(f"{category:20}" + "".join(f"{number:11,}" for number in (found.total(), *(found[c] for c in COLUMNS))))

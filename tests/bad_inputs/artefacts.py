@@ -54,7 +54,9 @@ def run_artefacts(rng: random.Random) -> Iterator[Attempt]:
             for number in range(14):
                 yield _damaged(_JSON, run, f"out/{file}", command, rng.randrange(2**31), number)
             for name, spoil in _PLACES.items():
-                yield Attempt(_JSON, f"{file}: {name}: {command[0]}", command, run, _spoiled(f"out/{file}", spoil), search=True)
+                yield Attempt(
+                    _JSON, f"{file}: {name}: {command[0]}", command, run, _spoiled(f"out/{file}", spoil), search=True
+                )
 
 
 def architectures(rng: random.Random) -> Iterator[Attempt]:
@@ -68,11 +70,25 @@ def latency_tables(rng: random.Random) -> Iterator[Attempt]:
     """The table of a run, and that of the cache."""
     for number in range(60):
         yield _damaged("latency tables", "tabular", "out/latency.json", DECODE, rng.randrange(2**31), number)
-        yield _damaged("latency tables", "cached", "latency/*.json", ("space", "show", "space.yaml"), rng.randrange(2**31), number, {"SE_NAS_CACHE": "."})
+        yield _damaged(
+            "latency tables",
+            "cached",
+            "latency/*.json",
+            ("space", "show", "space.yaml"),
+            rng.randrange(2**31),
+            number,
+            {"SE_NAS_CACHE": "."},
+        )
 
 
 def _damaged(
-    category: str, base: str, file: str, command: tuple[str, ...], seed: int, number: int, environment: dict[str, str] | None = None
+    category: str,
+    base: str,
+    file: str,
+    command: tuple[str, ...],
+    seed: int,
+    number: int,
+    environment: dict[str, str] | None = None,
 ) -> Attempt:
     """One damage of a file, drawn by chance: every kind as likely as any."""
 
@@ -86,7 +102,15 @@ def _damaged(
             found = [(f"bit {i}", _flipped(content, rng)) for i in range(20)]
         path.write_bytes(found[rng.randrange(len(found))][1])
 
-    return Attempt(category, f"{file}: damage {number} ({seed}): {command[0]}", command, base, write, environment or {}, search=True)
+    return Attempt(
+        category,
+        f"{file}: damage {number} ({seed}): {command[0]}",
+        command,
+        base,
+        write,
+        environment or {},
+        search=True,
+    )
 
 
 def _flipped(content: bytes, rng: random.Random) -> bytes:
@@ -101,18 +125,27 @@ def checkpoints(rng: random.Random) -> Iterator[Attempt]:
     for file, command in (
         ("out/retrain/network.pt", EXPORT),
         ("out/retrain/network.pt", EVALUATE),
-            ("out/search/checkpoint.pt", AGAIN),
+        ("out/search/checkpoint.pt", AGAIN),
         ("out/retrain/checkpoint.pt", AGAIN),
     ):
         for name, spoil in {**_weights(rng), **_PLACES}.items():
-            yield Attempt("checkpoints", f"{file}: {name}: {command[0]}", command, "differentiable", _spoiled(file, spoil), search=True)
+            yield Attempt(
+                "checkpoints",
+                f"{file}: {name}: {command[0]}",
+                command,
+                "differentiable",
+                _spoiled(file, spoil),
+                search=True,
+            )
 
 
 def _weights(rng: random.Random) -> dict[str, Callable[[Path], object]]:
     found: dict[str, Callable[[Path], object]] = {"empty": lambda path: path.write_bytes(b"")}
     for share in (0.01, 0.3, 0.9, 0.999):
-        found[f"cut at {share}"] = lambda path, share=share: path.write_bytes(  # type: ignore[misc]
-            path.read_bytes()[: int(share * path.stat().st_size)]
+        found[f"cut at {share}"] = (
+            lambda path, share=share: path.write_bytes(  # type: ignore[misc]
+                path.read_bytes()[: int(share * path.stat().st_size)]
+            )
         )
     for number in range(8):
         seed = rng.randrange(2**31)
@@ -136,7 +169,12 @@ def _weights(rng: random.Random) -> dict[str, Callable[[Path], object]]:
     found["a zip of something"] = _zip
     found["random bytes"] = lambda path: path.write_bytes(random.Random(1).randbytes(10_000))
     found["a text"] = lambda path: path.write_text("weights\n")
-    for name, change in {"swapped": _swap, "of other shapes": _reshape, "with one lost": _lose, "as NaN": _spoil}.items():
+    for name, change in {
+        "swapped": _swap,
+        "of other shapes": _reshape,
+        "with one lost": _lose,
+        "as NaN": _spoil,
+    }.items():
         found[f"tensors {name}"] = lambda path, change=change: _of_tensors(path, change)  # type: ignore[misc]
     return found
 

@@ -60,7 +60,8 @@ def _contents(rng: random.Random) -> dict[str, bytes]:
         "a PNG without data": _png(10, 10, b""),
         "a PNG text bomb": _text_bomb(),
         "a GIF of no frames": b"GIF89a\x01\x00\x01\x00\x00\x00\x00;",
-        "a BMP of a negative size": b"BM" + struct.pack("<IHHIIiiHHIIIIII", 54, 0, 0, 54, 40, -5, -5, 1, 24, 0, 0, 0, 0, 0, 0),
+        "a BMP of a negative size": b"BM"
+        + struct.pack("<IHHIIiiHHIIIIII", 54, 0, 0, 54, 40, -5, -5, 1, 24, 0, 0, 0, 0, 0, 0),
         "a TIFF of a loop": b"II*\x00\x08\x00\x00\x00\x00\x00\x08\x00\x00\x00",
         "a WebP's first bytes": b"RIFF\x10\x00\x00\x00WEBPVP8 ",
         "a PostScript file": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
@@ -224,7 +225,8 @@ def _tars(rng: random.Random) -> dict[str, Callable[[Path], object]]:
         for number in range(8):
             seed = rng.randrange(2**31)
             found[f"a tar with flipped bits {number} {words}"] = written(
-                lambda c, s=seed: _flipped(c, random.Random(s)), indexed  # type: ignore[misc]
+                lambda c, s=seed: _flipped(c, random.Random(s)),
+                indexed,  # type: ignore[misc]
             )
     for name, members in _MEMBERS.items():
         found[f"a tar with {name}"] = written(lambda c, m=members: _tar(m))  # type: ignore[misc]

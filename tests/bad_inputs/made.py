@@ -80,7 +80,8 @@ def _command(*words: object) -> None:
     try:
         cli.main()
     except SystemExit as end:
-        assert not end.code, words
+        if end.code:
+            raise RuntimeError(f"{words} ended with {end.code}") from end
 
 
 def made(home: Path) -> Outcome:

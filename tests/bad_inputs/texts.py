@@ -40,7 +40,11 @@ TEXTS: dict[str, str | bytes] = {
     "a key twice below": "stages:\n- {width: 8, width: 16}\n",
     "no alias": "name: *x\n",
     "an alias of itself": "name: &x [*x]\n",
-    "aliases that grow": "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijklmnopqrstuvwxy", "bcdefghijklmnopqrstuvwxyz", strict=True)),
+    "aliases that grow": "a: &a [x, x]\n"
+    + "".join(
+        f"{b}: &{b} [*{a}, *{a}]\n"
+        for a, b in zip("abcdefghijklmnopqrstuvwxy", "bcdefghijklmnopqrstuvwxyz", strict=True)
+    ),
     "a merge of itself": "a: &a\n  <<: *a\n",
     "a merge of a word": "<<: x\nname: y\n",
     "lists in lists": "name: " + "[" * _DEEP + "]" * _DEEP + "\n",

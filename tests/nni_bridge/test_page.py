@@ -100,6 +100,30 @@ def test_the_page_itself_changes_the_experiment_and_no_other_page_does(tab: Tab,
     assert status.status(black_box.folder).state == "DONE"
 
 
+#: Of every icon that can be seen: its name, and what draws it.
+ICONS = """[...document.querySelectorAll('i[data-icon-name]')].filter(e => e.getClientRects().length).map(e => {
+  const drawn = getComputedStyle(e, '::before');
+  return [e.dataset.iconName, drawn.content, drawn.fontFamily, getComputedStyle(e).fontSize];
+})"""
+LOADED = "[...document.fonts].filter(f => f.family.includes('codicon of NNI') && f.status === 'loaded').length"
+
+
+def test_icons_are_drawn_without_the_internet_and_nothing_is_asked_for_there(tab: Tab, black_box: Told) -> None:
+    seen = set()
+    for page, words in (("oview", "Best metric"), ("detail", "Trial jobs")):
+        tab.open(f"{black_box.url}/{page}")
+        tab.until(f"document.body.innerText.includes('{words}') && {ICONS}.length > 3")
+        tab.until(LOADED)
+        for name, content, family, size in tab.run(ICONS):
+            seen.add(name)
+            assert "codicon of NNI" in family, name
+            assert len(content.strip('"')) == 1, name
+            assert size == "0px", name  # the letter of the font that is not there
+        asked = tab.run("performance.getEntriesByType('resource').map(entry => entry.name)")
+        assert [url for url in asked if not url.startswith((f"{black_box.url}/", "data:"))] == []
+    assert len(seen) > 5
+
+
 def test_the_hyper_parameter_chart_has_our_choices_and_metrics_as_axes(tab: Tab, black_box: Told) -> None:
     tab.open(f"{black_box.url}/detail")
     tab.click("button", "Hyper-parameter")

@@ -18,7 +18,7 @@ from se_nas.nni_bridge import trial
 from se_nas.nni_bridge.own_parameters import manager_urls, take_parameters
 from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics, nni_search_space, trial_parameters
 from se_nas.space.yaml.file import load_space
-from tests.helpers.tiny_runs import SPACE, write_yaml
+from tests.helpers.tiny_runs import RUN, SPACE, write_run, write_yaml
 
 HANDED = {"a": 1, PROPOSAL: 0}
 
@@ -35,6 +35,7 @@ class Manager(ThreadingHTTPServer):
         self.known_after = 0  # asked for the job so many times in vain
         self.parameters: dict[str, Any] = {}
         self.finals: list[Any] = []
+        self.id: int | None = 5
 
     def answer(self, path: str) -> Any:
         if path == "/api/v1/nni/check-status":
@@ -43,7 +44,7 @@ class Manager(ThreadingHTTPServer):
             self.asked += 1
             if self.asked <= self.known_after:
                 return None
-            shown = json.dumps({"parameter_id": 5, "parameters": self.parameters, "parameter_index": 0})
+            shown = json.dumps({"parameter_id": self.id, "parameters": self.parameters, "parameter_index": 0})
             return {"trialJobId": "me", "status": "RUNNING", "hyperParameters": [shown]}
         assert path == "/api/v1/nni/metric-data/me"
         reports = [("PERIODICAL", 0.125), *(("FINAL", value) for value in self.finals)]
@@ -228,6 +229,24 @@ def test_a_trial_of_a_black_box_search_evaluates_its_picks(
     assert final.pop("seconds") >= 0
     assert final == {"default": 0.625, "macs": 1e5, "excess.macs": -0.1, PROPOSAL: 4}
     assert len(reports) == 2
+
+
+@pytest.mark.parametrize("number", [4, None, "x"])
+def test_the_result_of_a_trial_that_was_added_by_hand_is_not_that_of_the_one_it_was_copied_from(
+    manager: Manager,
+    reports: list[tuple[int | str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: object,
+) -> None:
+    write_run(tmp_path, {**RUN, "search": {"strategy": "optuna"}})
+    (tmp_path / "run.yaml").rename(tmp_path / "config.yaml")
+    manager.id = None
+    manager.parameters = {"a": "b"} | ({} if number is None else {PROPOSAL: number})
+    provide(monkeypatch, "evaluate_one", lambda run, picks, report: (0.5, {}, {}) if picks == {"a": "b"} else None)
+    assert trial.main([str(tmp_path)]) == 0
+    ((_, final),) = reports
+    assert final.keys() == {"default", "seconds"}
 
 
 @pytest.mark.parametrize("platform", ["local", "remote"])

@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nni
 import pytest
 from nni.runtime.msg_dispatcher import MsgDispatcher
 
-from se_nas.nni_bridge.experiment.manager_client import TrialJob
+from se_nas.nni_bridge.experiment.manager_client import Metric, TrialJob
 from se_nas.nni_bridge.page_values import PROPOSAL
 from se_nas.nni_bridge.reconcile import reconcile
 from tests.helpers.tiny_runs import SPACE, changed, write_yaml
@@ -30,8 +31,21 @@ def found(run: Path) -> dict[int, tuple[str, float | None]]:
     return {e.number: (e.state, e.accuracy) for e in open_toy_study(run).evaluations()}
 
 
-def job(parameters: dict[str, Any], status: str, final: Any = None) -> TrialJob:
-    return TrialJob("id", status, parameters, 0, final)
+def job(
+    parameters: dict[str, Any], status: str, final: Any = None, *, id: str = "id", by_hand: bool = False
+) -> TrialJob:
+    return TrialJob(id, status, parameters, None if by_hand else 0, final)
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[TrialJob]:
+    """What the manager says of its trials, to be filled; each reported an accuracy of 0.25 on the way."""
+    found: list[TrialJob] = []
+    client = SimpleNamespace(
+        trials=lambda: found, metrics=lambda job: [Metric(job, "PERIODICAL", 0, {"default": 0.25})]
+    )
+    monkeypatch.setattr("se_nas.nni_bridge.tuner.running", lambda run: SimpleNamespace(client=lambda: client))
+    return found
 
 
 def test_a_proposal_is_the_readable_picks_and_the_number_in_the_study(run: Path) -> None:
@@ -130,6 +144,60 @@ def test_trials_that_a_user_made_up_on_the_page_tell_nothing(run: Path) -> None:
     assert found(run) == {0: ("running", None), 1: ("running", None)}
 
 
+def test_a_trial_that_was_added_by_hand_is_in_the_study_like_any_other(run: Path, jobs: list[TrialJob]) -> None:
+    tuner = ToyTuner(str(run))
+    (proposed,) = tuner.generate_multiple_parameters([0])
+    made = next(a for a in tuner.study.space.enumerate() if a != tuner.study.evaluations()[0].architecture)
+    dispatcher = MsgDispatcher("ws://_unittest_placeholder_", tuner)
+    added = {"parameter_id": None, "parameter_source": "customized", "parameters": {**made.as_dict(), PROPOSAL: 0}}
+    final = {"default": 0.75, "seconds": 2.0}
+    metric = {"parameter_id": None, "trial_job_id": "x", "type": "FINAL", "sequence": 0, "value": json.dumps(final)}
+    dispatcher.handle_report_metric_data(metric)
+    jobs += [job(added["parameters"], "SUCCEEDED", final, id="x", by_hand=True)]
+    for _ in range(2):  # told once
+        dispatcher.handle_trial_end({"trial_job_id": "x", "event": "SUCCEEDED", "hyper_params": json.dumps(added)})
+    assert found(run) == {0: ("running", None), 1: ("complete", 0.75)}
+    imported = open_toy_study(run).evaluations()[1]
+    assert (imported.architecture, imported.seconds, imported.curve) == (made, 2.0, [(0, 0.25)])
+    assert open_toy_study(run).count() == 1
+    assert proposed[PROPOSAL] == 0
+    later = [tuner.study.space.architecture(_picks(p)) for p in tuner.generate_multiple_parameters(range(1, 200))]
+    assert made not in later  # it is not proposed again
+
+
+def _picks(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: option for name, option in parameters.items() if name != PROPOSAL}
+
+
+def test_of_trials_that_were_added_by_hand_some_failed_some_wait_and_some_are_refused(
+    run: Path, jobs: list[TrialJob]
+) -> None:
+    tuner = ToyTuner(str(run))
+    at_work, known = tuner.generate_multiple_parameters([0, 1])
+    tuner.receive_trial_result(1, known, {"default": 0.5})
+    fresh = next(
+        a for a in tuner.study.space.enumerate() if a not in {e.architecture for e in tuner.study.evaluations()}
+    )
+    jobs += [
+        job(at_work, "SUCCEEDED", {"default": 0.9}, id="twin", by_hand=True),
+        job(known, "SUCCEEDED", {"default": 0.1}, id="again", by_hand=True),
+        job(fresh.as_dict(), "FAILED", id="failed", by_hand=True),
+        job(fresh.as_dict(), "RUNNING", id="running", by_hand=True),
+        job({**known, "stage2.block1.se": "r99"}, "FAILED", id="wrong", by_hand=True),
+    ]
+    tuner.trial_end(None, True)
+    assert found(run) == {0: ("running", None), 1: ("complete", 0.5), 2: ("complete", 0.5), 3: ("failed", None)}
+    assert open_toy_study(run).evaluations()[2].same_as == 1
+    study = open_toy_study(run)
+    failed, (refused,) = reconcile(study, [*jobs, job(at_work, "FAILED")])
+    assert failed == []  # what was at work is known now, by whichever of the two
+    assert "wrong" in refused
+    assert "r99" in refused
+    assert found(run)[0] == found(run)[4] == ("complete", 0.9)
+    assert study.evaluations()[4].same_as == 0
+    assert study.count() == 2
+
+
 def test_at_the_end_every_proposal_is_complete_or_failed_and_none_told_twice(run: Path) -> None:
     tuner = ToyTuner(str(run))
     told, untold, failed, never, live = tuner.generate_multiple_parameters(range(5))
@@ -141,12 +209,12 @@ def test_at_the_end_every_proposal_is_complete_or_failed_and_none_told_twice(run
         job(live, "RUNNING"),
     ]
     study = open_toy_study(run)
-    assert reconcile(study, jobs) == [2, 3]
+    assert reconcile(study, jobs) == ([2, 3], [])
     assert study.running() == [4]
-    assert reconcile(study, jobs) == []
+    assert reconcile(study, jobs) == ([], [])
     assert study.running() == [4]
     jobs[-1] = job(live, "SUCCEEDED", 0.125)
-    assert reconcile(study, jobs) == []
+    assert reconcile(study, jobs) == ([], [])
     assert found(run) == {
         0: ("complete", 0.5),
         1: ("complete", 0.6),

@@ -74,6 +74,8 @@ AT_FAULT = {
     "x: 1:30.5": "a number must be written in tens: YAML takes it for 90.5, which '1:30.5' is not",
     "a: &a [x]\n" + "\n".join(f"a{i}: &a{i} [*a{i - 1 if i else ''}]" for i in range(200)): "it is nested too deeply",
     "a: !!python/object:os.system x": "could not determine a constructor for the tag",
+    "a: !!bool x": "what is tagged !!bool must be one, but got 'x' at line 1, column 4",
+    "a: !!timestamp x": "what is tagged !!timestamp must be one, but got 'x' at line 1, column 4",
     "a: !!binary abc": "failed to decode base64 data",
     "a: \0": "special characters are not allowed",
     "? [1]\n: 2": "found unhashable key at line 1, column 3",

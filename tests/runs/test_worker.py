@@ -32,6 +32,7 @@ from se_nas.search.black_box.candidate import EnoughProposed
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Pruned
 from se_nas.search.black_box.search import search_architectures, work
+from se_nas.search.black_box.storage import hand_on
 from se_nas.search.black_box.study import ArchitectureStudy
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -367,11 +368,11 @@ def test_a_repetition_whose_worker_dies_before_its_first_beat_is_taken_again(
     die(study)
     study._heartbeats.clear()
     other = open_study()
-    other._hand_on(frozen(other, lost.number))
+    hand_on(other._study, frozen(other, lost.number))
     (repetition,) = other._study.get_trials(states=(TrialState.WAITING,))  # has all that the first wrote of itself
     assert "worker" in repetition.user_attrs
     other._storage.set_trial_state_values(repetition._trial_id, TrialState.RUNNING)  # taken, and its taker dies
-    monkeypatch.setattr("se_nas.search.black_box.study.MISSED_HEARTBEATS", 0)
+    monkeypatch.setattr(other._dead, "_grace", 0)
     other.reap()
     time.sleep(0.05)
     other.reap()
@@ -383,15 +384,15 @@ def test_two_workers_that_find_one_death_hand_on_once(open_study: Opener) -> Non
     lost = first.ask()
     die(first)
     seen = [frozen(study, lost.number) for study in (first, second)]
-    first._hand_on(seen[0])
-    second._hand_on(seen[1])
+    hand_on(first._study, seen[0])
+    hand_on(second._study, seen[1])
     assert first.waiting == second.waiting == 1
 
 
 def test_a_worker_that_slept_gives_way_to_the_one_that_has_its_evaluation(open_study: Opener) -> None:
     asleep, awake = (open_study(evaluator="stand_alone", pruner="successive_halving") for _ in range(2))
     lost = asleep.ask()
-    awake._hand_on(frozen(awake, lost.number))
+    hand_on(awake._study, frozen(awake, lost.number))
     again = awake.ask()
     assert again.architecture == lost.architecture
     with pytest.raises(Pruned):

@@ -55,6 +55,11 @@ class TrialJob:
     parameter_id: int | None
     final: Any
 
+    @property
+    def by_hand(self) -> bool:
+        """Whether a user added it, on the page or by the interface."""
+        return self.parameter_id is None and bool(self.parameters)
+
 
 @dataclass(frozen=True)
 class Metric:

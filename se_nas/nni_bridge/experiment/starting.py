@@ -25,7 +25,7 @@ from se_nas.nni_bridge.experiment.status import Experiment, experiment_of, fault
 Action = Literal["create", "resume", "view"]
 
 #: What NNI's Node loads before NNI; each says why.
-PRELOADS = ("loopback.js", "page_guard.js", "secrets.js", "patience.js")
+PRELOADS = ("loopback.js", "icons.js", "page_guard.js", "secrets.js", "patience.js")
 
 #: How long the manager may take to answer, and then the tuner to connect (which imports PyTorch), in seconds.
 START_SECONDS = 150.0

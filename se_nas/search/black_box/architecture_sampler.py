@@ -18,15 +18,15 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import BaseTrial, FrozenTrial
 
 from se_nas.search.black_box.candidate import Unseen
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.samplers import SAMPLERS, SamplerSettings
 from se_nas.search.budgets.repair import Repair
 from se_nas.space.architecture import Architecture
-from se_nas.space.choice import Option
-from se_nas.space.search_space import SearchSpace
+from se_nas.space.choice import Axis, Option
+from se_nas.space.search_space import SearchSpace, picked
 
 #: Single changes to a proposal that was evaluated before, until the nearest new one is looked up or, in a space that is
 #: too large for that, the proposal is taken as it is.
@@ -136,7 +136,7 @@ class ArchitectureSampler(BaseSampler):
 class SuggestedPicks(dict[str, Option]):
     """Picks that a trial is asked for when they are first looked at."""
 
-    def __init__(self, trial: Trial, space: SearchSpace) -> None:
+    def __init__(self, trial: BaseTrial, space: SearchSpace) -> None:
         super().__init__()
         self._trial, self._space = trial, space
 
@@ -144,3 +144,20 @@ class SuggestedPicks(dict[str, Option]):
         options = self._space.choice_by_name[choice].options
         self[choice] = cast(Option, self._trial.suggest_categorical(choice, options))
         return self[choice]
+
+
+def suggest(trial: BaseTrial, space: SearchSpace, grouped: bool) -> Architecture:
+    """Ask a trial for every choice as a parameter; where the sampler groups them, for those alone that are in use."""
+    picks = SuggestedPicks(trial, space)
+    for _, op in space.slots_in_use(picks):
+        for axis in op.axes:
+            picked(axis, picks)
+    if not grouped:
+        for choice in space.choices:
+            picked(Axis(choice.place, choice.options), picks)
+    return completed(picks, space)
+
+
+def completed(picks: Mapping[str, Option], space: SearchSpace) -> Architecture:
+    """The architecture of picks that may lack choices that are not in use."""
+    return space.architecture({choice.name: choice.options[0] for choice in space.choices} | dict(picks))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from pydantic import NonNegativeInt
 
 from se_nas.errors import ConfigError, OutputError, StorageError, install
@@ -233,8 +234,8 @@ def storage_faults_told(url: str | None) -> Iterator[None]:
 class Heartbeat:
     """Shows, from a thread of its own, that the worker on an evaluation lives; does nothing where nobody looks."""
 
-    def __init__(self, storage: BaseStorage, trial_id: int) -> None:
-        self._storage, self._trial_id = storage, trial_id
+    def __init__(self, storage: BaseStorage, trial: Trial) -> None:
+        self._storage, self._trial_id = storage, trial._trial_id
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.beats = self.possible(storage)
@@ -242,6 +243,9 @@ class Heartbeat:
             self._record()
             self._thread = threading.Thread(target=self._beat, daemon=True)
             self._thread.start()
+            # the number tells it from what a dead worker's trial hands on to its repetition
+            worker = {"proposal": trial.number, "host": platform.node(), "process": os.getpid()}
+            trial.set_user_attr("worker", worker)
 
     @staticmethod
     def possible(storage: BaseStorage) -> bool:
@@ -264,6 +268,32 @@ class Heartbeat:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+
+
+class DeadWorkers:
+    """Hands what workers of a shared storage were evaluating to others, once they show no life."""
+
+    def __init__(self, study: optuna.Study, heartbeat_seconds: int) -> None:
+        self._study, self._grace = study, MISSED_HEARTBEATS * heartbeat_seconds
+        self._silent_since: dict[int, float] = {}
+
+    def hand_on(self, mine: Collection[int]) -> None:
+        """Look once; `mine` are the proposals at work in this process."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            optuna.storages.fail_stale_trials(self._study)
+        # a worker that died before its first beat is not stale to Optuna; machines' clocks differ, so ours alone counts
+        now = time.monotonic()
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        silent = [t for t in running if t.number not in mine and not _has_beaten(t)]
+        self._silent_since = {t.number: self._silent_since.get(t.number, now) for t in silent}
+        for trial in silent:
+            if now - self._silent_since[trial.number] > self._grace:
+                hand_on(self._study, trial)
+
+
+def _has_beaten(trial: FrozenTrial) -> bool:
+    return bool(trial.user_attrs.get("worker", {}).get("proposal") == trial.number)
 
 
 def refuse_other_studies(storage: BaseStorage, name: str, where: str) -> None:

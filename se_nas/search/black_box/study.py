@@ -6,7 +6,6 @@ The study is the only state. A search, several workers on one database, and NNI'
 from __future__ import annotations
 
 import os
-import platform
 import time
 import warnings
 import weakref
@@ -16,12 +15,12 @@ from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError, StorageError
-from se_nas.search.black_box.architecture_sampler import ArchitectureSampler, SuggestedPicks
+from se_nas.search.black_box.architecture_sampler import ArchitectureSampler, completed, suggest
 from se_nas.search.black_box.candidate import Candidate, EnoughProposed, SpaceExhausted, proposable
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Evaluation, Pruned, State, excess_of
@@ -29,11 +28,10 @@ from se_nas.search.black_box.pareto import since_unbeaten
 from se_nas.search.black_box.pruner import make_pruner
 from se_nas.search.black_box.samplers import SAMPLERS
 from se_nas.search.black_box.storage import (
-    MISSED_HEARTBEATS,
+    DeadWorkers,
     Heartbeat,
     JournalSum,
     check_settings,
-    hand_on,
     hold_file,
     load_or_create_study,
     open_storage,
@@ -43,8 +41,7 @@ from se_nas.search.black_box.storage_url import masked
 from se_nas.search.budgets.decode import check_feasible
 from se_nas.search.budgets.repair import Repair
 from se_nas.space.architecture import Architecture
-from se_nas.space.choice import Axis
-from se_nas.space.search_space import SearchSpace, picked
+from se_nas.space.search_space import SearchSpace
 
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -52,6 +49,9 @@ _STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
 }
+
+#: Epochs, counted from 0, with the accuracies on the way.
+Curve = Sequence[tuple[int, float]]
 
 #: In a larger space, proposals in a row that are not new until it is taken for searched out.
 REPEATS = 100
@@ -102,13 +102,13 @@ class ArchitectureStudy:
             problems = [f"{name}: needs a cost table, but there is none" for name in missing]
             raise ConfigError("search.objectives", problems)
         check_feasible(space, tables, self.budgets)
+        self._grouped = SAMPLERS[config.chosen_sampler].grouped
         self._seen: set[Architecture] = set()
         self._known: dict[Architecture, FrozenTrial] = {}
         self._unseen = proposable(space, tables, budgets if config.proposals == "feasible" else (), among)
         self._architectures: dict[int, Architecture] = {}
         self._settled = 0
         self._heartbeats: dict[int, Heartbeat] = {}
-        self._silent_since: dict[int, float] = {}
         self._let_go: weakref.finalize[[int], ArchitectureStudy] | None = None
         repair = Repair(space, tables, self.budgets if config.proposals == "feasible" else ())
         many = parallel or url is not None
@@ -138,7 +138,9 @@ class ArchitectureStudy:
                 [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in config.objectives[1:])],
             )
             self._storage = self._study._storage  # as Optuna wraps it, with its cache
-            self._check_settings(name, seed, file, url)
+            self._dead = DeadWorkers(self._study, config.heartbeat_seconds)
+            where = f"study {name} in {file}" if url is None else f"study {name} of the storage"
+            check_settings(self._study, self._settings(seed), where)
             self._left = [t._trial_id for t in self._trials(TrialState.RUNNING)] if take_over else []
             self._sync()
             self._sum = known  # noted from now on: what is on disk was found sound
@@ -146,16 +148,11 @@ class ArchitectureStudy:
             self.close()
             raise
 
-    def _check_settings(self, name: str, seed: int, file: Path | None, url: str | None) -> None:
+    def _settings(self, seed: int) -> dict[str, Any]:
         """A study is of one space, of one set of budgets and objectives; what it is of is written into it."""
-        wanted = {
-            "space": self.space.digest,
-            "budgets": {budget.metric: budget.limit for budget in self.budgets},
-            "seed": seed,
-            "objectives": list(self.config.objectives),
-        }
-        where = f"study {name} in {file}" if url is None else f"study {name} of the storage"
-        check_settings(self._study, wanted, where)
+        budgets = {budget.metric: budget.limit for budget in self.budgets}
+        objectives = list(self.config.objectives)
+        return {"space": self.space.digest, "budgets": budgets, "seed": seed, "objectives": objectives}
 
     def close(self) -> None:
         """Let other processes open the study, where it is in a file; this one is done with it."""
@@ -188,7 +185,7 @@ class ArchitectureStudy:
             if at_most is not None and self._is_fresh(trial) and self._ahead_of(trial.number) >= at_most:
                 self.tell(trial.number, None, state="failed")
                 raise EnoughProposed
-            architecture = self._suggest(trial)
+            architecture = suggest(trial, self.space, grouped=self._grouped)
             costs = {name: table.cost(architecture) for name, table in self.tables.items()}
             excess = excess_of(costs, self.budgets)
             self._write_down(trial, costs, excess)
@@ -212,11 +209,7 @@ class ArchitectureStudy:
                 # the heartbeat is meant for Study.optimize; ours beats in `Heartbeat`
                 warnings.simplefilter("ignore", UserWarning)
                 trial = self._study.ask()
-        heartbeat = Heartbeat(self._storage, trial._trial_id)
-        self._heartbeats[trial.number] = heartbeat
-        if heartbeat.beats:  # the number tells it from what a dead worker's trial hands on to its repetition
-            worker = {"proposal": trial.number, "host": platform.node(), "process": os.getpid()}
-            trial.set_user_attr("worker", worker)
+        self._heartbeats[trial.number] = Heartbeat(self._storage, trial)
         return trial
 
     def _is_fresh(self, trial: Trial) -> bool:
@@ -247,20 +240,6 @@ class ArchitectureStudy:
     def _is_whole(self, trial: FrozenTrial) -> bool:
         """Whether all of a proposal is written down: the costs are last."""
         return all(metric in trial.user_attrs for metric in self.tables)
-
-    def _suggest(self, trial: Trial) -> Architecture:
-        """Every choice as a parameter; for a sampler that groups them, only those that are in use."""
-        picks = SuggestedPicks(trial, self.space)
-        for _, op in self.space.slots_in_use(picks):
-            for axis in op.axes:
-                picked(axis, picks)
-        if not SAMPLERS[self.config.chosen_sampler].grouped:
-            for choice in self.space.choices:
-                picked(Axis(choice.place, choice.options), picks)
-        return self._architecture(picks)
-
-    def _architecture(self, picks: Mapping[str, Any]) -> Architecture:
-        return self.space.architecture({choice.name: choice.options[0] for choice in self.space.choices} | dict(picks))
 
     def _write_down(self, trial: Trial, costs: Mapping[str, float], excess: Mapping[str, float]) -> None:
         have = trial.constraints  # an evaluation that is done again has them already
@@ -303,7 +282,7 @@ class ArchitectureStudy:
         *,
         state: State = "complete",
         seconds: float = 0.0,
-        curve: Sequence[tuple[int, float]] = (),
+        curve: Curve = (),
     ) -> None:
         """Finish a proposal, with the state "complete", "pruned" or "failed"; one that is finished stays as it is."""
         heartbeat = self._heartbeats.pop(number, None)
@@ -324,24 +303,45 @@ class ArchitectureStudy:
         if self._sum is not None:
             self._sum.note(self.count())
 
+    def add(
+        self, architecture: Architecture, accuracy: float | None, *, job: str, seconds: float, curve: Curve = ()
+    ) -> None:
+        """Note an evaluation that the study did not ask for, as that of a trial which a user added by hand.
+
+        One of an architecture that was evaluated before takes the accuracy of then, as a proposal does.
+
+        Args:
+            accuracy: None where it failed.
+            job: what it is known by; see `added`.
+        """
+        self._sync()
+        twin = self._known.get(architecture)
+        if accuracy is not None and twin is not None and twin.state == TrialState.COMPLETE:
+            accuracy = float(twin.values[0])
+        picks = FixedTrial(architecture.as_dict())
+        suggest(picks, self.space, grouped=self._grouped)
+        costs = {name: table.cost(architecture) for name, table in self.tables.items()}
+        notes = {"added": job, "seconds": seconds, "curve": [list(point) for point in curve]}
+        trial = create_trial(
+            state=TrialState.FAIL if accuracy is None else TrialState.COMPLETE,
+            values=None if accuracy is None else [accuracy, *(costs[metric] for metric in self.config.objectives[1:])],
+            params=picks.params,
+            distributions=picks.distributions,
+            user_attrs={**costs, **notes, **({} if twin is None else {"same_as": twin.number})},
+            constraints=excess_of(costs, self.budgets),
+        )
+        self._study.add_trial(trial)
+        if self._sum is not None:
+            self._sum.note(self.count())
+
+    def added(self) -> set[str]:
+        """The jobs of all that `add` noted."""
+        return {str(trial.user_attrs["added"]) for trial in self._trials() if "added" in trial.user_attrs}
+
     def reap(self) -> None:
         """With a shared storage: hand what dead workers were evaluating to others."""
-        if not self.shared:
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            optuna.storages.fail_stale_trials(self._study)
-        # a worker that died before its first beat is not stale to Optuna; machines' clocks differ, so ours alone counts
-        now, grace = time.monotonic(), MISSED_HEARTBEATS * self.config.heartbeat_seconds
-        silent = [t for t in self._trials(TrialState.RUNNING) if not self._has_beaten(t)]
-        self._silent_since = {t.number: self._silent_since.get(t.number, now) for t in silent}
-        for trial in silent:
-            if now - self._silent_since[trial.number] > grace:
-                hand_on(self._study, trial)
-
-    def _has_beaten(self, trial: FrozenTrial) -> bool:
-        worker = trial.user_attrs.get("worker", {})
-        return trial.number in self._heartbeats or worker.get("proposal") == trial.number
+        if self.shared:
+            self._dead.hand_on(self._heartbeats)
 
     # ---- looking
 
@@ -398,7 +398,7 @@ class ArchitectureStudy:
         self._sync()
         found = []
         for trial in filter(self._is_whole, self._trials(*_STATES)):
-            architecture = self._architectures.get(trial.number) or self._architecture(trial.params)
+            architecture = self._architectures.get(trial.number) or completed(trial.params, self.space)
             costs = {name: table.cost(architecture) for name, table in self.tables.items()}
             curve = [(int(epoch), float(value)) for epoch, value in trial.user_attrs.get("curve", [])]
             accuracy = float(trial.values[0]) if trial.state == TrialState.COMPLETE else None
@@ -437,7 +437,7 @@ class ArchitectureStudy:
                 continue
             architecture = self._architectures.get(trial.number)
             if architecture is None:
-                architecture = self._architectures[trial.number] = self._architecture(trial.params)
+                architecture = self._architectures[trial.number] = completed(trial.params, self.space)
                 self._seen.add(architecture)
                 if self._unseen is not None:
                     self._unseen.discard(architecture)
