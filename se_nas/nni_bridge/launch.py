@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -46,6 +47,8 @@ from se_nas.runs.prepare import Say, Setting, check_space_channels, make_setting
 from se_nas.runs.run_file import NNIConfig, RunConfig, load_run
 from se_nas.runs.run_folder import alone_in
 from se_nas.runs.search import finish_run
+from se_nas.runs.worker import prepared_name
+from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.budgets.decode import check_feasible
 from se_nas.search.result import SUPERNET, TABLE
 from se_nas.search.strategies import study_config
@@ -116,6 +119,8 @@ def _bring_up(folder: Path, port: int | None, host: str | None, progress: bool, 
             else:
                 say("launched by an earlier se_nas: goes on as its config.yaml says, without what the page changed")
                 _start(open_setting(folder), port or record.port, host or record.host, progress, say, action="resume")
+        if experiment_status.running(folder) is not None:
+            _prepare_beside(folder, None, progress, say)
 
 
 def stop(folder: Path, *, progress: bool, say: Say) -> None:
@@ -198,13 +203,50 @@ def _start(
 
         problem = setting.problem(resume=True, progress=progress)
         begin_study(problem, study, parallel=True)
-        with logging_to(config.loggers):
-            prepare(problem, study)
+        if not _opens_at_once(config, study):
+            with logging_to(config.loggers):
+                prepare(problem, study)
         axes = nni_search_space(setting.space)
     code = folder if _is_local(config) else _code(folder)
     ours = _nni_config(config, axes, folder, code)
     experiment = manager.start(setting.run.path, ours, port=port, host=host, action=action)
     say(_page(experiment))
+    _prepare_beside(setting.run.path, setting, progress, say)
+
+
+def _opens_at_once(config: RunConfig, study: OptunaConfig) -> bool:
+    """Whether the page opens before all is prepared, whose trials then wait and show it.
+
+    Not where trials have copies of the run's folder as it was at the start, or where their time is limited.
+    """
+    limited = {"max_trial_duration", "max_experiment_duration"} & {_snake(name) for name in config.nni.experiment}
+    return prepared_name(study) is not None and _is_local(config) and not limited
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _prepare_beside(folder: Path, setting: Setting | None, progress: bool, say: Say) -> None:
+    """Do what the trials of a running experiment wait for; where it cannot be done, nothing is left that waits.
+
+    Args:
+        setting: of the run; None where it is not open yet.
+    """
+    study = study_config(load_run(folder / "config.yaml").search)
+    name = None if study is None else prepared_name(study)
+    if study is None or name is None or (folder / "search" / name).exists():
+        return
+    from se_nas.search.black_box.strategy import prepare
+
+    try:
+        setting = setting or open_setting(folder)
+        with logging_to(setting.config.loggers):
+            prepare(setting.problem(resume=True, progress=progress), study)
+    except BaseException:
+        manager.stop(folder)
+        say(f"stopped the experiment, whose trials waited; go on: se-nas resume {folder}")
+        raise
 
 
 def _is_local(config: RunConfig) -> bool:

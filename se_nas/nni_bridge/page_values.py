@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
+from se_nas.nni_bridge.experiment.nni_json import number
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
@@ -51,6 +52,23 @@ def final_metrics(
     """
     found = {"default": accuracy, **costs, **{f"excess.{metric}": value for metric, value in excess.items()}}
     return found | {"seconds": seconds} | ({} if proposal is None else {PROPOSAL: proposal})
+
+
+class SupernetMetrics:
+    """Turns each epoch of the supernet's training into an intermediate result of a trial that waits for it.
+
+    The accuracy (`default`) is that of the supernet's largest network; an epoch without a validation repeats it.
+    """
+
+    def __init__(self) -> None:
+        self._accuracy = math.nan
+
+    def __call__(self, entry: Mapping[str, Any]) -> dict[str, float]:
+        """The intermediate result of an epoch."""
+        found = number(entry.get("largest_accuracy"))
+        self._accuracy = self._accuracy if found is None else found
+        loss = number(entry.get("loss"))
+        return {"default": self._accuracy, "supernet_loss": math.nan if loss is None else loss}
 
 
 class EpochMetrics:

@@ -16,7 +16,7 @@ from typing import Any
 from se_nas.errors import ConfigError, SeNasError
 from se_nas.nni_bridge.grid import changes_of, name_of
 from se_nas.nni_bridge.own_parameters import OwnParameters, take_parameters
-from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics
+from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, SupernetMetrics, final_metrics
 
 #: Takes an epoch, counted from 0, and its metrics.
 SendEpoch = Callable[[int, dict[str, float]], None]
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 def evaluate(run: Path, own: OwnParameters, send: SendEpoch) -> dict[str, float]:
     """The final result of the architecture that a black-box search proposed, or that a user added by hand."""
-    from se_nas.runs.worker import evaluate_one
+    from se_nas.runs.worker import await_preparation, evaluate_one
 
     picks = dict(own.parameters)
     # a trial added by hand has the number of the one that it was copied from, whose result it must not be
@@ -34,6 +34,8 @@ def evaluate(run: Path, own: OwnParameters, send: SendEpoch) -> dict[str, float]
     proposal = None if own.by_hand else copied
     if not own.by_hand and (not isinstance(proposal, int) or isinstance(proposal, bool)):
         raise ConfigError("the trial's parameters", [f"{PROPOSAL}: must be a whole number, but got {proposal!r:.100}"])
+    supernet = SupernetMetrics()
+    await_preparation(run, lambda entry: send(int(entry["epoch"]), supernet(entry)))
     began = time.perf_counter()
     accuracy, costs, excess = evaluate_one(run, picks, lambda epoch, value: send(epoch, {"default": value}))
     return final_metrics(accuracy, costs, excess, time.perf_counter() - began, proposal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from se_nas.records.measure import ACCURACY
 from se_nas.records.models.certificate import SearchCertificate
 from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import read_record
+from se_nas.records.run_log import read_log
 from se_nas.runs.prepare import Say, Setting, open_setting
 from se_nas.runs.run_file import load_run
 from se_nas.search.black_box.config import OptunaConfig
@@ -22,6 +24,10 @@ from se_nas.search.strategies import study_config
 
 if TYPE_CHECKING:
     from se_nas.search.black_box.study import ArchitectureStudy
+
+
+#: Seconds between two looks of `await_preparation`.
+LOOK_SECONDS = 1.0
 
 
 def _shared(setting: Setting) -> OptunaConfig:
@@ -76,6 +82,33 @@ def study_of(folder: Path) -> ArchitectureStudy:
 
     setting = open_setting(folder)
     return open_study(setting.problem(resume=True, progress=False), _shared(setting), parallel=True)
+
+
+def await_preparation(folder: Path, on_epoch: Callable[[Mapping[str, Any]], None]) -> None:
+    """Wait for what a run's own process makes for all evaluations, such as a trained supernet.
+
+    Args:
+        on_epoch: is told what is known after each epoch of that training, from its first.
+    """
+    config = study_config(load_run(folder / "config.yaml").search)
+    name = None if config is None else prepared_name(config)
+    if name is None or (folder / "search" / name).exists():
+        return
+    log, told, made = folder / "search" / "log.jsonl", 0, False
+    while not made:
+        time.sleep(LOOK_SECONDS)
+        made = (folder / "search" / name).exists()  # before the log, so that its last epoch is told
+        epochs = [entry for entry in read_log(log) if entry.get("event") == "epoch"] if log.exists() else []
+        for entry in epochs[told:]:
+            on_epoch(entry)
+        told = max(told, len(epochs))
+
+
+def prepared_name(config: OptunaConfig) -> str | None:
+    """The name in a run's search folder of what has to be there before anything is evaluated; None for nothing."""
+    from se_nas.search.black_box.evaluators.registry import EVALUATORS
+
+    return EVALUATORS[config.evaluator].prepared
 
 
 #: Accuracy, costs by metric, and excess by budgeted metric.

@@ -307,6 +307,63 @@ def test_a_limit_may_have_blanks_and_a_search_that_is_listed_twice_is_one(tmp_pa
     assert changes_of(trials[0]) == {"seed": 0, "budgets": {"macs": 90e3, "params": 3e3}}
 
 
+#: A black-box search whose supernet is trained first.
+SUPERNET: dict[str, Any] = {
+    **BLACK_BOX,
+    "search": {
+        "strategy": "optuna",
+        "sampler": "random",
+        "max_evaluations": 2,
+        "supernet": {"epochs": 1, "batch_size": 20, "calibration_images": 48},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "at_once"),
+    [
+        ({}, True),
+        ({"experiment": {"max_trial_duration": "1h"}}, False),
+        ({"experiment": {"maxTrialDuration": 9}}, False),
+    ],
+)
+def test_the_page_opens_before_the_supernet_is_trained_unless_the_time_of_trials_is_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], at_once: bool
+) -> None:
+    folder, supernet, begun = tmp_path / "out", tmp_path / "out/search/supernet.pt", []
+
+    def start(run: Path, *_: object, **__: object) -> status.Experiment:
+        begun.append(supernet.exists())
+        return status.Experiment("abc", 1, "127.0.0.1", "http://127.0.0.1:1", 1)
+
+    monkeypatch.setattr(manager, "start", start)
+    run_file = write_run(tmp_path, {**SUPERNET, "nni": {**SUPERNET["nni"], **more}})
+    said = se_nas("launch", run_file, "--out", folder, "--port", free_port(), "--detach", "--quiet")
+    assert said.code == 0, said.errors
+    assert begun == [not at_once]
+    assert supernet.exists()
+
+
+def test_where_the_supernet_cannot_be_trained_no_trial_is_left_that_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[Path] = []
+
+    def fail(*_: object) -> None:
+        raise DataError("there must be images, but there are none")
+
+    experiment = status.Experiment("abc", 1, "127.0.0.1", "http://127.0.0.1:1", 1)
+    monkeypatch.setattr(manager, "start", lambda *_, **__: experiment)
+    monkeypatch.setattr(manager, "stop", stopped.append)
+    monkeypatch.setattr("se_nas.search.black_box.strategy.prepare", fail)
+    run_file = write_run(tmp_path, SUPERNET)
+    said = se_nas("launch", run_file, "--out", tmp_path / "out", "--port", free_port(), "--quiet")
+    assert said.code == 2
+    assert said.errors == ["error: there must be images, but there are none"]
+    assert stopped == [tmp_path / "out"]
+    assert said.out[-1].endswith(f"go on: se-nas resume {tmp_path / 'out'}")
+
+
 def test_a_page_is_closed_though_the_run_cannot_be_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[Path] = []
 

@@ -223,12 +223,49 @@ def test_a_trial_of_a_black_box_search_evaluates_its_picks(
         return 0.625, {"macs": 1e5}, {"macs": -0.1}
 
     provide(monkeypatch, "evaluate_one", evaluate_one)
+    provide(monkeypatch, "await_preparation", lambda run, on_epoch: None)
     assert trial.main([str(tmp_path)]) == 0
     assert reports[:2] == [(0, {"default": 0.25}), (1, {"default": 0.5})]
     (_, final) = reports.pop()
     assert final.pop("seconds") >= 0
     assert final == {"default": 0.625, "macs": 1e5, "excess.macs": -0.1, PROPOSAL: 4}
     assert len(reports) == 2
+
+
+def test_a_trial_waits_for_the_supernet_and_shows_its_training(
+    manager: Manager, reports: list[tuple[int | str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path, {**RUN, "search": {"strategy": "optuna"}})
+    (tmp_path / "run.yaml").rename(tmp_path / "config.yaml")
+    (tmp_path / "search").mkdir()
+    manager.parameters = {"a": "b", PROPOSAL: 4}
+    lines = [
+        {"phase": "supernet", "event": "step", "loss": 2.0},
+        {"phase": "supernet", "event": "epoch", "epoch": 0, "loss": 2.0, "largest_accuracy": None},
+        {"phase": "supernet", "event": "epoch", "epoch": 1, "loss": 1.5, "largest_accuracy": 0.5},
+        {"phase": "supernet", "event": "epoch", "epoch": 2, "loss": 1.0, "largest_accuracy": None},
+    ]
+
+    def train(seconds: float) -> None:
+        """What the run's own process does meanwhile: a line at each look, and at last the supernet."""
+        done = len((tmp_path / "search/log.jsonl").read_text().splitlines()) if reports else 0
+        if done == len(lines) - 1:
+            (tmp_path / "search/supernet.pt").touch()
+        written = lines[: done + 1] if done else lines[:2]
+        (tmp_path / "search/log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in written))
+
+    monkeypatch.setattr("se_nas.runs.worker.time.sleep", train)
+    provide(monkeypatch, "evaluate_one", lambda run, picks, report: (0.25, {}, {}))
+    assert trial.main([str(tmp_path)]) == 0
+    epochs, (_, final) = reports[:-1], reports[-1]
+    assert [(epoch, shown["supernet_loss"]) for epoch, shown in epochs] == [(0, 2.0), (1, 1.5), (2, 1.0)]
+    assert math.isnan(epochs[0][1]["default"])
+    assert [shown["default"] for _, shown in epochs[1:]] == [0.5, 0.5]
+    assert final["default"] == 0.25
+    assert final["seconds"] < 60
+    reports.clear()
+    assert trial.main([str(tmp_path)]) == 0  # nothing to wait for
+    assert len(reports) == 1
 
 
 @pytest.mark.parametrize("number", [4, None, "x"])
@@ -244,6 +281,7 @@ def test_the_result_of_a_trial_that_was_added_by_hand_is_not_that_of_the_one_it_
     manager.id = None
     manager.parameters = {"a": "b"} | ({} if number is None else {PROPOSAL: number})
     provide(monkeypatch, "evaluate_one", lambda run, picks, report: (0.5, {}, {}) if picks == {"a": "b"} else None)
+    provide(monkeypatch, "await_preparation", lambda run, on_epoch: None)
     assert trial.main([str(tmp_path)]) == 0
     ((_, final),) = reports
     assert final.keys() == {"default", "seconds"}

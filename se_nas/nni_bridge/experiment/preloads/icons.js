@@ -12,14 +12,18 @@ const path = require("node:path");
 
 /** Codicons by the name that the page gives its icon. */
 const ICONS = {
-    Add: "ea60", Back: "ea9b", Blocked2: "eabd", BulletedList: "eb17", Calendar: "eab0", Cancel: "ea76", CheckMark: "eab2",
-    ChevronDown: "eab4", ChevronDownMed: "eab4", ChevronLeft: "eab5", ChevronLeftMed: "eab5", ChevronRight: "eab6",
-    ChevronRightMed: "eab6", ChevronUp: "eab7", ChevronUpMed: "eab7", CircleRing: "eabc", CircleShapeSolid: "ea71",
-    Clear: "ea76", Completed: "eba4", Copy: "ebcc", DisableUpdates: "eba5", Down: "ea9a", Download: "eac2", Edit: "ea73",
-    Equalizer: "eb52", ErrorBadge: "ea87", Filter: "eaf1", GripperBarVertical: "eb04", GroupedDescending: "eb97",
-    Important: "ea6c", Info: "ea74", LineChart: "ebe2", Market: "ebe2", MarketDown: "eb03", More: "ea7c", Refresh: "eb37",
-    ReminderTime: "eb7c", ReplyAll: "eb3c", RevToggleKey: "eb17", Search: "ea6d", SortDown: "ea9a", SortUp: "eaa1",
-    StatusCircleBlock: "eabd", StatusCircleCheckmark: "eab2", Tag: "ea66", Timer: "ea82", Up: "eaa1", Warning: "ea6c",
+    Add: "ea60", Back: "ea9b", BarChartHorizontal: "ebad", Blocked2: "eabd", BulletedList: "eb17", Calendar: "eab0",
+    Cancel: "ea76", CheckMark: "eab2", ChevronDown: "eab4", ChevronDownMed: "eab4", ChevronLeft: "eab5",
+    ChevronLeftMed: "eab5", ChevronRight: "eab6", ChevronRightMed: "eab6", ChevronUp: "eab7", ChevronUpMed: "eab7",
+    CircleRing: "eabc", CircleShapeSolid: "ea71", Clear: "ea76", Compare: "ebcb", Completed: "eba4", Copy: "ebcc",
+    CustomList: "eb84", Delete: "ea81", DisableUpdates: "eba5", Document: "ea7b", DoubleChevronDown: "eaf3",
+    DoubleChevronUp: "eaf4", Down: "ea9a", Download: "eac2", Edit: "ea73", Equalizer: "eb52", ErrorBadge: "ea87",
+    Feedback: "eb96", Filter: "eaf1", FlowChart: "ebb9", GripperBarVertical: "eb04", GroupedDescending: "eb97",
+    HomeGroup: "ebba", Important: "ea6c", Info: "ea74", LineChart: "ebe2", M365InvoicingLogo: "eb9d", Market: "ebe2",
+    MarketDown: "ebad", Message: "ea6b", More: "ea7c", Move: "eb22", Refresh: "eb37", ReminderTime: "eb7c",
+    ReplyAll: "eb3c", RevToggleKey: "eb17", Save: "eb4b", Search: "ea6d", SortDown: "ea9a", SortUp: "eaa1",
+    StackedLineChart: "ebe2", StatusCircleBlock: "eabd", StatusCircleCheckmark: "eab2", Tag: "ea66",
+    TestParameter: "ea92", Timer: "ea82", Up: "eaa1", Warning: "ea6c",
 };
 
 /** What stands at the top of NNI's page for them; "" where this NNI has no such font. */
