@@ -76,6 +76,12 @@ def write_json(path: str | os.PathLike[str], value: Any, *, private: bool = Fals
     return write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n", private=private)
 
 
+def check_regular(path: Path) -> None:
+    """Raise ConfigError where something is at `path` that is no regular file: a pipe would be waited for."""
+    if path.exists() and not path.is_file():
+        raise ConfigError(str(path), ["file: must be a regular file, but it is not"])
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The content of a JSON file.
 
@@ -85,8 +91,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """
     file = Path(path)
     try:
-        if file.exists() and not file.is_file():
-            raise ConfigError(str(path), ["file: must be a regular file, but it is not"])
+        check_regular(file)
         size = file.stat().st_size
         if size > MOST_BYTES:
             raise ConfigError(str(path), [f"file: must have at most {MOST_BYTES:,} bytes, but has {size:,}"])

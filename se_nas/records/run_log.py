@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from se_nas.errors import ConfigError, OutputError, install
-from se_nas.records.files import parse_json, write_atomic
+from se_nas.records.files import check_regular, parse_json, write_atomic
 from se_nas.records.registry import Registry
 
 
@@ -30,6 +30,7 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         OutputError: a whole line is not an object with a phase.
     """
+    check_regular(Path(path))
     lines = Path(path).read_text(encoding="utf-8").split("\n")
     entries = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last line end is torn, or empty

@@ -26,7 +26,7 @@ from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment, resumed_elsewhere
 from se_nas.hardware.memory import check_fits
 from se_nas.plugins import Plugin, check_plugins, load_plugins, plugin_records, write_plugins
-from se_nas.records.files import beside, write_atomic, write_json
+from se_nas.records.files import beside, check_regular, write_atomic, write_json
 from se_nas.records.record import write_record
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
@@ -279,6 +279,7 @@ def _with_copies(run_file: Path, config: RunConfig, folder: Path) -> tuple[RunCo
     for named in strategy.files(config.search):
         path, copy = named.path(run_file), folder / named.copy
         if begun and copy.exists():
+            check_regular(copy)
             if path.is_file() and path.read_bytes() != copy.read_bytes():
                 must = "must be the file of the run that --resume continues"
                 raise ConfigError(

@@ -11,6 +11,10 @@ import pytest
 
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records.files import read_json, write_atomic, write_json
+from se_nas.records.run_log import read_log
+from se_nas.search.black_box.evaluators.table import TableEvaluator
+from se_nas.search.black_box.storage import hold_file
+from se_nas.space.search_space import SearchSpace
 
 
 @pytest.fixture(params=[0o022, 0o077, 0o007], ids=oct)
@@ -91,3 +95,17 @@ def test_what_is_no_regular_file_is_refused_before_it_could_block(tmp_path: Path
             read_json(path)
     with pytest.raises(ConfigError, match="No such file"):
         read_json(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path, kind: str, tiny_space: SearchSpace) -> None:
+    path = tmp_path / "log.jsonl"
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    for read in (
+        read_json,
+        read_log,
+        lambda path: TableEvaluator.load(path, tiny_space),
+        lambda path: hold_file(path, alone=True),
+    ):
+        with pytest.raises(ConfigError, match="must be a regular file, but it is not"):
+            read(path)

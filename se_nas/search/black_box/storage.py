@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from pydantic import NonNegativeInt
 
 from se_nas.errors import ConfigError, OutputError, StorageError, install
+from se_nas.records.files import check_regular
 from se_nas.records.locks import hold
 from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.black_box.storage_url import masked, without_secrets
@@ -51,9 +52,11 @@ def hold_file(path: Path, alone: bool) -> int:
 
     Raises:
         OutputError: another process is at work on the study, or the file cannot be written to.
+        ConfigError: it is no regular file.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_regular(path)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise OutputError(f"{path}: the study must be writable, but got: {error.strerror or error}") from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from se_nas.errors import ArchitectureError, ConfigError
-from se_nas.records.files import parse_json
+from se_nas.records.files import check_regular, parse_json
 from se_nas.records.measure import ACCURACY
 from se_nas.search.black_box.evaluation import Unjudged
 from se_nas.space.architecture import Architecture
@@ -90,6 +90,7 @@ class TableEvaluator:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, with their numbers from 1."""
     try:
+        check_regular(path)
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
