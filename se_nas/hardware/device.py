@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from se_nas.errors import DeviceError
+from se_nas.errors import DeviceError, short
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -20,7 +20,7 @@ def pick_device(name: str) -> torch.device:
         DeviceError: `name` is not one of DEVICES, or that device is not there.
     """
     if name not in DEVICES:
-        raise DeviceError(f"device must be one of {', '.join(DEVICES)}, but got {name!r}")
+        raise DeviceError(f"device must be one of {', '.join(DEVICES)}, but got {short(name)}")
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(candidate for candidate, there in present.items() if there)

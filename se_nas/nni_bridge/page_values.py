@@ -16,6 +16,10 @@ from se_nas.space.search_space import SearchSpace
 PROPOSAL = "proposal"
 
 
+#: Among the intermediate results of a trial, what those that are of the supernet's training have.
+OF_SUPERNET = "supernet_loss"
+
+
 class Axis(TypedDict):
     """An axis of the page's charts, as NNI's search space has it."""
 
@@ -54,21 +58,20 @@ def final_metrics(
     return found | {"seconds": seconds} | ({} if proposal is None else {PROPOSAL: proposal})
 
 
-class SupernetMetrics:
-    """Turns each epoch of the supernet's training into an intermediate result of a trial that waits for it.
+def supernet_metrics(entry: Mapping[str, Any]) -> dict[str, float]:
+    """An epoch of the supernet's training, as an intermediate result of a trial that waits for it.
 
-    The accuracy (`default`) is that of the supernet's largest network; an epoch without a validation repeats it.
+    The accuracy (`default`), unlike that of the trial itself, is on the images that are learnt from, of the networks
+    whose turn it was; an epoch without a validation has none of the others.
     """
-
-    def __init__(self) -> None:
-        self._accuracy = math.nan
-
-    def __call__(self, entry: Mapping[str, Any]) -> dict[str, float]:
-        """The intermediate result of an epoch."""
-        found = number(entry.get("largest_accuracy"))
-        self._accuracy = self._accuracy if found is None else found
-        loss = number(entry.get("loss"))
-        return {"default": self._accuracy, "supernet_loss": math.nan if loss is None else loss}
+    numbers = {
+        "default": "accuracy",
+        OF_SUPERNET: "loss",
+        "supernet_largest": "largest_accuracy",
+        "supernet_smallest": "smallest_accuracy",
+    }
+    found = {name: number(entry.get(key)) for name, key in numbers.items()}
+    return {name: math.nan if value is None else value for name, value in found.items()}
 
 
 class EpochMetrics:

@@ -83,7 +83,7 @@ def tell_added(study: ArchitectureStudy, jobs: Sequence[TrialJob], curve_of: Cur
         if not job.by_hand or job.status in UNFINISHED or job.id in known:
             continue
         try:
-            picks = {name: option for name, option in job.parameters.items() if name != PROPOSAL}
+            picks: dict[str, Any] = {name: option for name, option in job.parameters.items() if name != PROPOSAL}
             architecture = study.space.architecture(picks)
         except ArchitectureError as error:
             refused.append(f"trial {job.id}, which was added by hand, is left out: {error}")

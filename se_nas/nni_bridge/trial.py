@@ -16,7 +16,7 @@ from typing import Any
 from se_nas.errors import ConfigError, SeNasError
 from se_nas.nni_bridge.grid import changes_of, name_of
 from se_nas.nni_bridge.own_parameters import OwnParameters, take_parameters
-from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, SupernetMetrics, final_metrics
+from se_nas.nni_bridge.page_values import PROPOSAL, EpochMetrics, final_metrics, supernet_metrics
 
 #: Takes an epoch, counted from 0, and its metrics.
 SendEpoch = Callable[[int, dict[str, float]], None]
@@ -31,11 +31,10 @@ def evaluate(run: Path, own: OwnParameters, send: SendEpoch) -> dict[str, float]
     picks = dict(own.parameters)
     # a trial added by hand has the number of the one that it was copied from, whose result it must not be
     copied = picks.pop(PROPOSAL, None)
-    proposal = None if own.by_hand else copied
-    if not own.by_hand and (not isinstance(proposal, int) or isinstance(proposal, bool)):
-        raise ConfigError("the trial's parameters", [f"{PROPOSAL}: must be a whole number, but got {proposal!r:.100}"])
-    supernet = SupernetMetrics()
-    await_preparation(run, lambda entry: send(int(entry["epoch"]), supernet(entry)))
+    proposal = copied if isinstance(copied, int) and not isinstance(copied, bool) and not own.by_hand else None
+    if proposal is None and not own.by_hand:
+        raise ConfigError("the trial's parameters", [f"{PROPOSAL}: must be a whole number, but got {copied!r:.100}"])
+    await_preparation(run, lambda entry: send(int(entry["epoch"]), supernet_metrics(entry)))
     began = time.perf_counter()
     accuracy, costs, excess = evaluate_one(run, picks, lambda epoch, value: send(epoch, {"default": value}))
     return final_metrics(accuracy, costs, excess, time.perf_counter() - began, proposal)

@@ -20,7 +20,7 @@ from nni.tuner import Tuner
 from se_nas.errors import SeNasError
 from se_nas.nni_bridge.experiment.nni_json import number
 from se_nas.nni_bridge.experiment.status import running
-from se_nas.nni_bridge.page_values import trial_parameters
+from se_nas.nni_bridge.page_values import OF_SUPERNET, trial_parameters
 from se_nas.nni_bridge.reconcile import proposal_of, tell, tell_added, tell_results
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class SeNasTuner(Tuner):  # type: ignore[misc]
             return []
         # a trial that was cut off reports its first epochs again
         shown = {m.sequence: m.value for m in metrics if m.kind == "PERIODICAL" and isinstance(m.value, dict)}
-        found = {sequence: number(value.get("default")) for sequence, value in shown.items()}
+        found = {s: number(value.get("default")) for s, value in shown.items() if OF_SUPERNET not in value}
         return sorted((sequence, value) for sequence, value in found.items() if value is not None)
 
     @_ends_the_tuner

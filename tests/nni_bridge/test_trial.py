@@ -241,9 +241,9 @@ def test_a_trial_waits_for_the_supernet_and_shows_its_training(
     manager.parameters = {"a": "b", PROPOSAL: 4}
     lines = [
         {"phase": "supernet", "event": "step", "loss": 2.0},
-        {"phase": "supernet", "event": "epoch", "epoch": 0, "loss": 2.0, "largest_accuracy": None},
-        {"phase": "supernet", "event": "epoch", "epoch": 1, "loss": 1.5, "largest_accuracy": 0.5},
-        {"phase": "supernet", "event": "epoch", "epoch": 2, "loss": 1.0, "largest_accuracy": None},
+        {"phase": "supernet", "event": "epoch", "epoch": 0, "loss": 2.0, "accuracy": 0.125},
+        {"phase": "supernet", "event": "epoch", "epoch": 1, "loss": 1.5, "accuracy": 0.25, "largest_accuracy": 0.5},
+        {"phase": "supernet", "event": "epoch", "epoch": 2, "loss": 1.0, "accuracy": 0.5, "largest_accuracy": None},
     ]
 
     def train(seconds: float) -> None:
@@ -259,8 +259,8 @@ def test_a_trial_waits_for_the_supernet_and_shows_its_training(
     assert trial.main([str(tmp_path)]) == 0
     epochs, (_, final) = reports[:-1], reports[-1]
     assert [(epoch, shown["supernet_loss"]) for epoch, shown in epochs] == [(0, 2.0), (1, 1.5), (2, 1.0)]
-    assert math.isnan(epochs[0][1]["default"])
-    assert [shown["default"] for _, shown in epochs[1:]] == [0.5, 0.5]
+    assert [shown["default"] for _, shown in epochs] == [0.125, 0.25, 0.5]
+    assert [math.isnan(shown["supernet_largest"]) for _, shown in epochs] == [True, False, True]
     assert final["default"] == 0.25
     assert final["seconds"] < 60
     reports.clear()

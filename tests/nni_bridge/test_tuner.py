@@ -39,10 +39,11 @@ def job(
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> list[TrialJob]:
-    """What the manager says of its trials, to be filled; each reported an accuracy of 0.25 on the way."""
+    """What the manager says of its trials, to be filled; each reported 0.25, and an epoch of the supernet."""
     found: list[TrialJob] = []
+    reports = [{"default": 0.25}, {"default": 0.9, "supernet_loss": 1.0}]
     client = SimpleNamespace(
-        trials=lambda: found, metrics=lambda job: [Metric(job, "PERIODICAL", 0, {"default": 0.25})]
+        trials=lambda: found, metrics=lambda job: [Metric(job, "PERIODICAL", i, r) for i, r in enumerate(reports)]
     )
     monkeypatch.setattr("se_nas.nni_bridge.tuner.running", lambda run: SimpleNamespace(client=lambda: client))
     return found
