@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -92,6 +93,9 @@ _UsageError: Any = typer.BadParameter.__base__
 def main() -> None:
     """Run the command line: errors a user can cause are printed on one line each, with exit code 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    for name in ("COLUMNS", "LINES"):  # rich makes lines of this width
+        if len(os.environ.get(name, "")) > 5:
+            del os.environ[name]
     try:
         check_rank()
         code = app(prog_name="se-nas", standalone_mode=False)

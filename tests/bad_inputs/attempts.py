@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import resource
 import select
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 from se_nas.cli import main as cli
 from se_nas.cli import space as space_commands
+from se_nas.errors import MOST_IN_LINE
 from se_nas.report.plots import figure
 from se_nas.runs import search
 
@@ -122,7 +124,7 @@ def _run(attempt: Attempt, place: Path) -> Outcome:
     sys.stderr.flush()
     said = errors.read_text(errors="replace")
     lines = [line for line in said.splitlines() if line]
-    if "Traceback" in said or code not in (0, 2) or any(len(line) > 1000 for line in lines):
+    if "Traceback" in said or code not in (0, 2) or any(len(line) > MOST_IN_LINE for line in lines):
         return Outcome("traceback", f"exit code {code}\n{said}")
     if code == 2 and not any(line.startswith("error: ") for line in lines):
         return Outcome("traceback", f"exit code 2 without a word\n{said}")
@@ -134,6 +136,9 @@ def redirected(errors: Path) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(os.open(errors, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, errors="backslashreplace") for stream in (1, 2))
+    for handler in logging.root.handlers:
+        logging.root.removeHandler(handler)  # which write where standard error was
 
 
 def _without_what_takes_long(attempt: Attempt) -> None:

@@ -29,6 +29,7 @@ from se_nas.cost.latency.table import (
 from se_nas.cost.latency.timing import LatencyKey, latency_key, no_progress
 from se_nas.errors import ConfigError, OutputError, counted
 from se_nas.hardware.environment import machine_digest
+from se_nas.records.files import from_home
 from se_nas.records.record import write_record
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -122,7 +123,7 @@ def cached_latency_table(space: SearchSpace, key: LatencyKey, say: Say) -> Laten
 def default_cache_folder() -> Path:
     """`latency` in the folder that the environment variable SE_NAS_CACHE names, else in ~/.cache/se_nas."""
     named = os.environ.get("SE_NAS_CACHE")
-    return (Path(named).expanduser() if named else Path.home() / ".cache" / "se_nas") / "latency"
+    return (from_home(named, "SE_NAS_CACHE") if named else Path.home() / ".cache" / "se_nas") / "latency"
 
 
 def cache_name(space: SearchSpace, key: LatencyKey) -> str:

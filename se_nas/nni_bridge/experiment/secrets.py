@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from se_nas.errors import LaunchError
+from se_nas.records.files import from_home
 from se_nas.runs.secret_references import REFERENCE, leaves
 
 #: What NNI's Node resolves (secrets.js); the rest of the configuration stands in the tuner's command line.
@@ -45,7 +45,7 @@ def _from_environment(path: str, name: str) -> str:
 
 
 def _from_file(path: str, name: str) -> str:
-    file = Path(name).expanduser()
+    file = from_home(name, path)
     if not file.is_absolute():
         raise LaunchError(f"{path}: the file of a secret must have an absolute path, but got {name}")
     try:
