@@ -957,23 +957,3 @@ def test_a_path_that_no_file_system_takes_is_one_short_line(se_nas: Run, words: 
 def test_a_spaces_name_is_short_enough_for_the_files_that_bear_it(se_nas: Run, tmp_path: Path) -> None:
     path = write_yaml(tmp_path / "space.yaml", {**SPACE, "name": "y" * 101})
     assert_refused(se_nas("space", "show", path), f"{path}: name: must have at most 100 characters")
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["evaluate", "none", "--batch-size"],
-        ["excitation", "none", "--batch-size"],
-        ["excitation", "none", "--images"],
-        ["data", "shard", "none", "out", "--images-per-shard"],
-        ["data", "shard", "none", "out", "--resize"],
-        ["space", "sweep", "none", "--set", "se=none,4", "--rounds"],
-        ["retrain", "none", "--keep-every"],
-    ],
-    ids=" ".join,
-)
-def test_a_number_that_nobody_can_mean_is_refused_in_one_line(se_nas: Run, words: list[str]) -> None:
-    code, (line,), _ = se_nas(*words, "9" * 400)
-    assert code == 2
-    assert "must be less than or equal to" in line
-    assert "Traceback" not in line
