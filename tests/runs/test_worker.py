@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import pytest
 import sqlalchemy
 import yaml
@@ -36,6 +37,7 @@ from se_nas.search.black_box.storage import hand_on
 from se_nas.search.black_box.study import ArchitectureStudy
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
+from tests.helpers.command_lines import call
 from tests.helpers.postgresql import Server, running_postgresql
 from tests.helpers.tiny_runs import RUN, changed, read_json, write_run, write_yaml
 
@@ -224,6 +226,45 @@ def test_of_four_workers_two_are_killed_and_nothing_is_lost(
     by_worker = Counter(trial.user_attrs["worker"]["process"] for trial in done if "same_as" not in trial.user_attrs)
     assert f"{by_worker[survivor.pid]} evaluations were done here" in done_here
     assert by_worker[leader.pid] + by_worker[survivor.pid] > 0
+    assert files_with(run_file.parent, server.password) == []
+
+
+def commands_of(process: subprocess.Popen[str]) -> list[str]:
+    """What every user of the machine can read of a process and those that it started."""
+    whole = psutil.Process(process.pid)
+    return [word for p in [whole, *whole.children(recursive=True)] for word in p.cmdline()]
+
+
+def test_a_storages_password_is_in_no_file_word_or_process_list_of_any_command(
+    run_file: Path, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, out = server.new_database(), run_file.parent / "out"
+    assert server.password in storage
+    leader = start_search(run_file, storage)
+    try:
+        wait_for((out / "search/study.json").exists, [leader])
+        seen = commands_of(leader)
+        said, errors = leader.communicate(timeout=150)
+    finally:
+        stop([leader])
+    assert leader.returncode == 0, errors
+    monkeypatch.setenv("SE_NAS_STORAGE", storage)
+    for words in (
+        ("search", run_file, "--out", out, "--resume", "--quiet"),
+        ("worker", out, "--quiet"),
+        ("report", out),
+        ("decode", out, "--budget", "macs=85k"),
+        ("compare", out, out, "--out", out / "compare.html"),
+        ("evidence", out, "--part", "ledger", "--finished-only", "--quiet"),
+        ("excitation", out),
+        ("export", out / "retrain"),
+        ("worker", out, "--device", "none"),
+    ):
+        call(*words)  # some of them refuse a run without a retraining
+    told = capsys.readouterr()
+    for words in (seen, said, errors, told.out, told.err):
+        assert server.password not in str(words)
+    assert "study" in str(read_json(out / "search/study.json"))
     assert files_with(run_file.parent, server.password) == []
 
 
