@@ -104,7 +104,8 @@ def play(run: Path) -> Story:
     jobs, metrics = client.trials(), client.metrics()
     study = open_toy_study(run)
     running = set(study.running())
-    failed, failed_again = reconcile(study, jobs), reconcile(study, jobs)
+    (failed, refused), (failed_again, _) = reconcile(study, jobs), reconcile(study, jobs)
+    assert refused == []
     return Story(
         untold=untold,
         before=before,

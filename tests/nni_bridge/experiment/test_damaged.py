@@ -21,7 +21,7 @@ from se_nas.nni_bridge.experiment.digest import PAGE_CHANGES, config_digest
 from se_nas.nni_bridge.experiment.manager_client import ManagerClient, TrialJob
 from se_nas.nni_bridge.experiment.secrets import find_secrets, without_secrets
 from se_nas.nni_bridge.grid import changes_of, name_of
-from se_nas.nni_bridge.own_parameters import manager_urls
+from se_nas.nni_bridge.own_parameters import OwnParameters, manager_urls
 from se_nas.nni_bridge.page_values import PROPOSAL
 from se_nas.nni_bridge.reconcile import proposal_of
 from se_nas.runs.run_file import load_run
@@ -174,7 +174,7 @@ def test_parameters_that_a_user_made_up_name_no_folder(parameters: dict[str, Any
 
 def test_a_proposal_that_a_user_made_up_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"proposal: must be a whole number, but got '\.\.'"):
-        trial.evaluate(tmp_path, {PROPOSAL: ".."}, lambda epoch, metrics: None)
+        trial.evaluate(tmp_path, OwnParameters({PROPOSAL: ".."}), lambda epoch, metrics: None)
     assert proposal_of({PROPOSAL: []}, {PROPOSAL: {}}) is None
 
 
