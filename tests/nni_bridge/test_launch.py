@@ -205,7 +205,7 @@ def test_a_port_in_use_is_told_before_anything_is_written(nni_home: Path, tmp_pa
         ("nni.experiment", {"nonsense": 1}, "NNI refuses the configuration: .*nonsense"),
         ("nni.experiment", {"trial_gpu_number": "many"}, "NNI refuses the configuration: ."),
         ("nni.training_service", {"platform": "moon"}, "NNI refuses the configuration: .*moon"),
-        ("nni.training_service", {}, "NNI refuses the configuration: training_service must have a platform"),
+        ("nni.training_service", {}, "NNI refuses the configuration: training_service must name a platform"),
         (
             "nni.training_service",
             {"platform": "remote", "machine_list": [{"host": "192.0.2.7", "user": "me", "ssh_key_file": "run.yaml"}]},
