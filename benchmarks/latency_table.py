@@ -24,12 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from se_nas.cost.latency.cache import build_latency_table
-from se_nas.cost.latency.table import (
-    fit_relative,
-    latency_lines,
-    prediction_accuracy,
-    spread_architectures,
-)
+from se_nas.cost.latency.choosing import spread_architectures
+from se_nas.cost.latency.fit import fit_relative, prediction_accuracy
+from se_nas.cost.latency.table import latency_lines
 from se_nas.cost.latency.timing import latency_key, measure_networks
 from se_nas.cost.table import count_tables
 from se_nas.hardware.allocator import tune_allocator
@@ -97,7 +94,7 @@ def main() -> None:
                 "benchmark": "latency_table",
                 "space": space.name,
                 "hardware": key.device,
-                "backend": key.backend,
+                "runtime": key.runtime,
                 "dtype": key.dtype,
                 "batch_size": key.batch_size,
                 "threads": key.threads,

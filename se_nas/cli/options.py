@@ -13,7 +13,7 @@ from se_nas.records.files import from_home
 from se_nas.search.black_box.storage_url import masked
 
 if TYPE_CHECKING:
-    from se_nas.cost.latency.timing import LatencyKey
+    from se_nas.cost.latency.key import LatencyKey
     from se_nas.data.file_options import FileOptions
     from se_nas.runs.run_file import RunConfig
 
@@ -229,7 +229,13 @@ class TimingConditions:
     """Under which conditions networks are timed."""
 
     device: Device = "auto"
-    backend: Annotated[str, typer.Option(help="How the network is run: eager, or on CUDA cuda_graph.")] = "eager"
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="What runs the network, such as onnxruntime, openvino, eager or cuda_graph. By default ONNX Runtime "
+            "on CPUs, where it is installed, and a CUDA graph on GPUs."
+        ),
+    ] = None
     dtype: Annotated[str, typer.Option(help="Number format: float32, bfloat16 or float16.")] = "float32"
     batch_size: Annotated[int, typer.Option(help="Images in one batch; the latency is that of the whole batch.")] = 1
     threads: Annotated[int, typer.Option(help="CPU threads that the network may use.")] = 1
@@ -243,7 +249,7 @@ class TimingConditions:
         from se_nas.cost.latency.timing import latency_key
         from se_nas.hardware.device import pick_device
 
-        return latency_key(pick_device(self.device).type, self.backend, self.dtype, self.batch_size, self.threads)
+        return latency_key(pick_device(self.device).type, self.runtime, self.dtype, self.batch_size, self.threads)
 
 
 def parse_changes(words: list[str] | None) -> dict[str, object]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from se_nas.cost.counts import network_counts
-from se_nas.cost.latency.timing import LatencyKey, Measurement, clock_name
+from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.timing import Measurement, clock_name, latency_conditions
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.models.certificate import LatencyConditions, Timing
+from se_nas.records.models.certificate import Timing
 from se_nas.records.models.sweep import SweepFile, SweptOption
 from se_nas.records.record import write_record
 from se_nas.records.yaml_input import parse_yaml
@@ -66,7 +67,7 @@ class MeasuredSweep:
         key = self.key
         threads = f"{key.threads} thread{'s' if key.threads > 1 else ''}, " if key.torch_device.type == "cpu" else ""
         return (
-            f"{key.device}, {key.backend}, {key.dtype}, batch {key.batch_size}, {threads}{clock_name(key)}, "
+            f"{key.device}, {key.runtime}, {key.dtype}, batch {key.batch_size}, {threads}{clock_name(key)}, "
             f"n = {self.latencies[0].n}"
         )
 
@@ -143,7 +144,7 @@ def write_sweep(folder: Path, sweep: Sweep, measured: MeasuredSweep | None) -> P
         OutputError: the folder cannot be written to.
     """
     timed = [Timing(**asdict(one)) for one in measured.latencies] if measured else [None] * len(sweep.points)
-    conditions = measured and LatencyConditions(**asdict(measured.key), clock=clock_name(measured.key))
+    conditions = measured and latency_conditions(measured.key)
     record = SweepFile(
         space=sweep.space,
         part=sweep.part,

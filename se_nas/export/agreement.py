@@ -10,11 +10,11 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from se_nas.cost.latency.timing import clock_name, latency_key, summarise
+from se_nas.cost.latency.timing import clock_name, latency_conditions, latency_key, summarise
 from se_nas.errors import ExportError
 from se_nas.export.record import ExportTiming
 from se_nas.layers.network import Network
-from se_nas.records.models.certificate import LatencyConditions, Timing
+from se_nas.records.models.certificate import Timing
 
 Run = Callable[[Tensor], Tensor]
 """Images (B, channels, resolution, resolution) in float32 on the CPU to logits (B, classes)."""
@@ -61,7 +61,7 @@ def latency_beside(name: str, run: Run, network: Network, *, rounds: int = 20) -
         network: in eval mode, float32, on the CPU; a channels_last copy is timed, which is PyTorch's fastest.
         rounds: timed runs of each, every one after a run that is not timed.
     """
-    key = latency_key("cpu")
+    key = latency_key("cpu", "eager")
     spec = network.spec
     image = torch.randn(1, spec.in_channels, spec.resolution, spec.resolution)
     # torch's stub of `to` forgets the memory format
@@ -83,4 +83,4 @@ def latency_beside(name: str, run: Run, network: Network, *, rounds: int = 20) -
     finally:
         torch.set_num_threads(threads)
     times = {name: Timing(**asdict(summarise(values))) for name, values in milliseconds.items()}
-    return ExportTiming(**times, conditions=LatencyConditions(**asdict(key)), clock=clock_name(key))
+    return ExportTiming(**times, conditions=latency_conditions(key), clock=clock_name(key))

@@ -11,8 +11,9 @@ import torch
 
 from se_nas.cost.budget import Budget, parse_budgets
 from se_nas.cost.latency.cache import build_latency_table
+from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.table import LatencyTable, latency_lines, read_latency_table
-from se_nas.cost.latency.timing import LatencyKey, check_memory
+from se_nas.cost.latency.timing import check_memory
 from se_nas.cost.memory import least_supernet_bytes
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, SerializeAsAny, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    SerializeAsAny,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from se_nas.cost.budget import Budget, parse_budgets
-from se_nas.cost.latency.timing import LatencyKey, latency_key
+from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.runtimes import RUNTIMES
+from se_nas.cost.latency.runtimes.command import program_faults
+from se_nas.cost.latency.timing import latency_key
 from se_nas.cost.metrics import LATENCY
 from se_nas.data.file_options import FileOptions
 from se_nas.data.image_file import MAX_DAMAGED
@@ -23,6 +37,7 @@ from se_nas.errors import ConfigError
 from se_nas.hardware.device import pick_device
 from se_nas.plugins import load_plugins
 from se_nas.records.bounds import MOST_BATCH, MOST_COUNT
+from se_nas.records.former_names import by_present_names
 from se_nas.records.numbers import Count, CountFromZero, Seed, Workers
 from se_nas.records.record import Record
 from se_nas.records.run_log import LOGGERS
@@ -84,14 +99,19 @@ class DataConfig(Record):
 
 
 class LatencyConfig(Record):
-    """Under which conditions latency is measured; see `cost.latency_measure.LatencyKey`. `device` null is the run's.
+    """Under which conditions latency is measured; see `cost.latency.key.LatencyKey`. `device` null is the run's.
 
     Without `table` the space is not timed: latency can then be neither a budget nor an objective, and the certificate
     has only what was measured on the answer.
 
     Attributes:
-        device: where latency is timed; null is the run's device.
-        backend: "eager", or "cuda_graph" on CUDA.
+        device: where latency is timed; null is the run's device. Of runtime "command" what the device is called.
+        runtime: what runs the network: "onnxruntime", "openvino", "eager", "compiled", "cuda_graph", "tensorrt" or
+            "command"; null for ONNX Runtime on CPUs, where it is installed, and a CUDA graph on GPUs.
+        run: of runtime "command" the command line of a program that prints milliseconds, such as
+            "my_timer --model {onnx} --runs {runs}".
+        timeout: seconds that the program may take for one network.
+        retries: how often it is called again where it fails.
         dtype: "float32", "bfloat16" or "float16".
         batch_size: images in one batch; the latency is that of the whole batch.
         threads: CPU threads that the network may use.
@@ -99,7 +119,10 @@ class LatencyConfig(Record):
     """
 
     device: str | None = None
-    backend: str = "eager"
+    runtime: Annotated[str, AfterValidator(RUNTIMES.checked)] | None = None
+    run: str | None = None
+    timeout: float = Field(600, gt=0, le=86400)
+    retries: int = Field(2, ge=0, le=100)
     dtype: str = "float32"
     batch_size: int = Field(1, ge=1, le=MOST_BATCH)
     threads: Workers = 1
@@ -107,9 +130,28 @@ class LatencyConfig(Record):
 
     def key(self, device: str) -> LatencyKey:
         """The key for this machine, on `device` where none is set; DeviceError when it is not there."""
-        return latency_key(
-            pick_device(self.device or device).type, self.backend, self.dtype, self.batch_size, self.threads
-        )
+        if self.run is not None:
+            name = self.device or Path(shlex.split(self.run)[0]).name
+            key = latency_key(name, self.runtime, self.dtype, self.batch_size, self.threads, self.run)
+            return replace(key, timeout=self.timeout, retries=self.retries)
+        where = pick_device(self.device or device).type
+        return latency_key(where, self.runtime, self.dtype, self.batch_size, self.threads)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _present_names(cls, value: Any) -> Any:
+        return by_present_names(value, {"backend": "runtime"}, "latency") if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _of_a_program(self) -> LatencyConfig:
+        elsewhere = self.runtime is not None and RUNTIMES[self.runtime].remote
+        if self.run is None and elsewhere:
+            raise ValueError('run: must be a command line such as "my_timer --model {onnx}" for runtime command')
+        if self.run is not None and not elsewhere:
+            raise ValueError("run: must be left out where runtime is not command")
+        for fault in program_faults(self.run) if self.run is not None else ():
+            raise ValueError(f"run: {fault}")
+        return self
 
 
 class NNIConfig(Record):

@@ -280,7 +280,7 @@ def certify(
     budgets: Sequence[Budget] = (),
     *,
     device: str = "cpu",
-    backend: str = "eager",
+    runtime: str | None = None,
     dtype: str = "float32",
     batch_size: int = 1,
     threads: int = 1,
@@ -291,7 +291,7 @@ def certify(
         SeNasError: the network does not keep a budget.
         DeviceError: this machine has not what the conditions name.
     """
-    key = latency_key(device, backend, dtype, batch_size, threads)
+    key = latency_key(device, runtime, dtype, batch_size, threads)
     return certificate_of(network, budgets, key, None, measure_network(network, key))
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.cross_check import cross_check_counts
+from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.table import LatencyTable
-from se_nas.cost.latency.timing import LatencyKey, Measurement, clock_name, measure_network
+from se_nas.cost.latency.timing import Measurement, latency_conditions, measure_network
 from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.errors import ConfigError, SeNasError
 from se_nas.hardware.environment import describe_environment
@@ -20,7 +21,6 @@ from se_nas.records.models.certificate import (
     CostEntry,
     CrossCheck,
     How,
-    LatencyConditions,
     RetrainedPart,
     SearchCertificate,
 )
@@ -65,7 +65,7 @@ def certify(
         budgets=tuple(kept),
         costs=tuple(costs),
         cross_check=check,
-        latency_conditions=_conditions(key_of(latency)),
+        latency_conditions=latency_conditions(key_of(latency)),
         environment=describe_environment(),
     )
 
@@ -100,7 +100,7 @@ def extend_certificate(
         classes=spec.head.classes,
         costs=tuple(known.values()),
         cross_check=check,
-        latency_conditions=_conditions(key),
+        latency_conditions=latency_conditions(key),
         trained=dict(trained),
         environment=describe_environment(),
     )
@@ -124,17 +124,6 @@ def _costs(spec: NetworkSpec, measured: Measurement) -> tuple[dict[str, CostEntr
     known[LATENCY] = _entry(LATENCY, measured.median_ms, "measured", measured.n, measured.ci95_ms)
     note = "Neither count includes activations, norms, global means, SE's rescaling or the sums of skips."
     return known, check.model_copy(update={"note": note})
-
-
-def _conditions(key: LatencyKey) -> LatencyConditions:
-    return LatencyConditions(
-        device=key.device,
-        backend=key.backend,
-        dtype=key.dtype,
-        batch_size=key.batch_size,
-        threads=key.threads,
-        clock=clock_name(key),
-    )
 
 
 def _entry(metric: str, value: float, how: How, n: int = 1, ci95: tuple[float, float] | None = None) -> CostEntry:

@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from se_nas.cost.latency.cache import build_latency_table
-from se_nas.cost.latency.timing import LatencyKey, Measurement, latency_key
+from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.timing import Measurement, latency_key
 from se_nas.space.specs import BlockSpec, NetworkSpec
 from se_nas.space.yaml.file import load_space
 

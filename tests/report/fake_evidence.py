@@ -237,7 +237,7 @@ def latency_check(seed: int = 4) -> Json:
             }
         )
     return {
-        "conditions": {"device": "cpu", "backend": "eager", "dtype": "float32", "threads": 1, "batch_size": 1},
+        "conditions": {"device": "cpu", "runtime": "eager", "dtype": "float32", "threads": 1, "batch_size": 1},
         "sets": sets,
     }
 

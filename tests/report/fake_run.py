@@ -39,7 +39,7 @@ ENVIRONMENT = {
     "time": "2026-01-05T12:00:00+00:00",
 }
 
-KEY = {"device": "cuda NVIDIA H200", "backend": "eager", "dtype": "float32", "batch_size": 1, "threads": 1}
+KEY = {"device": "cuda NVIDIA H200", "runtime": "eager", "dtype": "float32", "batch_size": 1, "threads": 1}
 
 
 def latency_of(costs: Mapping[str, float], limits: Mapping[str, float]) -> float:

@@ -11,8 +11,9 @@ import pytest
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.cache import build_latency_table
+from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.table import LatencyTable
-from se_nas.cost.latency.timing import LatencyKey, Measurement
+from se_nas.cost.latency.timing import Measurement
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import InfeasibleBudgetError, SeNasError
 from se_nas.layers.network import Network

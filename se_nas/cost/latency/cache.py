@@ -7,6 +7,7 @@ not of this very moment is believed once a few of its networks take as long as i
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -17,19 +18,19 @@ from pathlib import Path
 
 import numpy as np
 
-from se_nas.cost.latency.table import (
+from se_nas.cost.latency.building import (
     TIME_BLOCKS,
     TIME_NETWORKS,
     BlockTimer,
-    LatencyTable,
     NetworkTimer,
-    read_latency_table,
     time_latency_table,
 )
-from se_nas.cost.latency.timing import LatencyKey, latency_key, no_progress
+from se_nas.cost.latency.folder import latency_folder
+from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.table import LatencyTable, read_latency_table
+from se_nas.cost.latency.timing import latency_key, no_progress
 from se_nas.errors import ConfigError, OutputError, counted
 from se_nas.hardware.environment import machine_digest
-from se_nas.records.files import from_home
 from se_nas.records.record import write_record
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -56,9 +57,9 @@ def build_latency_table(
     say: Say | None = None,
     cache_folder: str | os.PathLike[str] | None = None,
     fresh: bool = False,
-    calibrate_on: int = 24,
+    calibrate_on: int | None = None,
     held_out: int = 24,
-    visits: int = 4,
+    visits: int | None = None,
     time_blocks: BlockTimer = TIME_BLOCKS,
     time_networks: NetworkTimer = TIME_NETWORKS,
 ) -> LatencyTable:
@@ -66,7 +67,7 @@ def build_latency_table(
 
     Args:
         say: is told whether a cached table is believed; without it a logger is where it is not.
-        cache_folder: where tables are kept; by default `default_cache_folder()`.
+        cache_folder: where tables are kept; by default `latency_folder()`.
         fresh: time it now in any case, and replace what the cache holds.
         seed, progress, calibrate_on, held_out, visits, time_blocks, time_networks: see `time_latency_table`.
 
@@ -74,10 +75,13 @@ def build_latency_table(
         ConfigError: the space has fewer than 6 networks.
         DeviceError: it must be timed, but the key is of another machine.
     """
-    folder = default_cache_folder() if cache_folder is None else Path(cache_folder)
+    folder = latency_folder() if cache_folder is None else Path(cache_folder)
     path = folder / cache_name(space, key)
     if not fresh and (cached := _believed(path, space, key, time_networks, say)) is not None:
         return cached
+    kept = path.with_suffix(".measured.jsonl")
+    if fresh:
+        kept.unlink(missing_ok=True)
     table = time_latency_table(
         space,
         key,
@@ -88,6 +92,7 @@ def build_latency_table(
         visits=visits,
         time_blocks=time_blocks,
         time_networks=time_networks,
+        keep=kept,
     )
     try:
         write_record(path, table.record())
@@ -100,7 +105,7 @@ def latency_table(
     space: SearchSpace,
     *,
     device: str = "cpu",
-    backend: str = "eager",
+    runtime: str | None = None,
     dtype: str = "float32",
     batch_size: int = 1,
     threads: int = 1,
@@ -112,25 +117,20 @@ def latency_table(
         ConfigError: the space has fewer than 6 networks.
         DeviceError: this machine has not what the conditions name.
     """
-    return build_latency_table(space, latency_key(device, backend, dtype, batch_size, threads), progress=progress)
+    return build_latency_table(space, latency_key(device, runtime, dtype, batch_size, threads), progress=progress)
 
 
 def cached_latency_table(space: SearchSpace, key: LatencyKey, say: Say) -> LatencyTable | None:
     """The table in the default cache folder; None where there is none that holds."""
-    return _believed(default_cache_folder() / cache_name(space, key), space, key, TIME_NETWORKS, say)
-
-
-def default_cache_folder() -> Path:
-    """`latency` in the folder that the environment variable SE_NAS_CACHE names, else in ~/.cache/se_nas."""
-    named = os.environ.get("SE_NAS_CACHE")
-    return (from_home(named, "SE_NAS_CACHE") if named else Path.home() / ".cache" / "se_nas") / "latency"
+    return _believed(latency_folder() / cache_name(space, key), space, key, TIME_NETWORKS, say)
 
 
 def cache_name(space: SearchSpace, key: LatencyKey) -> str:
     """The name of a table's file in the cache folder: the space, its digest and the key, readable, and the machine."""
-    parts = (space.name, space.digest, key.device, key.backend, key.dtype, f"b{key.batch_size}", f"t{key.threads}")
+    parts = (space.name, space.digest, key.device, key.runtime, key.dtype, f"b{key.batch_size}", f"t{key.threads}")
     words = [re.sub(r"[^A-Za-z0-9_.]+", "_", part).strip("_") for part in parts]
-    return "-".join([*words, machine_digest(key.torch_device.type)]) + ".json"
+    elsewhere = key.program and hashlib.sha256(key.program.encode()).hexdigest()[:12]
+    return "-".join([*words, elsewhere or machine_digest(key.torch_device.type)]) + ".json"
 
 
 def _believed(

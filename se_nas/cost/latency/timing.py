@@ -1,16 +1,12 @@
 """Latency as a clock sees it: whole networks and single blocks, as they will be deployed, on a machine never quiet.
 
 What keeps the noise out: everything takes turns, so that a slow phase of the machine hits all alike; a run that is not
-timed warms the caches before each one that is; and medians, which a few interrupted runs do not move. One CPU thread is
-timed by its own clock, which stands still while another process has the core. On a quiet machine it shows what the wall
-clock shows (to 0.3 %); at four busy processes on two cores, tables made with it missed held-out networks by 3 %, those
-made with the wall clock by 11 %.
+timed warms the caches before each one that is; and medians, which a few interrupted runs do not move.
 """
 
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,47 +16,29 @@ import torch
 from scipy.stats import binom
 from torch import Tensor, nn
 
+from se_nas.cost.counts import block_counts
+from se_nas.cost.latency.chains import chains
+from se_nas.cost.latency.key import DTYPES, LatencyKey
+from se_nas.cost.latency.runtimes import RUNTIMES, default_runtime
+from se_nas.cost.latency.runtimes.runtime import Sampler
 from se_nas.cost.memory import least_bytes
-from se_nas.errors import DeviceError, counted, short
+from se_nas.errors import DeviceError, counted, did_you_mean, install, short
 from se_nas.hardware.environment import processor_name
 from se_nas.hardware.memory import check_fits
-from se_nas.layers.blocks import Block
 from se_nas.layers.network import Network
 from se_nas.records.bounds import MOST_BATCH, MOST_WORKERS
+from se_nas.records.models.certificate import LatencyConditions
 from se_nas.space.specs import BlockSpec, NetworkSpec
-
-BACKENDS = ("eager", "cuda_graph")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 OnProgress = Callable[[int, int], None]
 """Told how many timings are done, and of how many."""
 
-_SHORT, _LONG = 2, 6
+_LENGTHS = (2, 6)
 """Copies in the two chains whose difference gives a block's time."""
-
-
-@dataclass(frozen=True)
-class LatencyKey:
-    """The conditions under which a latency holds; see `latency_key` for those of this machine.
-
-    Attributes:
-        device: its kind and model, "cpu Intel(R) Xeon(R) Processor" or "cuda NVIDIA H200".
-        backend: "eager", or "cuda_graph": captured once and replayed, which leaves out Python's and the launches' time.
-        dtype: a name in DTYPES, of weights and images.
-        batch_size: images in one run; latencies are per run, not per image.
-        threads: CPU threads inside an operation.
-    """
-
-    device: str
-    backend: str = "eager"
-    dtype: str = "float32"
-    batch_size: int = 1
-    threads: int = 1
-
-    @property
-    def torch_device(self) -> torch.device:
-        """The device without its model."""
-        return torch.device(self.device.partition(" ")[0])
+_CHECKED = 16
+"""Blocks of which it is looked at whether chains are linear in their copies."""
+_MOST_BEND = 0.3
+"""Share by which two more copies may take longer or less than the two before; a busy machine bends it by 0.1."""
 
 
 @dataclass(frozen=True)
@@ -80,20 +58,22 @@ class Measurement:
 
 
 def latency_key(
-    device: str = "cpu", backend: str = "eager", dtype: str = "float32", batch_size: int = 1, threads: int = 1
+    device: str = "cpu",
+    runtime: str | None = None,
+    dtype: str = "float32",
+    batch_size: int = 1,
+    threads: int = 1,
+    program: str | None = None,
 ) -> LatencyKey:
-    """The key for this machine's `device`: "cpu", "cuda" or "mps".
+    """The key for this machine's `device`, "cpu", "cuda" or "mps"; of a runtime elsewhere, for what a device is called.
+
+    Args:
+        runtime: a name in RUNTIMES; None for the default one, see `default_runtime`.
+        program: of a runtime elsewhere, what times there.
 
     Raises:
-        DeviceError: the device is not there, or cannot run that backend; or an argument has no such value.
+        DeviceError: the device is not there, or cannot run that runtime; or an argument has no such value.
     """
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device, False):
-        there = ", ".join(name for name, is_there in present.items() if is_there)
-        raise DeviceError(f"latency is measured on a device that is there, one of {there}, but got {device!r}")
-    allowed = BACKENDS if device == "cuda" else ("eager",)
-    if backend not in allowed:
-        raise DeviceError(f"latency backend on {device} must be one of {', '.join(allowed)}, but got {backend!r}")
     if dtype not in DTYPES:
         raise DeviceError(f"latency dtype must be one of {', '.join(DTYPES)}, but got {dtype!r}")
     if not (1 <= batch_size <= MOST_BATCH and 1 <= threads <= MOST_WORKERS):
@@ -101,7 +81,39 @@ def latency_key(
             f"latency batch_size must be from 1 to {MOST_BATCH:,} and threads from 1 to {MOST_WORKERS:,}, "
             f"but got batch_size={short(batch_size)}, threads={short(threads)}"
         )
-    return LatencyKey(f"{device} {processor_name(device)}", backend, dtype, batch_size, threads)
+    if runtime is not None and runtime not in RUNTIMES:
+        hint = did_you_mean(runtime, RUNTIMES)
+        raise DeviceError(f"latency runtime must be one of {', '.join(RUNTIMES)}, but got {short(runtime)}{hint}")
+    if runtime is not None and RUNTIMES[runtime].remote:
+        return LatencyKey(device, runtime, dtype, batch_size, threads, program)
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(device, False):
+        there = ", ".join(name for name, is_there in present.items() if is_there)
+        raise DeviceError(f"latency is measured on a device that is there, one of {there}, but got {device!r}")
+    runtime = runtime or default_runtime(device, dtype)
+    entry = RUNTIMES[runtime]
+    if device not in entry.devices:
+        able = ", ".join(name for name, other in RUNTIMES.items() if device in other.devices)
+        raise DeviceError(f"latency runtime on {device} must be one of {able}, but got {runtime!r}")
+    if dtype not in entry.dtypes:
+        raise DeviceError(f"latency dtype of {runtime} must be one of {', '.join(entry.dtypes)}, but got {dtype!r}")
+    if entry.missing:
+        how = install(entry.extra) if entry.extra else f"pip install {' '.join(entry.missing)}"
+        raise DeviceError(f"latency runtime {runtime} needs {' and '.join(entry.missing)}, not installed here: {how}")
+    return LatencyKey(f"{device} {processor_name(device)}", runtime, dtype, batch_size, threads)
+
+
+def latency_conditions(key: LatencyKey) -> LatencyConditions:
+    """The conditions as certificates and other files have them."""
+    return LatencyConditions(
+        device=key.device,
+        runtime=key.runtime,
+        dtype=key.dtype,
+        batch_size=key.batch_size,
+        threads=key.threads,
+        clock=clock_name(key),
+        program=key.program,
+    )
 
 
 def check_memory(network: NetworkSpec, key: LatencyKey) -> None:
@@ -139,20 +151,19 @@ def measure_networks(
         DeviceError: the key is of another machine, or a run does not fit the memory.
     """
     with _conditions(key):
-        watch = _stopwatch(key)
-        runs = []
+        samplers = []
         for network in networks:
             check_memory(network if isinstance(network, NetworkSpec) else network.spec, key)
             module = Network(network) if isinstance(network, NetworkSpec) else copy.deepcopy(network)
             spec = module.spec
-            images = _feature_map(key, spec.in_channels, spec.resolution)
-            runs.append(_runner(module, (images,), key))
-        samples: list[list[float]] = [[] for _ in runs]
-        for done in range(rounds * len(runs)):
-            i = done % len(runs)
-            runs[i]()
-            samples[i].append(watch(runs[i]))
-            on_progress(done + 1, rounds * len(runs))
+            samplers.append(_sampler(module, [_feature_map(key, spec.in_channels, spec.resolution)], key))
+        samples: list[list[float]] = [[] for _ in samplers]
+        a_turn = RUNTIMES[key.runtime].runs_a_turn
+        for left in range(rounds, 0, -a_turn):
+            for i, sampler in enumerate(samplers):
+                samples[i] += sampler(min(a_turn, left))
+                done = (rounds - left) * len(samplers) + (i + 1) * min(a_turn, left)
+                on_progress(done, rounds * len(samplers))
     return [summarise(values) for values in samples]
 
 
@@ -169,12 +180,13 @@ def summarise(samples: Sequence[float]) -> Measurement:
 
 def measure_blocks(
     blocks: Sequence[BlockSpec], key: LatencyKey, on_progress: OnProgress = no_progress, *, passes: int = 8
-) -> list[float]:
+) -> list[float] | None:
     """Milliseconds of each block inside a network: what one more copy adds to a chain of copies.
 
     The difference of a long and a short chain is free of what every timing pays once (the call, the first cache
     misses). Each pass visits all blocks and takes the least of a few timings of either chain; the answer is the median
-    of the passes, and 0 where noise made it negative.
+    of the passes, and 0 where noise made it negative. None where a runtime does not take in proportion longer for more
+    copies, as one that sees through a chain would not.
 
     Args:
         passes: visits to each block, at least 1.
@@ -184,37 +196,37 @@ def measure_blocks(
     """
     slopes = np.zeros((passes, len(blocks)))
     with _conditions(key):
-        watch = _stopwatch(key)
+        if RUNTIMES[key.runtime].graph and not chains_are_linear(blocks, key):
+            return None
         for i in range(passes):
             for j, block in enumerate(blocks):
-                slopes[i, j] = _slope(block, key, watch)
+                short, long = chain_ms(block, key, _LENGTHS)
+                slopes[i, j] = (long - short) / (_LENGTHS[1] - _LENGTHS[0])
                 on_progress(i * len(blocks) + j + 1, passes * len(blocks))
     return [max(0.0, float(value)) for value in np.median(slopes, axis=0)]
 
 
-def _slope(block: BlockSpec, key: LatencyKey, watch: Callable[[Callable[[], object]], float]) -> float:
+def chains_are_linear(blocks: Sequence[BlockSpec], key: LatencyKey) -> bool:
+    """Whether the second copies added to chains take as long as the first ones, over some of the blocks together."""
+    built = [block for block in blocks if block_counts(block).macs]  # of the others a chain is no longer
+    some = built[:: -(-len(built) // _CHECKED) or 1]
+    for _ in range(2):  # a busy moment passes
+        times = np.array([chain_ms(block, key, (2, 4, 6)) for block in some])
+        first, second = np.diff(times.sum(axis=0)) if some else (1.0, 1.0)
+        if first > 0 and abs(second / first - 1) <= _MOST_BEND:
+            return True
+    return False
+
+
+def chain_ms(block: BlockSpec, key: LatencyKey, lengths: Sequence[int]) -> list[float]:
+    """The least of a few timings of chains of so many copies of a block."""
     # built at each visit: the chains of a whole space together would take gigabytes
-    first = Block(block)
-    copies = [first, *(copy.deepcopy(first) for _ in range(_LONG - 1))]
-    maps = [_feature_map(key, block.in_channels, block.resolution) for _ in copies]
-    short, long = (_runner(_Chain(copies[:n], block.keeps_shape), maps[:n], key) for n in (_SHORT, _LONG))
-    timings = [(watch(short), watch(long)) for _ in range(3)]
-    return (min(t for _, t in timings) - min(t for t, _ in timings)) / (_LONG - _SHORT)
-
-
-class _Chain(nn.Module):
-    """Copies of a block in a row; those of a block that changes the shape, each on a map of its own instead."""
-
-    def __init__(self, copies: Sequence[nn.Module], feeds_itself: bool) -> None:
-        super().__init__()
-        self.copies = nn.ModuleList(copies)
-        self.feeds_itself = feeds_itself
-
-    def forward(self, *maps: Tensor) -> Tensor:
-        x = maps[0]
-        for block, own in zip(self.copies, maps, strict=True):
-            x = block(x if self.feeds_itself else own)
-        return x
+    samplers = []
+    for chain in chains(block, lengths, share=RUNTIMES[key.runtime].graph):
+        maps = [_feature_map(key, block.in_channels, block.resolution) for _ in chain.copies]
+        samplers.append(_sampler(chain, maps[:1] if block.keeps_shape and RUNTIMES[key.runtime].graph else maps, key))
+    timings = [[sampler(1)[0] for sampler in samplers] for _ in range(3)]
+    return [min(column) for column in zip(*timings, strict=True)]
 
 
 def _feature_map(key: LatencyKey, channels: int, resolution: int) -> Tensor:
@@ -222,78 +234,23 @@ def _feature_map(key: LatencyKey, channels: int, resolution: int) -> Tensor:
     return x.to(key.torch_device, DTYPES[key.dtype]).to(memory_format=torch.channels_last)
 
 
-def _runner(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Callable[[], object]:
-    """A warmed-up call of the module under the key's backend."""
+def _sampler(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sampler:
+    """What times the module in the key's runtime."""
     module = module.eval().to(key.torch_device, DTYPES[key.dtype])
     module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub forgets it
-
-    def run() -> object:
-        return module(*inputs)
-
-    if key.backend == "eager":
-        run()
-        return run
-    # torch asks for a warm-up on another stream than the one that captures
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = run()
-
-    def replay() -> object:
-        graph.replay()
-        return output  # kept alive with the graph that writes it
-
-    return replay
+    return RUNTIMES[key.runtime].prepared(module, inputs, key)
 
 
 def clock_name(key: LatencyKey) -> str:
     """What latencies under this key are read from."""
-    if key.torch_device.type == "cuda":
-        return "CUDA events"
-    return "CPU time of the one thread" if _by_thread_clock(key) else "wall clock"
-
-
-def _by_thread_clock(key: LatencyKey) -> bool:
-    # Windows counts a thread's time in steps of 15 ms
-    fine = time.get_clock_info("thread_time").resolution < 1e-6
-    return key.torch_device.type == "cpu" and key.threads == 1 and fine
-
-
-def _stopwatch(key: LatencyKey) -> Callable[[Callable[[], object]], float]:
-    """A function that runs its argument and returns the milliseconds until the device is done."""
-    device = key.torch_device.type
-    clock = time.thread_time if _by_thread_clock(key) else time.perf_counter
-
-    def elapsed(run: Callable[[], object]) -> float:
-        if device == "mps":
-            torch.mps.synchronize()
-        start = clock()
-        run()
-        if device == "mps":
-            torch.mps.synchronize()
-        return (clock() - start) * 1e3
-
-    def events(run: Callable[[], object]) -> float:
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        torch.cuda.synchronize()
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end))
-
-    return events if device == "cuda" else elapsed
+    return RUNTIMES[key.runtime].clock(key)
 
 
 @contextmanager
 def _conditions(key: LatencyKey) -> Iterator[None]:
     """Set the key's threads and inference mode, and put them and the random state back."""
-    here = latency_key(key.torch_device.type, key.backend, key.dtype, key.batch_size, key.threads)
+    device = key.device if key.program is not None else key.torch_device.type
+    here = latency_key(device, key.runtime, key.dtype, key.batch_size, key.threads, key.program)
     if here != key:
         raise DeviceError(f"latency must be measured on the key's device, {key.device}, but this is {here.device}")
     threads = torch.get_num_threads()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
 
 from se_nas.records.fields import Amount, Count, Interval, Metric, Number, Seconds
 from se_nas.records.models.environment import Environment
@@ -51,14 +51,20 @@ class CrossCheck(Record):
 
 
 class LatencyConditions(Record):
-    """Under which a latency holds."""
+    """Under which a latency holds; files of before there were runtimes call theirs a backend.
+
+    Attributes:
+        runtime: a name in `cost.latency.runtimes.RUNTIMES`.
+        program: of runtime "command".
+    """
 
     device: str
-    backend: str
+    runtime: Annotated[str, Field(validation_alias=AliasChoices("runtime", "backend"))]
     dtype: str
     batch_size: PositiveInt
     threads: Count
     clock: str | None = None
+    program: str | None = None
 
 
 class Timing(Record):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt, TypeAdapter, model_validator
 
 from se_nas.records.fields import Amount, Count, Metric, Number, Seconds, Seed, Share
+from se_nas.records.models.certificate import LatencyConditions
 from se_nas.records.models.environment import Commit
 from se_nas.records.record import Record
 
@@ -293,7 +294,7 @@ class LatencyPart(Record):
 
     format: Literal["se_nas latency check"] = "se_nas latency check"
     version: Literal[1] = 1
-    conditions: dict[str, str | int]
+    conditions: LatencyConditions
     sets: tuple[TimedSet, ...]
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from se_nas.cost.latency.table import LatencyTable, prediction_accuracy
-from se_nas.cost.latency.timing import Measurement, measure_networks
+from se_nas.cost.latency.fit import prediction_accuracy
+from se_nas.cost.latency.table import LatencyTable
+from se_nas.cost.latency.timing import Measurement, latency_conditions, measure_networks
 from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
 from se_nas.evidence.comparisons import compare, difference
 from se_nas.evidence.controls import Control
@@ -200,7 +201,7 @@ def latency_part(gathering: Gathering) -> LatencyPart | None:
     measured = measure_networks([gathering.space.resolve(a) for a in every], latency.key, rounds=ROUNDS)
     found = dict(zip(every, measured, strict=True))
     return LatencyPart(
-        conditions=vars(latency.key),
+        conditions=latency_conditions(latency.key),
         sets=tuple(_timed(gathering, name, some, found) for name, some in sets.items() if len(some) > 1),
     )
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from pydantic import PositiveFloat
 
 from se_nas.cost.budget import Budget
+from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.table import LatencyTable
-from se_nas.cost.latency.timing import LatencyKey, measure_networks
+from se_nas.cost.latency.timing import measure_networks
 from se_nas.errors import DeviceError
 from se_nas.evidence.controls import Control
 from se_nas.evidence.published_networks import fitted, narrowed

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from se_nas.cost.latency.cache import build_latency_table
-from se_nas.cost.latency.timing import LatencyKey, Measurement
+from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.timing import Measurement
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import HeadTemplate, OpTemplate, SETemplate, StageTemplate, StemTemplate
 

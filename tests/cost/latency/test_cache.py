@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from se_nas.cost.latency.cache import FRESH_SECONDS, cache_name, cached_latency_table, default_cache_folder
+from se_nas.cost.latency.cache import FRESH_SECONDS, cache_name, cached_latency_table
+from se_nas.cost.latency.folder import latency_folder
 from se_nas.cost.latency.table import LatencyFile, LatencyTable
 from se_nas.records.record import parse_record
 from tests.cost.latency.fake_clock import KEY, SPACE, FakeClock, build, same, tiny_space
@@ -29,7 +30,7 @@ def test_a_cached_table_is_equal_and_times_nothing(tmp_path):
 def test_another_key_space_torch_or_fresh_is_timed_anew(tmp_path, monkeypatch):
     clock = FakeClock()
     build(tmp_path, clock)
-    others = [{"device": "cpu Lovelace"}, {"backend": "cuda_graph"}, {"dtype": "bfloat16"}, {"batch_size": 2}]
+    others = [{"device": "cpu Lovelace"}, {"runtime": "cuda_graph"}, {"dtype": "bfloat16"}, {"batch_size": 2}]
     for number, change in enumerate([*others, {"threads": 2}], start=2):
         build(tmp_path, clock, key=replace(KEY, **change))
         assert clock.calls == number
@@ -82,11 +83,11 @@ def test_a_corrupted_cache_file_is_replaced_with_one_line_of_warning(tmp_path, c
 
 def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("SE_NAS_CACHE", str(tmp_path))
-    assert default_cache_folder() == tmp_path / "latency"
+    assert latency_folder() == tmp_path / "latency"
     build(None)
     assert (tmp_path / "latency" / cache_name(SPACE, KEY)).exists()
     monkeypatch.delenv("SE_NAS_CACHE")
-    assert default_cache_folder().parts[-3:] == (".cache", "se_nas", "latency")
+    assert latency_folder().parts[-3:] == (".cache", "se_nas", "latency")
 
 
 OTHER_MACHINES = {

@@ -7,14 +7,9 @@ import numpy as np
 import pytest
 
 from se_nas.cost.latency.cache import build_latency_table
-from se_nas.cost.latency.table import (
-    LatencyTable,
-    distinct_blocks,
-    fit_relative,
-    latency_lines,
-    prediction_accuracy,
-    spread_architectures,
-)
+from se_nas.cost.latency.choosing import distinct_blocks, spread_architectures
+from se_nas.cost.latency.fit import fit_relative, prediction_accuracy
+from se_nas.cost.latency.table import LatencyTable, latency_lines
 from se_nas.cost.latency.timing import latency_key, measure_blocks, measure_networks
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
@@ -116,7 +111,8 @@ def test_a_table_is_really_timed_with_progress(tmp_path, capsys):
     assert captured.out == ""
     assert "timing blocks" in captured.err
     lines = latency_lines(latency)
-    assert "on 2 held-out networks" in lines[-1]
+    assert "on 2 held-out networks" in lines[-2]
+    assert "MACs alone" in lines[-1]
     assert f"{len(latency.block_ms)} distinct blocks" in lines[1]
 
 

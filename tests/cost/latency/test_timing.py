@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.timing import (
     latency_key,
     measure_blocks,
@@ -30,18 +31,18 @@ NETWORK = NetworkSpec(
 
 
 def test_key_names_the_device_and_its_model():
-    key = latency_key("cpu", threads=2)
+    key = latency_key("cpu", "eager", threads=2)
     assert key.device.startswith("cpu ")
     assert len(key.device) > len("cpu ")
     assert key.torch_device == torch.device("cpu")
-    assert (key.backend, key.dtype, key.batch_size, key.threads) == ("eager", "float32", 1, 2)
+    assert (key.runtime, key.dtype, key.batch_size, key.threads) == ("eager", "float32", 1, 2)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"device": "abacus"}, "one of cpu.*abacus"),
-        ({"backend": "cuda_graph"}, "backend on cpu must be one of eager"),
+        ({"runtime": "cuda_graph"}, "runtime on cpu must be one of onnxruntime, eager, compiled, openvino"),
         ({"dtype": "int8"}, "dtype must be one of float32.*int8"),
         ({"threads": 0}, "threads=0"),
         ({"batch_size": 0}, "batch_size=0"),
@@ -79,12 +80,12 @@ def test_rounds_are_in_turn_and_reported():
 
 @pytest.mark.parametrize("block", [BLOCK, SHRINKING, replace(BLOCK, kind="identity", expanded=8, se=None)])
 def test_a_blocks_slope_is_finite_and_never_negative(block):
-    assert 0 <= measure_blocks([block], latency_key(), passes=1)[0] < float("inf")
+    assert 0 <= measure_blocks([block], latency_key("cpu", "eager"), passes=1)[0] < float("inf")
 
 
 def test_blocks_are_reported_pass_by_pass():
     seen = []
-    found = measure_blocks([BLOCK, SHRINKING], latency_key(), lambda *x: seen.append(x), passes=2)
+    found = measure_blocks([BLOCK, SHRINKING], latency_key("cpu", "eager"), lambda *x: seen.append(x), passes=2)
     assert len(found) == 2
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
@@ -92,7 +93,7 @@ def test_blocks_are_reported_pass_by_pass():
 def test_threads_and_random_state_are_put_back_also_after_an_error():
     before, state = torch.get_num_threads(), torch.get_rng_state()
     during = []
-    key = latency_key(threads=before + 1)
+    key = latency_key("cpu", "eager", threads=before + 1)
 
     def stop(done, total):
         during.append((torch.get_num_threads(), torch.is_inference_mode_enabled()))
@@ -124,8 +125,10 @@ def test_the_interval_covers_the_true_median_as_often_as_it_says(n):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("backend", ["eager", "cuda_graph"])
-def test_cuda_is_timed_by_events_and_under_a_graph(backend):
-    key = latency_key("cuda", backend)
+@pytest.mark.parametrize("runtime", ["eager", "cuda_graph", "onnxruntime", "tensorrt"])
+def test_cuda_is_timed_in_each_of_its_runtimes(runtime):
+    if RUNTIMES[runtime].missing:
+        pytest.skip(f"needs {' and '.join(RUNTIMES[runtime].missing)}")
+    key = latency_key("cuda", runtime)
     assert measure_network(NETWORK, key, rounds=6).median_ms > 0
     assert measure_blocks([BLOCK], key, passes=2)[0] >= 0

@@ -18,7 +18,8 @@ import yaml
 from scipy.stats import kendalltau, spearmanr, ttest_rel
 
 from se_nas.cost.counts import network_counts
-from se_nas.cost.latency.timing import LatencyKey, Measurement
+from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.timing import Measurement
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.sources import load_test, load_train

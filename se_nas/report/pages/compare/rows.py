@@ -246,7 +246,7 @@ def _conditions(run: ComparedRun) -> str | None:
         return None
     found = run.finished.certificate.latency_conditions
     threads = "thread" if found.threads == 1 else "threads"
-    return f"{found.device}, {found.backend}, {found.dtype}, batch {found.batch_size}, {found.threads} {threads}"
+    return f"{found.device}, {found.runtime}, {found.dtype}, batch {found.batch_size}, {found.threads} {threads}"
 
 
 def _measure(run: ComparedRun) -> str | None:

@@ -39,5 +39,5 @@ def show_latency(found: LatencyPart) -> LatencyCheck:
     return LatencyCheck(
         figure=latency.latency_check(found) if any(one.networks for one in found.sets) else None,
         sets=Table(_HEADS, rows, range(1, 7)),
-        conditions=spaced([(key, plain(value)) for key, value in flat(found.conditions)]),
+        conditions=spaced([(key, plain(value)) for key, value in flat(found.conditions.plain())]),
     )

@@ -1,0 +1,91 @@
+"""The runtimes that latency is one of: what runs a network where it is deployed.
+
+Each is an entry of `RUNTIMES` and a file of its own here, whose function prepares a network to be timed; a plugin adds
+entries of its own. What is the same for all, such as turns, medians and tables, is above.
+"""
+
+from __future__ import annotations
+
+from se_nas.cost.latency.key import DTYPES
+from se_nas.cost.latency.runtimes.clocks import thread_clock, torch_clock
+from se_nas.cost.latency.runtimes.runtime import Runtime
+from se_nas.records.registry import Registry
+
+_HERE = "se_nas.cost.latency.runtimes"
+
+RUNTIMES: Registry[Runtime] = Registry(
+    "runtime",
+    {
+        "onnxruntime": Runtime(
+            title="ONNX Runtime",
+            prepare=f"{_HERE}.onnx_runtime:prepare",
+            devices=("cpu", "cuda"),
+            clock=thread_clock,
+            packages=("onnx", "onnxruntime"),
+            extra="runtimes",
+            default_on=("cpu",),
+        ),
+        "cuda_graph": Runtime(
+            title="PyTorch in a CUDA graph",
+            prepare=f"{_HERE}.cuda_graph:prepare",
+            devices=("cuda",),
+            dtypes=tuple(DTYPES),
+            clock=torch_clock,
+            default_on=("cuda",),
+            graph=False,
+        ),
+        "eager": Runtime(
+            title="eager PyTorch",
+            prepare=f"{_HERE}.eager:prepare",
+            devices=("cpu", "cuda", "mps"),
+            dtypes=tuple(DTYPES),
+            clock=torch_clock,
+            default_on=("cpu", "cuda", "mps"),
+            graph=False,
+        ),
+        "compiled": Runtime(
+            title="torch.compile",
+            prepare=f"{_HERE}.compiled:prepare",
+            devices=("cpu", "cuda"),
+            dtypes=tuple(DTYPES),
+            clock=torch_clock,
+            chains=False,  # every chain would be compiled for seconds
+        ),
+        "tensorrt": Runtime(
+            title="ONNX Runtime with TensorRT",
+            prepare=f"{_HERE}.onnx_runtime:prepare_tensorrt",
+            devices=("cuda",),
+            dtypes=("float32", "float16"),
+            clock=thread_clock,
+            packages=("onnx", "onnxruntime-gpu"),
+            chains=False,  # as above, for an engine
+        ),
+        "openvino": Runtime(
+            title="OpenVINO",
+            prepare=f"{_HERE}.openvino:prepare",
+            devices=("cpu",),
+            clock=thread_clock,
+            packages=("onnx", "openvino"),
+            extra="runtimes",
+        ),
+        "command": Runtime(
+            title="a program of the user's",
+            prepare=f"{_HERE}.command:prepare",
+            devices=(),
+            clock=lambda key: "the program's",
+            packages=("onnx",),
+            extra="runtimes",
+            chains=False,
+            runs_a_turn=1000,
+        ),
+    },
+)
+
+
+def default_runtime(device: str, dtype: str) -> str:
+    """The runtime of latencies where none is named: the first of `RUNTIMES` that is meant for it and is installed."""
+    return next(
+        name
+        for name, runtime in RUNTIMES.items()
+        if device in runtime.default_on and (dtype in runtime.dtypes or name == "eager") and not runtime.missing
+    )

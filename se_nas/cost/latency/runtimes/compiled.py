@@ -1,0 +1,35 @@
+"""torch.compile: a network compiled as a whole, which takes it seconds to minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.runtimes.clocks import by_torch_clock
+from se_nas.cost.latency.runtimes.runtime import Sampler
+from se_nas.errors import DeviceError
+
+
+def prepare(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sampler:
+    """The module, compiled.
+
+    Raises:
+        DeviceError: it cannot be compiled here, as where there is no C++ compiler.
+    """
+    # what was compiled for other networks would count against torch's limit of recompilations
+    torch.compiler.reset()
+    compiled = torch.compile(module, fullgraph=True, dynamic=False)
+
+    def run() -> object:
+        return compiled(*inputs)
+
+    try:
+        for _ in range(3):
+            run()
+    except Exception as error:  # whatever torch's compiler or its C++ compiler raises
+        words = " ".join(str(error).split())
+        raise DeviceError(f"runtime compiled must be able to compile the network, but got: {words:.200}") from error
+    return by_torch_clock(run, key)

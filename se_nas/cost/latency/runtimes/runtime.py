@@ -1,0 +1,75 @@
+"""What a runtime is: how it prepares a network to be timed, where it runs, and what it needs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+
+from se_nas.cost.latency.key import LatencyKey
+from se_nas.records.registry import Code, imported
+
+Sampler = Callable[[int], list[float]]
+"""Runs a prepared network so many times, and gives the milliseconds of every run."""
+
+Prepare = Callable[[nn.Module, Sequence[Tensor], LatencyKey], Sampler]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What runs a network where it is deployed; a latency is one of a runtime.
+
+    Attributes:
+        title: what it is called in sentences.
+        prepare: a function of a module in eval mode, its inputs and the key (all on the key's device and of its dtype),
+            which gives a `Sampler` that is warm.
+        devices: kinds of device of this machine that it runs on; none where the device is another one.
+        dtypes: names of the number formats that it runs in.
+        clock: what its milliseconds are read from under a key, in words.
+        packages: distributions that it needs; extra: the extra of this package that brings them.
+        default_on: kinds of device that it is the default on, where it is installed.
+        chains: whether a block can be timed by chains of its copies; else whole networks alone are timed.
+        graph: whether it leaves out what no output needs, as compilers of graphs do.
+        runs_a_turn: runs of one network in a row before the next one's turn; 1 spreads a slow moment over all alike.
+    """
+
+    title: str
+    prepare: Code
+    devices: tuple[str, ...]
+    clock: Callable[[LatencyKey], str]
+    dtypes: tuple[str, ...] = ("float32",)
+    packages: tuple[str, ...] = ()
+    extra: str | None = None
+    default_on: tuple[str, ...] = ()
+    chains: bool = True
+    graph: bool = True
+    runs_a_turn: int = 1
+
+    @property
+    def remote(self) -> bool:
+        """Whether the device is another one than this machine's."""
+        return not self.devices
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The packages that are not installed."""
+        return tuple(name for name, version in self.versions.items() if version is None)
+
+    @property
+    def versions(self) -> dict[str, str | None]:
+        """Of its packages; None of one that is not installed."""
+        return {package: _version(package) for package in self.packages}
+
+    def prepared(self, module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sampler:
+        """See `prepare`."""
+        return cast(Sampler, imported(self.prepare)(module, inputs, key))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
