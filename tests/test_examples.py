@@ -33,8 +33,8 @@ def test_an_example_is_short_and_the_docs_name_it(script: Path) -> None:
     assert any(f"examples/{script.name}" in page.read_text() for page in pages)
 
 
-def test_there_are_five() -> None:
-    assert len(SCRIPTS) == 5
+def test_there_are_six() -> None:
+    assert len(SCRIPTS) == 6
 
 
 def test_a_first_search_answers_two_budgets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 #: What only an extra brings, by the name that it is imported by.
 ABSENT = (
     *("nni", "nni_node", "pkg_resources", "psutil", "typeguard"),
-    *("onnx", "onnxruntime", "onnxscript", "psycopg", "thop"),
+    *("onnx", "onnxruntime", "onnxscript", "openvino", "psycopg", "thop"),
 )
 
 BLOCKED = """

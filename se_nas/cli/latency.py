@@ -22,11 +22,15 @@ def latency(
     The table is cached and reused by searches under the same conditions (SE_NAS_CACHE names another cache folder).
     """
     from se_nas.cost.latency.cache import build_latency_table
+    from se_nas.cost.latency.runtimes import default_line
     from se_nas.cost.latency.table import latency_lines
     from se_nas.space.yaml.file import load_space
 
     space = load_space(space_file)
     tune_allocator()
-    table = build_latency_table(space, conditions.key(), progress=not quiet, say=say, fresh=fresh)
+    key = conditions.key()
+    if conditions.runtime is None and (line := default_line(key.torch_device.type, key.dtype)):
+        say(line)
+    table = build_latency_table(space, key, progress=not quiet, say=say, fresh=fresh)
     for line in latency_lines(table):
         say(line)

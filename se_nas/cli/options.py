@@ -236,6 +236,13 @@ class TimingConditions:
             "on CPUs, where it is installed, and a CUDA graph on GPUs."
         ),
     ] = None
+    run: Annotated[
+        str | None,
+        typer.Option(
+            help="For --runtime command, what times a network elsewhere and prints milliseconds, such as 'my_timer "
+            "--model {onnx} --runs {runs}'; --device is then what the device is called."
+        ),
+    ] = None
     dtype: Annotated[str, typer.Option(help="Number format: float32, bfloat16 or float16.")] = "float32"
     batch_size: Annotated[int, typer.Option(help="Images in one batch; the latency is that of the whole batch.")] = 1
     threads: Annotated[int, typer.Option(help="CPU threads that the network may use.")] = 1
@@ -246,10 +253,14 @@ class TimingConditions:
         Raises:
             DeviceError, ConfigError: this machine has not what they name.
         """
-        from se_nas.cost.latency.timing import latency_key
-        from se_nas.hardware.device import pick_device
+        from se_nas.records.record import parse_record
+        from se_nas.runs.run_file import LatencyConfig
 
-        return latency_key(pick_device(self.device).type, self.runtime, self.dtype, self.batch_size, self.threads)
+        values: dict[str, Any] = {"runtime": self.runtime, "run": self.run, "dtype": self.dtype}
+        values |= {"batch_size": self.batch_size, "threads": self.threads}
+        if self.run is not None and self.device != "auto":
+            values["device"] = self.device
+        return parse_record(LatencyConfig, values, "--runtime").key(self.device)
 
 
 def parse_changes(words: list[str] | None) -> dict[str, object]:

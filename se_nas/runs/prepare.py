@@ -12,6 +12,7 @@ import torch
 from se_nas.cost.budget import Budget, parse_budgets
 from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.runtimes import default_line
 from se_nas.cost.latency.table import LatencyTable, latency_lines, read_latency_table
 from se_nas.cost.latency.timing import check_memory
 from se_nas.cost.memory import least_supernet_bytes
@@ -179,6 +180,8 @@ def make_setting(
         check_evidence(run_file, config, Problem.of(space.digest, budgets, info.name))
         # a folder that cannot be written to fails before the timing
         write_record(run / "environment.json", describe_environment(found_device.type))
+    if config.latency.runtime is None and not joins and (instead := default_line(key.torch_device.type, key.dtype)):
+        say(instead)
     latency = _latency(run, begun, space, key, config, progress, say)
     if isinstance(latency, LatencyTable):
         for line in latency_lines(latency):

@@ -172,10 +172,9 @@ def _part(on_progress: OnProgress, index: int, parts: int) -> OnProgress:
 
 
 def _environment(key: LatencyKey) -> dict[str, str]:
-    packages = RUNTIMES[key.runtime].versions
     return {
         "torch": torch.__version__,
-        **{name: version for name, version in packages.items() if version is not None},
+        **RUNTIMES[key.runtime].versions,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }

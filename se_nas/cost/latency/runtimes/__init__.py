@@ -9,6 +9,7 @@ from __future__ import annotations
 from se_nas.cost.latency.key import DTYPES
 from se_nas.cost.latency.runtimes.clocks import thread_clock, torch_clock
 from se_nas.cost.latency.runtimes.runtime import Runtime
+from se_nas.errors import install
 from se_nas.records.registry import Registry
 
 _HERE = "se_nas.cost.latency.runtimes"
@@ -57,7 +58,7 @@ RUNTIMES: Registry[Runtime] = Registry(
             devices=("cuda",),
             dtypes=("float32", "float16"),
             clock=thread_clock,
-            packages=("onnx", "onnxruntime-gpu"),
+            packages=("onnx", "onnxruntime"),  # of the distribution onnxruntime-gpu
             chains=False,  # as above, for an engine
         ),
         "openvino": Runtime(
@@ -89,3 +90,16 @@ def default_runtime(device: str, dtype: str) -> str:
         for name, runtime in RUNTIMES.items()
         if device in runtime.default_on and (dtype in runtime.dtypes or name == "eager") and not runtime.missing
     )
+
+
+def default_line(device: str, dtype: str) -> str | None:
+    """What to say where the default is another runtime for want of a package; None where it is not."""
+    taken = default_runtime(device, dtype)
+    for name, runtime in RUNTIMES.items():
+        if name == taken:
+            break
+        if device in runtime.default_on and dtype in runtime.dtypes and runtime.extra:
+            missing = " and ".join(runtime.missing)
+            how = f"{install(runtime.extra)} brings {runtime.title}, and `runtime: {taken}` is without this line"
+            return f"latency: {RUNTIMES[taken].title} is timed, since {missing} is not installed; {how}"
+    return None

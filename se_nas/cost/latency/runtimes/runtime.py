@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -29,7 +31,7 @@ class Runtime:
         devices: kinds of device of this machine that it runs on; none where the device is another one.
         dtypes: names of the number formats that it runs in.
         clock: what its milliseconds are read from under a key, in words.
-        packages: distributions that it needs; extra: the extra of this package that brings them.
+        packages: what it imports; extra: the extra of this package that brings them.
         default_on: kinds of device that it is the default on, where it is installed.
         chains: whether a block can be timed by chains of its copies; else whole networks alone are timed.
         graph: whether it leaves out what no output needs, as compilers of graphs do.
@@ -56,20 +58,17 @@ class Runtime:
     @property
     def missing(self) -> tuple[str, ...]:
         """The packages that are not installed."""
-        return tuple(name for name, version in self.versions.items() if version is None)
+        return tuple(name for name in self.packages if importlib.util.find_spec(name) is None)
 
     @property
-    def versions(self) -> dict[str, str | None]:
-        """Of its packages; None of one that is not installed."""
-        return {package: _version(package) for package in self.packages}
+    def versions(self) -> dict[str, str]:
+        """Of its packages, as far as they say."""
+        found = {}
+        for package in self.packages:
+            with suppress(importlib.metadata.PackageNotFoundError):
+                found[package] = importlib.metadata.version(package)
+        return found
 
     def prepared(self, module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sampler:
         """See `prepare`."""
         return cast(Sampler, imported(self.prepare)(module, inputs, key))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -9,7 +9,7 @@ import torch
 
 from se_nas.cost.latency.chains import chains
 from se_nas.cost.latency.key import LatencyKey
-from se_nas.cost.latency.runtimes import RUNTIMES, default_runtime
+from se_nas.cost.latency.runtimes import RUNTIMES, default_line, default_runtime
 from se_nas.cost.latency.runtimes.onnx_model import onnx_bytes
 from se_nas.cost.latency.runtimes.runtime import Runtime
 from se_nas.cost.latency.timing import (
@@ -114,11 +114,15 @@ def test_latency_is_of_onnx_runtime_on_cpus_and_of_a_graph_on_gpus_unless_someth
     assert default_runtime("cpu", "bfloat16") == "eager"  # which ONNX Runtime does not run
     assert default_runtime("cuda", "float16") == "cuda_graph"
     assert default_runtime("mps", "float32") == "eager"
+    assert default_line("cpu", "float32") is default_line("cuda", "float32") is None
 
 
 def test_without_onnx_runtime_the_default_is_eager_and_asking_for_it_names_what_installs_it(monkeypatch):
     monkeypatch.setattr(Runtime, "missing", property(lambda self: self.packages[-1:]))
     assert latency_key().runtime == "eager"
+    assert "latency: eager PyTorch is timed, since onnxruntime is not installed; pip install" in default_line(
+        "cpu", "float32"
+    )
     with pytest.raises(DeviceError, match="needs onnxruntime, not installed here: pip install 'se-nas\\[runtimes\\]'"):
         latency_key("cpu", "onnxruntime")
 
