@@ -57,9 +57,6 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         evidence.evidence: "se-nas evidence digits --set seeds=[0,1,2]",
         evidence.excitation: "se-nas excitation digits",
     },
-    SPACES: {
-        latency.latency: "se-nas latency mbconv_digits --threads 2",
-    },
     "About se_nas": {init.init: "se-nas init my_searches", version: "se-nas version"},
 }
 #: What several processes of a job may run; the others would do the same work at once, in the same folder.
@@ -80,6 +77,17 @@ space_app.add(space.show_space, "se-nas space show mbconv_cifar", "show", proces
 space_app.add(space.sweep, "se-nas space sweep mbconv_cifar --set se=none,4,16", "sweep")
 space_app.add(space.table, "se-nas space table", "table", processes="any")
 app.add_typer(space_app, name="space", rich_help_panel=SPACES)
+latency_app = Commands(
+    cls=latency.TableByDefault,
+    help="Time the blocks of a search space on a device. `se-nas latency SPACE` is `se-nas latency table SPACE`.",
+    no_args_is_help=True,
+    epilog="Example: se-nas latency mbconv_digits --threads 2",
+)
+latency_app.add(latency.table, "se-nas latency mbconv_digits --threads 2", "table")
+latency_app.add(latency.networks, "se-nas latency networks mbconv_digits --n 200 --out to_time", "networks")
+latency_app.add(latency.import_, "se-nas latency import mbconv_digits timed.jsonl --name phone", "import")
+latency_app.add(latency.export, "se-nas latency export mbconv_digits digits/latency.json --out timed.jsonl", "export")
+app.add_typer(latency_app, name="latency", rich_help_panel=SPACES)
 data_app = Commands(
     no_args_is_help=True, help="Prepare images.", epilog="Example: se-nas data shard DIR OUT --resize 256"
 )

@@ -690,7 +690,7 @@ TEACHES = {
         "--weights",
         "--resume",
     ],
-    "latency": ["float32, bfloat16 or float16", "cuda_graph", "SE_NAS_CACHE", "auto, cpu, cuda or mps"],
+    "latency table": ["float32, bfloat16 or float16", "cuda_graph", "SE_NAS_CACHE", "auto, cpu, cuda or mps"],
     "report": ["report.html"],
     "space show": ["number of distinct networks", "least and greatest costs"],
     "space sweep": ["se=none,2,4,8,16,32", "se.position=standard,pre", "sweep.json and sweep.png"],

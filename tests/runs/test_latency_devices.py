@@ -50,6 +50,6 @@ def test_a_search_under_a_budget_on_another_device_ends_with_what_that_device_me
 def test_a_device_that_is_gone_ends_the_run_with_one_line(tmp_path: Path, timer: Path) -> None:
     timer.unlink()
     run = changed(RUN, "latency", {"runtime": "command", "run": f"{timer} {{onnx}}"})
-    with pytest.raises(DeviceError, match="one that can be started, but .* cannot: No such file") as error:
+    with pytest.raises(DeviceError, match=r"one that can be started, but .* cannot: No such file") as error:
         search(write_run(tmp_path, run), lambda line: None)
     assert len(str(error.value).splitlines()) == 1

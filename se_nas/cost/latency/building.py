@@ -14,18 +14,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from se_nas.cost.latency.choosing import distinct_blocks, spread_architectures
+from se_nas.cost.latency.choosing import block_numbers, distinct_blocks, spread_architectures
 from se_nas.cost.latency.fit import fit_relative, fit_terms, prediction_accuracy
 from se_nas.cost.latency.kept import KeptMeasurements
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes import RUNTIMES
-from se_nas.cost.latency.table import LatencyFit, LatencyTable
+from se_nas.cost.latency.table import LatencyFit, LatencyTable, Timed
 from se_nas.cost.latency.timing import Measurement, OnProgress, measure_blocks, measure_networks, no_progress
 from se_nas.cost.metrics import METRICS
 from se_nas.cost.table import FloatArray
@@ -97,13 +98,40 @@ def time_latency_table(
             timed = clock(networks, key, _part(on_networks, visit, visits))
             network_visits.append([measurement.median_ms for measurement in timed])
     measured = np.median(network_visits, axis=0)
-    numbers = block_numbers(blocks, networks)
-    if times is not None:
-        block_ms = np.median(np.array(block_visits, dtype=np.float64), axis=0)
-        intercept, factor = fit_relative(numbers[:cut] @ block_ms, measured[:cut])
-    else:
+    timed_networks = tuple(zip(found, map(float, measured), strict=True))
+    block_ms = None if times is None else np.median(np.array(block_visits, dtype=np.float64), axis=0)
+    table = fitted_table(space, key, block_ms, timed_networks[:cut], timed_networks[cut:], _environment(key), started)
+    if kept is not None:
+        kept.clear()
+    return table
+
+
+def fitted_table(
+    space: SearchSpace,
+    key: LatencyKey,
+    block_ms: FloatArray | None,
+    calibration: Sequence[Timed],
+    held_out: Sequence[Timed],
+    environment: dict[str, str],
+    started: float,
+) -> LatencyTable:
+    """The table of what was measured.
+
+    Args:
+        block_ms: of every distinct block of the space, where they were timed; else they are fitted.
+        calibration, held_out: at least 2 networks each.
+        started: when the making of the table began, by the clock of `time.monotonic`.
+    """
+    blocks = distinct_blocks(space)
+    networks = [space.resolve(architecture) for architecture, _ in (*calibration, *held_out)]
+    measured = np.array([ms for _, ms in (*calibration, *held_out)])
+    numbers, cut = block_numbers(blocks, networks), len(calibration)
+    method: Literal["chains", "networks"] = "networks" if block_ms is None else "chains"
+    if block_ms is None:
         fitted = fit_terms(blocks, numbers[:cut], measured[:cut])
         intercept, factor, block_ms = fitted.intercept_ms, 1.0, fitted.block_ms
+    else:
+        intercept, factor = fit_relative(numbers[:cut] @ block_ms, measured[:cut])
     macs = np.array([METRICS["macs"].of(network) for network in networks])
     from_macs = fit_relative(macs[:cut], measured[:cut])
     fit = LatencyFit(
@@ -112,26 +140,12 @@ def time_latency_table(
         intercept_ms=intercept,
         factor=factor,
         seconds=time.monotonic() - started,
-        environment=_environment(key),
-        method="chains" if times is not None else "networks",
+        environment=environment,
+        method=method,
         macs=prediction_accuracy(from_macs[0] + from_macs[1] * macs[cut:], measured[cut:]),
     )
-    timed_networks = tuple(zip(found, map(float, measured), strict=True))
     by_block = dict(zip(blocks, map(float, block_ms), strict=True))
-    table = LatencyTable(space, key, by_block, timed_networks[:cut], timed_networks[cut:], fit)
-    if kept is not None:
-        kept.clear()
-    return table
-
-
-def block_numbers(blocks: Sequence[BlockSpec], networks: Sequence[NetworkSpec]) -> FloatArray:
-    """(N, T) how often each of the blocks is in each of the networks."""
-    place = {block: i for i, block in enumerate(blocks)}
-    numbers = np.zeros((len(networks), len(blocks)))
-    for i, network in enumerate(networks):
-        for block in network.blocks:
-            numbers[i, place[block]] += 1
-    return numbers
+    return LatencyTable(space, key, by_block, tuple(calibration), tuple(held_out), fit)
 
 
 def _some_networks(space: SearchSpace, count: int, seed: int) -> list[Architecture]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from se_nas.cost.table import FloatArray
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Choice
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import BlockSpec
+from se_nas.space.specs import BlockSpec, NetworkSpec
 
 
 def distinct_blocks(space: SearchSpace) -> tuple[BlockSpec, ...]:
@@ -55,3 +56,13 @@ def _tilted(choice: Choice, tilt: float) -> FloatArray:
     ranks = np.arange(len(choice.options)) if _named(choice) else np.argsort(np.argsort(choice.options))
     weights = np.exp(tilt * ranks)
     return np.asarray(weights / weights.sum())
+
+
+def block_numbers(blocks: Sequence[BlockSpec], networks: Sequence[NetworkSpec]) -> FloatArray:
+    """(N, T) how often each of the blocks is in each of the networks."""
+    place = {block: i for i, block in enumerate(blocks)}
+    numbers = np.zeros((len(networks), len(blocks)))
+    for i, network in enumerate(networks):
+        for block in network.blocks:
+            numbers[i, place[block]] += 1
+    return numbers

@@ -37,4 +37,5 @@ class LatencyKey:
     @property
     def torch_device(self) -> torch.device:
         """Where its tensors are made: the device without its model, or the CPU for one that is elsewhere."""
-        return torch.device("cpu" if self.program is not None else self.device.partition(" ")[0])
+        kind = self.device.partition(" ")[0]
+        return torch.device(kind if kind in ("cuda", "mps") and self.program is None else "cpu")

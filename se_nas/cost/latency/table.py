@@ -21,6 +21,9 @@ from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec
 
+Timed = tuple[Architecture, float]
+"""A network, and its milliseconds."""
+
 
 @dataclass(frozen=True)
 class LatencyFit:
@@ -101,8 +104,8 @@ class LatencyTable:
     space: SearchSpace
     key: LatencyKey
     block_ms: Mapping[BlockSpec, float]
-    calibration: tuple[tuple[Architecture, float], ...]
-    held_out: tuple[tuple[Architecture, float], ...]
+    calibration: tuple[Timed, ...]
+    held_out: tuple[Timed, ...]
     fit: LatencyFit
 
     @cached_property
@@ -110,6 +113,11 @@ class LatencyTable:
         """The calibrated table, of metric "latency_ms"."""
         fit = self.fit
         return build_table(self.space, "latency_ms", fit.intercept_ms, lambda block: fit.factor * self.block_ms[block])
+
+    @property
+    def better_than_macs(self) -> bool:
+        """Whether it predicts held-out networks better than a line on MACs; of an old table it is not known."""
+        return self.fit.macs is None or self.fit.held_out.mape < self.fit.macs.mape
 
     def record(self) -> LatencyFile:
         """What its file holds; `from_record` reads it back."""
@@ -182,9 +190,7 @@ def accuracy_words(found: PredictionAccuracy) -> str:
     )
 
 
-def _measured(
-    space: SearchSpace, entries: Sequence[MeasuredNetwork], source: str
-) -> tuple[tuple[Architecture, float], ...]:
+def _measured(space: SearchSpace, entries: Sequence[MeasuredNetwork], source: str) -> tuple[Timed, ...]:
     try:
         return tuple((space.architecture(entry.picks), entry.ms) for entry in entries)
     except ArchitectureError as error:

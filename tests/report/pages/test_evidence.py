@@ -199,7 +199,7 @@ def test_a_run_still_going_on_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
         controls={**controls, "comparisons": []},
         ranking={**ranking, "sets": []},
         where_se_pays={**fake.where_se_pays(), "blocks": [], "stand_alone": []},
-        latency_check={"conditions": {}, "sets": []},
+        latency_check={"conditions": fake.latency_check()["conditions"], "sets": []},
         ledger={"parts": [], "energy_source": None},
     )
     assert nothing.count("To make this again:") == 6

@@ -1,0 +1,138 @@
+"""Files of somebody's measurements: networks of a space, and milliseconds or images a second, as JSON lines or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from se_nas.cost.latency.table import Timed
+from se_nas.errors import ArchitectureError, ConfigError, short
+from se_nas.records.files import MOST_BYTES, beside, write_atomic
+from se_nas.space.architecture import Architecture
+from se_nas.space.architecture_file import load_architecture
+from se_nas.space.search_space import SearchSpace
+
+#: The units: milliseconds of a run, or images a second.
+UNITS = ("ms", "images_per_second")
+#: What a line may have: a unit, the picks or an architecture's file, and what `se-nas latency networks` wrote there.
+_KEYS = ("picks", "architecture", "onnx", *UNITS)
+
+
+def read_measurements(path: Path, space: SearchSpace, batch_size: int = 1) -> list[Timed]:
+    """The networks of a file with their milliseconds of a run, in its order.
+
+    A line of JSON is `{"picks": {choice: option, ...}, "ms": 3.2}`; of CSV the columns are the choices. In place of
+    picks `architecture` may name an architecture's file, relative to this one.
+
+    Args:
+        batch_size: images in a run, for images a second.
+
+    Raises:
+        ConfigError: with every fault, each with its line.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(str(path), [f"file: must have at most {MOST_BYTES:,} bytes"])
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(str(path), [f"file: must be readable, but got: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), ["file: must be text in UTF-8, but is not"]) from error
+    problems: list[str] = []
+    found: dict[Architecture, tuple[int, float]] = {}
+    units: dict[str, int] = {}
+    for number, entry in _csv_entries(text, space) if _is_csv(text) else _json_entries(text):
+        try:
+            architecture, unit, value = _measurement(entry, space, path)
+        except (ValueError, ArchitectureError, ConfigError) as error:
+            problems.append(f"line {number}: {' '.join(str(error).split())}")
+            continue
+        units.setdefault(unit, number)
+        if architecture in found:
+            first = found[architecture][0]
+            problems.append(f"line {number}: must be another network, but it is that of line {first} again")
+            continue
+        found[architecture] = number, value if unit == "ms" else 1e3 * batch_size / value
+    if len(units) > 1:
+        (one, there), (other, here) = units.items()
+        problems.append(f"line {here}: must have one unit throughout, {one} as in line {there}, but has {other}")
+    if not found and not problems:
+        problems.append("file: must have a line for each network, but it has none")
+    if problems:
+        raise ConfigError(str(path), problems)
+    return [(architecture, ms) for architecture, (_, ms) in found.items()]
+
+
+def write_measurements(path: Path, timed: Iterable[Timed]) -> Path:
+    """Write networks and milliseconds as JSON lines, which `read_measurements` reads.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    lines = (json.dumps({"picks": architecture.as_dict(), "ms": ms}) + "\n" for architecture, ms in timed)
+    return write_atomic(path, "".join(lines))
+
+
+def _is_csv(text: str) -> bool:
+    return not text.lstrip().startswith("{")
+
+
+def _json_entries(text: str) -> Iterator[tuple[int, object]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError):
+                yield number, line
+
+
+def _csv_entries(text: str, space: SearchSpace) -> Iterator[tuple[int, object]]:
+    """The rows in the form of JSON's lines; options are read as the space writes them."""
+    reader = csv.DictReader(io.StringIO(text), restkey="more columns than the first line names")
+    options = {choice.name: {str(option): option for option in choice.options} for choice in space.choices}
+    for row in reader:
+        entry: dict[str, Any] = {}
+        for name, word in row.items():
+            if name in UNITS:
+                entry[name] = _number(word)
+            elif name in _KEYS:
+                entry[name] = word
+            else:
+                entry.setdefault("picks", {})[name] = options.get(name, {}).get(word, word)
+        yield reader.line_num, entry
+
+
+def _number(word: str) -> float | str:
+    try:
+        return float(word)
+    except (TypeError, ValueError):
+        return word
+
+
+def _measurement(entry: object, space: SearchSpace, path: Path) -> tuple[Architecture, str, float]:
+    """The network, the unit and the value of a line; ValueError in words that may follow its number."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f'must be an object such as {{"picks": {{...}}, "ms": 3.2}}, but got {short(entry)}')
+    if unknown := [key for key in entry if key not in _KEYS]:
+        raise ValueError(f"{short(unknown[0])} must be one of {', '.join(_KEYS)}")
+    units = [unit for unit in UNITS if unit in entry]
+    if len(units) != 1:
+        raise ValueError(f"must have one of {' and '.join(UNITS)}, but has {' and '.join(units) or 'neither'}")
+    value = entry[units[0]]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{units[0]} must be a number above 0, but got {short(value)}")
+    if ("picks" in entry) == ("architecture" in entry):
+        raise ValueError("must have either picks or architecture")
+    if "architecture" in entry:
+        architecture = load_architecture(beside(path, str(entry["architecture"]))).architecture
+        space.check(architecture)
+        return architecture, units[0], float(value)
+    picks = entry["picks"]
+    if not isinstance(picks, Mapping):
+        raise ValueError(f"picks must be an object of choices and options, but got {short(picks)}")
+    return space.architecture(dict(picks)), units[0], float(value)
