@@ -105,15 +105,15 @@ def latency_key(
 
 def latency_conditions(key: LatencyKey) -> LatencyConditions:
     """The conditions as certificates and other files have them."""
-    return LatencyConditions(
+    found = LatencyConditions(
         device=key.device,
         runtime=key.runtime,
         dtype=key.dtype,
         batch_size=key.batch_size,
         threads=key.threads,
         clock=clock_name(key),
-        program=key.program,
     )
+    return found if key.program is None else found.model_copy(update={"program": key.program})
 
 
 def check_memory(network: NetworkSpec, key: LatencyKey) -> None:
