@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -140,7 +141,7 @@ class LatencyTable:
             source: names the value's origin in errors.
 
         Raises:
-            ConfigError: it is of another space.
+            ConfigError: it is of another space, or its numbers do not go together.
         """
         if stored.space.digest != space.digest:
             problem = f"space.digest: must be {space.digest}, that of space {space.name}"
@@ -148,7 +149,7 @@ class LatencyTable:
         blocks = distinct_blocks(space)
         if [entry.block for entry in stored.blocks] != [block.words() for block in blocks]:
             raise ConfigError(source, [f"blocks: must be the {len(blocks)} blocks of the space in their order"])
-        return cls(
+        table = cls(
             space,
             stored.key,
             {block: entry.ms for block, entry in zip(blocks, stored.blocks, strict=True)},
@@ -156,6 +157,16 @@ class LatencyTable:
             _measured(space, stored.held_out, f"{source}: held_out"),
             stored.fit,
         )
+        # one number of the blocks or of the fit that was altered is seen in what they predict
+        for place, ((architecture, _), entry) in enumerate(zip(table.held_out, stored.held_out, strict=True)):
+            predicted = table.table.cost(architecture)
+            if not math.isclose(predicted, entry.predicted_ms, rel_tol=1e-6):
+                must = f"must be what the blocks and the fit predict, {predicted:.6g}"
+                raise ConfigError(
+                    source,
+                    [f"held_out[{place}].predicted_ms: {must}, but got {entry.predicted_ms:.6g}: was it altered?"],
+                )
+        return table
 
 
 def read_latency_table(path: Path, space: SearchSpace) -> LatencyTable:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -9,10 +10,11 @@ import pytest
 from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.choosing import distinct_blocks, spread_architectures
 from se_nas.cost.latency.fit import fit_relative, prediction_accuracy
-from se_nas.cost.latency.table import LatencyTable, latency_lines
+from se_nas.cost.latency.table import LatencyFile, LatencyTable, latency_lines
 from se_nas.cost.latency.timing import latency_key, measure_blocks, measure_networks
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
+from se_nas.records.record import parse_record
 from tests.cost.latency.fake_clock import (
     FACTOR,
     INTERCEPT,
@@ -142,3 +144,20 @@ def test_accuracy_of_known_errors():
     assert found.spearman == pytest.approx(1)
     assert found.residual_std == pytest.approx(np.std([0.04, -0.08, 0, 0.25], ddof=1))
     assert prediction_accuracy(np.ones(3), np.array([1.0, 2.0, 3.0])).spearman == 0
+
+
+@pytest.mark.parametrize("part", ["intercept_ms", "factor", "block", "predicted_ms"])
+def test_a_table_in_which_one_number_was_altered_is_refused(tmp_path, part):
+    """A predicted latency could be negative."""
+    plain = json.loads(json.dumps(build(tmp_path, FakeClock()).record().plain()))
+    if part == "block":
+        plain["blocks"][0]["ms"] += 100.0
+    elif part == "predicted_ms":
+        plain["held_out"][0]["predicted_ms"] += 0.001
+    else:
+        plain["report"][part] = -1.0
+    stored = parse_record(LatencyFile, plain, "here.json")
+    with pytest.raises(
+        ConfigError, match=r"here.json: held_out\[\d+\].predicted_ms: must be what the blocks and the fit predict"
+    ):
+        LatencyTable.from_record(SPACE, stored, "here.json")
