@@ -21,7 +21,6 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.sources import load_train
@@ -43,6 +42,7 @@ from se_nas.records.run_log import logging_to
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.data_folder import with_data_folder
+from se_nas.runs.latency import latency_table_of
 from se_nas.runs.prepare import Say, Setting, check_space_channels, make_setting, open_setting
 from se_nas.runs.run_file import NNIConfig, RunConfig, load_run
 from se_nas.runs.run_folder import alone_in
@@ -184,7 +184,8 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
     check(counts)
     if any(budget.metric == LATENCY for budgets in listed for budget in budgets):
         # cached, for the run that begins with it
-        latency = build_latency_table(space, config.latency.key(config.device), seed=config.seed, progress=progress)
+        key = config.latency.key(config.device)
+        latency = latency_table_of(run_file, config, space, key, progress, lambda line: None)
         check({**counts, LATENCY: latency.table})
 
 

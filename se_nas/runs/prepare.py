@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from se_nas.cost.budget import Budget, parse_budgets
-from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes import default_line
 from se_nas.cost.latency.table import LatencyTable, latency_lines, read_latency_table
@@ -34,6 +33,7 @@ from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.data_folder import with_data_folder
 from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
+from se_nas.runs.latency import latency_table_of
 from se_nas.runs.run_file import LatencyConfig, RunConfig, completed, load_run
 from se_nas.runs.run_folder import RunFolder
 from se_nas.search.budgets.decode import check_feasible, greatest_cost
@@ -182,7 +182,7 @@ def make_setting(
         write_record(run / "environment.json", describe_environment(found_device.type))
     if config.latency.runtime is None and not joins and (instead := default_line(key.torch_device.type, key.dtype)):
         say(instead)
-    latency = _latency(run, begun, space, key, config, progress, say)
+    latency = _latency(run_file, run, begun, space, key, config, progress, say)
     if isinstance(latency, LatencyTable):
         for line in latency_lines(latency):
             say(line)
@@ -302,6 +302,9 @@ def _with_copies(run_file: Path, config: RunConfig, folder: Path) -> tuple[RunCo
 def _with_places(run_file: Path, config: RunConfig) -> RunConfig:
     """The configuration with whole paths of what is read later too, from the run's folder."""
     config = with_data_folder(run_file, config)
+    if config.latency.file is not None:
+        place = str(beside(run_file, config.latency.file).resolve())
+        config = config.model_copy(update={"latency": config.latency.model_copy(update={"file": place})})
     evidence = config.evidence
     if evidence is None:
         return config
@@ -313,11 +316,18 @@ def _with_places(run_file: Path, config: RunConfig) -> RunConfig:
 
 
 def _latency(
-    run: RunFolder, begun: bool, space: SearchSpace, key: LatencyKey, config: RunConfig, progress: bool, say: Say
+    run_file: Path,
+    run: RunFolder,
+    begun: bool,
+    space: SearchSpace,
+    key: LatencyKey,
+    config: RunConfig,
+    progress: bool,
+    say: Say,
 ) -> Latency:
     """The table that the run began with, else the cached or a new one; the key alone where the run makes none."""
     if not config.latency.table:
         return key
     if begun:
         return read_latency_table(run / "latency.json", space)
-    return build_latency_table(space, key, seed=config.seed, progress=progress, say=say)
+    return latency_table_of(run_file, config, space, key, progress, say)

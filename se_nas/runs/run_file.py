@@ -107,11 +107,13 @@ class LatencyConfig(Record):
     Attributes:
         device: where latency is timed; null is the run's device. Of runtime "command" what the device is called.
         runtime: what runs the network: "onnxruntime", "openvino", "eager", "compiled", "cuda_graph", "tensorrt" or
-            "command"; null for ONNX Runtime on CPUs, where it is installed, and a CUDA graph on GPUs.
+            "command", or "imported" for somebody else's table; null for ONNX Runtime on CPUs, where it is installed, and
+            a CUDA graph on GPUs.
         run: of runtime "command" the command line of a program that prints milliseconds, such as
             "my_timer --model {onnx} --runs {runs}".
         timeout: seconds that the program may take for one network.
         retries: how often it is called again where it fails.
+        file: of runtime "imported" a table that `se-nas latency import` has made.
         dtype: "float32", "bfloat16" or "float16".
         batch_size: images in one batch; the latency is that of the whole batch.
         threads: CPU threads that the network may use.
@@ -123,6 +125,7 @@ class LatencyConfig(Record):
     run: str | None = None
     timeout: float = Field(600, gt=0, le=86400)
     retries: int = Field(2, ge=0, le=100)
+    file: PathText | None = None
     dtype: str = "float32"
     batch_size: int = Field(1, ge=1, le=MOST_BATCH)
     threads: Workers = 1
@@ -134,6 +137,8 @@ class LatencyConfig(Record):
             name = self.device or Path(shlex.split(self.run)[0]).name
             key = latency_key(name, self.runtime, self.dtype, self.batch_size, self.threads, self.run)
             return replace(key, timeout=self.timeout, retries=self.retries)
+        if self.file is not None:
+            return latency_key(self.device or Path(self.file).name, self.runtime)
         where = pick_device(self.device or device).type
         return latency_key(where, self.runtime, self.dtype, self.batch_size, self.threads)
 
@@ -144,11 +149,18 @@ class LatencyConfig(Record):
 
     @model_validator(mode="after")
     def _of_a_program(self) -> LatencyConfig:
-        elsewhere = self.runtime is not None and RUNTIMES[self.runtime].remote
-        if self.run is None and elsewhere:
+        runtime = None if self.runtime is None else RUNTIMES[self.runtime]
+        called, read = (runtime is not None and runtime.of == key for key in ("run", "file"))
+        if self.run is None and called:
             raise ValueError('run: must be a command line such as "my_timer --model {onnx}" for runtime command')
-        if self.run is not None and not elsewhere:
+        if self.run is not None and not called:
             raise ValueError("run: must be left out where runtime is not command")
+        if self.file is None and read:
+            raise ValueError("file: must be a table of `se-nas latency import` for runtime imported")
+        if self.file is not None and not read:
+            raise ValueError("file: must be left out where runtime is not imported")
+        if read and not self.table:
+            raise ValueError("table: must not be off for runtime imported, which has nothing else")
         for fault in program_faults(self.run) if self.run is not None else ():
             raise ValueError(f"run: {fault}")
         return self

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from se_nas.cost.budget import Budget, format_cost
+from se_nas.cost.latency.runtimes import RUNTIMES
+from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import Measurement, measure_network
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, FloatArray
@@ -132,14 +134,18 @@ def _measure(
     found: Decoded,
     tries: list[DecodeTry],
 ) -> Measurement:
-    """Time an architecture's network, and add the try to the record."""
-    measured = measure_network(space.resolve(found.architecture), key_of(latency))
+    """Time an architecture's network, or predict it where there is a table alone, and add the try to the record."""
+    timed = RUNTIMES[key_of(latency).runtime].timed
+    if isinstance(latency, LatencyTable) and not timed:
+        measured = latency.prediction(found.architecture)
+    else:
+        measured = measure_network(space.resolve(found.architecture), key_of(latency))
     tries.append(
         DecodeTry(
             limits={metric: budget.limit for metric, budget in limits.items()},
             costs=found.costs,
             score=found.score,
-            measured_ms=measured.median_ms,
+            measured_ms=measured.median_ms if timed else None,
         )
     )
     return measured
@@ -158,7 +164,14 @@ def _answer(
 
 
 def _too_slow(space: SearchSpace, budget: Budget, tries: Sequence[DecodeTry]) -> InfeasibleBudgetError:
-    shortest = min(entry.measured_ms for entry in tries if entry.measured_ms is not None)
+    measured = [entry.measured_ms for entry in tries if entry.measured_ms is not None]
+    if not measured:
+        least = format_cost(LATENCY, min(entry.costs[LATENCY] for entry in tries))
+        return InfeasibleBudgetError(
+            f"space {space.name}: some architecture's predicted latency must keep {budget} with its interval, but the "
+            f"least predicted was {least}, whose interval does not"
+        )
+    shortest = min(measured)
     return InfeasibleBudgetError(
         f"space {space.name}: some architecture's measured latency must keep {budget}, but after {len(tries)} tries "
         f"the least measured was {format_cost(LATENCY, shortest)}; the machine may be busy"

@@ -9,6 +9,7 @@ from pathlib import Path
 from se_nas.cost.budget import Budget
 from se_nas.cost.cross_check import cross_check_counts
 from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import Measurement, latency_conditions, measure_network
 from se_nas.cost.metrics import LATENCY, METRICS
@@ -40,9 +41,14 @@ def certify(
 
     Args:
         found: the decode that gave the network, whose prediction is told; None of a network that none gave.
+        measured: of the network; where there is an imported table alone, what that predicts.
     """
     check_registered(budget.metric for budget in budgets)
     known, check = _costs(spec, measured)
+    alone = isinstance(latency, LatencyTable) and not RUNTIMES[latency.key.runtime].timed
+    if isinstance(latency, LatencyTable) and alone:
+        of_table = {"how": "predicted", "relative_error_std": latency.fit.held_out.residual_std}
+        known[LATENCY] = known[LATENCY].model_copy(update=of_table)
     kept = []
     for budget in budgets:
         entry = known[budget.metric]
@@ -57,7 +63,7 @@ def certify(
                 f"{known[metric].value:g}, but says {cost:g}"
             )
     costs = list(known.values())
-    if isinstance(latency, LatencyTable) and found is not None:
+    if isinstance(latency, LatencyTable) and found is not None and not alone:
         held_out = latency.fit.held_out
         predicted = _entry(LATENCY, found.costs[LATENCY], "predicted", held_out.n)
         costs.insert(-1, predicted.model_copy(update={"relative_error_std": held_out.residual_std}))

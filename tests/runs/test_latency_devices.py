@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from se_nas.errors import DeviceError
-from se_nas.runs.run_file import load_run
-from se_nas.runs.search import run_search
+from se_nas.cost.budget import Budget
+from se_nas.cost.latency.choosing import spread_architectures
+from se_nas.cost.latency.importing import import_latency_table
+from se_nas.cost.latency.measurements_file import write_measurements
+from se_nas.errors import ConfigError, DeviceError
+from se_nas.records.files import write_json
+from se_nas.records.record import write_record
+from se_nas.runs.run_file import load_run, parse_run
+from se_nas.runs.search import decode_again, run_search
+from se_nas.space.architecture import Architecture
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml.file import load_space
 from tests.helpers.tiny_runs import RUN, changed, read_json, write_run
 
 pytest.importorskip("onnx")
@@ -53,3 +65,60 @@ def test_a_device_that_is_gone_ends_the_run_with_one_line(tmp_path: Path, timer:
     with pytest.raises(DeviceError, match=r"one that can be started, but .* cannot: No such file") as error:
         search(write_run(tmp_path, run), lambda line: None)
     assert len(str(error.value).splitlines()) == 1
+
+
+def imported(folder: Path, run_file: Path, ms: Callable[[SearchSpace, Architecture], float]) -> Path:
+    """A table of the run's space, as its images change it."""
+    space = replace(load_space(folder / "space.yaml"), classes=10)
+    architectures = spread_architectures(space, 60, np.random.default_rng(0))
+    path = write_measurements(folder / "timed.jsonl", [(a, ms(space, a)) for a in architectures])
+    return write_record(folder / "phone.json", import_latency_table(space, path, "phone").record())
+
+
+def by_blocks(space: SearchSpace, architecture: Architecture) -> float:
+    return 1.0 + sum(0.1 * block.kernel + (0.4 if block.se else 0) for block in space.resolve(architecture).blocks)
+
+
+IMPORTED = changed(changed(RUN, "latency", {"runtime": "imported", "file": "phone.json"}), "retrain", None)
+
+
+def test_a_budget_on_somebody_elses_measurements_is_kept_with_its_interval_and_called_predicted(tmp_path: Path) -> None:
+    run_file = write_run(tmp_path, changed(IMPORTED, "budgets", {"latency_ms": 3.0}))
+    imported(tmp_path, run_file, by_blocks)
+    search(run_file, lambda line: None)
+    certificate = read_json(tmp_path / "out/certificate.json")
+    (budget,) = certificate["budgets"]
+    assert (budget["how"], budget["holds"]) == ("predicted", True)
+    assert budget["value"] <= budget["ci95"][1] <= 3.0
+    assert (
+        budget["relative_error_std"] == read_json(tmp_path / "out/latency.json")["report"]["held_out"]["residual_std"]
+    )
+    assert certificate["latency_conditions"]["runtime"] == "imported"
+    assert "measured" not in [cost["how"] for cost in certificate["costs"]]
+    (tmp_path / "phone.json").unlink()  # the run has what it needs
+    decode_again(tmp_path / "out", [Budget("latency_ms", 2.9)], tmp_path / "tighter")
+    assert read_json(tmp_path / "tighter/certificate.json")["budgets"][0]["limit"] == 2.9
+
+
+def test_a_table_that_predicts_no_better_than_macs_is_refused_as_a_budget(tmp_path: Path) -> None:
+    run_file = write_run(tmp_path, changed(IMPORTED, "budgets", {"latency_ms": 3.0}))
+    path = imported(tmp_path, run_file, by_blocks)
+    table = read_json(path)
+    table["report"]["macs"]["mape"] = table["report"]["held_out"]["mape"]
+    write_json(path, table)
+    with pytest.raises(ConfigError, match="must predict better than a line on MACs, but is no budget: "):
+        search(run_file, lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("latency", "message"),
+    [
+        ({"runtime": "imported"}, "file: must be a table of `se-nas latency import`"),
+        ({"file": "phone.json"}, "file: must be left out where runtime is not imported"),
+        ({"runtime": "imported", "file": "phone.json", "run": "x {onnx}"}, "run: must be left out"),
+        ({"runtime": "imported", "file": "phone.json", "table": False}, "table: must not be off"),
+    ],
+)
+def test_an_imported_table_and_its_file_go_together(latency: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_run(changed(RUN, "latency", latency), "run.yaml")

@@ -14,6 +14,7 @@ from pydantic import Field, FiniteFloat, PositiveFloat, field_validator
 from se_nas.cost.latency.choosing import distinct_blocks
 from se_nas.cost.latency.fit import PredictionAccuracy
 from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.timing import Measurement
 from se_nas.cost.table import CostTable, build_table
 from se_nas.errors import ArchitectureError, ConfigError
 from se_nas.records.record import Record, read_record
@@ -114,6 +115,11 @@ class LatencyTable:
         """The calibrated table, of metric "latency_ms"."""
         fit = self.fit
         return build_table(self.space, "latency_ms", fit.intercept_ms, lambda block: fit.factor * self.block_ms[block])
+
+    def prediction(self, architecture: Architecture) -> Measurement:
+        """What it predicts of a network, with the 95 % interval that its errors on held-out networks make likely."""
+        ms, error = self.table.cost(architecture), 1.96 * self.fit.held_out.residual_std
+        return Measurement(ms, ms, (max(0.0, ms * (1 - error)), ms * (1 + error)), self.fit.held_out.n)
 
     @property
     def better_than_macs(self) -> bool:

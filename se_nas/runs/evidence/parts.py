@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from se_nas.cost.latency.fit import prediction_accuracy
+from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import Measurement, latency_conditions, measure_networks
 from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
@@ -190,6 +191,9 @@ def latency_part(gathering: Gathering) -> LatencyPart | None:
     """The latency table against the clock, on the best by the supernet and on random networks."""
     latency = gathering.setting.latency
     if not isinstance(latency, LatencyTable):
+        return None
+    if not RUNTIMES[latency.key.runtime].timed:
+        gathering.say(f"left out: latency: of {latency.key.device} there is an imported table alone, and no clock")
         return None
     drawn = gathering.random.distinct(max(gathering.config.best_of, gathering.config.timed))
     sets: dict[str, list[Architecture]] = {}

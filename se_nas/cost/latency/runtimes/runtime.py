@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -36,6 +36,7 @@ class Runtime:
         chains: whether a block can be timed by chains of its copies; else whole networks alone are timed.
         graph: whether it leaves out what no output needs, as compilers of graphs do.
         runs_a_turn: runs of one network in a row before the next one's turn; 1 spreads a slow moment over all alike.
+        of: the key of a run file that it cannot do without: a program to run, or a file of what was timed.
     """
 
     title: str
@@ -49,6 +50,12 @@ class Runtime:
     chains: bool = True
     graph: bool = True
     runs_a_turn: int = 1
+    of: Literal["run", "file"] | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether networks can be timed in it; else there is a table alone."""
+        return self.of != "file"
 
     @property
     def remote(self) -> bool:
