@@ -107,8 +107,8 @@ class LatencyConfig(Record):
     Attributes:
         device: where latency is timed; null is the run's device. Of runtime "command" what the device is called.
         runtime: what runs the network: "onnxruntime", "openvino", "eager", "compiled", "cuda_graph", "tensorrt" or
-            "command", or "imported" for somebody else's table; null for ONNX Runtime on CPUs, where it is installed, and
-            a CUDA graph on GPUs.
+            "command", or "imported" for somebody else's table; null for ONNX Runtime on CPUs, where it is installed,
+            and a CUDA graph on GPUs.
         run: of runtime "command" the command line of a program that prints milliseconds, such as
             "my_timer --model {onnx} --runs {runs}".
         timeout: seconds that the program may take for one network.

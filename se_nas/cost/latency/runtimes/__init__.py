@@ -97,7 +97,7 @@ def default_runtime(device: str, dtype: str) -> str:
     return next(
         name
         for name, runtime in RUNTIMES.items()
-        if device in runtime.default_on and (dtype in runtime.dtypes or name == "eager") and not runtime.missing
+        if device in runtime.default_on and dtype in runtime.dtypes and not runtime.missing
     )
 
 

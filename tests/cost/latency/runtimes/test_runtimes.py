@@ -23,6 +23,7 @@ from se_nas.cost.latency.timing import (
 )
 from se_nas.errors import DeviceError
 from se_nas.layers.network import Network
+from se_nas.records.registry import imported
 from tests.cost.latency.runtimes.networks import BLOCK, NETWORK, SHRINKING
 
 HERE = ("eager", "onnxruntime", "openvino")
@@ -155,3 +156,30 @@ def test_a_provider_that_is_not_there_is_named_with_those_that_are(onnxruntime):
     key = LatencyKey("cpu Babbage", "tensorrt")
     with pytest.raises(DeviceError, match=r"must have ONNX Runtime's TensorrtExecutionProvider, but .*CPUExecution"):
         prepare_tensorrt(Network(NETWORK).eval(), [torch.zeros(1, 3, 8, 8)], key)
+
+
+def test_a_runtime_of_a_users_own_is_timed_like_any_other():
+    own = Runtime(
+        title="an abacus",
+        prepare=lambda module, inputs, key: lambda runs: [float(inputs[0].shape[0])] * runs,
+        devices=("cpu",),
+        clock=lambda key: "beads",
+    )
+    RUNTIMES["abacus"] = own
+    try:
+        key = latency_key("cpu", "abacus", batch_size=3)
+        (found,) = measure_networks([NETWORK], key, rounds=5)
+        assert (found.median_ms, found.n, clock_name(key)) == (3.0, 5, "beads")
+        assert measure_blocks([BLOCK], key) is None  # more copies take it no longer
+    finally:
+        del RUNTIMES["abacus"]
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_an_entry_says_where_it_runs_in_what_and_by_which_clock(name):
+    runtime = RUNTIMES[name]
+    assert callable(imported(runtime.prepare))
+    assert set(runtime.devices) <= {"cpu", "cuda", "mps"}
+    assert set(runtime.default_on) <= set(runtime.devices)
+    assert runtime.remote == (runtime.of is not None)
+    assert runtime.clock(LatencyKey(runtime.devices[0] if runtime.devices else "phone", name))
