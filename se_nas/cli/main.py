@@ -83,10 +83,10 @@ latency_app = Commands(
     no_args_is_help=True,
     epilog="Example: se-nas latency mbconv_digits --threads 2",
 )
-latency_app.add(latency.table, "se-nas latency mbconv_digits --threads 2", "table")
+latency_app.add(latency.table, "se-nas latency table mbconv_digits --threads 2", "table")
 latency_app.add(latency.networks, "se-nas latency networks mbconv_digits --n 200 --out to_time", "networks")
 latency_app.add(latency.import_, "se-nas latency import mbconv_digits timed.jsonl --name phone", "import")
-latency_app.add(latency.export, "se-nas latency export mbconv_digits digits/latency.json --out timed.jsonl", "export")
+latency_app.add(latency.export, "se-nas latency export mbconv_digits latency.json --out timed.jsonl", "export")
 app.add_typer(latency_app, name="latency", rich_help_panel=SPACES)
 data_app = Commands(
     no_args_is_help=True, help="Prepare images.", epilog="Example: se-nas data shard DIR OUT --resize 256"

@@ -77,14 +77,16 @@ def _print_costs(space: SearchSpace) -> None:
     from se_nas.search.budgets.decode import greatest_cost, least_cost
 
     tables: dict[str, CostTable] = dict(count_tables(space))
-    cached = cached_latency_table(space, latency_key(), say)
+    key = latency_key()
+    cached = cached_latency_table(space, key, say)
     if cached is not None:
         tables["latency_ms"] = cached.table
     for metric in tables:
         least, greatest = (
             format_cost(metric, find(space, tables, metric).costs[metric]) for find in (least_cost, greatest_cost)
         )
-        how = "" if metric != "latency_ms" else " (predicted by the cached table; CPU, batch 1, 1 thread)"
+        conditions = f"CPU, {key.runtime}, batch 1, 1 thread"
+        how = "" if metric != "latency_ms" else f" (predicted by the cached table; {conditions})"
         say(f"{metric}: {least} to {greatest}{how}")
     if cached is None:
         say(_measured_span(space, tables))
@@ -95,11 +97,12 @@ def _measured_span(space: SearchSpace, tables: dict[str, CostTable]) -> str:
     from se_nas.search.budgets.decode import greatest_cost, least_cost
 
     found = [find(space, tables, "macs").architecture for find in (least_cost, greatest_cost)]
-    least, greatest = measure_networks([space.resolve(architecture) for architecture in found], latency_key())
+    key = latency_key()
+    least, greatest = measure_networks([space.resolve(architecture) for architecture in found], key)
     return (
         f"latency_ms: {least.median_ms:.3g} ms to {greatest.median_ms:.3g} ms (measured on the networks of "
-        "the least and the greatest MACs; CPU, batch 1, 1 thread; `se-nas latency` makes the table that gives the "
-        "exact span)"
+        f"the least and the greatest MACs; CPU, {key.runtime}, batch 1, 1 thread; `se-nas latency` makes the table "
+        "that gives the exact span)"
     )
 
 

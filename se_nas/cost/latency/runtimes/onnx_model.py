@@ -5,6 +5,7 @@ Torch's older exporter takes 0.1 s for a network where the newer one takes secon
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from collections.abc import Sequence
@@ -23,6 +24,10 @@ from se_nas.space.specs import BlockSpec
 OPSET = 18
 #: Share by which the weights of a block's copies differ, so that no runtime takes two for one.
 _JITTER = 0.01
+#: Models by `_digest`: a table visits each network several times, and to write one takes longer than to time it. Those
+#: of more bytes than this are forgotten.
+_kept: dict[str, bytes] = {}
+_MOST_KEPT = 256 * 2**20
 
 
 def onnx_bytes(module: nn.Module, inputs: Sequence[Tensor]) -> bytes:
@@ -33,7 +38,21 @@ def onnx_bytes(module: nn.Module, inputs: Sequence[Tensor]) -> bytes:
     """
     if isinstance(module, Chain):
         return _chain_bytes(module, inputs[0])
-    return _exported(module, inputs)
+    digest = _digest(module, inputs)
+    if digest not in _kept:
+        if sum(map(len, _kept.values())) > _MOST_KEPT:
+            _kept.clear()
+        _kept[digest] = _exported(module, inputs)
+    return _kept[digest]
+
+
+def _digest(module: nn.Module, inputs: Sequence[Tensor]) -> str:
+    """Of what becomes of a module: what it is, its weights, and the shapes."""
+    spec = getattr(module, "spec", module)
+    found = hashlib.sha256(f"{spec}\n{[(images.shape, images.dtype) for images in inputs]}".encode())
+    for tensor in (*module.parameters(), *module.buffers()):
+        found.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def _exported(module: nn.Module, inputs: Sequence[Tensor]) -> bytes:
@@ -53,7 +72,8 @@ def _exported(module: nn.Module, inputs: Sequence[Tensor]) -> bytes:
     except Exception as error:  # whatever the exporter raises of an operation of a user's own
         words = " ".join(str(error).split())
         raise DeviceError(
-            f"a network must be one that ONNX can hold, but torch's exporter says: {words:.200}"
+            "a network must be one that ONNX can hold, or be timed by `runtime: eager`, "
+            f"but torch's exporter says: {words:.200}"
         ) from error
     return buffer.getvalue()
 

@@ -146,7 +146,7 @@ def test_a_network_that_onnx_cannot_hold_is_one_line(monkeypatch, onnxruntime):
         raise RuntimeError("no operator\naten::own")
 
     monkeypatch.setattr(torch.onnx, "export", fails)
-    with pytest.raises(DeviceError, match="one that ONNX can hold, but torch's exporter says: no operator aten::own"):
+    with pytest.raises(DeviceError, match=r"one that ONNX can hold, .* torch's exporter says: no operator aten::own"):
         measure_network(NETWORK, latency_key("cpu", "onnxruntime"), rounds=1)
 
 
@@ -183,3 +183,17 @@ def test_an_entry_says_where_it_runs_in_what_and_by_which_clock(name):
     assert set(runtime.default_on) <= set(runtime.devices)
     assert runtime.remote == (runtime.of is not None)
     assert runtime.clock(LatencyKey(runtime.devices[0] if runtime.devices else "phone", name))
+
+
+def test_a_network_becomes_onnx_once_however_often_it_is_timed_and_again_with_other_weights(monkeypatch, onnxruntime):
+    written = []
+    export = torch.onnx.export
+    monkeypatch.setattr(torch.onnx, "export", lambda *args, **options: written.append(1) or export(*args, **options))
+    monkeypatch.setattr("se_nas.cost.latency.runtimes.onnx_model._kept", {})
+    for _ in range(2):
+        measure_network(NETWORK, latency_key("cpu", "onnxruntime"), rounds=1)
+    assert len(written) == 1
+    network = Network(NETWORK)
+    torch.nn.init.ones_(next(network.parameters()))
+    measure_network(network, latency_key("cpu", "onnxruntime"), rounds=1)
+    assert len(written) == 2
