@@ -42,8 +42,7 @@ from se_nas.records.run_log import logging_to
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.data_folder import with_data_folder
-from se_nas.runs.latency import latency_table_of
-from se_nas.runs.prepare import Say, Setting, check_space_channels, make_setting, open_setting
+from se_nas.runs.prepare import Say, Setting, check_space_channels, latency_table_of, make_setting, open_setting
 from se_nas.runs.run_file import NNIConfig, RunConfig, load_run
 from se_nas.runs.run_folder import alone_in
 from se_nas.runs.search import finish_run

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from se_nas.cost.budget import Budget, parse_budgets
+from se_nas.cost.latency.cache import build_latency_table
+from se_nas.cost.latency.importing import verdict
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes import default_line
 from se_nas.cost.latency.table import LatencyTable, latency_lines, read_latency_table
@@ -33,7 +35,6 @@ from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.data_folder import with_data_folder
 from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
-from se_nas.runs.latency import latency_table_of
 from se_nas.runs.run_file import LatencyConfig, RunConfig, completed, load_run
 from se_nas.runs.run_folder import RunFolder
 from se_nas.search.budgets.decode import check_feasible, greatest_cost
@@ -331,3 +332,21 @@ def _latency(
     if begun:
         return read_latency_table(run / "latency.json", space)
     return latency_table_of(run_file, config, space, key, progress, say)
+
+
+def latency_table_of(
+    run_file: Path, config: RunConfig, space: SearchSpace, key: LatencyKey, progress: bool, say: Say
+) -> LatencyTable:
+    """The table under the run file's conditions.
+
+    Raises:
+        ConfigError: an imported one cannot be read, is of another space, or predicts no better than MACs do.
+        DeviceError, ConfigError: see `build_latency_table`.
+    """
+    if config.latency.file is None:
+        return build_latency_table(space, key, seed=config.seed, progress=progress, say=say)
+    path = beside(run_file, config.latency.file)
+    table = read_latency_table(path, space)
+    if not table.better_than_macs:
+        raise ConfigError(str(path), [f"file: must predict better than a line on MACs, but is {verdict(table)}"])
+    return table

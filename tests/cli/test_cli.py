@@ -272,7 +272,7 @@ def test_test_images_that_are_missing_are_told_before_anything_is_timed(
         for number in range(40):
             Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "images/train" / name / f"{number}.png")
     write_run(tmp_path, changed(RUN, "data", {"name": "folder", "dir": "images"}))
-    monkeypatch.setattr("se_nas.runs.latency.build_latency_table", refuse)
+    monkeypatch.setattr("se_nas.runs.prepare.build_latency_table", refuse)
     result = se_nas("search", "run.yaml", "--out", "out", "--quiet")
     result = (result[0], [line for line in result[1] if line], result[2])  # without the bar that was there
     assert_refused(result, f"{tmp_path}/images: beside train there must be test or val, but there is neither")
@@ -317,7 +317,7 @@ def test_an_infeasible_budget_names_the_least_reachable_before_anything_is_timed
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("this must not be reached")
 
-    monkeypatch.setattr("se_nas.runs.latency.build_latency_table", refuse)
+    monkeypatch.setattr("se_nas.runs.prepare.build_latency_table", refuse)
     monkeypatch.setattr(type(STRATEGIES["differentiable"]), "search", refuse)
     write_run(tmp_path)
     result = se_nas("search", "run.yaml", "--budget", "macs=10", "--budget", "params=20")
