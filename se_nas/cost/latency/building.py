@@ -44,8 +44,6 @@ TIME_NETWORKS: NetworkTimer = partial(measure_networks, rounds=10)
 
 #: Networks to fit to: two numbers where blocks are timed by themselves, all blocks' times where they are not.
 CALIBRATE_ON = {"chains": 24, "networks": 64}
-#: Visits to everything: a program that times elsewhere is called once for a network.
-VISITS = {"chains": 4, "networks": 1}
 
 
 def time_latency_table(
@@ -71,7 +69,7 @@ def time_latency_table(
         progress: show progress bars on the standard error stream.
         calibrate_on, held_out: how many networks; halves of what there is in a space of fewer networks. By default
             `CALIBRATE_ON`.
-        visits: how often all blocks and then all networks are timed, at least 1; by default `VISITS`.
+        visits: how often all blocks and then all networks are timed, at least 1; by default as the runtime says.
         time_blocks, time_networks: the clocks; the medians over their visits count.
         keep: the file in which networks that are timed elsewhere are kept until the table is made.
 
@@ -83,9 +81,14 @@ def time_latency_table(
     blocks = distinct_blocks(space)
     kept = KeptMeasurements(keep) if keep is not None and RUNTIMES[key.runtime].remote else None
     with _bars(progress) as (on_blocks, on_networks):
-        times = time_blocks(blocks, key, _part(on_blocks, 0, visits or 1)) if RUNTIMES[key.runtime].chains else None
+        times = (
+            time_blocks(blocks, key, _part(on_blocks, 0, visits or RUNTIMES[key.runtime].visits))
+            if RUNTIMES[key.runtime].chains
+            else None
+        )
         method = "chains" if times is not None else "networks"
-        visits = visits or VISITS[method]
+        # whole networks alone are timed where each takes seconds to prepare, or a call of a program
+        visits = visits or (RUNTIMES[key.runtime].visits if times is not None else 1)
         calibrate_on = calibrate_on or CALIBRATE_ON[method]
         found = _some_networks(space, calibrate_on + held_out, seed)
         cut = calibrate_on if len(found) == calibrate_on + held_out else len(found) // 2
@@ -93,7 +96,8 @@ def time_latency_table(
         block_visits, network_visits = [times], []
         for visit in range(visits):
             if times is not None and visit > 0:
-                block_visits.append(time_blocks(blocks, key, _part(on_blocks, visit, visits)))
+                again = time_blocks(blocks, key, _part(on_blocks, visit, visits))
+                block_visits += [again] if again is not None else []  # a busy moment tells nothing of chains
             clock = time_networks if kept is None else partial(_one_by_one, time_networks, kept)
             timed = clock(networks, key, _part(on_networks, visit, visits))
             network_visits.append([measurement.median_ms for measurement in timed])

@@ -21,6 +21,7 @@ from tests.cost.latency.fake_clock import (
     SPACE,
     FakeClock,
     build,
+    same,
     tiny_space,
     true_block_ms,
 )
@@ -161,3 +162,20 @@ def test_a_table_in_which_one_number_was_altered_is_refused(tmp_path, part):
         ConfigError, match=r"here.json: held_out\[\d+\].predicted_ms: must be what the blocks and the fit predict"
     ):
         LatencyTable.from_record(SPACE, stored, "here.json")
+
+
+def test_blocks_that_one_visit_could_not_time_are_those_of_the_others(tmp_path):
+    clock = FakeClock()
+    visits = iter([clock.blocks, lambda *arguments: None, clock.blocks])
+    found = build(tmp_path / "one", clock, visits=3)
+    clock.blocks = lambda *arguments: next(visits)(*arguments)
+    same(build(tmp_path / "other", clock, visits=3), found)
+
+
+def test_where_no_block_can_be_timed_their_times_are_fitted_to_whole_networks(tmp_path):
+    clock = FakeClock()
+    clock.blocks = lambda *arguments: None
+    found = build(tmp_path, clock, space=tiny_space(kernels=(3, 5, 7)))
+    assert found.fit.method == "networks"
+    assert found.fit.held_out.mape < 0.02 < found.fit.macs.mape
+    assert any("fitted to" in line for line in latency_lines(found))

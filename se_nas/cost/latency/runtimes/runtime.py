@@ -36,6 +36,7 @@ class Runtime:
         chains: whether a block can be timed by chains of its copies; else whole networks alone are timed.
         graph: whether it leaves out what no output needs, as compilers of graphs do.
         runs_a_turn: runs of one network in a row before the next one's turn; 1 spreads a slow moment over all alike.
+        visits: how often everything is timed while a table is made; fewer where it takes long to prepare a network.
         of: the key of a run file that it cannot do without: a program to run, or a file of what was timed.
     """
 
@@ -50,6 +51,7 @@ class Runtime:
     chains: bool = True
     graph: bool = True
     runs_a_turn: int = 1
+    visits: int = 4
     of: Literal["run", "file"] | None = None
 
     @property
