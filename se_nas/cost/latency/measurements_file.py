@@ -46,7 +46,7 @@ def read_measurements(path: Path, space: SearchSpace, batch_size: int = 1) -> li
     problems: list[str] = []
     found: dict[Architecture, tuple[int, float]] = {}
     units: dict[str, int] = {}
-    for number, entry in _csv_entries(text, space) if _is_csv(text) else _json_entries(text):
+    for number, entry in _csv_entries(text, space, str(path)) if _is_csv(text) else _json_entries(text):
         try:
             architecture, unit, value = _measurement(entry, space, path)
         except (ValueError, ArchitectureError, ConfigError) as error:
@@ -91,20 +91,31 @@ def _json_entries(text: str) -> Iterator[tuple[int, object]]:
                 yield number, line
 
 
-def _csv_entries(text: str, space: SearchSpace) -> Iterator[tuple[int, object]]:
+def _csv_entries(text: str, space: SearchSpace, source: str) -> Iterator[tuple[int, object]]:
     """The rows in the form of JSON's lines; options are read as the space writes them."""
-    reader = csv.DictReader(io.StringIO(text), restkey="more columns than the first line names")
+    reader = csv.reader(io.StringIO(text), strict=True)
     options = {choice.name: {str(option): option for option in choice.options} for choice in space.choices}
-    for row in reader:
+    try:
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise ConfigError(source, [f"line {reader.line_num}: must be CSV, but got: {error}"]) from error
+    head = [word.strip() for word in rows[0][1]] if rows else []
+    if rows and not set(UNITS) & set(head):
+        must = f"must be an object of JSON, or name the columns, one of them {' or '.join(UNITS)}"
+        raise ConfigError(source, [f"line {rows[0][0]}: {must}, but got {short(','.join(head))}"])
+    for number, row in rows[1:]:
+        if len(row) != len(head):
+            yield number, row
+            continue
         entry: dict[str, Any] = {}
-        for name, word in row.items():
+        for name, word in zip(head, row, strict=True):
             if name in UNITS:
                 entry[name] = _number(word)
             elif name in _KEYS:
                 entry[name] = word
             else:
                 entry.setdefault("picks", {})[name] = options.get(name, {}).get(word, word)
-        yield reader.line_num, entry
+        yield number, entry
 
 
 def _number(word: str) -> float | str:
@@ -117,7 +128,8 @@ def _number(word: str) -> float | str:
 def _measurement(entry: object, space: SearchSpace, path: Path) -> tuple[Architecture, str, float]:
     """The network, the unit and the value of a line; ValueError in words that may follow its number."""
     if not isinstance(entry, Mapping):
-        raise ValueError(f'must be an object such as {{"picks": {{...}}, "ms": 3.2}}, but got {short(entry)}')
+        must = 'must be an object such as {"picks": {...}, "ms": 3.2}, or a row of as many columns as the first'
+        raise ValueError(f"{must}, but got {short(entry)}")
     if unknown := [key for key in entry if key not in _KEYS]:
         raise ValueError(f"{short(unknown[0])} must be one of {', '.join(_KEYS)}")
     units = [unit for unit in UNITS if unit in entry]

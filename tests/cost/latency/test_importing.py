@@ -97,7 +97,10 @@ def test_a_file_with_a_fault_is_one_line_that_names_the_line(tmp_path, entries, 
     assert len(str(error.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("text", ["{nonsense\n", '{"ms": 1\n', "[1]\n", "\x00\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["{nonsense\n", '{"ms": 1\n', "[1]\n", "\x00\n", "ms,a\n1,2,3\n", 'ms\n"1\n', "> prose, not a table\nof it\n"],
+)
 def test_what_is_no_such_file_is_one_line(tmp_path, text):
     path = tmp_path / "timed.jsonl"
     path.write_text(text)
