@@ -99,7 +99,7 @@ def test_a_run_from_python_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found.certificate.cross_check.agree
     evaluated = se_nas.evaluate("out", average=False)
     assert found.result.retrain is not None
-    assert found.result.retrain.test_accuracy == pytest.approx(evaluated["top1"])
+    assert found.result.retrain.test_accuracy == pytest.approx(evaluated.top1)
     (tmp_path / "out/report.html").unlink()
     assert se_nas.render_report("out") == Path("out/report.html")
     with pytest.raises(se_nas.SeNasError, match=r"must hold no run yet"):

@@ -14,10 +14,11 @@ from se_nas.errors import ConfigError, counted
 from se_nas.records.bounds import MOST_BATCH, MOST_PIXELS, MOST_WORKERS, NEWEST_OPSET, OLDEST_OPSET, USUAL_OPSET
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
     import torch
+
+    from se_nas.training.evaluate import TopAccuracies
 
 #: Heading in the help of options for images that stay on disk.
 _ON_DISK = "For a network that was trained on images that stay on disk, such as imagenet"
@@ -132,9 +133,9 @@ def _evaluate_from_disk(run: Path, options: EvaluationOptions, on_disk: OnDiskOp
         **on_disk.given(),
     )
     if found is not None:
-        side, damaged = found["resolution"], found["damaged"]
-        left_out = f", {counted(int(damaged), 'damaged image')} left out" if damaged else ""
-        _say_accuracy(found, f" at {side}x{side}{left_out}")
+        side = found.resolution
+        left_out = f", {counted(found.damaged, 'damaged image')} left out" if found.damaged else ""
+        _say_accuracy(found.accuracies, f" at {side}x{side}{left_out}")
 
 
 def _evaluate_in_memory(run: Path, options: EvaluationOptions, on_disk: OnDiskOptions, device: torch.device) -> None:
@@ -154,10 +155,9 @@ def _evaluate_in_memory(run: Path, options: EvaluationOptions, on_disk: OnDiskOp
     _say_accuracy(evaluate_shown(request, device, progress=not options.quiet, say=say), "")
 
 
-def _say_accuracy(found: Mapping[str, Any], how: str) -> None:
-    images = counted(found["images"], "image")
-    say(f"mean accuracy of the classes (balanced accuracy): {found['balanced']:.2%}")
-    say(f"top-1 {found['top1']:.2%}, top-5 {found['top5']:.2%} on {images}{how}")
+def _say_accuracy(found: TopAccuracies, how: str) -> None:
+    say(f"mean accuracy of the classes (balanced accuracy): {found.balanced:.2%}")
+    say(f"top-1 {found.top1:.2%}, top-5 {found.top5:.2%} on {counted(found.images, 'image')}{how}")
 
 
 def export(

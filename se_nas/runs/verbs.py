@@ -37,6 +37,7 @@ from se_nas.space.architecture_file import ArchitectureFile, load_architecture, 
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml.file import dump_space
+from se_nas.training.evaluate import TopAccuracies
 from se_nas.training.in_memory import Retrained
 from se_nas.training.recipe_files import DEFAULT
 
@@ -209,7 +210,7 @@ def evaluate(
     data: str | None = None,
     data_dir: PathLike | None = None,
     device: str = "auto",
-) -> dict[str, float]:
+) -> TopAccuracies:
     """How many of the test images a trained network gets right.
 
     Args:
@@ -217,9 +218,6 @@ def evaluate(
         average: whether the averaged weights are wanted; None takes those that did better when they were trained.
         data: a name in `DATASETS`; by default what the network was trained on.
         data_dir: its folder; by default where it lay then.
-
-    Returns:
-        The shares top1 and top5, and the number of images.
 
     Raises:
         SeNasError: the network or the images cannot be read, or do not fit each other.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,27 @@ from se_nas.hardware.distributed import Ranks
 
 def accuracy(network: nn.Module, images: DeviceImages, indices: Tensor, batch_size: int = 500) -> float:
     """Share of the images at `indices` that the network, put into evaluation mode for it, classifies correctly."""
-    found = top_accuracies(network, images.evaluate_batches(indices, batch_size), images.device)
-    return float(found["top1"])
+    return top_accuracies(network, images.evaluate_batches(indices, batch_size), images.device).top1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopAccuracies:
+    """What a network gets right of the images that it was shown.
+
+    Attributes:
+        top1, top5: shares of images whose class is the network's first guess, and among its first five (of fewer
+            classes, all).
+        images: how many were seen.
+        balanced: the mean over the classes of `by_class`.
+        by_class, class_images: top1 and the number of images, for each class; None is the top1 of one without images.
+    """
+
+    top1: float
+    top5: float
+    images: int
+    balanced: float
+    by_class: list[float | None]
+    class_images: list[int]
 
 
 @torch.inference_mode()
@@ -26,17 +45,13 @@ def top_accuracies(
     device: torch.device,
     ranks: Ranks | None = None,
     precision: str = "auto",
-) -> dict[str, Any]:
-    """Shares of images whose class is the network's first guess, and among its first five, over all ranks.
+) -> TopAccuracies:
+    """What a network gets right of images, over all ranks.
 
     Args:
         network: put into evaluation mode meanwhile.
         batches: this rank's share of the images, normalised (B, C, H, W), and their classes (B,), on `device`.
         precision: see `hardware.device.autocast_dtype`.
-
-    Returns:
-        top1, top5 (of fewer classes, of all) and images, the number that was seen; by_class and class_images, lists of
-        the same top1 and number for each class (None of one without images), and balanced, the mean over the classes.
     """
     mode = network.training
     network.eval()
@@ -57,14 +72,14 @@ def top_accuracies(
     by_class = [r / s if s else None for r, s in zip(counts[:classes], counts[classes : 2 * classes], strict=True)]
     known = [share for share in by_class if share is not None]
     images = sum(counts[classes : 2 * classes])
-    return {
-        "top1": sum(counts[:classes]) / max(1, images),
-        "top5": counts[-1] / max(1, images),
-        "images": images,
-        "balanced": sum(known) / max(1, len(known)),
-        "by_class": by_class,
-        "class_images": counts[classes : 2 * classes],
-    }
+    return TopAccuracies(
+        top1=sum(counts[:classes]) / max(1, images),
+        top5=counts[-1] / max(1, images),
+        images=images,
+        balanced=sum(known) / max(1, len(known)),
+        by_class=by_class,
+        class_images=counts[classes : 2 * classes],
+    )
 
 
 def _over_ranks(counts: list[int], ranks: Ranks) -> list[int]:

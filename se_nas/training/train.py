@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -207,26 +208,28 @@ def train(
         metrics: dict[str, float | Tensor] = {"loss": torch.stack(losses).mean(), "lr": rate}
         return metrics | ({"accuracy": torch.stack(hits).mean()} if hits else {})
 
-    def look(epoch: int) -> dict[str, float | None]:
-        result: dict[str, float | None] = {}
+    def look(epoch: int) -> dict[str, Any]:
+        result: dict[str, Any] = {}
         due = (epoch + 1) % recipe.evaluate_every == 0 or epoch + 1 == recipe.epochs
         for weights, prefix, candidate in (("network", "", network), ("average", "ema_", averaged)):
             if candidate is None:
                 continue
-            found = top_accuracies(candidate, held_out.images, device, ranks, recipe.precision) if due else {}
-            result |= {prefix + column: found.get(kind) for kind, column in held_out.columns.items()}
-            result[f"{prefix}balanced_accuracy"] = found.get("balanced")
-            if epoch + 1 == recipe.epochs and "by_class" in found:
-                result |= {f"{prefix}class_accuracy": found["by_class"], "class_images": found["class_images"]}
-            if due and (best.found is None or found["top1"] > best.found.top1):
-                best.found = BestEpoch(epoch=epoch, weights=weights, top1=found["top1"])
-            if due and weights == "network" and held_out.after_look is not None:
-                held_out.after_look(epoch, found["top1"])
+            found = top_accuracies(candidate, held_out.images, device, ranks, recipe.precision) if due else None
+            result |= {prefix + column: found and getattr(found, kind) for kind, column in held_out.columns.items()}
+            result[f"{prefix}balanced_accuracy"] = found and found.balanced
+            if found is None:
+                continue
+            if epoch + 1 == recipe.epochs:
+                result |= {f"{prefix}class_accuracy": found.by_class, "class_images": found.class_images}
+            if best.found is None or found.top1 > best.found.top1:
+                best.found = BestEpoch(epoch=epoch, weights=weights, top1=found.top1)
+            if weights == "network" and held_out.after_look is not None:
+                held_out.after_look(epoch, found.top1)
         if best.found is not None and best.found.epoch == epoch:
             best.save(network, averaged, accuracies_in(result, held_out))
         return result
 
-    def end_epoch(epoch: int) -> dict[str, float | None]:
+    def end_epoch(epoch: int) -> dict[str, Any]:
         result = look(epoch)
         if keep_every and (epoch + 1) % keep_every == 0 and ranks.first:
             path = folder / "epochs" / f"{epoch + 1:04d}.pt"

@@ -88,7 +88,7 @@ def test_labels_of_unsorted_test_images_lie_beside_the_run_file_that_names_them(
     _search(tmp_path, {"dir": "data", "value_range": [0, 1], "val_labels": "labels.txt"}, 3)
     history = json.loads((tmp_path / "out" / "retrain" / "history.json").read_text())
     assert history[-1]["class_images"] == [12, 12]
-    assert evaluate(tmp_path / "out", device="cpu")["images"] == 24
+    assert evaluate(tmp_path / "out", device="cpu").images == 24
 
 
 def test_images_whose_channels_are_not_the_spaces_are_an_error(tmp_path: Path) -> None:

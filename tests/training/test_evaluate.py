@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.hardware.distributed import Ranks
-from se_nas.training.evaluate import accuracy, top_accuracies
+from se_nas.training.evaluate import TopAccuracies, accuracy, top_accuracies
 
 CLASSES = 4
 INFO = DataInfo(
@@ -112,18 +112,18 @@ def test_first_and_first_five_guesses_are_counted_as_by_hand(classes: int) -> No
     places = [(row > row[label]).sum().item() for row, label in zip(logits, labels, strict=True)]
     own = [[p == 0 for p, label in zip(places, labels.tolist(), strict=True) if label == c] for c in range(classes)]
     shares = [sum(right) / len(right) if right else None for right in own]
-    assert found == {
-        "top1": pytest.approx(sum(place == 0 for place in places) / 23),
-        "top5": pytest.approx(sum(place < 5 for place in places) / 23),
-        "images": 23,
-        "balanced": pytest.approx(np.mean([share for share in shares if share is not None])),
-        "by_class": shares,
-        "class_images": [len(right) for right in own],
-    }
+    assert found == TopAccuracies(
+        top1=pytest.approx(sum(place == 0 for place in places) / 23),
+        top5=pytest.approx(sum(place < 5 for place in places) / 23),
+        images=23,
+        balanced=pytest.approx(np.mean([share for share in shares if share is not None])),
+        by_class=shares,
+        class_images=[len(right) for right in own],
+    )
     assert network.modes == [False] * 3
     assert network.training
 
 
 def test_no_images_have_no_top_accuracy() -> None:
     found = top_accuracies(Given(torch.zeros(0, 3)), [], torch.device("cpu"), Ranks())
-    assert found == {"top1": 0.0, "top5": 0.0, "images": 0, "balanced": 0.0, "by_class": [], "class_images": []}
+    assert found == TopAccuracies(top1=0.0, top5=0.0, images=0, balanced=0.0, by_class=[], class_images=[])

@@ -18,6 +18,7 @@ from se_nas.records.run_log import read_log
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml.file import parse_space
 from se_nas.training import train as training
+from se_nas.training.evaluate import TopAccuracies
 from se_nas.training.images import images_in_memory
 from se_nas.training.in_memory import Retrained, train_network
 from se_nas.training.recipe import Recipe
@@ -27,6 +28,8 @@ from tests.helpers.tiny_runs import SPACE
 
 OPTIONS = DataOptions("synthetic", resolution=8, size=200)
 RECIPE = default_recipe(epochs=4, batch_size=20, evaluate_every=2)
+
+LOOK = TopAccuracies(top1=0.5, top5=1.0, images=2, balanced=0.5, by_class=[0.0, 1.0], class_images=[1, 1])
 
 
 @pytest.fixture(scope="module")
@@ -143,12 +146,12 @@ def test_a_resumed_training_equals_one_never_stopped(
     never_stopped = trained(spec, train, held_out, tmp_path / "whole", recipe)
     looks = 0
 
-    def stopping(*arguments: Any) -> dict[str, float]:
+    def stopping(*arguments: Any) -> TopAccuracies:
         nonlocal looks
         looks += 1
         if looks == 4:
             raise KeyboardInterrupt
-        return {"top1": 0.5}
+        return LOOK
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "top_accuracies", stopping)

@@ -25,7 +25,7 @@ from se_nas.records.models.run_result import BestEpoch
 from se_nas.records.run_log import read_log
 from se_nas.training import optimizer
 from se_nas.training import train as training
-from se_nas.training.evaluate import top_accuracies
+from se_nas.training.evaluate import TopAccuracies, top_accuracies
 from se_nas.training.images import StreamedHeldOut
 from se_nas.training.trained_network import network_with
 from tests.helpers.rank_processes import on_ranks, start_ranks
@@ -159,7 +159,7 @@ def count_brute_force(images: Path, classes: int) -> tuple[int, int, int]:
     return first, five, len(held_out)
 
 
-def evaluate_folders(folders: list[Path], classes: int, batch_size: int) -> list[dict[str, float]]:
+def evaluate_folders(folders: list[Path], classes: int, batch_size: int) -> list[TopAccuracies]:
     with join_ranks(CPU) as (ranks, _):
         found = []
         for folder in folders:
@@ -192,21 +192,19 @@ def test_every_held_out_image_counts_once(tmp_path: Path, many_classes: tuple[in
         first, five, count = count_brute_force(folder, classes)
         assert 0 < first < five < count
         for found in ranks:
-            by_class = found[number].pop("by_class")
-            assert found[number].pop("balanced") == pytest.approx(sum(by_class) / classes)
-            assert found[number].pop("class_images") == [len(list(f.iterdir())) for f in sorted(folder.glob("val/*"))]
-            assert found[number] == {
-                "top1": pytest.approx(first / count),
-                "top5": pytest.approx(five / count),
-                "images": count,
-            }
+            by_class = found[number].by_class
+            assert found[number].balanced == pytest.approx(sum(by_class) / classes)
+            assert found[number].class_images == [len(list(f.iterdir())) for f in sorted(folder.glob("val/*"))]
+            assert found[number].top1 == pytest.approx(first / count)
+            assert found[number].top5 == pytest.approx(five / count)
+            assert found[number].images == count
 
 
 def test_more_ranks_than_images(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 2, 1, 1)
     found = on_ranks(3, tmp_path / "job", evaluate_folders, [images], 2, 4)
-    assert [rank[0]["images"] for rank in found] == [2] * 3
-    assert [rank[0]["top5"] for rank in found] == [1.0] * 3  # of two classes, the first five are all
+    assert [rank[0].images for rank in found] == [2] * 3
+    assert [rank[0].top5 for rank in found] == [1.0] * 3  # of two classes, the first five are all
 
 
 # --- killed and resumed -------------------------------------------------------------------------
@@ -522,7 +520,7 @@ def test_the_files_of_weights_hold_what_they_say(tmp_path: Path, images: Path) -
         for average, kind in ((False, "network"), (True, "average")):
             network = network_with(SPEC, job.folder / path, average=average)
             stream = EvaluationStream(held_out, recipe.eval_transform(16), batch_size=5)
-            assert top_accuracies(network, StreamedHeldOut(stream, CPU), CPU)["top1"] == top1[epoch, kind]
+            assert top_accuracies(network, StreamedHeldOut(stream, CPU), CPU).top1 == top1[epoch, kind]
 
 
 NAMES = {"network": "val_top1", "average": "ema_val_top1"}
@@ -531,7 +529,8 @@ NAMES = {"network": "val_top1", "average": "ema_val_top1"}
 def test_best_is_of_the_training_that_went_on(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rollback over the end of an epoch takes back what that epoch called the best, in the file too."""
     said = iter([0.5, 0.9, 0.4, 0.3])  # the second is of the epoch that is undone
-    monkeypatch.setattr(training, "top_accuracies", lambda *_: {"top1": next(said), "top5": 1.0})
+    look = TopAccuracies(top1=0.0, top5=1.0, images=2, balanced=0.5, by_class=[0.0, 1.0], class_images=[1, 1])
+    monkeypatch.setattr(training, "top_accuracies", lambda *_: replace(look, top1=next(said)))
     job = DiskJob(tmp_path / "run", images, SPEC, recipe_of(RECIPE, epochs=3), fault=Fault("loss", 6, 0))
     found = train(job)
     assert [step for step, _ in found.steps] == [0, 1, 2, 3, 4, 5, 6, 3, 4, 5, 6, 7, 8]

@@ -47,7 +47,7 @@ from se_nas.space.architecture_file import ArchitectureFile, load_architecture, 
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml.file import load_space
 from se_nas.training import train as training
-from se_nas.training.evaluate import top_accuracies
+from se_nas.training.evaluate import TopAccuracies, top_accuracies
 from se_nas.training.in_memory import train_network
 from se_nas.training.recipe_files import default_recipe
 from tests.helpers.command_lines import Run, assert_refused, call
@@ -432,7 +432,7 @@ def test_a_call_that_is_stopped_says_how_to_go_on_and_is_finished_by_itself(
         (copy / "evidence/trainings" / f"{key}.json").unlink()
     shutil.rmtree(copy / "evidence/guesses")
 
-    def stop(*arguments: Any) -> dict[str, float]:
+    def stop(*arguments: Any) -> TopAccuracies:
         os.kill(os.getpid(), signal.SIGTERM)
         return top_accuracies(*arguments)
 

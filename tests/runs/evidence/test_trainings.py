@@ -26,7 +26,7 @@ from se_nas.runs.evidence import trainings as module
 from se_nas.runs.evidence.trainings import Task, Trainings
 from se_nas.space.yaml.file import parse_space
 from se_nas.training import train as training
-from se_nas.training.evaluate import top_accuracies
+from se_nas.training.evaluate import TopAccuracies, top_accuracies
 from se_nas.training.in_memory import train_network
 from se_nas.training.recipe_files import default_recipe
 from tests.helpers.tiny_runs import SPACE, contents
@@ -168,7 +168,7 @@ def test_a_call_that_is_stopped_is_finished_by_the_same_call(
 ) -> None:
     found, left = trainings(tmp_path), looks
 
-    def stop_at_a_look(*arguments: Any) -> dict[str, float]:
+    def stop_at_a_look(*arguments: Any) -> TopAccuracies:
         nonlocal left
         left -= 1
         if left == 0:

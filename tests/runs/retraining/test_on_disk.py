@@ -135,7 +135,7 @@ def test_a_data_set_on_disk_of_a_users_own_is_retrained_scaled_evaluated_and_rep
     code, errors, said = se_nas("evaluate", "out", "--data-dir", ".", "--quiet", "--workers", "0", "--device", "cpu")
     assert (code, f"top-1 {top1:.2%}" in said) == (0, True), (errors, said)
     assert "on photos" in (tmp_path / "out/report.html").read_text()
-    assert evaluate(tmp_path / "out", data_dir=tmp_path, device="cpu")["top1"] == pytest.approx(top1)
+    assert evaluate(tmp_path / "out", data_dir=tmp_path, device="cpu").top1 == pytest.approx(top1)
 
 
 def test_it_starts_from_given_weights(trained: Path, job: list[str], tmp_path: Path, se_nas: Run) -> None:

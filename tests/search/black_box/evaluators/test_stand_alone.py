@@ -24,7 +24,7 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.training import optimizer
 from se_nas.training import train as training
-from se_nas.training.evaluate import top_accuracies
+from se_nas.training.evaluate import TopAccuracies, top_accuracies
 from se_nas.training.optimizer import clip_gradients
 from se_nas.training.recipe import Recipe
 from tests.helpers.tiny_runs import contents
@@ -136,7 +136,7 @@ def test_a_killed_evaluation_goes_on_where_it_was_and_reports_the_same_curve(
     assert any(name.endswith("checkpoint.pt") for name in contents(folder))
     looks = 0
 
-    def counted(*arguments: Any) -> dict[str, float]:
+    def counted(*arguments: Any) -> TopAccuracies:
         nonlocal looks
         looks += 1
         return top_accuracies(*arguments)
