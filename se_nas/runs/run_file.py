@@ -55,7 +55,7 @@ PathText = Annotated[str, Field(min_length=1)]
 
 
 class DataConfig(Record):
-    """Which images a run learns from; see `data.options.DataOptions`.
+    """Which images a run learns from; see `data.in_memory.options.DataOptions`.
 
     Attributes:
         name: "digits", "cifar10", "cifar100", "folder" or "synthetic".

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from se_nas.data.file_options import USUAL, FileOptions
@@ -23,6 +21,7 @@ from se_nas.data.on_disk.transforms import EvalTransform, normalise
 from se_nas.data.sources import load_test, load_train, stays_on_disk
 from se_nas.errors import ConfigError
 from se_nas.evidence.gates import Batches
+from se_nas.hardware.progress_bar import tracked
 from se_nas.layers.network import Network
 from se_nas.runs.data_folder import data_folder
 from se_nas.runs.open_architecture import check_channels
@@ -31,7 +30,7 @@ from se_nas.runs.retraining.on_disk import held_out_images, recipe_of
 from se_nas.runs.run_folder import RETRAINING, RunFolder
 from se_nas.space.architecture_file import ArchitectureFile
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.evaluate import top_accuracies
+from se_nas.training.evaluate import TopAccuracies, top_accuracies
 from se_nas.training.trained_network import DataCard, check_classes, load_trained
 
 
@@ -130,8 +129,8 @@ def trained_from_disk(source: Path) -> bool:
     return not isinstance(known, dict) or stays_on_disk(str(known.get("name")))
 
 
-def evaluate_shown(request: ImageRequest, device: torch.device, *, progress: bool, say: Say) -> dict[str, float]:
-    """The shares top1 and top5 of the test images that a trained network gets right, and the number of images.
+def evaluate_shown(request: ImageRequest, device: torch.device, *, progress: bool, say: Say) -> TopAccuracies:
+    """What a trained network gets right of the test images.
 
     Raises:
         SeNasError: the network or the images cannot be read, or do not fit each other.
@@ -199,5 +198,4 @@ def _shown(
     batches: Iterable[tuple[Tensor, Tensor]], words: str, images: int, batch_size: int, progress: bool
 ) -> Iterable[tuple[Tensor, Tensor]]:
     """Batches under a progress bar."""
-    console = Console(stderr=True)
-    return track(batches, words, -(-images // batch_size), console=console, transient=True, disable=not progress)
+    return tracked(batches, words, -(-images // batch_size), wanted=progress)

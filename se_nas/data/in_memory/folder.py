@@ -15,8 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from se_nas.data.class_folders import (
     PassedOver,
@@ -33,6 +31,7 @@ from se_nas.data.in_memory.images import DataInfo, ImageSet, check_room
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.pixels import Reading, pixels_of, planes_in
 from se_nas.errors import DataError, counted, cut
+from se_nas.hardware.progress_bar import tracked
 
 _RESOLUTION = 32
 _TEST_FOLDERS = ("test", "val")
@@ -200,7 +199,7 @@ def _load(found: _Files, options: DataOptions) -> ImageSet:
     last = ""
     with ThreadPoolExecutor() as threads:
         decoded = threads.map(lambda path: _decoded(found.root / path, resolution, reading), paths)
-        bar = track(decoded, "reading images", len(paths), console=Console(stderr=True), transient=True)
+        bar = tracked(decoded, "reading images", len(paths))
         for path, label, image in zip(paths, labels, bar, strict=True):
             if not isinstance(image, str):
                 images[len(sound)] = image

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.progress import track
-
+from se_nas.hardware.progress_bar import tracked
 from se_nas.records.fields import Share
 from se_nas.records.files import write_json
 from se_nas.records.record import read_value
@@ -36,11 +34,7 @@ class SupernetScores:
         keys = [json.dumps([norms, architecture.space_digest, architecture.picks]) for architecture in architectures]
         left = {key: a for key, a in zip(keys, architectures, strict=True) if key not in self._known}
         words = "evaluating with the supernet's weights"
-        console = Console(stderr=True)
-        shown = self._progress and console.is_terminal and len(left) > 0
-        for key, architecture in track(
-            left.items(), words, len(left), console=console, transient=True, disable=not shown
-        ):
+        for key, architecture in tracked(left.items(), words, len(left), wanted=self._progress):
             self._known[key] = self._evaluators[norms](architecture)
             write_json(self._path, self._known)
         return [self._known[key] for key in keys]

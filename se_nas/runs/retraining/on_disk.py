@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from torch import nn
 
 from se_nas.cost.latency.timing import latency_key
@@ -25,6 +24,7 @@ from se_nas.data.sources import DATASETS, open_on_disk, stays_on_disk
 from se_nas.errors import ConfigError, counted
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
+from se_nas.hardware.progress_bar import tracked
 from se_nas.records.models.certificate import Certificate
 from se_nas.records.models.environment import Environment
 from se_nas.records.models.history import HISTORY, write_history
@@ -40,7 +40,7 @@ from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.search.certificate import extend_certificate
 from se_nas.space.architecture_file import ArchitectureFile, network_for, save_architecture
 from se_nas.space.specs import NetworkSpec
-from se_nas.training.evaluate import top_accuracies
+from se_nas.training.evaluate import TopAccuracies, top_accuracies
 from se_nas.training.images import StreamedHeldOut, check_for_disk, images_on_disk
 from se_nas.training.initial_weights import InitialWeights, read_initial_weights
 from se_nas.training.metrics import print_line
@@ -288,6 +288,15 @@ def _report(folder: Path, say: Callable[[str], None]) -> None:
         say(f"the report could not be written ({reason}); `se-nas report {folder}` tries again")
 
 
+@dataclass(frozen=True)
+class OnDiskEvaluation:
+    """What a network gets right of the images that could be read, at a resolution, and how many were left out."""
+
+    accuracies: TopAccuracies
+    resolution: int
+    damaged: int
+
+
 def evaluate_from_disk(
     source: Path,
     data_dir: Path | None,
@@ -303,8 +312,8 @@ def evaluate_from_disk(
     val_labels: Path | None = None,
     progress: bool = True,
     say: Callable[[str], None],
-) -> dict[str, float] | None:
-    """Top-1 and top-5 accuracy of a retraining on the held-out images, each counted once whatever the number of ranks.
+) -> OnDiskEvaluation | None:
+    """The accuracy of a retraining on the held-out images, each counted once whatever the number of ranks.
 
     Args:
         source: the folder of a retraining.
@@ -313,7 +322,7 @@ def evaluate_from_disk(
         val_labels: the classes of images that lie unsorted; by default as in the training, as all else of their files.
 
     Returns:
-        top1, top5, images, resolution, damaged (the number left out); None on ranks other than the first.
+        What the first rank knows; None on the others.
 
     Raises:
         SeNasError: the folder, its weights or the images are missing, damaged or do not fit each other.
@@ -345,18 +354,11 @@ def evaluate_from_disk(
                 _to_screen(line)
         network = network.to(own_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         batches = -(-len(held_out) // (ranks.size * batch_size))
-        console = Console(stderr=True)
-        shown = track(
-            StreamedHeldOut(images, own_device, mean, std),
-            "evaluating",
-            batches,
-            console=console,
-            transient=True,
-            disable=not (progress and ranks.first and console.is_terminal),
-        )
+        looked_at = StreamedHeldOut(images, own_device, mean, std)
+        shown = tracked(looked_at, "evaluating", batches, wanted=progress and ranks.first)
         found = top_accuracies(network, shown, own_device, ranks, recipe.precision)
         damaged = sum(len(part) for part in ranks.gathered(dict(images.damaged)))
-        return {**found, "resolution": transform.resolution, "damaged": damaged} if ranks.first else None
+        return OnDiskEvaluation(found, transform.resolution, damaged) if ranks.first else None
 
 
 def data_of(run: RunFolder) -> str:
