@@ -1,4 +1,4 @@
-"""Claim: with glibc's thresholds raised (`training.allocator`), a CPU training step takes a tenth of the page faults.
+"""Claim: with glibc's thresholds raised (`hardware.allocator`), a CPU training step takes a tenth of the page faults.
 
 Two processes that differ only in that setting train one network of mbconv_cifar_small (at most 6 MMACs, batch 128),
 and take turns, so that the machine's drift hits both. The claim is about faults; the time is reported beside it.

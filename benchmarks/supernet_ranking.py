@@ -96,7 +96,7 @@ JUDGED = OneShotConfig().sampling
 
 
 class PrefixTree:
-    """Judges networks of a supernet as `search.inheritance.inherited_accuracy` does, shared layers once.
+    """Judges networks of a supernet as `search.one_shot.inheritance.inherited_accuracy` does, shared layers once.
 
     Args:
         supernet: of a space of one choice a layer, the choice of its block, and no other.

@@ -76,6 +76,27 @@ def test_every_law_has_a_test() -> None:
     assert not [law.splitlines()[0] for law in laws if not re.search(r"^- `tests/", law, flags=re.MULTILINE)]
 
 
+def test_what_a_comment_names_by_its_module_is_there() -> None:
+    """Of names such as `floor.file.thing`; those of keys and files have at most one dot."""
+    package = ROOT / "se_nas"
+    floors = {path.name for path in package.iterdir() if path.is_dir()}
+    found, missing = 0, []
+    for path in [*package.rglob("*.py"), *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tests").rglob("*.py")]:
+        for name in re.findall(r"`(\w+(?:\.\w+){2,})`", path.read_text()):
+            first, *rest = name.split(".")
+            if first not in floors:
+                continue
+            place = package / first
+            while rest and (place / rest[0]).is_dir():
+                place /= rest.pop(0)
+            module = place / f"{rest.pop(0)}.py" if (place / f"{rest[0]}.py").exists() else place / "__init__.py"
+            found += 1
+            if rest and not re.search(rf"\b{rest[0]}\b", module.read_text()):
+                missing.append(f"{path.relative_to(ROOT)}: {name}")
+    assert found > 20, found
+    assert not missing
+
+
 def test_the_page_on_the_layout_has_the_floors_that_imports_are_held_to() -> None:
     page = (ROOT / "docs" / "design" / "house.md").read_text()
     shown = [re.findall(r"`(\w+)/?`", row) for row in re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE)]

@@ -1,4 +1,4 @@
-"""What `data.shard_writing` notes in JSON files beside its tar files, and `data.shards` reads."""
+"""What `data.on_disk.shard_writing` notes in JSON files beside its tar files, and `data.on_disk.shards` reads."""
 
 from __future__ import annotations
 

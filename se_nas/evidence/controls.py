@@ -111,7 +111,7 @@ def pinned_controls(
     budgets: Sequence[Budget],
     ratios: Sequence[float] = (4, 16),
 ) -> tuple[list[Control], list[str]]:
-    """The baselines of the budgets with SE nowhere, and with SE of each ratio everywhere; see `search.baselines`.
+    """Baselines in the budgets with SE nowhere, and with SE of each ratio everywhere; see `search.budgets.baselines`.
 
     Each is as large as the budgets allow: the cost of the SE that it lacks goes into the rest of the network.
 

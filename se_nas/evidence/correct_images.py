@@ -29,7 +29,7 @@ class InheritedGuesses:
 
     Args:
         supernet: on the problem's device; it stays as it is.
-        calibration_images: see `search.inheritance.inherit`.
+        calibration_images: see `search.one_shot.inheritance.inherit`.
         folder: of the files; made where it is missing, and shared by any number of supernets.
     """
 

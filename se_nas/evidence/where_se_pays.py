@@ -77,7 +77,7 @@ def where_se_pays(
     Args:
         supernet: on the problem's device.
         contexts: further architectures; the answer and duplicates among them count once.
-        calibration_images: see `search.inheritance.inherit`.
+        calibration_images: see `search.one_shot.inheritance.inherit`.
         folder: keeps what is known of each network, so that a killed call goes on where it was; see `InheritedGuesses`.
         progress: is told after each network how many are done, and of how many.
 

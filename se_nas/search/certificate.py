@@ -1,4 +1,4 @@
-"""The answer under hard budgets, and the certificate that says of each budget what is known and how it is known."""
+"""The certificate: what is known of each cost and budget of a network that is really built, and how it is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write images into tar files that `data.shards` and WebDataset read: shuffled once, checked once, resized if asked."""
+"""Write images into tar files that `shards` and WebDataset read: shuffled once, checked once, resized if asked."""
 
 from __future__ import annotations
 
