@@ -112,7 +112,7 @@ def decode(
         raise ConfigError(
             "--budget", ["at least one budget must be given, such as --budget macs=15M, or --pick and a number"]
         )
-    name = f"pick-{pick}" if pick is not None else "_".join(f"{b.metric}-{b.limit!r}" for b in budgets)
+    name = f"pick-{pick}" if pick is not None else "_".join(f"{b.metric}-{b.limit:.12g}" for b in budgets)
     folder = output or run / "decodes" / name
     tune_allocator()
     if pick is not None:

@@ -33,7 +33,7 @@ _FILES: Mapping[str, str] = {
     f"retrain/{WEIGHTS}": "the trained weights",
     "latency.json": "the latency table",
     "evidence": "the evidence, a file a part",
-    "export": "exported networks",
+    "retrain/export": "exported networks",
     "excitation/excitation.html": "what SE learned",
     "plots": "every plot as a picture",
 }

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from se_nas.errors import format_seconds
+from se_nas.errors import counted, format_seconds
 from se_nas.evidence.intervals import accuracy_interval
 from se_nas.records.models.run_result import RunResult
 from se_nas.report.pages.compare.reading import ComparedRun
@@ -245,8 +245,8 @@ def _conditions(run: ComparedRun) -> str | None:
     if run.finished is None:
         return None
     found = run.finished.certificate.latency_conditions
-    threads = "thread" if found.threads == 1 else "threads"
-    return f"{found.device}, {found.runtime}, {found.dtype}, batch {found.batch_size}, {found.threads} {threads}"
+    threads = counted(found.threads, "thread")
+    return f"{found.device}, {found.runtime}, {found.dtype}, batch {found.batch_size}, {threads}"
 
 
 def _measure(run: ComparedRun) -> str | None:
