@@ -76,7 +76,8 @@ def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress:
     config, run = setting.config, setting.run
     stopped = parse_stopped(found.summary)
     for part in stopped:
-        say(f"the search was ended by search.{part.words}; --resume with another limit goes on with it")
+        then = "--resume with another limit goes on with it" if part.goes_on else "its weights stay as they are"
+        say(f"the search was ended by search.{part.words}; {then}")
     _keep_former_answer(run, stopped, say)
     answer = _answer(setting, found)
     for entry in answer.certificate.budgets:

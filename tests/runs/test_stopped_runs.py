@@ -74,7 +74,11 @@ SUPERNET = {
 
 def test_a_supernet_that_time_ended_stays_as_its_evaluations_knew_it(tmp_path: Path) -> None:
     write_run(tmp_path, changed(changed(NO_TABLE, "search", SUPERNET), "retrain", None))
-    out = go(tmp_path, [])
+    said: list[str] = []
+    out = go(tmp_path, said)
+    cut = "the search was ended by search.max_seconds = 1e-09 after 1 of"
+    assert f"{cut} 3 epochs of the supernet; its weights stay as they are" in said
+    assert f"{cut} 4 evaluations; --resume with another limit goes on with it" in said
     stopped = read_json(out / "result.json")["search"]["stopped"]
     assert [(part["done"], part["planned"], part["unit"]) for part in stopped] == [
         (1, 3, "epochs of the supernet"),

@@ -12,6 +12,8 @@ from se_nas.records.record import Record, parse_record
 
 #: The keys of `search:` by which a search ends early.
 Rule = Literal["max_seconds", "patience"]
+#: The unit of a supernet's training that comes before evaluations.
+SUPERNET_EPOCHS = "epochs of the supernet"
 
 
 class Stopped(Record):
@@ -29,6 +31,11 @@ class Stopped(Record):
     planned: Count
     unit: str
     seconds: Seconds
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a resumed run goes on with it: not with a supernet, as evaluations with its weights are compared."""
+        return self.unit != SUPERNET_EPOCHS
 
     @property
     def words(self) -> str:

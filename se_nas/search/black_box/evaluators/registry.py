@@ -12,7 +12,7 @@ from se_nas.records.checkpoint import load_checkpoint, save_checkpoint
 from se_nas.records.measure import ACCURACY, SUPERNET_ACCURACY, Measure
 from se_nas.records.models.history import HISTORY, write_history
 from se_nas.records.models.run_result import LedgerEntry
-from se_nas.records.models.stopped import Stopped
+from se_nas.records.models.stopped import SUPERNET_EPOCHS, Stopped
 from se_nas.records.record import Record, write_record
 from se_nas.records.registry import Registry
 from se_nas.search.black_box.evaluation import Evaluate, EvaluatorWithEpochs
@@ -69,7 +69,7 @@ def _train_supernet(problem: SearchProblem, settings: OneShotConfig) -> LedgerEn
                 limit=limit,
                 done=epochs,
                 planned=settings.epochs,
-                unit="epochs of the supernet",
+                unit=SUPERNET_EPOCHS,
                 seconds=result.seconds,
             )
             write_record(problem.folder / PREPARED_EARLY, ended)
