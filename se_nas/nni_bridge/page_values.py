@@ -78,8 +78,8 @@ class EpochMetrics:
     """Turns each epoch's history entry of a differentiable search into an intermediate result.
 
     NNI's page offers for its chart only what is a number in the first result, and draws nothing for one that is NaN.
-    So every epoch has every key, and the accuracy (`default`) and temperature of the warm-up are NaN. An epoch without
-    a validation repeats the last accuracy of its search, which restarts follow with a warm-up of their own.
+    So every epoch has every key, and the accuracy (`default`) and temperature of pretraining are NaN. An epoch without
+    a validation repeats the last accuracy of its search, which restarts follow with a pretraining of their own.
     """
 
     def __init__(self) -> None:

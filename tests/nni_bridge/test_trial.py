@@ -187,7 +187,7 @@ def test_every_epoch_of_a_search_has_the_same_numbers_and_the_warm_up_a_gap() ->
         "temperature": 3.0,
     }
     assert unvalidated["default"] == 0.5
-    assert math.isnan(metrics(entry(3, None, None))["default"])  # the warm-up of a restart
+    assert math.isnan(metrics(entry(3, None, None))["default"])  # the pretraining of a restart
 
 
 # ---- a whole trial

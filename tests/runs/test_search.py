@@ -147,7 +147,7 @@ def test_the_result_is_complete(done: Done) -> None:
     assert (retrained["epochs"], retrained["images"], retrained["test_images"]) == (3, 3 * 200, 40)
     assert [entry["part"] for entry in result["cost_ledger"]] == ["latency table", "search", "retraining"]
     assert all(entry["seconds"] >= 0 for entry in result["cost_ledger"])
-    # 3 epochs of 5 weight steps and, in the 2 after the warm-up, as many choice steps, of 20 images each
+    # 3 epochs of 5 weight steps and, in the 2 after pretraining, as many choice steps, of 20 images each
     assert result["search"]["images"] == (3 * 5 + 2 * 5) * 20
 
 

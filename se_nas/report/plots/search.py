@@ -53,26 +53,26 @@ def series(history: History, column: str, metric: str = "") -> tuple[list[float]
     return epochs, values
 
 
-def _warmup_end(history: History) -> float | None:
+def _pretraining_end(history: History) -> float | None:
     last = [row.epoch for row in history if row.searching is False]
     return max(last) + 0.5 if last else None
 
 
-def _shade_warmup(axes: Axes, history: History) -> None:
+def _shade_pretraining(axes: Axes, history: History) -> None:
     """Shade the epochs before the choices moved."""
-    end = _warmup_end(history)
+    end = _pretraining_end(history)
     if end is None:
         return
     start = float(history[0].epoch)
     shade = axes.axvspan(start, end, color=light("wash"), linewidth=0, zorder=-1)
-    say_on_hover(shade, [f"warm-up, to epoch {end:.0f}"])
+    say_on_hover(shade, [f"pretraining, to epoch {end:.0f}"])
 
 
-def _warmup_key(history: History) -> list[Artist]:
+def _pretraining_key(history: History) -> list[Artist]:
     """What the shade means, where there is one."""
-    if _warmup_end(history) is None:
+    if _pretraining_end(history) is None:
         return []
-    return [Patch(facecolor=light("wash"), edgecolor=light("none"), linewidth=0.8, label="warm-up")]
+    return [Patch(facecolor=light("wash"), edgecolor=light("none"), linewidth=0.8, label="pretraining")]
 
 
 def _epoch_axis(axes: Axes, history: History) -> None:
@@ -97,7 +97,7 @@ def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[
     def make() -> Plot:
         metrics = list(dict.fromkeys(key for row in history for key in row.expected or {}))
         metrics.sort(key=lambda metric: metric not in limits)
-        keys = _warmup_key(history)
+        keys = _pretraining_key(history)
         if set(metrics) & set(final):
             keys.append(Line2D([], [], marker="o", linestyle="", color=light("orange"), label="the final network"))
         panels = [_expected_panel(history, metric, limits.get(metric), final.get(metric)) for metric in metrics]
@@ -109,7 +109,7 @@ def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[
 def _expected_panel(history: History, metric: str, limit: float | None, final: float | None) -> Figure:
     figure, axes = panel(2.75)
     epochs, values = series(history, "expected", metric)
-    _shade_warmup(axes, history)
+    _shade_pretraining(axes, history)
     axes.plot(epochs, values, color=light("blue"))
     say_along(axes, epochs, values, lambda epoch, cost: f"epoch {epoch:.0f}: {format_cost(metric, cost)}")
     _epoch_axis(axes, history)
@@ -146,13 +146,13 @@ class Panel:
 
 def line_panels(panels: Sequence[tuple[History, Panel]], height: float, columns: int = 3) -> Plot:
     """Panels of lines, each `height` inches tall."""
-    keys = next(filter(None, (_warmup_key(history) for history, _ in panels)), [])
+    keys = next(filter(None, (_pretraining_key(history) for history, _ in panels)), [])
     return Plot([_line_panel(history, lines, height) for history, lines in panels], keys, columns)
 
 
 def _line_panel(history: History, lines: Panel, height: float) -> Figure:
     figure, axes = panel(height)
-    _shade_warmup(axes, history)
+    _shade_pretraining(axes, history)
     shown = percent_tick if lines.percent else tick
     count = 0
     for label, tone, dashed, path in lines.lines:

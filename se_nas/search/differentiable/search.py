@@ -1,6 +1,6 @@
 """Differentiable search: weights and choice logits of one supernet learn in turn, on disjoint parts of the images.
 
-After a warm-up of the weights on architectures drawn uniformly, every step has two halves (DARTS, arXiv 1806.09055,
+After a pretraining of the weights on architectures drawn uniformly, every step has two halves (DARTS, arXiv 1806.09055,
 first order): the weights take one on an architecture drawn from the present probabilities, sliced and at its own cost;
 the logits take one on the one-pass mixture under Gumbel-softmax (as FBNet, arXiv 1812.03443) and are projected onto
 those whose expected costs keep the budgets (`BudgetProjection`). Weights that have only met whole architectures leave
@@ -127,7 +127,7 @@ class _Search(WeightTrainer):
     # ---- steps
 
     def step(self, context: StepContext) -> dict[str, float | Tensor]:
-        """One weight step and, after the warm-up, every `choice_every` of them one choice step."""
+        """One weight step and, after pretraining, every `choice_every` of them one choice step."""
         searching = context.epoch >= self.config.pretrain_epochs
         metrics = self._weight_step(context, searching)
         if searching and context.step_in_epoch % self.config.choice_every == 0:
@@ -166,7 +166,7 @@ class _Search(WeightTrainer):
         return {"choice_loss": loss.detach()}
 
     def temperature(self, epoch: int) -> float:
-        """Of the relaxation in an epoch; the first one's until the warm-up is over."""
+        """Of the relaxation in an epoch; the first one's until pretraining is over."""
         first, last = self.config.temperature
         share = max(0, epoch - self.config.pretrain_epochs) / max(1, self.config.epochs - 1)
         return float(first * (last / first) ** share)

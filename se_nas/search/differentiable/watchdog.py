@@ -23,7 +23,7 @@ def warnings_of(
     """One line for each thing worth knowing: early certainty, no decision, collapse of SE or depth, a broken budget.
 
     Args:
-        epoch, epochs: which epoch has ended, from 0, and how many there are; the warm-up counts in neither.
+        epoch, epochs: which epoch has ended, from 0, and how many there are; pretraining counts in neither.
     """
     found = []
     mean = sum(entropies.values()) / max(1, len(entropies))

@@ -68,7 +68,7 @@ def test_cost_panels_show_the_budget(search: Any) -> None:
     history, _, _ = search
     shown = texts(plots.expected_cost(history, {"macs": 400e3}, {"macs": 390e3}))
     assert "budget 400 k MACs" in shown
-    assert "warm-up" in shown
+    assert "pretraining" in shown
     assert "Latency (ms)" in shown
 
 

@@ -224,7 +224,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, call: int) -> Callable[[], int]:
     return lambda: calls
 
 
-# the warm-up makes calls 1 to 5; then weights (6, 8, ...) and choices (7, 9, ...) take turns
+# pretraining makes calls 1 to 5; then weights (6, 8, ...) and choices (7, 9, ...) take turns
 @pytest.mark.parametrize("call", [3, 8, 9, 15])
 def test_a_batch_of_nan_rolls_back_and_the_search_ends_finite(
     found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
