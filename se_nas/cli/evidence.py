@@ -149,9 +149,11 @@ def compare(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a retraining on ImageNet.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a retraining on images that stay on disk.")
+    ],
 ) -> None:
-    """Write the report.html of a finished run, or of a finished retraining on ImageNet, once more."""
+    """Write the report.html of a run, or of a retraining on images that stay on disk, once it is finished."""
     _write_report(run)
 
 

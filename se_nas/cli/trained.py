@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from se_nas.training.evaluate import TopAccuracies
 
 #: Heading in the help of options for images that stay on disk.
-_ON_DISK = "For a network that was trained on images that stay on disk, such as imagenet"
+_ON_DISK = "For images that stay on disk, such as those of imagenet"
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _evaluate_in_memory(run: Path, options: EvaluationOptions, on_disk: OnDiskOp
 
     if given := on_disk.given():
         word = next(iter(given)).replace("_", "-")
-        raise ConfigError(f"--{word}", [f"must be left out, as {run} was not trained on ImageNet"])
+        raise ConfigError(f"--{word}", [f"must be left out, as {run} was not trained on images that stay on disk"])
     tune_allocator()
     request = ImageRequest(
         source=run,

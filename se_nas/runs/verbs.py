@@ -260,7 +260,7 @@ def export_trained(
 
 
 def render_report(folder: PathLike) -> Path:
-    """Write report.html of a finished run, or of a finished retraining on ImageNet, again, and return its path.
+    """Write report.html of a finished run, or of a retraining on images that stay on disk, again; its path.
 
     Raises:
         SeNasError: the folder lacks files of a run, or they are damaged.

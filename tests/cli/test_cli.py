@@ -517,6 +517,7 @@ def test_decode_answers_in_a_folder_of_its_own(se_nas: Run, finished: Path, tmp_
     code, errors, out = se_nas("decode", home / "out", "--budget", "macs=70k")
     assert (code, errors) == (0, [])
     (made,) = (home / "out/decodes").iterdir()
+    assert made.name == "macs-70000"
     assert f"architecture: {made / 'architecture.json'}" in out
     (kept,) = read_json(made / "certificate.json")["budgets"]
     assert kept["holds"]

@@ -44,6 +44,8 @@ def test_no_paragraph_breaks_in_mid_sentence_and_an_example_ends_it(
     for paragraph in above.split("\n\n"):
         for line, following in itertools.pairwise(paragraph.strip().splitlines()):
             assert len(line) + 1 + len(following.split()[0]) > columns - 10, f"broken in mid-sentence: {line}"
+    # a heading that is too long would be cut
+    assert not [line for line in lines if line.startswith("╭─ ") and not re.fullmatch(r"╭─ .* ─+╮", line)]
     assert any(re.match(r"(Example|Begin with): se-nas ", line) for line in lines)
 
 

@@ -27,7 +27,7 @@ _FILES: Mapping[str, str] = {
     "search/history.json": "the search's epochs",
     "search/evaluations.json": "every evaluation",
     "search/scores.json": "the scores that a decode takes",
-    "search/checkpoint.pt": "the supernet",
+    "search/checkpoint.pt": "the supernet and the state of its training",
     "search/supernet.pt": "the supernet",
     "retrain/history.json": "the retraining's epochs",
     f"retrain/{WEIGHTS}": "the trained weights",

@@ -195,6 +195,13 @@ def test_every_link_of_the_page_is_to_something_that_the_run_has(run: Path, page
     )
     assert {"retrain/history.json", "plots"} <= set(page.links)
     assert all((run / link).exists() for link in page.links)
+    assert "retrain/export" not in page.links
+
+
+def test_the_page_links_to_exports_where_the_command_that_it_names_writes_them(tmp_path: Path) -> None:
+    folder = make_fake_run(tmp_path, "mbconv_digits", epochs=4, complete=False)
+    (folder / "retrain" / "export").mkdir(parents=True)
+    assert "retrain/export" in Page(write_report(folder).read_text()).links
 
 
 def test_the_page_begins_with_the_verdict_on_budgets_and_accuracy(run: Path, page: Page) -> None:
