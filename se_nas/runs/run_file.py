@@ -47,6 +47,7 @@ from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.strategies import DEFAULT, STRATEGIES, parse_search, strategy_of
 from se_nas.search.strategy_config import StrategyConfig
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.templates import not_empty
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import default_recipe, recipe_faults, whole_recipe
 
@@ -191,12 +192,6 @@ def _folder_name(name: str) -> str:
     return name
 
 
-def _not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not values:
-        raise ValueError("must not be empty")  # a least length in pydantic's words would not count those at fault
-    return values
-
-
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise ValueError("must hold no value twice")
@@ -233,7 +228,7 @@ class EvidenceConfig(Record):
         timed: how many of the best networks by the supernet are timed, and how many random ones.
     """
 
-    seeds: Annotated[Seeds, AfterValidator(_not_empty)] = (0, 1, 2)
+    seeds: Annotated[Seeds, AfterValidator(not_empty)] = (0, 1, 2)
     random: Count | None = None
     best_of: Count = 50
     ratios: Annotated[tuple[Annotated[float, Field(ge=1)], ...], AfterValidator(_distinct)] = (4, 16)

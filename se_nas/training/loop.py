@@ -53,7 +53,6 @@ class StepContext:
     Attributes:
         step: the step of the whole run, from 0.
         epoch, step_in_epoch: the same position, from 0.
-        total_steps: how many steps the whole run has.
         attempt: how many rollbacks have happened.
         lr_scale: what the learning rate must be multiplied by, in (0, 1].
         seed: a well-mixed seed of this step and attempt, for generators other than torch's global one.
@@ -62,7 +61,6 @@ class StepContext:
     step: int
     epoch: int
     step_in_epoch: int
-    total_steps: int
     attempt: int
     lr_scale: float
     seed: int
@@ -205,7 +203,6 @@ class Loop:
                 step=position.step,
                 epoch=position.step // self._steps_per_epoch,
                 step_in_epoch=position.step % self._steps_per_epoch,
-                total_steps=self._total,
                 attempt=position.attempt,
                 lr_scale=position.lr_scale,
                 seed=seed,

@@ -36,7 +36,7 @@ def test_a_step_equals_the_hand_formula() -> None:
     weight = start = module.weight.item()
     momentum = 0.0
     for step, gradient in enumerate((1.0, -3.0)):
-        assert update.begin(StepContext(step, 0, step, 10**6, 0, 0.5, 0)) == pytest.approx(0.1)
+        assert update.begin(StepContext(step, 0, step, attempt=0, lr_scale=0.5, seed=0)) == pytest.approx(0.1)
         update.backward((gradient * module.weight).sum())
         update.end()
         decayed = max(-2.0, gradient) + 0.01 * weight

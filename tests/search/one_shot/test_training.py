@@ -47,7 +47,7 @@ def assert_same(one: OneShotResult, other: OneShotResult) -> None:
 
 
 def context(step: int, seed: int = 1) -> StepContext:
-    return StepContext(step, step // 8, step % 8, 24, attempt=0, lr_scale=1.0, seed=seed)
+    return StepContext(step, step // 8, step % 8, attempt=0, lr_scale=1.0, seed=seed)
 
 
 @pytest.fixture(scope="module")
