@@ -63,7 +63,15 @@ class DataCard:
         tested: EvalTransform,
     ) -> DataCard:
         """Of images that are tested on as `tested` says."""
-        return cls(name, classes, mean, std, tested.resolution, tested.crop, tested.interpolation)
+        return cls(
+            name,
+            classes,
+            mean=mean,
+            std=std,
+            resolution=tested.resolution,
+            crop=tested.crop,
+            interpolation=tested.interpolation,
+        )
 
     def save(self, folder: Path) -> None:
         """Write it into the folder of a retraining."""

@@ -88,7 +88,13 @@ class TrainStream:
         self.steps_per_epoch = len(images) // batch_size
         self._log = DamageLog(max_damaged, say)
         self._reader = TrainReader(
-            images, transform.build(), transform.resolution, seed, repeats, max_damaged, balanced
+            images,
+            transform.build(),
+            transform.resolution,
+            seed=seed,
+            repeats=repeats,
+            max_damaged=max_damaged,
+            balanced=balanced,
         )
         self._batch_size = batch_size
         self._rank, self._ranks, self._accumulate = rank, ranks, accumulate

@@ -296,5 +296,5 @@ class _Bar:
         if self._progress is not None:
             self._progress.update(self._task, completed=done, best=words)
         elif done // max(1, self._total // 20) > self._shown // max(1, self._total // 20):
-            self._console.print(f"evaluations: {done}/{self._total} {words}", highlight=False)
+            self._console.print(f"evaluations: {done}/{self._total} {words}".rstrip(), highlight=False)
             self._shown = done
