@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +46,7 @@ def test_the_closing_table_breaks_no_word_and_fits(tmp_path: Path, width: int) -
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_line_is_broken_between_words_alone(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda *args: os.terminal_size((width, 24)))
+    monkeypatch.setenv("COLUMNS", str(width))
     of_training = shown(width, lambda console: print_line(console, LINE))
     for text in (fitted(LINE, Terminal()), of_training):
         lines = text.splitlines()
