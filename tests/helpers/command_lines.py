@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from se_nas.cli import main as cli
+from se_nas.cli.latency import TableByDefault
 
 #: Runs a command: the exit code, the lines on standard error, and standard output.
 Run = Callable[..., tuple[int, list[str], str]]
@@ -47,6 +48,8 @@ def parse(line: str) -> None:
         subcommands = getattr(command, "commands", None)
         if subcommands is None or not words or words[0].startswith("-"):
             break
+        if isinstance(command, TableByDefault) and words[0] not in subcommands:
+            words = ["table", *words]
         assert words[0] in subcommands, f"{line}: no command {words[0]!r}"
         command, words = subcommands[words[0]], words[1:]
     with contextlib.suppress(typer.Exit):  # how --help ends
