@@ -16,7 +16,8 @@ from se_nas.report.plots.figure import (
     TICK_STEPS,
     Plot,
     drawn,
-    metric_title,
+    drawn_limit,
+    limited_title,
     panel,
     percent_tick,
     say_on_hover,
@@ -137,14 +138,14 @@ def _against_macs(axes: Axes, found: ControlsPart) -> None:
         costs = f"{percent_tick(round(mean, 4))}, {format_cost('macs', x)}"
         say_on_hover(point, [f"{network.label}: {costs}, {len(values)} trainings"])
     limit = (found.budgets or {}).get("macs")
-    if limit is not None:
-        axes.axvline(limit, color=light("ink"), linewidth=1.1, linestyle=_DASHES, zorder=1)
+    line = drawn_limit(limit, [float(network.costs.macs) for network, mean in shown if mean is not None])
+    if line is not None:
+        axes.axvline(line, color=light("ink"), linewidth=1.1, linestyle=_DASHES, zorder=1)
     axes.margins(x=0.08, y=0.12)
     axes.grid(True, axis="both")
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
     axes.xaxis.set_major_formatter(FuncFormatter(tick))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
     axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
-    dashed = "" if limit is None else f"; dashed: budget {format_cost('macs', limit)}"
-    axes.set_xlabel(f"{metric_title('macs')}{dashed}")
+    axes.set_xlabel(limited_title("macs", limit, line))
     axes.set_title("Test accuracy: mean and range of the trainings")

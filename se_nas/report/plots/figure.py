@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -23,11 +23,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from se_nas.cost.budget import format_cost
 from se_nas.cost.metrics import METRICS
 from se_nas.report.theme.palette import light, themed
 from se_nas.report.theme.scripts import any_script, drawable
 
 TICK_STEPS = [1, 2, 2.5, 5, 10]
+_FARTHEST = 3  # a budget is drawn up to so many times the greatest cost
 WIDTH = 11.0  # inches of a figure that is a table, and fills the page
 PANEL = 4.0  # inches of a panel
 _LARGEST, _LEAST = 1.4, 0.95  # pixels of a page for a point of a figure: words neither shout nor get too small to read
@@ -90,6 +92,23 @@ def metric_title(metric: str) -> str:
     """A metric with its unit: Latency (ms)."""
     word, unit = metric_word(metric), METRICS[metric].unit
     return f"{word} ({unit})" if unit and unit.lower() != word.lower() else word
+
+
+def drawn_limit(limit: float | None, costs: Iterable[float]) -> float | None:
+    """The budget, None where there is none or where its line would press all costs into a corner of the panel."""
+    return limit if limit is not None and limit <= _FARTHEST * max(costs, default=limit) else None
+
+
+def limited_title(metric: str, limit: float | None, shown: float | None) -> str:
+    """A metric with its budget, where it has one: Latency (ms); dashed: budget 2 ms.
+
+    Args:
+        shown: what `drawn_limit` made of the budget.
+    """
+    if limit is None:
+        return metric_title(metric)
+    budget = f"budget {format_cost(metric, limit)}"
+    return f"{metric_title(metric)}; {f'{budget}, beyond the panel' if shown is None else f'dashed: {budget}'}"
 
 
 @dataclass(frozen=True)

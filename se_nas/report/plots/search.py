@@ -22,7 +22,8 @@ from se_nas.report.plots.figure import (
     TICK_STEPS,
     Plot,
     drawn,
-    metric_title,
+    drawn_limit,
+    limited_title,
     panel,
     percent_tick,
     say_along,
@@ -114,9 +115,10 @@ def _expected_panel(history: History, metric: str, limit: float | None, final: f
     say_along(axes, epochs, values, lambda epoch, cost: f"epoch {epoch:.0f}: {format_cost(metric, cost)}")
     _epoch_axis(axes, history)
     shown = [*values]
-    if limit is not None:
-        axes.axhline(limit, color=light("ink"), linewidth=1.1, linestyle=(0, (4, 3)))
-        shown.append(limit)
+    line = drawn_limit(limit, values if final is None else [*values, final])
+    if line is not None:
+        axes.axhline(line, color=light("ink"), linewidth=1.1, linestyle=(0, (4, 3)))
+        shown.append(line)
     if final is not None:
         (point,) = axes.plot(
             epochs[-1:], [final], "o", color=light("orange"), markersize=6, clip_on=False, zorder=10
@@ -129,8 +131,7 @@ def _expected_panel(history: History, metric: str, limit: float | None, final: f
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
     axes.yaxis.set_major_formatter(FuncFormatter(tick))
     # above the panel, where no curve can cross the words
-    title = metric_title(metric)
-    axes.set_title(title if limit is None else f"{title}; dashed: budget {format_cost(metric, limit)}")
+    axes.set_title(limited_title(metric, limit, line))
     return figure
 
 

@@ -22,7 +22,8 @@ from se_nas.report.plots.figure import (
     TICK_STEPS,
     Plot,
     drawn,
-    metric_title,
+    drawn_limit,
+    limited_title,
     panel,
     percent_tick,
     say_along,
@@ -94,19 +95,16 @@ def pareto_fronts(
         for metric in metrics:
             figure, axes = panel(3.3)
             _dots(axes, entries, metric, tips)
-            _front_line(axes, front_of(entries, ("accuracy", metric)), metric, limits.get(metric))
+            limit = limits.get(metric)
+            shown = drawn_limit(limit, [entry.costs[metric] for entry in entries])
+            _front_line(axes, front_of(entries, ("accuracy", metric)), metric, shown)
             _of_front(axes, front, metric, tips)
             for entry in marked:
                 (point,) = axes.plot(
                     [entry.costs[metric]], [_accuracy(entry)], "o", color=light("orange"), markersize=8.5, **_HALO
                 )
                 say_on_hover(point, [f"chosen: {tips[entry.number]}"])
-            limit = limits.get(metric)
-            axes.set_xlabel(
-                metric_title(metric)
-                if limit is None
-                else f"{metric_title(metric)}; dashed: budget {format_cost(metric, limit)}"
-            )
+            axes.set_xlabel(limited_title(metric, limit, shown))
             axes.set_title(measure.name)
             axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
             axes.xaxis.set_major_formatter(FuncFormatter(tick))

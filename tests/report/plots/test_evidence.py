@@ -134,6 +134,14 @@ def test_every_network_is_in_the_panel_of_macs() -> None:
     assert marks(panel, markersize=9.0)[0][0] == found["networks"][0]["costs"]["macs"]
 
 
+def test_a_budget_far_above_all_networks_leaves_them_the_panel_of_macs() -> None:
+    found = fake.controls()
+    costs = [network["costs"]["macs"] for network in found["networks"]]
+    panel = drawn_controls({**found, "budgets": {"macs": 50.0 * max(costs)}}).axes[1]
+    assert panel.get_xlabel().endswith("beyond the panel")
+    assert panel.get_xlim()[1] < 2 * max(costs)
+
+
 # ---- ranking
 
 

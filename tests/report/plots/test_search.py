@@ -72,6 +72,14 @@ def test_cost_panels_show_the_budget(search: Any) -> None:
     assert "Latency (ms)" in shown
 
 
+def test_a_budget_far_above_the_expected_costs_leaves_the_panel_to_the_curve(search: Any) -> None:
+    history, _, _ = search
+    plot = plots.expected_cost(history, {"macs": 1e9}, {"macs": 390e3})
+    assert "MACs; budget 1 G MACs, beyond the panel" in texts(plot)
+    costs = [row.expected["macs"] for row in history if row.expected]
+    assert plot.axes[0].get_ylim()[1] < 2 * max(*costs, 390e3)
+
+
 def test_curves_skip_what_was_not_recorded() -> None:
     history = [Epoch(epoch=1, loss=2.0), Epoch(epoch=2, loss=None), Epoch(epoch=3)]
     assert plots.series(history, "loss") == ([1.0], [2.0])

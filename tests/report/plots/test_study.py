@@ -97,6 +97,17 @@ def test_later_evaluations_are_stronger(evaluations: list) -> None:
     assert weight[0] > weight[30] > weight[59]
 
 
+def test_a_budget_far_above_all_costs_is_told_but_does_not_press_them_into_a_corner(evaluations: list) -> None:
+    loose = {"macs": LIMITS["macs"], "params": 50 * LIMITS["params"]}
+    macs, params = study_plots.pareto_fronts(evaluations, OBJECTIVES, loose, None).axes
+    assert macs.get_xlabel() == "MACs; dashed: budget 400 k MACs"
+    assert params.get_xlabel() == "Parameters; budget 1.5 M parameters, beyond the panel"
+    assert not lines(params, linestyle="--")
+    costs = [entry.costs["params"] for entry in evaluations]
+    left, right = params.get_xlim()
+    assert max(costs) - min(costs) > 0.5 * (right - left)
+
+
 def test_without_budgets_no_word_of_them(evaluations: list) -> None:
     free = [replace(entry, excess={}) for entry in evaluations]
     shares = study_plots.hypervolume_shares(free, OBJECTIVES, {})
