@@ -15,14 +15,10 @@ from se_nas.cli.screen import say, tune_allocator
 class TableByDefault(typer.core.TyperGroup):
     """A group whose first word may be a space: then a table of it is meant."""
 
-    def with_command(self, args: list[str]) -> list[str]:
-        """The words, with the command's name where none is there."""
-        named = not args or args[0] in self.commands or args[0] == "--help"
-        return args if named else ["table", *args]
-
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As typer's, of words with a command's name."""
-        return super().parse_args(ctx, self.with_command(args))
+        """As typer's, with the command's name where none is there."""
+        named = args and (args[0] in self.commands or args[0] == "--help")
+        return super().parse_args(ctx, args if named or not args else ["table", *args])
 
 
 def table(

@@ -45,8 +45,6 @@ def parse(line: str) -> None:
     words = shlex.split(line)[1:]
     command = typer.main.get_command(cli.app)
     while True:
-        if isinstance(command, TableByDefault):
-            words = command.with_command(words)
         subcommands = getattr(command, "commands", None)
         if subcommands is None or not words or words[0].startswith("-"):
             break
