@@ -98,9 +98,13 @@ def decode(
 ) -> None:
     """Answer other budgets from a finished search: a new exact decode and certificate, in seconds.
 
+    The budgets given take the place of the run's own, all of them: one that should still bind is given again.
+
     With --pick the answer is an architecture of the search's Pareto front, certified under the run's own budgets.
     """
     from se_nas.cost.budget import parse_budget_options
+    from se_nas.records.models.run_result import RunResult
+    from se_nas.records.record import read_record
     from se_nas.runs.run_file import load_plugins_of
     from se_nas.runs.search import decode_again, pick_from_front
 
@@ -119,4 +123,9 @@ def decode(
         pick_from_front(run, pick, folder)
     else:
         decode_again(run, budgets, folder)
+        own = read_record(RunResult, run / "result.json").budgets
+        if left := sorted(own.keys() - {b.metric for b in budgets}):
+            say(
+                f"the run's own {'budget' if len(left) == 1 else 'budgets'} on {', '.join(left)} did not bind this answer"
+            )
     print_answer(folder)

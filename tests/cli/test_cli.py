@@ -519,6 +519,7 @@ def test_decode_answers_in_a_folder_of_its_own(se_nas: Run, finished: Path, tmp_
     (made,) = (home / "out/decodes").iterdir()
     assert made.name == "macs-70000"
     assert f"architecture: {made / 'architecture.json'}" in out
+    assert "the run's own budget on params did not bind this answer" in out
     (kept,) = read_json(made / "certificate.json")["budgets"]
     assert kept["holds"]
     assert kept["value"] <= kept["limit"] == 70e3

@@ -146,6 +146,7 @@ def test_a_network_that_onnx_cannot_hold_is_one_line(monkeypatch, onnxruntime):
         raise RuntimeError("no operator\naten::own")
 
     monkeypatch.setattr(torch.onnx, "export", fails)
+    monkeypatch.setattr("se_nas.cost.latency.runtimes.onnx_model._kept", {})
     with pytest.raises(DeviceError, match=r"one that ONNX can hold, .* torch's exporter says: no operator aten::own"):
         measure_network(NETWORK, latency_key("cpu", "onnxruntime"), rounds=1)
 
