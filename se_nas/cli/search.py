@@ -125,7 +125,6 @@ def decode(
         decode_again(run, budgets, folder)
         own = read_record(RunResult, run / "result.json").budgets
         if left := sorted(own.keys() - {b.metric for b in budgets}):
-            say(
-                f"the run's own {'budget' if len(left) == 1 else 'budgets'} on {', '.join(left)} did not bind this answer"
-            )
+            word = "budget" if len(left) == 1 else "budgets"
+            say(f"the run's own {word} on {', '.join(left)} did not bind this answer")
     print_answer(folder)
