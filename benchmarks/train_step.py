@@ -79,6 +79,7 @@ class InTurns:
 
     def __init__(self, batches: list[Batch], other: Iterator[None], device: torch.device, turn: int, turns: int):
         self.damaged: dict[str, str] = {}
+        self.labels = torch.cat([labels for _, labels in batches]).numpy()
         self.steps_per_epoch = turn * turns + 1  # the last ends the last turn, with all that follows a step
         self.wall: dict[str, list[float]] = {"timm": [], "ours": []}
         self.cpu: dict[str, list[float]] = {"timm": [], "ours": []}

@@ -31,8 +31,8 @@ class EfficientChannelAttention(ChannelAttention):
     def __init__(self, channels: int, gate: str = "sigmoid", squeeze: str = "mean") -> None:
         super().__init__(squeeze)
         self._gate = GATES[gate]
-        kernel = eca_kernel(channels)
-        self.across = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+        # "same" goes by the weight of the call: a supernet's slice brings a narrower one
+        self.across = nn.Conv1d(1, 1, eca_kernel(channels), padding="same", bias=False)
 
     def gates_of(self, z: Tensor) -> Tensor:
         """See `ChannelAttention`."""
