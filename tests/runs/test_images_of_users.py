@@ -108,7 +108,7 @@ def test_a_data_set_of_a_plugin_with_other_channels_than_the_space_is_an_error(
         _search(tmp_path, {"name": "always_grey"}, 3)
 
 
-@pytest.mark.parametrize("data", ["digits", "synthetic"])
+@pytest.mark.parametrize("data", [pytest.param("digits", marks=pytest.mark.slow), "synthetic"])
 def test_a_grey_space_is_searched_on_grey_images(tmp_path: Path, data: str) -> None:
     size = {"size": 200} if data == "synthetic" else {}
     _search(tmp_path, {"name": data, **size}, 1)

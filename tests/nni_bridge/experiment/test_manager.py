@@ -170,6 +170,7 @@ def test_an_experiment_is_stopped_viewed_resumed_killed_and_leaves_nothing_behin
     assert listed[first.id]["status"] == "STOPPED"  # for nnictl and for the page of other experiments
 
 
+@pytest.mark.slow
 def test_a_stopped_experiment_whose_folder_was_moved_goes_on_there(place: Path) -> None:
     run, moved = place / "run", place / "elsewhere" / "run of before"
     shutil.copy(place / "code" / "trial.py", run)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from se_nas.report.pages.compare.page import Comparison, compare, write_comparis
 from se_nas.report.pages.compare.reading import read_runs
 from se_nas.report.theme.words import ABSENT
 from se_nas.space.yaml.file import load_space
+from tests.helpers.command_lines import Run, assert_refused
 from tests.helpers.tiny_runs import changed, read_json
 from tests.report.fake_run import SPACES, fake_evaluations, make_fake_run, make_fake_study
 
@@ -198,15 +197,15 @@ def test_folders_that_cannot_be_compared_are_one_line(home: Path, tmp_path: Path
         read_runs([home / "a", tmp_path])
 
 
-def test_the_command_prints_the_table_and_writes_the_page(home: Path, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "se_nas", "compare"]
-    done = subprocess.run([*words, home / "a", home / "b"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "test accuracy" in done.stdout
-    assert "★" in done.stdout
-    assert "standard deviation" in done.stdout
-    assert done.stdout.splitlines()[-1] == "page: compare.html"
+def test_the_command_prints_the_table_and_writes_the_page(
+    home: Path, tmp_path: Path, se_nas: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, errors, said = se_nas("compare", home / "a", home / "b")
+    assert (code, errors) == (0, [])
+    assert "test accuracy" in said
+    assert "★" in said
+    assert "standard deviation" in said
+    assert said.splitlines()[-1] == "page: compare.html"
     assert (tmp_path / "compare.html").exists()
-    done = subprocess.run([*words, home / "a"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == ["error: RUN: at least two runs must be given, but got 1"]
+    assert_refused(se_nas("compare", home / "a"), "RUN: at least two runs must be given, but got 1")
