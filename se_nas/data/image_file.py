@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,8 @@ def decode(content: bytes, reading: Reading = RGB) -> Picture:
             must = "must have one page, or a grey one for each channel"
             raise ValueError(f"a TIFF file {must}, but has {layout.pages} for {reading.channels} channels")
         as_bands = True
+    if layout.white_is_zero and (as_bands or layout.bits > 8):  # which Pillow turns round up to 8 bits alone
+        raise ValueError("a TIFF file of more than 8 bits or of bands must have black at 0, but it has white there")
     if as_bands:
         return planes_of(read_bands(content, reading.channels), reading)
     if layout.colours not in (0, 1, 3) and not layout.inks:
@@ -75,6 +78,8 @@ def decode(content: bytes, reading: Reading = RGB) -> Picture:
         turn = _Turn(None) if reading.orient else _inverse(turn)
     elif not reading.orient:
         turn = _Turn(None)
+    if layout.bits == 12 and reading.value_range is None:  # which Pillow leaves as they are, in 16 bits
+        reading = replace(reading, value_range=(0.0, 4095.0))
     return reading.of_image(turn(image), kind)
 
 

@@ -28,12 +28,16 @@ class TiffLayout:
         bands: values to a pixel; 0 for a file that is no TIFF.
         colours: of them, without those that are called an alpha.
         inks: whether they are CMYK.
+        bits: of the first of them; 0 for a file that is no TIFF.
+        white_is_zero: whether they are grey and the greater value the darker, as scanners may have it.
     """
 
     pages: int = 1
     bands: int = 0
     colours: int = 0
     inks: bool = False
+    bits: int = 0
+    white_is_zero: bool = False
 
 
 def is_tiff(content: bytes) -> bool:
@@ -47,7 +51,8 @@ def tiff_layout(content: bytes) -> TiffLayout:
     page = pages[0]
     bands = page.get(277, (1,))[0]
     alpha = sum(kind in (1, 2) for kind in page.get(338, ()))
-    return TiffLayout(len(pages), bands, bands - alpha, page.get(262, (1,))[0] == 5)
+    meaning = page.get(262, (1,))[0]
+    return TiffLayout(len(pages), bands, bands - alpha, meaning == 5, page.get(258, (1,))[0], meaning == 0)
 
 
 def read_bands(content: bytes, channels: int) -> NDArray[np.generic]:

@@ -118,3 +118,30 @@ def test_damaged_files_are_errors_of_that_image_and_none_hangs_or_fills_the_memo
         content = bytes(damaged[: rng.randrange(len(whole))] if number % 3 else damaged)
         with contextlib.suppress(ValueError, OSError):
             assert _pixels(content, 6).shape[2] == 6
+
+
+def _grey(bits: int, meaning: int, content: bytes, width: int) -> bytes:
+    entries = {
+        256: (4, width), 257: (4, 1), 258: (3, bits), 259: (3, 1), 262: (3, meaning),
+        273: (4, 8), 277: (3, 1), 278: (4, 1), 279: (4, len(content)),
+    }  # fmt: skip
+    tags = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, (kind, value) in entries.items())
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(content))
+    return head + content + struct.pack("<H", len(entries)) + tags + b"\0" * 4
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_tiff_file_of_12_bits_is_scaled_by_its_range(channels: int) -> None:
+    content = _grey(12, 1, bytes.fromhex("000555aaafff"), 4)
+    (pixels,) = pixels_of(planes_in(decode(content, Reading(channels=channels))))
+    np.testing.assert_array_equal(pixels[:, 0], [0, 85, 170, 255])
+    (named,) = pixels_of(planes_in(decode(content, Reading(channels=channels, value_range=(0, 8190)))))
+    np.testing.assert_allclose(named[:, 0], [0, 42.5, 85, 127.5], atol=0.5)
+
+
+def test_a_deep_tiff_file_in_which_zero_is_white_is_refused_and_not_read_as_its_negative() -> None:
+    content = struct.pack("<4H", 0, 21845, 43690, 65535)
+    with pytest.raises(ValueError, match="must have black at 0, but it has white there"):
+        decode(_grey(16, 0, content, 4))
+    (pixels,) = pixels_of(planes_in(decode(_grey(8, 0, bytes([0, 85, 170, 255]), 4))))
+    np.testing.assert_array_equal(pixels[:, 0], [255, 170, 85, 0])

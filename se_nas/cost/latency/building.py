@@ -200,12 +200,13 @@ def _environment(key: LatencyKey) -> dict[str, str]:
 
 @contextmanager
 def _bars(show: bool) -> Iterator[tuple[OnProgress, OnProgress]]:
-    """Two bars with the time that remains, one for the blocks and one for the networks."""
-    if not show:
+    """Two bars with the time that remains, one for the blocks and one for the networks; for a terminal alone."""
+    console = Console(stderr=True)
+    if not (show and console.is_terminal):
         yield no_progress, no_progress
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console) as bar:
 
         def task(description: str) -> OnProgress:
             number = bar.add_task(description, total=None)

@@ -13,6 +13,8 @@ from se_nas.records.record import Record
 
 #: A seed as a key of JSON.
 SeedKey = Annotated[str, Field(pattern=r"^[0-9]{1,30}$")]
+#: A block, or a whole stage, of a certain kind where it has several: "stage2.block1.wide".
+BlockName = Annotated[str, Field(pattern=r"^stage[0-9]+(\.block[0-9]+)?(\.[^.]+)?$")]
 Accuracies = dict[SeedKey, Share | None]
 
 
@@ -194,7 +196,7 @@ class WithChance(Record):
 class BlockAgreement(Record):
     """How far the searches agree on the SE of one block."""
 
-    block: str
+    block: BlockName
     options: tuple[str | None, ...]
     on_off: Share | None = None
     ratio: Share | None = None
@@ -240,7 +242,7 @@ class GainEntry(_WithMetrics):
 class BlockGains(Record):
     """The gains in one block over its reference."""
 
-    block: str
+    block: BlockName
     resolution: PositiveInt | None = None
     channels: PositiveInt
     chosen: str | None
@@ -251,7 +253,7 @@ class BlockGains(Record):
 class StandAloneGain(EstimateEntry):
     """What an SE of the answer is worth when it is trained with and without."""
 
-    block: str
+    block: BlockName
     option: str
     by_seed: dict[SeedKey, Number] | None = None
 

@@ -122,6 +122,11 @@ def _study(folder: Path, chosen: Architecture) -> Study | None:
     space.check(chosen)
     chosen = space.architecture(chosen.as_dict())  # its picks are options of the space
     file = read_record(EvaluationsFile, path)
+    shares = folder / "search" / "importance.json"
+    importance: dict[str, float] = read_if_there(dict[str, Share], shares, {})
+    for name in importance.keys() - space.choice_by_name.keys():
+        must = f"must hold choices of {folder / 'space.yaml'} alone, but has {name!r:.60}"
+        raise ConfigError(str(shares), [f"file: {must}"])
     return Study(
         space,
         sampler=file.sampler,
@@ -129,6 +134,6 @@ def _study(folder: Path, chosen: Architecture) -> Study | None:
         measure=file.measure,
         limits={str(metric): limit for metric, limit in file.budgets.items()},
         evaluations=evaluations_in(file, space, str(path)),
-        importance=read_if_there(dict[str, Share], folder / "search" / "importance.json", {}),
+        importance=importance,
         chosen=chosen,
     )

@@ -15,7 +15,7 @@ from torch import nn
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.on_disk.transforms import EvalTransform
-from se_nas.data.sources import load_test, load_train
+from se_nas.data.sources import check_test, load_test, load_train
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment, resumed_elsewhere
 from se_nas.records.models.environment import Environment
@@ -181,6 +181,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Sa
     recipe.micro_batch(ranks.size)
     file = open_architecture(job.architecture)
     options = replace(job.data, resolution=file.network.resolution, channels=file.network.in_channels)
+    check_test(options)  # before the folder is marked: what is corrected may be another data set
     info, train = load_train(options)
     for line in train.notes:
         say(line)

@@ -76,6 +76,17 @@ def test_the_page_holds_every_part_with_its_figure_and_command(tmp_path: Path) -
     assert "ledger" not in drawn
 
 
+@pytest.mark.parametrize("part", ["stability", "where_se_pays"])
+def test_evidence_of_a_block_that_no_space_has_is_one_line(tmp_path: Path, part: str) -> None:
+    folder = fake.make_fake_evidence(make_fake_run(tmp_path, "mbconv_digits", epochs=4, complete=False))
+    file = folder / "evidence" / f"{part}.json"
+    found = json.loads(file.read_text())
+    found["blocks"][0]["block"] = "stcge1.block1"
+    file.write_text(json.dumps(found))
+    with pytest.raises(ConfigError, match=rf"{part}\.json: blocks\[0\]\.block: string should match"):
+        write_report(folder)
+
+
 def test_the_figures_follow_from_the_json_alone(tmp_path: Path) -> None:
     one, other = (evidence_sections(fake.make_fake_evidence(tmp_path / name), "RUN") for name in "ab")
     assert html_of(one) == html_of(other)

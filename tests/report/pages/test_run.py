@@ -397,6 +397,15 @@ def test_a_search_of_which_every_evaluation_failed_still_has_a_page(tmp_path: Pa
     assert {path.name for path in (folder / "plots").iterdir()} == {"architecture.svg"}
 
 
+def test_importance_of_what_is_no_choice_of_the_space_is_one_line(tmp_path: Path) -> None:
+    folder = make_fake_study(tmp_path, BUDGETS, digits_evaluations(3), objectives=["accuracy"])
+    file = folder / "search" / "importance.json"
+    shares = json.loads(file.read_text())
+    file.write_text(json.dumps({f"stcge{name[5:]}": share for name, share in shares.items()}))
+    with pytest.raises(ConfigError, match=r"importance\.json: file: must hold choices of .* alone, but has 'stcge"):
+        write_report(folder)
+
+
 def test_short_trainings_show_their_curves_and_a_supernet_its_own(tmp_path: Path) -> None:
     evaluations = digits_evaluations(9, epochs=4)
     chosen = next(entry.architecture for entry in evaluations if entry.complete)

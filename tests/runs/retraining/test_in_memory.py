@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from se_nas.records.checkpoint import load_checkpoint
 from tests.helpers.cifar_layout import write_cifar
+from tests.helpers.command_lines import Run, assert_refused
 from tests.helpers.rank_processes import run_cli, start_ranks
 from tests.helpers.tiny_imagenet import EVERYTHING, NETWORK
 from tests.helpers.tiny_runs import read_json, write_yaml
@@ -65,6 +67,18 @@ def test_two_ranks_train_on_cifar_as_one_with_two_parts(tmp_path: Path, cifar: P
     results = [read_json(folder / "result.json")["retrain"] for folder in (alone, two)]
     assert results[0]["images"] == results[1]["images"] == 2 * 60
     assert [result["test_images"] for result in results] == [12, 12]
+
+
+def test_lacking_test_images_are_told_before_the_folder_is_marked(tmp_path: Path, cifar: Path, se_nas: Run) -> None:
+    images = Path(shutil.copytree(cifar, tmp_path / "images"))
+    (test,) = images.rglob("test_batch")
+    aside = test.rename(tmp_path / "test_batch")
+    words = [*words_of(tmp_path, images, {"epochs": 1, "batch_size": 12}), "--out", tmp_path / "out"]
+    folder = test.parent
+    assert_refused(se_nas(*words), f"{folder}: the cifar10 test images must be here, but test_batch is not")
+    aside.rename(test)
+    code, errors, _ = se_nas(*words)
+    assert code == 0, errors
 
 
 def test_a_teacher_and_kept_weights_are_for_images_in_memory_too(tmp_path: Path, cifar: Path) -> None:
