@@ -14,7 +14,7 @@ from markupsafe import Markup
 from se_nas.errors import ConfigError
 from se_nas.records.files import read_json, write_atomic
 from se_nas.records.models.certificate import Certificate
-from se_nas.records.models.run_result import ImageNetResult
+from se_nas.records.models.run_result import ImageNetResult, RetrainResult
 from se_nas.records.record import parse_record, read_record
 from se_nas.records.yaml_input import read_yaml
 from se_nas.report.pages.class_accuracy import class_table
@@ -49,9 +49,12 @@ def is_retraining(folder: Path) -> bool:
     """Whether a folder holds a finished retraining on ImageNet, not a search.
 
     Raises:
-        ConfigError: it has no readable `result.json`.
+        ConfigError: it has no readable `result.json`, or that of a retraining on images in memory.
     """
     found = read_json(Path(folder) / "result.json")
+    if isinstance(found, dict) and found.keys() == RetrainResult.model_fields.keys():
+        must = "must be the folder of a run, or of a retraining on images that stay on disk"
+        raise ConfigError(str(folder), [f"{must}, but is of a retraining on images in memory, which has no page"])
     return isinstance(found, dict) and "ledger" in found
 
 

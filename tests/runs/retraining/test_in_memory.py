@@ -69,7 +69,9 @@ def test_two_ranks_train_on_cifar_as_one_with_two_parts(tmp_path: Path, cifar: P
     assert [result["test_images"] for result in results] == [12, 12]
 
 
-def test_lacking_test_images_are_told_before_the_folder_is_marked(tmp_path: Path, cifar: Path, se_nas: Run) -> None:
+def test_lacking_test_images_are_told_before_the_folder_is_marked_and_a_report_says_what_it_is_of(
+    tmp_path: Path, cifar: Path, se_nas: Run
+) -> None:
     images = Path(shutil.copytree(cifar, tmp_path / "images"))
     (test,) = images.rglob("test_batch")
     aside = test.rename(tmp_path / "test_batch")
@@ -79,6 +81,8 @@ def test_lacking_test_images_are_told_before_the_folder_is_marked(tmp_path: Path
     aside.rename(test)
     code, errors, _ = se_nas(*words)
     assert code == 0, errors
+    must = "must be the folder of a run, or of a retraining on images that stay on disk"
+    assert_refused(se_nas("report", tmp_path / "out"), f"{tmp_path / 'out'}: {must}, but is of a retraining on")
 
 
 def test_a_teacher_and_kept_weights_are_for_images_in_memory_too(tmp_path: Path, cifar: Path) -> None:
