@@ -34,7 +34,7 @@ def test_a_sample_of_them_ends_in_plain_lines_or_does_no_harm() -> None:
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["holds"], done.stderr
     assert done.returncode == 0
-    assert figures["tried"] == figures["refused"] + figures["harmless"] >= 20
+    assert figures["tried"] == figures["refused"] + figures["harmless"] >= 10
 
 
 @pytest.mark.parametrize(

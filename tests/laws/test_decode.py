@@ -187,6 +187,7 @@ def cifar() -> SearchSpace:
     return load_space(next(p for p in SHIPPED if p.stem == "mbconv_cifar"))
 
 
+@pytest.mark.slow
 def test_five_hundred_pairs_of_budgets_on_the_main_space(cifar: SearchSpace) -> None:
     tables, rng = count_tables(cifar), np.random.default_rng(0)
     spans = {

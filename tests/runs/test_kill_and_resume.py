@@ -231,6 +231,7 @@ def studied(out: Path, size: int) -> Callable[[], bool]:
     return lambda: file.exists() and file.stat().st_size >= size
 
 
+@pytest.mark.slow
 def test_an_optuna_driven_run_killed_and_then_stopped_ends_as_one_never_stopped(tmp_path: Path) -> None:
     at = place(tmp_path, optuna_run(TABULAR))
     write_table(tmp_path / "known.jsonl", load_space(tmp_path / "space.yaml"))

@@ -268,6 +268,7 @@ def ssh_port(place: Path) -> Iterator[int]:
 PASSPHRASE = "correct horse battery"
 
 
+@pytest.mark.slow
 def test_trials_run_over_ssh_on_this_machine_with_the_page_on_loopback_alone(
     place: Path, ssh_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

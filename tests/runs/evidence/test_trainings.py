@@ -208,6 +208,7 @@ def test_missing_data_are_told(tmp_path: Path) -> None:
     assert not found.records()
 
 
+@pytest.mark.slow
 def test_two_at_a_time_give_what_one_at_a_time_gives(whole: Trainings, tmp_path: Path) -> None:
     found = trainings(tmp_path)
     found.train(TASKS, 2, False)
