@@ -111,5 +111,5 @@ def default_line(device: str, dtype: str) -> str | None:
         if device in runtime.default_on and dtype in runtime.dtypes and runtime.extra:
             missing = " and ".join(runtime.missing)
             how = f"{install(runtime.extra)} brings {runtime.title}, and `runtime: {taken}` is without this line"
-            return f"latency: {RUNTIMES[taken].title} is timed, since {missing} is not installed; {how}"
+            return f"latency: {RUNTIMES[taken].title} is timed, since there is no {missing}; {how}"
     return None

@@ -26,7 +26,9 @@ from se_nas.layers.network import Network
 from se_nas.records.registry import imported
 from tests.cost.latency.runtimes.networks import BLOCK, NETWORK, SHRINKING
 
-HERE = ("eager", "onnxruntime", "openvino")
+# A process in which OpenVINO 2026.4 has run is ended by a segmentation fault where a later training is stopped by SIGTERM
+# (docs/tutorials/your-device.md), as other tests of the same process do: so it is not among those that share one.
+HERE = ("eager", "onnxruntime", pytest.param("openvino", marks=pytest.mark.slow))
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_latency_is_of_onnx_runtime_on_cpus_and_of_a_graph_on_gpus_unless_someth
 def test_without_onnx_runtime_the_default_is_eager_and_asking_for_it_names_what_installs_it(monkeypatch):
     monkeypatch.setattr(Runtime, "missing", property(lambda self: self.packages[-1:]))
     assert latency_key().runtime == "eager"
-    assert "latency: eager PyTorch is timed, since onnxruntime is not installed; pip install" in default_line(
+    assert "latency: eager PyTorch is timed, since there is no onnxruntime; pip install" in default_line(
         "cpu", "float32"
     )
     with pytest.raises(DeviceError, match="needs onnxruntime, not installed here: pip install 'se-nas\\[runtimes\\]'"):
