@@ -26,7 +26,7 @@ from se_nas.layers.network import Network
 from se_nas.records.registry import imported
 from tests.cost.latency.runtimes.networks import BLOCK, NETWORK, SHRINKING
 
-# A process in which OpenVINO 2026.4 has run is ended by a segmentation fault where a later training is stopped by SIGTERM
+# Where OpenVINO 2026.4 has run, a later training of the process that is stopped by SIGTERM ends in a segmentation fault
 # (docs/tutorials/your-device.md), as other tests of the same process do: so it is not among those that share one.
 HERE = ("eager", "onnxruntime", pytest.param("openvino", marks=pytest.mark.slow))
 
