@@ -176,11 +176,8 @@ def load_trained(source: Path, weights: Path | None = None, *, average: bool | N
     if weights is None and not source.is_dir():
         raise CheckpointError(f"{source}: the file of its weights must be given too, with --weights, but got none")
     path = weights or folder / WEIGHTS
-    network = Network(file.network)
-    state = load_checkpoint(path)
-    taken = _taken(path, state, average)
-    network.load_state_dict(_fitting(network, state[taken.kind], path))
-    return Trained(network.eval(), file, taken)
+    network, taken = _with_weights(file.network, path, average)
+    return Trained(network, file, taken)
 
 
 def network_with(spec: NetworkSpec, path: Path, *, average: bool | None = None) -> Network:
@@ -189,10 +186,15 @@ def network_with(spec: NetworkSpec, path: Path, *, average: bool | None = None) 
     Raises:
         CheckpointError: the weights are missing, damaged, of another architecture, or have no average.
     """
+    return _with_weights(spec, path, average)[0]
+
+
+def _with_weights(spec: NetworkSpec, path: Path, average: bool | None) -> tuple[Network, Taken]:
     network = Network(spec)
     state = load_checkpoint(path)
-    network.load_state_dict(_fitting(network, state[_taken(path, state, average).kind], path))
-    return network.eval()
+    taken = _taken(path, state, average)
+    network.load_state_dict(_fitting(network, state[taken.kind], path))
+    return network.eval(), taken
 
 
 def better_kind(state: Mapping[str, Any]) -> WhichWeights:
