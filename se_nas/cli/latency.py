@@ -60,7 +60,7 @@ def networks(
     OUT gets an ONNX file of each, and networks.jsonl with a line of picks for each. Add "ms": MILLISECONDS to every
     line, and `se-nas latency import` makes the space's table of it.
     """
-    from se_nas.cost.latency.handing_out import write_networks
+    from se_nas.cost.latency.elsewhere.handing_out import write_networks
     from se_nas.space.yaml.file import load_space
 
     for line in write_networks(load_space(space_file), n, out, batch_size=batch_size, seed=seed):
@@ -82,7 +82,7 @@ def import_(
     A line of FILE is {"picks": {CHOICE: OPTION, ...}, "ms": MILLISECONDS}, or in CSV a column for each choice and one
     called ms; "architecture" may name an architecture's file in place of picks, and "images_per_second" stand for ms.
     """
-    from se_nas.cost.latency.importing import import_latency_table, verdict
+    from se_nas.cost.latency.elsewhere.importing import import_latency_table, verdict
     from se_nas.cost.latency.table import latency_lines
     from se_nas.records.record import write_record
     from se_nas.space.yaml.file import load_space
@@ -104,7 +104,7 @@ def export(
     plugin: Plugins = None,
 ) -> None:
     """Write the networks that a latency table was made of, and their milliseconds, as JSON lines."""
-    from se_nas.cost.latency.measurements_file import write_measurements
+    from se_nas.cost.latency.elsewhere.measurements_file import write_measurements
     from se_nas.cost.latency.table import read_latency_table
     from se_nas.space.yaml.file import load_space
 

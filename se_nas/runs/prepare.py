@@ -11,7 +11,7 @@ import torch
 
 from se_nas.cost.budget import Budget, parse_budgets
 from se_nas.cost.latency.cache import build_latency_table
-from se_nas.cost.latency.importing import verdict
+from se_nas.cost.latency.elsewhere.importing import verdict
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes import default_line
 from se_nas.cost.latency.table import LatencyTable, latency_lines, read_latency_table

@@ -12,8 +12,8 @@ import pytest
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.latency.choosing import spread_architectures
-from se_nas.cost.latency.importing import import_latency_table
-from se_nas.cost.latency.measurements_file import write_measurements
+from se_nas.cost.latency.elsewhere.importing import import_latency_table
+from se_nas.cost.latency.elsewhere.measurements_file import write_measurements
 from se_nas.errors import ConfigError, DeviceError
 from se_nas.records.files import write_json
 from se_nas.records.record import write_record

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from se_nas.cost.latency.choosing import spread_architectures
-from se_nas.cost.latency.design import d_optimal
+from se_nas.cost.latency.elsewhere.design import d_optimal
+from se_nas.cost.latency.elsewhere.handing_out import write_networks
+from se_nas.cost.latency.elsewhere.importing import import_latency_table, verdict
+from se_nas.cost.latency.elsewhere.measurements_file import read_measurements, write_measurements
 from se_nas.cost.latency.fit import fit_terms
-from se_nas.cost.latency.handing_out import write_networks
-from se_nas.cost.latency.importing import import_latency_table, verdict
-from se_nas.cost.latency.measurements_file import read_measurements, write_measurements
 from se_nas.cost.latency.table import latency_lines, read_latency_table
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records.record import write_record

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from se_nas.cost.latency.building import fitted_table
+from se_nas.cost.latency.elsewhere.measurements_file import read_measurements
 from se_nas.cost.latency.key import LatencyKey
-from se_nas.cost.latency.measurements_file import read_measurements
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.errors import ConfigError
 from se_nas.space.search_space import SearchSpace

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from se_nas.cost.latency.choosing import distinct_blocks
-from se_nas.cost.latency.design import d_optimal
+from se_nas.cost.latency.elsewhere.design import d_optimal
 from se_nas.cost.latency.runtimes.onnx_model import onnx_bytes
 from se_nas.errors import ConfigError, OutputError, counted, install
 from se_nas.layers.network import Network
