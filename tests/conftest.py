@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import parse_space
@@ -46,6 +48,23 @@ TINY_SPACE = {
         },
     ],
 }
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Where several processes run the tests, each file goes to one of them, or what its tests share is set up twice.
+
+    Those of the two files that look at the same experiments under NNI go together.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file.replace("nni_bridge/test_launch.py", "nni_bridge/test_page.py")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """The hook by which pytest-xdist asks who runs what."""
+    config.option.loadscopereorder = False  # the files with most tests are not those that take longest
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
