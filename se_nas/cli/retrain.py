@@ -27,6 +27,7 @@ from se_nas.records.shipped import find_space, place_of_results
 
 if TYPE_CHECKING:
     from se_nas.runs.retraining.extending import Extension
+    from se_nas.runs.retraining.job import Job
     from se_nas.runs.retraining.teacher import Teacher
 
 #: Heading in the help of options that only such a retraining has.
@@ -233,6 +234,38 @@ def _extension(
     return extension
 
 
+def _job(
+    architecture: Path,
+    recipe: RecipeOptions,
+    teacher: TeacherOptions,
+    files: ImageFiles,
+    options: TrainingOptions,
+    extension: Extension | None,
+    usual: str,
+) -> Job:
+    """What the options ask for, by the `usual` recipe where they name none."""
+    from se_nas.data.in_memory.options import DataOptions
+    from se_nas.runs.retraining.job import Job
+
+    seed = options.seed or 0
+    job = Job(
+        architecture=architecture,
+        data=DataOptions(options.images, options.data_dir, download=options.download, seed=seed, files=files.chosen()),
+        folder=options.folder(architecture),
+        recipe=recipe.recipe or usual,
+        changes=recipe.changes(),
+        space=options.space,
+        teacher=teacher.teacher_named(),
+        seed=seed,
+        workers=teacher.workers,
+        keep_every=teacher.keep_every,
+        weights=options.weights,
+    )
+    if extension is None:
+        return job
+    return replace(job, folder=options.output or extension.default_folder).going_on(extension)
+
+
 def _retrain_in_memory(
     architecture: Path,
     recipe: RecipeOptions,
@@ -241,39 +274,13 @@ def _retrain_in_memory(
     options: TrainingOptions,
     extension: Extension | None,
 ) -> None:
-    from se_nas.data.in_memory.options import DataOptions
     from se_nas.hardware.device import pick_device
     from se_nas.records.run_log import logging_to
-    from se_nas.runs.retraining.in_memory import Job, retrain_exported
+    from se_nas.runs.retraining.in_memory import retrain_exported
 
     if options.space is not None:
         raise ConfigError("--space", [f"must be left out for images in memory, but got --data {options.images}"])
-    job = Job(
-        architecture=architecture,
-        data=DataOptions(
-            options.images, options.data_dir, download=options.download, seed=options.seed or 0, files=files.chosen()
-        ),
-        folder=options.folder(architecture),
-        recipe=recipe.recipe or SMALL_RECIPE,
-        changes=recipe.changes(),
-        teacher=teacher.teacher_named(),
-        seed=options.seed or 0,
-        workers=teacher.workers,
-        keep_every=teacher.keep_every,
-        weights=options.weights,
-    )
-    if extension is not None:
-        job = replace(
-            job,
-            data=extension.data,
-            folder=options.output or extension.default_folder,
-            recipe=extension.recipe,
-            changes={},
-            teacher=extension.teacher,
-            seed=extension.seed,
-            weights=extension.weights,
-            phases=extension.phases,
-        )
+    job = _job(architecture, recipe, teacher, files, options, extension, SMALL_RECIPE)
     with logging_to(options.logger), stop_explained():
         trained = retrain_exported(
             job, pick_device(options.device), resume=options.resume, progress=not options.quiet, say=say
@@ -301,39 +308,11 @@ def _retrain_from_disk(
     from se_nas.records.models.certificate import Certificate
     from se_nas.records.record import read_record
     from se_nas.records.run_log import logging_to
-    from se_nas.runs.retraining.on_disk import Job, retrain_from_disk
+    from se_nas.runs.retraining.on_disk import retrain_from_disk
 
     if options.download:
         raise ConfigError("--download", ["must be left out: no data set that stays on disk can be downloaded"])
-    job = Job(
-        architecture=architecture,
-        recipe=recipe.recipe or ON_DISK_RECIPE,
-        data=options.images,
-        data_dir=options.data_dir,
-        folder=options.folder(architecture),
-        changes=recipe.changes(),
-        space=options.space,
-        teacher=teacher.teacher_named(),
-        seed=options.seed or 0,
-        workers=teacher.workers,
-        files=files.chosen(),
-        keep_every=teacher.keep_every,
-        weights=options.weights,
-    )
-    if extension is not None:
-        job = replace(
-            job,
-            data=extension.data.name,
-            data_dir=extension.data.data_dir,
-            files=extension.data.files,
-            folder=options.output or extension.default_folder,
-            recipe=extension.recipe,
-            changes={},
-            teacher=extension.teacher,
-            seed=extension.seed,
-            weights=extension.weights,
-            phases=extension.phases,
-        )
+    job = _job(architecture, recipe, teacher, files, options, extension, ON_DISK_RECIPE)
     with logging_to(options.logger), stop_explained():
         result = retrain_from_disk(
             job, pick_device(options.device), resume=options.resume, progress=not options.quiet, say=say

@@ -26,7 +26,8 @@ from se_nas.records.record import read_record
 from se_nas.report.pages.retraining import is_retraining, write_retrain_report
 from se_nas.report.pages.run import write_report
 from se_nas.runs.export import export_retrained
-from se_nas.runs.retraining.in_memory import Job, retrain_exported
+from se_nas.runs.retraining.in_memory import retrain_exported
+from se_nas.runs.retraining.job import Job
 from se_nas.runs.run_file import parse_run
 from se_nas.runs.run_folder import alone_in
 from se_nas.runs.search import decode_again, run_search

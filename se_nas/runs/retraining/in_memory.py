@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -25,7 +23,8 @@ from se_nas.records.record import read_record, write_record
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import Say, pin_threads
 from se_nas.runs.retraining.extending import all_phases
-from se_nas.runs.retraining.teacher import Teacher, open_teacher
+from se_nas.runs.retraining.job import Job
+from se_nas.runs.retraining.teacher import open_teacher
 from se_nas.runs.run_file import completed
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
@@ -33,37 +32,9 @@ from se_nas.training.images import test_transform
 from se_nas.training.in_memory import Retrained, train_network
 from se_nas.training.initial_weights import InitialWeights, read_initial_weights
 from se_nas.training.recipe import Recipe
-from se_nas.training.recipe_files import DEFAULT, load_recipe, whole_recipe
+from se_nas.training.recipe_files import whole_recipe
 from se_nas.training.train import Outcome
 from se_nas.training.trained_network import ARCHITECTURE, WEIGHTS, DataCard, save_weights
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A retraining on images that fit the memory.
-
-    Attributes:
-        architecture: architecture.json or a baseline's YAML; its classifier is made for the classes of `data`.
-        recipe: a name in `training.recipe_files.RECIPES`, a YAML file, or the recipe itself, changed already.
-        changes: values by name, or dotted path, that replace the recipe's.
-        folder: what is written to.
-        workers: processes of each rank for transforms of single images, where the recipe asks for any.
-        keep_every: see `training.train.train`.
-        weights: a file to start from instead of random weights; see `training.initial_weights.read_initial_weights`.
-        phases: the trainings that those weights are of, where it goes on from them.
-    """
-
-    architecture: Path
-    data: DataOptions
-    folder: Path
-    recipe: str | Recipe = DEFAULT
-    changes: Mapping[str, Any]
-    teacher: Teacher | None = None
-    seed: int = 0
-    workers: int = 4
-    keep_every: int | None = None
-    weights: Path | None = None
-    phases: tuple[TrainingPhase, ...] = ()
 
 
 def retrain(
@@ -177,8 +148,7 @@ def retrain_exported(job: Job, device: torch.device, *, resume: bool, progress: 
 
 def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Say) -> _Prepared:
     """Read and check all that a training needs, and mark the folder as holding it."""
-    recipe = job.recipe if isinstance(job.recipe, Recipe) else load_recipe(job.recipe, job.changes)
-    recipe.micro_batch(ranks.size)
+    recipe = job.read_recipe(ranks.size)
     file = open_architecture(job.architecture)
     options = replace(job.data, resolution=file.network.resolution, channels=file.network.in_channels)
     check_test(options)  # before the folder is marked: what is corrected may be another data set

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from torch import nn
 
 from se_nas.cost.latency.timing import latency_key
-from se_nas.data.file_options import USUAL, FileOptions
+from se_nas.data.file_options import FileOptions
 from se_nas.data.on_disk.encoded_images import EncodedImages
 from se_nas.data.on_disk.normalisation import normalisation
 from se_nas.data.on_disk.stream import EvaluationStream
@@ -28,14 +27,15 @@ from se_nas.hardware.progress_bar import tracked
 from se_nas.records.models.certificate import Certificate
 from se_nas.records.models.environment import Environment
 from se_nas.records.models.history import HISTORY, write_history
-from se_nas.records.models.run_result import ImageNetLedger, ImageNetResult, ImageNetSummary, TrainingPhase
+from se_nas.records.models.run_result import ImageNetLedger, ImageNetResult, ImageNetSummary
 from se_nas.records.record import read_record, write_record
 from se_nas.report.pages.retraining import write_retrain_report
 from se_nas.runs.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import pin_threads
 from se_nas.runs.retraining.extending import all_phases
 from se_nas.runs.retraining.in_memory import resumes
-from se_nas.runs.retraining.teacher import Teacher, open_teacher
+from se_nas.runs.retraining.job import Job
+from se_nas.runs.retraining.teacher import open_teacher
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.search.certificate import extend_certificate
 from se_nas.space.architecture_file import ArchitectureFile, network_for, save_architecture
@@ -45,42 +45,9 @@ from se_nas.training.images import StreamedHeldOut, check_for_disk, images_on_di
 from se_nas.training.initial_weights import InitialWeights, read_initial_weights
 from se_nas.training.metrics import print_line
 from se_nas.training.recipe import Recipe
-from se_nas.training.recipe_files import load_recipe, stored_recipe
+from se_nas.training.recipe_files import stored_recipe
 from se_nas.training.train import HeldOut, Outcome, train
 from se_nas.training.trained_network import ARCHITECTURE, WEIGHTS, DataCard, check_classes, load_trained, save_weights
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A retraining on images that stay on disk.
-
-    Attributes:
-        data: the name of such a data set, by which the space may say how its networks are scaled for it.
-        architecture: architecture.json or a baseline's YAML; see `open_architecture`, also for `space`.
-        recipe: a name in `training.recipe_files.RECIPES`, a YAML file, or the recipe itself, changed already.
-        changes: values by name, or dotted path, that replace the recipe's.
-        folder: what is written to.
-        workers: see `training.images.images_on_disk`.
-        files: how the images are read.
-        keep_every: see `training.train.train`.
-        weights: a file to start from instead of random weights; see `training.initial_weights.read_initial_weights`.
-        phases: the trainings that those weights are of, where it goes on from them.
-    """
-
-    architecture: Path
-    recipe: str | Recipe
-    data: str
-    data_dir: Path | None
-    folder: Path
-    changes: Mapping[str, Any]
-    space: Path | None = None
-    teacher: Teacher | None = None
-    seed: int = 0
-    workers: int = 4
-    files: FileOptions = USUAL
-    keep_every: int | None = None
-    weights: Path | None = None
-    phases: tuple[TrainingPhase, ...] = ()
 
 
 def retrain_from_disk(
@@ -113,7 +80,7 @@ def retrain_from_disk(
                     device=own_device,
                     seed=job.seed,
                     workers=job.workers,
-                    max_damaged=job.files.max_damaged,
+                    max_damaged=job.data.files.max_damaged,
                     say=_to_screen,
                     mean=prepared.mean,
                     std=prepared.std,
@@ -162,12 +129,11 @@ class _Prepared:
 
 def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Callable[[str], None]) -> _Prepared:
     """Read and check all that a training needs, and mark the folder as holding it."""
-    recipe = job.recipe if isinstance(job.recipe, Recipe) else load_recipe(job.recipe, job.changes)
-    recipe.micro_batch(ranks.size)
+    recipe, options = job.read_recipe(ranks.size), job.data
     file = open_architecture(job.architecture, job.space)
-    spec = network_for(file, job.data)
+    spec = network_for(file, options.name)
     check_for_disk(recipe, spec.in_channels)
-    train, held_out = open_on_disk(job.data, job.data_dir, spec.in_channels, job.files)
+    train, held_out = open_on_disk(options.name, options.data_dir, spec.in_channels, options.files)
     check_channels(job.architecture, spec, train.channels)
     for line in (*train.notes, *held_out.notes):
         say(line)
@@ -183,12 +149,12 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     resolved = {
         "network": json.loads(json.dumps(spec.to_dict())),
         "data": {
-            "name": job.data,
-            "dir": str(job.data_dir.resolve()) if job.data_dir else None,
+            "name": options.name,
+            "dir": str(options.data_dir.resolve()) if options.data_dir else None,
             "train": len(train),
             "val": len(held_out),
             "digest": _digest(train, held_out),
-            **job.files.stated(),
+            **options.files.stated(),
         },
         "recipe": recipe.model_dump(mode="json"),
         "teacher": asdict(job.teacher) if job.teacher else None,
@@ -200,9 +166,9 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     if ranks.first and not begun:
         write_record(run / "environment.json", describe_environment(device.type))
         tested = recipe.eval_transform(spec.resolution)
-        DataCard.of(job.data, train.classes, mean, std, tested).save(job.folder)
+        DataCard.of(options.name, train.classes, mean, std, tested).save(job.folder)
         # as scaled, too, so that the file can be trained again whatever its size
-        own = ArchitectureFile(file.architecture, file.space_name, spec, {job.data: spec})
+        own = ArchitectureFile(file.architecture, file.space_name, spec, {options.name: spec})
         save_architecture(run / ARCHITECTURE, own)
         run.begin(resolved)
     if ranks.first:
@@ -240,7 +206,7 @@ def _conclude(job: Job, prepared: _Prepared, training: Outcome, ranks: Ranks, de
     environment = read_record(Environment, run / "environment.json")
     left_out = sum(name.startswith("val") for name in training.damaged)  # names begin with the half that they are of
     retrained = ImageNetSummary(
-        data=job.data,
+        data=job.data.name,
         classes=len(prepared.train.classes),
         recipe=job.recipe if isinstance(job.recipe, str) else "of the training that it goes on from",
         source=recipe.source,
