@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 
 from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.runtimes.openvino_process import timed_runs
 from se_nas.cost.latency.runtimes.runtime import Sampler
 
 Run = Callable[[], object]
@@ -25,29 +26,20 @@ def torch_clock(key: LatencyKey) -> str:
 
 def thread_clock(key: LatencyKey) -> str:
     """What runs that end when their call returns are read from."""
-    return "CPU time of the one thread" if _by_thread(key) else "wall clock"
+    return "CPU time of the one thread" if counts_thread_time(key) else "wall clock"
 
 
-def _by_thread(key: LatencyKey) -> bool:
+def counts_thread_time(key: LatencyKey) -> bool:
+    """Whether runs that end when their call returns are timed by the CPU time of their thread."""
     # Windows counts a thread's time in steps of 15 ms
     fine = time.get_clock_info("thread_time").resolution < 1e-6
     return key.torch_device.type == "cpu" and key.threads == 1 and fine
 
 
 def by_thread_clock(run: Run, key: LatencyKey) -> Sampler:
-    """Times runs that are over when their call returns: each after one that is not timed."""
-    seconds = time.thread_time if _by_thread(key) else time.perf_counter
-
-    def sample(runs: int) -> list[float]:
-        found = []
-        for _ in range(runs):
-            run()
-            start = seconds()
-            run()
-            found.append((seconds() - start) * 1e3)
-        return found
-
-    return sample
+    """Times runs that are over when their call returns."""
+    seconds = time.thread_time if counts_thread_time(key) else time.perf_counter
+    return lambda runs: timed_runs(run, seconds, runs)
 
 
 def by_torch_clock(run: Run, key: LatencyKey) -> Sampler:

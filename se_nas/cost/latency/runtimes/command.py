@@ -9,14 +9,12 @@ import hashlib
 import json
 import logging
 import math
-import os
 import re
 import shlex
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 from se_nas.cost.latency.folder import latency_folder
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes.onnx_model import onnx_bytes
+from se_nas.cost.latency.runtimes.processes import end, ending
 from se_nas.cost.latency.runtimes.runtime import Sampler
 from se_nas.errors import DeviceError, counted, short
 from se_nas.records.files import write_atomic
@@ -111,26 +110,10 @@ def _output(words: Sequence[str], timeout: float) -> str:
     except subprocess.TimeoutExpired:
         raise _Failure(f"it was still running after {timeout:g} s") from None
     finally:
-        _end(process)
+        end(process)
     if process.returncode:
-        last = (errors.strip().splitlines() or ["nothing"])[-1]
-        how = f"exited with {process.returncode}" if process.returncode > 0 else f"died of signal {-process.returncode}"
-        raise _Failure(f"it {how}; its last words are {short(last)}")
+        raise _Failure(f"it {ending(process, errors)}")
     return output
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Kill what is left of a program that was called, also where it is interrupted."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError, PermissionError):
-            if hasattr(os, "killpg"):
-                os.killpg(process.pid, signal.SIGKILL)  # the group of its session, which is its own
-            else:
-                process.kill()
-    process.wait()
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
 
 
 def parse_milliseconds(output: str) -> list[float]:

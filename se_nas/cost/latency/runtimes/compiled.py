@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -27,8 +28,10 @@ def prepare(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sam
         return compiled(*inputs)
 
     try:
-        for _ in range(3):
-            run()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about its own parts
+            for _ in range(3):
+                run()
     except Exception as error:  # whatever torch's compiler or its C++ compiler raises
         words = " ".join(str(error).split())
         raise DeviceError(f"runtime compiled must be able to compile the network, but got: {words:.200}") from error
