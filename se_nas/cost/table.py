@@ -6,7 +6,6 @@ that choice's probabilities, exactly and differentiably, depth times block inclu
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -121,17 +120,14 @@ def _slot_term(slot: Slot, op: SlotOp, block_cost: Callable[[BlockSpec], float])
     parts = np.zeros(tuple(len(axis.options) for axis in op.axes))
     # SE ratios of one hidden width are one network, so they take one cost, also where a clock finds two
     known: dict[tuple[object, ...], float] = {}
-    for index, options in zip(
-        np.ndindex(parts.shape), itertools.product(*(axis.options for axis in op.axes)), strict=True
-    ):
-        block = op.block(*options)
-        same = (block.kernel, block.expanded, block.se_built)
-        if same not in known:
-            known[same] = float(block_cost(block))
-        parts[index] = known[same]
+    for index, options in zip(np.ndindex(parts.shape), op.combinations(), strict=True):
+        block = op.block(**options)
+        if block.distinct not in known:
+            known[block.distinct] = float(block_cost(block))
+        parts[index] = known[block.distinct]
     reached = np.array([float(slot.index < int(d)) for d in slot.depth.options])
     taken = np.array([float(name == op.template.name) for name in slot.op.options])
-    values = np.einsum("d,o,kes->dokes", reached, taken, parts)
+    values = np.multiply.outer(np.outer(reached, taken), parts)
     axes = (slot.depth, slot.op, *op.axes)
     # an axis without a choice has one option, and one along which nothing changes has no say
     keep = [i for i, axis in enumerate(axes) if axis.choice and not np.all(values == np.take(values, [0], axis=i))]

@@ -37,6 +37,6 @@ def se_ops_in_use(space: SearchSpace, architecture: Architecture) -> dict[str, S
     space.check(architecture)
     found: dict[str, SlotOp] = {}
     for _, op in space.slots_in_use(architecture.as_dict()):
-        if op.se.choice is not None:
-            found.setdefault(op.se.choice, op)
+        if (choice := op.axis("se").choice) is not None:
+            found.setdefault(choice, op)
     return found

@@ -22,7 +22,6 @@ from se_nas.records.models.evidence import BlockGains, GainEntry, WherePart
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
-from se_nas.space.search_space import picked
 from se_nas.space.specs import BlockSpec
 from se_nas.space.templates import NO_SE, SlotOp
 from se_nas.supernet.supernet import SuperNet
@@ -33,24 +32,23 @@ class _Block:
     """A choice of SE with at least one context that makes use of it.
 
     Attributes:
-        op: of the first such context, with its kernel and expansion.
+        op: of the first such context, with what is picked of its other parts.
         networks: for each context one network an option, in the choice's order.
     """
 
     choice: str
     op: SlotOp
-    kernel: Option
-    expansion: Option
+    picked: Mapping[str, Option]
     reference: Option
     networks: tuple[tuple[Architecture, ...], ...]
 
     @property
     def options(self) -> tuple[Option, ...]:
-        return self.op.se.options
+        return self.op.axis("se").options
 
     def spec(self, option: Option) -> BlockSpec:
         """The block of the first context with another option."""
-        return self.op.block(self.kernel, self.expansion, option)
+        return self.op.block(**{**self.picked, "se": option})
 
 
 def where_se_pays(
@@ -122,7 +120,7 @@ def _block(problem: SearchProblem, choice: str, contexts: Sequence[Architecture]
         op = se_ops_in_use(space, context).get(choice)
         if op is None:
             continue
-        row = tuple(space.architecture({**context.as_dict(), choice: option}) for option in op.se.options)
+        row = tuple(space.architecture({**context.as_dict(), choice: option}) for option in op.axis("se").options)
         if len(set(row)) > 1:
             first = first or (op, context.as_dict())
             rows.append(row)
@@ -130,8 +128,9 @@ def _block(problem: SearchProblem, choice: str, contexts: Sequence[Architecture]
         return None
     op, picks = first
     cheapest = min(range(len(rows[0])), key=lambda i: problem.tables["macs"].cost(rows[0][i]))
-    reference = NO_SE if NO_SE in op.se.options else op.se.options[cheapest]
-    return _Block(choice, op, picked(op.kernel, picks), picked(op.expansion, picks), reference, tuple(rows))
+    options = op.axis("se").options
+    reference = NO_SE if NO_SE in options else options[cheapest]
+    return _Block(choice, op, op.picked(picks), reference, tuple(rows))
 
 
 def _gain(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -76,8 +77,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Axis:
-    """The options one part of a block ranges over, and the place of the choice among them (None: there is but one)."""
+    """The options that one part of a block ranges over.
 
+    Attributes:
+        part: what of the block it is, such as "kernel".
+        place: of the choice among the options; None where there is but one.
+    """
+
+    part: str
     place: Place | None
     options: tuple[Option, ...]
 
@@ -85,3 +92,7 @@ class Axis:
     def choice(self) -> str | None:
         """Name of the choice."""
         return None if self.place is None else self.place.name
+
+    def picked(self, picks: Mapping[str, Option]) -> Option:
+        """Its option under these picks."""
+        return self.options[0] if self.choice is None else picks[self.choice]

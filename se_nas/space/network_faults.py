@@ -185,10 +185,7 @@ def largest_network(space: SearchSpace) -> NetworkSpec:
 def largest_blocks(slot: Slot) -> list[BlockSpec]:
     """Of each kind of block that a place offers, the one with the most weights."""
     return [
-        max(
-            (op.block(max(op.kernel.options), max(op.expansion.options), se) for se in op.se.options), key=block_weights
-        )
-        for op in slot.ops
+        max((op.block(**{**op.largest, **se}) for se in op.combinations("se")), key=block_weights) for op in slot.ops
     ]
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
 from se_nas.space.channels import round_channels
-from se_nas.space.search_space import SearchSpace, picked
+from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.templates import Scaling
 
@@ -69,7 +69,7 @@ def resolve_scaled(space: SearchSpace, architecture: Architecture, data: str) ->
     picks, scaled = architecture.as_dict(), scaled_to(space, data)
     ops = {(slot.stage, slot.index): slot.ops for slot in scaled.slots}
     blocks = tuple(
-        ops[slot.stage, slot.index][slot.ops.index(op)].block(*(picked(axis, picks) for axis in op.axes))
+        ops[slot.stage, slot.index][slot.ops.index(op)].block(**op.picked(picks))
         for slot, op in space.slots_in_use(picks)
     )
     return scaled.network_of(blocks)

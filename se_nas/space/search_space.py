@@ -90,7 +90,7 @@ class SearchSpace:
         width, resolution = self.stem_convs[-1].out_channels, self.stem_convs[-1].out_resolution
         for s, stage in enumerate(self.stages):
             number = s + 1
-            depth = _axis(Place(number, None, "depth"), stage.depths)
+            depth = _axis("depth", Place(number, None, "depth"), stage.depths)
             geometry = []
             for index in range(max(stage.depths)):
                 first = index == 0
@@ -100,7 +100,7 @@ class SearchSpace:
             for index in range(len(geometry)):
                 kind = Place(number, None if "block" in stage.share else index + 1, "block")
                 ops = tuple(self._op_at(number, op, index, geometry) for op in stage.ops)
-                slots.append(Slot(s, index, depth, _axis(kind, tuple(op.name for op in stage.ops)), ops))
+                slots.append(Slot(s, index, depth, _axis("block", kind, tuple(op.name for op in stage.ops)), ops))
             width = stage.width
         return tuple(slots)
 
@@ -117,16 +117,15 @@ class SearchSpace:
 
         def axis(part: str, options: tuple[Option, ...]) -> Axis:
             block = None if part in stage.share else index + 1
-            return _axis(Place(number, block, part, op.name if len(stage.ops) > 1 else None), options)
+            return _axis(part, Place(number, block, part, op.name if len(stage.ops) > 1 else None), options)
 
         here = at(*geometry[index])
-        return replace(
-            here,
-            kernel=axis("kernel", _distinct_kernels(here)),
-            expansion=axis("expansion", op.expansions),
+        options = {
+            "kernel": _distinct_kernels(here),
             # most blocks of a stage are alike
-            se=axis("se", _distinct_se([at(*place) for place in set(geometry)] if "se" in stage.share else [here])),
-        )
+            "se": _distinct_se([at(*place) for place in set(geometry)] if "se" in stage.share else [here]),
+        }
+        return replace(here, axes=tuple(axis(a.part, options.get(a.part, a.options)) for a in here.axes))
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
@@ -157,8 +156,8 @@ class SearchSpace:
     def slots_in_use(self, picks: Mapping[str, Option]) -> Iterator[tuple[Slot, SlotOp]]:
         """The places that the picked depths reach, each with the kind of block that is picked there."""
         for slot in self.slots:
-            if slot.index < int(picked(slot.depth, picks)):
-                yield slot, slot.ops[slot.op.options.index(picked(slot.op, picks))]
+            if slot.index < int(slot.depth.picked(picks)):
+                yield slot, slot.ops[slot.op.options.index(slot.op.picked(picks))]
 
     def resolve(self, architecture: Architecture) -> NetworkSpec:
         """The concrete network of an architecture.
@@ -168,8 +167,7 @@ class SearchSpace:
         """
         self.check(architecture)
         picks = architecture.as_dict()
-        blocks = tuple(op.block(*(picked(axis, picks) for axis in op.axes)) for _, op in self.slots_in_use(picks))
-        return self.network_of(blocks)
+        return self.network_of(tuple(op.block(**op.picked(picks)) for _, op in self.slots_in_use(picks)))
 
     def network_of(self, blocks: tuple[BlockSpec, ...]) -> NetworkSpec:
         """The network of these blocks between the space's stem and head."""
@@ -227,13 +225,14 @@ class SearchSpace:
         total = {choice.name: choice.options[0] for choice in self.choices}
         se_units: dict[str, list[list[tuple[object, ...] | None]]] = {}
         for slot, op in self.slots_in_use(picks):
-            for axis in (slot.op, op.kernel, op.expansion):
+            for axis in (slot.op, *op.axes):
                 if axis.choice is not None:
                     total[axis.choice] = picks[axis.choice]
-            if op.se.choice is not None:
-                kernel, expansion = picked(op.kernel, picks), picked(op.expansion, picks)
-                units = [op.block(kernel, expansion, label).se_built for label in op.se.options]
-                se_units.setdefault(op.se.choice, []).append(units)
+            se = op.axis("se")
+            if se.choice is not None:
+                options = op.picked(picks)
+                units = [op.block(**{**options, "se": label}).se_built for label in se.options]
+                se_units.setdefault(se.choice, []).append(units)
         for slot in self.slots:
             if slot.depth.choice is not None:
                 total[slot.depth.choice] = picks[slot.depth.choice]
@@ -325,36 +324,31 @@ class SearchSpace:
         keys: set[tuple[object, ...]] = set()
         for name in free(slot.op):
             op = slot.ops[slot.op.options.index(name)]
-            for kernel, expansion, se in itertools.product(*(free(axis) for axis in op.axes)):
-                block = op.block(kernel, expansion, se)
-                keys.add((name, block.kernel, block.expanded, block.se_built))
+            for options in itertools.product(*(free(axis) for axis in op.axes)):
+                parts = zip((axis.part for axis in op.axes), options, strict=True)
+                keys.add((name, *op.block(**dict(parts)).distinct))
         return keys
 
 
-def _axis(place: Place, options: tuple[Option, ...]) -> Axis:
+def _axis(part: str, place: Place, options: tuple[Option, ...]) -> Axis:
     """A part with one option is no choice."""
-    return Axis(place if len(options) > 1 else None, options)
+    return Axis(part, place if len(options) > 1 else None, options)
 
 
 def _distinct_kernels(place: SlotOp) -> tuple[Option, ...]:
     """Kernels of an op; the first alone where no convolution of it has one, as in a module of 1x1 branches."""
-    first, *more = place.kernel.options
-    expansion, se = place.expansion.options[0], place.se.options[0]
-    if more and built(place.block(first, expansion, se)) == built(place.block(more[0], expansion, se)):
-        return (first,)
-    return place.kernel.options
+    kernels = place.axis("kernel").options
+    if built(place.block(kernel=kernels[0])) == built(place.block(kernel=kernels[-1])):
+        return kernels[:1]
+    return kernels
 
 
 def _distinct_se(places: Sequence[SlotOp]) -> tuple[str, ...]:
     """Names of the SE options of an op, without those that build what another builds at all these places."""
     seen: dict[tuple[object, ...], str] = {}
-    for label in map(str, places[0].se.options):
-        built = (
-            op.block(op.kernel.options[0], expansion, label).se_built
-            for op in places
-            for expansion in op.expansion.options
-        )
-        seen.setdefault(tuple(built), label)
+    for label in map(str, places[0].axis("se").options):
+        units = (op.block(**sizes, se=label).se_built for op in places for sizes in op.combinations("expansion"))
+        seen.setdefault(tuple(units), label)
     return tuple(seen.values())
 
 
@@ -366,8 +360,3 @@ def _digested(value: Any) -> Any:
         late |= {f.name for f in fields(value) if not f.metadata.get("identity", True)}
         return {name: _digested(part) for name, part in shown.items() if name not in late}
     return [_digested(part) for part in value] if isinstance(value, tuple) else value
-
-
-def picked(axis: Axis, picks: Mapping[str, Option]) -> Option:
-    """The option of an axis under these picks."""
-    return axis.options[0] if axis.choice is None else picks[axis.choice]

@@ -182,6 +182,11 @@ class BlockSpec(BlockShape):
         return None if self.se is None else self.se.built(self.se_hidden)
 
     @property
+    def distinct(self) -> tuple[object, ...]:
+        """What tells it from the other blocks of its kind at its place: SE ratios of one hidden width are one."""
+        return (self.without_attention, self.se_built)
+
+    @property
     def unit(self) -> AttentionUnit | None:
         """Its attention with every size (None without)."""
         return None if self.se is None else self.se.unit(self.se_channels, self.se_hidden, self.se_resolution)

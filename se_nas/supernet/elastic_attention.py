@@ -38,8 +38,8 @@ class ElasticAttention(nn.Module):
         places: dict[str, list[int]] = {}  # of each kind among the options
         rows: list[list[AttentionUnit]] = []  # of each option with a unit, beside each expansion
         self._none: int | None = None
-        for place, label in enumerate(op.se.options):
-            blocks = [op.block(op.kernel.options[0], expansion, label) for expansion in op.expansion.options]
+        for place, label in enumerate(op.axis("se").options):
+            blocks = [op.block(**sizes, se=label) for sizes in op.combinations("expansion")]
             units = [block.unit for block in blocks if block.unit is not None]
             if units:
                 places.setdefault(units[0].kind, []).append(place)

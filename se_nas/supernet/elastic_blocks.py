@@ -7,7 +7,6 @@ Of a block whose kind has a module in place of a plan nothing is cut: each of it
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
@@ -34,7 +33,7 @@ Run = Callable[[Tensor], Tensor]
 
 def largest_block(op: SlotOp) -> BlockSpec:
     """The block with every option at its largest."""
-    blocks = [op.block(max(op.kernel.options), max(op.expansion.options), se) for se in op.se.options]
+    blocks = [op.block(**{**op.largest, **se}) for se in op.combinations("se")]
     return max(blocks, key=lambda block: (block.se is not None, block.se_hidden))
 
 
@@ -109,9 +108,10 @@ class ElasticBlock(Block):
     def __init__(self, op: SlotOp) -> None:
         self.op = op  # first, as the block asks for its attention unit while it is built
         super().__init__(largest_block(op))
-        kernel, expansion, se = max(op.kernel.options), max(op.expansion.options), op.se.options[0]
-        by_kernel = [_layers(op.block(k, expansion, se)) for k in op.kernel.options]
-        by_expansion = [_layers(op.block(kernel, e, se)) for e in op.expansion.options]
+        by_kernel, by_expansion = (
+            [_layers(op.block(**{**op.largest, **options})) for options in op.combinations(part)]
+            for part in ("kernel", "expansion")
+        )
         #: Convolutions whose kernel is a choice, and those that mix channels of which the expansion is one.
         self._cropped: list[str] = []
         self._reading: list[str] = []
@@ -135,7 +135,8 @@ class ElasticBlock(Block):
         after = self.plan.last.name if self.plan.last is not None else None
         inside = self.spec.se is not None and self.spec.se.position == "inside"
         self._masked_by_gate = after if inside and after in self._reading else None
-        self.register_buffer("channel_masks", prefix_masks([op.expanded(e) for e in op.expansion.options]), False)
+        widths = [op.block(**sizes).expanded for sizes in op.combinations("expansion")]
+        self.register_buffer("channel_masks", prefix_masks(widths), False)
 
     def attention_module(self, unit: AttentionUnit) -> nn.Module:
         """Every attention option of the slot."""
@@ -143,8 +144,7 @@ class ElasticBlock(Block):
 
     def whole_module(self, shape: BlockShape) -> nn.Module:
         """A module for each kernel and expansion of the slot."""
-        pairs = itertools.product(self.op.kernel.options, self.op.expansion.options)
-        shapes = [self.op.block(kernel, expansion, self.op.se.options[0]) for kernel, expansion in pairs]
+        shapes = [self.op.block(**sizes) for sizes in self.op.combinations("kernel", "expansion")]
         return nn.ModuleDict({_size(shape): build_whole(shape.without_attention) for shape in shapes})
 
     def sliced(self, block: BlockSpec) -> dict[str, Tensor]:
@@ -176,15 +176,16 @@ class ElasticBlock(Block):
     def run_mixed(self, x: Tensor, probability: Callable[[Axis], Tensor]) -> Tensor:
         """The mixture of every option at about the cost of the largest: (B, in, H, W) to (B, out, H / s, W / s)."""
         op, views = self.op, self._tensors()
+        expansion = probability(op.axis("expansion"))
         for name in self._cropped:
             views[f"{name}.weight"] = views[f"{name}.weight"] * torch.tensordot(
-                probability(op.kernel), self.get_buffer(f"{name}_crops"), 1
+                probability(op.axis("kernel")), self.get_buffer(f"{name}_crops"), 1
             )
         for name in self._reading:
             if name != self._masked_by_gate:
-                mask = torch.mv(self.get_buffer(f"{name}_inputs").t(), probability(op.expansion))
+                mask = torch.mv(self.get_buffer(f"{name}_inputs").t(), expansion)
                 views[f"{name}.weight"] = views[f"{name}.weight"] * mask[:, None, None]
-        bypass = probability(op.expansion)[self._bypassing].sum() if self._bypassing else None
+        bypass = expansion[self._bypassing].sum() if self._bypassing else None
         scale = None if self.spec.se is None else self._mixed_scale(probability)
         whole = partial(self._run_every_whole, probability)
         return run_plan(self.plan, x, self.activation, _Tensors(self, views, scale, whole, bypass))
@@ -198,7 +199,8 @@ class ElasticBlock(Block):
 
     def _run_every_whole(self, probability: Callable[[Axis], Tensor], x: Tensor) -> Tensor:
         """Each size times its probability, in the order of `whole_module`."""
-        shares = torch.outer(probability(self.op.kernel), probability(self.op.expansion)).flatten()
+        kernel, expansion = (probability(self.op.axis(part)) for part in ("kernel", "expansion"))
+        shares = torch.outer(kernel, expansion).flatten()
         outputs = (module(x) for module in cast(nn.ModuleDict, self.whole).values())
         return sum((y * share.to(y.dtype) for y, share in zip(outputs, shares, strict=True)), torch.zeros(()).to(x))
 
@@ -209,10 +211,9 @@ class ElasticBlock(Block):
         return {name: own[name] for name in ours}
 
     def _mixed_scale(self, probability: Callable[[Axis], Tensor]) -> Run:
-        op, mask = self.op, None
-        if self._masked_by_gate is not None:
-            mask = torch.mv(self.channel_masks.t(), probability(op.expansion))
-        return lambda y: self.se.run_mixed(y, probability(op.se), probability(op.expansion), mask)
+        options, expansion = (probability(self.op.axis(part)) for part in ("se", "expansion"))
+        mask = None if self._masked_by_gate is None else torch.mv(self.channel_masks.t(), expansion)
+        return lambda y: self.se.run_mixed(y, options, expansion, mask)
 
 
 def _size(block: BlockSpec) -> str:

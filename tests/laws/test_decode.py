@@ -171,9 +171,9 @@ def test_the_least_of_a_shipped_space_is_the_sum_of_its_stages_least(path) -> No
             for number, stage in enumerate(space.stages):
                 block = [
                     best(
-                        getattr(block_counts(op.block(*options)), metric)
+                        getattr(block_counts(op.block(**options)), metric)
                         for op in slot.ops
-                        for options in itertools.product(*(axis.options for axis in op.axes))
+                        for options in op.combinations()
                     )
                     for slot in space.slots
                     if slot.stage == number

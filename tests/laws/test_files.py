@@ -123,10 +123,4 @@ def extremes(space: SearchSpace, metric: str) -> tuple[int, int]:
 
 def block_costs(slot: Slot, metric: str) -> list[int]:
     """The cost of a slot's block for every option of its axes."""
-    return [
-        getattr(block_counts(op.block(kernel, expansion, se)), metric)
-        for op in slot.ops
-        for kernel in op.kernel.options
-        for expansion in op.expansion.options
-        for se in op.se.options
-    ]
+    return [getattr(block_counts(op.block(**options)), metric) for op in slot.ops for options in op.combinations()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def test_a_differentiable_search_of_two_steps_teaches_every_choice(problem: Sear
     found = search_differentiable(problem, config)
     assert found.images == 2 * 2 * BATCH
     # on so few pixels one kernel sees what another sees
-    alike = {op.kernel.choice for slot in problem.space.slots for op in slot.ops if op.resolution < 3}
+    alike = {op.axis("kernel").choice for slot in problem.space.slots for op in slot.ops if op.resolution < 3}
     assert {name for name, scores in found.scores.items() if not any(scores)} <= alike
     answer = decode(problem.space, problem.tables, problem.budgets, found.scores)
     check_answer(problem, problem.space.resolve(answer.architecture))
@@ -96,8 +95,8 @@ def test_a_published_network_is_inside_its_space(name: str) -> None:
 
 def picks_that_build(block: BlockSpec, slot: Slot) -> dict[str, Option]:
     for name, op in zip(slot.op.options, slot.ops, strict=True):
-        for options in itertools.product(*(axis.options for axis in op.axes)):
-            if op.block(*options) == block:
-                axes = zip((slot.op, *op.axes), (name, *options), strict=True)
+        for options in op.combinations():
+            if op.block(**options) == block:
+                axes = zip((slot.op, *op.axes), (name, *options.values()), strict=True)
                 return {axis.choice: option for axis, option in axes if axis.choice is not None}
     raise AssertionError(f"no options of stage {slot.stage + 1}, block {slot.index + 1} build {block.words()}")

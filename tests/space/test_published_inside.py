@@ -54,17 +54,14 @@ def picks_of(space: SearchSpace, blocks: tuple[BlockSpec, ...], depths: tuple[in
             continue
         wanted = built(left.pop(0))
         found = [
-            (op, options)
-            for op in slot.ops
-            for options in itertools.product(*(axis.options for axis in op.axes))
-            if built(op.block(*options)) == wanted
+            (op, options) for op in slot.ops for options in op.combinations() if built(op.block(**options)) == wanted
         ]
         if not found:
             return None
         op, options = found[0]
         if slot.op.choice is not None:
             picks[slot.op.choice] = op.template.name
-        picks |= {axis.choice: option for axis, option in zip(op.axes, options, strict=True) if axis.choice is not None}
+        picks |= {axis.choice: options[axis.part] for axis in op.axes if axis.choice is not None}
     return picks
 
 

@@ -19,7 +19,7 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, network_for
 from se_nas.space.channels import round_channels
 from se_nas.space.scaling import resolve_scaled, scaled_to
-from se_nas.space.search_space import SearchSpace, picked
+from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import Scaling
 from se_nas.space.yaml.file import dump_space, load_space, parse_space
 from tests.conftest import TINY_SPACE
@@ -77,7 +77,7 @@ def test_every_pick_carries_over_and_the_rest_is_the_scaling_s(drawn: tuple[Sear
     assert after.head.classes == (scaling.classes or before.head.classes)
     assert after.head.hidden == before.head.hidden
     picks, strides = architecture.as_dict(), scaling.strides or tuple(stage.stride for stage in space.stages)
-    places = [slot for slot in space.slots if slot.index < picked(slot.depth, picks)]
+    places = [slot for slot in space.slots if slot.index < slot.depth.picked(picks)]
     assert [b.stride for b in after.blocks] == [strides[slot.stage] if slot.index == 0 else 1 for slot in places]
 
     def wider(width: int) -> int:

@@ -41,7 +41,7 @@ def lively(op: SlotOp) -> ElasticAttention:
 
 def alone(elastic: ElasticAttention, op: SlotOp, expansion: Any, label: Any, x: Tensor) -> Tensor:
     """One option as a plain unit with copied weights, on the channels that it has."""
-    block = op.block(op.kernel.options[0], expansion, label)
+    block = op.block(expansion=expansion, se=label)
     if block.unit is None:
         return x
     unit = build_attention(block.unit).double()
@@ -71,7 +71,11 @@ def test_options_share_their_layers() -> None:
 def test_a_slice_is_cut_as_by_hand() -> None:
     op = op_of(EVERY, [2, 64])
     elastic = lively(op)
-    views = {label: elastic.sliced(op.block(3, 2, label)) for label in op.se.options if label != "none"}
+    views = {
+        label: elastic.sliced(op.block(kernel=3, expansion=2, se=label))
+        for label in op.axis("se").options
+        if label != "none"
+    }
     assert torch.equal(views["r4"]["reduce.weight"], elastic.reduce.weight[:4, :16])
     assert torch.equal(views["cbam2"]["expand.weight"], elastic.expand.weight[:16, :8])
     assert torch.equal(views["ese"]["excite.bias"], elastic.excite.bias[:16])
@@ -91,12 +95,12 @@ def test_a_slice_and_a_one_hot_mixture_are_the_plain_unit(expansion: int, squeez
     whole[:, :channels] = x
     mask = (torch.arange(512) < channels).double()
     expansions = torch.tensor([expansion == 2, expansion == 64]).double()
-    for place, label in enumerate(op.se.options):
+    for place, label in enumerate(op.axis("se").options):
         expected = alone(elastic, op, expansion, label, x)
-        block = op.block(3, expansion, label)
+        block = op.block(kernel=3, expansion=expansion, se=label)
         if block.se is not None:
             torch.testing.assert_close(elastic.run_sliced(x, block), expected)
-        options = torch.eye(len(op.se.options), dtype=torch.float64)[place]
+        options = torch.eye(len(op.axis("se").options), dtype=torch.float64)[place]
         mixed = elastic.run_mixed(whole, options, expansions, mask)
         torch.testing.assert_close(mixed[:, :channels], expected)
         assert not mixed[:, channels:].any()
@@ -112,7 +116,7 @@ def test_a_mixture_is_the_weighted_sum_of_the_options(options: list[Any]) -> Non
     elastic = lively(op)
     x = torch.randn(3, 16, 4, 5, dtype=torch.float64)
     weights = torch.randn(len(options), dtype=torch.float64).softmax(0)
-    expected = sum(w * alone(elastic, op, 2, label, x) for w, label in zip(weights, op.se.options, strict=True))
+    expected = sum(w * alone(elastic, op, 2, label, x) for w, label in zip(weights, op.axis("se").options, strict=True))
     torch.testing.assert_close(elastic.run_mixed(x, weights, torch.ones(1, dtype=torch.float64), None), expected)
 
 
@@ -180,7 +184,7 @@ def test_gates_start_near_one(gate: str) -> None:
     elastic = ElasticAttention(op)
     elastic.open_gates()
     x = 1e-3 * torch.randn(4, 16, 5, 5)
-    for label in op.se.options[1:]:
-        share = elastic.run_sliced(x, op.block(3, 2, label)) / x
+    for label in op.axis("se").options[1:]:
+        share = elastic.run_sliced(x, op.block(kernel=3, expansion=2, se=label)) / x
         assert (share > 0.7).all(), label
         assert (share < (4.1 if gate == "relu" else 1.01)).all(), label

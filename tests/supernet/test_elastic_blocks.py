@@ -45,7 +45,7 @@ def test_parameters_are_the_largest_block_s(kind: str) -> None:
 def test_a_slice_is_cut_as_by_hand(op: SlotOp) -> None:
     torch.manual_seed(0)
     elastic = ElasticBlock(op)
-    block = op.block(3, 2, "r4")
+    block = op.block(kernel=3, expansion=2, se="r4")
     assert (block.expanded, block.se_hidden) == (16, 4)
     views = elastic.sliced(block)
     assert torch.equal(views["expand.weight"], elastic.expand.weight[:16])
@@ -62,7 +62,7 @@ def test_a_slice_of_a_bottleneck_is_cut_as_by_hand() -> None:
     torch.manual_seed(0)
     op = op_of("bottleneck")
     elastic = ElasticBlock(op)
-    block = op.block(3, 2, "r4")
+    block = op.block(kernel=3, expansion=2, se="r4")
     assert (block.expanded, block.se_hidden) == (16, 4)
     views = elastic.sliced(block)
     assert torch.equal(views["reduce.weight"], elastic.reduce.weight[:16])
@@ -76,14 +76,16 @@ def test_a_slice_of_a_bottleneck_is_cut_as_by_hand() -> None:
 
 def test_slices_are_views_of_shared_weights(op: SlotOp) -> None:
     elastic = ElasticBlock(op)
-    small, large = (elastic.sliced(op.block(k, e, "r2")) for k, e in ((3, 2), (5, 4)))
+    small, large = (elastic.sliced(op.block(kernel=k, expansion=e, se="r2")) for k, e in ((3, 2), (5, 4)))
     with torch.no_grad():
         large["depthwise.weight"].zero_()
     assert not small["depthwise.weight"].any()
 
 
 def test_without_se_there_is_no_se_weight(op: SlotOp) -> None:
-    assert not [name for name in ElasticBlock(op).sliced(op.block(3, 2, "none")) if name.startswith("se.")]
+    assert not [
+        name for name in ElasticBlock(op).sliced(op.block(kernel=3, expansion=2, se="none")) if name.startswith("se.")
+    ]
 
 
 def family_op(**block: Any) -> SlotOp:
@@ -94,7 +96,7 @@ def family_op(**block: Any) -> SlotOp:
 def test_a_slice_of_groups_is_a_prefix_of_them() -> None:
     op = family_op(kind="bottleneck", kernel=[3, 5], expansion=[0.5, 1], group_width=4, entry=0.5)
     elastic = ElasticBlock(op)
-    views = elastic.sliced(op.block(3, 0.5, "none"))
+    views = elastic.sliced(op.block(kernel=3, expansion=0.5, se="none"))
     assert elastic.spatial.weight.shape == (16, 2, 5, 5)
     assert torch.equal(views["reduce.weight"], elastic.reduce.weight[:4])
     assert torch.equal(views["spatial.weight"], elastic.spatial.weight[:8, :, 1:4, 1:4])
@@ -105,7 +107,7 @@ def test_a_slice_of_groups_is_a_prefix_of_them() -> None:
 def test_without_expansion_a_slice_has_the_first_channels_and_no_expansion_convolution() -> None:
     op = family_op(kind="mbconv", expansion=[4, 1, 6])
     elastic = ElasticBlock(op)
-    views = elastic.sliced(op.block(3, 1, "none"))
+    views = elastic.sliced(op.block(kernel=3, expansion=1, se="none"))
     assert elastic.expand.weight.shape == (48, 8, 1, 1)
     assert not [name for name in views if name.startswith("expand")]
     assert torch.equal(views["depthwise.weight"], elastic.depthwise.weight[:8])

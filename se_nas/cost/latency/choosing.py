@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,12 +16,7 @@ from se_nas.space.specs import BlockSpec, NetworkSpec
 def distinct_blocks(space: SearchSpace) -> tuple[BlockSpec, ...]:
     """Every block that some network of the space has, once, in order of first appearance."""
     return tuple(
-        dict.fromkeys(
-            op.block(*options)
-            for slot in space.slots
-            for op in slot.ops
-            for options in itertools.product(*(axis.options for axis in op.axes))
-        )
+        dict.fromkeys(op.block(**options) for slot in space.slots for op in slot.ops for options in op.combinations())
     )
 
 

@@ -174,7 +174,7 @@ def _stand_alone_gains(gathering: Gathering) -> tuple[StandAloneGain, ...]:
     without = [
         Control(f"without_{choice}", "baseline", f"without SE in {places[choice]}", a, gathering.space.resolve(a))
         for choice, op in used.items()
-        if answer[choice] != NO_SE and NO_SE in op.se.options
+        if answer[choice] != NO_SE and NO_SE in op.axis("se").options
         for a in [gathering.space.architecture({**answer.as_dict(), choice: NO_SE})]
     ]
     gathering.train([gathering.answer, *without], gathering.config.seeds)

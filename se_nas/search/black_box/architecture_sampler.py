@@ -25,8 +25,8 @@ from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.samplers import SAMPLERS, SamplerSettings
 from se_nas.search.budgets.repair import Repair
 from se_nas.space.architecture import Architecture
-from se_nas.space.choice import Axis, Option
-from se_nas.space.search_space import SearchSpace, picked
+from se_nas.space.choice import Option
+from se_nas.space.search_space import SearchSpace
 
 #: Single changes to a proposal that was evaluated before, until the nearest new one is looked up or, in a space that is
 #: too large for that, the proposal is taken as it is.
@@ -150,11 +150,9 @@ def suggest(trial: BaseTrial, space: SearchSpace, grouped: bool) -> Architecture
     """Ask a trial for every choice as a parameter; where the sampler groups them, for those alone that are in use."""
     picks = SuggestedPicks(trial, space)
     for _, op in space.slots_in_use(picks):
-        for axis in op.axes:
-            picked(axis, picks)
+        op.picked(picks)
     if not grouped:
-        for choice in space.choices:
-            picked(Axis(choice.place, choice.options), picks)
+        return space.architecture({choice.name: picks[choice.name] for choice in space.choices})
     return completed(picks, space)
 
 

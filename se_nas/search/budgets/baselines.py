@@ -95,8 +95,8 @@ def _se_choices(space: SearchSpace) -> dict[str, list[SlotOp]]:
     found: dict[str, list[SlotOp]] = {}
     for slot in space.slots:
         for op in slot.ops:
-            if op.se.choice is not None:
-                found.setdefault(op.se.choice, []).append(op)
+            if (choice := op.axis("se").choice) is not None:
+                found.setdefault(choice, []).append(op)
     return found
 
 
@@ -114,16 +114,15 @@ def _nearest(ops: Sequence[SlotOp], ratio: float) -> Option | None:
     def difference(option: Option) -> int:
         total = 0
         for op in ops:
-            for expansion in op.expansion.options:
-                block = op.block(op.kernel.options[0], expansion, option)
+            for sizes in op.combinations("expansion"):
+                block = op.block(**sizes, se=option)
                 wanted = op.template.se.spec(ratio)
                 assert wanted is not None
                 total += abs(block.se_hidden - wanted.hidden(block.in_channels, block.expanded, block.out_channels))
         return total
 
-    offered = [
-        label for label in ops[0].se.options if (unit := ops[0].se_spec(label)) and unit.kind == OF_BARE_RATIO.name
-    ]
+    labels = ops[0].axis("se").options
+    offered = [label for label in labels if (unit := ops[0].se_spec(label)) and unit.kind == OF_BARE_RATIO.name]
     if not offered:
-        return NO_SE if NO_SE in ops[0].se.options else None
+        return NO_SE if NO_SE in labels else None
     return min(offered, key=difference)

@@ -108,8 +108,8 @@ def channel_problems(space: SearchSpace) -> Iterable[str]:
 def _block_problems(space: SearchSpace) -> Iterable[str]:
     for slot in space.slots:
         for b, op in enumerate(slot.ops):
-            for expansion in op.expansion.options:
-                block = op.block(op.kernel.options[0], expansion, op.se.options[0])
+            for sizes in op.combinations("expansion"):
+                block = op.block(**sizes)
                 fault = channel_fault(block) if block.expanded <= MOST_CHANNELS else _TOO_WIDE
                 if fault is not None:
                     yield f"stages[{slot.stage}].blocks[{b}]: {fault} in block {slot.index + 1}"
@@ -133,11 +133,10 @@ def _channels(op: OpTemplate, block_input: int, block_output: int, divisor: int)
 
 def _has_sum(op: OpTemplate, block_input: int, block_output: int, stride: int) -> bool:
     place = op.at(block_input, block_output, stride, _SIDE, 1)
-    return place.block(*(axis.options[0] for axis in place.axes)).has_sum
+    return place.block().has_sum
 
 
 def _outcomes(op: OpTemplate, block_input: int, block_output: int, stride: int, divisor: int) -> set[object]:
     """What the op can be at one place: two ops that share an outcome would make two architectures of one network."""
     place = op.at(block_input, block_output, stride, _SIDE, divisor)
-    options = itertools.product(*(axis.options for axis in place.axes))
-    return {built(place.block(*picks)) for picks in options}
+    return {built(place.block(**options)) for options in place.combinations()}

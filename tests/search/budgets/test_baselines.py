@@ -15,7 +15,7 @@ from se_nas.errors import ConfigError, InfeasibleBudgetError
 from se_nas.search.budgets.baselines import GAP, baseline, known_baselines
 from se_nas.space.architecture import Architecture
 from se_nas.space.channels import round_channels
-from se_nas.space.search_space import SearchSpace, picked
+from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.templates import NO_SE
 from se_nas.space.yaml.file import load_space, parse_space
@@ -27,13 +27,13 @@ SPACES = Path(__file__).parents[3] / "search_spaces"
 def hidden_widths(name: str, space: SearchSpace, network: NetworkSpec, architecture: Architecture) -> bool:
     """Whether every block in use that has a choice of SE has the hidden width that a baseline's name asks for."""
     picks = architecture.as_dict()
-    used = [slot for slot in space.slots if slot.index < int(picked(slot.depth, picks))]
+    used = [slot for slot in space.slots if slot.index < int(slot.depth.picked(picks))]
     for slot, block in zip(used, network.blocks, strict=True):
-        op = slot.ops[slot.op.options.index(picked(slot.op, picks))]
-        if op.se.choice is None:
+        op = slot.ops[slot.op.options.index(slot.op.picked(picks))]
+        if op.axis("se").choice is None:
             continue
         if name == "no_se":
-            wanted = 0 if NO_SE in op.se.options else block.se_hidden
+            wanted = 0 if NO_SE in op.axis("se").options else block.se_hidden
         else:
             asked = op.template.se.spec(float(name.removeprefix("se_r")))
             assert asked is not None
@@ -45,7 +45,7 @@ def hidden_widths(name: str, space: SearchSpace, network: NetworkSpec, architect
 
 def offered_everywhere(name: str, space: SearchSpace) -> bool:
     """Whether no block has to take the nearest of other ratios."""
-    templates = [op.template.se for slot in space.slots for op in slot.ops if op.se.choice is not None]
+    templates = [op.template.se for slot in space.slots for op in slot.ops if op.axis("se").choice is not None]
     return name == "no_se" or all(float(name.removeprefix("se_r")) in template.options for template in templates)
 
 
