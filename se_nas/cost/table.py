@@ -18,9 +18,9 @@ from torch import Tensor
 from se_nas.cost.metrics import METRICS
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
-from se_nas.space.search_space import SearchSpace, Slot
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.slots.slot import Slot, SlotOp
 from se_nas.space.specs import BlockSpec
-from se_nas.space.templates import SlotOp
 
 FloatArray = NDArray[np.float64]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.templates import SlotOp
+from se_nas.space.slots.slot import SlotOp
 
 
 def choices_in_use(space: SearchSpace, architecture: Architecture) -> frozenset[str]:

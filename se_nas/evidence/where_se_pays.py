@@ -22,8 +22,9 @@ from se_nas.records.models.evidence import BlockGains, GainEntry, WherePart
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
+from se_nas.space.slots.slot import SlotOp
 from se_nas.space.specs import BlockSpec
-from se_nas.space.templates import NO_SE, SlotOp
+from se_nas.space.templates import NO_SE
 from se_nas.supernet.supernet import SuperNet
 
 

@@ -25,7 +25,8 @@ from se_nas.space.block_plan import block_plan, channel_fault
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.plan import Layer
 from se_nas.space.blocks.shape import FORM, BlockForm
-from se_nas.space.search_space import SearchSpace, Slot
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.slots.slot import Slot
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec, SESpec
 
 

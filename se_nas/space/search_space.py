@@ -14,28 +14,12 @@ import numpy as np
 
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
-from se_nas.space.block_plan import built
 from se_nas.space.choice import Axis, Choice, Option, Place
+from se_nas.space.slots.counting import sequences
+from se_nas.space.slots.distinct import distinct_kernels, distinct_se
+from se_nas.space.slots.slot import Slot, SlotOp, op_at
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
-from se_nas.space.templates import HeadTemplate, OpTemplate, Scaling, SlotOp, StageTemplate, StemTemplate
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place in the network that holds one block, if the stage's depth reaches it.
-
-    Attributes:
-        stage, index: position, counted from 0.
-        depth: the stage's depth axis; the slot is in use when the picked depth exceeds `index`.
-        op: the axis of the block's kind, by op name.
-        ops: one entry for each option of `op`.
-    """
-
-    stage: int
-    index: int
-    depth: Axis
-    op: Axis
-    ops: tuple[SlotOp, ...]
+from se_nas.space.templates import HeadTemplate, OpTemplate, Scaling, StageTemplate, StemTemplate
 
 
 @dataclass(frozen=True)
@@ -113,7 +97,7 @@ class SearchSpace:
         stage = self.stages[number - 1]
 
         def at(before: int, stride: int, side: int) -> SlotOp:
-            return op.at(before, stage.width, stride, side, self.channel_divisor)
+            return op_at(op, before, stage.width, stride, side, self.channel_divisor)
 
         def axis(part: str, options: tuple[Option, ...]) -> Axis:
             block = None if part in stage.share else index + 1
@@ -121,9 +105,9 @@ class SearchSpace:
 
         here = at(*geometry[index])
         options = {
-            "kernel": _distinct_kernels(here),
+            "kernel": distinct_kernels(here),
             # most blocks of a stage are alike
-            "se": _distinct_se([at(*place) for place in set(geometry)] if "se" in stage.share else [here]),
+            "se": distinct_se([at(*place) for place in set(geometry)] if "se" in stage.share else [here]),
         }
         return replace(here, axes=tuple(axis(a.part, options.get(a.part, a.options)) for a in here.axes))
 
@@ -283,73 +267,13 @@ class SearchSpace:
         total = 1
         for s, stage in enumerate(self.stages):
             slots = [slot for slot in self.slots if slot.stage == s]
-            total *= sum(self._count(slots[:depth]) for depth in stage.depths)
+            total *= sum(sequences(slots[:depth]) for depth in stage.depths)
         return total
-
-    def _count(self, slots: list[Slot]) -> int:
-        """Distinct block sequences of these slots.
-
-        Choices made once per stage tie slots together, so the count walks the slots and keeps, for every partial
-        sequence, which shared picks could have produced it.
-        """
-        uses: dict[str, int] = {}
-        options: dict[str, tuple[Option, ...]] = {}
-        for slot in slots:
-            for name in {a.choice for a in (slot.op, *(x for op in slot.ops for x in op.axes)) if a.choice}:
-                uses[name] = uses.get(name, 0) + 1
-            for axis in (slot.op, *(x for op in slot.ops for x in op.axes)):
-                if axis.choice:
-                    options[axis.choice] = axis.options
-        shared = [name for name, count in uses.items() if count > 1]
-        combinations = [dict(zip(shared, c, strict=True)) for c in itertools.product(*(options[n] for n in shared))]
-        states: dict[frozenset[int], int] = {frozenset(range(len(combinations))): 1}
-        for slot in slots:
-            producers: dict[tuple[object, ...], set[int]] = {}
-            for number, fixed in enumerate(combinations):
-                for key in self._block_keys(slot, fixed):
-                    producers.setdefault(key, set()).add(number)
-            grown: dict[frozenset[int], int] = {}
-            for able, count in states.items():
-                for by in producers.values():
-                    if both := able & by:
-                        grown[both] = grown.get(both, 0) + count
-            states = grown
-        return sum(states.values())
-
-    @staticmethod
-    def _block_keys(slot: Slot, fixed: Mapping[str, Option]) -> set[tuple[object, ...]]:
-        def free(axis: Axis) -> tuple[Option, ...]:
-            return axis.options if axis.choice is None or axis.choice not in fixed else (fixed[axis.choice],)
-
-        keys: set[tuple[object, ...]] = set()
-        for name in free(slot.op):
-            op = slot.ops[slot.op.options.index(name)]
-            for options in itertools.product(*(free(axis) for axis in op.axes)):
-                parts = zip((axis.part for axis in op.axes), options, strict=True)
-                keys.add((name, *op.block(**dict(parts)).distinct))
-        return keys
 
 
 def _axis(part: str, place: Place, options: tuple[Option, ...]) -> Axis:
     """A part with one option is no choice."""
     return Axis(part, place if len(options) > 1 else None, options)
-
-
-def _distinct_kernels(place: SlotOp) -> tuple[Option, ...]:
-    """Kernels of an op; the first alone where no convolution of it has one, as in a module of 1x1 branches."""
-    kernels = place.axis("kernel").options
-    if built(place.block(kernel=kernels[0])) == built(place.block(kernel=kernels[-1])):
-        return kernels[:1]
-    return kernels
-
-
-def _distinct_se(places: Sequence[SlotOp]) -> tuple[str, ...]:
-    """Names of the SE options of an op, without those that build what another builds at all these places."""
-    seen: dict[tuple[object, ...], str] = {}
-    for label in map(str, places[0].axis("se").options):
-        units = (op.block(**sizes, se=label).se_built for op in places for sizes in op.combinations("expansion"))
-        seen.setdefault(tuple(units), label)
-    return tuple(seen.values())
 
 
 def _digested(value: Any) -> Any:

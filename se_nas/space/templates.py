@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator
@@ -24,8 +22,8 @@ from se_nas.space.attention import ATTENTION, OF_BARE_RATIO
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.shape import BlockForm
 from se_nas.space.channels import round_channels
-from se_nas.space.choice import Axis, Option
-from se_nas.space.specs import BlockSpec, SEProperties, SESpec
+from se_nas.space.choice import Option
+from se_nas.space.specs import SEProperties, SESpec
 from se_nas.space.vocabulary import Activation, StemPool
 
 T = TypeVar("T")
@@ -182,22 +180,6 @@ class OpTemplate:
             return reference
         return round_channels(reference * float(expansion), channel_divisor)
 
-    def at(self, in_channels: int, out_channels: int, stride: int, resolution: int, channel_divisor: int) -> SlotOp:
-        """The op at one place, with every option and no choice."""
-        return SlotOp(
-            template=self,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            stride=stride,
-            resolution=resolution,
-            channel_divisor=channel_divisor,
-            axes=(
-                Axis("kernel", None, self.kernels),
-                Axis("expansion", None, self.expansions),
-                Axis("se", None, tuple(map(se_label, self.se.options))),
-            ),
-        )
-
 
 @dataclass(frozen=True)
 class StageTemplate:
@@ -284,76 +266,6 @@ class HeadTemplate:
     hidden_layers: Annotated[_Whole, size_within(MOST_HIDDEN_LAYERS)] = field(default=1, metadata={"since": 2})
 
     __pydantic_config__ = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SlotOp:
-    """One kind of block at one place, with the choices that shape it.
-
-    Attributes:
-        axes: what its options are, part by part; a part that is no choice has one.
-    """
-
-    template: OpTemplate
-    in_channels: int
-    out_channels: int
-    stride: int
-    resolution: int
-    channel_divisor: int
-    axes: tuple[Axis, ...]
-
-    @cached_property
-    def _by_part(self) -> dict[str, Axis]:
-        return {axis.part: axis for axis in self.axes}
-
-    def axis(self, part: str) -> Axis:
-        """The options of one part."""
-        return self._by_part[part]
-
-    def combinations(self, *parts: str) -> Iterator[dict[str, Option]]:
-        """Every combination of the options of these parts, or of all; those of the last part change fastest."""
-        names = parts or tuple(self._by_part)
-        for options in itertools.product(*(self.axis(part).options for part in names)):
-            yield dict(zip(names, options, strict=True))
-
-    @property
-    def largest(self) -> dict[str, Option]:
-        """The greatest option of each part whose options are numbers."""
-        numbered = (axis for axis in self.axes if not isinstance(axis.options[0], str))
-        return {axis.part: max(axis.options) for axis in numbered}
-
-    def picked(self, picks: Mapping[str, Option]) -> dict[str, Option]:
-        """The option of each part under these picks."""
-        return {axis.part: axis.picked(picks) for axis in self.axes}
-
-    def expanded(self, expansion: Option) -> int:
-        """Channels of the kxk convolution for one expansion option."""
-        return self.template.expanded(self.in_channels, self.out_channels, expansion, self.channel_divisor)
-
-    def se_spec(self, label: Option) -> SESpec | None:
-        """The SE unit that an option's name stands for."""
-        options = {se_label(option): option for option in self.template.se.options}
-        return self.template.se.spec(options[str(label)])
-
-    def block(self, **options: Option) -> BlockSpec:
-        """The concrete block for one option of each part: the first, where none is given."""
-        if unknown := sorted(options.keys() - self._by_part.keys()):
-            raise TypeError(f"{unknown[0]}: must be one of {', '.join(self._by_part)}")
-        of = {part: axis.options[0] for part, axis in self._by_part.items()} | options
-        block = BlockSpec(
-            kind=self.template.kind,
-            in_channels=self.in_channels,
-            out_channels=self.out_channels,
-            stride=self.stride,
-            resolution=self.resolution,
-            kernel=int(of["kernel"]),
-            expanded=self.expanded(of["expansion"]),
-            activation=self.template.activation,
-            se=self.se_spec(of["se"]),
-            form=self.template.form,
-        )
-        nowhere = block.se is not None and block.se.position == "identity" and not block.has_sum
-        return replace(block, se=None) if nowhere else block
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from se_nas.layers.squeeze_excite import squeeze_scale
 from se_nas.records.registry import imported
 from se_nas.space.attention import ATTENTION
 from se_nas.space.attention.kind import AttentionUnit
+from se_nas.space.slots.slot import SlotOp
 from se_nas.space.specs import BlockSpec
-from se_nas.space.templates import SlotOp
 from se_nas.supernet.attention.kind import ElasticKind, Units
 from se_nas.supernet.attention.own_weights import OwnWeights
 from se_nas.supernet.mixture import GateLayout, mixed_gate

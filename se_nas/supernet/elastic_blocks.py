@@ -22,8 +22,8 @@ from se_nas.space.block_plan import block_plan
 from se_nas.space.blocks.plan import Layer
 from se_nas.space.blocks.shape import BlockShape
 from se_nas.space.choice import Axis
+from se_nas.space.slots.slot import SlotOp
 from se_nas.space.specs import BlockSpec
-from se_nas.space.templates import SlotOp
 from se_nas.space.vocabulary import Position
 from se_nas.supernet.elastic_attention import ElasticAttention
 from se_nas.supernet.mixture import kernel_masks, prefix_masks

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from se_nas.layers.network import Head, Network, build_stem, initialise
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Axis
-from se_nas.space.search_space import SearchSpace, Slot
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.slots.slot import Slot
 from se_nas.space.specs import BlockSpec
 from se_nas.supernet.elastic_attention import ElasticAttention
 from se_nas.supernet.elastic_blocks import ElasticBlock

@@ -11,7 +11,8 @@ from hypothesis import given
 from se_nas.cost.counts import block_counts, head_counts, stem_counts
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, network_from_dict, save_architecture
-from se_nas.space.search_space import SearchSpace, Slot
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.slots.slot import Slot
 from se_nas.space.yaml.file import dump_space, load_space, parse_space
 from tests.helpers.strategies import spaces, spaces_with_architectures
 from tests.laws.shipped import SHIPPED

@@ -19,7 +19,7 @@ from se_nas.search.differentiable.search import DifferentiableConfig, search_dif
 from se_nas.search.one_shot.training import OneShotConfig
 from se_nas.search.problem import SearchProblem
 from se_nas.space.choice import Option
-from se_nas.space.search_space import Slot
+from se_nas.space.slots.slot import Slot
 from se_nas.space.specs import BlockSpec, NetworkSpec
 from se_nas.space.yaml.file import load_space
 from tests.laws.shipped import BASELINES, SHIPPED, reduced

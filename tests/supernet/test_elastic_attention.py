@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from se_nas.layers.attention import build_attention
 from se_nas.space.attention.eca import eca_kernel
-from se_nas.space.templates import SlotOp
+from se_nas.space.slots.slot import SlotOp
 from se_nas.space.yaml.file import parse_space
 from se_nas.supernet.elastic_attention import OPEN_GATE_BIAS, ElasticAttention
 

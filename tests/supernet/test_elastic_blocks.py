@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from se_nas.layers.blocks import Block
-from se_nas.space.templates import SlotOp
+from se_nas.space.slots.slot import SlotOp
 from se_nas.space.yaml.file import parse_space
 from se_nas.supernet.elastic_blocks import ElasticBlock, largest_block
 

@@ -13,7 +13,8 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.attention import OF_BARE_RATIO
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.templates import NO_SE, SlotOp, se_label
+from se_nas.space.slots.slot import SlotOp
+from se_nas.space.templates import NO_SE, se_label
 
 WITHOUT_SE = "no_se"
 

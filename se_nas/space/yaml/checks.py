@@ -11,6 +11,7 @@ from se_nas.space.blocks import BLOCKS
 from se_nas.space.network_faults import largest_network, weights
 from se_nas.space.scaling import scaled_to
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.slots.slot import op_at
 from se_nas.space.templates import OpTemplate
 from se_nas.space.yaml.model import SpaceModel, StageModel, stage_template
 
@@ -132,11 +133,11 @@ def _channels(op: OpTemplate, block_input: int, block_output: int, divisor: int)
 
 
 def _has_sum(op: OpTemplate, block_input: int, block_output: int, stride: int) -> bool:
-    place = op.at(block_input, block_output, stride, _SIDE, 1)
+    place = op_at(op, block_input, block_output, stride, _SIDE, 1)
     return place.block().has_sum
 
 
 def _outcomes(op: OpTemplate, block_input: int, block_output: int, stride: int, divisor: int) -> set[object]:
     """What the op can be at one place: two ops that share an outcome would make two architectures of one network."""
-    place = op.at(block_input, block_output, stride, _SIDE, divisor)
+    place = op_at(op, block_input, block_output, stride, _SIDE, divisor)
     return {built(place.block(**options)) for options in place.combinations()}

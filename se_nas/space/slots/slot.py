@@ -1,0 +1,119 @@
+"""A place for a block: the kinds of block that it offers, with the choices that shape each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from se_nas.space.choice import Axis, Option
+from se_nas.space.specs import BlockSpec, SESpec
+from se_nas.space.templates import OpTemplate, se_label
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotOp:
+    """One kind of block at one place, with the choices that shape it.
+
+    Attributes:
+        axes: what its options are, part by part; a part that is no choice has one.
+    """
+
+    template: OpTemplate
+    in_channels: int
+    out_channels: int
+    stride: int
+    resolution: int
+    channel_divisor: int
+    axes: tuple[Axis, ...]
+
+    @cached_property
+    def _by_part(self) -> dict[str, Axis]:
+        return {axis.part: axis for axis in self.axes}
+
+    def axis(self, part: str) -> Axis:
+        """The options of one part."""
+        return self._by_part[part]
+
+    def combinations(self, *parts: str) -> Iterator[dict[str, Option]]:
+        """Every combination of the options of these parts, or of all; those of the last part change fastest."""
+        names = parts or tuple(self._by_part)
+        for options in itertools.product(*(self.axis(part).options for part in names)):
+            yield dict(zip(names, options, strict=True))
+
+    @property
+    def largest(self) -> dict[str, Option]:
+        """The greatest option of each part whose options are numbers."""
+        numbered = (axis for axis in self.axes if not isinstance(axis.options[0], str))
+        return {axis.part: max(axis.options) for axis in numbered}
+
+    def picked(self, picks: Mapping[str, Option]) -> dict[str, Option]:
+        """The option of each part under these picks."""
+        return {axis.part: axis.picked(picks) for axis in self.axes}
+
+    def expanded(self, expansion: Option) -> int:
+        """Channels of the kxk convolution for one expansion option."""
+        return self.template.expanded(self.in_channels, self.out_channels, expansion, self.channel_divisor)
+
+    def se_spec(self, label: Option) -> SESpec | None:
+        """The SE unit that an option's name stands for."""
+        options = {se_label(option): option for option in self.template.se.options}
+        return self.template.se.spec(options[str(label)])
+
+    def block(self, **options: Option) -> BlockSpec:
+        """The concrete block for one option of each part: the first, where none is given."""
+        if unknown := sorted(options.keys() - self._by_part.keys()):
+            raise TypeError(f"{unknown[0]}: must be one of {', '.join(self._by_part)}")
+        of = {part: axis.options[0] for part, axis in self._by_part.items()} | options
+        block = BlockSpec(
+            kind=self.template.kind,
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            stride=self.stride,
+            resolution=self.resolution,
+            kernel=int(of["kernel"]),
+            expanded=self.expanded(of["expansion"]),
+            activation=self.template.activation,
+            se=self.se_spec(of["se"]),
+            form=self.template.form,
+        )
+        nowhere = block.se is not None and block.se.position == "identity" and not block.has_sum
+        return replace(block, se=None) if nowhere else block
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in the network that holds one block, if the stage's depth reaches it.
+
+    Attributes:
+        stage, index: position, counted from 0.
+        depth: the stage's depth axis; the slot is in use when the picked depth exceeds `index`.
+        op: the axis of the block's kind, by op name.
+        ops: one entry for each option of `op`.
+    """
+
+    stage: int
+    index: int
+    depth: Axis
+    op: Axis
+    ops: tuple[SlotOp, ...]
+
+
+def op_at(
+    template: OpTemplate, in_channels: int, out_channels: int, stride: int, resolution: int, channel_divisor: int
+) -> SlotOp:
+    """The op at one place, with every option and no choice."""
+    return SlotOp(
+        template=template,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        stride=stride,
+        resolution=resolution,
+        channel_divisor=channel_divisor,
+        axes=(
+            Axis("kernel", None, template.kernels),
+            Axis("expansion", None, template.expansions),
+            Axis("se", None, tuple(map(se_label, template.se.options))),
+        ),
+    )
