@@ -25,11 +25,16 @@ def table(
     space_file: SpaceFile,
     conditions: TimingConditions,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again even if a table is cached.")] = False,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(help="Most seconds of timing. Where all takes longer, some blocks are timed, the rest predicted."),
+    ] = None,
     plugin: Plugins = None,
     quiet: Quiet = False,
 ) -> None:
     """Time every block of a space, calibrate on whole networks, and say how well held-out networks are predicted.
 
+    How long that will take is said before.
     The table is cached and reused by searches under the same conditions (SE_NAS_CACHE names another cache folder).
     """
     from se_nas.cost.latency.cache import build_latency_table
@@ -42,7 +47,7 @@ def table(
     key = conditions.key()
     if conditions.runtime is None and (line := default_line(key.torch_device.type, key.dtype)):
         say(line)
-    found = build_latency_table(space, key, progress=not quiet, say=say, fresh=fresh)
+    found = build_latency_table(space, key, progress=not quiet, say=say, fresh=fresh, max_seconds=max_seconds)
     for line in latency_lines(found):
         say(line)
 

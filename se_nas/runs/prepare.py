@@ -344,7 +344,8 @@ def latency_table_of(
         DeviceError, ConfigError: see `build_latency_table`.
     """
     if config.latency.file is None:
-        return build_latency_table(space, key, seed=config.seed, progress=progress, say=say)
+        bound = config.latency.max_seconds
+        return build_latency_table(space, key, seed=config.seed, progress=progress, say=say, max_seconds=bound)
     path = beside(run_file, config.latency.file)
     table = read_latency_table(path, space)
     if not table.better_than_macs:

@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     FiniteFloat,
+    PositiveFloat,
     SerializeAsAny,
     ValidationError,
     create_model,
@@ -119,6 +120,7 @@ class LatencyConfig(Record):
         batch_size: images in one batch; the latency is that of the whole batch.
         threads: CPU threads that the network may use.
         table: whether the blocks of the space are timed before the search.
+        max_seconds: most seconds for timing them; where all take longer, some are timed and the others predicted.
     """
 
     device: str | None = None
@@ -131,6 +133,7 @@ class LatencyConfig(Record):
     batch_size: int = Field(1, ge=1, le=MOST_BATCH)
     threads: Workers = 1
     table: bool = True
+    max_seconds: PositiveFloat | None = None
 
     def key(self, device: str) -> LatencyKey:
         """The key for this machine, on `device` where none is set; DeviceError when it is not there."""
@@ -162,6 +165,8 @@ class LatencyConfig(Record):
             raise ValueError("file: must be left out where runtime is not imported")
         if read and not self.table:
             raise ValueError("table: must not be off for runtime imported, which has nothing else")
+        if self.max_seconds is not None and (read or not self.table):
+            raise ValueError("max_seconds: must be left out where no table is timed")
         for fault in program_faults(self.run) if self.run is not None else ():
             raise ValueError(f"run: {fault}")
         return self

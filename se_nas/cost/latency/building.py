@@ -9,11 +9,12 @@ itself, the blocks' times are those that explain the networks' best; see `fit.fi
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 
 import numpy as np
@@ -21,26 +22,24 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from se_nas.cost.latency.block_model import chosen_blocks, predict_blocks
 from se_nas.cost.latency.choosing import block_numbers, distinct_blocks, spread_architectures
 from se_nas.cost.latency.fit import fit_relative, fit_terms, prediction_accuracy
 from se_nas.cost.latency.kept import KeptMeasurements
 from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.plan import Plan, Speed, plan_words, planned
 from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.table import LatencyFit, LatencyTable, Timed
-from se_nas.cost.latency.timing import Measurement, OnProgress, measure_blocks, measure_networks, no_progress
+from se_nas.cost.latency.timing import OnProgress, no_progress
+from se_nas.cost.latency.visits import TIME_BLOCKS, TIME_NETWORKS, BlockTimer, NetworkTimer, Visits
 from se_nas.cost.metrics import METRICS
 from se_nas.cost.table import FloatArray
-from se_nas.errors import ConfigError, DeviceError, counted
+from se_nas.errors import ConfigError
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import BlockSpec, NetworkSpec
 
-BlockTimer = Callable[[Sequence[BlockSpec], LatencyKey, OnProgress], list[float] | None]
-"""None where chains of copies do not tell a block's time."""
-NetworkTimer = Callable[[Sequence[NetworkSpec], LatencyKey, OnProgress], list[Measurement]]
-
-TIME_BLOCKS: BlockTimer = partial(measure_blocks, passes=2)
-TIME_NETWORKS: NetworkTimer = partial(measure_networks, rounds=10)
+Say = Callable[[str], None]
+Method = Literal["chains", "networks"]
 
 #: Networks to fit to: two numbers where blocks are timed by themselves, all blocks' times where they are not.
 CALIBRATE_ON = {"chains": 24, "networks": 64}
@@ -52,6 +51,8 @@ def time_latency_table(
     *,
     seed: int = 0,
     progress: bool = False,
+    say: Say | None = None,
+    max_seconds: float | None = None,
     calibrate_on: int | None = None,
     held_out: int = 24,
     visits: int | None = None,
@@ -67,44 +68,84 @@ def time_latency_table(
     Args:
         seed: draws the networks to calibrate on and those held out.
         progress: show progress bars on the standard error stream.
+        say: is told before how long it will take.
+        max_seconds: of wall time, added up over processes that were ended. Where all takes longer it is fewer visits
+            and then a part of the blocks, of which the others are predicted; see `plan.planned`.
         calibrate_on, held_out: how many networks; halves of what there is in a space of fewer networks. By default
             `CALIBRATE_ON`.
         visits: how often all blocks and then all networks are timed, at least 1; by default as the runtime says.
         time_blocks, time_networks: the clocks; the medians over their visits count.
-        keep: the file in which networks that are timed elsewhere are kept until the table is made.
+        keep: the file in which what is timed is kept until the table is made.
 
     Raises:
-        ConfigError: the space has fewer than 6 networks.
+        ConfigError: the space has fewer than 6 networks, or the least of a table takes longer than `max_seconds`.
         DeviceError: the key is of another machine, or the program that times for it fails.
     """
-    started = time.monotonic()
+    kept = None if keep is None else KeptMeasurements(keep, _environment(key))
+    started = monotonic() - (0.0 if kept is None else kept.seconds)
+    clock = Visits(key, time_blocks, time_networks, kept)
     blocks = distinct_blocks(space)
-    kept = KeptMeasurements(keep) if keep is not None and RUNTIMES[key.runtime].remote else None
-    with _bars(progress) as (on_blocks, on_networks):
-        times = (
-            time_blocks(blocks, key, _part(on_blocks, 0, visits or RUNTIMES[key.runtime].visits))
-            if RUNTIMES[key.runtime].chains
-            else None
-        )
-        method = "chains" if times is not None else "networks"
+
+    @cache
+    def networks_of(method: Method) -> list[Architecture]:
+        return _some_networks(space, (calibrate_on or CALIBRATE_ON[method]) + held_out, seed)
+
+    def plan_of(method: Method, speed: Speed) -> Plan:
         # whole networks alone are timed where each takes seconds to prepare, or a call of a program
-        visits = visits or (RUNTIMES[key.runtime].visits if times is not None else 1)
-        calibrate_on = calibrate_on or CALIBRATE_ON[method]
-        found = _some_networks(space, calibrate_on + held_out, seed)
-        cut = calibrate_on if len(found) == calibrate_on + held_out else len(found) // 2
-        networks = [space.resolve(architecture) for architecture in found]
-        block_visits, network_visits = [times], []
-        for visit in range(visits):
-            if times is not None and visit > 0:
-                again = time_blocks(blocks, key, _part(on_blocks, visit, visits))
-                block_visits += [again] if again is not None else []  # a busy moment tells nothing of chains
-            clock = time_networks if kept is None else partial(_one_by_one, time_networks, kept)
-            timed = clock(networks, key, _part(on_networks, visit, visits))
-            network_visits.append([measurement.median_ms for measurement in timed])
-    measured = np.median(network_visits, axis=0)
-    timed_networks = tuple(zip(found, map(float, measured), strict=True))
-    block_ms = None if times is None else np.median(np.array(block_visits, dtype=np.float64), axis=0)
-    table = fitted_table(space, key, block_ms, timed_networks[:cut], timed_networks[cut:], _environment(key), started)
+        often = visits or (RUNTIMES[key.runtime].visits if method == "chains" else 1)
+        some = len(blocks) if method == "chains" else 0
+        made = planned(some, len(networks_of(method)), often, speed, max_seconds, monotonic() - started)
+        if say is not None:
+            say(plan_words(made, len(blocks)))
+        clock.keep_plan(made)
+        return made
+
+    method: Method = "chains" if RUNTIMES[key.runtime].chains else "networks"
+    speed = Speed(None, 0.0)
+    if kept is not None and kept.plan is not None and kept.plan.max_seconds == max_seconds:
+        plan = kept.plan
+    else:
+        if say is not None or max_seconds is not None:
+            few = [space.resolve(architecture) for architecture in networks_of(method)]
+            speed = clock.speed(blocks if method == "chains" else (), few)
+            method = "networks" if speed.block is None else "chains"
+        plan = plan_of(method, speed)
+    chosen = chosen_blocks(blocks, plan.blocks) if 0 < plan.blocks < len(blocks) else range(len(blocks))
+    block_visits: list[list[float]] = []
+    network_visits: list[list[float]] = []
+    with _bars(progress) as (on_blocks, on_networks):
+        while len(network_visits) < plan.visits:
+            visit, began = len(network_visits), monotonic()
+            if plan.blocks:
+                part = _part(on_blocks, visit, plan.visits)
+                times = clock.blocks(visit, [blocks[place] for place in chosen], part)
+                if times is None and visit == 0:
+                    plan = plan_of("networks", speed)
+                block_visits += [times] if times is not None else []  # a busy moment tells nothing of chains
+            found = networks_of("chains" if plan.blocks else "networks")[: plan.networks]
+            networks = [space.resolve(architecture) for architecture in found]
+            network_visits.append(clock.networks(visit, networks, _part(on_networks, visit, plan.visits)))
+            now = monotonic()
+            if (
+                len(network_visits) < plan.visits
+                and max_seconds is not None
+                and now - started + (now - began) > max_seconds
+            ):
+                plan = plan.model_copy(update={"cut": True})
+                break  # the machine is slower than when this was planned
+    timed = tuple(zip(found, map(float, np.median(network_visits, axis=0)), strict=True))
+    method = "chains" if plan.blocks else "networks"
+    block_ms = np.median(np.array(block_visits, dtype=np.float64), axis=0) if plan.blocks else None
+    prediction = None
+    if block_ms is not None and len(chosen) < len(blocks):
+        block_ms, prediction = predict_blocks(blocks, chosen, block_ms)
+    wished = calibrate_on or CALIBRATE_ON[method]
+    cut = len(found) * wished // (wished + held_out) if len(found) == wished + held_out or plan.cut else len(found) // 2
+    table = fitted_table(space, key, block_ms, timed[:cut], timed[cut:], _environment(key), started)
+    if plan.cut:
+        untimed = frozenset(blocks).difference(blocks[place] for place in chosen)
+        fit = replace(table.fit, max_seconds=max_seconds, prediction=prediction)
+        table = replace(table, fit=fit, predicted=untimed)
     if kept is not None:
         kept.clear()
     return table
@@ -130,7 +171,7 @@ def fitted_table(
     networks = [space.resolve(architecture) for architecture, _ in (*calibration, *held_out)]
     measured = np.array([ms for _, ms in (*calibration, *held_out)])
     numbers, cut = block_numbers(blocks, networks), len(calibration)
-    method: Literal["chains", "networks"] = "networks" if block_ms is None else "chains"
+    method: Method = "networks" if block_ms is None else "chains"
     if block_ms is None:
         fitted = fit_terms(blocks, numbers[:cut], measured[:cut])
         intercept, factor, block_ms = fitted.intercept_ms, 1.0, fitted.block_ms
@@ -143,7 +184,7 @@ def fitted_table(
         calibrated_on=cut,
         intercept_ms=intercept,
         factor=factor,
-        seconds=time.monotonic() - started,
+        seconds=monotonic() - started,
         environment=environment,
         method=method,
         macs=prediction_accuracy(from_macs[0] + from_macs[1] * macs[cut:], measured[cut:]),
@@ -157,30 +198,6 @@ def _some_networks(space: SearchSpace, count: int, seed: int) -> list[Architectu
     if len(found) < 6:
         must = f"a latency table takes at least 6 distinct networks, but got {len(found)}"
         raise ConfigError(f"space {space.name}", [f"{must}; `latency: {{table: false}}` in a run file goes on without"])
-    return found
-
-
-def _one_by_one(
-    time_networks: NetworkTimer,
-    kept: KeptMeasurements,
-    networks: Sequence[NetworkSpec],
-    key: LatencyKey,
-    on_progress: OnProgress,
-) -> list[Measurement]:
-    """Time each network on its own, and keep what was measured until the table is made."""
-    found = []
-    for done, network in enumerate(networks):
-        if (measurement := kept.get(network)) is None:
-            try:
-                (measurement,) = time_networks([network], key, no_progress)
-            except DeviceError as error:
-                there = f"; it was at network {done + 1} of {len(networks)}"
-                if done:
-                    there += f", and the {counted(done, 'network')} before it are kept: the same command goes on there"
-                raise DeviceError(f"{error}{there}") from error
-            kept.add(network, measurement)
-        found.append(measurement)
-        on_progress(done + 1, len(networks))
     return found
 
 

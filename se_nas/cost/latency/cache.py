@@ -9,26 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import re
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from se_nas.cost.latency.building import (
-    TIME_BLOCKS,
-    TIME_NETWORKS,
-    BlockTimer,
-    NetworkTimer,
-    time_latency_table,
-)
+from se_nas.cost.latency.building import Say, time_latency_table
 from se_nas.cost.latency.folder import latency_folder
 from se_nas.cost.latency.key import LatencyKey
+from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.table import LatencyTable, read_latency_table
 from se_nas.cost.latency.timing import latency_key, no_progress
+from se_nas.cost.latency.visits import TIME_BLOCKS, TIME_NETWORKS, BlockTimer, NetworkTimer
 from se_nas.errors import ConfigError, OutputError, counted
 from se_nas.hardware.environment import machine_digest
 from se_nas.records.record import write_record
@@ -40,12 +36,12 @@ MOST_DRIFT = 0.1
 #: Seconds for which a table that was timed, or found right, is believed as it is: runs that begin together, as the
 #: trials of an experiment do, would disturb each other's timing.
 FRESH_SECONDS = 600
+#: Seconds for which what was timed of a table that was not finished counts among what is timed now.
+KEPT_SECONDS = 3600
 #: Networks that are timed again, from the fastest to the slowest.
 _CHECKED = 5
 
 _log = logging.getLogger(__name__)
-
-Say = Callable[[str], None]
 
 
 def build_latency_table(
@@ -57,6 +53,7 @@ def build_latency_table(
     say: Say | None = None,
     cache_folder: str | os.PathLike[str] | None = None,
     fresh: bool = False,
+    max_seconds: float | None = None,
     calibrate_on: int | None = None,
     held_out: int = 24,
     visits: int | None = None,
@@ -66,27 +63,37 @@ def build_latency_table(
     """The latency table of a space: from the cache if it was timed on this machine before and still holds, else timed.
 
     Args:
-        say: is told whether a cached table is believed; without it a logger is where it is not.
+        say: is told whether a cached table is believed, and how long a new one takes; without it a logger is told where
+            a cached one is not believed.
         cache_folder: where tables are kept; by default `latency_folder()`.
         fresh: time it now in any case, and replace what the cache holds.
+        max_seconds: of wall time for a new one. A cached one is used where it had as much, or needed no more.
         seed, progress, calibrate_on, held_out, visits, time_blocks, time_networks: see `time_latency_table`.
 
     Raises:
         ConfigError: the space has fewer than 6 networks.
         DeviceError: it must be timed, but the key is of another machine.
     """
+    if max_seconds is not None and not 0 < max_seconds < math.inf:
+        raise ConfigError("latency", [f"max_seconds: must be a number above 0, but got {max_seconds:g}"])
     folder = latency_folder() if cache_folder is None else Path(cache_folder)
     path = folder / cache_name(space, key)
     if not fresh and (cached := _believed(path, space, key, time_networks, say)) is not None:
-        return cached
+        had = cached.fit.max_seconds
+        if had is None or (max_seconds is not None and max_seconds <= had):
+            return cached
+        more = "all is" if max_seconds is None else "more is"
+        (say or _log.warning)(f"cached latency table: it was timed within max_seconds {had:g}: {more} timed now")
     kept = path.with_suffix(".measured.jsonl")
-    if fresh:
+    if fresh or (not RUNTIMES[key.runtime].remote and _older(kept)):
         kept.unlink(missing_ok=True)
     table = time_latency_table(
         space,
         key,
         seed=seed,
         progress=progress,
+        say=say,
+        max_seconds=max_seconds,
         calibrate_on=calibrate_on,
         held_out=held_out,
         visits=visits,
@@ -110,14 +117,19 @@ def latency_table(
     batch_size: int = 1,
     threads: int = 1,
     progress: bool = False,
+    max_seconds: float | None = None,
 ) -> LatencyTable:
     """The latency table of a space on this machine, from the cache where it was timed before and still holds.
 
+    Args:
+        max_seconds: of wall time; where timing all takes longer, a part is timed and the rest predicted.
+
     Raises:
-        ConfigError: the space has fewer than 6 networks.
+        ConfigError: the space has fewer than 6 networks, or `max_seconds` is too little for any table.
         DeviceError: this machine has not what the conditions name.
     """
-    return build_latency_table(space, latency_key(device, runtime, dtype, batch_size, threads), progress=progress)
+    key = latency_key(device, runtime, dtype, batch_size, threads)
+    return build_latency_table(space, key, progress=progress, max_seconds=max_seconds)
 
 
 def cached_latency_table(space: SearchSpace, key: LatencyKey, say: Say) -> LatencyTable | None:
@@ -131,6 +143,11 @@ def cache_name(space: SearchSpace, key: LatencyKey) -> str:
     words = [re.sub(r"[^A-Za-z0-9_.]+", "_", part).strip("_") for part in parts]
     elsewhere = key.program and hashlib.sha256(key.program.encode()).hexdigest()[:12]
     return "-".join([*words, elsewhere or machine_digest(key.torch_device.type)]) + ".json"
+
+
+def _older(kept: Path) -> bool:
+    """Whether what was kept is of a time when this machine may have been another."""
+    return kept.exists() and time.time() - kept.stat().st_mtime > KEPT_SECONDS
 
 
 def _believed(

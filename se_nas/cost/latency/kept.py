@@ -6,70 +6,106 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError
 
-from se_nas.cost.latency.timing import Measurement
+from se_nas.cost.latency.plan import Plan
 from se_nas.errors import OutputError, counted
-from se_nas.records.models.certificate import Timing
 from se_nas.records.record import Record
-from se_nas.space.specs import NetworkSpec
+from se_nas.space.specs import BlockSpec, NetworkSpec
 
 _log = logging.getLogger(__name__)
 
+Timeable = Sequence[BlockSpec] | Sequence[NetworkSpec]
 
-class _Line(Record):
-    network: str
-    timing: Timing
+
+class Kept(Record):
+    """What blocks or networks took that were timed together.
+
+    Attributes:
+        what: a digest of them, of their visit and of what ran them.
+        ms: of each, in their order.
+        seconds: that it took to time them.
+    """
+
+    kind: Literal["timed"] = "timed"
+    what: str
+    ms: tuple[NonNegativeFloat, ...]
+    seconds: NonNegativeFloat
+
+
+_LINE: TypeAdapter[Plan | Kept] = TypeAdapter(Annotated[Plan | Kept, Field(discriminator="kind")])
 
 
 class KeptMeasurements:
-    """The measurements of one table, in a file with a line for each."""
+    """The measurements of one table, in a file with a line for each.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        seconds: what was spent on those of before.
+        plan: of before, None where there is none.
+    """
+
+    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
         self.path = path
-        self._found: dict[str, Timing] = {}
+        self.seconds = 0.0
+        self.plan: Plan | None = None
+        self._environment = dict(environment)
+        self._found: dict[str, Kept] = {}
         lines = path.read_bytes().splitlines() if path.is_file() else []
         damaged = 0
         for words in filter(None, lines):
             try:
-                line = _Line.model_validate_json(words)
+                line = _LINE.validate_json(words)
             except ValidationError:  # torn where the process was killed
                 damaged += 1
+                continue
+            if isinstance(line, Plan):
+                self.plan = line
             else:
-                self._found[line.network] = line.timing
-        if self._found:
+                self._found[line.what] = line
+        self.seconds = sum(line.seconds for line in self._found.values())
+        if self._found or damaged:
+            number = sum(len(line.ms) for line in self._found.values())
             left = f", without {counted(damaged, 'damaged line')}" if damaged else ""
-            _log.warning("%s: %s kept from before%s", path, counted(len(self._found), "measurement"), left)
+            _log.warning("%s: %s kept from before%s", path, counted(number, "measurement"), left)
 
-    def get(self, network: NetworkSpec) -> Measurement | None:
-        """What was measured of a network."""
-        found = self._found.get(_digest(network))
-        return None if found is None else Measurement(found.median_ms, found.mean_ms, found.ci95_ms, found.n)
+    def get(self, visit: int, specs: Timeable) -> Kept | None:
+        """What was measured of blocks or networks."""
+        found = self._found.get(self._digest(visit, specs))
+        return found if found is not None and len(found.ms) == len(specs) else None
 
-    def add(self, network: NetworkSpec, measurement: Measurement) -> None:
-        """Keep a measurement, from now on.
+    def add(self, visit: int, specs: Timeable, ms: Sequence[float], seconds: float) -> None:
+        """Keep what was measured, from now on.
 
         Raises:
             OutputError: the file cannot be written to.
         """
-        line = _Line(network=_digest(network), timing=Timing(**asdict(measurement)))
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # on a line of its own, also after one that was torn
-            with self.path.open("ab") as file:
-                file.write(f"\n{line.model_dump_json()}\n".encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise OutputError(f"{self.path}: must be a file that can be written to ({error.strerror})") from error
+        self._append(Kept(what=self._digest(visit, specs), ms=tuple(ms), seconds=seconds))
+
+    def keep_plan(self, plan: Plan) -> None:
+        """Keep how much is timed, which another process would not plan alike; OutputError as of `add`."""
+        self._append(plan)
 
     def clear(self) -> None:
         """Once the table is made, or where it is to be made anew."""
         self.path.unlink(missing_ok=True)
 
+    def _append(self, line: Record) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # on a line of its own, also after one that was torn
+            with self.path.open("ab") as file:
+                file.write(f"\n{line.model_dump_json(exclude_none=True)}\n".encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(f"{self.path}: must be a file that can be written to ({error.strerror})") from error
 
-def _digest(network: NetworkSpec) -> str:
-    return hashlib.sha256(json.dumps(network.to_dict(), sort_keys=True).encode()).hexdigest()
+    def _digest(self, visit: int, specs: Timeable) -> str:
+        values = [spec.to_dict() if isinstance(spec, NetworkSpec) else asdict(spec) for spec in specs]
+        words = json.dumps([visit, self._environment, values], sort_keys=True)
+        return hashlib.sha256(words.encode()).hexdigest()

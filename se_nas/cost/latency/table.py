@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 from pydantic import Field, FiniteFloat, PositiveFloat, field_validator
 
+from se_nas.cost.latency.block_model import BlockPrediction
 from se_nas.cost.latency.choosing import distinct_blocks
 from se_nas.cost.latency.fit import PredictionAccuracy
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.timing import Measurement
 from se_nas.cost.table import CostTable, build_table
-from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.errors import ArchitectureError, ConfigError, counted
 from se_nas.records.record import Record, read_record
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
@@ -35,6 +36,8 @@ class LatencyFit:
         environment: versions of what ran the networks, and of the machine that did, by name.
         method: "chains" where blocks were timed by themselves, "networks" where their times were fitted to networks'.
         macs: on the same networks, how well a line on MACs alone predicts; None in tables of before there was one.
+        max_seconds: the bound for whose sake less was timed than there is; None where all was.
+        prediction: of the blocks that were not timed; None where all were.
     """
 
     held_out: PredictionAccuracy
@@ -45,6 +48,8 @@ class LatencyFit:
     environment: dict[str, str]
     method: Literal["chains", "networks"] = "chains"
     macs: PredictionAccuracy | None = None
+    max_seconds: float | None = None
+    prediction: BlockPrediction | None = None
 
 
 class _SpaceName(Record):
@@ -53,10 +58,11 @@ class _SpaceName(Record):
 
 
 class TimedBlock(Record):
-    """A block in words, and its milliseconds before calibration."""
+    """A block in words, its milliseconds before calibration, and whether those were predicted from other blocks'."""
 
     block: str
     ms: FiniteFloat
+    predicted: Literal[True] | None = None
 
 
 class MeasuredNetwork(Record):
@@ -101,6 +107,7 @@ class LatencyTable:
         block_ms: uncalibrated milliseconds of every distinct block of the space.
         calibration: the networks that the calibration was fitted on, with their measured milliseconds.
         held_out: networks that the fit has not seen, with their measured milliseconds.
+        predicted: the blocks whose milliseconds are not timed but predicted from those that were.
     """
 
     space: SearchSpace
@@ -109,6 +116,7 @@ class LatencyTable:
     calibration: tuple[Timed, ...]
     held_out: tuple[Timed, ...]
     fit: LatencyFit
+    predicted: frozenset[BlockSpec] = frozenset()
 
     @cached_property
     def table(self) -> CostTable:
@@ -132,7 +140,10 @@ class LatencyTable:
             space=_SpaceName(name=self.space.name, digest=self.space.digest),
             key=self.key,
             report=self.fit,
-            blocks=tuple(TimedBlock(block=block.words(), ms=ms) for block, ms in self.block_ms.items()),
+            blocks=tuple(
+                TimedBlock(block=block.words(), ms=ms, **({"predicted": True} if block in self.predicted else {}))
+                for block, ms in self.block_ms.items()
+            ),
             calibration=tuple(MeasuredNetwork(picks=a.as_dict(), ms=ms) for a, ms in self.calibration),
             held_out=tuple(
                 PredictedNetwork(picks=a.as_dict(), ms=ms, predicted_ms=self.table.cost(a)) for a, ms in self.held_out
@@ -162,7 +173,13 @@ class LatencyTable:
             _measured(space, stored.calibration, f"{source}: calibration"),
             _measured(space, stored.held_out, f"{source}: held_out"),
             stored.fit,
+            frozenset(block for block, entry in zip(blocks, stored.blocks, strict=True) if entry.predicted),
         )
+        if (prediction := stored.fit.prediction) is not None or table.predicted:
+            told = 0 if prediction is None else prediction.predicted
+            if told != len(table.predicted):
+                must = f"must be as many as blocks are called predicted, {len(table.predicted)}, but got {told}"
+                raise ConfigError(source, [f"report.prediction.predicted: {must}"])
         # one number of the blocks or of the fit that was altered is seen in what they predict
         for place, ((architecture, _), entry) in enumerate(zip(table.held_out, stored.held_out, strict=True)):
             predicted = table.table.cost(architecture)
@@ -187,11 +204,18 @@ def latency_lines(table: LatencyTable) -> list[str]:
     how = f"latency = {fit.intercept_ms:.3f} ms + {fit.factor:.3f} * their sum, fitted on {fit.calibrated_on} networks"
     if fit.method == "networks":
         how = f"their times and {fit.intercept_ms:.3f} ms for the rest fitted to {fit.calibrated_on} whole networks"
-    timed = "distinct blocks" if fit.method == "networks" else "distinct blocks timed"
+    blocks = counted(len(table.block_ms), "distinct block")
+    if fit.prediction is not None:
+        blocks = (
+            f"{fit.prediction.timed} of {blocks} timed, {fit.prediction.predicted} predicted from these, which misses "
+            f"a block that it has not seen by {fit.prediction.mape:.1%}"
+        )
+    elif fit.method == "chains":
+        blocks += " timed"
     lines = [
         f"{table.space.name} on {key.device}: {key.runtime}, {key.dtype}, batch {key.batch_size}, "
         f"threads {key.threads}; {versions}",
-        f"{len(table.block_ms)} {timed}; {how}",
+        f"{blocks}; {how}",
         f"on {fit.held_out.n} held-out networks: {accuracy_words(fit.held_out)}",
     ]
     if fit.macs is not None:
