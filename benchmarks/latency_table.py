@@ -5,8 +5,8 @@ and beside it a straight line on multiply-accumulates (MACs) fitted on the same 
 speed drifts by some per cent within minutes, which no prediction can know: the calibration networks are timed again,
 in turn with the held-out ones, and the median of now over then scales the predictions. The figures without that scale
 stand beside them, and "holds" asks for both. Run:
-python benchmarks/latency_table.py [--space search_spaces/mbconv_cifar.yaml] [--device cpu] [--held-out 30] [--fresh].
-It takes about two minutes where the table is not in the cache yet. The last line is one JSON object.
+python benchmarks/latency_table.py [--space search_spaces/mbconv_cifar.yaml] [--device cpu] [--held-out 30] [--fresh]
+[--max-seconds 60]. It takes about two minutes where the table is not in the cache yet. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -51,11 +51,12 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
     parser.add_argument("--held-out", type=int, default=30, help="networks to predict, at least 2")
     parser.add_argument("--fresh", action="store_true", help="time every block now, whatever the cache holds")
+    parser.add_argument("--max-seconds", type=float, help="of timing: some blocks are timed, the others predicted")
     options = parser.parse_args()
     tuned = tune_allocator()
     space, key, load_before = load_space(options.space), latency_key(options.device), load_average()
     start = time.perf_counter()
-    latency = build_latency_table(space, key, progress=True, fresh=options.fresh)
+    latency = build_latency_table(space, key, progress=True, fresh=options.fresh, max_seconds=options.max_seconds)
     table_seconds = time.perf_counter() - start
     fitted_on, fitted_ms = [a for a, _ in latency.calibration], np.array([ms for _, ms in latency.calibration])
     drawn = spread_architectures(space, options.held_out + len(fitted_on), np.random.default_rng(SEED))
@@ -101,6 +102,8 @@ def main() -> None:
                 "torch": torch.__version__,
                 "allocator_tuned": tuned,
                 "load_average": [load_before, load_average()],
+                "blocks_predicted": len(latency.predicted),
+                "blocks": len(latency.block_ms),
                 "table_seconds": round(table_seconds, 1),
                 "speed_drift": round(speed, 4),
                 "n": ours.n,

@@ -207,11 +207,11 @@ def latency_lines(table: LatencyTable) -> list[str]:
     blocks = counted(len(table.block_ms), "distinct block")
     if fit.prediction is not None:
         blocks = (
-            f"{fit.prediction.timed} of {blocks} timed, {fit.prediction.predicted} predicted from these, which misses "
+            f"{fit.prediction.timed} of {blocks} timed in {format_seconds(round(fit.seconds))}, {fit.prediction.predicted} predicted from these, which misses "
             f"a block that it has not seen by {fit.prediction.mape:.1%}"
         )
     elif fit.method == "chains":
-        blocks += " timed"
+        blocks += f" timed in {format_seconds(round(fit.seconds))}"
     lines = [
         f"{table.space.name} on {key.device}: {key.runtime}, {key.dtype}, batch {key.batch_size}, "
         f"threads {key.threads}; {versions}",

@@ -179,7 +179,14 @@ def _latency(run: FinishedRun) -> Rows:
     if run.latency is None:
         return []
     report, key = run.latency.fit, asdict(run.latency.key)
-    held_out = report.held_out
+    held_out, prediction = report.held_out, report.prediction
+    blocks: Rows = []
+    if prediction is not None:
+        blocks = [
+            ("blocks timed", str(prediction.timed)),
+            ("blocks predicted from these", str(prediction.predicted)),
+            ("mean absolute error on a block left out", format_percent(prediction.mape)),
+        ]
     return [
         ("mean absolute error", format_percent(held_out.mape)),
         ("within 5 %", format_percent(held_out.within_5)),
@@ -187,6 +194,7 @@ def _latency(run: FinishedRun) -> Rows:
         ("Spearman rank correlation", f"{held_out.spearman:.3f}"),
         ("held-out networks", str(held_out.n)),
         ("calibrated on networks", str(report.calibrated_on)),
+        *blocks,
         *spaced([(name, str(value)) for name, value in key.items()]),
     ]
 
