@@ -6,7 +6,8 @@ speed drifts by some per cent within minutes, which no prediction can know: the 
 in turn with the held-out ones, and the median of now over then scales the predictions. The figures without that scale
 stand beside them, and "holds" asks for both. Run:
 python benchmarks/latency_table.py [--space search_spaces/mbconv_cifar.yaml] [--device cpu] [--held-out 30] [--fresh]
-[--max-seconds 60]. It takes about two minutes where the table is not in the cache yet. The last line is one JSON object.
+[--max-seconds 60]. It takes about two minutes where the table is not in the cache yet. The last line is one JSON
+object.
 """
 
 from __future__ import annotations

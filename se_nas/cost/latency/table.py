@@ -17,7 +17,7 @@ from se_nas.cost.latency.fit import PredictionAccuracy
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.timing import Measurement
 from se_nas.cost.table import CostTable, build_table
-from se_nas.errors import ArchitectureError, ConfigError, counted
+from se_nas.errors import ArchitectureError, ConfigError, counted, format_seconds
 from se_nas.records.record import Record, read_record
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
@@ -205,13 +205,12 @@ def latency_lines(table: LatencyTable) -> list[str]:
     if fit.method == "networks":
         how = f"their times and {fit.intercept_ms:.3f} ms for the rest fitted to {fit.calibrated_on} whole networks"
     blocks = counted(len(table.block_ms), "distinct block")
+    took = f"timed in {format_seconds(round(fit.seconds))}"
     if fit.prediction is not None:
-        blocks = (
-            f"{fit.prediction.timed} of {blocks} timed in {format_seconds(round(fit.seconds))}, {fit.prediction.predicted} predicted from these, which misses "
-            f"a block that it has not seen by {fit.prediction.mape:.1%}"
-        )
+        rest = f"{fit.prediction.predicted} predicted from these, which misses a block that it has not seen by"
+        blocks = f"{fit.prediction.timed} of {blocks} {took}, {rest} {fit.prediction.mape:.1%}"
     elif fit.method == "chains":
-        blocks += f" timed in {format_seconds(round(fit.seconds))}"
+        blocks += f" {took}"
     lines = [
         f"{table.space.name} on {key.device}: {key.runtime}, {key.dtype}, batch {key.batch_size}, "
         f"threads {key.threads}; {versions}",
