@@ -253,9 +253,20 @@ class TimingConditions:
         Raises:
             DeviceError, ConfigError: this machine has not what they name.
         """
+        from se_nas.cost.latency.runtimes import RUNTIMES
+        from se_nas.cost.latency_config import LatencyConfig
         from se_nas.records.record import parse_record
-        from se_nas.runs.run_file import LatencyConfig
 
+        runtime = RUNTIMES.get(self.runtime or "")
+        needs = runtime and runtime.of
+        if needs == "file":
+            must = "must be a runtime that networks can be timed in, but got one of which there is a table alone"
+            how = "a run file takes it, `latency: {runtime: imported, file: ...}`"
+            raise ConfigError("--runtime", [f"{must}, {self.runtime}; {how}"])
+        if (needs == "run") != (self.run is not None):
+            must = "must be given with --runtime command, and only then"
+            got = "nothing" if self.run is None else f"--runtime {self.runtime or 'left out'}"
+            raise ConfigError("--run", [f"{must}, but got {got}"])
         values: dict[str, Any] = {"runtime": self.runtime, "run": self.run, "dtype": self.dtype}
         values |= {"batch_size": self.batch_size, "threads": self.threads}
         if self.run is not None and self.device != "auto":

@@ -127,17 +127,18 @@ def answer_table(certificate: SearchCertificate, trained: RetrainSummary | None)
         table.add_column(column, no_wrap=True, overflow="ignore")
     table.add_column("how it is known", overflow="fold")
     limits = {entry.metric: entry for entry in certificate.budgets}
-    for entry in certificate.costs:
-        if entry.how == "predicted":
-            continue  # in the row of what was measured
+    for entry in certificate.known.values():
         bound = limits.get(entry.metric)
         known = [
-            f"{entry.how} {entry.n} times, {entry.ci95[0]:.3g} to {entry.ci95[1]:.3g}" if entry.ci95 else entry.how
+            f"{entry.how}{'' if entry.how == 'predicted' else f' {entry.n} times'}, "
+            f"{entry.ci95[0]:.3g} to {entry.ci95[1]:.3g}"
+            if entry.ci95
+            else entry.how
         ]
         known += [
             f"predicted {format_cost(other.metric, other.value)}"
             for other in certificate.costs
-            if other.metric == entry.metric and other.how == "predicted"
+            if other.metric == entry.metric and other.how == "predicted" and other != entry
         ]
         table.add_row(
             entry.metric,

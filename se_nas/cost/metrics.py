@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context
+from typing import Any
 
 from torch import nn
 
 from se_nas.cost.counts import block_counts, head_counts, stem_counts
+from se_nas.records.fields import LATENCY as LATENCY
 from se_nas.records.registry import Registry
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
 
-LATENCY = "latency_ms"
+_OF_DEVICE = re.compile(rf"{LATENCY}\.([A-Za-z0-9_-]{{1,60}})")
+
+
+def latency_on(device: str | None) -> str:
+    """The metric of latency on a device of a run of several; None for that of a run of one."""
+    return LATENCY if device is None else f"{LATENCY}.{device}"
+
+
+def device_of(metric: object) -> str | None:
+    """The device whose latency a metric is, of a run of several; None of every other metric."""
+    found = _OF_DEVICE.fullmatch(metric) if isinstance(metric, str) else None
+    return found and found[1]
+
+
+def is_latency(metric: str) -> bool:
+    """Whether a metric is a latency, on whichever device."""
+    return metric == LATENCY or device_of(metric) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +83,28 @@ class Metric:
         return f"{value:.{self.digits}g} {self.unit}"
 
 
-METRICS: Registry[Metric] = Registry(
+class Metrics(Registry[Metric]):
+    """What is registered, and the latency on every device that a run may name, `latency_ms.phone`."""
+
+    def __missing__(self, name: str) -> Metric:
+        if (device := device_of(name)) is None:
+            raise KeyError(name)
+        return replace(self[LATENCY], title=f"{self[LATENCY].title} on {device}")
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or device_of(name) is not None
+
+    def checked(self, name: Any, also: Sequence[str] = (), where: Callable[[Metric], bool] = lambda entry: True) -> str:
+        """See `Registry.checked`; the names that a message lists are those registered."""
+        return super().checked(name, (*also, *([name] if device_of(name) and where(self[name]) else [])), where)
+
+    def listed(self, known: Iterable[str]) -> list[str]:
+        """The names of all, with the latencies on devices among those that are known in the place of plain latency."""
+        devices = [name for name in dict.fromkeys(known) if device_of(name) is not None]
+        return [one for name in self for one in (devices if devices and name == LATENCY else [name])]
+
+
+METRICS = Metrics(
     "metric",
     {
         "macs": Metric(

@@ -102,19 +102,18 @@ def fitted(
 def narrowed(
     fit: Callable[[Sequence[Budget]], NetworkSpec],
     budgets: Sequence[Budget],
-    latency: Budget,
-    upper_ms: Callable[[NetworkSpec], float],
+    share: Callable[[NetworkSpec], float],
 ) -> Budget | None:
-    """A limit on the MACs under which a fitted network keeps a budget on latency too, by the clock.
+    """A limit on the MACs under which a fitted network keeps its budgets on latency too, by the clock.
 
     Args:
         fit: `fitted`, but for the budgets.
         budgets: on MACs and parameters.
-        latency: in milliseconds.
-        upper_ms: the upper end of a network's measured latency, milliseconds.
+        share: the upper end of a network's measured latency as a share of its budget, of several latencies the
+            greatest; at most 1 where they are kept.
 
     Returns:
-        What takes the place of a budget on MACs; None where none of `TIMED` networks keeps the latency,
+        What takes the place of a budget on MACs; None where none of `TIMED` networks keeps the latencies,
         or there is none as narrow as it asks for.
 
     Raises:
@@ -123,10 +122,10 @@ def narrowed(
     network = fit(budgets)
     for _ in range(TIMED):
         macs = network_counts(network).macs
-        upper = upper_ms(network)
-        if latency.holds(upper):
+        taken = share(network)
+        if taken <= 1:
             return Budget("macs", macs)
-        limit = Budget("macs", macs * latency.limit / upper * _MARGIN)
+        limit = Budget("macs", macs / taken * _MARGIN)
         try:
             network = fit([limit, *(budget for budget in budgets if budget.metric != "macs")])
         except ConfigError:

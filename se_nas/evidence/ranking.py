@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from se_nas.cost.metrics import METRICS, is_latency
 from se_nas.evidence.statistics import (
     kendall,
     kendall_gain,
@@ -72,8 +73,9 @@ def rank(name: str, networks: Sequence[Ranked], seeds: Sequence[int]) -> Ranking
     if len(done) < FEWEST:
         return RankingSet(name=name, networks=entries)
     truth = np.array([np.mean([network.accuracies[seed] for seed in shared]) for network in done])
-    timed = all(entry.latency_ms is not None for entry in entries)
-    ranking = (*SCORES, "latency_ms") if timed else SCORES
+    latencies = [m for m in METRICS.listed(entries[0].plain()) if is_latency(m)] if entries else []
+    timed = [metric for metric in latencies if all(entry.of(metric) is not None for entry in entries)]
+    ranking = (*SCORES, *timed)
     scores = {key: np.array([getattr(entry, key) for entry in entries], dtype=np.float64) for key in ranking}
     table = np.array([[network.accuracies.get(seed, np.nan) for seed in seeds] for network in done])
     twice = (np.isfinite(table).sum(axis=1) >= 2).sum() >= FEWEST

@@ -158,5 +158,5 @@ def _price(block: _Block, option: Option, tables: Mapping[str, CostTable]) -> di
     ours, theirs = (block.networks[0][block.options.index(one)] for one in (option, block.reference))
     return {
         metric: tables[metric].cost(ours) - tables[metric].cost(theirs) if metric in tables else None
-        for metric in METRICS
+        for metric in METRICS.listed(tables)
     }

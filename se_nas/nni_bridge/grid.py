@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import TypedDict
 
 from se_nas.cost.budget import Budget, parse_budget_options, parse_budgets
-from se_nas.cost.metrics import LATENCY
 from se_nas.errors import ConfigError
 from se_nas.nni_bridge.page_values import Axis, axis
 from se_nas.runs.run_file import RunConfig
@@ -27,7 +26,7 @@ def grid(config: RunConfig) -> list[GridTrial]:
     Without seeds or budgets of its own in `nni:`, the grid has the run's.
 
     Raises:
-        ConfigError: a budget of the grid is none, or is one on latency and the run makes no table of it.
+        ConfigError: a budget of the grid is none, or is one on a latency of which the run makes no table.
     """
     grid_budgets(config)
     words = [" ".join(map(_word, b.items())) for b in config.nni.budgets or [config.budgets]]
@@ -38,11 +37,9 @@ def grid(config: RunConfig) -> list[GridTrial]:
 def grid_budgets(config: RunConfig) -> list[tuple[Budget, ...]]:
     """The budgets that `nni:` lists; ConfigError as of `grid`."""
     found = [parse_budgets(budgets, f"nni.budgets[{i}]") for i, budgets in enumerate(config.nni.budgets)]
-    if not config.latency.table:
-        timed = [i for i, budgets in enumerate(found) if any(b.metric == LATENCY for b in budgets)]
-        if timed:
-            must = "latency_ms needs latency.table, but it is off"
-            raise ConfigError("nni.budgets", [f"nni.budgets[{i}]: {must}" for i in timed])
+    used = [(f"nni.budgets[{i}]", budget.metric) for i, budgets in enumerate(found) for budget in budgets]
+    if problems := list(config.latency_faults(used)):
+        raise ConfigError("nni.budgets", problems)
     return found
 
 

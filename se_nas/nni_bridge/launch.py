@@ -21,7 +21,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from se_nas.cost.metrics import LATENCY
+from se_nas.cost.latencies import cost_tables, latency_file
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.sources import load_train
 from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError, counted
@@ -56,8 +56,8 @@ from se_nas.space.yaml.file import load_space
 #: Where NNI keeps its experiment, in the run's folder: made first of all, so that a launch cut off can be resumed.
 LAUNCHED = "nni"
 
-#: What a trial on another machine needs of the run's folder, beside its configuration.
-NEEDED = ("space.yaml", "parts.json", "latency.json", f"search/{SUPERNET}", f"search/{TABLE}")
+#: What a trial on another machine needs of the run's folder, beside its configuration and its latency tables.
+NEEDED = ("space.yaml", "parts.json", f"search/{SUPERNET}", f"search/{TABLE}")
 
 #: Where it is put together for NNI to copy.
 CODE = "nni_code"
@@ -181,11 +181,13 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
 
     counts = count_tables(space)
     check(counts)
-    if any(budget.metric == LATENCY for budgets in listed for budget in budgets):
+    tables, asked = dict(counts), {budget.metric for budgets in listed for budget in budgets}
+    for metric in (metric for metric in config.latencies if metric in asked):
         # cached, for the run that begins with it
-        key = config.latency.key(config.device)
-        latency = latency_table_of(run_file, config, space, key, progress, lambda line: None)
-        check({**counts, LATENCY: latency.table})
+        key = config.latency_key(metric)
+        latency = latency_table_of(run_file, config, metric, space, key, progress, lambda line: None)
+        tables |= cost_tables({metric: latency})
+        check(tables)
 
 
 def _page(experiment: Experiment) -> str:
@@ -298,8 +300,9 @@ def _code(folder: Path) -> Path:
         raise OutputError(
             f"{code}: must be a folder that can be made anew, but got: {error.strerror or error}"
         ) from error
-    plugins = load_run(folder / "config.yaml").plugins
-    for name in (*NEEDED, RECORD, *(plugin for plugin in plugins if plugin.endswith(".py"))):
+    begun = load_run(folder / "config.yaml")
+    plugins = (plugin for plugin in begun.plugins if plugin.endswith(".py"))
+    for name in (*NEEDED, *map(latency_file, begun.latencies), RECORD, *plugins):
         if (folder / name).exists():
             (code / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, code / name)

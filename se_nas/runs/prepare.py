@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from se_nas.cost.budget import Budget, parse_budgets
+from se_nas.cost.latencies import Latencies, Latency, cost_tables, latency_file
 from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.elsewhere.importing import verdict
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes import default_line
 from se_nas.cost.latency.table import LatencyTable, latency_lines, read_latency_table
 from se_nas.cost.latency.timing import check_memory
+from se_nas.cost.latency_config import LatencyConfig
 from se_nas.cost.memory import least_supernet_bytes
-from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
@@ -35,10 +36,9 @@ from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.data_folder import with_data_folder
 from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
-from se_nas.runs.run_file import LatencyConfig, RunConfig, completed, load_run
+from se_nas.runs.run_file import RunConfig, completed, load_run
 from se_nas.runs.run_folder import RunFolder
 from se_nas.search.budgets.decode import check_feasible, greatest_cost
-from se_nas.search.certificate import Latency
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import EVALUATIONS, SCORES, STUDY_NAME
 from se_nas.search.stopping import StoppingConfig
@@ -56,7 +56,7 @@ class Setting:
     """Everything that a run works with.
 
     Attributes:
-        latency: the table of the space, or the conditions alone where the run makes none.
+        latencies: of each device the table of the space, or the conditions alone where the run makes none.
         options: how the images are loaded, the test images by the retraining alone.
     """
 
@@ -65,7 +65,7 @@ class Setting:
     space: SearchSpace
     budgets: tuple[Budget, ...]
     tables: Mapping[str, CostTable]
-    latency: Latency
+    latencies: Latencies
     info: DataInfo
     train: ImageSet
     parts: Mapping[str, torch.Tensor]
@@ -141,7 +141,7 @@ def make_setting(
             r"search\.(max_seconds|patience)" if isinstance(config.search, StoppingConfig) else None,
         )
     found_device = pick_device(device or config.device)
-    key = LatencyConfig().key(device) if device else config.latency.key(config.device)
+    keys = {m: LatencyConfig().key(device) if device else config.latency_key(m) for m in config.latencies}
     budgets = parse_budgets(config.budgets, str(run_file))
     space_file = find_space(config.space, run_file.parent)
     space = load_space(space_file)
@@ -171,7 +171,8 @@ def make_setting(
     check_feasible(space, tables, [b for b in budgets if b.metric in tables])
     check_recipe(run_file, config)
     greatest = space.resolve(greatest_cost(space, tables, "macs").architecture)
-    check_memory(greatest, key)
+    for key in keys.values():
+        check_memory(greatest, key)
     batch = strategy_of(config.search).supernet_batch(config.search)
     if batch is not None and not begun:
         what = f"search: the supernet of {space.name} with batches of {batch:,} images takes"
@@ -181,20 +182,27 @@ def make_setting(
         check_evidence(run_file, config, Problem.of(space.digest, budgets, info.name))
         # a folder that cannot be written to fails before the timing
         write_record(run / "environment.json", describe_environment(found_device.type))
-    if config.latency.runtime is None and not joins and (instead := default_line(key.torch_device.type, key.dtype)):
-        say(instead)
-    latency = _latency(run_file, run, begun, space, key, config, progress, say)
-    if isinstance(latency, LatencyTable):
-        for line in latency_lines(latency):
-            say(line)
-        tables[LATENCY] = latency.table
-        check_feasible(space, tables, budgets)
+    if not joins:
+        unnamed = [keys[metric] for metric, conditions in config.latencies.items() if conditions.runtime is None]
+        for instead in dict.fromkeys(default_line(key.torch_device.type, key.dtype) for key in unnamed):
+            if instead is not None:
+                say(instead)
+    latencies: dict[str, Latency] = {}
+    for metric, key in keys.items():
+        latencies[metric] = latency = _latency(run_file, run, begun, space, metric, key, config, progress, say)
+        if isinstance(latency, LatencyTable):
+            for line in latency_lines(latency):
+                say(line)
+            tables |= cost_tables({metric: latency})
+            # one that cannot be kept ends here, before the next device is timed
+            check_feasible(space, tables, [budget for budget in budgets if budget.metric in tables])
     if not begun:
         write_atomic(run / "space.yaml", dump_space(space, words))
         write_json(run / "choices.json", {choice.name: list(choice.options) for choice in space.choices})
         save_parts(run / "parts.json", parts, train.labels, config.seed)
-        if isinstance(latency, LatencyTable):
-            write_record(run / "latency.json", latency.record())
+        for metric, latency in latencies.items():
+            if isinstance(latency, LatencyTable):
+                write_record(run / latency_file(metric), latency.record())
         for name, source in copies.items():
             write_atomic(run / name, source.read_bytes())
         write_plugins(folder, plugins)
@@ -208,7 +216,7 @@ def make_setting(
         space=space,
         budgets=budgets,
         tables=tables,
-        latency=latency,
+        latencies=latencies,
         info=info,
         train=train,
         parts=parts,
@@ -244,8 +252,8 @@ def _unused(run: RunFolder, config: RunConfig) -> str | None:
     used = {
         rf"search\.(?!{read}).*": left or any(search.rglob("checkpoint*")),
         r"retrain(\..*)?": any(retraining.glob("checkpoint*")) or (retraining / WEIGHTS).exists(),
-        # the table is timed before the run begins; without one the answer alone is
-        r"latency\.(?!table).*": (run / "latency.json").exists() or (run / "certificate.json").exists(),
+        # tables are timed before the run begins; without them the answer alone is
+        r"latency\.(.*\.)?(?!table)[^.]*": any(run.path.glob("latency.*json")) or (run / "certificate.json").exists(),
     }
     return "|".join(paths for paths, is_used in used.items() if not is_used) or None
 
@@ -303,9 +311,9 @@ def _with_copies(run_file: Path, config: RunConfig, folder: Path) -> tuple[RunCo
 def _with_places(run_file: Path, config: RunConfig) -> RunConfig:
     """The configuration with whole paths of what is read later too, from the run's folder."""
     config = with_data_folder(run_file, config)
-    if config.latency.file is not None:
-        place = str(beside(run_file, config.latency.file).resolve())
-        config = config.model_copy(update={"latency": config.latency.model_copy(update={"file": place})})
+    config = config.with_latencies(
+        lambda found: found.model_copy(update={"file": found.file and str(beside(run_file, found.file).resolve())})
+    )
     evidence = config.evidence
     if evidence is None:
         return config
@@ -321,32 +329,34 @@ def _latency(
     run: RunFolder,
     begun: bool,
     space: SearchSpace,
+    metric: str,
     key: LatencyKey,
     config: RunConfig,
     progress: bool,
     say: Say,
 ) -> Latency:
     """The table that the run began with, else the cached or a new one; the key alone where the run makes none."""
-    if not config.latency.table:
+    if not config.latencies[metric].table:
         return key
     if begun:
-        return read_latency_table(run / "latency.json", space)
-    return latency_table_of(run_file, config, space, key, progress, say)
+        return read_latency_table(run / latency_file(metric), space)
+    return latency_table_of(run_file, config, metric, space, key, progress, say)
 
 
 def latency_table_of(
-    run_file: Path, config: RunConfig, space: SearchSpace, key: LatencyKey, progress: bool, say: Say
+    run_file: Path, config: RunConfig, metric: str, space: SearchSpace, key: LatencyKey, progress: bool, say: Say
 ) -> LatencyTable:
-    """The table under the run file's conditions.
+    """The table of a latency under the run file's conditions.
 
     Raises:
         ConfigError: an imported one cannot be read, is of another space, or predicts no better than MACs do.
         DeviceError, ConfigError: see `build_latency_table`.
     """
-    if config.latency.file is None:
-        bound = config.latency.max_seconds
+    conditions = config.latencies[metric]
+    if conditions.file is None:
+        bound = conditions.max_seconds
         return build_latency_table(space, key, seed=config.seed, progress=progress, say=say, max_seconds=bound)
-    path = beside(run_file, config.latency.file)
+    path = beside(run_file, conditions.file)
     table = read_latency_table(path, space)
     if not table.better_than_macs:
         raise ConfigError(str(path), [f"file: must predict better than a line on MACs, but is {verdict(table)}"])

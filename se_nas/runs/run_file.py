@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -17,28 +15,24 @@ from pydantic import (
     BeforeValidator,
     Field,
     FiniteFloat,
-    PositiveFloat,
     SerializeAsAny,
     ValidationError,
     create_model,
-    model_validator,
 )
 
 from se_nas.cost.budget import Budget, parse_budgets
+from se_nas.cost.latencies import latency_problems
 from se_nas.cost.latency.key import LatencyKey
-from se_nas.cost.latency.runtimes import RUNTIMES
-from se_nas.cost.latency.runtimes.command import program_faults
-from se_nas.cost.latency.timing import latency_key
-from se_nas.cost.metrics import LATENCY
+from se_nas.cost.latency_config import LatencyConfig, parse_latency
+from se_nas.cost.metrics import device_of, latency_on
 from se_nas.data.file_options import FileOptions
 from se_nas.data.image_file import MAX_DAMAGED
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.sources import name_in_memory
 from se_nas.errors import ConfigError
-from se_nas.hardware.device import pick_device
 from se_nas.plugins import load_plugins
-from se_nas.records.bounds import MOST_BATCH, MOST_COUNT
-from se_nas.records.former_names import by_present_names
+from se_nas.records.bounds import MOST_COUNT
+from se_nas.records.fields import PathText
 from se_nas.records.numbers import Count, CountFromZero, Seed, Workers
 from se_nas.records.record import Record
 from se_nas.records.run_log import LOGGERS
@@ -51,9 +45,6 @@ from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import not_empty
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import default_recipe, recipe_faults, whole_recipe
-
-#: Of a file or folder; an empty one would be the working folder.
-PathText = Annotated[str, Field(min_length=1)]
 
 
 class DataConfig(Record):
@@ -98,78 +89,6 @@ class DataConfig(Record):
             channels=space.channels,
             files=files,
         )
-
-
-class LatencyConfig(Record):
-    """Under which conditions latency is measured; see `cost.latency.key.LatencyKey`. `device` null is the run's.
-
-    Without `table` the space is not timed: latency can then be neither a budget nor an objective, and the certificate
-    has only what was measured on the answer.
-
-    Attributes:
-        device: where latency is timed; null is the run's device. Of runtime "command" what the device is called.
-        runtime: what runs the network: "onnxruntime", "openvino", "eager", "compiled", "cuda_graph", "tensorrt" or
-            "command", or "imported" for somebody else's table; null for ONNX Runtime on CPUs, where it is installed,
-            and a CUDA graph on GPUs.
-        run: of runtime "command" the command line of a program that prints milliseconds, such as
-            "my_timer --model {onnx} --runs {runs}".
-        timeout: seconds that the program may take for one network.
-        retries: how often it is called again where it fails.
-        file: of runtime "imported" a table that `se-nas latency import` has made.
-        dtype: "float32", "bfloat16" or "float16".
-        batch_size: images in one batch; the latency is that of the whole batch.
-        threads: CPU threads that the network may use.
-        table: whether the blocks of the space are timed before the search.
-        max_seconds: most seconds for timing them; where all take longer, some are timed and the others predicted.
-    """
-
-    device: str | None = None
-    runtime: Annotated[str, AfterValidator(RUNTIMES.checked)] | None = None
-    run: str | None = None
-    timeout: float = Field(600, gt=0, le=86400)
-    retries: int = Field(2, ge=0, le=100)
-    file: PathText | None = None
-    dtype: str = "float32"
-    batch_size: int = Field(1, ge=1, le=MOST_BATCH)
-    threads: Workers = 1
-    table: bool = True
-    max_seconds: PositiveFloat | None = None
-
-    def key(self, device: str) -> LatencyKey:
-        """The key for this machine, on `device` where none is set; DeviceError when it is not there."""
-        if self.run is not None:
-            name = self.device or Path(shlex.split(self.run)[0]).name
-            key = latency_key(name, self.runtime, self.dtype, self.batch_size, self.threads, self.run)
-            return replace(key, timeout=self.timeout, retries=self.retries)
-        if self.file is not None:
-            return latency_key(self.device or Path(self.file).name, self.runtime)
-        where = pick_device(self.device or device).type
-        return latency_key(where, self.runtime, self.dtype, self.batch_size, self.threads)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _present_names(cls, value: Any) -> Any:
-        return by_present_names(value, {"backend": "runtime"}, "latency") if isinstance(value, dict) else value
-
-    @model_validator(mode="after")
-    def _of_a_program(self) -> LatencyConfig:
-        runtime = None if self.runtime is None else RUNTIMES[self.runtime]
-        called, read = (runtime is not None and runtime.of == key for key in ("run", "file"))
-        if self.run is None and called:
-            raise ValueError('run: must be a command line such as "my_timer --model {onnx}" for runtime command')
-        if self.run is not None and not called:
-            raise ValueError("run: must be left out where runtime is not command")
-        if self.file is None and read:
-            raise ValueError("file: must be a table of `se-nas latency import` for runtime imported")
-        if self.file is not None and not read:
-            raise ValueError("file: must be left out where runtime is not imported")
-        if read and not self.table:
-            raise ValueError("table: must not be off for runtime imported, which has nothing else")
-        if self.max_seconds is not None and (read or not self.table):
-            raise ValueError("max_seconds: must be left out where no table is timed")
-        for fault in program_faults(self.run) if self.run is not None else ():
-            raise ValueError(f"run: {fault}")
-        return self
 
 
 class NNIConfig(Record):
@@ -260,7 +179,8 @@ class RunConfig(Record):
         seed: everything that is random in the run follows from it.
         device: "auto", "cpu", "cuda" or "mps"; "auto" takes the fastest there is.
         data: the images.
-        latency: the conditions under which latency is measured.
+        latency: the conditions under which latency is measured; of several devices a mapping of those of each by its
+            name, such as `{server: {runtime: onnxruntime}, phone: {...}}`, each a metric: `latency_ms.phone`.
         search: how the run searches.
         nni: how `se-nas launch` runs the search.
         plugins: modules of your own that are imported before the rest is read, or .py files relative to the run file.
@@ -282,12 +202,42 @@ class RunConfig(Record):
     data: DataConfig = DataConfig()
     parts: Parts = Field({"weights": 0.5, "choices": 0.4, "validation": 0.1})
     budgets: dict[str, object] = Field({})
-    latency: LatencyConfig = LatencyConfig()
+    latency: Annotated[LatencyConfig | dict[str, LatencyConfig], BeforeValidator(parse_latency)] = LatencyConfig()
     search: SearchConfig = DifferentiableConfig()
     retrain: RetrainConfig | None = Field(default_factory=default_recipe)
     nni: NNIConfig = NNIConfig()
     evidence: EvidenceConfig | None = None
     loggers: Annotated[tuple[LoggerName, ...], AfterValidator(_distinct)] | None = None
+
+    @property
+    def latencies(self) -> dict[str, LatencyConfig]:
+        """The conditions of each latency, by metric."""
+        devices = {None: self.latency} if isinstance(self.latency, LatencyConfig) else self.latency
+        return {latency_on(name): conditions for name, conditions in devices.items()}
+
+    def with_latencies(self, change: Callable[[LatencyConfig], LatencyConfig]) -> RunConfig:
+        """The same with other conditions of each latency."""
+        if isinstance(self.latency, LatencyConfig):
+            return self.model_copy(update={"latency": change(self.latency)})
+        return self.model_copy(update={"latency": {name: change(found) for name, found in self.latency.items()}})
+
+    def latency_key(self, metric: str) -> LatencyKey:
+        """The key of one of `latencies` for this machine; DeviceError when it has not what the conditions name."""
+        return self.latencies[metric].key(self.device, device_of(metric))
+
+    def latency_faults(self, used: Iterable[tuple[str, str]]) -> Iterator[str]:
+        """A line for each latency that is asked for and cannot be had, of pairs of a place and the metric there."""
+        used = list(used)
+        yield from latency_problems(used, self.latencies)
+        for where, metric in used:
+            if metric in self.latencies and not self.latencies[metric].table:
+                yield f"{where}: {metric} needs {self.latency_place(metric)}.table, but it is off"
+
+    @staticmethod
+    def latency_place(metric: str) -> str:
+        """Where the conditions of a latency stand."""
+        device = device_of(metric)
+        return "latency" if device is None else f"latency.{device}"
 
 
 def load_plugins_of(path: str | os.PathLike[str]) -> None:
@@ -326,7 +276,7 @@ def parse_run(
     if isinstance(value.get("search"), str):
         value["search"] = {"strategy": value["search"]}  # so that changes find a mapping
     for dotted, new in (changes or {}).items():
-        *parents, last = dotted.split(".")
+        *parents, last = _steps(dotted)
         at = value
         for parent in parents:
             at = at.setdefault(parent, {})
@@ -356,6 +306,12 @@ def parse_run(
     return config
 
 
+def _steps(dotted: str) -> list[str]:
+    """The keys that a dotted path leads through; the name of a metric may have a dot of its own."""
+    first, _, rest = dotted.partition(".")
+    return [first, rest] if first == "budgets" and rest else dotted.split(".")
+
+
 def _model_of(value: dict[str, Any]) -> type[RunConfig]:
     """The model with that of the strategy that a run file names."""
     search = value.get("search")
@@ -371,10 +327,9 @@ def _problems_between_keys(config: RunConfig, budgets: Sequence[Budget]) -> Iter
         yield from (f"retrain.{fault}" for fault in recipe_faults(config.retrain))
     yield from literal_secrets(config.nni.training_service, "nni.training_service")
     yield from literal_secrets(config.nni.experiment, "nni.experiment")
-    uses_latency = [f"budgets.{budget.metric}" for budget in budgets if budget.metric == LATENCY]
-    uses_latency += [at for m, at in strategy_of(config.search).metrics(config.search).items() if m == LATENCY]
-    if not config.latency.table:
-        yield from (f"{where}: latency_ms needs latency.table, but it is off" for where in uses_latency)
+    used = [(f"budgets.{budget.metric}", budget.metric) for budget in budgets]
+    used += [(at, metric) for metric, at in strategy_of(config.search).metrics(config.search).items()]
+    yield from config.latency_faults(used)
 
 
 def completed(model: type[Record], stored: Any, source: str) -> Any:

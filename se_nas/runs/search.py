@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from se_nas.cost.budget import Budget, format_cost
-from se_nas.cost.latency.table import LatencyTable, read_latency_table
-from se_nas.cost.metrics import LATENCY
+from se_nas.cost.latencies import Latencies, cost_tables, read_latencies
+from se_nas.cost.latency.table import LatencyTable
+from se_nas.cost.metrics import device_of
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records.files import write_json
@@ -25,7 +26,6 @@ from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.runs.run_folder import RETRAINING, RunFolder, alone_in
 from se_nas.runs.shown import shown_configuration
 from se_nas.search.answer import Answer
-from se_nas.search.certificate import Latency
 from se_nas.search.result import STOPPED, SearchResult
 from se_nas.search.strategies import answer_again, answer_picked, strategy_of, study_config
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
@@ -117,7 +117,7 @@ def decode_again(folder: Path, budgets: Sequence[Budget], out: Path) -> Answer:
         InfeasibleBudgetError: no architecture keeps the budgets.
     """
     return _answered_again(
-        folder, out, lambda space, tables, latency: answer_again(folder / "search", space, tables, latency, budgets)
+        folder, out, lambda space, tables, latencies: answer_again(folder / "search", space, tables, latencies, budgets)
     )
 
 
@@ -130,12 +130,12 @@ def pick_from_front(folder: Path, number: int, out: Path) -> Answer:
         InfeasibleBudgetError: its network was measured to be too slow for the run's budgets.
     """
     return _answered_again(
-        folder, out, lambda space, tables, latency: answer_picked(folder / "search", space, tables, latency, number)
+        folder, out, lambda space, tables, latencies: answer_picked(folder / "search", space, tables, latencies, number)
     )
 
 
 def _answered_again(
-    folder: Path, out: Path, answered: Callable[[SearchSpace, Mapping[str, CostTable], Latency], Answer]
+    folder: Path, out: Path, answered: Callable[[SearchSpace, Mapping[str, CostTable], Latencies], Answer]
 ) -> Answer:
     """What a function answers of a finished search, written into `out`."""
     with alone_in(out):
@@ -149,12 +149,10 @@ def _answered_again(
                 str(folder), ["must be the folder of a run whose search is done, but it has no space.yaml"]
             )
         space = run.space
-        tables: dict[str, CostTable] = dict(count_tables(space))
-        latency: Latency = load_run(folder / "config.yaml").latency.key("auto")
-        if (folder / "latency.json").exists():
-            latency = read_latency_table(run / "latency.json", space)
-            tables[LATENCY] = latency.table
-        found = answered(space, tables, latency)
+        config = load_run(folder / "config.yaml").model_copy(update={"device": "auto"})
+        timed = read_latencies(folder, config.latencies, space)
+        latencies: Latencies = {m: timed[m] if m in timed else config.latency_key(m) for m in config.latencies}
+        found = answered(space, {**count_tables(space), **cost_tables(latencies)}, latencies)
         _save_answer(out, space, found)
         return found
 
@@ -183,7 +181,7 @@ def _answer(setting: Setting, found: SearchResult) -> Answer:
         certificate = read_record(SearchCertificate, run / "certificate.json")
         decodes: tuple[DecodeTry, ...] = read_value(tuple[DecodeTry, ...], run / "decodes.json")
         return Answer(architecture, space.resolve(architecture), certificate, decodes)
-    answer = found.answer(setting.latency)
+    answer = found.answer(setting.latencies)
     _save_answer(run.path, space, answer)
     return answer
 
@@ -199,8 +197,11 @@ def _result(
 ) -> RunResult:
     config, info, space = setting.config, setting.info, setting.space
     ledger = list(found.ledger)
-    if isinstance(setting.latency, LatencyTable):
-        ledger.insert(0, LedgerEntry(part="latency table", seconds=setting.latency.fit.seconds))
+    ledger[:0] = [
+        LedgerEntry(part=f"{device}: latency table" if device else "latency table", seconds=found.fit.seconds)
+        for device, found in ((device_of(metric), found) for metric, found in setting.latencies.items())
+        if isinstance(found, LatencyTable)
+    ]
     if trained is not None:
         ledger.append(spent("retraining", trained))
     summary = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from se_nas.cost.metrics import METRICS
+from se_nas.cost.metrics import METRICS, device_of
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.run_file import model_with_strategies
 from se_nas.search.strategies import STRATEGIES
@@ -40,14 +40,21 @@ def _known(strategies: tuple[str, ...], metrics: tuple[str, ...]) -> frozenset[s
 
 def shown(value: Any) -> Any:
     """A run file, or a part of one, in which each value that may be a secret is hidden: under a name that is not known,
-    at any depth, or with an account and its password in it, as an address may have them."""
+    at any depth, or with an account and its password in it, as an address may have them. A device whose latency is
+    measured may have any name: what stands under it has known ones."""
     known = _known(tuple(STRATEGIES), tuple(METRICS))
 
     def part(value: Any, typed: frozenset[str]) -> Any:
         if isinstance(value, dict):
             nothing: frozenset[str] = frozenset()
             return {
-                name: item if name in typed else part(item, nothing) if name in known else HIDDEN
+                name: item
+                if name in typed
+                else {device: part(conditions, nothing) for device, conditions in item.items()}
+                if name == "latency" and _by_device(item)
+                else part(item, nothing)
+                if name in known or device_of(name) is not None
+                else HIDDEN
                 for name, item in value.items()
             }
         if isinstance(value, list):
@@ -56,6 +63,10 @@ def shown(value: Any) -> Any:
 
     # what a retraining writes stands at the top; of a run file nothing there has these names
     return part(value, _TYPED)
+
+
+def _by_device(latency: Any) -> bool:
+    return isinstance(latency, dict) and all(isinstance(item, dict) for item in latency.values())
 
 
 def shown_configuration(path: Path) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from se_nas.cost.budget import Budget, parse_budgets
 from se_nas.cost.latency.timing import latency_key, measure_network
+from se_nas.cost.metrics import LATENCY
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
 from se_nas.export.record import ExportReport
@@ -291,7 +292,7 @@ def certify(
         DeviceError: this machine has not what the conditions name.
     """
     key = latency_key(device, runtime, dtype, batch_size, threads)
-    return certificate_of(network, budgets, key, None, measure_network(network, key))
+    return certificate_of(network, budgets, {LATENCY: key}, None, {LATENCY: measure_network(network, key)})
 
 
 def _silent(line: str) -> None:

@@ -142,7 +142,7 @@ def search_one(
         on_epoch: is told what is known after each epoch; see `SearchProblem`.
 
     Returns:
-        What the answer is worth, its latency as measured.
+        What the answer is worth, its latencies as measured, where a clock can tell them.
     """
     from se_nas.runs.search import run_search  # imports Matplotlib, which no other trial needs
 
@@ -152,7 +152,7 @@ def search_one(
     run = run_search(path, config, out, resume=True, progress=False, say=print, on_epoch=on_epoch)
     result = read_record(RunResult, run / "result.json")
     certificate = read_record(SearchCertificate, run / "certificate.json")
-    costs = {entry.metric: float(entry.value) for entry in certificate.costs if entry.how != "predicted"}
+    costs = {metric: float(entry.value) for metric, entry in certificate.known.items()}
     budgets = parse_budgets(config.budgets, str(path))
     assert result.search.validation_accuracy is not None  # as of any run of today
     return result.search.validation_accuracy, costs, excess_of(costs, budgets)

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from se_nas.cost.budget import Budget, format_cost
-from se_nas.cost.latency.runtimes import RUNTIMES
-from se_nas.cost.latency.table import LatencyTable
+from se_nas.cost.latencies import Latencies, Latency, key_of, table_alone
 from se_nas.cost.latency.timing import Measurement, measure_network
-from se_nas.cost.metrics import LATENCY
+from se_nas.cost.metrics import is_latency
 from se_nas.cost.table import CostTable, FloatArray
 from se_nas.errors import InfeasibleBudgetError
 from se_nas.records.models.certificate import DecodeTry, SearchCertificate
 from se_nas.search.budgets.decode import Decoded, decode, least_cost
-from se_nas.search.certificate import Latency, certify, check_registered, key_of
+from se_nas.search.certificate import certify, check_registered
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
@@ -39,7 +38,7 @@ class Answer:
 def answer(
     space: SearchSpace,
     tables: Mapping[str, CostTable],
-    latency: Latency,
+    latencies: Latencies,
     budgets: Sequence[Budget],
     scores: Mapping[str, Sequence[float] | FloatArray],
 ) -> Answer:
@@ -47,30 +46,29 @@ def answer(
     see `_built`.
 
     Raises:
-        InfeasibleBudgetError: no architecture keeps the budgets, or none was found whose measured latency does.
+        InfeasibleBudgetError: no architecture keeps the budgets, or none was found whose measured latencies do.
     """
-    held = [budget for budget in budgets if budget.metric != LATENCY]
     return _built(
         space,
         tables,
-        latency,
+        latencies,
         budgets,
         lambda limits: decode(space, tables, limits, scores),
-        lambda: least_cost(space, tables, LATENCY, held).costs[LATENCY],
+        lambda metric, held: least_cost(space, tables, metric, held).costs[metric],
     )
 
 
 def answer_among(
     space: SearchSpace,
     tables: Mapping[str, CostTable],
-    latency: Latency,
+    latencies: Latencies,
     budgets: Sequence[Budget],
     ranked: Iterable[tuple[Architecture, float]],
 ) -> Answer:
     """The first of some architectures, best first with their scores, that keeps every budget where it is really built.
 
     Raises:
-        InfeasibleBudgetError: none keeps the budgets, or none was found whose measured latency does.
+        InfeasibleBudgetError: none keeps the budgets, or none was found whose measured latencies do.
     """
 
     def keeps(entry: Decoded, limits: Sequence[Budget]) -> bool:
@@ -84,95 +82,90 @@ def answer_among(
     return _built(
         space,
         tables,
-        latency,
+        latencies,
         budgets,
         lambda limits: next(entry for entry in allowed if keeps(entry, limits)),
-        lambda: min(entry.costs[LATENCY] for entry in allowed),
+        lambda metric, held: min(entry.costs[metric] for entry in allowed if keeps(entry, held)),
     )
 
 
 def _built(
     space: SearchSpace,
     tables: Iterable[str],
-    latency: Latency,
+    latencies: Latencies,
     budgets: Sequence[Budget],
     best: Callable[[Sequence[Budget]], Decoded],
-    fastest: Callable[[], float],
+    fastest: Callable[[str, Sequence[Budget]], float],
 ) -> Answer:
     """Measure the best under some limits on the network that is really built, and tighten them until it is fast enough.
 
     A latency budget holds when the upper end of the measured median's 95 % interval is within it. Where it is not, the
-    limit for the predicted latency is cut by the ratio of the two.
+    limit for that predicted latency is cut by the ratio of the two.
 
     Args:
         tables: the metrics of which there is one.
-        fastest: the least predicted latency; asked for where a budget on it was broken.
+        fastest: the least predicted latency of a metric under budgets on others; asked for where one on it was broken.
     """
-    check_registered(tables)
-    asked = {budget.metric: budget for budget in budgets}
-    limits = dict(asked)
+    check_registered([*tables, *(budget.metric for budget in budgets)], latencies)
+    limits = {budget.metric: budget for budget in budgets}
+    timed = [budget for budget in budgets if is_latency(budget.metric)]
     tries: list[DecodeTry] = []
     while True:
         found = best(list(limits.values()))
-        measured = _measure(space, latency, limits, found, tries)
-        budget = asked.get(LATENCY)
-        if budget is None or budget.holds(measured.ci95_ms[1]):
-            return _answer(space, budgets, latency, found, measured, tries)
+        measured = {metric: _measured(space, latency, found) for metric, latency in latencies.items()}
+        tries.append(_try(latencies, limits, found, measured))
+        broken = [budget for budget in timed if not budget.holds(measured[budget.metric].ci95_ms[1])]
+        if not broken:
+            spec = space.resolve(found.architecture)
+            certificate = certify(spec, budgets, latencies, found, measured)
+            return Answer(found.architecture, spec, certificate, tuple(tries))
         if len(tries) == ATTEMPTS:
-            raise _too_slow(space, budget, tries)
-        allowed = found.costs[LATENCY] * (1 - MARGIN) * min(1.0, budget.limit / measured.ci95_ms[1])
-        # one disturbed measurement must not rule out the fastest, nor an error speak of a limit that nobody set;
-        # and nothing is given up before the fastest was tried
-        least = fastest()
-        limits[LATENCY] = replace(budget, limit=max(allowed, least) if len(tries) < ATTEMPTS - 1 else least)
+            raise _too_slow(space, timed, broken, tries)
+        for budget in broken:
+            metric = budget.metric
+            allowed = found.costs[metric] * (1 - MARGIN) * min(1.0, budget.limit / measured[metric].ci95_ms[1])
+            # one disturbed measurement must not rule out the fastest, nor an error speak of a limit that nobody set;
+            # and nothing is given up before the fastest was tried. The fastest under the limits of the others as they
+            # are by now: so the limits can always be kept together
+            least = fastest(metric, [limit for other, limit in limits.items() if other != metric])
+            limits[metric] = replace(budget, limit=max(allowed, least) if len(tries) < ATTEMPTS - 1 else least)
 
 
-def _measure(
-    space: SearchSpace,
-    latency: Latency,
-    limits: Mapping[str, Budget],
-    found: Decoded,
-    tries: list[DecodeTry],
-) -> Measurement:
-    """Time an architecture's network, or predict it where there is a table alone, and add the try to the record."""
-    timed = RUNTIMES[key_of(latency).runtime].timed
-    if isinstance(latency, LatencyTable) and not timed:
-        measured = latency.prediction(found.architecture)
-    else:
-        measured = measure_network(space.resolve(found.architecture), key_of(latency))
-    tries.append(
-        DecodeTry(
-            limits={metric: budget.limit for metric, budget in limits.items()},
-            costs=found.costs,
-            score=found.score,
-            measured_ms=measured.median_ms if timed else None,
-        )
+def _measured(space: SearchSpace, latency: Latency, found: Decoded) -> Measurement:
+    """Time an architecture's network, or predict it where there is a table alone."""
+    if (table := table_alone(latency)) is not None:
+        return table.prediction(found.architecture)
+    return measure_network(space.resolve(found.architecture), key_of(latency))
+
+
+def _try(
+    latencies: Latencies, limits: Mapping[str, Budget], found: Decoded, measured: Mapping[str, Measurement]
+) -> DecodeTry:
+    return DecodeTry(
+        limits={metric: budget.limit for metric, budget in limits.items()},
+        costs=found.costs,
+        score=found.score,
+        measured_ms={
+            metric: one.median_ms for metric, one in measured.items() if table_alone(latencies[metric]) is None
+        },
     )
-    return measured
 
 
-def _answer(
-    space: SearchSpace,
-    budgets: Sequence[Budget],
-    latency: Latency,
-    found: Decoded,
-    measured: Measurement,
-    tries: list[DecodeTry],
-) -> Answer:
-    spec = space.resolve(found.architecture)
-    return Answer(found.architecture, spec, certify(spec, budgets, latency, found, measured), tuple(tries))
-
-
-def _too_slow(space: SearchSpace, budget: Budget, tries: Sequence[DecodeTry]) -> InfeasibleBudgetError:
-    measured = [entry.measured_ms for entry in tries if entry.measured_ms is not None]
-    if not measured:
-        least = format_cost(LATENCY, min(entry.costs[LATENCY] for entry in tries))
-        return InfeasibleBudgetError(
-            f"space {space.name}: some architecture's predicted latency must keep {budget} with its interval, but the "
-            f"least predicted was {least}, whose interval does not"
-        )
-    shortest = min(measured)
-    return InfeasibleBudgetError(
-        f"space {space.name}: some architecture's measured latency must keep {budget}, but after {len(tries)} tries "
-        f"the least measured was {format_cost(LATENCY, shortest)}; the machine may be busy"
-    )
+def _too_slow(
+    space: SearchSpace, timed: Sequence[Budget], broken: Sequence[Budget], tries: Sequence[DecodeTry]
+) -> InfeasibleBudgetError:
+    """What was reached of each latency that is broken, and the latencies that had to be kept together with it."""
+    clocked = [budget for budget in broken if budget.metric in tries[-1].measured_ms]
+    told = []
+    for budget in broken:
+        metric, of = budget.metric, "" if len(timed) == 1 else f" of {budget.metric}"
+        if budget in clocked:
+            shortest = format_cost(metric, min(entry.measured_ms[metric] for entry in tries))
+            told.append(f"after {len(tries)} tries the least measured{of} was {shortest}")
+        else:
+            least = format_cost(metric, min(entry.costs[metric] for entry in tries))
+            told.append(f"the least predicted{of} was {least}, whose interval does not")
+    how = "measured latency must keep" if clocked else "predicted latency must keep"
+    what = f"space {space.name}: some architecture's {how} {' and '.join(map(str, timed))}"
+    interval, busy = "" if clocked else " with its interval", "; the machine may be busy" if clocked else ""
+    return InfeasibleBudgetError(f"{what}{interval}, but {', and '.join(told)}{busy}")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.cross_check import cross_check_counts
+from se_nas.cost.latencies import Latencies, key_of, latency_problems, table_alone
 from se_nas.cost.latency.key import LatencyKey
-from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import Measurement, latency_conditions, measure_network
 from se_nas.cost.metrics import LATENCY, METRICS
@@ -31,7 +31,11 @@ from se_nas.space.specs import NetworkSpec
 
 
 def certify(
-    spec: NetworkSpec, budgets: Sequence[Budget], latency: Latency, found: Decoded | None, measured: Measurement
+    spec: NetworkSpec,
+    budgets: Sequence[Budget],
+    latencies: Latencies,
+    found: Decoded | None,
+    measured: Mapping[str, Measurement],
 ) -> SearchCertificate:
     """The certificate of a network.
 
@@ -41,14 +45,14 @@ def certify(
 
     Args:
         found: the decode that gave the network, whose prediction is told; None of a network that none gave.
-        measured: of the network; where there is an imported table alone, what that predicts.
+        measured: of the network, each latency; where there is an imported table alone, what that predicts.
     """
-    check_registered(budget.metric for budget in budgets)
+    check_registered((budget.metric for budget in budgets), latencies)
     known, check = _costs(spec, measured)
-    alone = isinstance(latency, LatencyTable) and not RUNTIMES[latency.key.runtime].timed
-    if isinstance(latency, LatencyTable) and alone:
-        of_table = {"how": "predicted", "relative_error_std": latency.fit.held_out.residual_std}
-        known[LATENCY] = known[LATENCY].model_copy(update=of_table)
+    for metric, latency in latencies.items():
+        if (alone := table_alone(latency)) is not None:
+            of_table = {"how": "predicted", "relative_error_std": alone.fit.held_out.residual_std}
+            known[metric] = known[metric].model_copy(update=of_table)
     kept = []
     for budget in budgets:
         entry = known[budget.metric]
@@ -62,25 +66,31 @@ def certify(
                 f"the table of {metric} must say what is counted on the network that is built, "
                 f"{known[metric].value:g}, but says {cost:g}"
             )
-    costs = list(known.values())
-    if isinstance(latency, LatencyTable) and found is not None and not alone:
-        held_out = latency.fit.held_out
-        predicted = _entry(LATENCY, found.costs[LATENCY], "predicted", held_out.n)
-        costs.insert(-1, predicted.model_copy(update={"relative_error_std": held_out.residual_std}))
+    costs = []
+    for metric, entry in known.items():
+        table = latencies.get(metric)
+        if isinstance(table, LatencyTable) and found is not None and entry.how == "measured":
+            held_out = table.fit.held_out
+            predicted = _entry(metric, found.costs[metric], "predicted", held_out.n)
+            costs.append(predicted.model_copy(update={"relative_error_std": held_out.residual_std}))
+        costs.append(entry)
     return SearchCertificate(
         budgets=tuple(kept),
         costs=tuple(costs),
         cross_check=check,
-        latency_conditions=latency_conditions(key_of(latency)),
+        latency_conditions={metric: latency_conditions(key_of(latency)) for metric, latency in latencies.items()},
         environment=describe_environment(),
     )
 
 
-def check_registered(metrics: Iterable[str]) -> None:
+def check_registered(metrics: Iterable[str], latencies: Latencies) -> None:
     """Raise ConfigError for metrics of which a certificate says nothing, as those of tables that were made by hand."""
+    metrics = list(metrics)
     if unknown := [metric for metric in metrics if metric not in METRICS]:
         must = f"must be one of {', '.join(METRICS)} to be certified; a plugin adds another to METRICS"
         raise ConfigError("budgets", [f"{metric}: {must}" for metric in unknown])
+    if problems := latency_problems(((metric, metric) for metric in metrics), latencies):
+        raise ConfigError("budgets", problems)
 
 
 def extend_certificate(
@@ -100,13 +110,13 @@ def extend_certificate(
     Raises:
         ConfigError: `search` cannot be read or is no certificate of this version.
     """
-    known, check = _costs(spec, measure_network(spec, key))
+    known, check = _costs(spec, {LATENCY: measure_network(spec, key)})
     retrained = RetrainedPart(
         resolution=spec.resolution,
         classes=spec.head.classes,
         costs=tuple(known.values()),
         cross_check=check,
-        latency_conditions=latency_conditions(key),
+        latency_conditions={LATENCY: latency_conditions(key)},
         trained=dict(trained),
         environment=describe_environment(),
     )
@@ -115,8 +125,8 @@ def extend_certificate(
     return read_record(Certificate, search).model_copy(update={"retrained": retrained})
 
 
-def _costs(spec: NetworkSpec, measured: Measurement) -> tuple[dict[str, CostEntry], CrossCheck]:
-    """What is counted of the network that is built and its measured latency, by metric, and the cross-check."""
+def _costs(spec: NetworkSpec, measured: Mapping[str, Measurement]) -> tuple[dict[str, CostEntry], CrossCheck]:
+    """What is counted of the network that is built and its measured latencies, by metric, and the cross-check."""
     network = Network(spec)
     check = cross_check_counts(network, spec)
     if not check.agree:
@@ -127,7 +137,8 @@ def _costs(spec: NetworkSpec, measured: Measurement) -> tuple[dict[str, CostEntr
         for name, metric in METRICS.items()
         if metric.counted
     }
-    known[LATENCY] = _entry(LATENCY, measured.median_ms, "measured", measured.n, measured.ci95_ms)
+    for metric, one in measured.items():
+        known[metric] = _entry(metric, one.median_ms, "measured", one.n, one.ci95_ms)
     note = "Neither count includes activations, norms, global means, SE's rescaling or the sums of skips."
     return known, check.model_copy(update={"note": note})
 
@@ -137,12 +148,3 @@ def _entry(metric: str, value: float, how: How, n: int = 1, ci95: tuple[float, f
     return CostEntry(
         metric=metric, unit=METRICS[metric].unit, value=int(value) if whole else value, how=how, n=n, ci95=ci95
     )
-
-
-#: What is known of latency: a table of the whole space, or, where none was made, how to measure a network.
-Latency = LatencyTable | LatencyKey
-
-
-def key_of(latency: Latency) -> LatencyKey:
-    """The conditions that a latency is measured under."""
-    return latency.key if isinstance(latency, LatencyTable) else latency

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from se_nas.cost.latencies import Latencies
 from se_nas.errors import ConfigError
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.fields import Number
@@ -14,7 +15,6 @@ from se_nas.records.measure import ACCURACY, Measure
 from se_nas.records.models.run_result import LedgerEntry
 from se_nas.records.record import read_value
 from se_nas.search.answer import Answer, answer
-from se_nas.search.certificate import Latency
 from se_nas.search.one_shot.weight_training import CHECKPOINT
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
@@ -34,7 +34,7 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        answer: the architecture for the problem's budgets, certified; given what is known of latency.
+        answer: the architecture for the problem's budgets, certified; given what is known of each latency.
         accuracy: of an architecture, as the search judges it.
         measure: what that is.
         summary: what `result.json` says of the search.
@@ -42,7 +42,7 @@ class SearchResult:
         ledger: the same by parts of the search, with CPU seconds where they were counted.
     """
 
-    answer: Callable[[Latency], Answer]
+    answer: Callable[[Latencies], Answer]
     accuracy: Callable[[Architecture], float]
     summary: Mapping[str, object]
     seconds: float
@@ -77,7 +77,7 @@ def result_by_scores(
     """
     write_json(problem.folder / SCORES, {name: list(values) for name, values in scores.items()})
     return SearchResult(
-        answer=lambda latency: answer(problem.space, problem.tables, latency, problem.budgets, scores),
+        answer=lambda latencies: answer(problem.space, problem.tables, latencies, problem.budgets, scores),
         accuracy=accuracy,
         summary=dict(summary or {}),
         seconds=seconds,

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from se_nas.cost.budget import Budget
+from se_nas.cost.latencies import Latencies
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError
 from se_nas.records.record import read_record
@@ -20,7 +21,6 @@ from se_nas.search.black_box.evaluation import EvaluationsFile, best_first, eval
 from se_nas.search.black_box.evaluators.table import TableEvaluator
 from se_nas.search.black_box.pareto import front_in
 from se_nas.search.budgets.baselines import known_baselines
-from se_nas.search.certificate import Latency
 from se_nas.search.differentiable.restarts import search_with_restarts
 from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.problem import SearchProblem
@@ -164,7 +164,7 @@ def answer_again(
     folder: Path,
     space: SearchSpace,
     tables: Mapping[str, CostTable],
-    latency: Latency,
+    latencies: Latencies,
     budgets: Sequence[Budget],
 ) -> Answer:
     """The answer of a finished search under other budgets: a decode of its scores, or the best that it evaluated.
@@ -177,15 +177,14 @@ def answer_again(
         InfeasibleBudgetError: no architecture keeps the budgets.
     """
     if (folder / SCORES).exists():
-        return answer(space, tables, latency, budgets, read_scores(folder / SCORES, space))
+        return answer(space, tables, latencies, budgets, read_scores(folder / SCORES, space))
     if (folder / EVALUATIONS).exists():
         missing = [budget.metric for budget in budgets if budget.metric not in tables]
         if missing:
-            raise ConfigError(
-                "budgets", [f"{metric}: needs a cost table, but the run was made without one" for metric in missing]
-            )
+            must = f"needs a cost table, but the run has only those of {', '.join(tables)}"
+            raise ConfigError("budgets", [f"{metric}: {must}" for metric in missing])
         ranked = best_first(read_evaluations(folder / EVALUATIONS, space), budgets)
-        return answer_among(space, tables, latency, budgets, ((e.architecture, e.accuracy or 0.0) for e in ranked))
+        return answer_among(space, tables, latencies, budgets, ((e.architecture, e.accuracy or 0.0) for e in ranked))
     raise ConfigError(
         str(folder.parent),
         [f"must be the folder of a run whose search is done, but it has no {folder.name}/{SCORES} or {EVALUATIONS}"],
@@ -193,7 +192,7 @@ def answer_again(
 
 
 def answer_picked(
-    folder: Path, space: SearchSpace, tables: Mapping[str, CostTable], latency: Latency, number: int
+    folder: Path, space: SearchSpace, tables: Mapping[str, CostTable], latencies: Latencies, number: int
 ) -> Answer:
     """The architecture of a finished search's front that evaluation `number` was of, under the search's own budgets.
 
@@ -219,7 +218,7 @@ def answer_picked(
         raise ConfigError("--pick", [f"{must}, but got {number}"])
     found = front[number]
     budgets = [Budget(str(metric), limit) for metric, limit in file.budgets.items()]
-    return answer_among(space, tables, latency, budgets, [(found.architecture, float(found.accuracy or 0.0))])
+    return answer_among(space, tables, latencies, budgets, [(found.architecture, float(found.accuracy or 0.0))])
 
 
 def _listed(numbers: Sequence[int]) -> str:

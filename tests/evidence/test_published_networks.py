@@ -170,14 +170,14 @@ def timed(path: Path, ms: Callable[[float], float], limit: float, *budgets: Budg
     """The limit on the MACs that is found where a network takes `ms` of its millions of them, and what was timed."""
     macs: list[int] = []
 
-    def upper(network: NetworkSpec) -> float:
+    def share(network: NetworkSpec) -> float:
         macs.append(network_counts(network).macs)
-        return ms(macs[-1] / 1e6)
+        return ms(macs[-1] / 1e6) / limit
 
     def of(budgets: Sequence[Budget]) -> NetworkSpec:
         return fit(path, *budgets)
 
-    return narrowed(of, budgets, Budget("latency_ms", limit), upper), macs
+    return narrowed(of, budgets, share), macs
 
 
 @pytest.mark.parametrize("budgets", [(), BUDGETS, BUDGETS[:1], BUDGETS[1:]], ids=["none", "both", "macs", "params"])

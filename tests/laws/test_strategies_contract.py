@@ -11,6 +11,7 @@ import pytest
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.timing import latency_key
+from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import count_tables
 from se_nas.errors import InfeasibleBudgetError
 from se_nas.search.black_box.config import OptunaConfig
@@ -148,7 +149,7 @@ def test_every_strategy_gives_a_member_of_the_space_within_the_budgets_and_the_s
     for name in ("one", "two"):
         problem = make_problem(tiny_space, tmp_path / name / "search", macs=0.5)
         found = STRATEGIES[strategy].search(problem, CONFIGS[strategy])
-        answer = found.answer(latency_key())
+        answer = found.answer({LATENCY: latency_key()})
         assert answer.architecture in set(problem.space.enumerate())
         assert network_counts(answer.network).macs <= problem.budgets[0].limit
         answers.append((answer.architecture, found.accuracy(answer.architecture)))

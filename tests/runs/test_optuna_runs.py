@@ -15,6 +15,7 @@ import pytest
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.table import LatencyTable
+from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError, InfeasibleBudgetError
 from se_nas.report.pages.run_reading import read_run
@@ -332,8 +333,9 @@ def test_a_process_may_join_a_run_on_another_device(runs: dict[str, Done], tmp_p
     before = contents(tmp_path / "run")
     setting = open_setting(tmp_path / "run", device="cpu")
     assert (setting.device.type, setting.config.device, setting.config.latency.device) == ("cpu", "cuda", "cuda")
-    assert isinstance(setting.latency, LatencyTable)
-    assert setting.latency.record().plain() == read_json(tmp_path / "run/latency.json")
+    latency = setting.latencies[LATENCY]
+    assert isinstance(latency, LatencyTable)
+    assert latency.record().plain() == read_json(tmp_path / "run/latency.json")
     assert contents(tmp_path / "run") == before
 
 
@@ -387,7 +389,7 @@ def test_a_run_without_a_latency_table_measures_the_answer_alone(home: Path, tmp
     assert set(evaluations(out)[0]["costs"]) == {"macs", "params"}
     assert [entry["part"] for entry in read_json(out / "result.json")["cost_ledger"]] == ["evaluations"]
     assert not [line for line in said if "latency table" in line]
-    with pytest.raises(ConfigError, match="latency_ms: needs a cost table, but the run was made without one"):
+    with pytest.raises(ConfigError, match="latency_ms: needs a cost table, but the run has only those of macs, params"):
         decode_again(out, [Budget("macs", 90e3), Budget("latency_ms", 1e3)], tmp_path / "decoded")
     assert not (tmp_path / "decoded").exists()
     decode_again(out, [Budget("macs", 80e3)], tmp_path / "decoded")

@@ -14,6 +14,7 @@ from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import Measurement
+from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import InfeasibleBudgetError, SeNasError
 from se_nas.layers.network import Network
@@ -79,7 +80,7 @@ def large_first(space: SearchSpace) -> dict[str, list[float]]:
 
 
 def find(space: SearchSpace, tables: dict[str, CostTable], latency: LatencyTable, *budgets: Budget) -> Answer:
-    return answer(space, tables, latency, budgets, large_first(space))
+    return answer(space, tables, {LATENCY: latency}, budgets, large_first(space))
 
 
 def middle(space: SearchSpace, tables: dict[str, CostTable], metric: str, share: float = 0.6) -> Budget:
@@ -102,7 +103,7 @@ def test_the_certificate_says_of_each_cost_what_the_built_network_has(tiny_space
     assert (measured.value, measured.n) == (pytest.approx(true_ms(found.network)), 40)
     assert [entry.limit for entry in found.certificate.budgets] == [budget.limit for budget in budgets]
     assert all(entry.holds for entry in found.certificate.budgets)
-    assert found.certificate.latency_conditions.device == KEY.device
+    assert found.certificate.latency_conditions[LATENCY].device == KEY.device
     assert SearchCertificate(**json.loads(json.dumps(found.certificate.plain()))) == found.certificate
 
 
@@ -129,7 +130,7 @@ def test_an_exact_prediction_needs_tightening_only_for_the_interval(tiny_space, 
     tight = Budget("latency_ms", first.costs["latency_ms"] * (1 + SPREAD / 2))
     found = find(tiny_space, tables, latency, tight)
     assert len(found.decodes) > 1
-    assert found.decodes[0].measured_ms <= tight.limit
+    assert found.decodes[0].measured_ms[LATENCY] <= tight.limit
     (entry,) = found.certificate.budgets
     assert entry.holds
     assert entry.ci95[1] <= tight.limit
@@ -147,7 +148,7 @@ def test_a_network_that_runs_longer_than_predicted_is_replaced(tiny_space, table
     limits = [entry.limits["latency_ms"] for entry in found.decodes]
     assert limits == sorted(limits, reverse=True)
     assert {entry.limits["macs"] for entry in found.decodes} == {budgets[0].limit}
-    assert [entry.measured_ms for entry in found.decodes] == pytest.approx(
+    assert [entry.measured_ms[LATENCY] for entry in found.decodes] == pytest.approx(
         [1.2 * entry.costs["latency_ms"] for entry in found.decodes]
     )
     assert found.certificate.budgets[1].limit == budgets[1].limit  # what was asked, not what was decoded under
@@ -189,7 +190,9 @@ def test_of_evaluated_networks_those_that_will_be_too_slow_are_not_measured(
     ranked = sorted(tiny_space.enumerate(), key=tables["latency_ms"].cost, reverse=True)
     predicted = [tables["latency_ms"].cost(a) for a in ranked]
     budget = Budget("latency_ms", predicted[5])
-    found = answer_among(tiny_space, tables, latency, [budget], ((a, 1.0 - i / 1000) for i, a in enumerate(ranked)))
+    found = answer_among(
+        tiny_space, tables, {LATENCY: latency}, [budget], ((a, 1.0 - i / 1000) for i, a in enumerate(ranked))
+    )
     in_time = [a for a in ranked if 1.2 * true_ms(tiny_space.resolve(a)) * (1 + SPREAD) <= budget.limit]
     assert ranked.index(in_time[0]) > 5 + ATTEMPTS
     assert 1 < len(found.decodes) <= 4
@@ -210,12 +213,12 @@ def test_nothing_is_given_up_before_the_fastest_evaluated_network_was_measured(
 
     monkeypatch.setattr("se_nas.search.answer.measure_network", timed)
     scored = [(a, 1.0 - i / 1000) for i, a in enumerate(ranked)]
-    found = answer_among(tiny_space, tables, latency, [Budget("latency_ms", top)], scored)
+    found = answer_among(tiny_space, tables, {LATENCY: latency}, [Budget("latency_ms", top)], scored)
     assert true_ms(found.network) == pytest.approx(fastest)
     assert len(found.decodes) == ATTEMPTS
     monkeypatch.setattr("se_nas.search.answer.measure_network", lambda spec, key: measurement(2 * top))
     with pytest.raises(InfeasibleBudgetError, match=f"after {ATTEMPTS} tries the least measured was"):
-        answer_among(tiny_space, tables, latency, [Budget("latency_ms", top)], scored)
+        answer_among(tiny_space, tables, {LATENCY: latency}, [Budget("latency_ms", top)], scored)
 
 
 TRAINED = {"data": "imagenet", "epochs": 2, "top1": 0.5}
@@ -246,7 +249,7 @@ def test_a_retrained_network_s_counts_and_latency_join_what_its_search_certified
     assert retrained.cross_check.agree
     assert retrained.cross_check.macs == counts.macs
     assert (retrained.resolution, retrained.classes, retrained.trained) == (32, 7, TRAINED)
-    assert retrained.latency_conditions.device == KEY.device
+    assert retrained.latency_conditions[LATENCY].device == KEY.device
     assert retrained.environment.packages["torch"]
     again = write_record(tmp_path / "again.json", extended)
     longer = extend_certificate(again, spec, KEY, {"epochs": 3}).retrained

@@ -85,6 +85,8 @@ def latency_key(
         hint = did_you_mean(runtime, RUNTIMES)
         raise DeviceError(f"latency runtime must be one of {', '.join(RUNTIMES)}, but got {short(runtime)}{hint}")
     if runtime is not None and RUNTIMES[runtime].remote:
+        if RUNTIMES[runtime].of == "run" and program is None:
+            raise DeviceError(f"latency runtime {runtime} needs a program that times: `run` beside it in a run file")
         return LatencyKey(device, runtime, dtype, batch_size, threads, program)
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not present.get(device, False):

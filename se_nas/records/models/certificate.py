@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    WrapSerializer,
+    model_validator,
+)
 
-from se_nas.records.fields import Amount, Count, Interval, Metric, Number, Seconds
+from se_nas.records.fields import LATENCY, Amount, Count, Interval, Metric, Number, Seconds
 from se_nas.records.models.environment import Environment
 from se_nas.records.record import Record
 
 How = Literal["counted", "predicted", "measured"]
+_SUREST: tuple[How, ...] = ("measured", "counted", "predicted")
 
 
 class CostEntry(Record):
@@ -76,6 +88,29 @@ class Timing(Record):
     n: PositiveInt
 
 
+def _read_by(kind: Any) -> BeforeValidator:
+    """Reads what is of each latency; of the one latency of a run of one device a file has the value itself."""
+    one = TypeAdapter[Any](kind)
+
+    def read(value: Any) -> Any:
+        if isinstance(value, Mapping) and all(str(name).startswith(LATENCY) for name in value):
+            return value
+        return {} if value is None else {LATENCY: one.validate_python(value)}
+
+    return BeforeValidator(read)
+
+
+def _written(value: Mapping[str, object], handler: SerializerFunctionWrapHandler) -> Any:
+    found = handler(value)
+    return found[LATENCY] if list(found) == [LATENCY] else found
+
+
+ConditionsByLatency = Annotated[
+    dict[Metric, LatencyConditions], Field(min_length=1), _read_by(LatencyConditions), WrapSerializer(_written)
+]
+MillisecondsByLatency = Annotated[dict[Metric, Seconds], _read_by(Seconds), WrapSerializer(_written)]
+
+
 class RetrainedPart(Record):
     """What is known of a network that was retrained at another size; `trained` is what its training says of itself."""
 
@@ -83,7 +118,7 @@ class RetrainedPart(Record):
     classes: PositiveInt
     costs: tuple[CostEntry, ...]
     cross_check: CrossCheck
-    latency_conditions: LatencyConditions
+    latency_conditions: ConditionsByLatency
     trained: dict[str, object]
     environment: Environment
 
@@ -96,7 +131,7 @@ class Certificate(Record):
     budgets: tuple[BudgetEntry, ...] | None = None
     costs: tuple[CostEntry, ...] | None = None
     cross_check: CrossCheck | None = None
-    latency_conditions: LatencyConditions | None = None
+    latency_conditions: ConditionsByLatency | None = None
     environment: Environment | None = None
     retrained: RetrainedPart | None = None
 
@@ -113,14 +148,21 @@ class SearchCertificate(Certificate):
     budgets: tuple[BudgetEntry, ...]
     costs: tuple[CostEntry, ...]
     cross_check: CrossCheck
-    latency_conditions: LatencyConditions
+    latency_conditions: ConditionsByLatency
     environment: Environment
+
+    @property
+    def known(self) -> dict[Metric, CostEntry]:
+        """The cost in each metric, of several ways in which it is known the surest."""
+        surest = sorted(self.costs, key=lambda entry: _SUREST.index(entry.how), reverse=True)
+        found = {entry.metric: entry for entry in surest}
+        return {metric: found[metric] for metric in dict.fromkeys(entry.metric for entry in self.costs)}
 
 
 class DecodeTry(Record):
-    """A decode, and the latency that was measured of what it gave."""
+    """A decode, and the latencies that were measured of what it gave."""
 
     limits: dict[Metric, PositiveFloat]
     costs: dict[Metric, Amount]
     score: Number
-    measured_ms: Seconds | None = None
+    measured_ms: MillisecondsByLatency = Field(default_factory=dict)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt, TypeAdapter, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    model_serializer,
+    model_validator,
+)
 
-from se_nas.records.fields import Amount, Count, Metric, Number, Seconds, Seed, Share
+from se_nas.records.fields import LATENCY, Amount, Count, Metric, Number, Seconds, Seed, Share
 from se_nas.records.models.certificate import LatencyConditions
 from se_nas.records.models.environment import Commit
 from se_nas.records.record import Record
@@ -133,7 +143,7 @@ class CorrelationPair(Record):
     spearman: EstimateEntry
 
 
-class RegretEntry(Record):
+class RegretEntry(_WithMetrics):
     """What the best of the first `k` by each score lacks to the best of all."""
 
     k: PositiveInt
@@ -291,13 +301,35 @@ class TimedSet(Record):
     spearman: EstimateEntry | None = None
 
 
+class LatencyCheck(Record):
+    """How well the latency table of a device predicts."""
+
+    conditions: LatencyConditions
+    sets: tuple[TimedSet, ...]
+
+
 class LatencyPart(Record):
-    """`latency_check.json`."""
+    """`latency_check.json`; that of a run of one device has what it says of it at the top."""
 
     format: Literal["se_nas latency check"] = "se_nas latency check"
     version: Literal[1] = 1
-    conditions: LatencyConditions
-    sets: tuple[TimedSet, ...]
+    devices: dict[Metric, LatencyCheck]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "sets" in value:
+            rest = {name: item for name, item in value.items() if name not in LatencyCheck.model_fields}
+            check = {name: item for name, item in value.items() if name in LatencyCheck.model_fields}
+            return {**rest, "devices": {LATENCY: LatencyCheck.model_validate(check)}}
+        return value
+
+    @model_serializer(mode="wrap")
+    def _as_one(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        if list(self.devices) == [LATENCY]:
+            found |= found.pop("devices")[LATENCY]
+        return found
 
 
 class SpentEntry(Record):

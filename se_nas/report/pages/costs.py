@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from se_nas.cost.budget import format_cost
 from se_nas.cost.counts import attention_counts, block_counts, network_counts
 from se_nas.records.models.certificate import BudgetEntry, CostEntry, CrossCheck, LatencyConditions
 from se_nas.report.pages.rows import Rows, record_rows, spaced
-from se_nas.report.plots.figure import metric_word
+from se_nas.report.plots.figure import metric_word, sentence_word
 from se_nas.report.theme.words import ABSENT, format_exact, format_percent
 from se_nas.space.specs import NetworkSpec
 
@@ -66,10 +66,17 @@ def _value_words(entry: CostEntry) -> str:
     return format_exact(float(entry.value)) + (f" ({', '.join(known)})" if known else "")
 
 
-def cost_checks(check: CrossCheck | None, conditions: LatencyConditions | None) -> list[tuple[str, Rows]]:
-    """The cross-check of a certificate's counts and the conditions of its latency, each under its title."""
-    parts = (("Cross-check", check), ("Conditions of the latency", conditions))
-    return [(title, spaced(record_rows(record))) for title, record in parts]
+def cost_checks(check: CrossCheck | None, conditions: Mapping[str, LatencyConditions] | None) -> list[tuple[str, Rows]]:
+    """The cross-check of a certificate's counts and the conditions of each latency, each under its title."""
+    return [("Cross-check", spaced(record_rows(check))), *conditions_of_each(conditions or {})]
+
+
+def conditions_of_each(conditions: Mapping[str, LatencyConditions]) -> list[tuple[str, Rows]]:
+    """The conditions of each latency under their title."""
+    return [
+        (f"Conditions of the {sentence_word(metric)}", spaced(record_rows(found)))
+        for metric, found in conditions.items()
+    ]
 
 
 def cost(metric: str, value: float) -> str:

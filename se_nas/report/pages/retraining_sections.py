@@ -18,6 +18,7 @@ from se_nas.records.record import Record
 from se_nas.report.pages.class_accuracy import ClassTable
 from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table
 from se_nas.report.pages.rows import Rows, environment_rows, plain, record_rows, spaced
+from se_nas.report.plots.figure import metric_word
 from se_nas.report.theme.words import TIMES, format_percent
 from se_nas.space.architecture_file import ArchitectureFile
 from se_nas.training.recipe import Recipe
@@ -92,7 +93,7 @@ class Searched:
     """What the search of the network certified, at the size that it was for."""
 
     costs: CostTable
-    conditions: Rows
+    conditions: Sequence[tuple[str, Rows]]
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,8 @@ def _curve_words(run: FinishedRetraining) -> str:
 def _searched(certificate: Certificate) -> Searched | None:
     if certificate.budgets is None:
         return None
-    conditions = spaced(record_rows(certificate.latency_conditions))
+    every = certificate.latency_conditions or {}
+    conditions = [(metric_word(metric), spaced(record_rows(found))) for metric, found in every.items()]
     return Searched(cost_table(certificate.costs or (), certificate.budgets), conditions)
 
 

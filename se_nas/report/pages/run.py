@@ -15,7 +15,7 @@ from se_nas.report.pages.render import render
 from se_nas.report.pages.run_headline import headline
 from se_nas.report.pages.run_next import run_next
 from se_nas.report.pages.run_reading import FinishedRun, Study, read_run
-from se_nas.report.pages.run_sections import run_sections
+from se_nas.report.pages.run_sections import latency_figure, run_sections
 from se_nas.report.pages.what_next import named
 from se_nas.report.plots import figure as plots_figure
 from se_nas.report.plots import probabilities
@@ -31,7 +31,7 @@ def write_report(run_folder: Path, configuration: str = "") -> Path:
 
     Args:
         run_folder: holds `result.json`, `architecture.json` and `certificate.json`; the histories, `choices.json`,
-            `latency.json`, `evidence/*.json` and, beside `space.yaml`, `search/evaluations.json` and
+            the latency tables, `evidence/*.json` and, beside `space.yaml`, `search/evaluations.json` and
             `search/importance.json` add their parts where they are there.
         configuration: what of the run file may be shown, a secret not among it.
 
@@ -86,10 +86,10 @@ def _figures(run: FinishedRun) -> dict[str, Figure | Plot]:
         figures["learning_curves"] = plots.learning_curves(run.search, run.retrain)
     if any(row.entropy is not None or row.temperature is not None for row in run.search):
         figures["decisiveness"] = probabilities.decisiveness(run.search)
-    held_out = run.latency.held_out if run.latency else ()
-    if held_out:
-        predicted, measured = [entry.predicted_ms for entry in held_out], [entry.ms for entry in held_out]
-        figures["latency"] = plots.latency_agreement(predicted, measured)
+    for metric, table in run.latencies.items():
+        if table.held_out:
+            predicted = [entry.predicted_ms for entry in table.held_out]
+            figures[latency_figure(metric)] = plots.latency_agreement(predicted, [e.ms for e in table.held_out])
     return figures
 
 

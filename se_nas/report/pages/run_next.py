@@ -10,6 +10,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from se_nas.cost.budget import format_cost
+from se_nas.cost.latencies import latency_file
+from se_nas.cost.metrics import device_of
 from se_nas.report.pages.run_reading import FinishedRun
 from se_nas.report.pages.what_next import Command, Next, command_line, files_in
 from se_nas.training.trained_network import WEIGHTS
@@ -31,7 +33,6 @@ _FILES: Mapping[str, str] = {
     "search/supernet.pt": "the supernet",
     "retrain/history.json": "the retraining's epochs",
     f"retrain/{WEIGHTS}": "the trained weights",
-    "latency.json": "the latency table",
     "evidence": "the evidence, a file a part",
     "retrain/export": "exported networks",
     "excitation/excitation.html": "what SE learned",
@@ -75,11 +76,19 @@ def run_next(folder: Path, run: FinishedRun) -> RunNext:
     commands.append(Command("write this page again", command_line(folder, "report")))
     return RunNext(
         commands,
-        files_in(folder, _FILES),
+        files_in(folder, {**_FILES, **_tables(run)}),
         compare=compare,
         again=command_line(folder, "search", "/config.yaml", "--out NEW"),
         pick=command_line(folder, "decode", more="--pick NUMBER"),
     )
+
+
+def _tables(run: FinishedRun) -> dict[str, str]:
+    """The files of latency tables, and what they hold."""
+    devices = ((metric, device_of(metric)) for metric in run.latencies)
+    return {
+        latency_file(m): f"the latency table of {device}" if device else "the latency table" for m, device in devices
+    }
 
 
 def _longer(run: FinishedRun) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from se_nas.cost.latencies import read_latency_files
 from se_nas.cost.latency.table import LatencyFile
 from se_nas.errors import ConfigError
 from se_nas.records.fields import Number, Share
@@ -55,7 +56,7 @@ class Study:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a run's folder holds; what is missing is empty."""
+    """What a run's folder holds; what is missing is empty. Latency tables are there by metric."""
 
     result: RunResult
     architecture: ArchitectureFile
@@ -64,7 +65,7 @@ class FinishedRun:
     retrain: tuple[Epoch, ...]
     classes: ClassTable | None
     choices: Mapping[str, list[Option]]
-    latency: LatencyFile | None
+    latencies: Mapping[str, LatencyFile]
     study: Study | None
     configuration: str
     learned: Learned | None
@@ -74,18 +75,18 @@ def read_run(folder: Path, configuration: str) -> FinishedRun:
     """The run in a folder; see `run.write_report`."""
     architecture = load_architecture(folder / "architecture.json")  # first: it names plugins that the rest speaks of
     result = read_record(RunResult, folder / "result.json")
+    certificate = read_record(SearchCertificate, folder / "certificate.json")
     search = read_history(folder / "search" / "history.json")
-    latency = folder / "latency.json"
     retrain = read_history(folder / "retrain" / "history.json")
     return FinishedRun(
         result=result,
         architecture=architecture,
         choices=_choices(folder, architecture.architecture, search),
-        certificate=read_record(SearchCertificate, folder / "certificate.json"),
+        certificate=certificate,
         search=search,
         retrain=retrain,
         classes=class_table(retrain, folder / "retrain"),
-        latency=read_record(LatencyFile, latency) if latency.exists() else None,
+        latencies=read_latency_files(folder, certificate.latency_conditions),
         study=_study(folder, architecture.architecture),
         configuration=configuration,
         learned=read_learned(folder),

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
-from se_nas.cost.metrics import LATENCY, METRICS
+from se_nas.cost.latency.table import LatencyFile
+from se_nas.cost.metrics import METRICS, device_of
 from se_nas.errors import format_seconds
 from se_nas.records.fields import Metric
 from se_nas.records.measure import Measure
@@ -66,6 +67,19 @@ class Decode:
 
 
 @dataclass(frozen=True)
+class PredictedLatency:
+    """How well the latency table of a device predicts, and what it was timed with.
+
+    Attributes:
+        figure: the name of its figure; device: what the run calls it, where it has several.
+    """
+
+    figure: str
+    device: str
+    rows: Rows
+
+
+@dataclass(frozen=True)
 class Watchdog:
     """What a search's watchdog saw: its warnings, each after the epochs that had it."""
 
@@ -91,7 +105,7 @@ class RunSections:
     architecture: str
     front: Front | None
     classes: ClassTable | None
-    latency: Rows
+    latencies: Sequence[PredictedLatency]
     costs: CostTable
     checks: list[tuple[str, Rows]]
     decodes: Sequence[Decode]
@@ -106,7 +120,7 @@ def run_sections(run: FinishedRun) -> RunSections:
         architecture=architecture_words(run.architecture.network),
         front=None if run.study is None else _front(run.study),
         classes=run.classes,
-        latency=_latency(run),
+        latencies=[_latency(metric, table) for metric, table in run.latencies.items()],
         costs=cost_table(certificate.costs, certificate.budgets),
         checks=cost_checks(certificate.cross_check, certificate.latency_conditions),
         decodes=[_decode(decode) for decode in decodes] if len(decodes) > 1 else [],
@@ -174,20 +188,16 @@ def _study_words(study: Study) -> str:
 # ---- costs
 
 
-def _latency(run: FinishedRun) -> Rows:
-    """How well the latency table predicts, and what it was timed with; nothing without a table."""
-    if run.latency is None:
-        return []
-    report, key = run.latency.fit, asdict(run.latency.key)
+def latency_figure(metric: str) -> str:
+    """The name of the figure, and of its file, of a latency."""
+    device = device_of(metric)
+    return "latency" if device is None else f"latency_{device}"
+
+
+def _latency(metric: str, table: LatencyFile) -> PredictedLatency:
+    report, key = table.fit, asdict(table.key)
     held_out, prediction = report.held_out, report.prediction
-    blocks: Rows = []
-    if prediction is not None:
-        blocks = [
-            ("blocks timed", str(prediction.timed)),
-            ("blocks predicted from these", str(prediction.predicted)),
-            ("mean absolute error on a block left out", format_percent(prediction.mape)),
-        ]
-    return [
+    rows = [
         ("mean absolute error", format_percent(held_out.mape)),
         ("within 5 %", format_percent(held_out.within_5)),
         ("within 10 %", format_percent(held_out.within_10)),
@@ -197,14 +207,14 @@ def _latency(run: FinishedRun) -> Rows:
         *blocks,
         *spaced([(name, str(value)) for name, value in key.items()]),
     ]
+    return PredictedLatency(latency_figure(metric), device_of(metric) or "", rows)
 
 
 def _decode(decode: DecodeTry) -> Decode:
-    measured = decode.measured_ms
     return Decode(
         limits=_amounts(decode.limits),
         costs=_amounts(decode.costs),
-        measured=ABSENT if measured is None else cost(LATENCY, measured),
+        measured=_amounts(decode.measured_ms) if decode.measured_ms else ABSENT,
         score=f"{decode.score:.4g}",
     )
 

@@ -88,6 +88,12 @@ def metric_word(metric: str) -> str:
     return METRICS[metric].title
 
 
+def sentence_word(metric: str) -> str:
+    """The same inside a sentence: latency on phone, but MACs."""
+    word = metric_word(metric)
+    return word if word[:2].isupper() else f"{word[:1].lower()}{word[1:]}"
+
+
 def metric_title(metric: str) -> str:
     """A metric with its unit: Latency (ms)."""
     word, unit = metric_word(metric), METRICS[metric].unit

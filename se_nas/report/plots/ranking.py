@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.cost.budget import format_cost
+from se_nas.cost.metrics import is_latency
 from se_nas.records.models.evidence import EstimateEntry, RankedEntry, RankingSet
 from se_nas.report.plots.evidence import _DASHES, _WHISKERS, capital, trained_accuracy
-from se_nas.report.plots.figure import TICK_STEPS, Plot, drawn, panel, percent_tick, say_on_hover, tick
+from se_nas.report.plots.figure import TICK_STEPS, Plot, drawn, panel, percent_tick, say_on_hover, sentence_word, tick
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import light
 
@@ -22,7 +23,6 @@ SCORE_WORDS = {
     "uncalibrated": "supernet, norms not recalibrated",
     "macs": "MACs alone",
     "params": "parameters alone",
-    "latency_ms": "latency alone",
     "partial": "supernet, MACs held fixed",
 }
 """What networks are ranked by, and the correlation that is left when networks of equal MACs are compared."""
@@ -91,8 +91,15 @@ def _short(value: float, _: int | None = None) -> str:
     return tick(float(f"{value:.3g}"))
 
 
+def score_words(name: str) -> str:
+    """What networks are ranked by, in words."""
+    if is_latency(name):
+        return f"{sentence_word(name)} alone"
+    return SCORE_WORDS.get(name, name)
+
+
 def ranked_scores(one: RankingSet) -> list[tuple[str, EstimateEntry]]:
-    """The name in SCORE_WORDS and Kendall estimate of each score of a set, that with MACs held fixed last."""
+    """The name for `score_words` and Kendall estimate of each score of a set, that with MACs held fixed last."""
     scores = [(name, both.kendall) for name, both in (one.correlations or {}).items()]
     return [*scores, *([] if one.partial_kendall is None else [("partial", one.partial_kendall)])]
 
@@ -117,9 +124,7 @@ def _correlation_bars(axes: Axes, one: RankingSet) -> None:
         axes.set_title(f"Dashed: agreement of two trainings, {again.value:.2f} (n = {again.n})")
         ends.append(again.value)
     axes.axvline(0, color=light("ink"), linewidth=0.8)
-    axes.set_yticks(
-        range(len(bars)), [SCORE_WORDS.get(name, name).replace(", ", ",\n") for name, *_ in bars], color=light("ink")
-    )
+    axes.set_yticks(range(len(bars)), [score_words(name).replace(", ", ",\n") for name, *_ in bars], color=light("ink"))
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xlim(min(ends) * 1.1, max(max(ends) * 1.16, 0.1))
     axes.grid(False, axis="y")

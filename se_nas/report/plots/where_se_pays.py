@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from se_nas.cost.metrics import METRICS
+from se_nas.cost.metrics import METRICS, is_latency
 from se_nas.records.fields import Metric
 from se_nas.records.models.evidence import BlockGains, GainEntry
 from se_nas.report.plots.evidence import block_words, points
-from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, tick
+from se_nas.report.plots.figure import TICK_STEPS, WIDTH, drawn, metric_title, metric_word, tick
 from se_nas.report.plots.probabilities import se_ratio
 from se_nas.report.plots.stability import text_on
 from se_nas.report.theme.palette import RAMP_STEPS as SHADES
@@ -34,7 +34,9 @@ def where_se_pays(blocks: Sequence[BlockGains]) -> Figure:
         rows = sorted({*options, *references}, key=_weakest_last)
         metrics = [
             metric
-            for metric in METRICS
+            for metric in METRICS.listed(
+                name for block in blocks for option in block.options for name in option.plain()
+            )
             if any(added(option, metric) is not None for block in blocks for option in block.options)
         ]
         heights = [0.32 * len(rows), *[0.95] * len(metrics)]
@@ -148,7 +150,7 @@ def _gain_scale(figure: Figure, axes: Axes, greatest: float) -> None:
 
 def _option_costs(axes: Axes, blocks: Sequence[BlockGains], options: Sequence[str], metric: Metric) -> None:
     """Bars of what each option adds to a block, in parameters, MACs or microseconds."""
-    factor = 1000.0 if metric == "latency_ms" else 1.0
+    factor = 1000.0 if is_latency(metric) else 1.0
     width = 0.84 / len(options)
     for rank, name in enumerate(options):
         cells = [
@@ -160,7 +162,7 @@ def _option_costs(axes: Axes, blocks: Sequence[BlockGains], options: Sequence[st
         places = [column + (rank - (len(options) - 1) / 2) * width for column, _ in cells]
         values = [factor * value for _, value in cells]
         axes.bar(places, values, 0.92 * width, color=light(attention_tone(name)), linewidth=0)
-    title = "Latency added (µs, predicted)" if metric == "latency_ms" else f"{metric_title(metric)} added"
+    title = f"{metric_word(metric)} added (µs, predicted)" if is_latency(metric) else f"{metric_title(metric)} added"
     axes.set_title(title, pad=5)
     axes.axhline(0, color=light("rule"), linewidth=0.8)
     axes.yaxis.set_major_locator(MaxNLocator(3, steps=TICK_STEPS))

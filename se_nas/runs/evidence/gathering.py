@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from rich.console import Console
 from rich.progress import Progress
 
-from se_nas.cost.metrics import LATENCY, METRICS
+from se_nas.cost.metrics import METRICS
 from se_nas.evidence.controls import Control, ControlKind, RandomFeasible, pinned_controls, repinned_controls
 from se_nas.records.models.evidence import NetworkCosts, TrainingRecord
 from se_nas.records.models.run_result import RetrainSummary, RunResult
@@ -65,7 +65,7 @@ class Gathering:
         self.folder = setting.run / FOLDER
         self.result = read_record(RunResult, setting.run / "result.json")
         self.spending = Spending(self.folder / "spent.json", setting.device)
-        self.measured_ms: dict[str, float] = {}  # of controls that no table knows
+        self.measured_ms: dict[str, dict[str, float]] = {}  # by metric, of controls that no table knows
         self.random = RandomFeasible(self.space, self.tables, setting.budgets, setting.config.seed)
         self.trainings = Trainings(
             self.folder / "trainings", setting.config.retrain, setting.options, setting.device.type
@@ -130,7 +130,7 @@ class Gathering:
             if published is not None:
                 control, measured = published
                 found.append(control)
-                if measured is not None:
+                if measured:
                     self.measured_ms[control.name] = measured
         return found + self.random_controls(self.random_count)
 
@@ -207,11 +207,14 @@ class Gathering:
         return {seed: why for seed, why in words.items() if why is not None}
 
     def costs(self, network: Control) -> NetworkCosts:
-        """Counted, and predicted by the latency table where there is one for the network."""
+        """Counted, and predicted by the latency tables where there are some for the network."""
         counted = {name: metric.of(network.spec) for name, metric in METRICS.items() if metric.counted}
-        table = self.tables.get(LATENCY)
-        predicted = table.cost(network.architecture) if table and network.architecture else None
-        return NetworkCosts.model_validate({**counted, LATENCY: predicted})
+        tables = {metric: self.tables.get(metric) for metric in self.setting.latencies}
+        predicted = {
+            metric: table.cost(network.architecture) if table and network.architecture else None
+            for metric, table in tables.items()
+        }
+        return NetworkCosts.model_validate({**counted, **predicted})
 
     # ---- what the parts share
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from se_nas.cost.latencies import table_alone
 from se_nas.cost.latency.fit import prediction_accuracy
-from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import Measurement, latency_conditions, measure_networks
+from se_nas.cost.table import CostTable
 from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
 from se_nas.evidence.comparisons import compare, difference
 from se_nas.evidence.controls import Control
@@ -22,6 +23,7 @@ from se_nas.evidence.where_se_pays import where_se_pays
 from se_nas.records.models.evidence import (
     ControlEntry,
     ControlsPart,
+    LatencyCheck,
     LatencyPart,
     LedgerPart,
     NetworkCosts,
@@ -81,9 +83,9 @@ def _control_costs(gathering: Gathering, control: Control) -> NetworkCosts:
     """Its costs, with the clock's latency where no table predicts it, and which of the two it is."""
     costs = gathering.costs(control)
     if control.name in gathering.measured_ms:
-        measured = gathering.measured_ms[control.name]
-        return costs.model_copy(update={"latency_ms": measured, "latency_how": "measured"})
-    return costs.model_copy(update={"latency_how": None if costs.latency_ms is None else "predicted"})
+        return costs.model_copy(update={**gathering.measured_ms[control.name], "latency_how": "measured"})
+    known = any(costs.of(metric) is not None for metric in gathering.setting.latencies)
+    return costs.model_copy(update={"latency_how": "predicted" if known else None})
 
 
 def ranking_part(gathering: Gathering) -> RankingPart | None:
@@ -188,12 +190,14 @@ def _stand_alone_gains(gathering: Gathering) -> tuple[StandAloneGain, ...]:
 
 
 def latency_part(gathering: Gathering) -> LatencyPart | None:
-    """The latency table against the clock, on the best by the supernet and on random networks."""
-    latency = gathering.setting.latency
-    if not isinstance(latency, LatencyTable):
-        return None
-    if not RUNTIMES[latency.key.runtime].timed:
-        gathering.say(f"left out: latency: of {latency.key.device} there is an imported table alone, and no clock")
+    """The latency tables against the clock, on the best by the supernet and on random networks."""
+    timed: dict[str, LatencyTable] = {}
+    for metric, latency in gathering.setting.latencies.items():
+        if (alone := table_alone(latency)) is not None:
+            gathering.say(f"left out: latency: of {alone.key.device} there is an imported table alone, and no clock")
+        elif isinstance(latency, LatencyTable):
+            timed[metric] = latency
+    if not timed:
         return None
     drawn = gathering.random.distinct(max(gathering.config.best_of, gathering.config.timed))
     sets: dict[str, list[Architecture]] = {}
@@ -202,18 +206,20 @@ def latency_part(gathering: Gathering) -> LatencyPart | None:
         sets["the best by the supernet"] = [drawn[i] for i in order[: gathering.config.timed]]
     sets["random at the budgets"] = drawn[: gathering.config.timed]
     every = list(dict.fromkeys(a for architectures in sets.values() for a in architectures))
-    measured = measure_networks([gathering.space.resolve(a) for a in every], latency.key, rounds=ROUNDS)
-    found = dict(zip(every, measured, strict=True))
-    return LatencyPart(
-        conditions=latency_conditions(latency.key),
-        sets=tuple(_timed(gathering, name, some, found) for name, some in sets.items() if len(some) > 1),
-    )
+    checks = {}
+    for metric, table in timed.items():
+        measured = measure_networks([gathering.space.resolve(a) for a in every], table.key, rounds=ROUNDS)
+        found = dict(zip(every, measured, strict=True))
+        checks[metric] = LatencyCheck(
+            conditions=latency_conditions(table.key),
+            sets=tuple(_timed(table.table, name, some, found) for name, some in sets.items() if len(some) > 1),
+        )
+    return LatencyPart(devices=checks)
 
 
 def _timed(
-    gathering: Gathering, name: str, architectures: Sequence[Architecture], measured: Mapping[Architecture, Measurement]
+    table: CostTable, name: str, architectures: Sequence[Architecture], measured: Mapping[Architecture, Measurement]
 ) -> TimedSet:
-    table = gathering.tables["latency_ms"]
     entries = tuple(
         TimedEntry(
             name=f"{name}, {i + 1}",

@@ -14,13 +14,14 @@ from pathlib import Path
 from pydantic import PositiveFloat
 
 from se_nas.cost.budget import Budget
-from se_nas.cost.latency.key import LatencyKey
-from se_nas.cost.latency.table import LatencyTable
+from se_nas.cost.latencies import Latencies, key_of
 from se_nas.cost.latency.timing import measure_networks
+from se_nas.cost.metrics import LATENCY, is_latency
 from se_nas.errors import DeviceError
 from se_nas.evidence.controls import Control
 from se_nas.evidence.published_networks import fitted, narrowed
 from se_nas.records.files import write_json
+from se_nas.records.models.certificate import MillisecondsByLatency
 from se_nas.records.record import Record, read_value
 from se_nas.runs.prepare import Say, Setting
 from se_nas.space.specs import NetworkSpec
@@ -28,8 +29,8 @@ from se_nas.space.specs import NetworkSpec
 _TIMES = "published.json"
 
 
-def published_control(setting: Setting, folder: Path, word: str, say: Say) -> tuple[Control, float | None] | None:
-    """The control of a space file, and its measured latency in milliseconds where a budget is on latency.
+def published_control(setting: Setting, folder: Path, word: str, say: Say) -> tuple[Control, dict[str, float]] | None:
+    """The control of a space file, and its measured milliseconds by each latency that has a budget.
 
     Args:
         folder: of the evidence.
@@ -54,29 +55,29 @@ def published_control(setting: Setting, folder: Path, word: str, say: Say) -> tu
             budgets=budgets,
         )
 
-    budgets = [budget for budget in setting.budgets if budget.metric != "latency_ms"]
-    network, measured = fit(budgets), None
-    latency = next((budget for budget in setting.budgets if budget.metric == "latency_ms"), None)
-    if latency is not None:
-        assert isinstance(setting.latency, LatencyTable)  # a budget on latency needs one
-        key = setting.latency.key
+    budgets = [budget for budget in setting.budgets if not is_latency(budget.metric)]
+    timed = [budget for budget in setting.budgets if is_latency(budget.metric)]
+    network, measured = fit(budgets), {}
+    if timed:
         path = folder / _TIMES
         known: dict[str, _Fitted] = read_value(dict[str, _Fitted], path) if path.exists() else {}
-        words = json.dumps([network.to_dict(), latency.limit], sort_keys=True)
+        limits = {budget.metric: budget.limit for budget in timed}
+        words = json.dumps([network.to_dict(), limits.get(LATENCY, limits)], sort_keys=True)
         digest = hashlib.sha256(words.encode()).hexdigest()[:16]
         found = known.get(name)
         if found is None or found.asked != digest:
-            clock = _Clock(key)
+            clock = _Clock(setting.latencies, timed)
             try:
-                limit = narrowed(fit, budgets, latency, clock.upper_ms)
+                limit = narrowed(fit, budgets, clock.share)
             except DeviceError as error:
                 say(f"left out: {name}: {error}")
                 return None
-            found = _Fitted(asked=digest, macs=limit and limit.limit, latency_ms=limit and clock.last_ms)
+            found = _Fitted(asked=digest, macs=limit and limit.limit, latency_ms=clock.last_ms if limit else {})
             write_json(path, {one: kept.plain() for one, kept in {**known, name: found}.items()})
         measured = found.latency_ms
         if found.macs is None:
-            say(f"left out: {name}: must keep {latency} at some width, but at none that was timed it does")
+            must = f"must keep {' and '.join(map(str, timed))} at some width"
+            say(f"left out: {name}: {must}, but at none that was timed it does")
             return None
         network = fit([Budget("macs", found.macs), *(budget for budget in budgets if budget.metric != "macs")])
     return Control(name, "published", f"{name}, fitted to the budgets", None, network), measured
@@ -87,17 +88,18 @@ class _Fitted(Record):
 
     asked: str
     macs: PositiveFloat | None
-    latency_ms: PositiveFloat | None
+    latency_ms: MillisecondsByLatency
 
 
 class _Clock:
-    """Times networks under a key. `last_ms` is the median of the one timed last."""
+    """Times networks where budgets are on the time. `last_ms` are the medians of the one timed last, by metric."""
 
-    def __init__(self, key: LatencyKey) -> None:
-        self._key, self.last_ms = key, 0.0
+    def __init__(self, latencies: Latencies, budgets: Sequence[Budget]) -> None:
+        self._latencies, self._budgets = latencies, budgets
+        self.last_ms: dict[str, float] = {}
 
-    def upper_ms(self, network: NetworkSpec) -> float:
-        """The upper end of the median's interval, milliseconds."""
-        (measured,) = measure_networks([network], self._key)
-        self.last_ms = measured.median_ms
-        return measured.ci95_ms[1]
+    def share(self, network: NetworkSpec) -> float:
+        """The upper end of the median's interval as a share of the budget, the greatest of all budgets."""
+        measured = {b: measure_networks([network], key_of(self._latencies[b.metric]))[0] for b in self._budgets}
+        self.last_ms = {budget.metric: found.median_ms for budget, found in measured.items()}
+        return max(found.ci95_ms[1] / budget.limit for budget, found in measured.items())

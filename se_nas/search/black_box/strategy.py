@@ -205,10 +205,10 @@ def finish(
     ranked = best_first(result.evaluations, problem.budgets)
     seconds = sum(e.seconds for e in result.evaluations)
     return SearchResult(
-        answer=lambda latency: answer_among(
+        answer=lambda latencies: answer_among(
             problem.space,
             problem.tables,
-            latency,
+            latencies,
             problem.budgets,
             ((e.architecture, e.accuracy or 0.0) for e in ranked),
         ),

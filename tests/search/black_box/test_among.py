@@ -10,6 +10,7 @@ import pytest
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.latency.timing import latency_key
+from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import build_table, count_tables
 from se_nas.errors import ConfigError, InfeasibleBudgetError
 from se_nas.search.answer import answer
@@ -91,4 +92,4 @@ def test_an_infeasible_budget_on_a_table_made_by_hand_is_told_in_its_own_unit(ti
     scores = {choice.name: [0.0] * len(choice.options) for choice in tiny_space.choices}
     must = r"^budgets: joules: must be one of macs, params, latency_ms to be certified"
     with pytest.raises(ConfigError, match=must):
-        answer(tiny_space, tables, latency_key(), [Budget("joules", 5.0)], scores)
+        answer(tiny_space, tables, {LATENCY: latency_key()}, [Budget("joules", 5.0)], scores)

@@ -14,6 +14,7 @@ import pytest
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.latency.timing import latency_key
+from se_nas.cost.metrics import LATENCY
 from se_nas.errors import (
     ArchitectureError,
     CheckpointError,
@@ -89,7 +90,7 @@ def test_the_answer_is_the_best_evaluation_and_the_summary_counts(problem: Searc
     found = search_optuna(problem, config(sampler="nsga2", objectives=["accuracy", "params"], max_evaluations=200))
     allowed = feasible(problem.space, problem.budgets)
     best = max(allowed, key=worth)
-    answer = found.answer(latency_key())
+    answer = found.answer({LATENCY: latency_key()})
     assert (answer.architecture, found.accuracy(best)) == (best, worth(best))
     assert len(rows(problem)) == len(allowed)
     assert found.summary.pop("evaluation_seconds") == found.seconds >= 0
@@ -216,14 +217,16 @@ def test_other_budgets_are_answered_by_the_best_that_was_evaluated(problem: Sear
     entries = evaluations_from(problem.space, value, "e")
     limit = sorted(e.costs["params"] for e in entries)[10]
     best = max((e for e in entries if e.costs["params"] <= limit), key=lambda e: e.accuracy or 0)
-    found = answer_again(problem.folder, problem.space, problem.tables, latency_key(), [Budget("params", limit)])
+    found = answer_again(
+        problem.folder, problem.space, problem.tables, {LATENCY: latency_key()}, [Budget("params", limit)]
+    )
     assert found.architecture == best.architecture
     for budget, error in ((Budget("params", 1.0), InfeasibleBudgetError), (Budget("latency_ms", 1.0), ConfigError)):
         with pytest.raises(error):
-            answer_again(problem.folder, problem.space, problem.tables, latency_key(), [budget])
+            answer_again(problem.folder, problem.space, problem.tables, {LATENCY: latency_key()}, [budget])
     (problem.folder / "evaluations.json").write_text(json.dumps(value)[:-20])
     with pytest.raises(ConfigError, match="file: must be JSON"):
-        answer_again(problem.folder, problem.space, problem.tables, latency_key(), [])
+        answer_again(problem.folder, problem.space, problem.tables, {LATENCY: latency_key()}, [])
 
 
 def test_a_supernet_is_trained_once_and_waited_for(problem: SearchProblem, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from se_nas.report.pages.compare.rows import (
     differences,
     metrics_of,
     seed_groups,
+    timed_alike,
     validation_accuracy,
 )
 from se_nas.report.pages.render import render
@@ -119,10 +120,7 @@ def _left_out(runs: Sequence[ComparedRun]) -> dict[str, str]:
 def _figures(runs: Sequence[ComparedRun]) -> dict[str, Markup]:
     left = _left_out(runs)
     shown = [_searched(run) for run in runs if run.label not in left]
-    conditions = {
-        run.finished.certificate.latency_conditions.model_dump_json() for run in runs if run.finished is not None
-    }
-    metrics = [m for m in metrics_of(runs) if m != "latency_ms" or len(conditions) == 1]
+    metrics = [metric for metric in metrics_of(runs) if timed_alike(metric, runs)]
     metrics = [m for m in metrics if any(m in run.costs for run in shown)]
     if not shown or not metrics:
         return {}

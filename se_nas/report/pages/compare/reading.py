@@ -17,8 +17,6 @@ from se_nas.search.strategies import DEFAULT
 
 #: Keys of a run file in which two runs of one setting may differ.
 _OF_ONE_RUN = ("name", "seed", "evidence", "loggers", "nni", "plugins", "space")
-#: Of several ways in which a cost is known, the one that counts.
-_HOW = ("measured", "counted", "predicted")
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,7 @@ class ComparedRun:
     @property
     def costs(self) -> dict[str, CostEntry]:
         """Of the answer, by metric, as each is known best."""
-        found: dict[str, CostEntry] = {}
-        for entry in self.finished.certificate.costs if self.finished else ():
-            known = found.setdefault(str(entry.metric), entry)
-            found[str(entry.metric)] = min(known, entry, key=lambda one: _HOW.index(one.how))
-        return found
+        return self.finished.certificate.known if self.finished else {}
 
     @property
     def but_for_seed(self) -> str:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from se_nas.cost.metrics import device_of, is_latency
 from se_nas.errors import counted, format_seconds
 from se_nas.evidence.intervals import accuracy_interval
 from se_nas.records.models.run_result import RunResult
@@ -79,6 +80,14 @@ def metrics_of(runs: Sequence[ComparedRun]) -> list[str]:
     return list(dict.fromkeys(metric for run in runs for metric in run.costs))
 
 
+def timed_alike(metric: str, runs: Sequence[ComparedRun]) -> bool:
+    """Whether costs in a metric can be compared: every one but a latency can, and that under the same conditions."""
+    if not is_latency(metric):
+        return True
+    every = [run.finished.certificate.latency_conditions.get(metric) for run in runs if run.finished]
+    return len({found.model_dump_json() for found in every if found is not None}) < 2
+
+
 def measured(runs: Sequence[ComparedRun], *, over_splits: bool = False) -> list[Measured]:
     """Every figure that is compared.
 
@@ -88,7 +97,6 @@ def measured(runs: Sequence[ComparedRun], *, over_splits: bool = False) -> list[
     same_data = len({_data(run) for run in runs if run.finished}) < 2
     splits = {(_split(run), None if over_splits else run.parts) for run in runs if run.finished}
     same_measure = len({_measure(run) for run in runs if run.finished}) < 2
-    timed_alike = len({_conditions(run) for run in runs if run.finished}) < 2
 
     def of_cost(metric: str) -> Measured:
         def value(run: ComparedRun) -> float | None:
@@ -99,8 +107,8 @@ def measured(runs: Sequence[ComparedRun], *, over_splits: bool = False) -> list[
             interval = f", 95 % {entry.ci95[0]:.4g} to {entry.ci95[1]:.4g}" if entry.ci95 else ""
             return f"{cost(metric, found)} ({entry.how}{interval})"
 
-        comparable = timed_alike or metric != "latency_ms"
-        return Measured(metric_title(metric), value, words, lambda found: cost(metric, found), comparable=comparable)
+        alike = timed_alike(metric, runs)
+        return Measured(metric_title(metric), value, words, lambda found: cost(metric, found), comparable=alike)
 
     return [
         Measured("test accuracy", _test_accuracy, _tested, _percent, greatest=True, comparable=same_data),
@@ -244,9 +252,12 @@ def _split(run: ComparedRun) -> str | None:
 def _conditions(run: ComparedRun) -> str | None:
     if run.finished is None:
         return None
-    found = run.finished.certificate.latency_conditions
-    threads = counted(found.threads, "thread")
-    return f"{found.device}, {found.runtime}, {found.dtype}, batch {found.batch_size}, {threads}"
+    every = run.finished.certificate.latency_conditions
+    return "; ".join(
+        f"{f'{device}: ' if (device := device_of(metric)) else ''}{found.device}, {found.runtime}, {found.dtype}, "
+        f"batch {found.batch_size}, {counted(found.threads, 'thread')}"
+        for metric, found in every.items()
+    )
 
 
 def _measure(run: ComparedRun) -> str | None:

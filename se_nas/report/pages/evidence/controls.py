@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from se_nas.evidence.controls import FULL, OF_ANSWER
+from se_nas.records.fields import Metric
 from se_nas.records.models.evidence import ComparisonEntry, ControlEntry, ControlsPart
 from se_nas.report.pages.evidence.words import (
     Claim,
@@ -16,6 +17,7 @@ from se_nas.report.pages.evidence.words import (
     costs_of,
     mean_costs,
     p_words,
+    shown_metrics,
     spread_words,
     trainings_words,
     verdict,
@@ -61,15 +63,17 @@ def show_controls(found: ControlsPart, searches: int) -> Controls:
     """
     networks = {network.name: network for network in found.networks}
     answers = [networks[name] for name in dict.fromkeys(one.ours for one in found.comparisons)]
-    rows = [_answer_row(network) for network in answers] + [_control_row(one, networks) for one in found.comparisons]
+    metrics = shown_metrics(costs_of(network.costs) for network in found.networks)
+    rows = [_answer_row(network, metrics) for network in answers]
+    rows += [_control_row(one, networks, metrics) for one in found.comparisons]
     return Controls(
         figure=controls.controls(found) if found.comparisons else None,
         in_short=_in_short(found, networks),
         claims=_claims(found, networks, searches),
-        heads=("network", *cost_heads(), "test accuracy", "Holm p", "the answer is"),
+        heads=("network", *cost_heads(metrics), "test accuracy", "Holm p", "the answer is"),
         rows=rows,
         notes=_notes(found, networks),
-        networks=_every_network(found.networks),
+        networks=_every_network(found.networks, metrics),
         recipe=spaced([(key, plain(value)) for key, value in flat(found.recipe or {})]),
     )
 
@@ -133,24 +137,27 @@ def _best_claim(comparison: ComparisonEntry, networks: Networks) -> Claim:
 # ---- the comparisons
 
 
-def _answer_row(network: ControlEntry) -> Row:
-    cells = [network.label, *cost_cells(costs_of(network.costs)), trainings_words(network), ABSENT]
+def _answer_row(network: ControlEntry, metrics: Sequence[Metric]) -> Row:
+    cells = [network.label, *cost_cells(costs_of(network.costs), metrics), trainings_words(network), ABSENT]
     return Row(cells, ours=True)
 
 
-def _control_row(comparison: ComparisonEntry, networks: Networks) -> Row:
+def _control_row(comparison: ComparisonEntry, networks: Networks, metrics: Sequence[Metric]) -> Row:
     theirs = [networks[name] for name in comparison.theirs]
     if comparison.selected:
         ours = networks[comparison.ours].accuracies
         differences = zip(comparison.by_seed or {}, seed_differences(comparison), strict=True)
         pairs = ((ours.get(seed), difference) for seed, difference in differences)
-        spread, costs = spread_words([mine - less for mine, less in pairs if mine is not None]), cost_cells({})
+        spread = spread_words([mine - less for mine, less in pairs if mine is not None])
+        costs: Mapping[Metric, float] = {}
     elif len(theirs) == 1:
-        spread, costs = trainings_words(theirs[0]), cost_cells(mean_costs(theirs))
+        spread, costs = trainings_words(theirs[0]), mean_costs(theirs)
     else:
         means = [mean for mean in map(trained_accuracy, theirs) if mean is not None]
-        spread, costs = spread_words(means), cost_cells(mean_costs(theirs))
-    return Row([comparison.label, *costs, spread, p_words(comparison.p_holm)], verdict=verdict(comparison))
+        spread, costs = spread_words(means), mean_costs(theirs)
+    return Row(
+        [comparison.label, *cost_cells(costs, metrics), spread, p_words(comparison.p_holm)], verdict=verdict(comparison)
+    )
 
 
 def _notes(found: ControlsPart, networks: Networks) -> list[str]:
@@ -185,11 +192,11 @@ def _left_out(comparisons: Sequence[ComparisonEntry], networks: Networks) -> lis
     return words
 
 
-def _every_network(networks: Sequence[ControlEntry]) -> Table:
+def _every_network(networks: Sequence[ControlEntry], metrics: Sequence[Metric]) -> Table:
     rows = [
         [
             network.label,
-            *cost_cells(costs_of(network.costs)),
+            *cost_cells(costs_of(network.costs), metrics),
             f"{sum(option not in (None, 'none') for option in network.se)} of {len(network.se)}"
             if network.se
             else ABSENT,
@@ -198,5 +205,5 @@ def _every_network(networks: Sequence[ControlEntry]) -> Table:
         ]
         for network in networks
     ]
-    heads = ("network", *cost_heads(), "blocks with SE", "with the supernet's weights", "test accuracy")
-    return Table(heads, rows, range(1, 7))
+    heads = ("network", *cost_heads(metrics), "blocks with SE", "with the supernet's weights", "test accuracy")
+    return Table(heads, rows, range(1, len(heads)))

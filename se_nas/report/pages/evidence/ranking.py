@@ -9,7 +9,7 @@ from se_nas.records.models.evidence import RankingPart, RankingSet
 from se_nas.report.pages.evidence.words import Shown, Table, ends_words, tau_words
 from se_nas.report.plots import ranking
 from se_nas.report.plots.evidence import capital
-from se_nas.report.plots.ranking import SCORE_WORDS, ranked_scores
+from se_nas.report.plots.ranking import ranked_scores, score_words
 from se_nas.report.plots.where_se_pays import excludes_zero
 from se_nas.report.theme.words import ABSENT
 
@@ -64,7 +64,7 @@ def _correlations(sets: Sequence[RankingSet]) -> Table:
     """Kendall's and Spearman's correlation of each score with the trained accuracy, a pair of columns a set."""
     heads, columns = ["networks ranked by"], []
     for one in sets:
-        taus = {SCORE_WORDS.get(name, name): tau_words(estimate) for name, estimate in ranked_scores(one)}
+        taus = {score_words(name): tau_words(estimate) for name, estimate in ranked_scores(one)}
         beside = {
             "agreement of two trainings": one.seed_ceiling,
             "gain of the supernet over MACs": one.gain_over_macs,
@@ -72,7 +72,7 @@ def _correlations(sets: Sequence[RankingSet]) -> Table:
         }
         taus |= {words: tau_words(estimate) for words, estimate in beside.items() if estimate is not None}
         scores = (one.correlations or {}).items()
-        columns += [taus, {SCORE_WORDS.get(name, name): tau_words(both.spearman) for name, both in scores}]
+        columns += [taus, {score_words(name): tau_words(both.spearman) for name, both in scores}]
         heads += [f"{one.name} (n = {len(one.networks)}): Kendall's tau", "Spearman's rho"]
     named = dict.fromkeys(words for column in columns for words in column)
     rows = [[words, *(column.get(words, ABSENT) for column in columns)] for words in named]

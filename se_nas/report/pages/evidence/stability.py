@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from se_nas.records.models.evidence import StabilityPart
-from se_nas.report.pages.evidence.words import Shown, Table, cost_cells, cost_heads, trainings_words
+from se_nas.report.pages.evidence.words import Shown, Table, cost_cells, cost_heads, shown_metrics, trainings_words
 from se_nas.report.plots import stability
 from se_nas.report.theme.words import ABSENT, format_percent
 
@@ -20,14 +20,15 @@ class Stability(Shown):
 
 def show_stability(found: StabilityPart) -> Stability:
     """What `stability.json` says."""
+    metrics = shown_metrics(answer.costs for answer in found.answers)
     rows = [
-        [answer.name.replace("_", " "), str(answer.seed), *cost_cells(answer.costs), trainings_words(answer)]
+        [answer.name.replace("_", " "), str(answer.seed), *cost_cells(answer.costs, metrics), trainings_words(answer)]
         for answer in found.answers
     ]
     return Stability(
         figure=stability.stability(found) if found.answers and found.blocks else None,
         lead=_lead(found),
-        answers=Table(("answer", "seed", *cost_heads(), "test accuracy"), rows, range(1, 6)),
+        answers=Table(("answer", "seed", *cost_heads(metrics), "test accuracy"), rows, range(1, 3 + len(metrics))),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -79,21 +79,26 @@ def verdict(comparison: ComparisonEntry) -> str:
 
 def costs_of(costs: NetworkCosts) -> dict[Metric, float]:
     """The costs of a network that are known."""
-    return {metric: value for metric in METRICS if (value := costs.of(metric)) is not None}
+    return {metric: value for metric in METRICS.listed(costs.plain()) if (value := costs.of(metric)) is not None}
 
 
-def cost_heads() -> list[str]:
+def shown_metrics(costs: Iterable[Iterable[Metric]]) -> list[Metric]:
+    """Those of the columns of costs of some networks, each with its metrics."""
+    return METRICS.listed(metric for one in costs for metric in one)
+
+
+def cost_heads(metrics: Sequence[Metric]) -> list[str]:
     """The heads of the columns of costs, one a metric."""
-    return [metric_title(metric) for metric in METRICS]
+    return [metric_title(metric) for metric in metrics]
 
 
-def cost_cells(costs: Mapping[Metric, float]) -> list[str]:
+def cost_cells(costs: Mapping[Metric, float], metrics: Sequence[Metric]) -> list[str]:
     """The cells under `cost_heads`."""
     return [
         format_cost(metric, float(costs[metric])).removesuffix(f" {METRICS[metric].unit}")
         if metric in costs
         else ABSENT
-        for metric in METRICS
+        for metric in metrics
     ]
 
 
@@ -102,7 +107,7 @@ def mean_costs(networks: Sequence[ControlEntry]) -> dict[Metric, float]:
     known = [costs_of(network.costs) for network in networks]
     return {
         metric: statistics.fmean(costs[metric] for costs in known)
-        for metric in METRICS
+        for metric in shown_metrics(known)
         if all(metric in costs for costs in known)
     }
 
