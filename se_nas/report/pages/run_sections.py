@@ -197,6 +197,13 @@ def latency_figure(metric: str) -> str:
 def _latency(metric: str, table: LatencyFile) -> PredictedLatency:
     report, key = table.fit, asdict(table.key)
     held_out, prediction = report.held_out, report.prediction
+    blocks: Rows = []
+    if prediction is not None:
+        blocks = [
+            ("blocks timed", str(prediction.timed)),
+            ("blocks predicted from these", str(prediction.predicted)),
+            ("mean absolute error on a block left out", format_percent(prediction.mape)),
+        ]
     rows = [
         ("mean absolute error", format_percent(held_out.mape)),
         ("within 5 %", format_percent(held_out.within_5)),
