@@ -15,6 +15,9 @@ MOST_COUNT = 1_000_000
 #: Images at once.
 MOST_BATCH = 2**20
 
+#: Milliseconds of one run of a network: nothing runs in a nanosecond, or is waited for over a quarter of an hour.
+LEAST_MS, MOST_MS = 1e-6, 1e6
+
 #: Opsets of ONNX that networks can be written in, and the one they are written in by default.
 OLDEST_OPSET, USUAL_OPSET, NEWEST_OPSET = 13, 18, 25
 

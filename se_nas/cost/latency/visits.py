@@ -59,24 +59,14 @@ class Visits:
         """The medians of each, in milliseconds; where the device is elsewhere one network after the other."""
         if not self._remote:
             return self._together(visit, networks, on_progress)
-        found = []
-        for done, network in enumerate(networks):
-            try:
-                found += self._together(visit, [network], no_progress)
-            except DeviceError as error:
-                there = f"; it was at network {done + 1} of {len(networks)}"
-                if done:
-                    there += f", and the {counted(done, 'network')} before it are kept: the same command goes on there"
-                raise DeviceError(f"{error}{there}") from error
-            on_progress(done + 1, len(networks))
-        return found
+        return self._one_by_one(visit, networks, len(networks), on_progress)
 
     def speed(self, blocks: Sequence[BlockSpec], networks: Sequence[NetworkSpec]) -> Speed:
         """How long timing takes, seen on a few of each; `block` is None where chains do not tell blocks' times."""
         few_blocks, few_networks = blocks[:: max(1, len(blocks) // _SEEN[0])][: _SEEN[0]], networks[: _SEEN[1]]
         if self._remote:  # what is timed is kept
             began = monotonic()
-            self.networks(0, few_networks, no_progress)
+            self._one_by_one(0, few_networks, len(networks), no_progress)
         else:
             self._time_networks(few_networks[:1], self._key, no_progress)  # imports what the others have then
             began = monotonic()
@@ -92,6 +82,21 @@ class Visits:
     def keep_plan(self, plan: Plan) -> None:
         """See `KeptMeasurements.keep_plan`."""
         self._keep(lambda kept: kept.keep_plan(plan))
+
+    def _one_by_one(
+        self, visit: int, networks: Sequence[NetworkSpec], number: int, on_progress: OnProgress
+    ) -> list[float]:
+        found: list[float] = []
+        for done, network in enumerate(networks):
+            try:
+                found += self._together(visit, [network], no_progress)
+            except DeviceError as error:
+                there = f"; it was at network {done + 1} of {number}"
+                if done:
+                    there += f", and the {counted(done, 'network')} before it are kept: the same command goes on there"
+                raise DeviceError(f"{error}{there}") from error
+            on_progress(done + 1, number)
+        return found
 
     def _together(self, visit: int, networks: Sequence[NetworkSpec], on_progress: OnProgress) -> list[float]:
         if self._kept is not None and (found := self._kept.get(visit, networks)) is not None:

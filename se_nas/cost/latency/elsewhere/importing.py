@@ -9,8 +9,8 @@ import numpy as np
 
 from se_nas.cost.latency.building import fitted_table
 from se_nas.cost.latency.elsewhere.measurements_file import read_measurements
-from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.table import LatencyTable
+from se_nas.cost.latency.timing import latency_key
 from se_nas.errors import ConfigError
 from se_nas.space.search_space import SearchSpace
 
@@ -31,15 +31,16 @@ def import_latency_table(
 
     Raises:
         ConfigError: with every fault of the file, or it has fewer than `LEAST` networks.
+        DeviceError: a condition has no such value.
     """
     started = time.monotonic()
+    key = latency_key(name, "imported", dtype, batch_size, threads)
     timed = read_measurements(path, space, batch_size)
     if len(timed) < LEAST:
         raise ConfigError(str(path), [f"file: must have at least {LEAST} networks to fit to, but has {len(timed)}"])
     order = np.random.default_rng(0).permutation(len(timed))  # a file may be sorted
     cut = len(timed) - min(len(timed) // _HELD_OUT, _MOST_HELD_OUT)
     calibration, held_out = ([timed[place] for place in some] for some in (order[:cut], order[cut:]))
-    key = LatencyKey(name, "imported", dtype, batch_size, threads)
     return fitted_table(space, key, None, calibration, held_out, {"file": path.name}, started)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from se_nas.cost.latency.table import Timed
 from se_nas.errors import ArchitectureError, ConfigError, short
+from se_nas.records.bounds import LEAST_MS, MOST_MS
 from se_nas.records.files import MOST_BYTES, beside, write_atomic
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import load_architecture
@@ -46,9 +47,9 @@ def read_measurements(path: Path, space: SearchSpace, batch_size: int = 1) -> li
     problems: list[str] = []
     found: dict[Architecture, tuple[int, float]] = {}
     units: dict[str, int] = {}
-    for number, entry in _csv_entries(text, space, str(path)) if _is_csv(text) else _json_entries(text):
+    for number, entry in _csv_entries(text, space, str(path)) if _is_csv(text) else _json_entries(text, str(path)):
         try:
-            architecture, unit, value = _measurement(entry, space, path)
+            architecture, unit, ms = _measurement(entry, space, path, batch_size)
         except (ValueError, ArchitectureError, ConfigError) as error:
             problems.append(f"line {number}: {' '.join(str(error).split())}")
             continue
@@ -57,7 +58,7 @@ def read_measurements(path: Path, space: SearchSpace, batch_size: int = 1) -> li
             first = found[architecture][0]
             problems.append(f"line {number}: must be another network, but it is that of line {first} again")
             continue
-        found[architecture] = number, value if unit == "ms" else 1e3 * batch_size / value
+        found[architecture] = number, ms
     if len(units) > 1:
         (one, there), (other, here) = units.items()
         problems.append(f"line {here}: must have one unit throughout, {one} as in line {there}, but has {other}")
@@ -79,16 +80,35 @@ def write_measurements(path: Path, timed: Iterable[Timed]) -> Path:
 
 
 def _is_csv(text: str) -> bool:
-    return not text.lstrip().startswith("{")
+    return not text.lstrip().startswith("{") and bool(text.strip())
 
 
-def _json_entries(text: str) -> Iterator[tuple[int, object]]:
+def _json_entries(text: str, source: str) -> Iterator[tuple[int, object]]:
+    begun = False
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError):
-                yield number, line
+                entry = json.loads(line, object_pairs_hook=_once)
+            except (ValueError, RecursionError) as error:
+                if not begun:  # a file of another kind would have a fault in each line
+                    must = 'must be an object of JSON in each line, such as {"picks": {...}, "ms": 3.2}'
+                    raise ConfigError(source, [f"line {number}: {must}, but got {short(line)}"]) from error
+                entry = error.args[0] if isinstance(error, _Twice) else line
+            begun = True
+            yield number, entry
+
+
+class _Twice(ValueError):
+    """A key that an object has twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _Twice(
+            next(f"{short(name)} twice" for place, (name, _) in enumerate(pairs) if name in dict(pairs[:place]))
+        )
+    return found
 
 
 def _csv_entries(text: str, space: SearchSpace, source: str) -> Iterator[tuple[int, object]]:
@@ -103,6 +123,8 @@ def _csv_entries(text: str, space: SearchSpace, source: str) -> Iterator[tuple[i
     if rows and not set(UNITS) & set(head):
         must = f"must be an object of JSON, or name the columns, one of them {' or '.join(UNITS)}"
         raise ConfigError(source, [f"line {rows[0][0]}: {must}, but got {short(','.join(head))}"])
+    if twice := [name for place, name in enumerate(head) if name in head[:place]]:
+        raise ConfigError(source, [f"line {rows[0][0]}: must name each column once, but has {short(twice[0])} twice"])
     for number, row in rows[1:]:
         if len(row) != len(head):
             yield number, row
@@ -125,8 +147,8 @@ def _number(word: str) -> float | str:
         return word
 
 
-def _measurement(entry: object, space: SearchSpace, path: Path) -> tuple[Architecture, str, float]:
-    """The network, the unit and the value of a line; ValueError in words that may follow its number."""
+def _measurement(entry: object, space: SearchSpace, path: Path, batch_size: int) -> tuple[Architecture, str, float]:
+    """The network, the unit and the milliseconds of a line; ValueError in words that may follow its number."""
     if not isinstance(entry, Mapping):
         must = 'must be an object such as {"picks": {...}, "ms": 3.2}, or a row of as many columns as the first'
         raise ValueError(f"{must}, but got {short(entry)}")
@@ -138,13 +160,16 @@ def _measurement(entry: object, space: SearchSpace, path: Path) -> tuple[Archite
     value = entry[units[0]]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ValueError(f"{units[0]} must be a number above 0, but got {short(value)}")
+    ms = value if units[0] == "ms" else 1e3 * batch_size / value if value > 1e-300 else math.inf
+    if not LEAST_MS <= ms <= MOST_MS:
+        raise ValueError(f"{units[0]} must be from {LEAST_MS:g} to {MOST_MS:g} ms, but got {short(value)}")
     if ("picks" in entry) == ("architecture" in entry):
         raise ValueError("must have either picks or architecture")
     if "architecture" in entry:
         architecture = load_architecture(beside(path, str(entry["architecture"]))).architecture
         space.check(architecture)
-        return architecture, units[0], float(value)
+        return architecture, units[0], float(ms)
     picks = entry["picks"]
     if not isinstance(picks, Mapping):
         raise ValueError(f"picks must be an object of choices and options, but got {short(picks)}")
-    return space.architecture(dict(picks)), units[0], float(value)
+    return space.architecture(dict(picks)), units[0], float(ms)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import re
 import shlex
 import subprocess
@@ -22,15 +21,18 @@ from torch import Tensor, nn
 from se_nas.cost.latency.folder import latency_folder
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes.onnx_model import onnx_bytes
-from se_nas.cost.latency.runtimes.processes import end, ending
+from se_nas.cost.latency.runtimes.processes import Reader, end, ending
 from se_nas.cost.latency.runtimes.runtime import Sampler
 from se_nas.errors import DeviceError, counted, short
+from se_nas.records.bounds import LEAST_MS, MOST_MS
 from se_nas.records.files import write_atomic
 from se_nas.records.locks import holder, locked
 
 PLACES = ("onnx", "runs", "batch_size", "threads")
-#: Milliseconds beyond which a number is none of a network: it would be over a quarter of an hour for one run.
-_MOST_MS = 1e6
+#: Bytes that a program may print, and those of its errors that are looked at: the last ones.
+_MOST_OUTPUT, _LAST_ERRORS = 2**20, 2**12
+#: Seconds for which the rest is awaited of what a program printed that has ended: what it started may hold it open.
+_LAST_WORDS = 5.0
 _PLACE = re.compile(r"\{(\w*)\}")
 
 _log = logging.getLogger(__name__)
@@ -96,8 +98,6 @@ def _output(words: Sequence[str], timeout: float) -> str:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
             start_new_session=True,
         )
     except OSError as error:
@@ -105,15 +105,20 @@ def _output(words: Sequence[str], timeout: float) -> str:
             f"the program of latency runtime command must be one that can be started, but {short(words[0])} cannot: "
             f"{error.strerror}"
         ) from error
+    output, errors = Reader(process.stdout, slice(_MOST_OUTPUT)), Reader(process.stderr, slice(-_LAST_ERRORS, None))
     try:
-        output, errors = process.communicate(timeout=timeout)
+        process.wait(timeout)
+        for reader in (output, errors):
+            reader.join(_LAST_WORDS)
     except subprocess.TimeoutExpired:
         raise _Failure(f"it was still running after {timeout:g} s") from None
     finally:
         end(process)
     if process.returncode:
-        raise _Failure(f"it {ending(process, errors)}")
-    return output
+        raise _Failure(f"it {ending(process, errors.text())}")
+    if output.read > _MOST_OUTPUT:
+        raise _Failure(f"it printed {output.read:,} bytes, of which no more than {_MOST_OUTPUT:,} are read")
+    return output.text()
 
 
 def parse_milliseconds(output: str) -> list[float]:
@@ -136,7 +141,7 @@ def parse_milliseconds(output: str) -> list[float]:
         found = [float(item) for item in value if not isinstance(item, bool)]
     except (TypeError, ValueError, OverflowError):
         found = []
-    if not found or len(found) != len(value) or not all(math.isfinite(ms) and 0 < ms < _MOST_MS for ms in found):
+    if not found or len(found) != len(value) or not all(LEAST_MS <= ms <= MOST_MS for ms in found):
         raise _Failure(f"it printed {short(output.strip())}")
     return found
 

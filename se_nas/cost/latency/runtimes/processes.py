@@ -1,14 +1,43 @@
-"""Programs that are started to time networks: how one ends, and what is said of one that ended by itself."""
+"""Programs that are started to time networks: what is read of one, how it ends, and what is said of one that ended by itself."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import threading
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any
 
 from se_nas.errors import short
+
+
+class Reader(threading.Thread):
+    """Reads all that a program prints and keeps a part: what prints without end would fill the memory.
+
+    Attributes:
+        read: bytes that it printed.
+    """
+
+    def __init__(self, stream: IO[bytes] | None, part: slice) -> None:
+        super().__init__(daemon=True)
+        assert stream is not None
+        # of its own, since `end` closes the stream while somebody may still hold its other end
+        self._file, self._part, self._kept, self.read = os.dup(stream.fileno()), part, b"", 0
+        self.start()
+
+    def run(self) -> None:
+        """See the class."""
+        try:
+            while chunk := os.read(self._file, 1 << 16):
+                self.read += len(chunk)
+                self._kept = (self._kept + chunk)[self._part]
+        finally:
+            os.close(self._file)
+
+    def text(self) -> str:
+        """What was kept."""
+        return self._kept.decode(errors="replace")
 
 
 def end(process: subprocess.Popen[Any]) -> None:

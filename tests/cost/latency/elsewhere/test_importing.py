@@ -14,7 +14,7 @@ from se_nas.cost.latency.elsewhere.importing import import_latency_table, verdic
 from se_nas.cost.latency.elsewhere.measurements_file import read_measurements, write_measurements
 from se_nas.cost.latency.fit import fit_terms
 from se_nas.cost.latency.table import latency_lines, read_latency_table
-from se_nas.errors import ConfigError, OutputError
+from se_nas.errors import ConfigError, DeviceError, OutputError
 from se_nas.records.record import write_record
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from tests.cost.latency.fake_clock import INTERCEPT, SPACE, tiny_space, true_block_ms
@@ -82,6 +82,12 @@ OTHER = SPACE.sample(np.random.default_rng(5)).as_dict()
         ([{"picks": PICKS, "ms": 1}, {"picks": PICKS, "ms": 2}], "line 2: .* but it is that of line 1 again"),
         ([{"picks": PICKS, "ms": 0}], "line 1: ms must be a number above 0, but got 0"),
         ([{"picks": PICKS, "ms": "fast"}], "line 1: ms must be a number above 0, but got 'fast'"),
+        ([{"picks": PICKS, "ms": -1}], "line 1: ms must be a number above 0, but got -1"),
+        ([{"picks": PICKS, "ms": float("nan")}], "line 1: ms must be a number above 0, but got nan"),
+        ([{"picks": PICKS, "ms": 1e300}], r"line 1: ms must be from 1e-06 to 1e\+06 ms, but got 1e\+300"),
+        ([{"picks": PICKS, "ms": 10**400}], r"line 1: ms must be from 1e-06 to 1e\+06 ms, but got 1000"),
+        ([{"picks": PICKS, "ms": 1e-320}], r"line 1: ms must be from 1e-06 to 1e\+06 ms, but got 1e-320"),
+        ([{"picks": PICKS, "images_per_second": 1e-320}], "line 1: images_per_second must be from 1e-06 to"),
         ([{"picks": PICKS, "seconds": 1}], "line 1: 'seconds' must be one of picks"),
         ([{"ms": 1}], "line 1: must have either picks or architecture"),
         ([{"picks": PICKS, "ms": 1}], "file: must have at least 24 networks to fit to, but has 1"),
@@ -99,7 +105,19 @@ def test_a_file_with_a_fault_is_one_line_that_names_the_line(tmp_path, entries, 
 
 @pytest.mark.parametrize(
     "text",
-    ["{nonsense\n", '{"ms": 1\n', "[1]\n", "\x00\n", "ms,a\n1,2,3\n", 'ms\n"1\n', "> prose, not a table\nof it\n"],
+    [
+        '{"ms": 1, "ms": 2}\n',
+        '{\n "format": "se_nas latency table",\n "version": 1\n}\n',
+        "ms,ms\n1,2\n",
+        "\n \n",
+        "{nonsense\n",
+        '{"ms": 1\n',
+        "[1]\n",
+        "\x00\n",
+        "ms,a\n1,2,3\n",
+        'ms\n"1\n',
+        "> prose, not a table\nof it\n",
+    ],
 )
 def test_what_is_no_such_file_is_one_line(tmp_path, text):
     path = tmp_path / "timed.jsonl"
@@ -151,3 +169,17 @@ def test_networks_to_time_are_written_with_their_picks_and_come_back_as_a_table(
     assert import_latency_table(SPACE, tmp_path / "timed.jsonl", "phone").fit.calibrated_on == 18
     with pytest.raises(OutputError, match="must be a folder that is not there yet or empty"):
         list(write_networks(SPACE, 24, tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"dtype": "float99"}, "dtype must be one of float32"),
+        ({"batch_size": 10**30}, "batch_size must be from 1"),
+        ({"threads": 10**30}, "threads from 1 to"),
+    ],
+)
+def test_conditions_that_nothing_was_timed_under_are_refused(tmp_path, options, fault):
+    path = write_measurements(tmp_path / "timed.jsonl", timed(SPACE, 30))
+    with pytest.raises(DeviceError, match=fault):
+        import_latency_table(SPACE, path, "phone", **options)

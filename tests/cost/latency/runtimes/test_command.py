@@ -102,6 +102,31 @@ def test_a_program_that_hangs_is_ended_with_what_it_has_started(tmp_path, progra
         raise AssertionError("the child must not live on")
 
 
+def test_a_program_that_prints_without_end_is_ended_like_one_that_hangs(program):
+    key = program("while True: sys.stdout.write('1' * 65536)", timeout=3.0, retries=0)
+    with pytest.raises(DeviceError, match="it was still running after 3 s"):
+        measure_network(NETWORK, key)
+
+
+def test_a_program_that_prints_too_much_is_refused(program):
+    key = program("print('1' * 3_000_000); print('x' * 3_000_000, file=sys.stderr)", retries=0)
+    with pytest.raises(DeviceError, match="it printed 3,000,001 bytes, of which no more than 1,048,576 are read"):
+        measure_network(NETWORK, key)
+
+
+def test_what_a_program_leaves_running_does_not_hold_the_table_up(program, monkeypatch):
+    monkeypatch.setattr("se_nas.cost.latency.runtimes.command._LAST_WORDS", 0.2)
+    key = program("import subprocess; print(5, flush=True); subprocess.Popen(['sleep', '5'])", retries=0, timeout=4.0)
+    assert measure_network(NETWORK, key).median_ms == 5.0
+
+
+def test_a_program_that_fails_is_told_with_its_place_among_all_networks(program):
+    key = program("sys.exit(1)", retries=0)
+    clock = partial(measure_networks, rounds=2)
+    with pytest.raises(DeviceError, match="it was at network 1 of 20"):
+        time_latency_table(SPACE, key, say=print, calibrate_on=12, held_out=8, time_networks=clock)
+
+
 def test_a_program_that_is_not_there_is_one_line():
     key = LatencyKey("phone", "command", program="/nowhere/my_timer {onnx}")
     with pytest.raises(DeviceError, match="one that can be started, but '/nowhere/my_timer' cannot: No such file"):
