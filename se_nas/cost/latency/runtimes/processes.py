@@ -1,4 +1,4 @@
-"""Programs that are started to time networks: what is read of one, how it ends, and what is said of one that ended by itself."""
+"""Programs that are started to time networks: what is read of one, how one ends, and what is said of its end."""
 
 from __future__ import annotations
 
