@@ -1,7 +1,7 @@
 """Latency as a clock sees it: whole networks and single blocks, as they will be deployed, on a machine never quiet.
 
-What keeps the noise out: everything takes turns, so that a slow phase of the machine hits all alike; a run that is not
-timed warms the caches before each one that is; and medians, which a few interrupted runs do not move.
+What keeps the noise out: everything takes turns, so that a slow phase of the machine hits all alike; runs that are not
+timed warm the caches at the beginning of each turn; and medians, which a few interrupted runs do not move.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def measure_networks(
     *,
     rounds: int = 40,
 ) -> list[Measurement]:
-    """Time networks in turn: each round runs every one once untimed and once timed.
+    """Time networks in turn: in each, one runs until the caches are warm, and then a few times by the clock.
 
     A network that is given built keeps its weights and its state: a copy is timed, in eval mode.
 
@@ -227,8 +227,7 @@ def chain_ms(block: BlockSpec, key: LatencyKey, lengths: Sequence[int]) -> list[
     for chain in chains(block, lengths, share=RUNTIMES[key.runtime].graph):
         maps = [_feature_map(key, block.in_channels, block.resolution) for _ in chain.copies]
         samplers.append(_sampler(chain, maps[:1] if block.keeps_shape and RUNTIMES[key.runtime].graph else maps, key))
-    timings = [[sampler(1)[0] for sampler in samplers] for _ in range(3)]
-    return [min(column) for column in zip(*timings, strict=True)]
+    return [min(sampler(3)) for sampler in samplers]
 
 
 def _feature_map(key: LatencyKey, channels: int, resolution: int) -> Tensor:

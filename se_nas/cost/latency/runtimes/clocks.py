@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from se_nas.cost.latency.key import LatencyKey
-from se_nas.cost.latency.runtimes.openvino_process import timed_runs
+from se_nas.cost.latency.runtimes.openvino_process import UNTIMED, timed_runs
 from se_nas.cost.latency.runtimes.runtime import Sampler
 
 Run = Callable[[], object]
@@ -45,7 +45,7 @@ def by_thread_clock(run: Run, key: LatencyKey) -> Sampler:
 def by_torch_clock(run: Run, key: LatencyKey) -> Sampler:
     """Times runs of torch's, whose devices work on when the call has returned."""
     if key.torch_device.type == "cuda":
-        return lambda runs: [_by_events(run) for _ in range(runs)]
+        return lambda runs: _by_events(run, runs)
     if key.torch_device.type == "mps":
 
         def waiting() -> None:
@@ -56,12 +56,16 @@ def by_torch_clock(run: Run, key: LatencyKey) -> Sampler:
     return by_thread_clock(run, key)
 
 
-def _by_events(run: Run) -> float:
-    run()
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    torch.cuda.synchronize()
-    start.record()
-    run()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end))
+def _by_events(run: Run, runs: int) -> list[float]:
+    for _ in range(UNTIMED):
+        run()
+    found = []
+    for _ in range(runs):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        found.append(float(start.elapsed_time(end)))
+    return found

@@ -15,7 +15,7 @@ from se_nas.cost.latency.key import LatencyKey
 from se_nas.records.registry import Code, imported
 
 Sampler = Callable[[int], list[float]]
-"""Runs a prepared network so many times, and gives the milliseconds of every run."""
+"""Runs a prepared network so many times, once it is as fast as it gets, and gives the milliseconds of every run."""
 
 Prepare = Callable[[nn.Module, Sequence[Tensor], LatencyKey], Sampler]
 
@@ -35,7 +35,7 @@ class Runtime:
         default_on: kinds of device that it is the default on, where it is installed.
         chains: whether a block can be timed by chains of its copies; else whole networks alone are timed.
         graph: whether it leaves out what no output needs, as compilers of graphs do.
-        runs_a_turn: runs of one network in a row before the next one's turn; 1 spreads a slow moment over all alike.
+        runs_a_turn: timed runs of one network in a row before the next one's turn; few spread a slow moment over all.
         visits: how often everything is timed while a table is made; fewer where it takes long to prepare a network.
         of: the key of a run file that it cannot do without: a program to run, or a file of what was timed.
     """
@@ -50,7 +50,7 @@ class Runtime:
     default_on: tuple[str, ...] = ()
     chains: bool = True
     graph: bool = True
-    runs_a_turn: int = 1
+    runs_a_turn: int = 2
     visits: int = 4
     of: Literal["run", "file"] | None = None
 
