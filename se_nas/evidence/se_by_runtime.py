@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,8 @@ from se_nas.cost.latency.table import LatencyTable
 from se_nas.errors import ConfigError
 from se_nas.evidence.choices_in_use import se_places
 from se_nas.space.choice import Option
+from se_nas.space.slots.slot import SlotOp
 from se_nas.space.specs import BlockSpec
-from se_nas.space.templates import SlotOp
 
 CLEAR = 0.02
 """Share of a block's time by which one option must be slower than another for their order to count; noise is below."""
@@ -64,28 +64,25 @@ def se_by_runtime(tables: Mapping[str, LatencyTable]) -> list[SEInBlock]:
     if any(table.space.digest != first.space.digest for table in others):
         names = ", ".join(dict.fromkeys(table.space.name for table in tables.values()))
         raise ConfigError("latency tables", [f"must be of one space to be compared, but are of {names}"])
-    places: dict[tuple[tuple[BlockSpec, ...], ...], list[str]] = {}
-    options: dict[tuple[tuple[BlockSpec, ...], ...], tuple[Option, ...]] = {}
+    places: dict[_Blocks, list[str]] = {}
     named = se_places(first.space)
     for op in (op for slot in first.space.slots for op in slot.ops):
-        rows = _rows(op)
-        if op.se.choice is None or not rows:
-            continue
-        options[rows] = op.se.options
-        held = places.setdefault(rows, [])
-        if named[op.se.choice] not in held:  # a stage may share one choice
-            held.append(named[op.se.choice])
+        choice, blocks = op.axis("se").choice, _Blocks.of(op)
+        if choice is not None and blocks.with_and_without:
+            held = places.setdefault(blocks, [])
+            if named[choice] not in held:  # a stage may share one choice
+                held.append(named[choice])
     return [
         SEInBlock(
             tuple(held),
-            {name: _share(rows, table) for name, table in tables.items()},
-            {name: _option_ms(rows, options[rows], table) for name, table in tables.items()},
+            {name: blocks.share(table) for name, table in tables.items()},
+            {name: blocks.option_ms(table) for name, table in tables.items()},
         )
-        for rows, held in places.items()
+        for blocks, held in places.items()
     ]
 
 
-def share_ranks(blocks: list[SEInBlock], one: str, other: str) -> float:
+def share_ranks(blocks: Sequence[SEInBlock], one: str, other: str) -> float:
     """Spearman's correlation over blocks of SE's shares in two tables; 0 where all are equal, or there are too few."""
     shares = np.array([[block.shares[one], block.shares[other]] for block in blocks])
     if len(shares) < 3 or not np.ptp(shares, axis=0).all():
@@ -93,29 +90,34 @@ def share_ranks(blocks: list[SEInBlock], one: str, other: str) -> float:
     return float(spearmanr(shares).statistic)
 
 
-def _rows(op: SlotOp) -> tuple[tuple[BlockSpec, ...], ...]:
-    """For each kernel and expansion the blocks of all options of SE; none where all are with it, or all without."""
-    rows = tuple(
-        tuple(op.block(kernel, expansion, se) for se in op.se.options)
-        for kernel in op.kernel.options
-        for expansion in op.expansion.options
-    )
-    return rows if len({block.se is None for block in rows[0]}) == 2 else ()
+@dataclass(frozen=True)
+class _Blocks:
+    """The blocks of a place: a row for each kernel, expansion and so on, with a block for each option of SE."""
 
+    options: tuple[Option, ...]
+    rows: tuple[tuple[BlockSpec, ...], ...]
 
-def _share(rows: tuple[tuple[BlockSpec, ...], ...], table: LatencyTable) -> float:
-    with_se = without = 0.0
-    for row in rows:
-        bare = next(table.block_ms[block] for block in row if block.se is None)
-        for block in row:
-            if block.se is not None:
-                with_se += table.block_ms[block]
-                without += bare
-    return 1 - without / with_se if with_se > 0 else 0.0
+    @classmethod
+    def of(cls, op: SlotOp) -> _Blocks:
+        options = op.axis("se").options
+        others = [axis.part for axis in op.axes if axis.part != "se"]
+        rows = tuple(tuple(op.block(**rest, se=se) for se in options) for rest in op.combinations(*others))
+        return cls(options, rows)
 
+    @property
+    def with_and_without(self) -> bool:
+        return all(len({block.se is None for block in row}) == 2 for row in self.rows)
 
-def _option_ms(
-    rows: tuple[tuple[BlockSpec, ...], ...], options: tuple[Option, ...], table: LatencyTable
-) -> dict[Option, float]:
-    ms = table.fit.factor * np.array([[table.block_ms[block] for block in row] for row in rows])
-    return dict(zip(options, map(float, ms.mean(axis=0)), strict=True))
+    def share(self, table: LatencyTable) -> float:
+        with_se = without = 0.0
+        for row in self.rows:
+            bare = next(table.block_ms[block] for block in row if block.se is None)
+            for block in row:
+                if block.se is not None:
+                    with_se += table.block_ms[block]
+                    without += bare
+        return 1 - without / with_se if with_se > 0 else 0.0
+
+    def option_ms(self, table: LatencyTable) -> dict[Option, float]:
+        ms = table.fit.factor * np.array([[table.block_ms[block] for block in row] for row in self.rows])
+        return dict(zip(self.options, map(float, ms.mean(axis=0)), strict=True))
