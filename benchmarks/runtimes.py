@@ -5,7 +5,7 @@ multiply-accumulates (MACs) alone, fitted on the same networks as the table, sta
 that were timed in both, it is said how alike two runtimes rank networks, and where they disagree on what SE takes.
 
 The tables lie in the folder --out, from which a call goes on: what is there is not timed again, so that runtimes and
-spaces can be timed by several calls. The fewest calls that show everything:
+spaces can be timed by several calls, and what a call that was ended has timed is not timed again either:
 python benchmarks/runtimes.py [--space mbconv_cifar mbconv_imagenet] [--runtime eager compiled onnxruntime openvino].
 They take about three minutes a table, compiled ones half an hour to an hour. On a machine that is not quiet, give it
 one core of its own: chrt -f 10 taskset -c 1 env OMP_NUM_THREADS=1 python benchmarks/runtimes.py.
@@ -66,7 +66,14 @@ def table_of(space: SearchSpace, runtime: str, out: Path, options: argparse.Name
     started = time.perf_counter()
     key = latency_key("cpu", runtime)
     table = time_latency_table(
-        space, key, calibrate_on=options.calibrate_on, held_out=options.held_out, visits=options.visits, progress=True
+        space,
+        key,
+        progress=True,
+        say=print,
+        calibrate_on=options.calibrate_on,
+        held_out=options.held_out,
+        visits=options.visits,
+        keep=path.with_suffix(".measured.jsonl"),
     )
     seconds = round(time.perf_counter() - started, 1)
     write_record(path, table.record())
