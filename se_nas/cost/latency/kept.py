@@ -84,7 +84,9 @@ class KeptMeasurements:
         Raises:
             OutputError: the file cannot be written to.
         """
-        self._append(Kept(what=self._digest(visit, specs), ms=tuple(ms), seconds=seconds))
+        line = Kept(what=self._digest(visit, specs), ms=tuple(ms), seconds=seconds)
+        self._append(line)
+        self._found[line.what] = line
 
     def keep_plan(self, plan: Plan) -> None:
         """Keep how much is timed, which another process would not plan alike; OutputError as of `add`."""

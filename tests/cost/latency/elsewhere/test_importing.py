@@ -183,3 +183,26 @@ def test_conditions_that_nothing_was_timed_under_are_refused(tmp_path, options, 
     path = write_measurements(tmp_path / "timed.jsonl", timed(SPACE, 30))
     with pytest.raises(DeviceError, match=fault):
         import_latency_table(SPACE, path, "phone", **options)
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda text: text[: len(text) // 2], "phone.json: file: must be JSON"),
+        (lambda text: b"", "phone.json: file: must be JSON"),
+        (lambda text: b"\xff\x00" + text, "phone.json: file: must be JSON"),
+        (
+            lambda text: text.replace(SPACE.digest.encode(), b"another"),
+            "space.digest: must be .* 'another'",
+        ),
+        (lambda text: text.replace(b'"ms": ', b'"ms": -', 1), "phone.json: "),
+    ],
+    ids=["cut in half", "empty", "of another encoding", "of another space", "negative"],
+)
+def test_an_imported_table_that_is_damaged_is_one_line(tmp_path, damage, fault):
+    path = write_measurements(tmp_path / "timed.jsonl", timed(SPACE, 60))
+    file = write_record(tmp_path / "phone.json", import_latency_table(SPACE, path, "phone").record())
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ConfigError, match=fault) as error:
+        read_latency_table(file, SPACE)
+    assert len(str(error.value).splitlines()) == 1

@@ -122,9 +122,8 @@ def test_what_a_program_leaves_running_does_not_hold_the_table_up(program, monke
 
 def test_a_program_that_fails_is_told_with_its_place_among_all_networks(program):
     key = program("sys.exit(1)", retries=0)
-    clock = partial(measure_networks, rounds=2)
     with pytest.raises(DeviceError, match="it was at network 1 of 20"):
-        time_latency_table(SPACE, key, say=print, calibrate_on=12, held_out=8, time_networks=clock)
+        table(key, None, print)
 
 
 def test_a_program_that_is_not_there_is_one_line():
@@ -133,9 +132,16 @@ def test_a_program_that_is_not_there_is_one_line():
         measure_network(NETWORK, key)
 
 
-def table(key, keep):
+def table(key, keep, say=None):
     clock = partial(measure_networks, rounds=2)
-    return time_latency_table(SPACE, key, calibrate_on=12, held_out=8, time_networks=clock, keep=keep)
+    return time_latency_table(SPACE, key, calibrate_on=12, held_out=8, time_networks=clock, keep=keep, say=say)
+
+
+def test_the_networks_that_show_how_long_a_table_takes_are_timed_once(tmp_path, program):
+    said = []
+    table(program("print(os.path.getsize(sys.argv[1]) / 1000)"), tmp_path / "kept.jsonl", said.append)
+    assert calls(tmp_path) == 20
+    assert said[0].startswith("latency: timing 20 networks takes about ")
 
 
 def test_a_table_that_was_killed_at_the_tenth_network_goes_on_and_is_the_same(tmp_path, program):
