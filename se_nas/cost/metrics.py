@@ -6,14 +6,24 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context
-from typing import Any
-
-from torch import nn
+from typing import Any, Literal
 
 from se_nas.cost.counts import block_counts, head_counts, stem_counts
+from se_nas.cost.deployed_weights import block_weights, built_weights, ends_weights
+from se_nas.cost.peak_activation import block_peak, ends_peak
+from se_nas.cost.running_schedule import peak_of_running
+from se_nas.layers.network import Network
 from se_nas.records.fields import LATENCY as LATENCY
 from se_nas.records.registry import Registry
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
+
+PEAK = "peak_activation_bytes"
+
+#: Weights and activations are counted as float32, whatever a latency is measured in: that of what is exported.
+FLOAT_BYTES = 4
+
+Parts = Literal["sum", "max"]
+"""What a network's cost is of the parts of its stem, its blocks and its head: their sum, or the greatest of them."""
 
 _OF_DEVICE = re.compile(rf"{LATENCY}\.([A-Za-z0-9_-]{{1,60}})")
 
@@ -36,26 +46,32 @@ def is_latency(metric: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A cost of a network: a sum over its blocks and a part of the stem and the head.
+    """A cost of a network, from a part of each block and one of the stem and the head.
 
     Budgets, objectives, tables, certificates and pages take every metric that is registered.
 
     Attributes:
         title: what it is called where it stands alone, such as "Parameters"; unit: what follows a number.
         block: its part of one block; None where it is measured, which latency alone is.
+        parts: whether the parts add up, or the greatest is the network's; none may be below 0 in that case.
         rest: its part of the stem and the head; by default nothing.
-        built: the same of a network that is really built, counted on the modules themselves, as certificates check it;
-            by default what `block` and `rest` say of the specification.
-        digits: significant ones that are shown; prefixes: whether thousands and millions are k and M.
+        built: the same of a network that is really built, in eval mode, counted on the modules themselves, as
+            certificates check it; by default what `block` and `rest` say of the specification.
+        digits: significant ones that are shown; prefixes: whether thousands and millions are k and M; joined: whether
+            these are written to the unit, as in MB.
+        aside: whether tables of many networks leave it out where it is neither a budget nor an objective.
     """
 
     title: str
     unit: str
     block: Callable[[BlockSpec], float] | None = None
     rest: Callable[[Sequence[ConvSpec], HeadSpec], float] | None = None
-    built: Callable[[nn.Module], float] | None = None
+    parts: Parts = "sum"
+    built: Callable[[Network], float] | None = None
     digits: int = 4
     prefixes: bool = True
+    joined: bool = False
+    aside: bool = False
 
     @property
     def counted(self) -> bool:
@@ -69,16 +85,17 @@ class Metric:
     def of(self, spec: NetworkSpec) -> float:
         """Of a network's specification; the metric must be a counted one."""
         assert self.block is not None
-        return self.fixed(spec.stem_convs, spec.head) + sum(float(self.block(block)) for block in spec.blocks)
+        parts = [self.fixed(spec.stem_convs, spec.head), *(float(self.block(block)) for block in spec.blocks)]
+        return max(parts) if self.parts == "max" else sum(parts)
 
     def format(self, value: float, up: bool = False) -> str:
-        """A cost for people: `4.21 M MACs`, `1.93 ms`; `up` rounds it up, to be read as a limit."""
+        """A cost for people: `4.21 M MACs`, `1.2 MB`, `1.93 ms`; `up` rounds it up, to be read as a limit."""
         if up:
             value = float(Context(prec=self.digits, rounding=ROUND_CEILING).create_decimal_from_float(value))
         if self.prefixes:
             for size, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
                 if abs(value) >= size:
-                    return f"{value / size:.{self.digits}g}{suffix} {self.unit}"
+                    return f"{value / size:.{self.digits}g}{suffix}{'' if self.joined else ' '}{self.unit}"
             return f"{value:g} {self.unit}"
         return f"{value:.{self.digits}g} {self.unit}"
 
@@ -119,6 +136,25 @@ METRICS = Metrics(
             block=lambda block: block_counts(block).params,
             rest=lambda stem, head: (stem_counts(stem) + head_counts(head)).params,
             built=lambda network: sum(parameter.numel() for parameter in network.parameters()),
+        ),
+        "weight_bytes": Metric(
+            title="Weights",
+            unit="B",
+            block=lambda block: FLOAT_BYTES * block_weights(block),
+            rest=lambda stem, head: FLOAT_BYTES * ends_weights(stem, head),
+            built=lambda network: FLOAT_BYTES * built_weights(network),
+            joined=True,
+            aside=True,
+        ),
+        PEAK: Metric(
+            title="Peak activations",
+            unit="B",
+            block=lambda block: FLOAT_BYTES * block_peak(block),
+            rest=lambda stem, head: FLOAT_BYTES * ends_peak(stem, head),
+            parts="max",
+            built=lambda network: FLOAT_BYTES * peak_of_running(network),
+            joined=True,
+            aside=True,
         ),
         LATENCY: Metric(title="Latency", unit="ms", digits=3, prefixes=False),
     },

@@ -1,13 +1,13 @@
 """A metric's cost over a whole space: a constant and small arrays over the few choices that each block touches.
 
-The cost of an architecture is a sum of look-ups; its expectation under independent choices contracts each axis with
-that choice's probabilities, exactly and differentiably, depth times block included.
+The cost of an architecture is a sum of look-ups, or the greatest of them; its expectation under independent choices
+contracts each axis with that choice's probabilities, exactly and differentiably, depth times block included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from se_nas.cost.metrics import METRICS
+from se_nas.cost.metrics import METRICS, Parts
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -27,10 +27,15 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class CostTerm:
-    """One block's part: `values[i, j, ...]` for option i of the first choice, j of the second, and so on."""
+    """One block's part: `values[i, j, ...]` for option i of the first choice, j of the second, and so on.
+
+    Attributes:
+        place: of the block in the network; of terms of one place at most one is not 0.
+    """
 
     choices: tuple[str, ...]
     values: FloatArray
+    place: int = 0
 
 
 class CostTable:
@@ -41,10 +46,15 @@ class CostTable:
         metric: a key of `METRICS`.
         constant: cost of what no choice touches.
         terms: the blocks' parts; a choice may appear in several.
+        parts: whether they add up to the cost, the constant included, or the greatest of them is the cost.
     """
 
-    def __init__(self, space: SearchSpace, metric: str, constant: float, terms: Sequence[CostTerm]) -> None:
+    def __init__(
+        self, space: SearchSpace, metric: str, constant: float, terms: Sequence[CostTerm], parts: Parts = "sum"
+    ) -> None:
         self.space, self.metric, self.constant, self.terms = space, metric, constant, tuple(terms)
+        self.parts = parts
+        self._above: dict[float, CostTable] = {}
 
     def cost(self, architecture: Architecture) -> float:
         """Cost of one architecture, in the metric's unit; ArchitectureError when it is of another space."""
@@ -53,7 +63,8 @@ class CostTable:
         total = self.constant
         for term in self.terms:
             index = tuple(self.space.choice_by_name[name].index(picks[name]) for name in term.choices)
-            total += float(term.values[index])
+            part = float(term.values[index])
+            total = max(total, part) if self.parts == "max" else total + part
         return total
 
     def costs(self, picks: NDArray[np.intp]) -> FloatArray:
@@ -69,20 +80,26 @@ class CostTable:
         if picks.ndim != 2 or picks.shape[1] != len(column):
             raise ArchitectureError(f"picks must have shape (N, {len(column)}), but got {picks.shape}")
         total = np.full(len(picks), self.constant)
+        join = np.maximum if self.parts == "max" else np.add
         for term in self.terms:
-            total += term.values[tuple(picks[:, column[name]] for name in term.choices)]
+            join(total, term.values[tuple(picks[:, column[name]] for name in term.choices)], out=total)
         return total
 
     @cached_property
-    def _stacks(self) -> list[tuple[list[tuple[str, ...]], FloatArray]]:
-        """Terms of one shape stacked, so that the expectation takes few operations."""
+    def _stacks(self) -> list[tuple[list[tuple[str, ...]], FloatArray, list[int]]]:
+        """Terms of one shape stacked, and their places, so that the expectation takes few operations."""
         groups: dict[tuple[int, ...], list[CostTerm]] = {}
         for term in self.terms:
             groups.setdefault(term.values.shape, []).append(term)
-        return [([t.choices for t in g], np.stack([t.values for t in g])) for g in groups.values()]
+        return [
+            ([t.choices for t in g], np.stack([t.values for t in g]), [t.place for t in g]) for g in groups.values()
+        ]
 
     def expected_cost(self, probabilities: Mapping[str, Tensor]) -> Tensor:
         """Expectation when every choice is drawn independently.
+
+        Where the greatest part is the cost, it is the greatest of the places' expectations: exact where every choice is
+        certain, and at most the expectation elsewhere, which would tie all places together.
 
         Args:
             probabilities: for each choice, the (number of options,) probabilities; all of one dtype and device.
@@ -92,28 +109,44 @@ class CostTable:
         """
         like = next(iter(probabilities.values()), torch.zeros((), dtype=torch.float64))
         total = like.new_tensor(self.constant)
-        for names, values in self._stacks:
+        of_places = like.new_zeros(1 + max((term.place for term in self.terms), default=0))
+        for names, values, places in self._stacks:
             result = torch.as_tensor(values, dtype=like.dtype, device=like.device)
             for axis in reversed(range(len(names[0]))):
                 weights = torch.stack([probabilities[choices[axis]] for choices in names])
                 result = (result * weights.reshape(len(names), *(1,) * (axis), -1)).sum(-1)
-            total = total + result.sum()
-        return total
+            if self.parts == "max":
+                of_places = of_places.index_add(0, torch.tensor(places, device=like.device), result)
+            else:
+                total = total + result.sum()
+        return torch.maximum(total, of_places.max()) if self.parts == "max" else total
+
+    def above(self, limit: float) -> CostTable:
+        """How many parts cost more than a limit: a table of sums, which is 0 where the greatest part keeps the limit.
+
+        A budget on the greatest of many parts is so a budget on a sum, for what reckons with sums.
+        """
+        if limit not in self._above:
+            terms = [CostTerm(term.choices, (term.values > limit).astype(float), term.place) for term in self.terms]
+            self._above[limit] = CostTable(self.space, self.metric, float(self.constant > limit), terms)
+        return self._above[limit]
 
 
 def build_table(
-    space: SearchSpace, metric: str, constant: float, block_cost: Callable[[BlockSpec], float]
+    space: SearchSpace, metric: str, constant: float, block_cost: Callable[[BlockSpec], float], parts: Parts = "sum"
 ) -> CostTable:
-    """The table of any metric that is a constant plus a sum over blocks."""
+    """The table of any metric that is a constant and a part of each block, joined as `parts` says."""
     terms = []
-    for slot in space.slots:
+    for place, slot in enumerate(space.slots):
         for op in slot.ops:
-            term = _slot_term(slot, op, block_cost)
+            term = replace(_slot_term(slot, op, block_cost), place=place)
             if term.choices:
                 terms.append(term)
+            elif parts == "max":
+                constant = max(constant, float(term.values))
             else:
                 constant += float(term.values)
-    return CostTable(space, metric, constant, terms)
+    return CostTable(space, metric, constant, terms, parts)
 
 
 def _slot_term(slot: Slot, op: SlotOp, block_cost: Callable[[BlockSpec], float]) -> CostTerm:
@@ -138,7 +171,7 @@ def _slot_term(slot: Slot, op: SlotOp, block_cost: Callable[[BlockSpec], float])
 def count_tables(space: SearchSpace) -> dict[str, CostTable]:
     """The exact tables of MACs, parameters and whatever else is counted."""
     return {
-        name: build_table(space, name, metric.fixed(space.stem_convs, space.head_spec), metric.block)
+        name: build_table(space, name, metric.fixed(space.stem_convs, space.head_spec), metric.block, metric.parts)
         for name, metric in METRICS.items()
         if metric.block is not None
     }

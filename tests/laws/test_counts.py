@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from se_nas.cost.counts import block_counts, network_counts
 from se_nas.cost.cross_check import cross_check_counts
+from se_nas.cost.metrics import METRICS
 from se_nas.cost.table import count_tables
 from se_nas.layers.network import Network
 from se_nas.space.architecture import Architecture
@@ -37,6 +38,10 @@ def check_every_count(space: SearchSpace, architecture: Architecture) -> None:
     assert tables["macs"].cost(architecture) == counts.macs
     assert tables["params"].cost(architecture) == counts.params
     network = Network(spec).eval()
+    for name, metric in METRICS.items():
+        if metric.counted:
+            assert tables[name].cost(architecture) == metric.of(spec)
+            assert metric.built is None or metric.built(network) == metric.of(spec)
     assert sum(p.numel() for p in network.parameters()) == counts.params
     assert torch_macs(network, spec) == counts.macs
     check = cross_check_counts(network, spec)

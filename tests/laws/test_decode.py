@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from se_nas.cost.budget import Budget, format_cost, parse_budgets
 from se_nas.cost.counts import block_counts, network_counts
+from se_nas.cost.metrics import PEAK
 from se_nas.cost.table import CostTable, build_table, count_tables
 from se_nas.errors import InfeasibleBudgetError
 from se_nas.search.budgets.decode import decode, greatest_cost, least_cost
@@ -25,7 +26,7 @@ from tests.laws.shipped import SHIPPED
 
 #: HiGHS stops within 1e-6 of the best score.
 GAP = 2e-6
-METRICS = ("macs", "params", "latency_ms")
+METRICS = ("macs", "params", "latency_ms", PEAK)
 
 
 def random_tables(space: SearchSpace, seed: int) -> dict[str, CostTable]:
@@ -116,7 +117,7 @@ def test_a_decode_is_the_brute_force_optimum(data: st.DataObject, space: SearchS
 def test_least_and_greatest_are_brute_force_s(space: SearchSpace, seed: int) -> None:
     tables = random_tables(space, seed)
     brute = BruteForce(space, tables, random_scores(space, seed))
-    for metric in METRICS:
+    for metric in METRICS[:3]:
         costs = brute.costs[metric]
         assert least_cost(space, tables, metric).costs[metric] == pytest.approx(costs.min(), rel=GAP)
         assert greatest_cost(space, tables, metric).costs[metric] == pytest.approx(costs.max(), rel=GAP)
@@ -126,6 +127,21 @@ def test_least_and_greatest_are_brute_force_s(space: SearchSpace, seed: int) -> 
     assert found.costs["latency_ms"] == pytest.approx(brute.least("latency_ms", held), rel=GAP)
     with pytest.raises(InfeasibleBudgetError, match="least reachable"):
         least_cost(space, tables, "latency_ms", [Budget("params", 1e-3)])
+
+
+@settings(max_examples=15)
+@given(spaces(most_picks=1500), st.integers(0, 2**16))
+def test_the_least_and_the_greatest_of_a_greatest_part_are_brute_force_s(space: SearchSpace, seed: int) -> None:
+    tables = random_tables(space, seed)
+    brute = BruteForce(space, tables, random_scores(space, seed))
+    peaks = brute.costs[PEAK]
+    macs = Budget("macs", float(np.quantile(brute.costs["macs"], 0.4)))
+    own = Budget(PEAK, float(np.quantile(peaks[brute.kept([macs])], 0.6)))
+    for held in ([], [macs], [macs, own]):
+        for find, best in ((least_cost, min), (greatest_cost, max)):
+            assert find(space, tables, PEAK, held).costs[PEAK] == best(peaks[brute.kept(held)])
+    with pytest.raises(InfeasibleBudgetError, match="least reachable"):
+        least_cost(space, tables, PEAK, [Budget("params", 1e-3)])
 
 
 @settings(max_examples=60)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from se_nas.cost.counts import network_counts
+from se_nas.cost.metrics import METRICS, PEAK
 from se_nas.cost.table import CostTable, build_table, count_tables
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -46,19 +46,38 @@ def test_certain_probabilities_cost_what_the_architecture_costs(drawn: tuple[Sea
 def test_the_expectation_is_the_weighted_sum_over_all_picks(space: SearchSpace, seed: int) -> None:
     probabilities = soft(space, seed)
     names = [choice.name for choice in space.choices]
-    expected = dict.fromkeys(("macs", "params", "latency_ms"), 0.0)
+    counted = {name: metric for name, metric in METRICS.items() if metric.counted}
+    expected = dict.fromkeys((*counted, "latency_ms"), 0.0)
+    limit, above = count_tables(space)[PEAK].cost(space.sample(np.random.default_rng(seed))) - 1, 0.0
     for options in itertools.product(*(choice.options for choice in space.choices)):
         picks = dict(zip(names, options, strict=True))
         weight = math.prod(
             float(probabilities[choice.name][choice.index(picks[choice.name])]) for choice in space.choices
         )
         network = space.resolve(space.architecture(picks))
-        counts = network_counts(network)
-        expected["macs"] += weight * counts.macs
-        expected["params"] += weight * counts.params
+        for name, metric in counted.items():
+            expected[name] += weight * metric.of(network)
+        above += weight * (METRICS[PEAK].of(network) > limit)
         expected["latency_ms"] += weight * (0.25 + sum(map(odd_cost, network.blocks)))
     for table in tables(space):
-        assert table.expected_cost(probabilities).item() == pytest.approx(expected[table.metric], rel=1e-9)
+        found = table.expected_cost(probabilities).item()
+        if table.parts == "sum":
+            assert found == pytest.approx(expected[table.metric], rel=1e-9)
+        else:  # the greatest of expectations is at most that of the greatest
+            assert found <= expected[table.metric] * (1 + 1e-9)
+            # and the number of parts above a limit at least how likely it is that one is
+            assert table.above(limit).expected_cost(probabilities).item() >= above * (1 - 1e-9)
+
+
+@given(spaces_with_architectures(), st.integers(-1, 1))
+def test_of_a_greatest_part_no_part_is_above_a_limit_that_is_kept(
+    drawn: tuple[SearchSpace, Architecture], more: int
+) -> None:
+    space, architecture = drawn
+    table = count_tables(space)[PEAK]
+    limit = table.cost(architecture) + more
+    certain = table.above(limit).expected_cost(one_hot(space, architecture)).item()
+    assert (certain == 0) == (table.above(limit).cost(architecture) == 0) == (more >= 0)
 
 
 @given(spaces_with_architectures(), st.integers(0, 999))

@@ -16,6 +16,7 @@ import numpy as np
 from se_nas.cost.budget import Budget, format_cost
 from se_nas.cost.table import CostTable, FloatArray
 from se_nas.errors import ConfigError, InfeasibleBudgetError
+from se_nas.search.budgets.greatest_part import extreme_part
 from se_nas.search.budgets.integer_program import IntegerProgram
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
@@ -129,7 +130,11 @@ def _extreme(
         c.name: np.array([0.0 if only.get(c.name, option) == option else -math.inf for option in c.options])
         for c in space.choices
     }
-    solution = IntegerProgram(space, tables, held, (metric, weight)).solve(allowed, gap)
+    solution = (
+        extreme_part(tables, metric, held, weight, lambda t, budgets: IntegerProgram(space, t, budgets).solve(allowed))
+        if tables[metric].parts == "max"
+        else IntegerProgram(space, tables, held, (metric, weight)).solve(allowed, gap)
+    )
     if solution is None:
         raise InfeasibleBudgetError(_what_is_reachable(space, tables, held, only))
     architecture = solution[1]

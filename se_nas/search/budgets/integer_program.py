@@ -17,6 +17,7 @@ from scipy.sparse import coo_array, csc_array, vstack
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable, FloatArray
 from se_nas.errors import SeNasError
+from se_nas.search.budgets.greatest_part import as_sums
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
@@ -45,7 +46,8 @@ class IntegerProgram:
     """The integer program: a binary variable for each configuration of a group and for each option of a tied choice.
 
     Args:
-        objective: a metric and the weight of its cost, relative to the greatest, beside the scores.
+        objective: a metric, whose cost is a sum, and the weight of its cost, relative to the greatest, beside the
+            scores.
     """
 
     def __init__(
@@ -55,9 +57,10 @@ class IntegerProgram:
         budgets: Sequence[Budget],
         objective: tuple[str, float] | None = None,
     ) -> None:
-        self.space, self.tables, self.budgets = space, tables, budgets
+        self.space = space
+        self.tables, self.budgets = as_sums(tables, budgets)
         metrics = [budget.metric for budget in budgets] + ([objective[0]] if objective else [])
-        self.groups = groups_of(space, tables, metrics)
+        self.groups = groups_of(space, self.tables, metrics)
         self.starts = np.cumsum([0, *(len(group.options) for group in self.groups)])
         self.costs = np.concatenate([np.zeros((0, len(metrics))), *(group.costs for group in self.groups)])
         self.offset = np.zeros(len(self.costs))

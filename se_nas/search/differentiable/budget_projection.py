@@ -7,6 +7,9 @@ over the choices it ends at the nearest point, so that from undecided logits it 
 keep the budgets; where marginal costs depend on other choices, at a point near to that. It moves nothing while the
 budgets are kept.
 
+Of a metric that is the greatest of a network's parts, it is the expected number of parts above the limit that is kept
+low; it is 0 for choices that are made and keep the budget.
+
 The logits' optimizer sees the accuracy alone: a penalty in its loss fills Adam's second moments while a budget is
 broken, which makes the accuracy's own steps small for long (runs/NOTES.md).
 """
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
+from se_nas.search.budgets.greatest_part import as_sums
 from se_nas.search.differentiable.choice_logits import ChoiceLogits
 
 #: Share of a limit by which an expectation may exceed it.
@@ -50,10 +54,11 @@ class BudgetProjection(nn.Module):
         Args:
             tables: by metric; those of the budgets are read.
         """
-        lengths, before = [0.0] * len(self.budgets), math.inf
+        tables, budgets = as_sums(tables, self.budgets)
+        lengths, before = [0.0] * len(budgets), math.inf
         for _ in range(ROUNDS):
             worst = 0.0
-            for i, budget in enumerate(self.budgets):
+            for i, budget in enumerate(budgets):
                 excess, step = self._step(budget, logits, tables[budget.metric], lengths[i])
                 lengths[i] += step
                 worst = max(worst, abs(excess))

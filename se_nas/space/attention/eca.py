@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from se_nas.space.attention.kind import AttentionKind, AttentionUnit
+from se_nas.space.attention.schedule import Schedule
 from se_nas.space.counts import Counts
 
 
@@ -22,11 +23,17 @@ def _counts(unit: AttentionUnit) -> Counts:
     return Counts(kernel * unit.channels, kernel).times(unit.looks)
 
 
+def one_map_schedule(unit: AttentionUnit, schedule: Schedule, x: int) -> int:
+    """Gates from the summaries of all channels by one map."""
+    return schedule.scaled(unit.numbers, x, schedule.run(unit.channels * unit.looks, unit.summary(schedule, x)))
+
+
 ECA = AttentionKind(
     name="eca",
     title="ECA",
     reads_squeeze=True,
     counts=_counts,
+    schedule=one_map_schedule,
     describe=lambda unit: f"ECA of {eca_kernel(unit.channels)} neighbours ({unit.channels} channels)",
     layer="se_nas.layers.attention.eca:build",
     elastic="se_nas.supernet.attention.eca:ElasticECA",

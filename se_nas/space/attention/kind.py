@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from se_nas.records.registry import Code
+from se_nas.space.attention.schedule import Schedule
 from se_nas.space.counts import Counts
 from se_nas.space.vocabulary import Activation, Gate, Squeeze
 
@@ -34,6 +35,15 @@ class AttentionUnit:
         """At how many summaries of the channels its maps look: one an image, or one a position."""
         return self.resolution**2 if self.squeeze == "none" else 1
 
+    @property
+    def numbers(self) -> int:
+        """Of the map that it scales, for one image."""
+        return self.channels * self.resolution**2
+
+    def summary(self, schedule: Schedule, x: int) -> int:
+        """What its maps look at: the channels' means or maxima, or, where nothing is lost, a view of the map."""
+        return x if self.squeeze == "none" else schedule.run(self.channels, x)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionKind:
@@ -45,6 +55,7 @@ class AttentionKind:
         layer: makes the module of an AttentionUnit, which maps (B, C, H, W) to the same shape. Its `gates(x)`, where it
             has one, says by what x is scaled; without it the unit cannot be studied.
         counts: of a unit, closed form; None: the layer is run once and what it does is counted.
+        schedule: appends a unit's operations on a value and returns the result; None: those that the layer runs.
         short: what its options begin with ("r16"); its name where empty.
         has_ratio: whether its gates come from a hidden layer, whose width a reduction ratio says.
         reads_squeeze: whether it looks at channels by the slot's `squeeze`.
@@ -60,6 +71,7 @@ class AttentionKind:
     title: str
     layer: Code
     counts: Callable[[AttentionUnit], Counts] | None = None
+    schedule: Callable[[AttentionUnit, Schedule, int], int] | None = None
     short: str = ""
     has_ratio: bool = False
     reads_squeeze: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from se_nas.space.attention.kind import AttentionKind, AttentionUnit
+from se_nas.space.attention.schedule import Schedule
 from se_nas.space.counts import Counts
 
 #: Side of spatial attention's kernel (arXiv 1807.06521, eq. 3).
@@ -15,11 +16,19 @@ def spatial_counts(unit: AttentionUnit) -> Counts:
     return Counts(weights * unit.resolution**2, weights + 1)
 
 
+def spatial_schedule(unit: AttentionUnit, schedule: Schedule, x: int) -> int:
+    """The mean and the maximum of the channels, side by side, and the gates from them."""
+    positions = unit.resolution**2
+    both = schedule.run(2 * positions, schedule.run(positions, x), schedule.run(positions, x))
+    return schedule.scaled(unit.numbers, x, schedule.run(positions, both))
+
+
 SPATIAL = AttentionKind(
     name="spatial",
     title="spatial attention",
     one_gate_a_position=True,
     counts=spatial_counts,
+    schedule=spatial_schedule,
     describe=lambda unit: "spatial attention",
     layer="se_nas.layers.attention.spatial:build",
     elastic="se_nas.supernet.attention.spatial:ElasticSpatial",

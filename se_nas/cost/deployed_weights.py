@@ -1,0 +1,75 @@
+"""How many numbers a deployed network keeps: the weights of the graph that is exported, torch-free.
+
+A norm behind a convolution of its part (the stem, a block, the head) is folded into it, as every exporter and runtime
+does: its scale goes into the weights and its shift is the convolution's bias, so that of four numbers a channel one is
+left, and running statistics cost nothing. A norm that comes first, as before pre-activation blocks and in their head,
+keeps its four. A user's own module is taken as it is: its parameters and its buffers of floating-point numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from torch import Tensor, nn
+
+from se_nas.cost.counts import attention_counts
+from se_nas.cost.running_counts import part_on_meta
+from se_nas.space.attention import ATTENTION
+from se_nas.space.attention.kind import AttentionUnit
+from se_nas.space.block_plan import block_plan
+from se_nas.space.blocks.shape import BlockShape
+from se_nas.space.counts import linear_counts
+from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec
+
+_NORM = 4
+
+
+def block_weights(spec: BlockSpec) -> int:
+    """Of one block."""
+    plan = block_plan(spec)
+    total = _NORM * plan.entry_channels + _attention_weights(spec)
+    if plan.whole is not None:
+        total += _of_part(plan.whole)
+    for layer in plan.layers:
+        total += layer.in_channels // layer.groups * layer.out_channels * layer.kernel**2
+        total += layer.out_channels * (layer.bias or layer.norm)
+    return total
+
+
+def ends_weights(stem: Sequence[ConvSpec], head: HeadSpec) -> int:
+    """Of the stem and the head."""
+    total = _NORM * head.in_channels if head.norm else 0
+    for conv in stem:
+        total += conv.out_channels * (conv.in_channels * conv.kernel**2 + (conv.bias or conv.norm))
+    total += head.width * (head.in_channels + 1)
+    return total + sum(linear_counts(*ends).params for ends in (*head.linears, (head.features, head.classes)))
+
+
+def built_weights(network: nn.Module) -> int:
+    """Of a network that is built, on its modules."""
+    total, before = 0, None
+    for module in network.modules():
+        own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        total += sum(map(_numbers, own))
+        if isinstance(module, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+            total -= module.num_features * (_NORM if before.bias is not None else _NORM - 1)
+        before = module
+    return total
+
+
+def _attention_weights(spec: BlockSpec) -> int:
+    unit = spec.unit
+    if unit is not None and ATTENTION[unit.kind].counts is None:
+        return _of_part(unit)
+    return attention_counts(spec).params
+
+
+@cache
+def _of_part(part: AttentionUnit | BlockShape) -> int:
+    module, _ = part_on_meta(part)
+    return sum(map(_numbers, (*module.parameters(), *module.buffers())))
+
+
+def _numbers(tensor: Tensor) -> int:
+    return tensor.numel() if tensor.is_floating_point() else 0
