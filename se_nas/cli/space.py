@@ -126,7 +126,7 @@ def sweep(
     ] = 40,
     quiet: Quiet = False,
 ) -> None:
-    """Vary one part of every block, and compare parameters, MACs and measured latency.
+    """Vary one part of every block, and compare parameters, MACs, memory and measured latency.
 
     Every other choice of the space is set to the option with the most MACs. The networks are timed in turns.
     """
@@ -153,11 +153,16 @@ def sweep(
 def _print_sweep(swept: Sweep, measured: MeasuredSweep | None) -> None:
     from rich.table import Table
 
+    from se_nas.cost.metrics import METRICS
+
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in (swept.part, "parameters", "MACs", *(["latency", "95 % interval"] if measured else [])):
+    more = {name: metric for name, metric in METRICS.items() if metric.counted and name not in ("params", "macs")}
+    titles = ("parameters", "MACs", *(metric.title.lower() for metric in more.values()))
+    for column in (swept.part, *titles, *(["latency", "95 % interval"] if measured else [])):
         table.add_column(column, justify="right")
     for place, point in enumerate(swept.points):
         row = [point.option, f"{point.counts.params:,}", f"{point.counts.macs:,}"]
+        row += [metric.format(point.costs[name]) for name, metric in more.items()]
         if measured is not None:
             latency = measured.latencies[place]
             row += [f"{latency.median_ms:.4g} ms", f"{latency.ci95_ms[0]:.4g} to {latency.ci95_ms[1]:.4g} ms"]

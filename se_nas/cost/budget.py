@@ -11,7 +11,7 @@ from se_nas.cost.metrics import METRICS, Metric
 from se_nas.errors import ConfigError, did_you_mean, short
 
 _POWERS = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9}
-_NUMBER = re.compile(r"([0-9]*\.?[0-9]+)(?:[eE]([-+]?[0-9]{1,3}))?\s*([kKMG]?)")
+_NUMBER = re.compile(r"([0-9]*\.?[0-9]+)(?:[eE]([-+]?[0-9]{1,3}))?\s*([kKMG]?)(B?)")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Budget:
 def parse_budgets(values: Mapping[str, object], source: str) -> tuple[Budget, ...]:
     """Budgets from plain data such as `{"macs": "20M", "latency_ms": 3.0}`; k, M and G mean thousands and so on.
 
+    Of bytes the limit may end in B, as in 4MB.
+
     Raises:
         ConfigError: with every unknown metric and every limit that is no number above 0.
     """
@@ -43,6 +45,8 @@ def parse_budgets(values: Mapping[str, object], source: str) -> tuple[Budget, ..
             continue
         # Python refuses to write out a whole number of thousands of digits
         match = _NUMBER.fullmatch((short(value) if isinstance(value, int) else str(value)).strip())
+        if match and match[4] and METRICS[metric].unit != match[4]:
+            match = None
         # read as one number: 4.1 * 1e6 would fall short of 4.1M
         limit = float(f"{match[1]}e{int(match[2] or 0) + _POWERS[match[3]]}") if match else math.nan
         if not 0 < limit < math.inf:

@@ -137,6 +137,7 @@ METRICS = Metrics(
             rest=lambda stem, head: (stem_counts(stem) + head_counts(head)).params,
             built=lambda network: sum(parameter.numel() for parameter in network.parameters()),
         ),
+        LATENCY: Metric(title="Latency", unit="ms", digits=3, prefixes=False),
         "weight_bytes": Metric(
             title="Weights",
             unit="B",
@@ -156,6 +157,10 @@ METRICS = Metrics(
             joined=True,
             aside=True,
         ),
-        LATENCY: Metric(title="Latency", unit="ms", digits=3, prefixes=False),
     },
 )
+
+
+def is_aside(metric: str) -> bool:
+    """Whether a metric, registered or that of a table made by hand, is shown only where it is asked for."""
+    return metric in METRICS and METRICS[metric].aside

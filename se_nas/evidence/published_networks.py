@@ -15,6 +15,7 @@ from functools import cache
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
+from se_nas.cost.metrics import METRICS
 from se_nas.errors import ConfigError
 from se_nas.space.block_plan import channel_fault
 from se_nas.space.channels import round_channels
@@ -45,11 +46,11 @@ def fitted(
     channels: int,
     budgets: Sequence[Budget],
 ) -> NetworkSpec:
-    """The network of a space file of one architecture, as wide as the budgets on MACs and parameters allow.
+    """The network of a space file of one architecture, as wide as the budgets on what is counted allow.
 
     Strides become 1, and poolings of the stem none, from the first on until the last map has at least an eighth of the
     images' side. Then one factor, the greatest multiple of 1/256, multiplies the channels of stem, stages and head and
-    the head's hidden layer, each rounded as the file says; it is 4 at most, and 1 without a budget on either count.
+    the head's hidden layer, each rounded as the file says; it is 4 at most, and 1 without such a budget.
     Budgets on latency are left to the caller, who has the clock.
 
     Args:
@@ -66,7 +67,7 @@ def fitted(
             source,
             [f"a published network must be of one architecture, but this one has {exact_size(space.size)}"],
         )
-    limits = {budget.metric: budget.limit for budget in budgets if budget.metric in ("macs", "params")}
+    limits = {budget.metric: budget.limit for budget in budgets if METRICS[budget.metric].counted}
     base = _with_fewer_strides(replace(scaled_space(space, Scaling("control", resolution, classes)), channels=channels))
 
     if not limits:
@@ -84,16 +85,16 @@ def fitted(
 
     def exceeds(steps: int) -> bool:
         network = greatest(steps)
-        counts = network and network_counts(network)
-        return counts is not None and any(getattr(counts, metric) > limit for metric, limit in limits.items())
+        return network is not None and any(METRICS[metric].of(network) > limit for metric, limit in limits.items())
 
     network = greatest(bisect_right(range(1, WIDEST * WIDTH_STEPS + 1), False, key=exceeds))
     if network is None:
         kept = " and ".join(str(budget) for budget in budgets if budget.metric in limits)
-        least = network_counts(next(filter(None, map(buildable, range(1, WIDTH_STEPS + 1)))))
+        least = next(filter(None, map(buildable, range(1, WIDTH_STEPS + 1))))
+        counted = (f"{METRICS[m].of(least):,.0f} {METRICS[m].unit}" for m in dict.fromkeys(("macs", "params", *limits)))
         problem = (
             f"the network must keep {kept} at some width, but for images of {resolution}x{resolution} pixels the least "
-            f"has {least.macs:,} MACs and {least.params:,} parameters"
+            f"has {' and '.join(counted)}"
         )
         raise ConfigError(source, [problem])
     return network
@@ -108,7 +109,7 @@ def narrowed(
 
     Args:
         fit: `fitted`, but for the budgets.
-        budgets: on MACs and parameters.
+        budgets: on what is counted.
         share: the upper end of a network's measured latency as a share of its budget, of several latencies the
             greatest; at most 1 where they are kept.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.timing import Measurement, clock_name, latency_conditions
+from se_nas.cost.metrics import METRICS
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
 from se_nas.hardware.environment import describe_environment
@@ -37,6 +38,11 @@ class Swept:
     option: str
     network: NetworkSpec
     counts: Counts
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """By every metric that is counted."""
+        return {name: metric.of(self.network) for name, metric in METRICS.items() if metric.counted}
 
 
 @dataclass(frozen=True)
@@ -137,8 +143,12 @@ def _parts(block: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
         yield "se" if key == "options" else f"se.{key}", block["se"], key
 
 
+def _whole(costs: Mapping[str, float]) -> dict[str, float]:
+    return {metric: int(cost) if cost.is_integer() else cost for metric, cost in costs.items()}
+
+
 def write_sweep(folder: Path, sweep: Sweep, measured: MeasuredSweep | None) -> Path:
-    """Write sweep.json, with MACs and parameters as counts and latencies in milliseconds; returns its path.
+    """Write sweep.json, with what is counted in each metric's unit and latencies in milliseconds; returns its path.
 
     Raises:
         OutputError: the folder cannot be written to.
@@ -149,7 +159,7 @@ def write_sweep(folder: Path, sweep: Sweep, measured: MeasuredSweep | None) -> P
         space=sweep.space,
         part=sweep.part,
         points=tuple(
-            SweptOption(option=point.option, **asdict(point.counts), latency=latency)
+            SweptOption.model_validate({"option": point.option, **_whole(point.costs), "latency": latency})
             for point, latency in zip(sweep.points, timed, strict=True)
         ),
         latency_conditions=conditions,

@@ -23,7 +23,7 @@ _MOST_DIGITS = 15
 def space_table(folder: str | os.PathLike[str]) -> str:
     """A Markdown table of the spaces in a folder and of those in folders inside it, by their first kind of block.
 
-    Every metric that is counted has a column, from the network that has the least of it to the one that has the most.
+    Every metric that is counted and not aside has a column, from the network of the least to the network of the most.
 
     Raises:
         ConfigError: a file is no space, or there is none.
@@ -33,7 +33,9 @@ def space_table(folder: str | os.PathLike[str]) -> str:
     if not spaces:
         got = "has none" if root.is_dir() else "is a file" if root.exists() else "does not exist"
         raise ConfigError(str(folder), [f"must be a folder with search spaces (*.yaml), but {got}"])
-    counted = [name for name, metric in METRICS.items() if metric.counted]  # with those of the spaces' plugins
+    counted = [
+        name for name, metric in METRICS.items() if metric.counted and not metric.aside
+    ]  # with those of the spaces' plugins
     titles = [METRICS[name].title for name in counted]
     header = ("blocks", "space", "images", "networks", *titles, "attention")
     rows = [_row(name, space, counted) for name, space in sorted(spaces.items(), key=_family_first)]

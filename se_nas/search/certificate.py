@@ -127,7 +127,7 @@ def extend_certificate(
 
 def _costs(spec: NetworkSpec, measured: Mapping[str, Measurement]) -> tuple[dict[str, CostEntry], CrossCheck]:
     """What is counted of the network that is built and its measured latencies, by metric, and the cross-check."""
-    network = Network(spec)
+    network = Network(spec).eval()
     check = cross_check_counts(network, spec)
     if not check.agree:
         must = "the counts of the network that is built must be those of its specification"

@@ -17,7 +17,9 @@ import yaml
 from PIL import Image
 
 from se_nas.cli import main as cli
+from se_nas.cost.budget import format_cost
 from se_nas.cost.latency.timing import Measurement
+from se_nas.cost.metrics import METRICS
 from se_nas.search.strategies import STRATEGIES
 from se_nas.space.yaml.file import load_space
 from se_nas.training.trained_network import load_trained
@@ -307,7 +309,8 @@ def test_every_fault_of_a_run_file_is_told_at_once_those_of_its_budgets_too(se_n
         "run.yaml: parts: must be weights, choices and validation, but got {'a': 1}",
         "run.yaml: search.epoch: unknown key; did you mean epochs?",
         "run.yaml: budgets.macs: a limit must be a number above 0",
-        "run.yaml: budgets.mcs: a budget must be on one of macs, params, latency_ms; did you mean macs?",
+        "run.yaml: budgets.mcs: a budget must be on one of macs, params, latency_ms, weight_bytes, "
+        "peak_activation_bytes; did you mean macs?",
     )
 
 
@@ -745,7 +748,7 @@ def test_space_show_tells_the_size_and_the_span_of_every_cost(
     space = load_space(path)
     networks = "distinct network" if space.size == 1 else "distinct networks"
     assert out.startswith(f"{space.name}: {space.size:,} {networks} ({space.size:.3g}), ")
-    for metric in ("macs", "params", "latency_ms"):
+    for metric in METRICS:
         (line,) = [line for line in out.splitlines() if line.startswith(f"{metric}: ")]
         assert " to " in line
 
@@ -772,8 +775,10 @@ def test_space_sweep_shows_what_each_option_costs(se_nas: Run, tmp_path: Path) -
     lines = [line.split() for line in out.splitlines()]
     for point in points:
         (line,) = [line for line in lines if line[:1] == [point["option"]]]
+        weights, peak = (format_cost(m, point[m]) for m in ("weight_bytes", "peak_activation_bytes"))
         assert line[1:3] == [f"{point['params']:,}", f"{point['macs']:,}"]
-        assert line[3:5] == [f"{point['latency']['median_ms']:.4g}", "ms"]
+        assert line[3:7] == [*weights.split(), *peak.split()]
+        assert line[7:9] == [f"{point['latency']['median_ms']:.4g}", "ms"]
         assert point["latency"]["n"] == 2
     assert (tmp_path / "swept" / "sweep.png").read_bytes().startswith(b"\x89PNG")
     assert "latency: median on cpu " in out

@@ -44,6 +44,17 @@ def test_what_is_no_limit_is_refused(value: object) -> None:
     assert repr(value) in str(error.value)
 
 
+def test_bytes_are_read_as_they_are_shown_and_are_a_unit_of_nothing_else() -> None:
+    limits = {"weight_bytes": "1.5 MB", "peak_activation_bytes": 65536}
+    assert [budget.limit for budget in parse_budgets(limits, "")] == [1.5e6, 65536]
+    assert [str(b) for b in parse_budgets(limits, "")] == [
+        "weight_bytes <= 1.5 MB",
+        "peak_activation_bytes <= 65.54 kB",
+    ]
+    with pytest.raises(ConfigError, match=r"budgets\.macs: a limit must be a number above 0"):
+        parse_budgets({"macs": "1.5 MB"}, "")
+
+
 def test_all_faults_are_told_at_once_and_where() -> None:
     with pytest.raises(ConfigError) as error:
         parse_budgets({"flips": 3, "macs": "much", "params": 1}, "run.yaml")

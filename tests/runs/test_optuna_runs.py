@@ -384,9 +384,11 @@ def test_a_run_without_a_latency_table_measures_the_answer_alone(home: Path, tmp
     assert [(c["metric"], c["how"]) for c in certificate["costs"]] == [
         ("macs", "counted"),
         ("params", "counted"),
+        ("weight_bytes", "counted"),
+        ("peak_activation_bytes", "counted"),
         ("latency_ms", "measured"),
     ]
-    assert set(evaluations(out)[0]["costs"]) == {"macs", "params"}
+    assert set(evaluations(out)[0]["costs"]) == {"macs", "params", "weight_bytes", "peak_activation_bytes"}
     assert [entry["part"] for entry in read_json(out / "result.json")["cost_ledger"]] == ["evaluations"]
     assert not [line for line in said if "latency table" in line]
     with pytest.raises(ConfigError, match="latency_ms: needs a cost table, but the run has only those of macs, params"):

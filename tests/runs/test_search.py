@@ -115,6 +115,8 @@ def test_the_answer_keeps_its_budgets_and_the_files_agree(done: Done) -> None:
     assert [(e["metric"], e["how"]) for e in certificate["costs"]] == [
         ("macs", "counted"),
         ("params", "counted"),
+        ("weight_bytes", "counted"),
+        ("peak_activation_bytes", "counted"),
         ("latency_ms", "predicted"),
         ("latency_ms", "measured"),
     ]

@@ -14,7 +14,7 @@ from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import Measurement
-from se_nas.cost.metrics import LATENCY
+from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import InfeasibleBudgetError, SeNasError
 from se_nas.layers.network import Network
@@ -94,9 +94,12 @@ def test_the_certificate_says_of_each_cost_what_the_built_network_has(tiny_space
     assert found.network == tiny_space.resolve(found.architecture)
     counts = network_counts(found.network)
     built = sum(p.numel() for p in Network(found.network).parameters())
-    macs, params, predicted, measured = found.certificate.costs
+    macs, params, weights, peak, predicted, measured = found.certificate.costs
     assert (macs.metric, macs.value, macs.how, macs.unit) == ("macs", counts.macs, "counted", "MACs")
     assert (params.metric, params.value, params.how) == ("params", built, "counted")
+    for entry in (weights, peak):
+        assert (entry.value, entry.how) == (METRICS[entry.metric].of(found.network), "counted")
+        assert (entry.unit, entry.value > 0) == ("B", True)
     assert (predicted.how, measured.how) == ("predicted", "measured")
     assert predicted.value == pytest.approx(true_ms(found.network))
     assert predicted.n == latency.fit.held_out.n
@@ -242,6 +245,7 @@ def test_a_retrained_network_s_counts_and_latency_join_what_its_search_certified
     assert [(e.metric, e.value, e.how) for e in retrained.costs] == [
         ("macs", counts.macs, "counted"),
         ("params", counts.params, "counted"),
+        *((metric, METRICS[metric].of(spec), "counted") for metric in ("weight_bytes", "peak_activation_bytes")),
         ("latency_ms", true_ms(spec), "measured"),
     ]
     measured = retrained.costs[-1]

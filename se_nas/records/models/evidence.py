@@ -46,7 +46,7 @@ class EstimateEntry(Record):
         return self
 
 
-class _WithMetrics(Record):
+class WithMetrics(Record):
     """Has a number, or None, for each metric that is registered, those of plugins beside ours."""
 
     model_config = ConfigDict(extra="allow")
@@ -68,7 +68,7 @@ _METRIC: TypeAdapter[str] = TypeAdapter(Metric)
 _COST: TypeAdapter[float | None] = TypeAdapter(Number | None)
 
 
-class NetworkCosts(_WithMetrics):
+class NetworkCosts(WithMetrics):
     """Costs of a network that is compared, and how its latency is known."""
 
     macs: Amount
@@ -236,7 +236,7 @@ class StabilityPart(Record):
     accuracy: AccuracySpread
 
 
-class GainEntry(_WithMetrics):
+class GainEntry(WithMetrics):
     """What an option of SE is worth in a block, and what it costs there."""
 
     option: str

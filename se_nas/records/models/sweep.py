@@ -7,11 +7,12 @@ from typing import Literal
 from se_nas.records.fields import Count
 from se_nas.records.models.certificate import LatencyConditions, Timing
 from se_nas.records.models.environment import Environment
+from se_nas.records.models.evidence import WithMetrics
 from se_nas.records.record import Record
 
 
-class SweptOption(Record):
-    """An option, and what the network with it in every block costs."""
+class SweptOption(WithMetrics):
+    """An option, and what the network with it in every block costs, by every metric that is counted."""
 
     option: str
     macs: Count

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.cost.budget import format_cost
+from se_nas.cost.metrics import is_aside
 from se_nas.records.models.history import Epoch
 from se_nas.report.plots.figure import (
     TICK_STEPS,
@@ -87,7 +88,9 @@ def _epoch_axis(axes: Axes, history: History) -> None:
 
 
 def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[str, float]) -> Plot:
-    """Expected cost over the epochs, one panel a metric, with its limit as a line and the decoded network as a point.
+    """Expected cost over the epochs, with its limit as a line and the decoded network as a point.
+
+    There is one panel for each metric that has a limit or is not aside.
 
     Args:
         history: the search's epochs with "expected".
@@ -96,7 +99,8 @@ def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[
     """
 
     def make() -> Plot:
-        metrics = list(dict.fromkeys(key for row in history for key in row.expected or {}))
+        known = dict.fromkeys(key for row in history for key in row.expected or {})
+        metrics = [metric for metric in known if metric in limits or not is_aside(metric)]
         metrics.sort(key=lambda metric: metric not in limits)
         keys = _pretraining_key(history)
         if set(metrics) & set(final):

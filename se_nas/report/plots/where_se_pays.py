@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from se_nas.cost.metrics import METRICS, is_latency
+from se_nas.cost.metrics import METRICS, is_aside, is_latency
 from se_nas.records.fields import Metric
 from se_nas.records.models.evidence import BlockGains, GainEntry
 from se_nas.report.plots.evidence import block_words, points
@@ -37,7 +37,8 @@ def where_se_pays(blocks: Sequence[BlockGains]) -> Figure:
             for metric in METRICS.listed(
                 name for block in blocks for option in block.options for name in option.plain()
             )
-            if any(added(option, metric) is not None for block in blocks for option in block.options)
+            if not is_aside(metric)
+            and any(added(option, metric) is not None for block in blocks for option in block.options)
         ]
         heights = [0.32 * len(rows), *[0.95] * len(metrics)]
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.42 * len(metrics) + 1.35), layout="constrained")

@@ -18,6 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
 
 from se_nas.cost.budget import Budget
+from se_nas.cost.metrics import is_aside
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError, StorageError
 from se_nas.search.black_box.architecture_sampler import ArchitectureSampler, completed, suggest
@@ -238,8 +239,11 @@ class ArchitectureStudy:
         return next((trial for trial in twins if trial.state != TrialState.FAIL), None)
 
     def _is_whole(self, trial: FrozenTrial) -> bool:
-        """Whether all of a proposal is written down: the costs are last."""
-        return all(metric in trial.user_attrs for metric in self.tables)
+        """Whether all of a proposal is written down: the costs are last.
+
+        Metrics that are aside are younger than some studies, and what they cost is read from the tables.
+        """
+        return all(metric in trial.user_attrs for metric in self.tables if not is_aside(metric))
 
     def _write_down(self, trial: Trial, costs: Mapping[str, float], excess: Mapping[str, float]) -> None:
         have = trial.constraints  # an evaluation that is done again has them already

@@ -209,6 +209,22 @@ def test_what_is_enqueued_can_become_a_parent(tiny_space: SearchSpace, sampler: 
     assert raw(study)[0]._trial_id in parents
 
 
+def test_a_study_of_before_memory_was_counted_goes_on_with_all_that_it_has(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    tables, config = count_tables(tiny_space), OptunaConfig(population=4)
+    before = {metric: tables[metric] for metric in ("macs", "params")}
+    study = ArchitectureStudy("tiny", tiny_space, [], before, config, 0, file=tmp_path / "study")
+    for accuracy in (0.5, 0.6, 0.7):
+        study.tell(study.ask().number, accuracy)
+    old = study.evaluations()
+    study.close()
+    again = ArchitectureStudy("tiny", tiny_space, [], tables, config, 0, file=tmp_path / "study", take_over=True)
+    assert [entry.accuracy for entry in again.evaluations()] == [entry.accuracy for entry in old] == [0.5, 0.6, 0.7]
+    for entry in again.evaluations():
+        assert entry.costs == {metric: table.cost(entry.architecture) for metric, table in tables.items()}
+
+
 def test_telling_again_changes_nothing(tiny_space: SearchSpace, tmp_path: Path) -> None:
     study = open_study(tiny_space, [], tmp_path / "study.journal")
     a, b, c = study.ask(), study.ask(), study.ask()

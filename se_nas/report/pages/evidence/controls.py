@@ -63,7 +63,7 @@ def show_controls(found: ControlsPart, searches: int) -> Controls:
     """
     networks = {network.name: network for network in found.networks}
     answers = [networks[name] for name in dict.fromkeys(one.ours for one in found.comparisons)]
-    metrics = shown_metrics(costs_of(network.costs) for network in found.networks)
+    metrics = shown_metrics((costs_of(network.costs) for network in found.networks), found.budgets or ())
     rows = [_answer_row(network, metrics) for network in answers]
     rows += [_control_row(one, networks, metrics) for one in found.comparisons]
     return Controls(

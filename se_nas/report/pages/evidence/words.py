@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from se_nas.cost.budget import format_cost
-from se_nas.cost.metrics import METRICS
+from se_nas.cost.metrics import METRICS, is_aside
 from se_nas.records.fields import Metric
 from se_nas.records.models.evidence import ComparisonEntry, ControlEntry, EstimateEntry, NetworkCosts, SearchAnswerEntry
 from se_nas.report.plots.evidence import block_words, is_significant, points
@@ -82,9 +82,10 @@ def costs_of(costs: NetworkCosts) -> dict[Metric, float]:
     return {metric: value for metric in METRICS.listed(costs.plain()) if (value := costs.of(metric)) is not None}
 
 
-def shown_metrics(costs: Iterable[Iterable[Metric]]) -> list[Metric]:
-    """Those of the columns of costs of some networks, each with its metrics."""
-    return METRICS.listed(metric for one in costs for metric in one)
+def shown_metrics(costs: Iterable[Iterable[Metric]], budgets: Iterable[Metric] = ()) -> list[Metric]:
+    """Those of the columns of costs of some networks, each with its metrics: none that is aside, but for budgets."""
+    known, asked = METRICS.listed(metric for one in costs for metric in one), set(budgets)
+    return [metric for metric in known if not is_aside(metric) or metric in asked]
 
 
 def cost_heads(metrics: Sequence[Metric]) -> list[str]:
@@ -107,7 +108,7 @@ def mean_costs(networks: Sequence[ControlEntry]) -> dict[Metric, float]:
     known = [costs_of(network.costs) for network in networks]
     return {
         metric: statistics.fmean(costs[metric] for costs in known)
-        for metric in shown_metrics(known)
+        for metric in METRICS.listed(metric for one in known for metric in one)
         if all(metric in costs for costs in known)
     }
 
