@@ -3,7 +3,8 @@
 A norm behind a convolution of its part (the stem, a block, the head) is folded into it, as every exporter and runtime
 does: its scale goes into the weights and its shift is the convolution's bias, so that of four numbers a channel one is
 left, and running statistics cost nothing. A norm that comes first, as before pre-activation blocks and in their head,
-keeps its four. A user's own module is taken as it is: its parameters and its buffers of floating-point numbers.
+keeps its four. Of a user's own module these are its parameters and its buffers of floating-point numbers, a norm that
+is registered right behind a convolution being folded too.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ def ends_weights(stem: Sequence[ConvSpec], head: HeadSpec) -> int:
     return total + sum(linear_counts(*ends).params for ends in (*head.linears, (head.features, head.classes)))
 
 
-def built_weights(network: nn.Module) -> int:
-    """Of a network that is built, on its modules."""
+def built_weights(built: nn.Module) -> int:
+    """Of a network, or a part of one, that is built: on its modules."""
     total, before = 0, None
-    for module in network.modules():
+    for module in built.modules():
         own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
         total += sum(map(_numbers, own))
         if isinstance(module, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
@@ -68,7 +69,7 @@ def _attention_weights(spec: BlockSpec) -> int:
 @cache
 def _of_part(part: AttentionUnit | BlockShape) -> int:
     module, _ = part_on_meta(part)
-    return sum(map(_numbers, (*module.parameters(), *module.buffers())))
+    return built_weights(module)
 
 
 def _numbers(tensor: Tensor) -> int:
