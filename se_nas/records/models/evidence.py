@@ -143,7 +143,7 @@ class CorrelationPair(Record):
     spearman: EstimateEntry
 
 
-class RegretEntry(_WithMetrics):
+class RegretEntry(WithMetrics):
     """What the best of the first `k` by each score lacks to the best of all."""
 
     k: PositiveInt
