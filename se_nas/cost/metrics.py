@@ -12,12 +12,13 @@ from se_nas.cost.counts import block_counts, head_counts, stem_counts
 from se_nas.cost.deployed_weights import block_weights, built_weights, ends_weights
 from se_nas.cost.peak_activation import block_peak, ends_peak
 from se_nas.cost.running_schedule import peak_of_running
+from se_nas.hardware.energy import EnergyMeter
 from se_nas.layers.network import Network
 from se_nas.records.fields import LATENCY as LATENCY
 from se_nas.records.registry import Registry
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
 
-PEAK = "peak_activation_bytes"
+PEAK, ENERGY = "peak_activation_bytes", "energy_mj"
 
 #: Weights and activations are counted as float32, whatever a latency is measured in: that of what is exported.
 FLOAT_BYTES = 4
@@ -52,13 +53,14 @@ class Metric:
 
     Attributes:
         title: what it is called where it stands alone, such as "Parameters"; unit: what follows a number.
-        block: its part of one block; None where it is measured, which latency alone is.
+        block: its part of one block; None where it is measured, as latency and energy are.
         parts: whether the parts add up, or the greatest is the network's; none may be below 0 in that case.
         rest: its part of the stem and the head; by default nothing.
         built: the same of a network that is really built, in eval mode, counted on the modules themselves, as
             certificates check it; by default what `block` and `rest` say of the specification.
         digits: significant ones that are shown; prefixes: whether thousands and millions are k and M; joined: whether
             these are written to the unit, as in MB.
+        no_budget: why it can be no budget and no objective, in words; None where it can, which needs tables of spaces.
         aside: whether tables of many networks leave it out where it is neither a budget nor an objective.
     """
 
@@ -71,6 +73,7 @@ class Metric:
     digits: int = 4
     prefixes: bool = True
     joined: bool = False
+    no_budget: Callable[[], str] | None = None
     aside: bool = False
 
     @property
@@ -98,6 +101,13 @@ class Metric:
                     return f"{value / size:.{self.digits}g}{suffix}{'' if self.joined else ' '}{self.unit}"
             return f"{value:g} {self.unit}"
         return f"{value:.{self.digits}g} {self.unit}"
+
+
+def _energy_is_of_answers() -> str:
+    sources = EnergyMeter.sources()
+    if not sources:
+        return f"must be read from a counter, but none can be read here: looked for {EnergyMeter.looked_for()}"
+    return f"is measured of answers alone, for certificates (by {' and '.join(sources)}): spaces have no table of it"
 
 
 class Metrics(Registry[Metric]):
@@ -156,6 +166,9 @@ METRICS = Metrics(
             built=lambda network: FLOAT_BYTES * peak_of_running(network),
             joined=True,
             aside=True,
+        ),
+        ENERGY: Metric(
+            title="Energy", unit="mJ", digits=3, prefixes=False, aside=True, no_budget=_energy_is_of_answers
         ),
     },
 )

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.cross_check import cross_check_counts
+from se_nas.cost.energy import measure_energy
 from se_nas.cost.latencies import Latencies, key_of, latency_problems, table_alone
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import Measurement, latency_conditions, measure_network
-from se_nas.cost.metrics import LATENCY, METRICS
+from se_nas.cost.metrics import ENERGY, LATENCY, METRICS
 from se_nas.errors import ConfigError, SeNasError
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
@@ -48,7 +49,7 @@ def certify(
         measured: of the network, each latency; where there is an imported table alone, what that predicts.
     """
     check_registered((budget.metric for budget in budgets), latencies)
-    known, check = _costs(spec, measured)
+    known, check = _costs(spec, measured, [key_of(latency) for latency in latencies.values()])
     for metric, latency in latencies.items():
         if (alone := table_alone(latency)) is not None:
             of_table = {"how": "predicted", "relative_error_std": alone.fit.held_out.residual_std}
@@ -110,7 +111,7 @@ def extend_certificate(
     Raises:
         ConfigError: `search` cannot be read or is no certificate of this version.
     """
-    known, check = _costs(spec, {LATENCY: measure_network(spec, key)})
+    known, check = _costs(spec, {LATENCY: measure_network(spec, key)}, [key])
     retrained = RetrainedPart(
         resolution=spec.resolution,
         classes=spec.head.classes,
@@ -125,8 +126,13 @@ def extend_certificate(
     return read_record(Certificate, search).model_copy(update={"retrained": retrained})
 
 
-def _costs(spec: NetworkSpec, measured: Mapping[str, Measurement]) -> tuple[dict[str, CostEntry], CrossCheck]:
-    """What is counted of the network that is built and its measured latencies, by metric, and the cross-check."""
+def _costs(
+    spec: NetworkSpec, measured: Mapping[str, Measurement], keys: Iterable[LatencyKey]
+) -> tuple[dict[str, CostEntry], CrossCheck]:
+    """What is counted of the network that is built and what is measured, by metric, and the cross-check.
+
+    Its energy is measured under the first of the keys whose device keeps a counter.
+    """
     network = Network(spec).eval()
     check = cross_check_counts(network, spec)
     if not check.agree:
@@ -139,6 +145,9 @@ def _costs(spec: NetworkSpec, measured: Mapping[str, Measurement]) -> tuple[dict
     }
     for metric, one in measured.items():
         known[metric] = _entry(metric, one.median_ms, "measured", one.n, one.ci95_ms)
+    energy = next(filter(None, (measure_energy(spec, key) for key in keys)), None)
+    if energy is not None:
+        known[ENERGY] = _entry(ENERGY, energy.median_mj, "measured", energy.n, energy.ci95_mj)
     note = "Neither count includes activations, norms, global means, SE's rescaling or the sums of skips."
     return known, check.model_copy(update={"note": note})
 

@@ -153,12 +153,7 @@ def measure_networks(
         DeviceError: the key is of another machine, or a run does not fit the memory.
     """
     with _conditions(key):
-        samplers = []
-        for network in networks:
-            check_memory(network if isinstance(network, NetworkSpec) else network.spec, key)
-            module = Network(network) if isinstance(network, NetworkSpec) else copy.deepcopy(network)
-            spec = module.spec
-            samplers.append(_sampler(module, [_feature_map(key, spec.in_channels, spec.resolution)], key))
+        samplers = [_network_sampler(network, key) for network in networks]
         samples: list[list[float]] = [[] for _ in samplers]
         a_turn = RUNTIMES[key.runtime].runs_a_turn
         for left in range(rounds, 0, -a_turn):
@@ -169,15 +164,25 @@ def measure_networks(
     return [summarise(values) for values in samples]
 
 
+@contextmanager
+def prepared(network: Network | NetworkSpec, key: LatencyKey) -> Iterator[Sampler]:
+    """What runs a network as it is timed, under the key's conditions while the block lasts."""
+    with _conditions(key):
+        yield _network_sampler(network, key)
+
+
 def summarise(samples: Sequence[float]) -> Measurement:
     """Median, mean and the median's confidence interval of at least one sample, in milliseconds."""
+    return Measurement(float(np.median(samples)), float(np.mean(samples)), median_interval(samples), len(samples))
+
+
+def median_interval(samples: Sequence[float]) -> tuple[float, float]:
+    """Where the true median is with at least 95 % confidence, from order statistics of at least one sample."""
     ordered = np.sort(np.asarray(samples, dtype=np.float64))
     n = len(ordered)
     # the k-th smallest and the k-th largest enclose the median unless fewer than k of n fair coins show one side
     k = max(1, int(binom.ppf(0.025, n, 0.5)))
-    return Measurement(
-        float(np.median(ordered)), float(np.mean(ordered)), (float(ordered[k - 1]), float(ordered[n - k])), n
-    )
+    return float(ordered[k - 1]), float(ordered[n - k])
 
 
 def measure_blocks(
@@ -228,6 +233,13 @@ def chain_ms(block: BlockSpec, key: LatencyKey, lengths: Sequence[int]) -> list[
         maps = [_feature_map(key, block.in_channels, block.resolution) for _ in chain.copies]
         samplers.append(_sampler(chain, maps[:1] if block.keeps_shape and RUNTIMES[key.runtime].graph else maps, key))
     return [min(sampler(3)) for sampler in samplers]
+
+
+def _network_sampler(network: Network | NetworkSpec, key: LatencyKey) -> Sampler:
+    check_memory(network if isinstance(network, NetworkSpec) else network.spec, key)
+    module = Network(network) if isinstance(network, NetworkSpec) else copy.deepcopy(network)
+    spec = module.spec
+    return _sampler(module, [_feature_map(key, spec.in_channels, spec.resolution)], key)
 
 
 def _feature_map(key: LatencyKey, channels: int, resolution: int) -> Tensor:
