@@ -243,7 +243,7 @@ class TimingConditions:
             "--model {onnx} --runs {runs}'; --device is then what the device is called."
         ),
     ] = None
-    dtype: Annotated[str, typer.Option(help="Number format: float32, bfloat16 or float16.")] = "float32"
+    dtype: Annotated[str, typer.Option(help="Number format: float32, bfloat16, float16 or int8.")] = "float32"
     batch_size: Annotated[int, typer.Option(help="Images in one batch; the latency is that of the whole batch.")] = 1
     threads: Annotated[int, typer.Option(help="CPU threads that the network may use.")] = 1
 

@@ -39,7 +39,7 @@ class LatencyConfig(Record):
         timeout: seconds that the program may take for one network.
         retries: how often it is called again where it fails.
         file: of runtime "imported" a table that `se-nas latency import` has made.
-        dtype: "float32", "bfloat16" or "float16".
+        dtype: "float32", "bfloat16" or "float16"; "int8" for networks that are quantised, in runtimes that run them.
         batch_size: images in one batch; the latency is that of the whole batch.
         threads: CPU threads that the network may use.
         table: whether the blocks of the space are timed before the search.

@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Number formats that torch runs a network in."""
+
+DTYPES = {**FLOATS, "int8": torch.float32}
+"""Number formats of latencies, and what a network is given in each: a quantised one takes and gives floats."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class LatencyKey:
         device: its kind and model, "cpu Intel(R) Xeon(R) Processor" or "cuda NVIDIA H200"; of a device that a program
             of the user's times, what the user calls it.
         runtime: what runs the network, a name in RUNTIMES.
-        dtype: a name in DTYPES, of weights and images.
+        dtype: a name in DTYPES.
         batch_size: images in one run; latencies are per run, not per image.
         threads: CPU threads inside an operation.
         program: the command line of runtime "command".

@@ -6,10 +6,10 @@ entries of its own. What is the same for all, such as turns, medians and tables,
 
 from __future__ import annotations
 
-from se_nas.cost.latency.key import DTYPES
+from se_nas.cost.latency.key import DTYPES, FLOATS
 from se_nas.cost.latency.runtimes.clocks import thread_clock, torch_clock
 from se_nas.cost.latency.runtimes.runtime import Runtime
-from se_nas.errors import install
+from se_nas.errors import DeviceError, install
 from se_nas.records.registry import Registry
 
 _HERE = "se_nas.cost.latency.runtimes"
@@ -21,6 +21,7 @@ RUNTIMES: Registry[Runtime] = Registry(
             title="ONNX Runtime",
             prepare=f"{_HERE}.onnx_runtime:prepare",
             devices=("cpu", "cuda"),
+            dtypes=("float32", "int8"),
             clock=thread_clock,
             packages=("onnx", "onnxruntime"),
             extra="runtimes",
@@ -30,7 +31,7 @@ RUNTIMES: Registry[Runtime] = Registry(
             title="PyTorch in a CUDA graph",
             prepare=f"{_HERE}.cuda_graph:prepare",
             devices=("cuda",),
-            dtypes=tuple(DTYPES),
+            dtypes=tuple(FLOATS),
             clock=torch_clock,
             default_on=("cuda",),
             graph=False,
@@ -39,7 +40,7 @@ RUNTIMES: Registry[Runtime] = Registry(
             title="eager PyTorch",
             prepare=f"{_HERE}.eager:prepare",
             devices=("cpu", "cuda", "mps"),
-            dtypes=tuple(DTYPES),
+            dtypes=tuple(FLOATS),
             clock=torch_clock,
             default_on=("cpu", "cuda", "mps"),
             graph=False,
@@ -48,7 +49,7 @@ RUNTIMES: Registry[Runtime] = Registry(
             title="torch.compile",
             prepare=f"{_HERE}.compiled:prepare",
             devices=("cpu", "cuda"),
-            dtypes=tuple(DTYPES),
+            dtypes=tuple(FLOATS),
             clock=torch_clock,
             chains=False,  # every chain would be compiled for seconds
         ),
@@ -65,6 +66,7 @@ RUNTIMES: Registry[Runtime] = Registry(
             title="OpenVINO",
             prepare=f"{_HERE}.openvino:prepare",
             devices=("cpu",),
+            dtypes=("float32", "int8"),
             clock=thread_clock,
             packages=("onnx", "openvino"),
             extra="runtimes",
@@ -74,6 +76,7 @@ RUNTIMES: Registry[Runtime] = Registry(
             title="a program of the user's",
             prepare=f"{_HERE}.command:prepare",
             devices=(),
+            dtypes=tuple(DTYPES),
             clock=lambda key: "the program's",
             packages=("onnx",),
             extra="runtimes",
@@ -94,12 +97,20 @@ RUNTIMES: Registry[Runtime] = Registry(
 
 
 def default_runtime(device: str, dtype: str) -> str:
-    """The runtime of latencies where none is named: the first of `RUNTIMES` that is meant for it and is installed."""
-    return next(
-        name
-        for name, runtime in RUNTIMES.items()
-        if device in runtime.default_on and dtype in runtime.dtypes and not runtime.missing
-    )
+    """The runtime of latencies where none is named: the first of `RUNTIMES` that is meant for it and is installed.
+
+    Raises:
+        DeviceError: there is none.
+    """
+    meant = [name for name, entry in RUNTIMES.items() if device in entry.default_on and dtype in entry.dtypes]
+    for name in meant:
+        if not RUNTIMES[name].missing:
+            return name
+    if not meant:
+        raise DeviceError(f"latency dtype {dtype} must be timed on a device that runs it, but {device} does not")
+    entry = RUNTIMES[meant[0]]
+    missing, how = " and ".join(entry.missing), install(entry.extra) if entry.extra else "install it"
+    raise DeviceError(f"latency dtype {dtype} needs {entry.title}, but there is no {missing}: {how}")
 
 
 def default_line(device: str, dtype: str) -> str | None:

@@ -59,7 +59,7 @@ def prepare(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sam
     Raises:
         DeviceError: when it is called, and the program is not there, or fails as often as it may.
     """
-    model = onnx_bytes(module, inputs)
+    model = onnx_bytes(module, inputs, key.dtype)
     assert key.program is not None
 
     def sample(runs: int) -> list[float]:

@@ -17,6 +17,8 @@ from se_nas.errors import DeviceError
 def prepare(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sampler:
     """A session on the key's device by the provider of its kind."""
     cuda = key.torch_device.type == "cuda"
+    if cuda and key.dtype == "int8":  # its CUDA provider has no kernels for integers, and would run floats between them
+        raise DeviceError("latency dtype of onnxruntime on cuda must be float32, but got 'int8'")
     return _session(module, inputs, key, "CUDAExecutionProvider" if cuda else "CPUExecutionProvider")
 
 
@@ -37,7 +39,7 @@ def _session(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey, provi
     options.log_severity_level = 3  # errors alone
     fp16 = key.dtype == "float16"
     own: dict[str, Any] = {"trt_fp16_enable": fp16} if provider == "TensorrtExecutionProvider" else {}
-    session = onnxruntime.InferenceSession(onnx_bytes(module, inputs), options, providers=[(provider, own)])
+    session = onnxruntime.InferenceSession(onnx_bytes(module, inputs, key.dtype), options, providers=[(provider, own)])
     if session.get_providers()[0] != provider:  # it falls back on the CPU without a word
         raise DeviceError(
             f"ONNX Runtime's {provider} must be able to run here, but it runs {session.get_providers()[0]}"

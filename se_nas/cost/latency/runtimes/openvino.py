@@ -38,7 +38,7 @@ def prepare(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sam
         DeviceError: OpenVINO cannot run it; or, here and when it is called, the process has ended.
     """
     process = _running()
-    number = process.prepare(onnx_bytes(module, inputs), key.threads)
+    number = process.prepare(onnx_bytes(module, inputs, key.dtype), key.threads)
     clock = "thread" if counts_thread_time(key) else "wall"
 
     def sample(runs: int) -> list[float]:

@@ -69,18 +69,22 @@ def test_what_cannot_be_compiled_is_one_line(monkeypatch):
         measure_network(NETWORK, latency_key("cpu", "compiled"), rounds=1)
 
 
+def optimised(model, folder, onnxruntime):
+    """The operations that ONNX Runtime makes of a model."""
+    onnx = pytest.importorskip("onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node]
+
+
 @pytest.mark.parametrize("block", [BLOCK, SHRINKING])
 def test_a_chain_as_a_graph_has_every_copy_after_onnx_runtime_has_folded_it(tmp_path, onnxruntime, block):
-    onnx = pytest.importorskip("onnx")
     convolutions = []
     for chain in chains(block, (1, 4), share=True):
-        maps = [torch.randn(1, 8, 8, 8)]
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-        options.log_severity_level = 3
-        onnxruntime.InferenceSession(onnx_bytes(chain, maps), options, providers=["CPUExecutionProvider"])
-        nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
-        convolutions.append(sum("Conv" in node.op_type for node in nodes))
+        operations = optimised(onnx_bytes(chain, [torch.randn(1, 8, 8, 8)]), tmp_path, onnxruntime)
+        convolutions.append(sum("Conv" in operation for operation in operations))
     assert convolutions[1] == 4 * convolutions[0] > 0
 
 
@@ -97,6 +101,26 @@ def test_the_copies_of_a_block_are_other_blocks_of_the_same_shapes():
         other = weights[name.removesuffix("0") + "1"]
         assert other.shape == weights[name].shape
         assert not (other == weights[name]).all()
+
+
+@pytest.mark.parametrize("block", [BLOCK, SHRINKING])
+def test_a_quantised_chain_computes_in_integers_in_every_copy_as_a_quantised_network_does(tmp_path, onnxruntime, block):
+    (chain,) = chains(block, (4,), share=True)
+    operations = optimised(onnx_bytes(chain, [torch.randn(1, 8, 8, 8)], "int8"), tmp_path, onnxruntime)
+    assert operations.count("QLinearConv") == 4 * 3  # expand, depthwise, project
+    assert "Conv" not in operations
+    network = optimised(onnx_bytes(Network(NETWORK).eval(), [torch.randn(1, 3, 8, 8)], "int8"), tmp_path, onnxruntime)
+    assert network.count("QLinearConv") == 1 + 2 * 3
+    assert "Conv" not in network
+
+
+def test_networks_and_blocks_are_timed_in_int8_where_the_runtime_has_it(onnxruntime):
+    key = latency_key("cpu", dtype="int8")
+    assert key.runtime == "onnxruntime"
+    assert measure_network(NETWORK, key, rounds=3).median_ms > 0
+    found = measure_blocks([BLOCK, SHRINKING], key, passes=1)
+    assert found is None or all(ms >= 0 for ms in found)
+    assert latency_conditions(key).dtype == "int8"
 
 
 @pytest.mark.parametrize(("seconds", "linear"), [((2, 4, 6), True), ((2, 4, 4.1), False), ((2, 2, 2), False)])
@@ -132,13 +156,22 @@ def test_without_onnx_runtime_the_default_is_eager_and_asking_for_it_names_what_
     ("arguments", "message"),
     [
         ({"runtime": "onnx_runtime"}, "runtime must be one of onnxruntime, .*but got 'onnx_runtime'.*onnxruntime"),
-        ({"runtime": "openvino", "dtype": "float16"}, "dtype of openvino must be one of float32, but got 'float16'"),
+        ({"runtime": "openvino", "dtype": "float16"}, "dtype of openvino must be one of float32, int8, but"),
+        ({"runtime": "eager", "dtype": "int8"}, "dtype of eager must be one of float32, bfloat16, float16, but"),
         ({"runtime": "tensorrt"}, "runtime on cpu must be one of onnxruntime, eager, compiled, openvino"),
     ],
 )
 def test_a_runtime_that_cannot_be_had_is_one_line(arguments, message):
     with pytest.raises(DeviceError, match=message):
         latency_key(**arguments)
+
+
+def test_int8_where_nothing_runs_it_is_one_line(monkeypatch):
+    with pytest.raises(DeviceError, match="latency dtype int8 must be timed on a device that runs it, but cuda does"):
+        default_runtime("cuda", "int8")
+    monkeypatch.setattr(Runtime, "missing", property(lambda self: self.packages[-1:]))
+    with pytest.raises(DeviceError, match=r"dtype int8 needs ONNX Runtime, but there is no onnxruntime: pip install"):
+        latency_key("cpu", dtype="int8")
 
 
 def test_a_network_that_onnx_cannot_hold_is_one_line(monkeypatch, onnxruntime):
