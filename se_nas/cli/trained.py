@@ -10,7 +10,7 @@ import typer
 
 from se_nas.cli.options import Average, DataDir, Device, Plugins, Quiet, Weights
 from se_nas.cli.screen import say, tune_allocator
-from se_nas.errors import ConfigError, counted
+from se_nas.errors import ConfigError, counted, short
 from se_nas.records.bounds import MOST_BATCH, MOST_PIXELS, MOST_WORKERS, NEWEST_OPSET, OLDEST_OPSET, USUAL_OPSET
 
 if TYPE_CHECKING:
@@ -188,16 +188,40 @@ def export(
             help=f"Opset of the ONNX file, which older runtimes need lower. By default {USUAL_OPSET}.",
         ),
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Write ONNX in INT8 too, quantised on training images, and say what that costs in accuracy on the "
+            "test images, and what each SE costs there.",
+        ),
+    ] = False,
+    int8_float_se: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|BLOCK,...",
+            help="With --int8, blocks whose SE stays in float: all, or their numbers from 1, such as 3,5.",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="With --int8, the folder of the images; by default where they lay for the training."),
+    ] = None,
     plugin: Plugins = None,
+    quiet: Quiet = False,
 ) -> None:
     """Write a trained network as ONNX, as torch.export, as a plain module that needs only torch, or as a timm model.
 
     Each form is read back from its file and compared with the network before it is kept. export.json says how well they
     agree, and how fast the network is in ONNX Runtime and in PyTorch.
     """
-    from se_nas.runs.export import export_retrained
+    from se_nas.runs.export import Int8Options, export_retrained
 
+    for name, given in (("--int8-float-se", int8_float_se), ("--data-dir", data_dir)):
+        if given is not None and not int8:
+            raise ConfigError(name, [f"must be left out without --int8, but got {short(str(given))}"])
     folder = output or (source if source.is_dir() else source.parent) / "export"
     tune_allocator()
-    export_retrained(source, folder, to, weights=weights, average=average, opset=opset, say=say)
+    quantise = Int8Options(float_se=int8_float_se, data_dir=data_dir, progress=not quiet) if int8 else None
+    export_retrained(source, folder, to, weights=weights, average=average, opset=opset, int8=quantise, say=say)
     say(f"exported to: {folder}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import torch
@@ -68,19 +68,24 @@ def latency_beside(name: str, run: Run, network: Network, *, rounds: int = 20) -
     pytorch = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     channels_last = image.to(memory_format=torch.channels_last)
     runs: dict[str, Callable[[], Tensor]] = {name: lambda: run(image), "pytorch": lambda: pytorch(channels_last)}
-    milliseconds: dict[str, list[float]] = {name: [] for name in runs}
+    times = dict(zip(runs, in_turns(list(runs.values()), rounds), strict=True))
+    return ExportTiming(**times, conditions=latency_conditions(key), clock=clock_name(key))
+
+
+def in_turns(runs: Sequence[Callable[[], Tensor]], rounds: int) -> list[Timing]:
+    """Milliseconds of each of several calls, which take turns on one CPU thread, each after one that is not timed."""
+    milliseconds: list[list[float]] = [[] for _ in runs]
     threads = torch.get_num_threads()
-    torch.set_num_threads(key.threads)
+    torch.set_num_threads(1)
     try:
         with torch.inference_mode():
             for _ in range(rounds):
-                for name, one_run in runs.items():
+                for values, one_run in zip(milliseconds, runs, strict=True):
                     one_run()
                     # one thread's own clock stands still while another process has the core
                     start = time.thread_time()
                     one_run()
-                    milliseconds[name].append((time.thread_time() - start) * 1e3)
+                    values.append((time.thread_time() - start) * 1e3)
     finally:
         torch.set_num_threads(threads)
-    times = {name: Timing(**asdict(summarise(values))) for name, values in milliseconds.items()}
-    return ExportTiming(**times, conditions=latency_conditions(key), clock=clock_name(key))
+    return [Timing(**asdict(summarise(values))) for values in milliseconds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from se_nas.records.bounds import USUAL_OPSET
 from se_nas.records.files import write_atomic
 
 FILE = "network.onnx"
+_SCOPES = "pkg.torch.onnx.name_scopes"
 _OLDEST_OF_PROGRAMS = 18  # of 2023: what torch's present exporter makes; older ones it converts, or does not
 
 
@@ -94,14 +96,35 @@ def _in_one_line(error: Exception) -> str:
     return cut(" ".join(str(error).split())) or type(error).__name__
 
 
+def nodes_of(model: bytes, module: str) -> set[str]:
+    """The names of the nodes that a module of the network, such as "blocks.0.se", became by either exporter of torch.
+
+    The present one notes in each node the modules that it is of, and the former one calls it by them.
+    """
+    import onnx
+
+    found = set()
+    for node in onnx.load_from_string(model).graph.node:
+        noted = {entry.key: entry.value for entry in node.metadata_props}.get(_SCOPES)
+        scopes = ast.literal_eval(noted) if noted else [".".join(node.name.split("/")[1:])]
+        if any(f"{scope}.".startswith(f"{module}.") for scope in scopes):
+            found.add(node.name)
+    return found
+
+
 def load_onnx(folder: Path) -> Run:
     """The file in a folder, run by onnxruntime on one CPU thread."""
+    return run_onnx(folder / FILE)
+
+
+def run_onnx(path: Path, threads: int = 1) -> Run:
+    """A file of ONNX that se_nas has written, run by onnxruntime on so many CPU threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     try:
-        session = onnxruntime.InferenceSession(str(folder / FILE), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own kinds have no common one
         must = "the ONNX file must be one that this onnxruntime can read"
         raise ExportError(f"{must}, but got: {_in_one_line(error)}") from error

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, PositiveInt
 from se_nas.records.fields import Count, Number, Share
 from se_nas.records.models.certificate import LatencyConditions, Timing
 from se_nas.records.models.environment import Environment
+from se_nas.records.models.int8 import Int8Export
 from se_nas.records.record import Record
 from se_nas.training.trained_network import DataCard
 
@@ -89,11 +90,17 @@ class ExportedForm(Record):
 
 
 class ExportReport(Record):
-    """The forms of one network in a folder; while files are exchanged, those that are not, and every file of ours."""
+    """The forms of one network in a folder; while files are exchanged, those that are not, and every file of ours.
+
+    Attributes:
+        int8: the network in INT8, where it was asked for.
+        exchanged: files of ours that no entry lists, as they are being replaced or were when the export was stopped.
+    """
 
     format: Literal["se_nas export"] = "se_nas export"
     version: Literal[1] = 1
     network: ExportedNetwork
     normalisation: Normalisation | None
     forms: dict[str, ExportedForm]
+    int8: Int8Export | None = None
     exchanged: tuple[str, ...] | None = None

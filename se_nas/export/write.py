@@ -22,6 +22,7 @@ from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
 from se_nas.records.bounds import USUAL_OPSET
 from se_nas.records.models.environment import Environment
+from se_nas.records.models.int8 import Int8Export
 from se_nas.records.record import read_record, write_record
 from se_nas.space.architecture_file import ArchitectureFile
 
@@ -37,6 +38,7 @@ def export_network(
     say: Callable[[str], None] = print,
     normalisation: Normalisation | None = None,
     opset: int = USUAL_OPSET,
+    keep_int8: bool = True,
 ) -> ExportReport:
     """Write a trained network into the folder `out` in some forms, and a report of them, REPORT.
 
@@ -49,6 +51,8 @@ def export_network(
         say: told one line for each form.
         normalisation: noted in every form, for those who feed it images; None where it is not known.
         opset: of ONNX, from OLDEST_OPSET to NEWEST_OPSET.
+        keep_int8: whether the network in INT8 that an earlier export left stays in the report; false where the caller
+            makes another.
 
     Returns:
         What REPORT holds: the network's size, and for each form its files (bytes by name, and their SHA-256), its
@@ -67,10 +71,11 @@ def export_network(
     reference.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub forgets it
     about = _about(reference, file)
     earlier = _earlier(out)
-    kept = _kept(out, earlier, forms, about)
+    kept = _kept(out, earlier, forms, about, keep_int8)
+    int8 = earlier.int8 if earlier is not None and keep_int8 else None
     owned = _owned(out, earlier, forms)
     subject = Subject(reference, file, normalisation, _notes(about, normalisation), opset)
-    report = ExportReport(network=about, normalisation=normalisation, forms=kept)
+    report = ExportReport(network=about, normalisation=normalisation, forms=kept, int8=int8)
     environment = describe_environment()
     entries: dict[str, ExportedForm] = {}
     try:
@@ -87,6 +92,9 @@ def export_network(
     except OSError as error:
         raise OutputError(f"{out}: the output must be writable, but got: {error.strerror or error}") from error
     report = report.model_copy(update={"forms": {**kept, **entries}})
+    named = {*(int8.files if int8 else ()), *(file for entry in report.forms.values() for file in entry.files)}
+    if left := tuple(file for file in owned if file not in named and os.path.lexists(out / file)):
+        report = report.model_copy(update={"exchanged": left})
     write_record(out / REPORT, report)
     for name, entry in entries.items():
         say(_words(name, entry))
@@ -159,6 +167,7 @@ def _owned(out: Path, earlier: ExportReport | None, forms: Sequence[str]) -> tup
     listed: set[str] = set()
     if earlier is not None:
         listed.update(earlier.exchanged or (), *(form.files for form in earlier.forms.values()))
+        listed.update(earlier.int8.files if earlier.int8 else ())
     files = [file for name in forms for file in FORMS[name].files]
     there = [file for file in files if os.path.lexists(out / file)]
     foreign = [file for file in there if file not in listed or (out / file).is_dir()]
@@ -173,12 +182,15 @@ def _owned(out: Path, earlier: ExportReport | None, forms: Sequence[str]) -> tup
 
 
 def _kept(
-    out: Path, earlier: ExportReport | None, forms: Sequence[str], about: ExportedNetwork
+    out: Path, earlier: ExportReport | None, forms: Sequence[str], about: ExportedNetwork, keep_int8: bool
 ) -> dict[str, ExportedForm]:
-    """The entries of an earlier export that this one leaves in place."""
+    """The entries of an earlier export that this one leaves in place; an error unless what it left is as it was."""
     if earlier is None:
         return {}
-    others = {name: entry for name, entry in earlier.forms.items() if name not in forms}
+    kept = {name: entry for name, entry in earlier.forms.items() if name not in forms}
+    others: dict[str, ExportedForm | Int8Export] = {**kept}
+    if keep_int8 and earlier.int8 is not None:
+        others["int8"] = earlier.int8
     if others and earlier.network.weights_sha256 != about.weights_sha256:
         raise ExportError(
             f"{out}: a folder must hold the exports of one network, but this one has {', '.join(others)} of other "
@@ -189,7 +201,7 @@ def _kept(
             if not (out / file).is_file() or _sha256(out / file) != then:
                 must = f"must be as the export of {name} wrote it, but is altered or gone"
                 raise ExportError(f"{out / file}: {must}; export {name} again too")
-    return others
+    return kept
 
 
 def _write_one(name: str, subject: Subject, folder: Path, environment: Environment) -> ExportedForm:

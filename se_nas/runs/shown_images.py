@@ -26,7 +26,7 @@ from se_nas.layers.network import Network
 from se_nas.runs.data_folder import data_folder
 from se_nas.runs.open_architecture import check_channels
 from se_nas.runs.prepare import Say
-from se_nas.runs.retraining.on_disk import held_out_images, recipe_of
+from se_nas.runs.retraining.on_disk import images_for, recipe_of
 from se_nas.runs.run_folder import RETRAINING, RunFolder
 from se_nas.space.architecture_file import ArchitectureFile
 from se_nas.space.specs import NetworkSpec
@@ -43,7 +43,8 @@ class ImageRequest:
         weights, average: see `training.trained_network.load_trained`.
         data: the name of the data set; by default what the network was trained on.
         data_dir: its folder; by default where it lay then.
-        images: at most so many test images, evenly spaced; None for all.
+        training: whether training images are shown, as test images are prepared, and not test images.
+        images: at most so many images, evenly spaced; None for all.
         batch_size: images at once.
         workers: processes that decode images, where these stay on disk.
     """
@@ -51,6 +52,7 @@ class ImageRequest:
     source: Path
     data: str | None = None
     data_dir: Path | None = None
+    training: bool = False
     weights: Path | None = None
     average: bool | None = None
     images: int | None = None
@@ -89,7 +91,7 @@ def trained_network(request: ImageRequest, say: Say) -> tuple[Network, Architect
 def shown_images(
     request: ImageRequest, home: Path, network: NetworkSpec, device: torch.device, progress: bool
 ) -> ShownImages:
-    """The test images for a network whose retraining is in `home`, if it is a retraining's folder at all."""
+    """The images for a network whose retraining is in `home`, if it is a retraining's folder at all."""
     # of the folders, the one of a retraining by itself says all; that of a run's winner leaves it to the run's
     run = next((RunFolder(place) for place in (home, home.parent) if (place / "config.yaml").exists()), None)
     trained_on = DataCard.load(home)
@@ -108,15 +110,15 @@ def shown_images(
             if run and same
             else EvalTransform(resolution=network.resolution)
         )
-        held_out = held_out_images(home, network, name, data_dir, files)
-        return _from_disk(request, name, held_out, transform, trained_on, device, progress)
+        encoded = images_for(home, network, name, data_dir, files, training=request.training)
+        return _from_disk(request, name, encoded, transform, trained_on, device, progress)
     seed = run.config.get("seed", 0) if run and same else 0
     size = known.get("size", DataOptions.size) if same else DataOptions.size
     options = DataOptions(
         name, data_dir, network.resolution, seed=seed, size=size, channels=network.in_channels, files=files
     )
-    info, test = _loaded(home, network, options, trained_on)
-    return _from_memory(request, info, test, device, progress)
+    info, found = _loaded(home, network, options, trained_on, request.training)
+    return _from_memory(request, info, found, device, progress)
 
 
 def trained_from_disk(source: Path) -> bool:
@@ -143,50 +145,50 @@ def evaluate_shown(request: ImageRequest, device: torch.device, *, progress: boo
 
 
 def _loaded(
-    home: Path, network: NetworkSpec, options: DataOptions, trained_on: DataCard | None
+    home: Path, network: NetworkSpec, options: DataOptions, trained_on: DataCard | None, training: bool
 ) -> tuple[DataInfo, ImageSet]:
-    """The test images, normalised as those of the training were."""
-    info, _ = load_train(options)
+    """The test images, or those of the training, normalised as those of the training were."""
+    info, trained_with = load_train(options)
     check_channels(home, network, info.channels)
     check_classes(home, network, info.class_names)
     if trained_on is not None:
         info = replace(info, mean=trained_on.mean, std=trained_on.std)
-    return info, load_test(options)
+    return info, trained_with if training else load_test(options)
 
 
 def _from_memory(
-    request: ImageRequest, info: DataInfo, test: ImageSet, device: torch.device, progress: bool
+    request: ImageRequest, info: DataInfo, found: ImageSet, device: torch.device, progress: bool
 ) -> ShownImages:
-    images = DeviceImages(info, test, device)
-    indices = torch.arange(0, len(test), _stride(len(test), request.images))
+    images = DeviceImages(info, found, device)
+    indices = torch.arange(0, len(found), _stride(len(found), request.images))
 
     def batches(words: str) -> Iterable[tuple[Tensor, Tensor]]:
         cut = images.evaluate_batches(indices, request.batch_size)
         return _shown(cut, words, len(indices), request.batch_size, progress)
 
-    return ShownImages(info.name, info.class_names, len(test), batches, test.notes)
+    return ShownImages(info.name, info.class_names, len(found), batches, found.notes)
 
 
 def _from_disk(
     request: ImageRequest,
     data: str,
-    held_out: EncodedImages,
+    encoded: EncodedImages,
     transform: EvalTransform,
     trained_on: DataCard | None,
     device: torch.device,
     progress: bool,
 ) -> ShownImages:
-    stride = _stride(len(held_out), request.images)
-    mean, std = (trained_on.mean, trained_on.std) if trained_on else normalisation(held_out)
+    stride = _stride(len(encoded), request.images)
+    mean, std = (trained_on.mean, trained_on.std) if trained_on else normalisation(encoded)
     stream = EvaluationStream(  # of the first of so many ranks: every stride-th image
-        held_out, transform, batch_size=request.batch_size, ranks=stride, workers=request.workers
+        encoded, transform, batch_size=request.batch_size, ranks=stride, workers=request.workers
     )
 
     def batches(words: str) -> Iterable[tuple[Tensor, Tensor]]:
-        shown = _shown(stream, words, -(-len(held_out) // stride), request.batch_size, progress)
+        shown = _shown(stream, words, -(-len(encoded) // stride), request.batch_size, progress)
         return ((normalise(images.to(device), mean, std), labels.to(device)) for images, labels in shown)
 
-    return ShownImages(data, held_out.classes, len(held_out), batches, held_out.notes)
+    return ShownImages(data, encoded.classes, len(encoded), batches, encoded.notes)
 
 
 def _stride(images: int, most: int | None) -> int:

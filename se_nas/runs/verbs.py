@@ -26,7 +26,7 @@ from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import read_record
 from se_nas.report.pages.retraining import is_retraining, write_retrain_report
 from se_nas.report.pages.run import write_report
-from se_nas.runs.export import export_retrained
+from se_nas.runs.export import Int8Options, export_retrained
 from se_nas.runs.retraining.in_memory import retrain_exported
 from se_nas.runs.retraining.job import Job
 from se_nas.runs.run_file import parse_run
@@ -242,6 +242,9 @@ def export_trained(
     weights: PathLike | None = None,
     average: bool | None = None,
     opset: int | None = None,
+    int8: bool = False,
+    int8_float_se: str | None = None,
+    data_dir: PathLike | None = None,
 ) -> ExportReport:
     """Write a trained network as ONNX, torch.export, a plain module or a timm model, as `se-nas export` does.
 
@@ -249,6 +252,9 @@ def export_trained(
         source: a retraining's folder, such as RUN/retrain, or an architecture.json and `weights`.
         forms: names in `FORMS`; by default all whose packages are installed.
         opset: of ONNX, from 13 to 25; by default 18.
+        int8: whether ONNX is written in INT8 too, quantised on training images.
+        int8_float_se: blocks whose SE stays in float there: "all", or their numbers from 1, such as "3,5".
+        data_dir: the folder of the images; by default where they lay for the training.
 
     Returns:
         What `export.json` holds: how well each form agrees with the network, and how fast it is.
@@ -258,7 +264,12 @@ def export_trained(
         SeNasError: the network cannot be read.
     """
     start = Path(weights) if weights else None
-    return export_retrained(Path(source), Path(folder), forms, weights=start, average=average, opset=opset, say=_silent)
+    if not int8 and (int8_float_se is not None or data_dir is not None):
+        raise ConfigError("int8", ["must be true where int8_float_se or data_dir is given, but got false"])
+    quantise = Int8Options(float_se=int8_float_se, data_dir=Path(data_dir) if data_dir else None) if int8 else None
+    return export_retrained(
+        Path(source), Path(folder), forms, weights=start, average=average, opset=opset, int8=quantise, say=_silent
+    )
 
 
 def render_report(folder: PathLike) -> Path:

@@ -51,6 +51,14 @@ def test_every_kind_of_attention_is_written(tiny_space: SearchSpace, tmp_path: P
     run = onnx_file.load_onnx(tmp_path)
     assert greatest_difference(network, run) <= 1e-4
     assert run(torch.ones(7, 1, 8, 8)).shape == (7, 3)
+    model = (tmp_path / onnx_file.FILE).read_bytes()
+    named = [
+        onnx_file.nodes_of(model, f"blocks.{index}.se")
+        for index, block in enumerate(network.spec.blocks)
+        if block.se is not None
+    ]
+    assert all(named)
+    assert len(set().union(*named)) == sum(map(len, named)) < len(onnx_file.nodes_of(model, "blocks"))
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,7 @@ def evaluate_from_disk(
                 say(taken.words())
             known = FileOptions.of(run.config["data"])
             known = replace(known, val_labels=val_labels or known.val_labels)
-            held_out = held_out_images(source, file.network, data_of(run), data_dir, known)
+            held_out = images_for(source, file.network, data_of(run), data_dir, known)
             mean, std = (card.mean, card.std) if (card := DataCard.load(source)) else (MEAN, STD)
             transform = recipe.eval_transform(file.network.resolution)
             transform = replace(transform, resolution=resolution or transform.resolution, crop=crop or transform.crop)
@@ -343,14 +343,19 @@ def recipe_of(run: RunFolder) -> Recipe:
     return stored_recipe(run / "config.yaml", run.config.get("recipe"))
 
 
-def held_out_images(
-    folder: Path, network: NetworkSpec, data: str, data_dir: Path | None, files: FileOptions
+def images_for(
+    folder: Path, network: NetworkSpec, data: str, data_dir: Path | None, files: FileOptions, *, training: bool = False
 ) -> EncodedImages:
-    """Held-out images for the network of a retraining's folder; an error unless it has their classes and channels."""
-    _, held_out = open_on_disk(data, data_dir, network.in_channels, files)
-    check_channels(folder, network, held_out.channels)
-    check_classes(folder, network, held_out.classes)
-    return held_out
+    """Held-out images, or those of the training, for the network of a retraining's folder.
+
+    Raises:
+        SeNasError: they cannot be opened, or the network has not their classes and channels.
+    """
+    train, held_out = open_on_disk(data, data_dir, network.in_channels, files)
+    found = train if training else held_out
+    check_channels(folder, network, found.channels)
+    check_classes(folder, network, found.classes)
+    return found
 
 
 def _to_screen(line: str) -> None:

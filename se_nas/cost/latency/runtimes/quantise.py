@@ -60,7 +60,7 @@ def quantised(model: bytes, batches: Iterable[NDArray[np.float32]], keep_float: 
         quantize_static(
             str(shaped),
             str(written),
-            _Batches(batches),  # type: ignore[arg-type]  # any object with this method serves
+            _Batches(batches),
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,
