@@ -18,6 +18,7 @@ from se_nas.records.models.run_result import ImageNetResult, RetrainResult
 from se_nas.records.record import parse_record, read_record
 from se_nas.records.yaml_input import read_yaml
 from se_nas.report.pages.class_accuracy import class_table
+from se_nas.report.pages.int8.section import int8_section
 from se_nas.report.pages.reading import read_history, read_if_there, read_learned
 from se_nas.report.pages.render import render
 from se_nas.report.pages.retraining_recipe import recipe_section
@@ -106,6 +107,7 @@ def write_retrain_report(folder: Path) -> Path:
         recipe=recipe_section(run),
         next=_next(folder),
         learned=learned,
+        int8=int8_section(folder),
         figures=figures,
         drawing=drawing,
     )

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from se_nas.records.files import write_atomic
 from se_nas.report.pages.evidence.sections import evidence_sections
+from se_nas.report.pages.int8.section import int8_section
 from se_nas.report.pages.render import render
 from se_nas.report.pages.run_headline import headline
 from se_nas.report.pages.run_next import run_next
@@ -59,6 +60,7 @@ def write_report(run_folder: Path, configuration: str = "") -> Path:
         next=run_next(folder, run),
         run=run_sections(run),
         learned=run.learned,
+        int8=int8_section(folder / "retrain"),
         evidence=evidence,
         figures=inline,
         drawing=drawing,

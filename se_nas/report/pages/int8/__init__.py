@@ -1,0 +1,1 @@
+"""The part of a page on the network in INT8."""
