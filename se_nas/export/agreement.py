@@ -10,6 +10,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
+from se_nas.cost.latency.runtimes.openvino_process import timed_runs
 from se_nas.cost.latency.timing import clock_name, latency_conditions, latency_key, summarise
 from se_nas.errors import ExportError
 from se_nas.export.record import ExportTiming
@@ -59,7 +60,7 @@ def latency_beside(name: str, run: Run, network: Network, *, rounds: int = 20) -
         name: what runs the exported network, a name in the answer beside "pytorch".
         run: the exported network; it must keep to one thread by itself.
         network: in eval mode, float32, on the CPU; a channels_last copy is timed, which is PyTorch's fastest.
-        rounds: timed runs of each, every one after a run that is not timed.
+        rounds: timed runs of each, every one after some that are not timed.
     """
     key = latency_key("cpu", "eager")
     spec = network.spec
@@ -73,7 +74,7 @@ def latency_beside(name: str, run: Run, network: Network, *, rounds: int = 20) -
 
 
 def in_turns(runs: Sequence[Callable[[], Tensor]], rounds: int) -> list[Timing]:
-    """Milliseconds of each of several calls, which take turns on one CPU thread, each after one that is not timed."""
+    """Milliseconds of each of several calls, which take turns on one CPU thread, each after some that are not timed."""
     milliseconds: list[list[float]] = [[] for _ in runs]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -81,11 +82,8 @@ def in_turns(runs: Sequence[Callable[[], Tensor]], rounds: int) -> list[Timing]:
         with torch.inference_mode():
             for _ in range(rounds):
                 for values, one_run in zip(milliseconds, runs, strict=True):
-                    one_run()
                     # one thread's own clock stands still while another process has the core
-                    start = time.thread_time()
-                    one_run()
-                    values.append((time.thread_time() - start) * 1e3)
+                    values += timed_runs(one_run, time.thread_time, 1)
     finally:
         torch.set_num_threads(threads)
     return [Timing(**asdict(summarise(values))) for values in milliseconds]
