@@ -33,7 +33,7 @@ def table_alone(latency: Latency) -> LatencyTable | None:
 def cost_tables(latencies: Latencies) -> dict[str, CostTable]:
     """The cost tables of those that have one."""
     return {
-        metric: CostTable(found.space, metric, found.table.constant, found.table.terms)
+        metric: CostTable(found.space, metric, found.table.constant, found.table.terms, found.table.parts)
         for metric, found in latencies.items()
         if isinstance(found, LatencyTable)
     }

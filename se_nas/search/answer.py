@@ -109,6 +109,7 @@ def _built(
     check_registered([*tables, *(budget.metric for budget in budgets)], latencies)
     limits = {budget.metric: budget for budget in budgets}
     timed = [budget for budget in budgets if is_latency(budget.metric)]
+    never_kept = {budget.metric: budget for budget in timed}
     tries: list[DecodeTry] = []
     while True:
         found = best(list(limits.values()))
@@ -119,8 +120,11 @@ def _built(
             spec = space.resolve(found.architecture)
             certificate = certify(spec, budgets, latencies, found, measured)
             return Answer(found.architecture, spec, certificate, tuple(tries))
+        for budget in timed:
+            if budget not in broken:
+                never_kept.pop(budget.metric, None)
         if len(tries) == ATTEMPTS:
-            raise _too_slow(space, timed, broken, tries)
+            raise _too_slow(space, timed, list(never_kept.values()) or timed, tries)
         for budget in broken:
             metric = budget.metric
             allowed = found.costs[metric] * (1 - MARGIN) * min(1.0, budget.limit / measured[metric].ci95_ms[1])
@@ -154,7 +158,7 @@ def _try(
 def _too_slow(
     space: SearchSpace, timed: Sequence[Budget], broken: Sequence[Budget], tries: Sequence[DecodeTry]
 ) -> InfeasibleBudgetError:
-    """What was reached of each latency that is broken, and the latencies that had to be kept together with it."""
+    """What was reached of the latencies that no try kept or, where some try kept each, of all of them."""
     clocked = [budget for budget in broken if budget.metric in tries[-1].measured_ms]
     told = []
     for budget in broken:

@@ -70,11 +70,15 @@ class BruteForce:
         broken = [format_cost(b.metric, least, up=True) for b, least in alone if least > b.limit]
         if broken:
             return broken
-        for number, last in enumerate(budgets):
-            least = self.least(last.metric, budgets[:number])
-            if least > last.limit:
-                return [format_cost(last.metric, least, up=True)]
-        raise AssertionError("feasible")
+        number = next(n for n in range(1, len(budgets) + 1) if not self.kept(budgets[:n]).any())
+        # of each what is reachable beside the others, where these can be kept
+        together = budgets[:number][::-1]
+        beside = [(one, [other for other in together if other != one]) for one in together]
+        return [
+            format_cost(one.metric, self.least(one.metric, others), up=True)
+            for one, others in beside
+            if self.kept(others).any()
+        ]
 
 
 @settings(max_examples=120)

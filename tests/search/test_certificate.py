@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from se_nas.cost.budget import Budget
+from se_nas.cost.budget import Budget, format_cost
 from se_nas.cost.counts import network_counts
+from se_nas.cost.latencies import cost_tables
 from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.table import LatencyTable
@@ -286,3 +287,86 @@ def test_what_is_no_certificate_is_told_in_one_line(tiny_space, clock, tmp_path:
         extend_certificate(path, tiny_space.resolve(next(tiny_space.enumerate())), KEY, TRAINED)
     assert str(error.value).startswith(f"{path}: {expected}")
     assert "\n" not in str(error.value)
+
+
+# ---- several devices
+
+
+@pytest.fixture(scope="module")
+def devices(tiny_space: SearchSpace, latency: LatencyTable) -> dict[str, LatencyTable]:
+    """Two, on the second of which what is slow on the first is fast: no SE, larger kernels."""
+    other = {block: 2.0 - 2 * ms for block, ms in latency.block_ms.items()}
+    return {"latency_ms.a": latency, "latency_ms.b": dataclasses.replace(latency, key=OTHER, block_ms=other)}
+
+
+OTHER = LatencyKey("cpu Lovelace")
+
+
+def both(devices: dict[str, LatencyTable], network: NetworkSpec) -> dict[str, float]:
+    (table_a, table_b) = devices.values()
+    predicted = table_b.fit.intercept_ms + table_b.fit.factor * sum(table_b.block_ms[b] for b in network.blocks)
+    return {table_a.key.device: true_ms(network), table_b.key.device: predicted}
+
+
+@pytest.fixture
+def clocks(devices: dict[str, LatencyTable], monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
+    """Sets how many times longer than predicted each device finds every network to run."""
+
+    def slow_by(a: float, b: float) -> None:
+        factors = {KEY.device: a, OTHER.device: b}
+        clock = "se_nas.search.answer.measure_network"
+        monkeypatch.setattr(clock, lambda spec, key: measurement(factors[key.device] * both(devices, spec)[key.device]))
+
+    slow_by(1.0, 1.0)
+    return slow_by
+
+
+def find_on_both(space: SearchSpace, devices: dict[str, LatencyTable], *budgets: Budget) -> Answer:
+    tables = {**count_tables(space), **cost_tables(devices)}
+    return answer(space, tables, devices, budgets, large_first(space))
+
+
+def test_the_budgets_of_two_devices_that_are_both_slower_than_predicted_are_kept_together(
+    tiny_space, devices, clocks
+) -> None:
+    clocks(1.1, 1.15)
+    tables = cost_tables(devices)
+    budgets = [middle(tiny_space, tables, metric, 0.7) for metric in tables]
+    found = find_on_both(tiny_space, devices, *budgets)
+    took = both(devices, found.network)
+    assert 1.1 * took[KEY.device] * (1 + SPREAD) <= budgets[0].limit
+    assert 1.15 * took[OTHER.device] * (1 + SPREAD) <= budgets[1].limit
+    assert [(entry.metric, entry.how, entry.holds) for entry in found.certificate.budgets] == [
+        ("latency_ms.a", "measured", True),
+        ("latency_ms.b", "measured", True),
+    ]
+    assert {m: c.device for m, c in found.certificate.latency_conditions.items()} == {
+        "latency_ms.a": KEY.device,
+        "latency_ms.b": OTHER.device,
+    }
+    assert all(entry.measured_ms.keys() == set(tables) for entry in found.decodes)
+
+
+def test_the_budgets_of_two_devices_that_cannot_be_kept_together_name_what_each_can_reach_beside_the_other(
+    tiny_space, devices, clocks
+) -> None:
+    tables = cost_tables(devices)
+    budgets = [middle(tiny_space, tables, metric, 0.02) for metric in tables]
+    with pytest.raises(InfeasibleBudgetError) as error:
+        find_on_both(tiny_space, devices, *budgets)
+    for one, other in (budgets, budgets[::-1]):
+        least = least_cost(tiny_space, tables, one.metric, [other]).costs[one.metric]
+        shown = format_cost(one.metric, least, up=True)
+        assert f"{one}, where the least reachable with {other} is {shown}" in str(error.value)
+
+
+def test_of_two_devices_the_one_that_is_never_fast_enough_is_named_and_the_other_stays_kept(
+    tiny_space, devices, clocks
+) -> None:
+    clocks(1.0, 3.0)
+    tables = cost_tables(devices)
+    budgets = [middle(tiny_space, tables, metric, 0.6) for metric in tables]
+    with pytest.raises(InfeasibleBudgetError, match=r"the least measured of latency_ms\.b was") as error:
+        find_on_both(tiny_space, devices, *budgets)
+    assert "least measured of latency_ms.a" not in str(error.value)
+    assert " and ".join(map(str, budgets)) in str(error.value)

@@ -126,6 +126,21 @@ def _extreme(
     weight: float,
     gap: float,
 ) -> Decoded:
+    architecture = _extreme_one(space, tables, metric, held, only, weight, gap)
+    if architecture is None:
+        raise InfeasibleBudgetError(_what_is_reachable(space, tables, held, only))
+    return Decoded(architecture, 0.0, {name: table.cost(architecture) for name, table in tables.items()})
+
+
+def _extreme_one(
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    metric: str,
+    held: Sequence[Budget],
+    only: Mapping[str, Option],
+    weight: float,
+    gap: float,
+) -> Architecture | None:
     allowed = {
         c.name: np.array([0.0 if only.get(c.name, option) == option else -math.inf for option in c.options])
         for c in space.choices
@@ -135,10 +150,7 @@ def _extreme(
         if tables[metric].parts == "max"
         else IntegerProgram(space, tables, held, (metric, weight)).solve(allowed, gap)
     )
-    if solution is None:
-        raise InfeasibleBudgetError(_what_is_reachable(space, tables, held, only))
-    architecture = solution[1]
-    return Decoded(architecture, 0.0, {name: table.cost(architecture) for name, table in tables.items()})
+    return None if solution is None else solution[1]
 
 
 def _what_is_reachable(
@@ -153,13 +165,29 @@ def _what_is_reachable(
             f"{budget}, where the least reachable is {format_cost(budget.metric, alone[budget], up=True)}"
             for budget in broken
         )
-    # each can be kept alone: take them one by one and say where it ends
+    # each can be kept alone: take them one by one and say where it ends, and what each must give way to
     for number in range(1, len(budgets)):
-        held, last = budgets[:number], budgets[number]
-        least = least_cost(space, tables, last.metric, held, only).costs[last.metric]
-        if not last.holds(least):
-            kept = " and ".join(str(budget) for budget in held)
-            return (
-                start + f"{last}, where the least reachable with {kept} is {format_cost(last.metric, least, up=True)}"
-            )
+        last = budgets[number]
+        if not last.holds(least_cost(space, tables, last.metric, budgets[:number], only).costs[last.metric]):
+            together = budgets[: number + 1]
+            told = [
+                _beside(space, tables, budget, [other for other in together if other != budget], only)
+                for budget in reversed(together)
+            ]
+            return start + "; ".join(filter(None, told))
     raise AssertionError("the budgets can be kept one by one and together, yet no architecture was found")
+
+
+def _beside(
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    budget: Budget,
+    others: Sequence[Budget],
+    only: Mapping[str, Option],
+) -> str | None:
+    """What is reachable of a budget where the others are kept; None where these cannot be."""
+    architecture = _extreme_one(space, tables, budget.metric, others, only, weight=-1.0, gap=0.0)
+    if architecture is None:
+        return None
+    least = format_cost(budget.metric, tables[budget.metric].cost(architecture), up=True)
+    return f"{budget}, where the least reachable with {' and '.join(map(str, others))} is {least}"
