@@ -19,6 +19,7 @@ from se_nas.cost.latency.table import LatencyTable, latency_lines, read_latency_
 from se_nas.cost.latency.timing import check_memory
 from se_nas.cost.latency_config import LatencyConfig
 from se_nas.cost.memory import least_supernet_bytes
+from se_nas.cost.metrics import device_of
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
@@ -191,7 +192,8 @@ def make_setting(
     for metric, key in keys.items():
         latencies[metric] = latency = _latency(run_file, run, begun, space, metric, key, config, progress, say)
         if isinstance(latency, LatencyTable):
-            for line in latency_lines(latency):
+            first, *rest = latency_lines(latency)
+            for line in (f"{device}: {first}" if (device := device_of(metric)) else first, *rest):
                 say(line)
             tables |= cost_tables({metric: latency})
             # one that cannot be kept ends here, before the next device is timed

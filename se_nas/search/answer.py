@@ -111,10 +111,12 @@ def _built(
     timed = [budget for budget in budgets if is_latency(budget.metric)]
     never_kept = {budget.metric: budget for budget in timed}
     tries: list[DecodeTry] = []
+    clocked: list[Mapping[str, Measurement]] = []
     while True:
         found = best(list(limits.values()))
         measured = {metric: _measured(space, latency, found) for metric, latency in latencies.items()}
         tries.append(_try(latencies, limits, found, measured))
+        clocked.append({metric: one for metric, one in measured.items() if metric in tries[-1].measured_ms})
         broken = [budget for budget in timed if not budget.holds(measured[budget.metric].ci95_ms[1])]
         if not broken:
             spec = space.resolve(found.architecture)
@@ -124,7 +126,7 @@ def _built(
             if budget not in broken:
                 never_kept.pop(budget.metric, None)
         if len(tries) == ATTEMPTS:
-            raise _too_slow(space, timed, list(never_kept.values()) or timed, tries)
+            raise _too_slow(space, timed, list(never_kept.values()) or timed, tries, clocked)
         for budget in broken:
             metric = budget.metric
             allowed = found.costs[metric] * (1 - MARGIN) * min(1.0, budget.limit / measured[metric].ci95_ms[1])
@@ -156,20 +158,27 @@ def _try(
 
 
 def _too_slow(
-    space: SearchSpace, timed: Sequence[Budget], broken: Sequence[Budget], tries: Sequence[DecodeTry]
+    space: SearchSpace,
+    timed: Sequence[Budget],
+    broken: Sequence[Budget],
+    tries: Sequence[DecodeTry],
+    clocked: Sequence[Mapping[str, Measurement]],
 ) -> InfeasibleBudgetError:
     """What was reached of the latencies that no try kept or, where some try kept each, of all of them."""
-    clocked = [budget for budget in broken if budget.metric in tries[-1].measured_ms]
-    told = []
+    told, busy = [], False
     for budget in broken:
         metric, of = budget.metric, "" if len(timed) == 1 else f" of {budget.metric}"
-        if budget in clocked:
-            shortest = format_cost(metric, min(entry.measured_ms[metric] for entry in tries))
-            told.append(f"after {len(tries)} tries the least measured{of} was {shortest}")
+        if metric in clocked[-1]:
+            shortest = min((measured[metric] for measured in clocked), key=lambda one: one.ci95_ms[1])
+            words = f"after {len(tries)} tries the least measured{of} was {format_cost(metric, shortest.median_ms)}"
+            if budget.holds(shortest.median_ms):
+                words += f", whose interval ends at {format_cost(metric, shortest.ci95_ms[1], up=True)}"
+            told.append(words)
+            busy = True
         else:
             least = format_cost(metric, min(entry.costs[metric] for entry in tries))
             told.append(f"the least predicted{of} was {least}, whose interval does not")
-    how = "measured latency must keep" if clocked else "predicted latency must keep"
+    how = "measured latency must keep" if busy else "predicted latency must keep"
     what = f"space {space.name}: some architecture's {how} {' and '.join(map(str, timed))}"
-    interval, busy = "" if clocked else " with its interval", "; the machine may be busy" if clocked else ""
-    return InfeasibleBudgetError(f"{what}{interval}, but {', and '.join(told)}{busy}")
+    interval, perhaps = ("", "; the machine may be busy") if busy else (" with its interval", "")
+    return InfeasibleBudgetError(f"{what}{interval}, but {', and '.join(told)}{perhaps}")

@@ -293,3 +293,32 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:
         evidence_sections(tmp_path, "RUN")
     must = [f"{path}: {key}: must be given" for key in ("test_images", "sets")]
     assert str(caught.value).splitlines() == must
+
+
+def test_what_is_known_of_latency_is_shown_of_each_device(tmp_path: Path) -> None:
+    whole = fake.whole_evidence()
+    check, where = whole["latency_check"], whole["where_se_pays"]
+    of_one = {name: check.pop(name) for name in ("conditions", "sets")}
+    check["devices"] = {"latency_ms.server": of_one, "latency_ms.phone": {**of_one, "sets": of_one["sets"][:1]}}
+    for option in (option for block in where["blocks"] for option in block["options"]):
+        option |= {"latency_ms.server": option.pop("latency_ms"), "latency_ms.phone": 0.25}
+    for network in whole["controls"]["networks"]:
+        latency = network["costs"].pop("latency_ms")
+        network["costs"] |= {"latency_ms.server": latency, "latency_ms.phone": latency and 7.5}
+    for found in (network for one in whole["ranking"]["sets"] for network in one["networks"]):
+        found["latency_ms.phone"] = 3.0
+    for one in whole["ranking"]["sets"]:
+        one["correlations"]["latency_ms.phone"] = one["correlations"]["macs"]
+    text = only(tmp_path, **{name: whole[name] for name in ("latency_check", "where_se_pays", "controls", "ranking")})
+    for words in (
+        "Conditions of the latency on server",
+        "Conditions of the latency on phone",
+        "µs on server µs on phone",
+        "+250.0",
+        "Latency on server (ms) Latency on phone (ms)",
+        "latency on phone alone",
+    ):
+        assert words in text
+    assert " Latency (ms)" not in text
+    plot = evidence_sections(tmp_path, "RUN").figures["latency_check"]
+    assert [axes.get_title(loc="left") for axes in plot.axes] == ["server", "server", "phone", "phone"]
