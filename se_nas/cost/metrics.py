@@ -60,6 +60,7 @@ class Metric:
             certificates check it; by default what `block` and `rest` say of the specification.
         digits: significant ones that are shown; prefixes: whether thousands and millions are k and M; joined: whether
             these are written to the unit, as in MB.
+        noun: of what it is, where a sentence has others in the same unit: "1.2 MB weights".
         no_budget: why it can be no budget and no objective, in words; None where it can, which needs tables of spaces.
         aside: whether tables of many networks leave it out where it is neither a budget nor an objective.
     """
@@ -73,6 +74,7 @@ class Metric:
     digits: int = 4
     prefixes: bool = True
     joined: bool = False
+    noun: str = ""
     no_budget: Callable[[], str] | None = None
     aside: bool = False
 
@@ -116,7 +118,7 @@ class Metrics(Registry[Metric]):
     def __missing__(self, name: str) -> Metric:
         if (device := device_of(name)) is None:
             raise KeyError(name)
-        return replace(self[LATENCY], title=f"{self[LATENCY].title} on {device}")
+        return replace(self[LATENCY], title=f"{self[LATENCY].title} on {device}", noun=f"on {device}")
 
     def __contains__(self, name: object) -> bool:
         return super().__contains__(name) or device_of(name) is not None
@@ -151,6 +153,7 @@ METRICS = Metrics(
         "weight_bytes": Metric(
             title="Weights",
             unit="B",
+            noun="weights",
             block=lambda block: FLOAT_BYTES * block_weights(block),
             rest=lambda stem, head: FLOAT_BYTES * ends_weights(stem, head),
             built=lambda network: FLOAT_BYTES * built_weights(network),
@@ -160,6 +163,7 @@ METRICS = Metrics(
         PEAK: Metric(
             title="Peak activations",
             unit="B",
+            noun="activations",
             block=lambda block: FLOAT_BYTES * block_peak(block),
             rest=lambda stem, head: FLOAT_BYTES * ends_peak(stem, head),
             parts="max",

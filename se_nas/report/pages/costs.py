@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from se_nas.cost.budget import format_cost
 from se_nas.cost.counts import attention_counts, block_counts, network_counts
+from se_nas.cost.metrics import METRICS
 from se_nas.records.models.certificate import BudgetEntry, CostEntry, CrossCheck, LatencyConditions
 from se_nas.report.pages.rows import Rows, record_rows, spaced
 from se_nas.report.plots.figure import metric_word, sentence_word
@@ -77,6 +78,12 @@ def conditions_of_each(conditions: Mapping[str, LatencyConditions]) -> list[tupl
         (f"Conditions of the {sentence_word(metric)}", spaced(record_rows(found)))
         for metric, found in conditions.items()
     ]
+
+
+def named_cost(metric: str, value: float) -> str:
+    """A cost with its unit in a sentence of several, with what it is of where others have that unit too."""
+    noun = METRICS[metric].noun if metric in METRICS else ""
+    return f"{cost(metric, value)} {noun}".rstrip()
 
 
 def cost(metric: str, value: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
+from se_nas.cost.metrics import is_aside
 from se_nas.errors import format_seconds
 from se_nas.evidence.intervals import accuracy_interval
 from se_nas.records.fields import Count
@@ -16,7 +17,7 @@ from se_nas.records.models.history import Epoch
 from se_nas.records.models.run_result import ImageNetResult
 from se_nas.records.record import Record
 from se_nas.report.pages.class_accuracy import ClassTable
-from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table
+from se_nas.report.pages.costs import CostTable, architecture_words, cost_checks, cost_table, named_cost
 from se_nas.report.pages.rows import Rows, environment_rows, plain, record_rows, spaced
 from se_nas.report.plots.figure import metric_word
 from se_nas.report.theme.words import TIMES, format_percent
@@ -170,7 +171,11 @@ def _side_by_side(side: int) -> str:
 def _facts(run: FinishedRetraining) -> Rows:
     network, recipe, part = run.architecture.network, run.recipe, run.certificate.retrained
     return [
-        *((entry.how, cost(entry.metric, entry.value)) for entry in (part.costs if part else ())),
+        *(
+            (entry.how, named_cost(entry.metric, entry.value))
+            for entry in (part.costs if part else ())
+            if not is_aside(entry.metric)
+        ),
         ("blocks with SE", f"{sum(block.se is not None for block in network.blocks)} of {len(network.blocks)}"),
         ("trained at", _side_by_side(recipe.train_transform(network.resolution).resolution)),
         ("epochs", f"{recipe.epochs:,}"),

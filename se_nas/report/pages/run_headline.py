@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from se_nas.cost.metrics import is_aside
 from se_nas.errors import format_seconds
 from se_nas.evidence.intervals import accuracy_interval
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import BudgetEntry
-from se_nas.report.pages.costs import cost
+from se_nas.report.pages.costs import cost, named_cost
 from se_nas.report.pages.evidence.words import Claim
 from se_nas.report.pages.rows import Rows
 from se_nas.report.pages.run_reading import FinishedRun
@@ -90,7 +91,7 @@ def _budget_words(budgets: Sequence[BudgetEntry]) -> Claim:
     strong = f"{every} kept" if not broken else f"{len(broken)} of {len(budgets)} budgets broken"
     ordered = [*broken, *(entry for entry in budgets if entry.holds)]
     said = [
-        f"{cost(entry.metric, entry.value)} of at most {cost(entry.metric, entry.limit)} ({entry.how}"
+        f"{named_cost(entry.metric, entry.value)} of at most {cost(entry.metric, entry.limit)} ({entry.how}"
         f"{'' if entry.holds else ', broken'})"
         for entry in ordered
     ]
@@ -157,7 +158,7 @@ def _measure(run: FinishedRun) -> Measure:
 def _budget(entry: BudgetEntry) -> BudgetBar:
     share = float(entry.value) / entry.limit
     return BudgetBar(
-        cost=cost(entry.metric, entry.value),
+        cost=named_cost(entry.metric, entry.value),
         limit=cost(entry.metric, entry.limit),
         how=entry.how,
         share=format_percent(share),
@@ -174,9 +175,9 @@ def _facts(run: FinishedRun) -> Rows:
         *(("ended early by", part.words) for part in search.stopped or ()),
         ("blocks with SE", f"{sum(block.se is not None for block in blocks)} of {len(blocks)}"),
         *(
-            (entry.how, cost(entry.metric, entry.value))
+            (entry.how, named_cost(entry.metric, entry.value))
             for entry in run.certificate.costs
-            if entry.metric not in limited
+            if entry.metric not in limited and not is_aside(entry.metric)
         ),
         ("networks in the space", format_size(read_size(run.result.space.size))),
         (f"{search.strategy} search", format_seconds(search.seconds)),

@@ -13,7 +13,7 @@ from se_nas.records.fields import Metric
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import DecodeTry
 from se_nas.report.pages.class_accuracy import ClassTable
-from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table
+from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table, named_cost
 from se_nas.report.pages.rows import Rows, environment_rows, record_rows, spaced
 from se_nas.report.pages.run_reading import FinishedRun, Study
 from se_nas.report.plots import figure as plots_figure
@@ -227,7 +227,7 @@ def _decode(decode: DecodeTry) -> Decode:
 
 
 def _amounts(amounts: Mapping[Metric, float]) -> str:
-    return ", ".join(cost(metric, value) for metric, value in amounts.items()) or "none"
+    return ", ".join(named_cost(metric, value) for metric, value in amounts.items()) or "none"
 
 
 # ---- how it went
