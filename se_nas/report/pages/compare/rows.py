@@ -11,7 +11,7 @@ from se_nas.errors import counted, format_seconds
 from se_nas.evidence.intervals import accuracy_interval
 from se_nas.records.models.run_result import RunResult
 from se_nas.report.pages.compare.reading import ComparedRun
-from se_nas.report.pages.costs import cost
+from se_nas.report.pages.costs import cost, named_cost
 from se_nas.report.pages.rows import plain
 from se_nas.report.plots.figure import metric_title
 from se_nas.report.theme.words import ABSENT, format_percent
@@ -202,7 +202,7 @@ def _budgets(run: ComparedRun) -> str | None:
         limits = run.setting("budgets")
         return ", ".join(f"{name} {limit}" for name, limit in limits.items()) if isinstance(limits, dict) else None
     entries = run.finished.certificate.budgets
-    words = (f"{cost(e.metric, e.limit)} {'✓ kept' if e.holds else '✗ broken'}" for e in entries)
+    words = (f"{named_cost(e.metric, e.limit)} {'✓ kept' if e.holds else '✗ broken'}" for e in entries)
     return ", ".join(words) or "none"
 
 
