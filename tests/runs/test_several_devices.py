@@ -89,6 +89,8 @@ def test_each_device_has_its_table_in_the_folder_and_its_part_of_the_page(done: 
     for words in (
         "Latency on server",
         "Latency on phone",
+        "ms on server of at most 1e+03 ms (measured)",
+        'ms on phone</b> <span class="quiet">of 3 ms, predicted',
         "Conditions of the latency on board-2",
         "latency.phone.json",
     ):
