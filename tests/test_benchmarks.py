@@ -57,6 +57,11 @@ def train_step() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
+def decoding() -> Iterator[ModuleType]:
+    yield from loaded("decode")
+
+
+@pytest.fixture(scope="module")
 def supernet_step() -> Iterator[ModuleType]:
     yield from loaded("supernet_step")
 
@@ -257,3 +262,17 @@ def test_the_two_steps_of_a_family_are_timed_in_turn(supernet_step: ModuleType) 
     )
     assert {name: len(values) for name, values in times.items()} == {"mixture": 2, "largest": 2}
     assert supernet_step.ratio({"a": [2.0, 6.0, 4.0], "b": [1.0, 2.0, 4.0]}, "a", "b") == (2.0, [1.0, 3.0])
+
+
+def test_a_decode_is_timed_where_blocks_are_tied_and_every_bar_counts(decoding: ModuleType) -> None:
+    _, tables = decoding.generated(blocks=4, stages=2, tied=True)
+    ties = {term.choices for term in tables["latency_ms"].terms} - {term.choices for term in tables["macs"].terms}
+    assert ties == {("stage1.block1.expansion", "stage2.block1.expansion")}
+    figures = {name: {"decoder_seconds": 0.5, "decoder_mb": 300.0, "repair_slowest": 1.0} for name in decoding.SPACES}
+    pairs = {"median": 0.2, "slowest": 2.0, "n": 500, "kept": 300, "reachable_named": 200}
+    assert decoding.holds(figures, pairs)
+    for broken in ({"slowest": 2.1}, {"median": 0.3}, {"kept": 299}):
+        assert not decoding.holds(figures, pairs | broken)
+    for part in ("decoder_seconds", "decoder_mb"):
+        assert not decoding.holds(figures | {decoding.LARGE: figures[decoding.LARGE] | {part: 301.0}}, pairs)
+    assert not decoding.holds(figures | {"200 blocks": {"repair_slowest": 1.1}}, pairs)

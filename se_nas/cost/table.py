@@ -137,9 +137,13 @@ def build_table(
 ) -> CostTable:
     """The table of any metric that is a constant and a part of each block, joined as `parts` says."""
     terms = []
+    # most blocks of a stage are alike
+    known: dict[SlotOp, FloatArray] = {}
     for place, slot in enumerate(space.slots):
         for op in slot.ops:
-            term = replace(_slot_term(slot, op, block_cost), place=place)
+            if op.unnamed not in known:
+                known[op.unnamed] = _op_costs(op, block_cost)
+            term = replace(_slot_term(slot, op, known[op.unnamed]), place=place)
             if term.choices:
                 terms.append(term)
             elif parts == "max":
@@ -149,7 +153,8 @@ def build_table(
     return CostTable(space, metric, constant, terms, parts)
 
 
-def _slot_term(slot: Slot, op: SlotOp, block_cost: Callable[[BlockSpec], float]) -> CostTerm:
+def _op_costs(op: SlotOp, block_cost: Callable[[BlockSpec], float]) -> FloatArray:
+    """Of the block of every combination of an op's options."""
     parts = np.zeros(tuple(len(axis.options) for axis in op.axes))
     # SE ratios of one hidden width are one network, so they take one cost, also where a clock finds two
     known: dict[tuple[object, ...], float] = {}
@@ -158,6 +163,10 @@ def _slot_term(slot: Slot, op: SlotOp, block_cost: Callable[[BlockSpec], float])
         if block.distinct not in known:
             known[block.distinct] = float(block_cost(block))
         parts[index] = known[block.distinct]
+    return parts
+
+
+def _slot_term(slot: Slot, op: SlotOp, parts: FloatArray) -> CostTerm:
     reached = np.array([float(slot.index < int(d)) for d in slot.depth.options])
     taken = np.array([float(name == op.template.name) for name in slot.op.options])
     values = np.multiply.outer(np.outer(reached, taken), parts)

@@ -22,6 +22,7 @@ from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec
 from se_nas.space.yaml.file import load_space, parse_space
 from tests.helpers.strategies import spaces
+from tests.helpers.tied_spaces import tied_tables
 from tests.laws.shipped import SHIPPED
 
 #: HiGHS stops within 1e-6 of the best score.
@@ -114,6 +115,30 @@ def test_a_decode_is_the_brute_force_optimum(data: st.DataObject, space: SearchS
         assert found.costs == {metric: table.cost(found.architecture) for metric, table in tables.items()}
         assert all(budget.holds(found.costs[budget.metric]) for budget in budgets)
         assert space.architecture(found.architecture.as_dict()) == found.architecture
+
+
+@settings(max_examples=40)
+@given(tied_tables(METRICS), st.integers(1, 3), st.sampled_from((0.0, 0.02, 0.3)), st.integers(0, 2**16))
+def test_a_decode_of_tied_blocks_is_the_brute_force_optimum(
+    drawn: tuple[SearchSpace, dict[str, CostTable]], many: int, share: float, seed: int
+) -> None:
+    space, tables = drawn
+    scores = random_scores(space, seed)
+    if seed % 2:  # many architectures are worth the same
+        scores = {name: np.round(values).tolist() for name, values in scores.items()}
+    brute = BruteForce(space, tables, scores)
+    for metrics in itertools.islice(itertools.permutations(METRICS, many), 3):
+        budgets = [Budget(metric, float(np.quantile(brute.costs[metric], share))) for metric in metrics]
+        kept = brute.kept(budgets)
+        if not kept.any():
+            with pytest.raises(InfeasibleBudgetError) as error:
+                decode(space, tables, budgets, scores)
+            assert re.findall(r"least reachable(?: with .*?)? is ([^;]*)", str(error.value)) == brute.named(budgets)
+            continue
+        found = decode(space, tables, budgets, scores)
+        assert found.score == pytest.approx(brute.score[kept].max(), abs=GAP)
+        assert all(budget.holds(tables[budget.metric].cost(found.architecture)) for budget in budgets)
+        assert decode(space, tables, budgets, scores) == found
 
 
 @settings(max_examples=60)

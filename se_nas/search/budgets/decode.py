@@ -1,4 +1,4 @@
-"""Exact decoding: the best-scored architecture that keeps every budget, as a multiple-choice knapsack solved by HiGHS.
+"""Exact decoding: the best-scored architecture that keeps every budget, as a multiple-choice knapsack.
 
 Each choice scores each option (choice logits, say); an architecture's score is the sum over its choices, counted from
 the best option, so that a choice that depth switches off costs nothing. Costs come from the terms of the cost tables,
@@ -66,9 +66,16 @@ class Decoder:
         score = sum(float(scores[c.name][c.index(picks[c.name])] - np.max(scores[c.name])) for c in self.space.choices)
         return Decoded(architecture, score, {name: table.cost(architecture) for name, table in self.tables.items()})
 
-    def best(self, scores: Scores) -> tuple[dict[str, Option], Architecture]:
-        """The picks that `decode` takes, with the best option where a choice is without effect; and what they give."""
-        solution = self._program.solve({c.name: np.asarray(scores[c.name], float) for c in self.space.choices})
+    def best(
+        self, scores: Scores, gap: float = 0.0, relative_gap: float = 0.0
+    ) -> tuple[dict[str, Option], Architecture]:
+        """The picks that `decode` takes, with the best option where a choice is without effect; and what they give.
+
+        Args:
+            gap: by how much their score may fall short of the highest; relative_gap: the same, by which share of it.
+        """
+        arrays = {c.name: np.asarray(scores[c.name], float) for c in self.space.choices}
+        solution = self._program.solve(arrays, gap, relative_gap)
         if solution is None:
             raise InfeasibleBudgetError(_what_is_reachable(self.space, self.tables, self.budgets, {}))
         return solution
@@ -148,7 +155,7 @@ def _extreme_one(
     solution = (
         extreme_part(tables, metric, held, weight, lambda t, budgets: IntegerProgram(space, t, budgets).solve(allowed))
         if tables[metric].parts == "max"
-        else IntegerProgram(space, tables, held, (metric, weight)).solve(allowed, gap)
+        else IntegerProgram(space, tables, held, (metric, weight)).solve(allowed, relative_gap=gap)
     )
     return None if solution is None else solution[1]
 

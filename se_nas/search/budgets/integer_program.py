@@ -1,26 +1,35 @@
-"""The multiple-choice knapsack that a decode solves, as a mixed-integer program for HiGHS."""
+"""The multiple-choice knapsack that a decode solves, as a mixed-integer program for HiGHS.
+
+HiGHS is given the columns alone that a relaxation (`relaxation.py`) finds promising. What it answers is the optimum as
+soon as every other column is known to lose more than what that answer leaves of the relaxation's bound; until then it
+is given more of them. So the answer is exact, while the program stays small however many options a block has.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint
 from scipy.sparse import coo_array, csc_array, vstack
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable, FloatArray
 from se_nas.errors import SeNasError
 from se_nas.search.budgets.greatest_part import as_sums
+from se_nas.search.budgets.highs import minimized
+from se_nas.search.budgets.relaxation import FORBIDDEN, Relaxation, Solution
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
+
+#: HiGHS is first given the most promising columns, so many times as many as there are groups, and then more.
+CORE, GROWTH = 4, 8
+#: Share of themselves within which two values are equal.
+TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,9 @@ class IntegerProgram:
             self.offset = objective[1] * self.costs[:, -1] / scale
             self.costs = self.costs[:, :-1]
         self._index_scores()
-        self._compare()
         self._constrain()
+        groups_of_ties = [(group.tied, group.class_of) for group in self.groups]
+        self._relaxation = Relaxation(self.tied, groups_of_ties, self.starts)
 
     def _index_scores(self) -> None:
         """Where, in the scores of all choices one after the other and a last 0, those of each configuration are."""
@@ -81,37 +91,12 @@ class IntegerProgram:
         for start, group in zip(self.starts, self.groups, strict=False):
             for i, name in enumerate(group.own):
                 self.score_index[start : start + len(group.options), i] = first[name] + group.options[:, i]
-        self.tied = sorted({name for group in self.groups for name in group.tied})
-        sizes = [len(self.space.choice_by_name[name].options) for name in self.tied]
-        self.tied_starts = len(self.costs) + np.cumsum([0, *sizes])
+        shared = {name for group in self.groups for name in group.tied}
+        self.tied = {c.name: len(c.options) for c in self.space.choices if c.name in shared}
+        self.tied_starts = len(self.costs) + np.cumsum([0, *self.tied.values()])
         self.tied_index = np.concatenate(
-            [np.zeros(0, int), *(first[name] + np.arange(size) for name, size in zip(self.tied, sizes, strict=True))]
+            [np.zeros(0, int), *(first[name] + np.arange(size) for name, size in self.tied.items())]
         )
-
-    def _compare(self) -> None:
-        """Which configurations of the same classes cost no more than which; those of as many go together."""
-        runs: dict[int, list[int]] = {}
-        for start, group in zip(self.starts, self.groups, strict=False):
-            kinds = int(np.prod([c.max() + 1 for c in group.class_of], dtype=int))
-            size = len(group.options) // kinds
-            runs.setdefault(size, []).extend(int(start) + size * k for k in range(kinds))
-        self.rivals = []
-        for size, begins in runs.items():
-            rows = np.array(begins)[:, None] + np.arange(size)
-            costs = self.costs[rows]
-            below = np.all(costs[:, :, None, :] <= costs[:, None, :, :], axis=3)
-            equal = below & below.swapaxes(1, 2)
-            # of equals the first stays
-            self.rivals.append((rows, below, below & ~(equal & np.tril(np.ones((size, size), bool)))))
-
-    def _undominated(self, values: FloatArray) -> NDArray[np.intp]:
-        """Configurations that no other one of the same classes beats or equals in value and in every cost."""
-        kept = values > -math.inf
-        for rows, below, beside in self.rivals:
-            value = values[rows]
-            better, equal = value[:, :, None] > value[:, None, :], value[:, :, None] == value[:, None, :]
-            kept[rows] &= ~np.any((below & better) | (beside & equal), axis=1)
-        return np.flatnonzero(kept)
 
     def _constrain(self) -> None:
         """One configuration a group, one option a tied choice, the same one everywhere; and the budgets."""
@@ -127,7 +112,7 @@ class IntegerProgram:
 
         tied_start = dict(zip(self.tied, self.tied_starts, strict=False))
         for name, start in tied_start.items():
-            add(len(total), start + np.arange(len(self.space.choice_by_name[name].options)), 1.0)
+            add(len(total), start + np.arange(self.tied[name]), 1.0)
             total.append(1.0)
         for start, group in zip(self.starts, self.groups, strict=False):
             members = start + np.arange(len(group.options))
@@ -139,75 +124,112 @@ class IntegerProgram:
                 add(len(total) + class_of, tied_start[name] + np.arange(len(class_of)), -1.0)
                 total += [0.0] * int(class_of.max() + 1)
         self.low = np.array([*total, *(-math.inf for _ in self.budgets)])
-        for m, budget in enumerate(self.budgets):
-            room = budget.limit - self.tables[budget.metric].constant
-            # a room of 0 is a fair one, but HiGHS refuses coefficients of 1e15
-            greatest = float(np.abs(self.costs[:, m]).max(initial=0.0))
-            scale = max(abs(room), 1e-6 * greatest, 1e-9)
-            add(len(total), np.arange(len(self.costs)), self.costs[:, m] / scale)
-            total.append(room / scale)
+        # a room of 0 is a fair one, and so is an endless one, but HiGHS refuses coefficients of 1e15
+        greatest = np.abs(self.costs).max(axis=0, initial=0.0)
+        most = 1.0 + 2 * len(self.groups) * greatest
+        room = [budget.limit - self.tables[budget.metric].constant for budget in self.budgets]
+        self.room = np.clip(np.array(room), -most, most)
+        scales = np.maximum(np.maximum(np.abs(self.room), 1e-6 * greatest), 1e-9)
+        self.room, self.costs = self.room / scales, self.costs / scales
+        # a row that is over a budget whatever the other groups take, as a part above a limit on the greatest one
+        leasts = np.minimum.reduceat(self.costs, self.starts[:-1]) if len(self.groups) else np.zeros((0, len(room)))
+        others = leasts.sum(axis=0) - np.repeat(leasts, np.diff(self.starts), axis=0)
+        self.hopeless = np.any(others + self.costs > self.room + 1e-6, axis=1)
+        for costs, limit in zip(self.costs.T, self.room, strict=True):
+            add(len(total), np.arange(len(costs)), costs)
+            total.append(float(limit))
         self.high = np.array(total)
         where = (np.concatenate(rows), np.concatenate(columns)) if rows else (np.zeros(0, int), np.zeros(0, int))
         shape = (len(total), int(self.tied_starts[-1]))
         self.matrix = csc_array(coo_array((np.concatenate(data) if data else np.zeros(0), where), shape=shape))
 
     def solve(
-        self, scores: Mapping[str, FloatArray], gap: float = 0.0
+        self, scores: Mapping[str, FloatArray], gap: float = 0.0, relative_gap: float = 0.0
     ) -> tuple[dict[str, Option], Architecture] | None:
         """The picks of the greatest score, and their architecture; None when nothing keeps the budgets.
 
         Args:
             scores: for each choice, one score an option, -inf where it must not be taken.
-            gap: share of the optimum by which the answer may fall short of it.
+            gap: by how much the answer's score may fall short of the greatest; relative_gap: the same, by which share
+                of it.
         """
-        centred = [scores[c.name] - np.max(scores[c.name]) for c in self.space.choices]
-        joined = np.concatenate([*centred, np.zeros(1)])
-        values = joined[self.score_index].sum(axis=1) + self.offset
-        kept = self._undominated(values)
-        starts = np.searchsorted(kept, self.starts)
-        tied = np.arange(self.tied_starts[0], self.tied_starts[-1])
-        gain = np.concatenate([values[kept], joined[self.tied_index]])
-        allowed = gain > -math.inf
-        gain[~allowed] = 0.0
-        matrix, low, high = self.matrix[:, np.concatenate([kept, tied])], self.low, self.high
-        picks = {c.name: c.options[int(np.argmax(scores[c.name]))] for c in self.space.choices}
+        joined = np.concatenate([*(scores[c.name] - np.max(scores[c.name]) for c in self.space.choices), np.zeros(1)])
+        values = np.where(self.hopeless, FORBIDDEN, joined[self.score_index].sum(axis=1) + self.offset)
+        gain = np.maximum(np.concatenate([values, joined[self.tied_index]]), FORBIDDEN)
+        priced = self._relaxation.priced(gain[: len(values)], gain[len(values) :], self.costs, self.room, gap)
+        if priced.bound < self._least(gain):
+            return None
+        losses = np.where(gain > FORBIDDEN, priced.losses, math.inf)
+        in_order = np.sort(losses)
+        same = TOLERANCE * max(1.0, abs(priced.bound))
+        best, broken = priced.found, list[Solution]()
+        size, reach = CORE * len(self.groups), 0.0
         while True:
-            solution = np.zeros(0)
-            if len(gain):
-                with standard_output_spared():
-                    result = milp(
-                        -gain,
-                        constraints=LinearConstraint(matrix, low, high),
-                        integrality=np.ones(len(gain)),
-                        bounds=Bounds(0, allowed.astype(float)),
-                        options={"mip_rel_gap": gap},
-                    )
-                if result.status not in (0, 2):  # neither solved nor infeasible
-                    raise SeNasError(
-                        f"space {self.space.name}: the decoder must solve its program, but HiGHS says: {result.message}"
-                    )
-                if result.x is None:
-                    return None
-                solution = result.x
-            chosen = []
-            for group, first, start, end in zip(self.groups, self.starts, starts, starts[1:], strict=False):
-                chosen.append(int(start + np.argmax(solution[start:end])))
-                row = kept[chosen[-1]] - first
-                for name, option in zip(group.own, group.options[row], strict=True):
-                    picks[name] = self.space.choice_by_name[name].options[int(option)]
-            shift = len(kept) - self.tied_starts[0]
-            for name, start, end in zip(self.tied, self.tied_starts, self.tied_starts[1:], strict=False):
-                option = int(np.argmax(solution[start + shift : end + shift]))
-                picks[name] = self.space.choice_by_name[name].options[option]
-            architecture = self.space.architecture(picks)
-            if all(budget.holds(self.tables[budget.metric].cost(architecture)) for budget in self.budgets):
-                return picks, architecture
-            if not chosen:
+            slack = max(gap, relative_gap * abs(best.value) if best else 0.0) + same
+            # what has a part that loses more than `reach` is worth less than the bound without it
+            if best is not None and best.value + reach + slack >= priced.bound:
+                picks, architecture = self._read(scores, best)
+                if all(budget.holds(self.tables[budget.metric].cost(architecture)) for budget in self.budgets):
+                    return picks, architecture
+                # within a tolerance but over a budget by a few units: forbid this one and go on among as many
+                broken.append(best)
+                size = max(CORE * len(self.groups), int(np.searchsorted(in_order, priced.bound - best.value)))
+                best = None
+            missing = math.inf if best is None else priced.bound - best.value - slack
+            reach = same + min(missing, float(in_order[size]) if size < len(losses) else math.inf)
+            size *= GROWTH
+            part = np.flatnonzero((losses <= reach) & (losses < math.inf))
+            share = max(relative_gap, (gap + same) / max(abs(priced.bound), abs(priced.bound - reach - gap)))
+            found = self._solved_within(part, gain, None if best is None else best.value + slack, share, broken)
+            best = found or best
+            if best is None and reach == math.inf:
                 return None
-            # within the solver's tolerance but over a budget by a few units: forbid this one and go on
-            cut = coo_array((np.ones(len(chosen)), (np.zeros(len(chosen), int), chosen)), shape=(1, len(gain)))
-            matrix = csc_array(vstack([matrix, cut]))
-            low, high = np.append(low, -math.inf), np.append(high, len(chosen) - 1.0)
+
+    def _least(self, gain: FloatArray) -> float:
+        """What every architecture is worth at least, where it is none that must not be taken."""
+        worst = np.where(gain > FORBIDDEN, gain, 0.0)
+        firsts = np.concatenate([self.starts[:-1], self.tied_starts[:-1]])
+        least = float(np.minimum.reduceat(worst, firsts).sum()) if len(worst) else 0.0
+        return least - TOLERANCE * max(1.0, abs(least))
+
+    def _solved_within(
+        self, part: NDArray[np.intp], gain: FloatArray, above: float | None, gap: float, broken: Sequence[Solution]
+    ) -> Solution | None:
+        """The best that these columns of the program give; None when nothing of them keeps the budgets.
+
+        Args:
+            above: what it must be worth more than; None without such a limit.
+            gap: share of its value by which it may fall short of the best.
+            broken: solutions that are forbidden.
+        """
+        # as a row, since SciPy has no cut-off: it settles most of the branching
+        rows = [*(np.isin(part, solution.rows) for solution in broken), *([] if above is None else [-gain[part]])]
+        most = [*(len(self.groups) - 1.0 for _ in broken), *([] if above is None else [-above])]
+        limits = LinearConstraint(
+            csc_array(vstack([self.matrix[:, part], *(coo_array(row[None].astype(float)) for row in rows)])),
+            np.append(self.low, np.full(len(rows), -math.inf)),
+            np.append(self.high, most),
+        )
+        result = minimized(-gain[part], limits, Bounds(0, 1), whole=True, gap=gap)
+        if result.status not in (0, 2):  # neither solved nor infeasible
+            raise SeNasError(
+                f"space {self.space.name}: the decoder must solve its program, but HiGHS says: {result.message}"
+            )
+        if result.x is None:
+            return None
+        taken = part[result.x > 0.5]
+        first = len(self.costs)
+        return Solution(taken[taken < first], taken[taken >= first] - first, float(gain[taken].sum()))
+
+    def _read(self, scores: Mapping[str, FloatArray], solution: Solution) -> tuple[dict[str, Option], Architecture]:
+        """The picks of a solution, with the best option where a choice is without effect, and their architecture."""
+        picks = {c.name: c.options[int(np.argmax(scores[c.name]))] for c in self.space.choices}
+        for group, start, row in zip(self.groups, self.starts, solution.rows, strict=False):
+            for name, option in zip(group.own, group.options[row - start], strict=True):
+                picks[name] = self.space.choice_by_name[name].options[int(option)]
+        for name, start, option in zip(self.tied, self.tied_starts, solution.options, strict=False):
+            picks[name] = self.space.choice_by_name[name].options[int(len(self.costs) + option - start)]
+        return picks, self.space.architecture(picks)
 
 
 def groups_of(space: SearchSpace, tables: Mapping[str, CostTable], metrics: Sequence[str]) -> list[_Group]:
@@ -245,20 +267,3 @@ def _group(names: tuple[str, ...], costs: FloatArray, shared: set[str]) -> _Grou
         classes=indices[:, : len(tied)],
         costs=costs.reshape(-1, costs.shape[-1]),
     )
-
-
-@contextmanager
-def standard_output_spared() -> Iterator[None]:
-    """What HiGHS prints now and then, though told to be quiet, goes to the standard error stream."""
-    try:
-        kept = os.dup(1)
-    except OSError:  # there is no standard output
-        yield
-        return
-    try:
-        os.dup2(2, 1)
-        yield
-    finally:
-        ctypes.CDLL(None).fflush(None)  # C keeps what it prints back, and would let it out later
-        os.dup2(kept, 1)
-        os.close(kept)

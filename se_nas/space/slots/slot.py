@@ -48,6 +48,11 @@ class SlotOp:
         numbered = (axis for axis in self.axes if not isinstance(axis.options[0], str))
         return {axis.part: max(axis.options) for axis in numbered}
 
+    @property
+    def unnamed(self) -> SlotOp:
+        """The same without the names of its choices: equal where the same blocks can stand."""
+        return replace(self, axes=tuple(replace(axis, place=None) for axis in self.axes))
+
     def picked(self, picks: Mapping[str, Option]) -> dict[str, Option]:
         """The option of each part under these picks."""
         return {axis.part: axis.picked(picks) for axis in self.axes}
@@ -58,8 +63,11 @@ class SlotOp:
 
     def se_spec(self, label: Option) -> SESpec | None:
         """The SE unit that an option's name stands for."""
-        options = {se_label(option): option for option in self.template.se.options}
-        return self.template.se.spec(options[str(label)])
+        return self._se_specs[str(label)]
+
+    @cached_property
+    def _se_specs(self) -> dict[str, SESpec | None]:
+        return {se_label(option): self.template.se.spec(option) for option in self.template.se.options}
 
     def block(self, **options: Option) -> BlockSpec:
         """The concrete block for one option of each part: the first, where none is given."""
