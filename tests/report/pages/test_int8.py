@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,21 @@ def test_the_networks_stand_beside_each_other_and_each_se_has_its_price(tmp_path
     )
     assert "on 481 training images of digits" in found.lead
     assert "cpu Babbage" in found.lead
+
+
+def test_the_committed_result_says_what_its_page_in_the_docs_says(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    root = Path(__file__).parents[3]
+    shutil.copy(root / "runs/results/int8/export.json", tmp_path / "export")
+    found = int8_section(tmp_path)
+    assert found is not None
+    page = (root / "docs/results/int8.md").read_text()
+    for _, accuracy, time, size in found.prices:
+        assert f"| {accuracy} | {time} | {size} |" in page
+    for _, accuracy, _, milliseconds, size in found.networks:
+        assert f"| {accuracy.replace(' %)', ')')} |" in page
+        assert f"| {milliseconds} | {size} |" in page
+    assert "no SE in float regains any" in found.verdict
 
 
 def test_a_change_that_the_images_cannot_tell_from_none_is_called_that(tmp_path: Path) -> None:
