@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+from se_nas.cost.latency.building import time_latency_table
 from se_nas.cost.latency.chains import chains
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes import RUNTIMES, default_line, default_runtime
@@ -24,6 +25,7 @@ from se_nas.cost.latency.timing import (
 from se_nas.errors import DeviceError
 from se_nas.layers.network import Network
 from se_nas.records.registry import imported
+from tests.cost.latency.fake_clock import SPACE
 from tests.cost.latency.runtimes.networks import BLOCK, NETWORK, SHRINKING
 
 HERE = ("eager", "onnxruntime", "openvino")
@@ -112,6 +114,14 @@ def test_a_quantised_chain_computes_in_integers_in_every_copy_as_a_quantised_net
     network = optimised(onnx_bytes(Network(NETWORK).eval(), [torch.randn(1, 3, 8, 8)], "int8"), tmp_path, onnxruntime)
     assert network.count("QLinearConv") == 1 + 2 * 3
     assert "Conv" not in network
+
+
+@pytest.mark.slow
+def test_a_latency_table_may_be_of_int8(onnxruntime):
+    key = latency_key("cpu", dtype="int8")
+    found = time_latency_table(SPACE, key, calibrate_on=3, held_out=3, visits=1)
+    assert found.key.dtype == found.record().key.dtype == "int8"
+    assert len(found.held_out) == 3
 
 
 def test_networks_and_blocks_are_timed_in_int8_where_the_runtime_has_it(onnxruntime):
