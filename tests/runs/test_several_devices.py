@@ -93,6 +93,7 @@ def test_each_device_has_its_table_in_the_folder_and_its_part_of_the_page(done: 
         'ms on phone</b> <span class="quiet">of 3 ms, predicted',
         "Conditions of the latency on board-2",
         "latency.phone.json",
+        "Where the devices disagree on SE",
     ):
         assert words in page
     assert {"latency_server.png", "latency_phone.png"} <= {path.name for path in (done / "out/plots").iterdir()}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from se_nas.cost.latencies import read_latency_files
+from se_nas.cost.latencies import read_latencies, read_latency_files
 from se_nas.cost.latency.table import LatencyFile
+from se_nas.cost.metrics import device_of
 from se_nas.errors import ConfigError
+from se_nas.evidence.se_by_runtime import SEInBlock, se_by_runtime
 from se_nas.records.fields import Number, Share
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import SearchCertificate
@@ -66,6 +68,7 @@ class FinishedRun:
     classes: ClassTable | None
     choices: Mapping[str, list[Option]]
     latencies: Mapping[str, LatencyFile]
+    se_by_device: Sequence[SEInBlock]
     study: Study | None
     configuration: str
     learned: Learned | None
@@ -87,10 +90,20 @@ def read_run(folder: Path, configuration: str) -> FinishedRun:
         retrain=retrain,
         classes=class_table(retrain, folder / "retrain"),
         latencies=read_latency_files(folder, certificate.latency_conditions),
+        se_by_device=_se_by_device(folder, certificate),
         study=_study(folder, architecture.architecture),
         configuration=configuration,
         learned=read_learned(folder),
     )
+
+
+def _se_by_device(folder: Path, certificate: SearchCertificate) -> list[SEInBlock]:
+    """What SE takes of each block's time on each device; nothing of a run with less than two tables."""
+    if not (folder / "space.yaml").exists():
+        return []
+    tables = read_latencies(folder, certificate.latency_conditions, load_space(folder / "space.yaml"))
+    named = {device_of(metric) or metric: table for metric, table in tables.items()}
+    return se_by_runtime(named) if len(named) > 1 else []
 
 
 def _choices(folder: Path, chosen: Architecture, search: Iterable[Epoch]) -> dict[str, list[Option]]:

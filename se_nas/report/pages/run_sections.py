@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
+from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.table import LatencyFile
 from se_nas.cost.metrics import METRICS, device_of
-from se_nas.errors import format_seconds
+from se_nas.errors import counted, format_seconds
+from se_nas.evidence.se_by_runtime import CLEAR, SEInBlock
 from se_nas.records.fields import Metric
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import DecodeTry
@@ -24,6 +26,7 @@ from se_nas.search.black_box.samplers import SAMPLERS
 from se_nas.space.architecture import Architecture
 
 _FRONT_ROWS = 20
+_BLOCKS_IN_WORDS = 3
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class RunSections:
     front: Front | None
     classes: ClassTable | None
     latencies: Sequence[PredictedLatency]
+    se_by_device: Sequence[str]
     costs: CostTable
     checks: list[tuple[str, Rows]]
     decodes: Sequence[Decode]
@@ -121,6 +125,7 @@ def run_sections(run: FinishedRun) -> RunSections:
         front=None if run.study is None else _front(run.study),
         classes=run.classes,
         latencies=[_latency(metric, table) for metric, table in run.latencies.items()],
+        se_by_device=se_words(run.se_by_device, {device_of(metric): table for metric, table in run.latencies.items()}),
         costs=cost_table(certificate.costs, certificate.budgets),
         checks=cost_checks(certificate.cross_check, certificate.latency_conditions),
         decodes=[_decode(decode) for decode in decodes] if len(decodes) > 1 else [],
@@ -215,6 +220,37 @@ def _latency(metric: str, table: LatencyFile) -> PredictedLatency:
         *spaced([(name, str(value)) for name, value in key.items()]),
     ]
     return PredictedLatency(latency_figure(metric), device_of(metric) or "", rows)
+
+
+def se_words(blocks: Sequence[SEInBlock], tables: Mapping[str | None, LatencyFile]) -> list[str]:
+    """Where the devices disagree on what SE takes, and whether on which of its options is slower; in sentences.
+
+    Args:
+        tables: by device, which are those of the blocks' numbers.
+    """
+    if not blocks:
+        return []
+    furthest = sorted(blocks, key=lambda block: -block.spread)[:_BLOCKS_IN_WORDS]
+    lines = []
+    for block in furthest:
+        shares = [
+            f"{format_percent(block.shares[device], 0)} on {device} ({RUNTIMES[tables[device].key.runtime].title})"
+            for device in sorted(block.shares, key=lambda device: -block.shares[device])
+        ]
+        lines.append(f"SE of {' and '.join(block.places)} takes {_listed(shares)} of the block's time.")
+    swaps = [(block, pair) for block in blocks for pair in block.swapped]
+    clearly = f"by {format_percent(CLEAR, 0)} of the block's time or more"
+    if not swaps:
+        return [*lines, f"No option of SE is slower than another on one device and faster on another, {clearly}."]
+    block, (one, other) = swaps[0]
+    places = counted(len({swapped.places for swapped, _ in swaps}), "block")
+    pairs = counted(len(swaps), "pair of options", "pairs of options")
+    where = f"such as {one} and {other} of {block.places[0]}"
+    return [*lines, f"The order of the options of SE differs, {clearly}, for {pairs} in {places}, {where}."]
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _decode(decode: DecodeTry) -> Decode:
