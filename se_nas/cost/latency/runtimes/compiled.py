@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from types import FunctionType
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +21,13 @@ def prepare(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sam
     Raises:
         DeviceError: it cannot be compiled here, as where there is no C++ compiler.
     """
-    # what was compiled for other networks would count against torch's limit of recompilations
-    torch.compiler.reset()
-    compiled = torch.compile(module, fullgraph=True, dynamic=False)
+
+    def call(*images: Tensor) -> object:
+        return module(*images)
+
+    # torch keeps what it compiled by the function's code, for eight modules at most: so each has a code of its own
+    own = FunctionType(call.__code__.replace(), call.__globals__, closure=call.__closure__)
+    compiled = torch.compile(own, fullgraph=True, dynamic=False)
 
     def run() -> object:
         return compiled(*inputs)
