@@ -1,4 +1,4 @@
-"""Claim: where SE goes depends on the runtime: one search's answer, decoded for two runtimes, differs in its SE.
+"""Question: how far does the SE of one search's answer differ, decoded for two runtimes?
 
 The scores of a finished search are decoded under a latency budget of each runtime's table. The budgets are equal
 percentiles: so many of 5,000 random networks of the space are as fast by that table. A second table of one runtime says
@@ -30,7 +30,7 @@ from se_nas.search.result import read_scores
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import load_space
 
-PERCENTILES = (10, 25, 50, 75)
+PERCENTILES = range(5, 80, 5)
 DRAWN, SEED = 5000, 0
 
 

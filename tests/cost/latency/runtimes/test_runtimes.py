@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,6 +28,8 @@ from se_nas.layers.network import Network
 from se_nas.records.registry import imported
 from tests.cost.latency.fake_clock import SPACE
 from tests.cost.latency.runtimes.networks import BLOCK, NETWORK, SHRINKING
+
+HEAD = replace(NETWORK.head, in_channels=8, resolution=8)
 
 HERE = ("eager", "onnxruntime", "openvino")
 
@@ -241,3 +244,17 @@ def test_a_network_becomes_onnx_once_however_often_it_is_timed_and_again_with_ot
     torch.nn.init.ones_(next(network.parameters()))
     measure_network(network, latency_key("cpu", "onnxruntime"), rounds=1)
     assert len(written) == 2
+
+
+@pytest.mark.slow
+def test_more_networks_are_compiled_than_torch_keeps_of_one_function(monkeypatch):
+    compile_, compiled = torch.compile, []
+
+    def uncompiled(graph, images):
+        compiled.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_(module, backend=uncompiled, **options))
+    networks = [replace(NETWORK, blocks=(BLOCK,) * depth, head=HEAD) for depth in range(1, 11)]
+    found = measure_networks(networks, latency_key("cpu", "compiled"), rounds=1)
+    assert len(found) == len(compiled) == 10
