@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 #: Runs until a network that had no turn for a while takes no longer than one that runs on and on, as it does where it
 #: serves: its weights are not all in the nearer caches after the first one. The second run of networks of mbconv_cifar
@@ -62,8 +62,8 @@ def _prepared(core: Any, model: bytes, threads: int) -> Callable[[], object]:
     return run
 
 
-def serve() -> None:
-    """Answer requests until there are no more."""
+def serve() -> NoReturn:
+    """Answer requests until there are no more, and end."""
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
@@ -86,6 +86,7 @@ def serve() -> None:
         except Exception as error:  # whatever OpenVINO raises of a model
             answer = " ".join(str(error).split())
         print(json.dumps(answer), file=answers, flush=True)
+    os._exit(0)  # OpenVINO's own end was seen to wait for ever
 
 
 if __name__ == "__main__":
