@@ -20,7 +20,7 @@ from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.slots.slot import Slot, SlotOp
-from se_nas.space.specs import BlockSpec
+from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec
 
 FloatArray = NDArray[np.float64]
 
@@ -133,10 +133,18 @@ class CostTable:
 
 
 def build_table(
-    space: SearchSpace, metric: str, constant: float, block_cost: Callable[[BlockSpec], float], parts: Parts = "sum"
+    space: SearchSpace,
+    metric: str,
+    rest: float | Callable[[Sequence[ConvSpec], HeadSpec], float],
+    block_cost: Callable[[BlockSpec], float],
+    parts: Parts = "sum",
 ) -> CostTable:
-    """The table of any metric that is a constant and a part of each block, joined as `parts` says."""
-    terms = []
+    """The table of any metric that has a part of each block, and a constant one or one of the stem and the head.
+
+    Args:
+        parts: how they are joined.
+    """
+    constant, terms = _end_terms(space, rest, parts) if callable(rest) else (rest, [])
     # most blocks of a stage are alike
     known: dict[SlotOp, FloatArray] = {}
     for place, slot in enumerate(space.slots):
@@ -151,6 +159,39 @@ def build_table(
             else:
                 constant += float(term.values)
     return CostTable(space, metric, constant, terms, parts)
+
+
+def _end_terms(
+    space: SearchSpace, rest: Callable[[Sequence[ConvSpec], HeadSpec], float], joined: Parts
+) -> tuple[float, list[CostTerm]]:
+    """What is constant of the stem and the head, and a term for each whose widths are a choice.
+
+    One term where what they cost together is not a sum of both.
+    """
+    place = len(space.slots)
+    axes = {width.axis.choice: width.axis for width in (*space.stem_widths, space.stage_widths[-1], space.head_width)}
+    names = [name for name in axes if name is not None]
+    values = np.zeros(tuple(len(axes[name].options) for name in names))
+    for index in np.ndindex(values.shape):
+        picks = {name: axes[name].options[i] for name, i in zip(names, index, strict=True)}
+        values[index] = rest(space.stem_of(picks), space.head_of(picks))
+    of_stem = {width.axis.choice for width in space.stem_widths}
+    of_head = {space.stage_widths[-1].axis.choice, space.head_width.axis.choice}
+    at_first = np.asarray(values[(0,) * len(names)])
+    parts = [
+        np.asarray(values[tuple(slice(None) if name in mine else slice(1) for name in names)])
+        for mine in (of_stem, of_head)
+    ]
+    tied = bool(of_stem & of_head - {None})
+    if not names:
+        return float(values), []
+    if tied or joined != "sum" or not np.array_equal(parts[0] + parts[1] - at_first, values):
+        return 0.0, [CostTerm(tuple(names), values, place)]
+    terms = [
+        CostTerm(tuple(name for name in names if name in mine), part.squeeze() - part.min(), place + i)
+        for i, (mine, part) in enumerate(zip((of_stem, of_head), parts, strict=True))
+    ]
+    return float(parts[0].min() + parts[1].min() - at_first), [term for term in terms if term.choices]
 
 
 def _op_costs(op: SlotOp, block_cost: Callable[[BlockSpec], float]) -> FloatArray:
@@ -180,7 +221,7 @@ def _slot_term(slot: Slot, op: SlotOp, parts: FloatArray) -> CostTerm:
 def count_tables(space: SearchSpace) -> dict[str, CostTable]:
     """The exact tables of MACs, parameters and whatever else is counted."""
     return {
-        name: build_table(space, name, metric.fixed(space.stem_convs, space.head_spec), metric.block, metric.parts)
+        name: build_table(space, name, metric.fixed, metric.block, metric.parts)
         for name, metric in METRICS.items()
         if metric.block is not None
     }

@@ -34,6 +34,9 @@ class Parts(Protocol):
     def run_whole(self, x: Tensor) -> Tensor:
         """The module that stands in place of all convolutions."""
 
+    def skip(self, plan: BlockPlan, x: Tensor, source: Tensor) -> Tensor:
+        """What the branch joins; see `run_skip`."""
+
     def attend(self, position: Position, x: Tensor) -> Tensor:
         """SE, where this is its position."""
 
@@ -58,7 +61,7 @@ def run_plan(plan: BlockPlan, x: Tensor, activation: Callable[[Tensor], Tensor],
         y = _run_layer(plan.last, y, activation, parts)
     y = parts.attend("standard", y)
     if plan.skip != "none":
-        skip, y = parts.attend("identity", _skip(plan, x, source, parts)), parts.drop(y)
+        skip, y = parts.attend("identity", parts.skip(plan, x, source)), parts.drop(y)
         y = torch.cat((skip, y), 1) if plan.skip == "pool" else skip + y
         y = activation(y) if plan.activates_sum else y
     return parts.attend("post", y)
@@ -81,8 +84,8 @@ def _run_layer(layer: Layer, x: Tensor, activation: Callable[[Tensor], Tensor], 
     return y.reshape(y.shape[0], layer.shuffle, -1, *y.shape[2:]).transpose(1, 2).flatten(1, 2)
 
 
-def _skip(plan: BlockPlan, x: Tensor, source: Tensor, parts: Parts) -> Tensor:
-    """What the branch joins."""
+def run_skip(plan: BlockPlan, x: Tensor, source: Tensor, parts: Parts) -> Tensor:
+    """What the branch joins, of the block's input x and of what its first norm and activation make of it."""
     if plan.shortcut is not None:
         return parts.layer(plan.shortcut, source)
     if plan.skip == "pool":
@@ -105,12 +108,15 @@ class Block(nn.Module):
 
     The convolution `name` of the plan is the module `name`, and its norm `name_norm`; the attention unit is `se`, and
     what stands in place of all convolutions `whole`.
+
+    Args:
+        plan: another than the specification's.
     """
 
-    def __init__(self, spec: BlockSpec) -> None:
+    def __init__(self, spec: BlockSpec, plan: BlockPlan | None = None) -> None:
         super().__init__()
         self.spec = spec
-        self.plan = block_plan(spec)
+        self.plan = plan or block_plan(spec)
         self.activation = ACTIVATIONS[spec.activation]()
         if self.plan.entry_channels:
             self.entry_norm = nn.BatchNorm2d(self.plan.entry_channels)
@@ -156,6 +162,10 @@ class Block(nn.Module):
         """See `Parts`."""
         y: Tensor = self.whole(x)
         return y
+
+    def skip(self, plan: BlockPlan, x: Tensor, source: Tensor) -> Tensor:
+        """See `Parts`."""
+        return run_skip(plan, x, source, self)
 
     def attend(self, position: Position, x: Tensor) -> Tensor:
         """See `Parts`."""

@@ -30,7 +30,7 @@ class Head(nn.Module):
             parts = OrderedDict(conv=conv, norm=nn.BatchNorm2d(spec.width), activation=self.activation)
             self.conv = nn.Sequential(parts)
         for number, (inputs, outputs) in enumerate(spec.linears, 1):
-            self.add_module(_numbered("hidden", number), nn.Linear(inputs, outputs))
+            self.add_module(numbered("hidden", number), nn.Linear(inputs, outputs))
         self.dropout = nn.Dropout(spec.dropout)
         self.classifier = nn.Linear(spec.features, spec.classes)
 
@@ -52,7 +52,7 @@ class Head(nn.Module):
     def penultimate(self, x: Tensor) -> Tensor:
         """What the classifier reads: (..., pooled) to (..., features)."""
         for number in range(1, len(self.spec.linears) + 1):
-            x = self.activation(getattr(self, _numbered("hidden", number))(self.dropout(x) if number > 1 else x))
+            x = self.activation(getattr(self, numbered("hidden", number))(self.dropout(x) if number > 1 else x))
         features: Tensor = self.dropout(x)
         return features
 
@@ -64,17 +64,17 @@ def build_stem(convs: Sequence[ConvSpec]) -> nn.Sequential:
         conv = nn.Conv2d(
             spec.in_channels, spec.out_channels, spec.kernel, spec.stride, spec.kernel // 2, bias=spec.bias
         )
-        stem.add_module(_numbered("conv", number), conv)
+        stem.add_module(numbered("conv", number), conv)
         if spec.norm:
-            stem.add_module(_numbered("norm", number), nn.BatchNorm2d(spec.out_channels))
-        stem.add_module(_numbered("activation", number), ACTIVATIONS[spec.activation]())
+            stem.add_module(numbered("norm", number), nn.BatchNorm2d(spec.out_channels))
+        stem.add_module(numbered("activation", number), ACTIVATIONS[spec.activation]())
         if spec.pool:
             ceil = spec.pool == "ceil"
-            stem.add_module(_numbered("pool", number), nn.MaxPool2d(3, 2, 0 if ceil else 1, ceil_mode=ceil))
+            stem.add_module(numbered("pool", number), nn.MaxPool2d(3, 2, 0 if ceil else 1, ceil_mode=ceil))
     return stem
 
 
-def _numbered(name: str, number: int) -> str:
+def numbered(name: str, number: int) -> str:
     """The first of a kind goes by the name alone."""
     return name if number == 1 else f"{name}{number}"
 

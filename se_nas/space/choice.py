@@ -17,28 +17,34 @@ class Place:
     """What a choice decides on.
 
     Attributes:
-        stage: number of the stage, from 1.
+        stage: number of the stage, from 1, or "stem" or "head"; None for what is chosen once for the whole network.
         block: number of the block in it, from 1; None for what is chosen once for the whole stage.
-        part: "depth", "block" (its kind), "kernel", "expansion" or "se".
+        part: "width", "depth", "block" (its kind), "kernel", "expansion" or "se"; of the network "width_multiplier".
         op: the kind of block, by its name in the space, where the stage offers several; None for what all kinds have.
     """
 
-    stage: int
+    stage: int | str | None
     block: int | None
     part: str
     op: str | None = None
 
     @property
     def scope(self) -> str:
-        """The stage, the block and the kind of block, as files name them: "stage2.block1.wide"."""
+        """The stage, the block and the kind of block, as files name them: "stage2.block1.wide"; "" for the network."""
         block = [] if self.block is None else [f"block{self.block}"]
         op = [] if self.op is None else [self.op.replace(" ", "_")]
-        return ".".join((f"stage{self.stage}", *block, *op))
+        stage = f"stage{self.stage}" if isinstance(self.stage, int) else self.stage
+        return ".".join(filter(None, (stage, *block, *op)))
 
     @property
     def name(self) -> str:
         """The name of the choice in files: "stage2.block1.se"."""
-        return f"{self.scope}.{self.part}"
+        return f"{self.scope}.{self.part}" if self.scope else self.part
+
+    @property
+    def stage_words(self) -> str:
+        """The stage in plain words: "stage 2", "stem", "network"."""
+        return f"stage {self.stage}" if isinstance(self.stage, int) else self.stage or "network"
 
     @classmethod
     def named(cls, name: str) -> Place:
@@ -47,11 +53,18 @@ class Place:
         Raises:
             ValueError: no choice has such a name.
         """
+        for place in _OUTSIDE:
+            if place.name == name:
+                return place
         found = _NAME.fullmatch(name)
         if found is None:
             raise ValueError(f"must be the name of a choice, such as stage2.block1.se, but got {name!r:.60}")
         stage, block, op, part = found.groups()
         return cls(int(stage), None if block is None else int(block), part, op and op.replace("_", " "))
+
+
+#: Places of the choices that are of no stage.
+_OUTSIDE = (Place("stem", None, "width"), Place("head", None, "width"), Place(None, None, "width_multiplier"))
 
 
 @dataclass(frozen=True)

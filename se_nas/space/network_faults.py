@@ -180,7 +180,8 @@ def block_weights(block: BlockSpec) -> int:
 
 def largest_network(space: SearchSpace) -> NetworkSpec:
     """The network of a space that has the most weights: of the greatest depth, each block the largest it may be."""
-    return space.network_of(tuple(max(largest_blocks(slot), key=block_weights) for slot in space.slots))
+    blocks = tuple(max(largest_blocks(slot), key=block_weights) for slot in space.slots)
+    return space.network_of(blocks, space.stem_convs, space.head_spec)
 
 
 def largest_blocks(slot: Slot) -> list[BlockSpec]:

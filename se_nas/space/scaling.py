@@ -23,8 +23,12 @@ def scaled_space(space: SearchSpace, scaling: Scaling) -> SearchSpace:
     those of `space`: `resolve_scaled` builds the networks of those.
     """
 
-    def wider(width: int) -> int:
-        return round_channels(width * scaling.width, space.channel_divisor) if width and scaling.width != 1 else width
+    def wider(width: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if scaling.width == 1:
+            return width
+        if isinstance(width, tuple):
+            return tuple(round_channels(one * scaling.width, space.channel_divisor) for one in width)
+        return round_channels(width * scaling.width, space.channel_divisor) if width else width
 
     strides = scaling.strides or tuple(stage.stride for stage in space.stages)
     return replace(
@@ -66,10 +70,14 @@ def resolve_scaled(space: SearchSpace, architecture: Architecture, data: str) ->
         ArchitectureError: the architecture is of another space, or the space has no scaling to that data set.
     """
     space.check(architecture)
-    picks, scaled = architecture.as_dict(), scaled_to(space, data)
+    scaled = scaled_to(space, data)
+    picks = architecture.as_dict()
+    for width, other in zip(space.widths, scaled.widths, strict=True):
+        if width.axis.choice is not None:
+            picks[width.axis.choice] = other.axis.options[width.axis.options.index(architecture[width.axis.choice])]
     ops = {(slot.stage, slot.index): slot.ops for slot in scaled.slots}
     blocks = tuple(
         ops[slot.stage, slot.index][slot.ops.index(op)].block(**op.picked(picks))
         for slot, op in space.slots_in_use(picks)
     )
-    return scaled.network_of(blocks)
+    return scaled.network_of(blocks, scaled.stem_of(picks), scaled.head_of(picks))

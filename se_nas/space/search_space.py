@@ -1,4 +1,4 @@
-"""A search space: stages of blocks whose kernel, expansion, SE, kind and number are choices; what a pick gives."""
+"""A search space: stages of blocks whose width, number, kind and parts are choices; what a pick gives."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ import numpy as np
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Axis, Choice, Option, Place
-from se_nas.space.slots.counting import sequences
+from se_nas.space.slots.counting import networks
 from se_nas.space.slots.distinct import distinct_kernels, distinct_se
 from se_nas.space.slots.slot import Slot, SlotOp, op_at
+from se_nas.space.slots.width import Width, multiplied_channels
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
 from se_nas.space.templates import HeadTemplate, OpTemplate, Scaling, StageTemplate, StemTemplate
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A set of networks that share stem, stage widths and head.
+    """A set of networks that share their frame: stem, stages and head.
 
     Attributes:
         resolution: side of the square input images, pixels.
         channels: channels of the input images.
         channel_divisor: expanded channels are rounded to a multiple of it (1: plain rounding).
+        width_multiplier: what all widths, those of stem, stages and head convolution, are multiplied by; several
+            numbers are one choice.
         scaling: how its networks are built for other data sets; no part of the space's identity (`digest`).
     """
 
@@ -42,19 +45,55 @@ class SearchSpace:
     classes: int = 10
     channel_divisor: int = 8
     scaling: tuple[Scaling, ...] = field(default=(), metadata={"identity": False})
+    width_multiplier: tuple[float, ...] = field(default=(1.0,), metadata={"since": 4})
+
+    # ---- widths
+
+    @cached_property
+    def stem_widths(self) -> tuple[Width, ...]:
+        """Those of the stem's convolutions."""
+        return tuple(self._width("stem", conv.width) for conv in self.stem.convs)
+
+    @cached_property
+    def stage_widths(self) -> tuple[Width, ...]:
+        """Those of the stages."""
+        return tuple(self._width(number, stage.width) for number, stage in enumerate(self.stages, 1))
+
+    @cached_property
+    def head_width(self) -> Width:
+        """That of the head's convolution; 0 where there is none."""
+        return self._width("head", self.head.width)
+
+    @property
+    def widths(self) -> tuple[Width, ...]:
+        """All of them, in order of depth."""
+        return (*self.stem_widths, *self.stage_widths, self.head_width)
+
+    def _width(self, stage: int | str, width: int | tuple[int, ...]) -> Width:
+        channels = multiplied_channels(width, self.width_multiplier, self.channel_divisor)
+        if len(self.width_multiplier) > 1:
+            return Width(_axis("width", Place(None, None, "width_multiplier"), self.width_multiplier), channels)
+        return Width(_axis("width", Place(stage, None, "width"), channels), channels)
 
     # ---- structure
 
-    @cached_property
+    @property
     def stem_convs(self) -> tuple[ConvSpec, ...]:
-        """The concrete convolutions of the stem."""
+        """The concrete convolutions of the stem, at its largest."""
+        return self._stem(tuple(max(width.channels) for width in self.stem_widths))
+
+    def stem_of(self, picks: Mapping[str, Option]) -> tuple[ConvSpec, ...]:
+        """The concrete convolutions of the stem under these picks."""
+        return self._stem(tuple(width.picked(picks) for width in self.stem_widths))
+
+    def _stem(self, widths: tuple[int, ...]) -> tuple[ConvSpec, ...]:
         convs: list[ConvSpec] = []
         channels, side = self.channels, self.resolution
-        for part in self.stem.convs:
+        for part, width in zip(self.stem.convs, widths, strict=True):
             convs.append(
                 ConvSpec(
                     in_channels=channels,
-                    out_channels=part.width,
+                    out_channels=width,
                     kernel=part.kernel,
                     stride=part.stride,
                     activation=part.activation,
@@ -64,44 +103,47 @@ class SearchSpace:
                     norm=part.norm,
                 )
             )
-            channels, side = part.width, convs[-1].out_resolution
+            channels, side = width, convs[-1].out_resolution
         return tuple(convs)
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
         """Every place for a block, in order of depth."""
         slots: list[Slot] = []
-        width, resolution = self.stem_convs[-1].out_channels, self.stem_convs[-1].out_resolution
-        for s, stage in enumerate(self.stages):
+        before, resolution = self.stem_widths[-1], self.stem_convs[-1].out_resolution
+        for s, (stage, width) in enumerate(zip(self.stages, self.stage_widths, strict=True)):
             number = s + 1
             depth = _axis("depth", Place(number, None, "depth"), stage.depths)
             geometry = []
             for index in range(max(stage.depths)):
                 first = index == 0
                 stride = stage.stride if first else 1
-                geometry.append((width if first else stage.width, stride, resolution))
+                geometry.append((before if first else width, stride, resolution))
                 resolution = -(-resolution // stride)
             for index in range(len(geometry)):
                 kind = Place(number, None if "block" in stage.share else index + 1, "block")
                 ops = tuple(self._op_at(number, op, index, geometry) for op in stage.ops)
                 slots.append(Slot(s, index, depth, _axis("block", kind, tuple(op.name for op in stage.ops)), ops))
-            width = stage.width
+            before = width
         return tuple(slots)
 
-    def _op_at(self, number: int, op: OpTemplate, index: int, geometry: Sequence[tuple[int, int, int]]) -> SlotOp:
+    def _op_at(self, number: int, op: OpTemplate, index: int, geometry: Sequence[tuple[Width, int, int]]) -> SlotOp:
         """A kind of block at one place of stage `number`, with its choices.
 
         Args:
             geometry: input channels, stride and resolution of every block of the stage.
         """
-        stage = self.stages[number - 1]
+        stage, width = self.stages[number - 1], self.stage_widths[number - 1]
 
-        def at(before: int, stride: int, side: int) -> SlotOp:
-            return op_at(op, before, stage.width, stride, side, self.channel_divisor)
+        def at(before: Width, stride: int, side: int) -> SlotOp:
+            return op_at(op, before, width, stride, side, self.channel_divisor)
 
-        def axis(part: str, options: tuple[Option, ...]) -> Axis:
-            block = None if part in stage.share else index + 1
-            return _axis(part, Place(number, block, part, op.name if len(stage.ops) > 1 else None), options)
+        def placed(axis: Axis) -> Axis:
+            if axis.part in ("before", "width"):  # the stages' own
+                return axis
+            block = None if axis.part in stage.share else index + 1
+            place = Place(number, block, axis.part, op.name if len(stage.ops) > 1 else None)
+            return _axis(axis.part, place, options.get(axis.part, axis.options))
 
         here = at(*geometry[index])
         options = {
@@ -109,16 +151,18 @@ class SearchSpace:
             # most blocks of a stage are alike
             "se": distinct_se([at(*place) for place in set(geometry)] if "se" in stage.share else [here]),
         }
-        return replace(here, axes=tuple(axis(a.part, options.get(a.part, a.options)) for a in here.axes))
+        return replace(here, axes=tuple(map(placed, here.axes)))
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
         """Every choice, in order of depth; a part with one option is no choice."""
         found: dict[str, Choice] = {}
+        axes = [width.axis for width in self.stem_widths]
         for slot in self.slots:
-            for axis in (slot.depth, slot.op, *(axis for op in slot.ops for axis in op.axes)):
-                if axis.place is not None:
-                    found.setdefault(axis.place.name, Choice(axis.place, axis.options))
+            axes += (slot.ops[0].width.axis, slot.depth, slot.op, *(axis for op in slot.ops for axis in op.axes))
+        for axis in (*axes, self.head_width.axis):
+            if axis.place is not None:
+                found.setdefault(axis.place.name, Choice(axis.place, axis.options))
         return tuple(found.values())
 
     @cached_property
@@ -151,29 +195,37 @@ class SearchSpace:
         """
         self.check(architecture)
         picks = architecture.as_dict()
-        return self.network_of(tuple(op.block(**op.picked(picks)) for _, op in self.slots_in_use(picks)))
+        blocks = tuple(op.block(**op.picked(picks)) for _, op in self.slots_in_use(picks))
+        return self.network_of(blocks, self.stem_of(picks), self.head_of(picks))
 
-    def network_of(self, blocks: tuple[BlockSpec, ...]) -> NetworkSpec:
-        """The network of these blocks between the space's stem and head."""
-        first, *more = self.stem_convs
+    def network_of(self, blocks: tuple[BlockSpec, ...], stem: tuple[ConvSpec, ...], head: HeadSpec) -> NetworkSpec:
+        """The network of these blocks between a stem and a head."""
+        first, *more = stem
         return NetworkSpec(
             resolution=self.resolution,
             in_channels=self.channels,
             stem=first,
             blocks=blocks,
-            head=self.head_spec,
+            head=head,
             stem_more=tuple(more),
         )
 
-    @cached_property
+    @property
     def head_spec(self) -> HeadSpec:
-        """The concrete head."""
+        """The concrete head, at its largest."""
+        return self._head(max(self.stage_widths[-1].channels), max(self.head_width.channels))
+
+    def head_of(self, picks: Mapping[str, Option]) -> HeadSpec:
+        """The concrete head under these picks."""
+        return self._head(self.stage_widths[-1].picked(picks), self.head_width.picked(picks))
+
+    def _head(self, before: int, width: int) -> HeadSpec:
         last = self.slots[-1].ops[0]
         resolution = -(-last.resolution // last.stride)
         head = self.head
         return HeadSpec(
-            in_channels=self.stages[-1].width,
-            width=head.width,
+            in_channels=before,
+            width=width,
             hidden=head.hidden,
             activation=head.activation,
             dropout=head.dropout,
@@ -207,6 +259,9 @@ class SearchSpace:
 
     def _canonical(self, picks: dict[str, Option]) -> Architecture:
         total = {choice.name: choice.options[0] for choice in self.choices}
+        for width in self.widths:
+            if width.axis.choice is not None:
+                total[width.axis.choice] = picks[width.axis.choice]
         se_units: dict[str, list[list[tuple[object, ...] | None]]] = {}
         for slot, op in self.slots_in_use(picks):
             for axis in (slot.op, *op.axes):
@@ -264,11 +319,10 @@ class SearchSpace:
     @cached_property
     def size(self) -> int:
         """Exact number of distinct networks (sequences of blocks; SE ratios of one hidden width count once)."""
-        total = 1
-        for s, stage in enumerate(self.stages):
-            slots = [slot for slot in self.slots if slot.stage == s]
-            total *= sum(sequences(slots[:depth]) for depth in stage.depths)
-        return total
+        stages = [
+            ([slot for slot in self.slots if slot.stage == s], stage.depths) for s, stage in enumerate(self.stages)
+        ]
+        return networks(self.stem_widths, stages, self.head_width)
 
 
 def _axis(part: str, place: Place, options: tuple[Option, ...]) -> Axis:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator, TypeAdapter
 
 from se_nas.errors import did_you_mean
 from se_nas.records.bounds import (
@@ -66,6 +67,32 @@ Depth = Annotated[_Whole, size_within(MOST_STAGE)]
 Flag = Annotated[bool, Field(strict=True)]
 Stride = Annotated[int, Field(ge=1, le=2, strict=True)]
 Kernel = Annotated[_Whole, size_within(MOST_KERNEL), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
+
+
+def width_options(width: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The numbers of channels that a width is chosen among."""
+    return width if isinstance(width, tuple) else (width,)
+
+
+@cache
+def _widths(one: Any, several: bool) -> TypeAdapter[Any]:
+    listed = Annotated[tuple[Channels, ...], AfterValidator(not_empty), AfterValidator(distinct)]
+    return TypeAdapter(listed if several else one)
+
+
+def _width_or_zero(value: Any) -> Any:
+    return _checked_width(value, ChannelsOrNone)
+
+
+def _checked_width(value: Any, one: Any = Channels) -> Any:
+    """A width, or several; a list of one is that one. A fault tells its place in the list alone."""
+    several = isinstance(value, (list, tuple))
+    found = _widths(one, several).validate_python(value)
+    return found[0] if several and len(found) == 1 else found
+
+
+WidthOrWidths = Annotated[Channels | tuple[Channels, ...], BeforeValidator(_checked_width)]
+WidthsOrNone = Annotated[ChannelsOrNone | tuple[Channels, ...], BeforeValidator(_width_or_zero)]
 
 
 def plain_number(value: float) -> float:
@@ -185,10 +212,12 @@ class OpTemplate:
 class StageTemplate:
     """Blocks of one output width; the first has the stage's stride, `depths` says how many there may be.
 
+    Several numbers as `width` are a choice, made once for the whole stage, so that sums agree.
+
     `share` names what is chosen once for the whole stage instead of per block: of "kernel", "expansion", "se", "block".
     """
 
-    width: int
+    width: int | tuple[int, ...]
     stride: int
     depths: tuple[int, ...]
     ops: tuple[OpTemplate, ...]
@@ -206,7 +235,7 @@ class StemConv:
     """One convolution of the stem; see `ConvSpec`.
 
     Attributes:
-        width: channels that the convolution puts out.
+        width: channels that the convolution puts out, or, of the first, a list to choose from.
         kernel, stride: side and stride of the convolution.
         activation: activation after the norm.
         pool: whether a 3x3 max-pooling of stride 2 follows; "ceil" pads it as Caffe does.
@@ -214,7 +243,7 @@ class StemConv:
         norm: whether a batch norm follows.
     """
 
-    width: Channels
+    width: WidthOrWidths
     kernel: Kernel = 3
     stride: Stride = 1
     activation: Activation = "relu"
@@ -230,7 +259,7 @@ class StemTemplate(StemConv):
     """The first convolution, and those of the stem that come after it.
 
     Attributes:
-        then: further convolutions after the first.
+        then: further convolutions after the first, each of one width.
     """
 
     then: tuple[StemConv, ...] = field(default=(), metadata={"since": 2})
@@ -246,7 +275,7 @@ class HeadTemplate:
     """What follows the last block; see `HeadSpec`.
 
     Attributes:
-        width: channels of a 1x1 convolution before the mean; 0 is no convolution.
+        width: channels of a 1x1 convolution before the mean, or a list to choose from; 0 is no convolution.
         hidden: width of a linear layer before the classifier; 0 is no such layer.
         activation: activation after that convolution and that layer.
         dropout: rate of dropout before the classifier and between linear layers.
@@ -256,7 +285,7 @@ class HeadTemplate:
         hidden_layers: number of linear layers of width `hidden`.
     """
 
-    width: ChannelsOrNone = 0
+    width: WidthsOrNone = 0
     hidden: ChannelsOrNone = 0
     activation: Activation = "relu"
     dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0

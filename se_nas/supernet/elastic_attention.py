@@ -36,16 +36,17 @@ class ElasticAttention(nn.Module):
     def __init__(self, op: SlotOp) -> None:
         super().__init__()
         places: dict[str, list[int]] = {}  # of each kind among the options
-        rows: list[list[AttentionUnit]] = []  # of each option with a unit, beside each expansion
+        rows: list[list[AttentionUnit]] = []  # of each option with a unit, beside each size
         self._none: int | None = None
         for place, label in enumerate(op.axis("se").options):
-            blocks = [op.block(**sizes, se=label) for sizes in op.combinations("expansion")]
-            units = [block.unit for block in blocks if block.unit is not None]
-            if units:
-                places.setdefault(units[0].kind, []).append(place)
+            units = [op.block(**sizes, se=label).unit for sizes in op.sizes]
+            some = [unit for unit in units if unit is not None]
+            if some:
+                places.setdefault(some[0].kind, []).append(place)
             else:
                 self._none = place
-            rows.append(units)
+            # a size without the shortcut that a unit stands on is not mixed through it
+            rows.append([unit or some[0] for unit in units] if some else [])
         every = [unit for row in rows for unit in row]
         self.squeeze, self.gate = every[0].squeeze, GATES[every[0].gate]
         self._activation = ACTIVATIONS[every[0].activation]().forward
@@ -83,25 +84,26 @@ class ElasticAttention(nn.Module):
         assert unit is not None
         return self._elastic(unit.kind).run_sliced(self, x, unit)
 
-    def run_mixed(self, x: Tensor, options: Tensor, expansions: Tensor, mask: Tensor | None) -> Tensor:
+    def run_mixed(self, x: Tensor, options: Tensor, sizes: Tensor, mask: Tensor | None, masked: bool = False) -> Tensor:
         """The weighted sum of every option: (B, C, H, W) to the same shape.
 
         Args:
-            options, expansions: the probabilities of the SE options and of the expansions, (number of options,) each.
-            mask: (C,) of the channels that are present, where the expansions decide on that; they are 0 in the result.
+            options, sizes: the probabilities of the SE options and of the block's sizes, (number of options,) each.
+            mask: (C,) of the channels that are present, where the sizes decide on that; the others are 0 in the result.
+            masked: whether the others are 0 in x already.
         """
         each = options.unbind()
         weights = {kind: torch.stack([each[place] for place in places]) for kind, places in self._places.items()}
         parts = []
         if self._gating or self._none is not None:
             tensors = [] if self._none is None else [each[self._none]]
-            tensors += [] if mask is None else [mask]
+            tensors += [] if mask is None or masked else [mask]
             for kind in self._gating:
-                tensors += self._elastic(kind).tensors(self, weights[kind], expansions)
-            layout = self._layout._replace(mask=mask is not None)
+                tensors += self._elastic(kind).tensors(self, weights[kind], sizes)
+            layout = self._layout._replace(mask=mask is not None and not masked)
             gate = partial(mixed_gate, layout, self._activation, self.gate)
             parts.append(squeeze_scale(x, gate, *tensors, squeeze=self.squeeze))
-        parts += [self._elastic(kind).mixed(self, x, weights[kind], expansions, mask) for kind in self._apart]
+        parts += [self._elastic(kind).mixed(self, x, weights[kind], sizes, mask) for kind in self._apart]
         return sum(parts[1:], parts[0])
 
     def _elastic(self, kind: str) -> ElasticKind:

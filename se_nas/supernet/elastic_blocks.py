@@ -3,38 +3,76 @@
 An elastic block is the plain block of `layers.blocks` at its largest size, with the same parameter names. The plans of
 the block wanted and of the largest say how each tensor is cut: to its first channels and to the middle of its kernel.
 Of a block whose kind has a module in place of a plan nothing is cut: each of its sizes has a module of its own.
+
+In a mixture channels that a size leaves out are masked: those between two convolutions in the weight of the one that
+reads them, those of the block's output in the norm that writes them, so that its successors find 0 there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from itertools import pairwise
+from dataclasses import replace
+from functools import partial, reduce
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from se_nas.layers.blocks import Block, build_whole, run_plan
+from se_nas.layers.blocks import Block, build_whole, run_plan, run_skip
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.space.block_plan import block_plan
-from se_nas.space.blocks.plan import Layer
+from se_nas.space.blocks.plan import BlockPlan, Layer, Skip
 from se_nas.space.blocks.shape import BlockShape
-from se_nas.space.choice import Axis
+from se_nas.space.choice import Axis, Option
 from se_nas.space.slots.slot import SlotOp
 from se_nas.space.specs import BlockSpec
 from se_nas.space.vocabulary import Position
 from se_nas.supernet.elastic_attention import ElasticAttention
-from se_nas.supernet.mixture import kernel_masks, prefix_masks
+from se_nas.supernet.mixture import fold_mask, kernel_masks, prefix_masks
 
 Run = Callable[[Tensor], Tensor]
+Probability = Callable[[Axis], Tensor]
 
 
 def largest_block(op: SlotOp) -> BlockSpec:
-    """The block with every option at its largest."""
+    """The block with every option at its largest, with attention if any of its sizes has some."""
     blocks = [op.block(**{**op.largest, **se}) for se in op.combinations("se")]
-    return max(blocks, key=lambda block: (block.se is not None, block.se_hidden))
+    largest = max(blocks, key=lambda block: (block.se is not None, block.se_hidden))
+    if largest.se is not None:
+        return largest
+    others = (op.block(**sizes, **se) for sizes in op.sizes for se in op.combinations("se"))
+    return replace(largest, se=next((block.se for block in others if block.se is not None), None))
+
+
+#: What a block joins, from what its sizes have where their shape stays to what they have where it changes.
+_SKIPS: tuple[Skip, ...] = ("none", "input", "pad", "conv", "pool")
+
+
+def largest_plan(op: SlotOp) -> BlockPlan:
+    """The plan of the block with every convolution that any of its sizes has, each at its largest."""
+    plans = [block_plan(op.block(**{**op.largest, **sizes})) for sizes in op.sizes]
+    fullest = max(plans, key=lambda plan: len(plan.layers))
+    if len(plans) == 1 or fullest.is_empty:
+        return fullest
+
+    def widest(layer: Layer) -> Layer:
+        found = [other for plan in plans for other in plan.layers if other.name == layer.name]
+        most = {
+            part: max(getattr(other, part) for other in found) for part in ("in_channels", "out_channels", "groups")
+        }
+        return replace(layer, **most)
+
+    return replace(
+        fullest,
+        body=tuple(map(widest, fullest.body)),
+        last=fullest.last and widest(fullest.last),
+        shortcut=fullest.shortcut and widest(fullest.shortcut),
+        branches=tuple(replace(branch, layers=tuple(map(widest, branch.layers))) for branch in fullest.branches),
+        entry_channels=max(plan.entry_channels for plan in plans),
+        lacking=max(op.width.channels) - max(op.before.channels) if fullest.skip == "pad" else 0,
+        skip=max(("input" if plan.is_empty else plan.skip for plan in plans), key=_SKIPS.index),
+    )
 
 
 class _Tensors:
@@ -44,6 +82,7 @@ class _Tensors:
         scale: what runs as the block's attention.
         whole: what runs in place of all convolutions.
         bypass: how probable it is that there is no expansion convolution, where that is an option beside others.
+        kept: how probable it is that the shape is kept, where that is an option beside others.
     """
 
     def __init__(
@@ -53,8 +92,10 @@ class _Tensors:
         scale: Run | None,
         whole: Run,
         bypass: Tensor | None = None,
+        kept: Tensor | None = None,
     ) -> None:
-        self.block, self.tensors, self.scale, self.run_whole, self.bypass = block, tensors, scale, whole, bypass
+        self.block, self.tensors, self.scale, self.run_whole = block, tensors, scale, whole
+        self.bypass, self.kept = bypass, kept
 
     def entry(self, x: Tensor) -> Tensor:
         return self._norm("entry_norm", x)
@@ -72,6 +113,16 @@ class _Tensors:
     def attend(self, position: Position, x: Tensor) -> Tensor:
         se = self.block.spec.se
         return x if self.scale is None or se is None or se.position != position else self.scale(x)
+
+    def skip(self, plan: BlockPlan, x: Tensor, source: Tensor) -> Tensor:
+        if self.kept is None:
+            return run_skip(plan, x, source, self)
+        added = self.block.spec.out_channels - x.shape[1]
+        same = F.pad(x * self.kept, (0, 0, 0, 0, 0, added))  # takes channels away where there are more
+        if plan.skip == "input":
+            return same
+        other = run_skip(plan, x, source, self)
+        return same + (other if plan.shortcut is not None else other * (1 - self.kept))
 
     def drop(self, y: Tensor) -> Tensor:
         return y
@@ -100,57 +151,88 @@ def _convolved(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None = No
 
 
 class ElasticBlock(Block):
-    """The block of a slot over its kernel, expansion and SE options."""
+    """The block of a slot over the options of all its parts."""
 
     channel_masks: Tensor
     se: ElasticAttention
 
     def __init__(self, op: SlotOp) -> None:
         self.op = op  # first, as the block asks for its attention unit while it is built
-        super().__init__(largest_block(op))
-        by_kernel, by_expansion = (
-            [_layers(op.block(**{**op.largest, **options})) for options in op.combinations(part)]
-            for part in ("kernel", "expansion")
+        super().__init__(largest_block(op), largest_plan(op))
+        every = {layer.name: layer for layer in self.plan.layers}
+        by_kernel, by_size = (
+            [_layers(op.block(**{**op.largest, **options})) for options in several]
+            for several in (op.combinations("kernel"), op.sizes)
         )
         #: Convolutions whose kernel is a choice, and those that mix channels of which the expansion is one.
         self._cropped: list[str] = []
         self._reading: list[str] = []
-        for name in _layers(self.spec):
-            kernels = [layers[name].kernel for layers in by_kernel]
+        for name in every:
+            kernels = [layers[name].kernel for layers in by_kernel if name in layers]
             if len(set(kernels)) > 1:
                 self._cropped.append(name)
                 self.register_buffer(f"{name}_crops", kernel_masks(kernels), persistent=False)
-            inputs = [layers[name].in_channels // layers[name].groups for layers in by_expansion if name in layers]
-            if len(set(inputs)) > 1:
+            inputs = [layers[name].in_channels // layers[name].groups for layers in by_size if name in layers]
+            if len(set(inputs)) > 1 and name not in self._first:
                 self._reading.append(name)
                 self.register_buffer(f"{name}_inputs", prefix_masks(inputs), persistent=False)
-        #: Expansion options that leave the channels as they are, and with them the expansion convolution out; its name,
+        #: Sizes whose expansion leaves the channels as they are, and with that the expansion convolution out; its name,
         #: and that of the convolution after it.
-        self._bypassing = [i for i, layers in enumerate(by_expansion) if len(layers) < len(_layers(self.spec))]
+        body = [layer.name for layer in (*self.plan.body, *([self.plan.last] if self.plan.last else []))]
+        self._bypassing = [
+            i for i, layers in enumerate(by_size) if body[:1] and body[0] not in layers and len(body) > 1
+        ]
         self.bypassed = self.past_bypass = ""
-        if len(by_expansion) > len(self._bypassing) > 0:
-            names, fewer = list(_layers(self.spec)), by_expansion[self._bypassing[0]]
-            self.bypassed, self.past_bypass = next(pair for pair in pairwise(names) if pair[0] not in fewer)
+        if len(by_size) > len(self._bypassing) > 0:
+            self.bypassed, self.past_bypass = body[:2]
+        #: Sizes that keep the block's shape where others do not, and the convolutions that it is without there.
+        keeping = [i for i, sizes in enumerate(op.sizes) if op.block(**sizes).keeps_shape]
+        self._keeping = keeping if len(by_size) > len(keeping) > 0 else []
+        ends = [layer.name for layer in (self.plan.last, self.plan.shortcut) if layer is not None]
+        self._unkept = [name for name in ends if self._keeping and name not in by_size[self._keeping[0]]]
+        #: Convolutions that write the block's output.
+        self._writing = ends if self.plan.last is not None else [*body[-1:], *ends]
+        for part, width in (("before", op.before), ("width", op.width)):
+            if width.varies:
+                self.register_buffer(f"{part}_masks", prefix_masks(width.channels), persistent=False)
         #: The convolution after SE's position "inside", where SE's gate carries the mask on what that reads.
         after = self.plan.last.name if self.plan.last is not None else None
         inside = self.spec.se is not None and self.spec.se.position == "inside"
         self._masked_by_gate = after if inside and after in self._reading else None
-        widths = [op.block(**sizes).expanded for sizes in op.combinations("expansion")]
-        self.register_buffer("channel_masks", prefix_masks(widths), False)
+        self.register_buffer("channel_masks", prefix_masks([op.block(**sizes).expanded for sizes in op.sizes]), False)
+
+    @property
+    def _first(self) -> set[str]:
+        """Convolutions that read the block's input, where channels that are left out are 0 already."""
+        plan = self.plan
+        first = [branch.layers[0] for branch in plan.branches if branch.layers]
+        if not plan.branches:
+            first += (*plan.body, *([plan.last] if plan.last else []))[:1]
+        return {layer.name for layer in (*first, *([plan.shortcut] if plan.shortcut else []))}
 
     def attention_module(self, unit: AttentionUnit) -> nn.Module:
         """Every attention option of the slot."""
         return ElasticAttention(self.op)
 
     def whole_module(self, shape: BlockShape) -> nn.Module:
-        """A module for each kernel and expansion of the slot."""
-        shapes = [self.op.block(**sizes) for sizes in self.op.combinations("kernel", "expansion")]
-        return nn.ModuleDict({_size(shape): build_whole(shape.without_attention) for shape in shapes})
+        """A module for each kernel and size of the slot."""
+        shapes = [self.op.block(**options) for options in self._whole_options()]
+        return nn.ModuleDict({self._whole_name(shape): build_whole(shape.without_attention) for shape in shapes})
+
+    def _whole_options(self) -> list[dict[str, Option]]:
+        return [kernel | sizes for kernel in self.op.combinations("kernel") for sizes in self.op.sizes]
+
+    def _whole_name(self, block: BlockSpec) -> str:
+        """The name of the module of a block without a plan; channels are told where they are a choice."""
+        name = f"kernel{block.kernel}_expanded{block.expanded}"
+        if self.op.before.varies or self.op.width.varies:
+            name += f"_from{block.in_channels}_to{block.out_channels}"
+        return name
 
     def sliced(self, block: BlockSpec) -> dict[str, Tensor]:
         """Views of the weights and statistics of one block, under the plain block's names."""
         own = self._tensors()
-        views = {name: tensor for name, tensor in own.items() if name.startswith("entry_norm.")}
+        views = {name: tensor[: block.in_channels] for name, tensor in own.items() if name.startswith("entry_norm.")}
         for layer in block_plan(block).layers:
             rim = (own[f"{layer.name}.weight"].shape[-1] - layer.kernel) // 2
             crop = slice(rim, rim + layer.kernel)
@@ -173,36 +255,55 @@ class ElasticBlock(Block):
         whole = partial(self._run_whole_of, block)
         return run_plan(block_plan(block), x, self.activation, _Tensors(self, views, scale, whole))
 
-    def run_mixed(self, x: Tensor, probability: Callable[[Axis], Tensor]) -> Tensor:
+    def run_mixed(self, x: Tensor, probability: Probability) -> Tensor:
         """The mixture of every option at about the cost of the largest: (B, in, H, W) to (B, out, H / s, W / s)."""
-        op, views = self.op, self._tensors()
-        expansion = probability(op.axis("expansion"))
+        op, views, size = self.op, self._tensors(), self._sizes(probability)
         for name in self._cropped:
             views[f"{name}.weight"] = views[f"{name}.weight"] * torch.tensordot(
                 probability(op.axis("kernel")), self.get_buffer(f"{name}_crops"), 1
             )
         for name in self._reading:
             if name != self._masked_by_gate:
-                mask = torch.mv(self.get_buffer(f"{name}_inputs").t(), expansion)
+                mask = torch.mv(self.get_buffer(f"{name}_inputs").t(), size)
                 views[f"{name}.weight"] = views[f"{name}.weight"] * mask[:, None, None]
-        bypass = expansion[self._bypassing].sum() if self._bypassing else None
-        scale = None if self.spec.se is None else self._mixed_scale(probability)
-        whole = partial(self._run_every_whole, probability)
-        return run_plan(self.plan, x, self.activation, _Tensors(self, views, scale, whole, bypass))
+        bypass = size[self._bypassing].sum() if self._bypassing else None
+        kept = size[self._keeping].sum() if self._keeping else None
+        before, width = (self._present(part, probability) for part in ("before", "width"))
+        if before is not None and self.plan.entry_channels:
+            views |= fold_mask(_of(views, "entry_norm"), before)
+        for name in self._writing:
+            masks = [] if width is None else [width]
+            masks += [1 - kept] if kept is not None and name in self._unkept else []
+            for present in masks:
+                views |= fold_mask(_of(views, f"{name}_norm") or _of(views, name), present)
+        scale = None if self.spec.se is None else self._mixed_scale(probability, size, before, width)
+        whole = partial(self._run_every_whole, probability(op.axis("kernel")), size)
+        return run_plan(self.plan, x, self.activation, _Tensors(self, views, scale, whole, bypass, kept))
+
+    def _sizes(self, probability: Probability) -> Tensor:
+        """The probability of each size of the slot's block."""
+        return reduce(lambda a, b: torch.outer(a, b).flatten(), map(probability, self.op.size_axes))
+
+    def _present(self, part: str, probability: Probability) -> Tensor | None:
+        """Which channels of the input or the output are present; None where that is no choice."""
+        masks = getattr(self, f"{part}_masks", None)
+        return None if masks is None else torch.mv(masks.t(), probability(self.op.width_of(part).axis))
 
     def _whole_of(self, block: BlockSpec) -> nn.Module:
-        return cast(nn.ModuleDict, self.whole)[_size(block)]
+        return cast(nn.ModuleDict, self.whole)[self._whole_name(block)]
 
     def _run_whole_of(self, block: BlockSpec, x: Tensor) -> Tensor:
         y: Tensor = self._whole_of(block)(x)
         return y
 
-    def _run_every_whole(self, probability: Callable[[Axis], Tensor], x: Tensor) -> Tensor:
-        """Each size times its probability, in the order of `whole_module`."""
-        kernel, expansion = (probability(self.op.axis(part)) for part in ("kernel", "expansion"))
-        shares = torch.outer(kernel, expansion).flatten()
-        outputs = (module(x) for module in cast(nn.ModuleDict, self.whole).values())
-        return sum((y * share.to(y.dtype) for y, share in zip(outputs, shares, strict=True)), torch.zeros(()).to(x))
+    def _run_every_whole(self, kernel: Tensor, size: Tensor, x: Tensor) -> Tensor:
+        """Each kernel and size times its probability, in the order of `_whole_options`."""
+        total = torch.zeros(()).to(x)
+        for options, share in zip(self._whole_options(), torch.outer(kernel, size).flatten(), strict=True):
+            block = self.op.block(**options)
+            y = self._run_whole_of(block, x[:, : block.in_channels]) * share.to(x.dtype)
+            total = total + F.pad(y, (0, 0, 0, 0, 0, self.spec.out_channels - block.out_channels))
+        return total
 
     def _tensors(self) -> dict[str, Tensor]:
         """Every weight and statistic of the plain block at its largest but for its attention's, by its name there."""
@@ -210,15 +311,19 @@ class ElasticBlock(Block):
         ours = (n for n in own if "." in n and not n.startswith(("se.", "whole.")) and "num_batches" not in n)
         return {name: own[name] for name in ours}
 
-    def _mixed_scale(self, probability: Callable[[Axis], Tensor]) -> Run:
-        options, expansion = (probability(self.op.axis(part)) for part in ("se", "expansion"))
-        mask = None if self._masked_by_gate is None else torch.mv(self.channel_masks.t(), expansion)
-        return lambda y: self.se.run_mixed(y, options, expansion, mask)
+    def _mixed_scale(self, probability: Probability, size: Tensor, before: Tensor | None, width: Tensor | None) -> Run:
+        options, position = probability(self.op.axis("se")), self.spec.se and self.spec.se.position
+        if self._masked_by_gate is not None:
+            mask = torch.mv(self.channel_masks.t(), size)
+            return lambda y: self.se.run_mixed(y, options, size, mask)
+        present = before if position == "pre" else width
+        return lambda y: self.se.run_mixed(y, options, size, present, masked=True)
 
 
-def _size(block: BlockSpec) -> str:
-    """The name of the module of a block without a plan."""
-    return f"kernel{block.kernel}_expanded{block.expanded}"
+def _of(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The weight and the bias of one layer, as far as it has them."""
+    both = (f"{name}.weight", f"{name}.bias")
+    return {part: tensors[part] for part in both if part in tensors}
 
 
 def _layers(block: BlockSpec) -> dict[str, Layer]:

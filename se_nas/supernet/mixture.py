@@ -12,7 +12,7 @@ arithmetic: adding the options up one after another takes as long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -34,6 +34,15 @@ def kernel_masks(kernels: Sequence[int]) -> Tensor:
 def prefix_masks(widths: Sequence[int]) -> Tensor:
     """(number of widths, largest width) masks: ones on the first `width` channels."""
     return (torch.arange(max(widths)) < torch.tensor(list(widths))[:, None]).float()
+
+
+def fold_mask(tensors: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
+    """The weight and the bias of a layer, each output channel of which is masked: what it puts out is 0 at a mask of 0.
+
+    Args:
+        mask: (C,) or 0-d.
+    """
+    return {name: t * (mask if t.dim() == 1 else mask.view(-1, *[1] * (t.dim() - 1))) for name, t in tensors.items()}
 
 
 def crop_masks(kernels: Sequence[int]) -> Tensor:

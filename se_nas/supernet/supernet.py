@@ -8,14 +8,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from se_nas.layers.network import Head, Network, build_stem, initialise
+from se_nas.layers.network import Network, initialise
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Axis
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.slots.slot import Slot
-from se_nas.space.specs import BlockSpec
+from se_nas.space.specs import BlockSpec, NetworkSpec
 from se_nas.supernet.elastic_attention import ElasticAttention
 from se_nas.supernet.elastic_blocks import ElasticBlock
+from se_nas.supernet.elastic_ends import ElasticHead, ElasticStem
 
 
 class SuperNet(nn.Module):
@@ -27,14 +28,15 @@ class SuperNet(nn.Module):
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
         self.space = space
-        self.stem = build_stem(space.stem_convs)
+        self.stem = ElasticStem(space.stem_convs, space.stem_widths)
         self.slots = nn.ModuleList(nn.ModuleList(ElasticBlock(op) for op in slot.ops) for slot in space.slots)
-        self.head = Head(space.head_spec)
+        self.head = ElasticHead(space.head_spec, space.stage_widths[-1], space.head_width)
         initialise(self)
         for module in self.modules():
             if isinstance(module, ElasticAttention):
                 module.open_gates()
-        self._active: list[tuple[ElasticBlock, BlockSpec]] = []
+        self._active: NetworkSpec | None = None
+        self._active_blocks: list[tuple[ElasticBlock, BlockSpec]] = []
         self._probabilities: Mapping[str, Tensor] | None = None
 
     def activate(self, architecture: Architecture) -> SuperNet:
@@ -43,7 +45,8 @@ class SuperNet(nn.Module):
         Raises:
             ArchitectureError: it is of another space.
         """
-        self._active = self._elements(architecture)
+        self._active = self.space.resolve(architecture)
+        self._active_blocks = self._elements(architecture, self._active)
         self._probabilities = None
         return self
 
@@ -57,10 +60,7 @@ class SuperNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, side, side) to (B, classes), as `activate` or `mix` last said."""
-        x = self.stem(x)
-        x = self._run_active(x) if self._probabilities is None else self._run_mixture(x, self._probabilities)
-        logits: Tensor = self.head(x)
-        return logits
+        return self._run_active(x) if self._probabilities is None else self._run_mixture(x, self._probabilities)
 
     def export(self, architecture: Architecture) -> Network:
         """The plain network of an architecture with a copy of its weights and statistics.
@@ -68,23 +68,20 @@ class SuperNet(nn.Module):
         Raises:
             ArchitectureError: it is of another space.
         """
-        network = Network(self.space.resolve(architecture)).to(next(self.parameters()))
-        network.stem.load_state_dict(self.stem.state_dict())
-        network.head.load_state_dict(self.head.state_dict())
-        for plain, (elastic, block) in zip(network.blocks, self._elements(architecture), strict=True):
-            # strict but for the norms' step counters, which nothing here reads
-            own = plain.state_dict()
-            views = {name: view.detach() for name, view in elastic.sliced(block).items()}
-            counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
-            plain.load_state_dict(views | counters)
+        spec = self.space.resolve(architecture)
+        network = Network(spec).to(next(self.parameters()))
+        _load(network.stem, self.stem.sliced(spec.stem_convs))
+        _load(network.head, self.head.sliced(spec.head))
+        for plain, (elastic, block) in zip(network.blocks, self._elements(architecture, spec), strict=True):
+            _load(plain, elastic.sliced(block))
         return network.train(self.training)
 
     def _places(self) -> Iterator[tuple[Slot, Sequence[ElasticBlock]]]:
         for slot, ops in zip(self.space.slots, self.slots, strict=True):
             yield slot, cast(Sequence[ElasticBlock], ops)
 
-    def _elements(self, architecture: Architecture) -> list[tuple[ElasticBlock, BlockSpec]]:
-        blocks = iter(self.space.resolve(architecture).blocks)
+    def _elements(self, architecture: Architecture, spec: NetworkSpec) -> list[tuple[ElasticBlock, BlockSpec]]:
+        blocks = iter(spec.blocks)
         places = {(slot.stage, slot.index): ops for slot, ops in self._places()}
         return [
             (places[slot.stage, slot.index][slot.ops.index(op)], next(blocks))
@@ -92,11 +89,12 @@ class SuperNet(nn.Module):
         ]
 
     def _run_active(self, x: Tensor) -> Tensor:
-        if not self._active:
+        if self._active is None:
             raise RuntimeError("say which network to run with activate() or mix() first")
-        for elastic, block in self._active:
+        x = self.stem.run_sliced(x, self._active.stem_convs)
+        for elastic, block in self._active_blocks:
             x = elastic.run_sliced(x, block)
-        return x
+        return self.head.run_sliced(x, self._active.head)
 
     def _run_mixture(self, x: Tensor, probabilities: Mapping[str, Tensor]) -> Tensor:
         certain = next(self.parameters()).new_ones(1)
@@ -104,7 +102,7 @@ class SuperNet(nn.Module):
         def probability(axis: Axis) -> Tensor:
             return certain if axis.choice is None else probabilities[axis.choice]
 
-        mixed: Tensor | None = None
+        x, mixed = self.stem.run_mixed(x, probability), None
         for slot, ops in self._places():
             if slot.index == 0:
                 x, mixed = (x if mixed is None else mixed), None
@@ -116,7 +114,13 @@ class SuperNet(nn.Module):
                 weight = probability(slot.depth)[slot.depth.options.index(slot.index + 1)]
                 mixed = x * weight if mixed is None else torch.addcmul(mixed, x, weight)
         assert mixed is not None  # a space has at least one stage
-        return mixed
+        return self.head.run_mixed(mixed, probability)
+
+
+def _load(plain: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Strictly but for the norms' step counters, which nothing here reads."""
+    counters = {name: value for name, value in plain.state_dict().items() if name.endswith("num_batches_tracked")}
+    plain.load_state_dict({name: tensor.detach() for name, tensor in tensors.items()} | counters)
 
 
 def _weighted_sum(outputs: list[Tensor], weights: Tensor) -> Tensor:

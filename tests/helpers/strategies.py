@@ -35,9 +35,17 @@ def space_data(draw: st.DrawFn, most_picks: int = 10**6) -> dict[str, Any]:
     """YAML data of a space with at most `most_picks` combinations of options (canonical or not)."""
     picks = _Picks(most_picks)
     divisor = draw(st.sampled_from((1, 8)))
-    widths = st.integers(2, 12) if divisor == 1 else st.sampled_from((8, 16))
-    stem = draw(widths)
-    stages = _stages(draw, picks, divisor, stem, draw(st.lists(widths, min_size=1, max_size=3)))
+    values = range(2, 13) if divisor == 1 else (8, 16)
+    # a choice of widths, or one of what all are multiplied by
+    tied = draw(st.integers(0, 3)) == 0
+    multipliers = picks.options(draw, (1, 1.5) if divisor == 1 else (1, 2), 1) if tied else [1]
+    of_choice = 1 if tied or draw(st.booleans()) else 2
+
+    def width(*more: int) -> list[int]:
+        return picks.options(draw, (*values, *more), 1, most=of_choice)
+
+    stem, count = width(), draw(st.integers(1, 3))
+    stages = _stages(draw, picks, divisor, stem, [width() for _ in range(count)], len(multipliers) > 1)
     hidden, then = draw(st.sampled_from((0, 7))), draw(st.booleans())
     return {
         "name": "drawn",
@@ -45,19 +53,20 @@ def space_data(draw: st.DrawFn, most_picks: int = 10**6) -> dict[str, Any]:
         "channels": draw(st.sampled_from((1, 3))),
         "classes": draw(st.integers(2, 5)),
         "channel_divisor": divisor,
+        "width_multiplier": multipliers,
         "stem": {
-            "width": draw(widths) if then else stem,
+            "width": width() if then else _one(stem),
             "kernel": draw(st.sampled_from((1, 3))),
             "stride": draw(st.sampled_from((1, 2))),
             "activation": draw(st.sampled_from(ACTIVATIONS)),
             "pool": draw(st.sampled_from((False, True, "ceil"))),
             "bias": draw(st.booleans()),
             "norm": draw(st.booleans()),
-            "then": [{"width": stem, "activation": "silu"}] if then else [],
+            "then": [{"width": stem[0], "activation": "silu"}] if then else [],
         },
         "stages": stages,
         "head": {
-            "width": draw(st.sampled_from((0, 12))),
+            "width": draw(st.sampled_from((0, _one(width(24))))),
             "hidden": hidden,
             "hidden_layers": draw(st.sampled_from((1, 2))) if hidden else 1,
             "activation": draw(st.sampled_from(ACTIVATIONS)),
@@ -69,18 +78,32 @@ def space_data(draw: st.DrawFn, most_picks: int = 10**6) -> dict[str, Any]:
     }
 
 
-def _stages(draw: st.DrawFn, picks: _Picks, divisor: int, stem: int, widths: list[int]) -> list[dict[str, Any]]:
+def _one(options: list[Any]) -> Any:
+    """The options as a file has them; one of them without its list."""
+    return options if len(options) > 1 else options[0]
+
+
+def _stages(
+    draw: st.DrawFn, picks: _Picks, divisor: int, stem: list[int], widths: list[list[int]], tied: bool
+) -> list[dict[str, Any]]:
     stages: list[dict[str, Any]] = []
     for index, (before, width) in enumerate(zip((stem, *widths), widths, strict=False)):
         stride = draw(st.sampled_from((1, 2)))
         # where no border shows between two stages, only the first may vary in depth
-        depths = 1 if index and stride == 1 and width == before else 3
-        stages.append(_stage(draw, picks, divisor, before, width, stride, depths))
+        depths = 1 if index and stride == 1 and set(width) & set(before) else 3
+        stages.append(_stage(draw, picks, divisor, before, width, stride, depths, tied))
     return stages
 
 
 def _stage(
-    draw: st.DrawFn, picks: _Picks, divisor: int, before: int, width: int, stride: int, depths: int
+    draw: st.DrawFn,
+    picks: _Picks,
+    divisor: int,
+    before: list[int],
+    width: list[int],
+    stride: int,
+    depths: int,
+    tied: bool,
 ) -> dict[str, Any]:
     depth = picks.options(draw, (1, 2, 3), 1, most=depths)
     share = draw(st.lists(st.sampled_from(("kernel", "expansion", "se", "block")), unique=True))
@@ -96,7 +119,7 @@ def _stage(
         }
 
     stage: dict[str, Any] = {
-        "width": width,
+        "width": _one(width),
         "stride": stride,
         "depth": depth,
         "activation": draw(st.sampled_from(ACTIVATIONS)),
@@ -104,7 +127,8 @@ def _stage(
     }
     # no expansion is in two of these, so that no two blocks of a stage can be the same
     few = (1, 2, 3) if divisor == 8 else (1, 1.5, 2, 3)
-    keeps_shape = stride == 1 and before == width
+    keeps_shape = stride == 1 and bool(set(before) & set(width))
+    grows, varies = max(before) <= min(width), tied or len(before) + len(width) > 2
     sums = keeps_shape or max(depth) > 1
     if draw(st.booleans()):
         return {**stage, **_placed("mbconv", options(few), sums)}
@@ -118,21 +142,23 @@ def _stage(
         "conv": None,
         "separable": None,
     }
-    names = [*expansions, "identity", *(["shuffle"] if keeps_shape or before < width else [])]
+    names = [*expansions, "identity"]
     # where the pooled input is a branch, it is of another width in a stage's other blocks
-    passes = before < width and max(depth) == 1
-    names += ["inception"] if passes or width > 3 else []
+    passes = before[0] < width[0] and max(depth) == 1
+    if not varies:  # a part of such a block is none
+        names += ["shuffle"] if keeps_shape or before < width else []
+        names += ["inception"] if passes or width[0] > 3 else []
     blocks = []
     for name in picks.options(draw, names, places("block")):
         block = {"kind": "mbconv" if name in ("narrow", "wide") else name, "name": name}
         if name == "shuffle":
-            block |= _shuffle(draw, before, width, keeps_shape) | options(None)
+            block |= _shuffle(draw, before[0], width[0], keeps_shape) | options(None)
         elif name in expansions:
             block |= options(expansions[name])
         elif name == "inception":
-            block |= _inception(draw, width - before if passes else width, passes) | options(None)
+            block |= _inception(draw, width[0] - before[0] if passes else width[0], passes) | options(None)
         if name in ("bottleneck", "basic"):
-            block |= _residual(draw, before <= width)
+            block |= _residual(draw, grows)
         if name == "bottleneck":
             width_of_groups = draw(st.sampled_from((0, 1) if divisor == 1 else (0, 2, 4, 8)))
             block |= {

@@ -60,4 +60,4 @@ def block_words(block: str) -> tuple[str, str]:
     """Stage and block of "stage1.block2", and its kind where it has one, as words; no block for a whole stage."""
     place = Place.named(f"{block}.se")
     words = ("" if place.block is None else f"block {place.block}", place.op or "")
-    return f"stage {place.stage}", " ".join(filter(None, words))
+    return place.stage_words, " ".join(filter(None, words))

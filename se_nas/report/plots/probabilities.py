@@ -21,12 +21,13 @@ from se_nas.space.choice import Option, Place
 
 def part_words(place: Place) -> str:
     """What a choice decides on in its block, after the kind of block where the stage offers several: "wide se"."""
-    return f"{place.op} {place.part}" if place.op else place.part
+    part = place.part.replace("_", " ")
+    return f"{place.op} {part}" if place.op else part
 
 
 def place_words(place: Place) -> str:
     """Its stage and its block, without the part."""
-    return f"stage {place.stage}" if place.block is None else f"stage {place.stage} · block {place.block}"
+    return place.stage_words if place.block is None else f"{place.stage_words} · block {place.block}"
 
 
 def in_use(place: Place, picks: Picks) -> bool:
@@ -141,10 +142,10 @@ def other_probabilities(history: History, choices: Choices, picks: Picks) -> Fig
 
     def make() -> Figure:
         places = {name: place for name in choices if (place := Place.named(name)).part != "se"}
-        stages = list(dict.fromkeys(place.stage for place in places.values()))
-        columns: list[tuple[int, int | None]] = []
+        stages = list(dict.fromkeys(place.stage_words for place in places.values()))
+        columns: list[tuple[str, int | None]] = []
         for stage in stages:
-            blocks = dict.fromkeys(p.block for p in places.values() if p.stage == stage and p.block)
+            blocks = dict.fromkeys(p.block for p in places.values() if p.stage_words == stage and p.block)
             columns += [(stage, block) for block in blocks] or [(stage, None)]
         lefts = {key: i + 0.35 * stages.index(key[0]) for i, key in enumerate(columns)}
         rows: dict[str, list[str]] = {}  # a block's own choices first, then those of whole stages
@@ -166,15 +167,13 @@ def other_probabilities(history: History, choices: Choices, picks: Picks) -> Fig
         axes.axis("off")
         for stage in stages:
             mine = [left for key, left in lefts.items() if key[0] == stage]
-            axes.text(
-                (min(mine) + max(mine) + 0.9) / 2, 0.30, f"stage {stage}", ha="center", fontsize=8, color=light("muted")
-            )
+            axes.text((min(mine) + max(mine) + 0.9) / 2, 0.30, stage, ha="center", fontsize=8, color=light("muted"))
         for row, (part, names) in enumerate(rows.items()):
             base = -1.42 * row - 1.0
             _row_key(axes, part, base, labels[part])
             for name in names:
                 place = places[name]
-                spanned = [x for key, x in lefts.items() if key == (place.stage, place.block or key[1])]
+                spanned = [x for key, x in lefts.items() if key == (place.stage_words, place.block or key[1])]
                 box = (min(spanned), base, max(spanned) + 0.9 - min(spanned), 1.0)
                 _cell(axes, history, name, choices[name], labels=labels[part], picks=picks, box=box)
         axes.text(0, -1.42 * len(rows) + 0.02, ";  ".join(notes), fontsize=8, color=light("muted"), va="top")

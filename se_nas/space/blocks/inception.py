@@ -38,6 +38,7 @@ INCEPTION = BlockKind(
     title="Inception module",
     options=KERNEL_AND_SE | {"branches", "pool", "pool_width"},
     expansion_of="block_output",
+    one_width=True,  # the branches make up the output, and the pooled input may be one of them
     plan=_inception,
     fault=_fault,
 )

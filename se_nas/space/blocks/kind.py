@@ -51,6 +51,7 @@ class BlockKind:
         plain: the `PlainLayer` of a block with a layer, source code that needs torch alone; None: there is none.
         middle: what the channels of its kxk convolution are called, where they are its own.
         one_expansion: whether its expansion is no choice, because a prefix of its channels is no block of its kind.
+        one_width: whether the channels of its input and output are no choice, for the same reason.
         concatenates: whether its input is put beside its branch, not added, where it changes the shape.
         passes_through: whether it is nothing but a way through, with no activation and, where the shape stays, no part.
         fault: what its sizes must be and are not; None for a sound one.
@@ -68,6 +69,7 @@ class BlockKind:
     plain: Code | None = None
     middle: str = ""
     one_expansion: bool = False
+    one_width: bool = False
     concatenates: bool = False
     passes_through: bool = False
     fault: Callable[[BlockShape], str | None] = _no_fault

@@ -38,6 +38,7 @@ SHUFFLE = BlockKind(
     expansion_of="block_output",
     middle="middle",
     one_expansion=True,  # a prefix of channels is no prefix of its groups
+    one_width=True,
     concatenates=True,
     plan=_shuffle,
 )

@@ -1,16 +1,41 @@
-"""How many distinct sequences of blocks a stage has."""
+"""How many distinct networks there are."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from math import prod
 
 from se_nas.space.choice import Axis, Option
 from se_nas.space.slots.slot import Slot
+from se_nas.space.slots.width import Width
 
 
-def sequences(slots: Sequence[Slot]) -> int:
-    """Distinct block sequences of these slots.
+def networks(stem: Sequence[Width], stages: Sequence[tuple[Sequence[Slot], Sequence[int]]], head: Width) -> int:
+    """Distinct networks: two differ if a width or a block does.
+
+    Widths tie each stage to the one before it alone, so they are counted stage by stage.
+
+    Args:
+        stages: the slots and the depths of each.
+    """
+    *inner, before = stem
+    free = prod(len(width.axis.options) for width in inner if not width.tied_to(before))
+    ways = dict.fromkeys(before.axis.options, free)
+    for slots, depths in stages:
+        width = slots[0].ops[0].width
+        grown = dict.fromkeys(width.axis.options, 0)
+        for option, number in ways.items():
+            for wide in (option,) if before.tied_to(width) else width.axis.options:
+                both = ((before.axis.choice, option), (width.axis.choice, wide))
+                fixed = {name: picked for name, picked in both if name is not None}
+                grown[wide] += number * sum(_sequences(slots[:depth], fixed) for depth in depths)
+        ways, before = grown, width
+    return sum(ways.values()) * (1 if head.tied_to(before) else len(head.axis.options))
+
+
+def _sequences(slots: Sequence[Slot], widths: dict[str, Option]) -> int:
+    """Distinct block sequences of these slots, where these widths are picked.
 
     Choices made once per stage tie slots together, so the count walks the slots and keeps, for every partial
     sequence, which shared picks could have produced it.
@@ -23,13 +48,13 @@ def sequences(slots: Sequence[Slot]) -> int:
         for axis in (slot.op, *(x for op in slot.ops for x in op.axes)):
             if axis.choice:
                 options[axis.choice] = axis.options
-    shared = [name for name, count in uses.items() if count > 1]
+    shared = [name for name, count in uses.items() if count > 1 and name not in widths]
     combinations = [dict(zip(shared, c, strict=True)) for c in itertools.product(*(options[n] for n in shared))]
     states: dict[frozenset[int], int] = {frozenset(range(len(combinations))): 1}
     for slot in slots:
         producers: dict[tuple[object, ...], set[int]] = {}
         for number, fixed in enumerate(combinations):
-            for key in _block_keys(slot, fixed):
+            for key in _block_keys(slot, {**widths, **fixed}):
                 producers.setdefault(key, set()).add(number)
         grown: dict[frozenset[int], int] = {}
         for able, count in states.items():

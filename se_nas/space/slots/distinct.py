@@ -21,6 +21,6 @@ def distinct_se(places: Sequence[SlotOp]) -> tuple[str, ...]:
     """Names of the SE options of an op, without those that build what another builds at all these places."""
     seen: dict[tuple[object, ...], str] = {}
     for label in map(str, places[0].axis("se").options):
-        units = (op.block(**sizes, se=label).se_built for op in places for sizes in op.combinations("expansion"))
+        units = (op.block(**sizes, se=label).se_built for op in places for sizes in op.sizes)
         seen.setdefault(tuple(units), label)
     return tuple(seen.values())

@@ -8,8 +8,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from se_nas.space.choice import Axis, Option
+from se_nas.space.slots.width import Width
 from se_nas.space.specs import BlockSpec, SESpec
 from se_nas.space.templates import OpTemplate, se_label
+
+#: Parts of a block that decide how many channels its convolutions have.
+_SIZES = ("before", "width", "expansion")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +21,14 @@ class SlotOp:
     """One kind of block at one place, with the choices that shape it.
 
     Attributes:
-        axes: what its options are, part by part; a part that is no choice has one.
+        before, width: channels of its input and of its output.
+        axes: what its options are, part by part; a part that is no choice has one. "before" is among them unless what
+            decides on the output's channels decides on the input's too.
     """
 
     template: OpTemplate
-    in_channels: int
-    out_channels: int
+    before: Width
+    width: Width
     stride: int
     resolution: int
     channel_divisor: int
@@ -42,6 +48,20 @@ class SlotOp:
         for options in itertools.product(*(self.axis(part).options for part in names)):
             yield dict(zip(names, options, strict=True))
 
+    @cached_property
+    def size_axes(self) -> tuple[Axis, ...]:
+        """The parts that decide how many channels its convolutions have."""
+        return tuple(axis for axis in self.axes if axis.part in _SIZES)
+
+    @cached_property
+    def sizes(self) -> tuple[dict[str, Option], ...]:
+        """Every combination of those parts' options."""
+        return tuple(self.combinations(*(axis.part for axis in self.size_axes)))
+
+    def width_of(self, part: str) -> Width:
+        """The channels of its input ("before") or of its output ("width")."""
+        return self.before if part == "before" else self.width
+
     @property
     def largest(self) -> dict[str, Option]:
         """The greatest option of each part whose options are numbers."""
@@ -57,10 +77,6 @@ class SlotOp:
         """The option of each part under these picks."""
         return {axis.part: axis.picked(picks) for axis in self.axes}
 
-    def expanded(self, expansion: Option) -> int:
-        """Channels of the kxk convolution for one expansion option."""
-        return self.template.expanded(self.in_channels, self.out_channels, expansion, self.channel_divisor)
-
     def se_spec(self, label: Option) -> SESpec | None:
         """The SE unit that an option's name stands for."""
         return self._se_specs[str(label)]
@@ -74,14 +90,15 @@ class SlotOp:
         if unknown := sorted(options.keys() - self._by_part.keys()):
             raise TypeError(f"{unknown[0]}: must be one of {', '.join(self._by_part)}")
         of = {part: axis.options[0] for part, axis in self._by_part.items()} | options
+        before, width = self.before.of(of.get("before", of["width"])), self.width.of(of["width"])
         block = BlockSpec(
             kind=self.template.kind,
-            in_channels=self.in_channels,
-            out_channels=self.out_channels,
+            in_channels=before,
+            out_channels=width,
             stride=self.stride,
             resolution=self.resolution,
             kernel=int(of["kernel"]),
-            expanded=self.expanded(of["expansion"]),
+            expanded=self.template.expanded(before, width, of["expansion"], self.channel_divisor),
             activation=self.template.activation,
             se=self.se_spec(of["se"]),
             form=self.template.form,
@@ -109,17 +126,19 @@ class Slot:
 
 
 def op_at(
-    template: OpTemplate, in_channels: int, out_channels: int, stride: int, resolution: int, channel_divisor: int
+    template: OpTemplate, before: Width, width: Width, stride: int, resolution: int, channel_divisor: int
 ) -> SlotOp:
-    """The op at one place, with every option and no choice."""
+    """The op at one place, with every option and no choice but that of widths."""
     return SlotOp(
         template=template,
-        in_channels=in_channels,
-        out_channels=out_channels,
+        before=before,
+        width=width,
         stride=stride,
         resolution=resolution,
         channel_divisor=channel_divisor,
         axes=(
+            *(() if before.tied_to(width) else (before.part("before"),)),
+            width.part("width"),
             Axis("kernel", None, template.kernels),
             Axis("expansion", None, template.expansions),
             Axis("se", None, tuple(map(se_label, template.se.options))),

@@ -12,6 +12,7 @@ from se_nas.space.network_faults import largest_network, weights
 from se_nas.space.scaling import scaled_to
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.slots.slot import op_at
+from se_nas.space.slots.width import Width, multiplied_channels
 from se_nas.space.templates import OpTemplate
 from se_nas.space.yaml.model import SpaceModel, StageModel, stage_template
 
@@ -21,15 +22,19 @@ _SIDE = 2  # of the maps in blocks that are only compared
 
 def problems_between_fields(model: SpaceModel) -> Iterable[str]:
     """Faults that no single field shows."""
-    width = model.stem.convs[-1].width
+    yield from _width_problems(model)
+    before = _channels_of(model, model.stem.convs[-1].width)
     depth_varies = False  # in this stage or in one before it that flows into it without a visible border
     for s, stage in enumerate(model.stages):
         where = f"stages[{s}]"
-        if s == 0 or not _flows_into(model.stages[s - 1], stage, model.channel_divisor):
+        width = _channels_of(model, stage.width)
+        pairs = [(b, w) for i, b in enumerate(before) for j, w in enumerate(width) if i == j or not _tied(model)]
+        first, later = sorted(set(pairs)), [(w, w) for w in width] if max(stage.depth) > 1 else []
+        if s == 0 or not _flows_into(model.stages[s - 1], stage, first, model.channel_divisor):
             depth_varies = False
         if depth_varies and len(stage.depth) > 1:
             yield (
-                f"{where}.depth: must be one number, because the stage before has the same width and some of the same "
+                f"{where}.depth: must be one number, because the stage before can have the same width and the same "
                 f"blocks and varies in depth too, so that one network would be two architectures, but got {stage.depth}"
             )
         depth_varies = depth_varies or len(stage.depth) > 1
@@ -50,7 +55,6 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
         names = [op.name.replace(" ", "_") for op in ops]  # as choices are named
         if len(set(names)) != len(names):
             yield f"{where}.blocks: names must be distinct, but got {', '.join(op.name for op in ops)}"
-        inputs = sorted({width, stage.width} if max(stage.depth) > 1 else {width})
         for b, op in enumerate(ops):
             prefix = f"{where}.blocks[{b}]" if stage.blocks is not None else where
             of_input = BLOCKS[op.kind].expansion_of == "block_input"
@@ -59,27 +63,29 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
             for e, expansion in enumerate(op.expansions):
                 if of_input and expansion < 1:
                     yield f"{prefix}.expansion[{e}]: must be at least 1 for {op.kind}, but got {expansion}"
-            for multiplied in inputs if of_input else (stage.width,):
-                channels = _channels(op, multiplied, stage.width, model.channel_divisor)
+            if BLOCKS[op.kind].one_width and len({*before, *width}) > len({before[-1], width[-1]}):
+                varied = "width" if len(set(width)) > 1 else "the width before"
+                yield f"{prefix}.kind: must be no {op.kind} where {varied} is a choice, as a part of one is none"
+            multiplied_by = {} if not of_input else {b: (b, w) for b, w in (*later, *first)}
+            multiplied_by |= {} if of_input else {w: (b, w) for b, w in first}
+            for multiplied, sizes in sorted(multiplied_by.items()):
+                channels = _channels(op, *sizes, model.channel_divisor)
                 if len(set(channels)) != len(channels):
                     yield (
                         f"{prefix}.expansion: options must give distinct channel counts, "
                         f"but {list(op.expansions)} of {multiplied} channels give {channels}"
                     )
-        places = [(width, stage.stride), (stage.width, 1)][: min(2, max(stage.depth))]
+        places = [(b, w, stage.stride) for b, w in first] + [(b, w, 1) for b, w in later]
         for b, op in enumerate(ops):
-            nowhere = not any(_has_sum(op, before, stage.width, stride) for before, stride in places)
+            nowhere = not any(_has_sum(op, *place) for place in places)
             if nowhere and op.se.position == "identity" and any(op.se.options):
                 prefix = f"{where}.blocks[{b}]" if stage.blocks is not None else where
                 yield f"{prefix}.se.position: must not be identity where no {op.kind} block of the stage has a shortcut"
-        found = [
-            [_outcomes(op, before, stage.width, stride, model.channel_divisor) for before, stride in places]
-            for op in ops
-        ]
+        found = [[_outcomes(op, *place, model.channel_divisor) for place in places] for op in ops]
         for (a, one), (b, other) in itertools.combinations(enumerate(found), 2):
             if any(mine & its for mine, its in zip(one, other, strict=True)):
                 yield f"{where}.blocks[{b}]: must give no network that blocks[{a}] gives too, but some options overlap"
-        width = stage.width
+        before = width
     if model.head.hidden_layers > 1 and not model.head.hidden:
         yield f"head.hidden_layers: must be 1 where `hidden` is 0, but got {model.head.hidden_layers}"
     for data, scaling in model.scaling.items():
@@ -109,22 +115,51 @@ def channel_problems(space: SearchSpace) -> Iterable[str]:
 def _block_problems(space: SearchSpace) -> Iterable[str]:
     for slot in space.slots:
         for b, op in enumerate(slot.ops):
-            for sizes in op.combinations("expansion"):
+            for sizes in op.sizes:
                 block = op.block(**sizes)
                 fault = channel_fault(block) if block.expanded <= MOST_CHANNELS else _TOO_WIDE
                 if fault is not None:
                     yield f"stages[{slot.stage}].blocks[{b}]: {fault} in block {slot.index + 1}"
 
 
-def _flows_into(before: StageModel, stage: StageModel, divisor: int) -> bool:
-    """Whether a block at the border could be of either stage."""
-    if stage.stride != 1 or stage.width != before.width:
+def _tied(model: SpaceModel) -> bool:
+    """Whether one choice decides on all widths."""
+    return len(model.width_multiplier) > 1
+
+
+def _channels_of(model: SpaceModel, width: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Channels for each option of what decides on a width."""
+    return multiplied_channels(width, tuple(model.width_multiplier), model.channel_divisor)
+
+
+def _width_problems(model: SpaceModel) -> Iterable[str]:
+    named = {"stem.width": model.stem.width, "head.width": model.head.width}
+    named |= {f"stages[{s}].width": stage.width for s, stage in enumerate(model.stages)}
+    inner = {f"stem.then[{i}].width": conv.width for i, conv in enumerate(model.stem.then)}
+    for path, width in inner.items():
+        if isinstance(width, tuple):
+            yield f"{path}: must be one number, as only the stem's first width may be a choice, but got {list(width)}"
+    if model.width_multiplier == [1.0]:
+        return
+    for path, width in named.items():
+        if isinstance(width, tuple):
+            yield f"{path}: must be one number where there is a width_multiplier, but got {list(width)}"
+            return
+    every = [_channels_of(model, width) for width in (*named.values(), *inner.values())]
+    if len(set(zip(*every, strict=True))) < len(model.width_multiplier):
+        yield f"width_multiplier: options must give distinct widths, but some of {model.width_multiplier} give the same"
+
+
+def _flows_into(before: StageModel, stage: StageModel, pairs: Iterable[tuple[int, int]], divisor: int) -> bool:
+    """Whether a block at the border could be of either stage, of these input and output channels."""
+    if stage.stride != 1:
         return False
-    sides = [
-        set().union(*(_outcomes(op, stage.width, stage.width, 1, divisor) for op in stage_template(side).ops))
-        for side in (before, stage)
-    ]
-    return bool(sides[0] & sides[1])
+    kept = [width for other, width in pairs if other == width]
+    return any(
+        set().union(*(_outcomes(op, width, width, 1, divisor) for op in stage_template(before).ops))
+        & set().union(*(_outcomes(op, width, width, 1, divisor) for op in stage_template(stage).ops))
+        for width in kept
+    )
 
 
 def _channels(op: OpTemplate, block_input: int, block_output: int, divisor: int) -> list[int]:
@@ -133,11 +168,11 @@ def _channels(op: OpTemplate, block_input: int, block_output: int, divisor: int)
 
 
 def _has_sum(op: OpTemplate, block_input: int, block_output: int, stride: int) -> bool:
-    place = op_at(op, block_input, block_output, stride, _SIDE, 1)
+    place = op_at(op, Width.fixed(block_input), Width.fixed(block_output), stride, _SIDE, 1)
     return place.block().has_sum
 
 
 def _outcomes(op: OpTemplate, block_input: int, block_output: int, stride: int, divisor: int) -> set[object]:
     """What the op can be at one place: two ops that share an outcome would make two architectures of one network."""
-    place = op_at(op, block_input, block_output, stride, _SIDE, divisor)
+    place = op_at(op, Width.fixed(block_input), Width.fixed(block_output), stride, _SIDE, divisor)
     return {built(place.block(**options)) for options in place.combinations()}

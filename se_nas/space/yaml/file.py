@@ -18,7 +18,7 @@ from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.shape import FORM
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import SEProperties
-from se_nas.space.templates import NO_SE, WITHOUT_SE, HeadTemplate, OpTemplate, Scaling, StemConv
+from se_nas.space.templates import NO_SE, WITHOUT_SE, HeadTemplate, OpTemplate, Scaling, StemConv, plain_number
 from se_nas.space.yaml.checks import channel_problems, problems_between_fields
 from se_nas.space.yaml.model import ScalingModel, SpaceModel, stage_template
 
@@ -49,6 +49,7 @@ def parse_space(value: Any, source: str) -> SearchSpace:
         channels=model.channels,
         classes=model.classes,
         channel_divisor=model.channel_divisor,
+        width_multiplier=tuple(plain_number(by) for by in model.width_multiplier),
         scaling=tuple(scaling.scaling(data) for data, scaling in model.scaling.items()),
     )
     problems = list(channel_problems(space))
@@ -74,7 +75,7 @@ def dump_space(space: SearchSpace, plugins: Sequence[str] = ()) -> str:
         options = {"kernel": list(op.kernels), "expansion": list(op.expansions), **_values(op.form, FORM)}
         options["branches"] = list(map(list, op.form.branches))
         given = {name: value for name, value in options.items() if name in BLOCKS[op.kind].options}
-        given |= {name: list(value) if isinstance(value, tuple) else value for name, value in op.form.own}
+        given |= {name: _plain(value) for name, value in op.form.own}
         if op.se == WITHOUT_SE:
             return given
         units = [NO_SE if option is None else option for option in op.se.options]
@@ -86,7 +87,7 @@ def dump_space(space: SearchSpace, plugins: Sequence[str] = ()) -> str:
         activations = [op.activation for op in stage.ops if not BLOCKS[op.kind].passes_through]
         stages.append(
             {
-                "width": stage.width,
+                "width": _plain(stage.width),
                 "stride": stage.stride,
                 "depth": list(stage.depths),
                 "activation": activations[0] if activations else "relu",
@@ -102,6 +103,7 @@ def dump_space(space: SearchSpace, plugins: Sequence[str] = ()) -> str:
             "channels": space.channels,
             "classes": space.classes,
             "channel_divisor": space.channel_divisor,
+            "width_multiplier": list(space.width_multiplier),
             "stem": {**stem, **({"then": then} if then else {})},
             "stages": stages,
             "head": _values(space.head, _names(HeadTemplate)),
@@ -116,10 +118,14 @@ def _names(template: type[Any]) -> tuple[str, ...]:
 
 
 def _values(template: Any, names: tuple[str, ...]) -> dict[str, object]:
-    return {name: getattr(template, name) for name in names}
+    return {name: _plain(getattr(template, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _given(scaling: Scaling) -> dict[str, object]:
     """What of a scaling is not left to the space."""
     values = {name: getattr(scaling, name) for name in ScalingModel.model_fields}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
+    return {name: _plain(value) for name, value in values.items() if value is not None}

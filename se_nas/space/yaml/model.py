@@ -27,6 +27,7 @@ from se_nas.space.templates import (
     StageTemplate,
     StemTemplate,
     Stride,
+    WidthOrWidths,
     distinct,
     plain_number,
 )
@@ -113,7 +114,7 @@ class StageModel(YamlModel):
     """A stage: its width, stride and depths, and its blocks, or what its one kind of block has.
 
     Attributes:
-        width: channels that every block of the stage puts out.
+        width: channels that every block of the stage puts out, or a list to choose from, once for the whole stage.
         stride: stride of the first block.
         depth: number of blocks, or a list to choose from.
         activation: activation of the stage's blocks.
@@ -122,7 +123,7 @@ class StageModel(YamlModel):
         share: what is chosen once for the whole stage and not for each block.
     """
 
-    width: Channels
+    width: WidthOrWidths
     stride: Stride = 1
     depth: OneOrMore[Depth] = [1]
     activation: Activation = "relu"
@@ -164,6 +165,8 @@ class SpaceModel(YamlModel):
         channels: channels of the images.
         classes: number of classes; data with another number replaces it.
         channel_divisor: expanded channels are rounded to a multiple of it; 1 is plain rounding.
+        width_multiplier: what the widths of stem, stages and head convolution are multiplied by, or a list of which one
+            is chosen for the whole network; the results are rounded as expanded channels are.
         stem: what comes before the first stage.
         stages: the stages, in their order.
         head: what follows the last stage.
@@ -177,6 +180,7 @@ class SpaceModel(YamlModel):
     channels: Channels = 3
     classes: Classes = 10
     channel_divisor: Channels = 8
+    width_multiplier: OneOrMore[Multiple] = [1.0]
     stem: StemTemplate
     stages: Annotated[list[StageModel], Field(min_length=1)]
     head: HeadTemplate = HeadTemplate()
