@@ -13,6 +13,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from se_nas.layers.activations import ACTIVATIONS, GATES
 from se_nas.layers.squeeze_excite import squeeze_scale
@@ -51,12 +52,12 @@ class ElasticAttention(nn.Module):
         self.squeeze, self.gate = every[0].squeeze, GATES[every[0].gate]
         self._activation = ACTIVATIONS[every[0].activation]().forward
         self._open = OPEN_GATE_BIAS[every[0].gate]
-        channels, hidden = max(unit.channels for unit in every), max(unit.hidden for unit in every)
+        self.channels, hidden = max(unit.channels for unit in every), max(unit.hidden for unit in every)
         self._places = {kind: places[kind] for kind in ATTENTION if kind in places}
         self.kinds = nn.ModuleDict()
         for kind, mine in self._places.items():
             units_of_kind = [rows[place] for place in mine]
-            largest = replace(units_of_kind[0][0], channels=channels, hidden=hidden)
+            largest = replace(units_of_kind[0][0], channels=self.channels, hidden=hidden)
             self.kinds[kind] = _elastic(units_of_kind, largest)
         for elastic in self._elastics():
             for name, layer in elastic.layers().items():
@@ -92,6 +93,9 @@ class ElasticAttention(nn.Module):
             mask: (C,) of the channels that are present, where the sizes decide on that; the others are 0 in the result.
             masked: whether the others are 0 in x already.
         """
+        if (without := x.shape[1] - self.channels) > 0:  # channels that only sizes without attention have
+            first = x[:, : self.channels], options, sizes, None if mask is None else mask[: self.channels]
+            return F.pad(self.run_mixed(*first, masked), (0, 0, 0, 0, 0, without))
         each = options.unbind()
         weights = {kind: torch.stack([each[place] for place in places]) for kind, places in self._places.items()}
         parts = []

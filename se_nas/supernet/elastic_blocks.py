@@ -63,6 +63,7 @@ def largest_plan(op: SlotOp) -> BlockPlan:
         }
         return replace(layer, **most)
 
+    skip = max(("input" if plan.is_empty else plan.skip for plan in plans), key=_SKIPS.index)
     return replace(
         fullest,
         body=tuple(map(widest, fullest.body)),
@@ -70,8 +71,8 @@ def largest_plan(op: SlotOp) -> BlockPlan:
         shortcut=fullest.shortcut and widest(fullest.shortcut),
         branches=tuple(replace(branch, layers=tuple(map(widest, branch.layers))) for branch in fullest.branches),
         entry_channels=max(plan.entry_channels for plan in plans),
-        lacking=max(op.width.channels) - max(op.before.channels) if fullest.skip == "pad" else 0,
-        skip=max(("input" if plan.is_empty else plan.skip for plan in plans), key=_SKIPS.index),
+        lacking=max(op.width.channels) - max(op.before.channels) if skip == "pad" else 0,
+        skip=skip,
     )
 
 
