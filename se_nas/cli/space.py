@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,16 +32,23 @@ def show_space(space_file: SpaceFile, plugin: Plugins = None) -> None:
         f"{space.name}: {exact_size(space.size)} distinct network{'s' * (space.size != 1)} "
         f"({rounded_size(space.size)}), {counted(len(space.choices), 'choice')}, digest {space.digest}"
     )
-    head = space.head_spec
     stem = "".join(
-        f"{conv.kernel}x{conv.kernel} to {conv.out_channels} channels, stride {conv.stride}, "
+        f"{conv.kernel}x{conv.kernel} to {_or(width.channels)} channels, stride {conv.stride}, "
         f"{'3x3 max-pooling, ' if conv.pool else ''}"
-        for conv in space.stem_convs
+        for conv, width in zip(space.stem_convs, space.stem_widths, strict=True)
     )
     say(f"stem: {stem}{space.resolution}x{space.resolution} input")
     _print_stages(space)
-    say(f"head: {head.width or 'no'} channels, {head.classes} classes")
+    say(f"head: {_or(space.head_width.channels) if space.head.width else 'no'} channels, {space.classes} classes")
+    if len(space.width_multiplier) > 1:
+        say(f"width multiplier: {_or(space.width_multiplier)}, one for the whole network")
     _print_costs(space)
+
+
+def _or(options: Sequence[float]) -> str:
+    """ "16", "16 or 24", "16, 24 or 32"."""
+    *others, last = (f"{option:g}" for option in options)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _print_stages(space: SearchSpace) -> None:
@@ -55,7 +63,8 @@ def _print_stages(space: SearchSpace) -> None:
     for number, stage in enumerate(space.stages, 1):
         for row, op in enumerate(stage.ops):
             options = " ".join(NO_SE if option is None else str(option) for option in op.se.options)
-            first = [str(number), str(stage.width), str(stage.stride), " ".join(map(str, stage.depths))]
+            widths = " ".join(map(str, space.stage_widths[number - 1].channels))
+            first = [str(number), widths, str(stage.stride), " ".join(map(str, stage.depths))]
             table.add_row(
                 *(first if row == 0 else [""] * 4),
                 op.name if len(stage.ops) > 1 else op.kind,

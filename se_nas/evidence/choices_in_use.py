@@ -8,16 +8,16 @@ from se_nas.space.slots.slot import SlotOp
 
 
 def choices_in_use(space: SearchSpace, architecture: Architecture) -> frozenset[str]:
-    """Names of the choices that shape the network: of every depth, and of the blocks that depth and kind leave in use.
+    """Names of the choices that shape the network: of every width and depth, and of the blocks that are in use.
 
     Raises:
         ArchitectureError: the architecture is of another space.
     """
     space.check(architecture)
-    depths = {slot.depth.choice for slot in space.slots}
+    sizes = {width.axis.choice for width in space.widths} | {slot.depth.choice for slot in space.slots}
     used = list(space.slots_in_use(architecture.as_dict()))
     blocks = {axis.choice for slot, op in used for axis in (slot.op, *op.axes)}
-    return frozenset(name for name in depths | blocks if name is not None)
+    return frozenset(name for name in sizes | blocks if name is not None)
 
 
 def se_places(space: SearchSpace) -> dict[str, str]:

@@ -45,7 +45,7 @@ def space_data(draw: st.DrawFn, most_picks: int = 10**6) -> dict[str, Any]:
         return picks.options(draw, (*values, *more), 1, most=of_choice)
 
     stem, count = width(), draw(st.integers(1, 3))
-    stages = _stages(draw, picks, divisor, stem, [width() for _ in range(count)], len(multipliers) > 1)
+    stages = _stages(draw, picks, divisor, stem, [width() for _ in range(count)], multipliers != [1])
     hidden, then = draw(st.sampled_from((0, 7))), draw(st.booleans())
     return {
         "name": "drawn",

@@ -149,6 +149,8 @@ class SuggestedPicks(dict[str, Option]):
 def suggest(trial: BaseTrial, space: SearchSpace, grouped: bool) -> Architecture:
     """Ask a trial for every choice as a parameter; where the sampler groups them, for those alone that are in use."""
     picks = SuggestedPicks(trial, space)
+    for width in space.widths:
+        width.axis.picked(picks)
     for _, op in space.slots_in_use(picks):
         op.picked(picks)
     if not grouped:

@@ -33,7 +33,7 @@ def baseline(name: str, space: SearchSpace, tables: Mapping[str, CostTable], bud
     """The network of the most MACs, to within 0.1 %, that keeps the budgets with SE placed as the name says.
 
     `no_se`: SE only in blocks that cannot be without. `se_rN`: SE in every block that offers a choice of SE, with the
-    hidden width nearest to that of ratio N, summed over the expansions that the block may have; a choice between other
+    hidden width nearest to that of ratio N, summed over the sizes that the block may have; a choice between other
     attention alone is `none`, where it can be.
 
     Args:
@@ -115,7 +115,7 @@ def _nearest(ops: Sequence[SlotOp], ratio: float) -> Option | None:
     def difference(option: Option) -> int:
         total = 0
         for op in ops:
-            for sizes in op.combinations("expansion"):
+            for sizes in op.sizes:
                 block = op.block(**sizes, se=option)
                 wanted = op.template.se.spec(ratio)
                 assert wanted is not None
