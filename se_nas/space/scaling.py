@@ -12,6 +12,7 @@ from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
 from se_nas.space.channels import round_channels
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.slots.slot import WIDTHS
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.templates import Scaling
 
@@ -64,7 +65,9 @@ def scaled_to(space: SearchSpace, data: str) -> SearchSpace:
 
 
 def resolve_scaled(space: SearchSpace, architecture: Architecture, data: str) -> NetworkSpec:
-    """The concrete network of an architecture as the scaling to a data set makes it, each pick by its value.
+    """The concrete network of an architecture as the scaling to a data set makes it.
+
+    Each pick carries over by its value, one of widths by its place among the options.
 
     Raises:
         ArchitectureError: the architecture is of another space, or the space has no scaling to that data set.
@@ -72,12 +75,13 @@ def resolve_scaled(space: SearchSpace, architecture: Architecture, data: str) ->
     space.check(architecture)
     scaled = scaled_to(space, data)
     picks = architecture.as_dict()
-    for width, other in zip(space.widths, scaled.widths, strict=True):
-        if width.axis.choice is not None:
-            picks[width.axis.choice] = other.axis.options[width.axis.options.index(architecture[width.axis.choice])]
+    for ours, theirs in zip(space.widths, scaled.widths, strict=True):
+        if (choice := ours.axis.choice) is not None:
+            picks[choice] = theirs.axis.options[ours.axis.options.index(architecture[choice])]
     ops = {(slot.stage, slot.index): slot.ops for slot in scaled.slots}
-    blocks = tuple(
-        ops[slot.stage, slot.index][slot.ops.index(op)].block(**op.picked(picks))
-        for slot, op in space.slots_in_use(picks)
-    )
-    return scaled.network_of(blocks, scaled.stem_of(picks), scaled.head_of(picks))
+    blocks = []
+    for slot, op in space.slots_in_use(picks):
+        other = ops[slot.stage, slot.index][slot.ops.index(op)]
+        channels = {axis.part: axis.picked(picks) for axis in other.axes if axis.part in WIDTHS}
+        blocks.append(other.block(**{**op.picked(picks), **channels}))
+    return scaled.network_of(tuple(blocks), scaled.stem_of(picks), scaled.head_of(picks))

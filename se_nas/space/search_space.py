@@ -17,7 +17,7 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Axis, Choice, Option, Place
 from se_nas.space.slots.counting import networks
 from se_nas.space.slots.distinct import distinct_kernels, distinct_se
-from se_nas.space.slots.slot import Slot, SlotOp, op_at
+from se_nas.space.slots.slot import WIDTHS, Slot, SlotOp, op_at
 from se_nas.space.slots.width import Width, multiplied_channels
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
 from se_nas.space.templates import HeadTemplate, OpTemplate, Scaling, StageTemplate, StemTemplate
@@ -139,7 +139,7 @@ class SearchSpace:
             return op_at(op, before, width, stride, side, self.channel_divisor)
 
         def placed(axis: Axis) -> Axis:
-            if axis.part in ("before", "width"):  # the stages' own
+            if axis.part in WIDTHS:  # the stages' own
                 return axis
             block = None if axis.part in stage.share else index + 1
             place = Place(number, block, axis.part, op.name if len(stage.ops) > 1 else None)

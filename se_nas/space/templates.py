@@ -17,6 +17,7 @@ from se_nas.records.bounds import (
     MOST_KERNEL,
     MOST_PIXELS,
     MOST_STAGE,
+    MOST_WIDTHS,
     size_within,
 )
 from se_nas.space.attention import ATTENTION, OF_BARE_RATIO
@@ -74,9 +75,16 @@ def width_options(width: int | tuple[int, ...]) -> tuple[int, ...]:
     return width if isinstance(width, tuple) else (width,)
 
 
+def _few(widths: Sequence[int]) -> Sequence[int]:
+    if len(widths) > MOST_WIDTHS:
+        raise ValueError(f"must be at most {MOST_WIDTHS} numbers")
+    return widths
+
+
 @cache
 def _widths(one: Any, several: bool) -> TypeAdapter[Any]:
-    listed = Annotated[tuple[Channels, ...], AfterValidator(not_empty), AfterValidator(distinct)]
+    checks = (AfterValidator(not_empty), AfterValidator(_few), AfterValidator(distinct))
+    listed = Annotated[(tuple[Channels, ...], *checks)]
     return TypeAdapter(listed if several else one)
 
 

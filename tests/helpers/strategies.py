@@ -70,7 +70,8 @@ def space_data(draw: st.DrawFn, most_picks: int = 10**6) -> dict[str, Any]:
             "hidden": hidden,
             "hidden_layers": draw(st.sampled_from((1, 2))) if hidden else 1,
             "activation": draw(st.sampled_from(ACTIVATIONS)),
-            "dropout": draw(st.sampled_from((0.0, 0.25))),
+            # other numbers of features would have other dropout at the same seed
+            "dropout": draw(st.sampled_from((0.0, 0.25))) if of_choice == len(multipliers) == 1 else 0.0,
             "norm": draw(st.booleans()),
             "max_pool": draw(st.booleans()),
             "flatten": draw(st.booleans()),

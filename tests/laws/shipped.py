@@ -7,7 +7,7 @@ from pathlib import Path
 
 from se_nas.space.scaling import scaled_space
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.templates import OpTemplate, Scaling
+from se_nas.space.templates import OpTemplate, Scaling, width_options
 
 _FOLDER = Path(__file__).parents[2] / "search_spaces"
 
@@ -25,11 +25,23 @@ def reduced(space: SearchSpace) -> SearchSpace:
     share = 1 if space.resolution <= 32 else 4
     small = scaled_space(space, Scaling("tiny", 8, width=1 / share))
     stages = tuple(
-        dataclasses.replace(stage, depths=stage.depths[:2], ops=tuple(narrower(op, share) for op in stage.ops))
+        dataclasses.replace(
+            stage,
+            width=distinct(stage.width),
+            depths=stage.depths[:2],
+            ops=tuple(narrower(op, share) for op in stage.ops),
+        )
         for stage in small.stages
     )
-    head = dataclasses.replace(small.head, hidden=min(small.head.hidden, 64))
-    return dataclasses.replace(small, stages=stages, head=head)
+    head = dataclasses.replace(small.head, width=distinct(small.head.width), hidden=min(small.head.hidden, 64))
+    stem = dataclasses.replace(small.stem, width=distinct(small.stem.width))
+    return dataclasses.replace(small, stages=stages, head=head, stem=stem)
+
+
+def distinct(width: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    """Widths that are one when they are scaled are one option."""
+    found = tuple(dict.fromkeys(width_options(width)))
+    return found if len(found) > 1 else found[0]
 
 
 def narrower(op: OpTemplate, share: int) -> OpTemplate:

@@ -21,8 +21,10 @@ from tests.helpers.strategies import architectures, spaces, spaces_with_architec
 
 
 def network_key(space: SearchSpace, architecture: Architecture) -> tuple[object, ...]:
-    """What makes two networks of a space one: their blocks, with the hidden width of SE in place of its ratio."""
-    return tuple(
+    """What makes two networks of a space one: widths and blocks, with the hidden width of SE in place of its ratio."""
+    network = space.resolve(architecture)
+    ends = (*(conv.out_channels for conv in network.stem_convs), network.head.width)
+    blocks = tuple(
         (
             block.kind,
             block.in_channels,
@@ -33,8 +35,9 @@ def network_key(space: SearchSpace, architecture: Architecture) -> tuple[object,
             block.se_hidden,
             block.se and (block.se.kind, block.se.position),
         )
-        for block in space.resolve(architecture).blocks
+        for block in network.blocks
     )
+    return (ends, blocks)
 
 
 def every_pick(space: SearchSpace) -> list[dict[str, Option]]:

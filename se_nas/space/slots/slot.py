@@ -12,8 +12,10 @@ from se_nas.space.slots.width import Width
 from se_nas.space.specs import BlockSpec, SESpec
 from se_nas.space.templates import OpTemplate, se_label
 
-#: Parts of a block that decide how many channels its convolutions have.
-_SIZES = ("before", "width", "expansion")
+#: Parts of a block that its stage and the one before decide on.
+WIDTHS = ("before", "width")
+#: Parts that decide how many channels its convolutions have.
+_SIZES = (*WIDTHS, "expansion")
 
 
 @dataclass(frozen=True, kw_only=True)

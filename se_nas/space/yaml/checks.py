@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-from se_nas.records.bounds import MOST_BLOCKS, MOST_CHANNELS, MOST_WEIGHTS
+from se_nas.records.bounds import MOST_BLOCKS, MOST_CHANNELS, MOST_WEIGHTS, MOST_WIDTHS
 from se_nas.space.block_plan import built, channel_fault
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.network_faults import largest_network, weights
@@ -33,9 +33,10 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
         if s == 0 or not _flows_into(model.stages[s - 1], stage, first, model.channel_divisor):
             depth_varies = False
         if depth_varies and len(stage.depth) > 1:
+            has = "has" if len(first) == 1 else "can have"
             yield (
-                f"{where}.depth: must be one number, because the stage before can have the same width and the same "
-                f"blocks and varies in depth too, so that one network would be two architectures, but got {stage.depth}"
+                f"{where}.depth: must be one number, because the stage before {has} the same width and some of the "
+                f"same blocks and varies in depth too, so that one network would be two architectures, but got {stage.depth}"
             )
         depth_varies = depth_varies or len(stage.depth) > 1
         if stage.blocks is not None:
@@ -63,7 +64,7 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
             for e, expansion in enumerate(op.expansions):
                 if of_input and expansion < 1:
                     yield f"{prefix}.expansion[{e}]: must be at least 1 for {op.kind}, but got {expansion}"
-            if BLOCKS[op.kind].one_width and len({*before, *width}) > len({before[-1], width[-1]}):
+            if BLOCKS[op.kind].one_width and max(len(set(before)), len(set(width))) > 1:
                 varied = "width" if len(set(width)) > 1 else "the width before"
                 yield f"{prefix}.kind: must be no {op.kind} where {varied} is a choice, as a part of one is none"
             multiplied_by = {} if not of_input else {b: (b, w) for b, w in (*later, *first)}
@@ -115,11 +116,10 @@ def channel_problems(space: SearchSpace) -> Iterable[str]:
 def _block_problems(space: SearchSpace) -> Iterable[str]:
     for slot in space.slots:
         for b, op in enumerate(slot.ops):
-            for sizes in op.sizes:
-                block = op.block(**sizes)
-                fault = channel_fault(block) if block.expanded <= MOST_CHANNELS else _TOO_WIDE
-                if fault is not None:
-                    yield f"stages[{slot.stage}].blocks[{b}]: {fault} in block {slot.index + 1}"
+            blocks = (op.block(**sizes) for sizes in op.sizes)
+            faults = (channel_fault(block) if block.expanded <= MOST_CHANNELS else _TOO_WIDE for block in blocks)
+            for fault in filter(None, dict.fromkeys(faults)):
+                yield f"stages[{slot.stage}].blocks[{b}]: {fault} in block {slot.index + 1}"
 
 
 def _tied(model: SpaceModel) -> bool:
@@ -140,6 +140,9 @@ def _width_problems(model: SpaceModel) -> Iterable[str]:
         if isinstance(width, tuple):
             yield f"{path}: must be one number, as only the stem's first width may be a choice, but got {list(width)}"
     if model.width_multiplier == [1.0]:
+        return
+    if len(model.width_multiplier) > MOST_WIDTHS:
+        yield f"width_multiplier: must be at most {MOST_WIDTHS} numbers, but got {len(model.width_multiplier)}"
         return
     for path, width in named.items():
         if isinstance(width, tuple):
