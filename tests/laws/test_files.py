@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from se_nas.cost.counts import block_counts, head_counts, stem_counts
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, network_from_dict, save_architecture
+from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.slots.slot import Slot
 from se_nas.space.yaml.file import dump_space, load_space, parse_space
@@ -19,6 +22,7 @@ from tests.laws.shipped import SHIPPED
 
 #: Exact number of networks, and the least and greatest MACs and parameters, of every shipped space.
 GOLDEN = {
+    "alphanet": (39145247408023142400, (265729184, 1138136896), (6845704, 22374312)),
     "cifar_resnet_se": (
         7155577026428760980169887952456583197887121688115007043779582592000000,
         (40551040, 255874816),
@@ -27,6 +31,7 @@ GOLDEN = {
     "inception_se": (1768421839601664, (2032600064, 5410140160), (11285224, 39620872)),
     "mbconv_cifar": (119585915969824292090978381220000, (5910016, 80852224), (125562, 4786938)),
     "mbconv_cifar_small": (52033750876800, (2243328, 11764992), (41818, 732058)),
+    "mbconv_cifar_widths": (49102214773108411989491963197093200, (4493056, 119494656), (76346, 7154890)),
     "mbconv_digits": (17608192, (246656, 1050240), (8802, 85570)),
     "mbconv_imagenet": (4482727344449034570509111331840000, (120415856, 602548960), (2481080, 13579120)),
     "mnasnet_se": (104485552128, (51594768, 884060256), (1798072, 8593116)),
@@ -41,10 +46,12 @@ GOLDEN = {
 
 #: Digests that architectures and databases carry, those of the MBConv spaces since the first release.
 DIGESTS = {
+    "alphanet": "5fcc6e5f70057186",
     "cifar_resnet_se": "82b41c7089bc3662",
     "inception_se": "a100790869808e0c",
     "mbconv_cifar": "3562e8b573229f43",
     "mbconv_cifar_small": "7a6e66ecb8b1d838",
+    "mbconv_cifar_widths": "50c71a1a52de88d4",
     "mbconv_digits": "9d9ac64617c1f2e2",
     "mbconv_imagenet": "d9b944b8e5cc1bc0",
     "mnasnet_se": "167f8c245e827afe",
@@ -103,25 +110,39 @@ def test_the_main_space_is_as_large_as_it_is_said_to_be() -> None:
 
 
 def extremes(space: SearchSpace, metric: str) -> tuple[int, int]:
-    """Least and greatest cost by brute force: stages are independent, and so are the blocks of one that shares nothing.
+    """Least and greatest cost by brute force: at the least or greatest widths, stages are independent of each other.
 
-    A stage that shares must share every choice that it has.
+    So are the blocks of one, given what it shares.
     """
     ends = []
     for best in (min, max):
-        total = int(getattr(stem_counts(space.stem_convs) + head_counts(space.head_spec), metric))
+        picks = {width.axis.choice: best(width.axis.options) for width in space.widths if width.axis.choice is not None}
+        total = int(getattr(stem_counts(space.stem_of(picks)) + head_counts(space.head_of(picks)), metric))
         for s, stage in enumerate(space.stages):
-            rows = [block_costs(slot, metric) for slot in space.slots if slot.stage == s]
-            if stage.share:
-                assert all(len(row) == len(rows[0]) for row in rows)
-                assert all("block" not in choice.name for choice in space.choices)
-                total += best(sum(column[:depth]) for column in zip(*rows, strict=True) for depth in stage.depths)
-            else:
-                total += best(sum(map(best, rows[:depth])) for depth in stage.depths)
+            slots = [slot for slot in space.slots if slot.stage == s]
+            shared = {name: space.choice_by_name[name].options for name in of_the_stage(space, s + 1)}
+            total += best(
+                sum(best(block_costs(slot, metric, picks | dict(zip(shared, options, strict=True)))) for slot in some)
+                for options in itertools.product(*shared.values())
+                for some in (slots[:depth] for depth in stage.depths)
+            )
         ends.append(total)
     return ends[0], ends[1]
 
 
-def block_costs(slot: Slot, metric: str) -> list[int]:
-    """The cost of a slot's block for every option of its axes."""
-    return [getattr(block_counts(op.block(**options)), metric) for op in slot.ops for options in op.combinations()]
+def of_the_stage(space: SearchSpace, number: int) -> set[str]:
+    """Choices that a stage makes once for all its blocks, but for its width and depth."""
+    parts = {"kernel", "expansion", "se", "block"}
+    every = (choice for choice in space.choices if choice.place.stage == number and choice.place.block is None)
+    return {choice.name for choice in every if choice.place.part in parts}
+
+
+def block_costs(slot: Slot, metric: str, picks: Mapping[str, Option]) -> list[int]:
+    """The cost of a slot's block for every option of its axes that these picks leave."""
+    return [
+        getattr(block_counts(op.block(**options)), metric)
+        for name, op in zip(slot.op.options, slot.ops, strict=True)
+        if picks.get(slot.op.choice or "", name) == name
+        for options in op.combinations()
+        if all(picks.get(axis.choice or "", options[axis.part]) == options[axis.part] for axis in op.axes)
+    ]

@@ -36,7 +36,7 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
             has = "has" if len(first) == 1 else "can have"
             yield (
                 f"{where}.depth: must be one number, because the stage before {has} the same width and some of the "
-                f"same blocks and varies in depth too, so that one network would be two architectures, but got {stage.depth}"
+                f"same blocks and varies in depth too, so one network would be two architectures, but got {stage.depth}"
             )
         depth_varies = depth_varies or len(stage.depth) > 1
         if stage.blocks is not None:
