@@ -180,17 +180,16 @@ class ElasticBlock(Block):
         #: Sizes whose expansion leaves the channels as they are, and with that the expansion convolution out; its name,
         #: and that of the convolution after it.
         body = [layer.name for layer in (*self.plan.body, *([self.plan.last] if self.plan.last else []))]
-        self._bypassing = [
-            i for i, layers in enumerate(by_size) if body[:1] and body[0] not in layers and len(body) > 1
-        ]
-        self.bypassed = self.past_bypass = ""
-        if len(by_size) > len(self._bypassing) > 0:
-            self.bypassed, self.past_bypass = body[:2]
+        bypassing = [len(body) > 1 and body[0] not in layers for layers in by_size]
+        self.bypassed, self.past_bypass = body[:2] if any(bypassing) else ("", "")
         #: Sizes that keep the block's shape where others do not, and the convolutions that it is without there.
-        keeping = [i for i, sizes in enumerate(op.sizes) if op.block(**sizes).keeps_shape]
-        self._keeping = keeping if len(by_size) > len(keeping) > 0 else []
+        keeping = [op.block(**sizes).keeps_shape for sizes in op.sizes]
         ends = [layer.name for layer in (self.plan.last, self.plan.shortcut) if layer is not None]
-        self._unkept = [name for name in ends if self._keeping and name not in by_size[self._keeping[0]]]
+        kept = by_size[keeping.index(True)] if any(keeping) else every
+        self._unkept = [name for name in ends if name not in kept]
+        for name, sizes in (("bypassing", bypassing), ("keeping", keeping)):
+            if any(sizes) and not all(sizes):
+                self.register_buffer(name, torch.tensor(sizes).float(), persistent=False)
         #: Convolutions that write the block's output.
         self._writing = ends if self.plan.last is not None else [*body[-1:], *ends]
         for part, width in (("before", op.before), ("width", op.width)):
@@ -267,8 +266,7 @@ class ElasticBlock(Block):
             if name != self._masked_by_gate:
                 mask = torch.mv(self.get_buffer(f"{name}_inputs").t(), size)
                 views[f"{name}.weight"] = views[f"{name}.weight"] * mask[:, None, None]
-        bypass = size[self._bypassing].sum() if self._bypassing else None
-        kept = size[self._keeping].sum() if self._keeping else None
+        bypass, kept = self._share("bypassing", size), self._share("keeping", size)
         before, width = (self._present(part, probability) for part in ("before", "width"))
         if before is not None and self.plan.entry_channels:
             views |= fold_mask(_of(views, "entry_norm"), before)
@@ -283,11 +281,17 @@ class ElasticBlock(Block):
 
     def _sizes(self, probability: Probability) -> Tensor:
         """The probability of each size of the slot's block."""
-        return reduce(lambda a, b: torch.outer(a, b).flatten(), map(probability, self.op.size_axes))
+        chosen = [axis for axis in self.op.size_axes if len(axis.options) > 1] or self.op.size_axes[:1]
+        return reduce(lambda a, b: torch.outer(a, b).flatten(), map(probability, chosen))
+
+    def _share(self, sizes: str, size: Tensor) -> Tensor | None:
+        """How probable some of the sizes are together; None where they are all or none."""
+        mask: Tensor | None = getattr(self, sizes, None)
+        return None if mask is None else torch.dot(size, mask)
 
     def _present(self, part: str, probability: Probability) -> Tensor | None:
         """Which channels of the input or the output are present; None where that is no choice."""
-        masks = getattr(self, f"{part}_masks", None)
+        masks: Tensor | None = getattr(self, f"{part}_masks", None)
         return None if masks is None else torch.mv(masks.t(), probability(self.op.width_of(part).axis))
 
     def _whole_of(self, block: BlockSpec) -> nn.Module:
