@@ -40,4 +40,4 @@ def test_by_hand(tiny_space: SearchSpace) -> None:
     deep = tiny_space.architecture({**picks, "stage1.depth": 2, "stage2.block1.block": "mbconv k3 e2-3"})
     assert choices_in_use(tiny_space, deep) == set(tiny_space.choice_by_name)
     (first, second, third) = se_ops_in_use(tiny_space, deep).values()
-    assert (first.out_channels, second.out_channels, third.out_channels) == (8, 8, 16)
+    assert (first.width.channels, second.width.channels, third.width.channels) == ((8,), (8,), (16,))

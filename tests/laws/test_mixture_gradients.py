@@ -13,17 +13,18 @@ from se_nas.supernet.supernet import SuperNet
 from tests.helpers.probabilities import soft
 from tests.helpers.strategies import spaces
 
-#: Smooth everywhere, so that finite differences are near; each kind of mixture once, SE at both positions.
+#: Smooth everywhere, so that finite differences are near; each kind of mixture once, SE at both positions, and widths.
 SMOOTH_SPACE = {
     "name": "smooth",
     "resolution": 6,
     "channels": 1,
     "classes": 2,
     "channel_divisor": 1,
-    "stem": {"width": 3, "activation": "silu"},
+    "stem": {"width": [3, 4], "activation": "silu"},
+    "head": {"width": [4, 6], "activation": "silu"},
     "stages": [
         {
-            "width": 3,
+            "width": [3, 5],
             "depth": [1, 2],
             "activation": "silu",
             "kernel": [1, 3],
@@ -36,7 +37,7 @@ SMOOTH_SPACE = {
             },
         },
         {
-            "width": 4,
+            "width": [4, 5],
             "activation": "silu",
             "blocks": [
                 {"kind": "identity"},

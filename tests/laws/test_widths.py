@@ -181,7 +181,7 @@ def test_a_decode_over_widths_is_the_best_under_three_budgets() -> None:
 def test_the_expected_cost_over_widths_is_the_mean_over_all_picks() -> None:
     space = space_of(BLOCKS["mbconv"], depth=1, head={"width": [12, 16]})
     probabilities = soft(space, 3)
-    for table in tables_of(space).values():
+    for table in [table for table in tables_of(space).values() if table.parts == "sum"]:
         mean = 0.0
         for options in itertools.product(*(choice.options for choice in space.choices)):
             picks = dict(zip((choice.name for choice in space.choices), options, strict=True))

@@ -33,7 +33,9 @@ def hidden_widths(name: str, space: SearchSpace, network: NetworkSpec, architect
         if op.axis("se").choice is None:
             continue
         if name == "no_se":
-            wanted = 0 if NO_SE in op.axis("se").options else block.se_hidden
+            if block.se is not None and NO_SE in op.axis("se").options:
+                return False
+            wanted = block.se_hidden
         else:
             asked = op.template.se.spec(float(name.removeprefix("se_r")))
             assert asked is not None
