@@ -43,6 +43,9 @@ class Parts(Protocol):
     def drop(self, y: Tensor) -> Tensor:
         """The branch, before it is added."""
 
+    def join(self, skip: Tensor, y: Tensor) -> Tensor:
+        """The sum of what the branch joins and of the branch."""
+
 
 def run_plan(plan: BlockPlan, x: Tensor, activation: Callable[[Tensor], Tensor], parts: Parts) -> Tensor:
     """(B, in_channels, H, W) to (B, out_channels, ceil(H / stride), ceil(W / stride))."""
@@ -62,7 +65,7 @@ def run_plan(plan: BlockPlan, x: Tensor, activation: Callable[[Tensor], Tensor],
     y = parts.attend("standard", y)
     if plan.skip != "none":
         skip, y = parts.attend("identity", parts.skip(plan, x, source)), parts.drop(y)
-        y = torch.cat((skip, y), 1) if plan.skip == "pool" else skip + y
+        y = torch.cat((skip, y), 1) if plan.skip == "pool" else parts.join(skip, y)
         y = activation(y) if plan.activates_sum else y
     return parts.attend("post", y)
 
@@ -177,6 +180,10 @@ class Block(nn.Module):
     def drop(self, y: Tensor) -> Tensor:
         """See `Parts`."""
         return self.drop_path(y) if hasattr(self, "drop_path") else y
+
+    def join(self, skip: Tensor, y: Tensor) -> Tensor:
+        """See `Parts`."""
+        return skip + y
 
     def _add_attention(self) -> None:
         unit = self.spec.unit

@@ -94,8 +94,9 @@ class ElasticAttention(nn.Module):
             masked: whether the others are 0 in x already.
         """
         if (without := x.shape[1] - self.channels) > 0:  # channels that only sizes without attention have
-            first = x[:, : self.channels], options, sizes, None if mask is None else mask[: self.channels]
-            return F.pad(self.run_mixed(*first, masked), (0, 0, 0, 0, 0, without))
+            attended = self.run_mixed(x[:, : self.channels], options, sizes, mask, masked)
+            return F.pad(attended, (0, 0, 0, 0, 0, without))
+        mask = None if mask is None else mask[: x.shape[1]]
         each = options.unbind()
         weights = {kind: torch.stack([each[place] for place in places]) for kind, places in self._places.items()}
         parts = []

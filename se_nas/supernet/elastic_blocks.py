@@ -118,12 +118,18 @@ class _Tensors:
     def skip(self, plan: BlockPlan, x: Tensor, source: Tensor) -> Tensor:
         if self.kept is None:
             return run_skip(plan, x, source, self)
+        if plan.skip == "input":
+            return x[:, : self.block.spec.out_channels]  # all that there is where the shape is kept
         added = self.block.spec.out_channels - x.shape[1]
         same = F.pad(x * self.kept, (0, 0, 0, 0, 0, added))  # takes channels away where there are more
-        if plan.skip == "input":
-            return same
         other = run_skip(plan, x, source, self)
         return same + (other if plan.shortcut is not None else other * (1 - self.kept))
+
+    def join(self, skip: Tensor, y: Tensor) -> Tensor:
+        if self.kept is None or self.block.plan.skip != "input":
+            return skip + y
+        y[:, : skip.shape[1]].addcmul_(skip, self.kept.to(skip.dtype))
+        return y
 
     def drop(self, y: Tensor) -> Tensor:
         return y

@@ -18,6 +18,7 @@ from se_nas.layers.network import Network
 from se_nas.search.budgets.decode import decode, least_cost
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import parse_space
+from tests.helpers.own_kinds import added
 from tests.helpers.probabilities import one_hot, soft
 from tests.laws.test_counts import check_every_count
 from tests.laws.test_decode import BruteForce
@@ -75,6 +76,18 @@ def test_every_kind_of_block_is_one_function_at_every_width(name: str) -> None:
         mixture = copy.deepcopy(supernet).mix(one_hot(space, architecture))
         torch.testing.assert_close(run(mixture, x), expected)
         torch.testing.assert_close(run(copy.deepcopy(supernet).activate(architecture), x), expected)
+
+
+def test_a_block_of_one_s_own_has_a_module_for_each_pair_of_widths() -> None:
+    se = {"options": ["none", 2, "spatial", "contrast/2"], "divisor": 1}
+    with added():
+        space = space_of({"kind": "ghost", "kernel": [3, 5], "se": se}, BLOCKS["identity"])
+        supernet, x, rng = lively_supernet(space, 0).eval(), images(space), np.random.default_rng(0)
+        for _ in range(6):
+            architecture = space.sample(rng)
+            expected = run(supernet.export(architecture), x)
+            torch.testing.assert_close(run(supernet.mix(one_hot(space, architecture)), x), expected)
+            torch.testing.assert_close(run(supernet.activate(architecture), x), expected)
 
 
 def test_one_multiplier_of_all_widths_is_one_function_too() -> None:
