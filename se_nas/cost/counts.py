@@ -83,8 +83,8 @@ def head_counts(spec: HeadSpec) -> Counts:
     total = Counts(0, 2 * spec.in_channels if spec.norm else 0)
     if spec.width:
         total += conv_norm_counts(spec.in_channels, spec.width, 1, spec.pooled_resolution)
-    for inputs, outputs in (*spec.linears, (spec.features, spec.classes)):
-        total += linear_counts(inputs, outputs)
+    for inputs, outputs, bias in spec.linear_layers:
+        total += linear_counts(inputs, outputs, bias=bias)
     return total
 
 

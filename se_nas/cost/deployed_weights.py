@@ -20,7 +20,6 @@ from se_nas.space.attention import ATTENTION
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.space.block_plan import block_plan
 from se_nas.space.blocks.shape import BlockShape
-from se_nas.space.counts import linear_counts
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec
 
 _NORM = 4
@@ -44,7 +43,7 @@ def ends_weights(stem: Sequence[ConvSpec], head: HeadSpec) -> int:
     for conv in stem:
         total += conv.out_channels * (conv.in_channels * conv.kernel**2 + (conv.bias or conv.norm))
     total += head.width * (head.in_channels + 1)
-    return total + sum(linear_counts(*ends).params for ends in (*head.linears, (head.features, head.classes)))
+    return total + sum(inputs * outputs + outputs * bias for inputs, outputs, bias in head.linear_layers)
 
 
 def built_weights(built: nn.Module) -> int:

@@ -51,7 +51,7 @@ def _head_peak(spec: HeadSpec) -> int:
         x = schedule.run(spec.width * spec.pooled_resolution**2, x)
     if not spec.flatten:
         x = schedule.run(spec.pooled, x)
-    for _, outputs in (*spec.linears, (spec.features, spec.classes)):
+    for _, outputs, _ in spec.linear_layers:
         x = schedule.run(outputs, x)
     return schedule.peak(x)
 
@@ -106,6 +106,8 @@ class _BlockSchedule:
     def _skip(self, plan: BlockPlan, x: int, source: int) -> int:
         outer = self.spec.out_resolution**2
         if plan.shortcut is not None:
+            if plan.shortcut_pool:
+                source = self.schedule.run(self.spec.in_channels * outer, source)
             return self._layer(plan.shortcut, source)
         if plan.skip == "pool":
             return self.schedule.run(self.spec.in_channels * outer, x)

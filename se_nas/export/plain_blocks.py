@@ -48,6 +48,7 @@ class Block(nn.Module):
         activation: wherever a layer has one.
         skip: what the branch joins: "none"; "input", the block's input; "conv", a convolution of it, `shortcut`; "pad",
             the input subsampled, with `lacking` channels of zeros; each added; or "pool", an average, put before it.
+        shortcut_pool: whether a 2x2 average pooling comes before the shortcut's convolution.
         entry_channels: of a norm before all else (0: none).
         entry_pool: whether a 2x2 max-pooling comes first.
         stride: from input to output.
@@ -65,6 +66,7 @@ class Block(nn.Module):
         activation: nn.Module,
         skip: str = "none",
         shortcut: Layer | None = None,
+        shortcut_pool: bool = False,
         entry_channels: int = 0,
         entry_pool: bool = False,
         stride: int = 1,
@@ -77,7 +79,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.branches, self.body, self.last, self.shortcut_layer = branches, body, last, shortcut
-        self.activation = activation
+        self.activation, self.shortcut_pool = activation, shortcut_pool
         self.skip, self.stride, self.lacking, self.activates_sum = skip, stride, lacking, activates_sum
         self.entry_norm = nn.BatchNorm2d(entry_channels) if entry_channels else None
         self.entry_pool = entry_pool
@@ -138,6 +140,8 @@ class Block(nn.Module):
     def joined(self, x: Tensor, source: Tensor) -> Tensor:
         """What the branch joins: x, or something made of it or of its norm."""
         if self.shortcut_layer is not None:
+            if self.shortcut_pool:
+                source = F.avg_pool2d(source, 2, self.stride, ceil_mode=True, count_include_pad=False)
             return self.run(self.shortcut_layer, source)
         if self.skip == "pool":
             return F.avg_pool2d(x, 3, self.stride, 1)
@@ -186,6 +190,8 @@ class Head(nn.Module):
         width: int = 0,
         flatten: bool = False,
         hidden: tuple[int, ...] = (),
+        hidden_bias: bool = True,
+        classifier_bias: bool = True,
     ) -> None:
         super().__init__()
         self.activation = activation
@@ -198,10 +204,10 @@ class Head(nn.Module):
             self.conv = nn.Sequential(parts)
         self.linears = ["hidden" if index == 0 else f"hidden{index + 1}" for index in range(len(hidden))]
         for name, outputs in zip(self.linears, hidden, strict=True):
-            self.add_module(name, nn.Linear(features, outputs))
+            self.add_module(name, nn.Linear(features, outputs, bias=hidden_bias))
             features = outputs
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(features, classes)
+        self.classifier = nn.Linear(features, classes, bias=classifier_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, classes)."""

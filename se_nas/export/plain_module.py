@@ -267,6 +267,7 @@ def _head(spec: HeadSpec) -> str:
         "flatten": spec.flatten,
         "hidden": tuple(outputs for _, outputs in spec.linears),
     }
+    biases = {name: getattr(spec, name) for name in ("hidden_bias", "classifier_bias")}
     return call_source(
         "Head",
         [spec.in_channels],
@@ -275,4 +276,5 @@ def _head(spec: HeadSpec) -> str:
         features=spec.pooled,
         classes=spec.classes,
         **{name: value for name, value in optional.items() if value},
+        **{name: bias for name, bias in biases.items() if not bias},
     )

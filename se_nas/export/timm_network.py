@@ -212,7 +212,8 @@ class TimmNetwork(Network):
         classifier: nn.Module = nn.Identity()
         if num_classes:
             like = next(self.parameters())
-            classifier = nn.Linear(self.head_hidden_size, num_classes, device=like.device, dtype=like.dtype)
+            size = (self.head_hidden_size, num_classes)
+            classifier = nn.Linear(*size, bias=head.classifier_bias, device=like.device, dtype=like.dtype)
             initialise(classifier)
         self.head.add_module("classifier", classifier.train(self.training))
 
@@ -242,11 +243,11 @@ class TimmNetwork(Network):
             CheckpointError: with `strict`, the other weights are not this architecture's.
         """
         own, weights = self.state_dict(), dict(weights_in(state_dict))
-        found = weights.get(f"{CLASSIFIER}.bias")
+        found = weights.get(f"{CLASSIFIER}.weight")
         if found is not None and len(found) != self.num_classes:
             for name in (f"{CLASSIFIER}.weight", f"{CLASSIFIER}.bias"):
                 weights.pop(name, None)
-                if self.num_classes:
+                if name in own:
                     weights[name] = own[name]
             if self.num_classes:
                 _log.warning(

@@ -90,12 +90,17 @@ def _run_layer(layer: Layer, x: Tensor, activation: Callable[[Tensor], Tensor], 
 def run_skip(plan: BlockPlan, x: Tensor, source: Tensor, parts: Parts) -> Tensor:
     """What the branch joins, of the block's input x and of what its first norm and activation make of it."""
     if plan.shortcut is not None:
-        return parts.layer(plan.shortcut, source)
+        return parts.layer(plan.shortcut, _average_pooled(source, plan.stride) if plan.shortcut_pool else source)
     if plan.skip == "pool":
         return F.avg_pool2d(x, 3, plan.stride, 1)
     if plan.skip == "pad":
         return F.pad(source[:, :, :: plan.stride, :: plan.stride], (0, 0, 0, 0, 0, plan.lacking))
     return x
+
+
+def _average_pooled(x: Tensor, stride: int) -> Tensor:
+    """2x2 means of a map, at its rim of the pixels that there are: (B, C, H, W) to (B, C, ceil(H / s), ceil(W / s))."""
+    return F.avg_pool2d(x, 2, stride, ceil_mode=True, count_include_pad=False)
 
 
 def build_whole(shape: BlockShape) -> nn.Module:

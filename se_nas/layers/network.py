@@ -30,9 +30,9 @@ class Head(nn.Module):
             parts = OrderedDict(conv=conv, norm=nn.BatchNorm2d(spec.width), activation=self.activation)
             self.conv = nn.Sequential(parts)
         for number, (inputs, outputs) in enumerate(spec.linears, 1):
-            self.add_module(numbered("hidden", number), nn.Linear(inputs, outputs))
+            self.add_module(numbered("hidden", number), nn.Linear(inputs, outputs, bias=spec.hidden_bias))
         self.dropout = nn.Dropout(spec.dropout)
-        self.classifier = nn.Linear(spec.features, spec.classes)
+        self.classifier = nn.Linear(spec.features, spec.classes, bias=spec.classifier_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, classes)."""
@@ -147,7 +147,8 @@ def initialise(module: nn.Module, *, zero_last: bool = False) -> None:
             layer.reset_parameters()
         elif isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, 0.0, 0.01)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     for block in module.modules() if zero_last else ():
         norm = getattr(block, "project_norm", None)
         if isinstance(norm, nn.BatchNorm2d) and hasattr(block, "drop_path"):  # a residual branch, not a projection

@@ -20,6 +20,6 @@ class Counts:
         return Counts(self.macs * passes, self.params)
 
 
-def linear_counts(in_features: int, out_features: int) -> Counts:
-    """A linear layer with bias."""
-    return Counts(in_features * out_features, in_features * out_features + out_features)
+def linear_counts(in_features: int, out_features: int, *, bias: bool = True) -> Counts:
+    """A linear layer."""
+    return Counts(in_features * out_features, in_features * out_features + out_features * bias)

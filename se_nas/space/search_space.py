@@ -235,6 +235,8 @@ class SearchSpace:
             max_pool=head.max_pool,
             flatten=head.flatten,
             hidden_layers=head.hidden_layers,
+            hidden_bias=head.hidden_bias,
+            classifier_bias=head.classifier_bias,
         )
 
     def architecture(self, picks: Mapping[str, Option]) -> Architecture:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from se_nas.records.bounds import MOST_CHANNELS, size_within
 from se_nas.space.attention import ATTENTION, OF_BARE_RATIO
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.space.blocks import BLOCKS
-from se_nas.space.blocks.shape import BlockShape
+from se_nas.space.blocks.shape import BlockForm, BlockShape
 from se_nas.space.channels import round_channels
 from se_nas.space.vocabulary import Activation, Gate, Position, RatioOf, Squeeze, StemPool
 
@@ -215,6 +215,7 @@ class HeadSpec:
         max_pool: whether a 2x2 max-pooling of stride 2 follows, as in VGG (arXiv 1409.1556).
         flatten: whether the linear layers read every position instead of the mean, as in VGG.
         hidden_layers: linear layers to `hidden`, each with an activation; VGG has two.
+        hidden_bias, classifier_bias: whether these and the classifier have a bias.
     """
 
     in_channels: int
@@ -228,6 +229,8 @@ class HeadSpec:
     max_pool: bool = False
     flatten: bool = False
     hidden_layers: int = 1
+    hidden_bias: bool = field(default=True, metadata={"since": 4})
+    classifier_bias: bool = field(default=True, metadata={"since": 4})
 
     @property
     def pooled_resolution(self) -> int:
@@ -250,6 +253,12 @@ class HeadSpec:
         """Inputs and outputs of each linear layer before the classifier."""
         widths = (self.pooled, *[self.hidden] * (self.hidden_layers if self.hidden else 0))
         return tuple(pairwise(widths))
+
+    @property
+    def linear_layers(self) -> tuple[tuple[int, int, bool], ...]:
+        """Inputs and outputs of every linear layer, the classifier last, and whether it has a bias."""
+        hidden = ((*ends, self.hidden_bias) for ends in self.linears)
+        return (*hidden, (self.features, self.classes, self.classifier_bias))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +285,9 @@ class NetworkSpec:
         return asdict(self, dict_factory=_without_what_came_late)
 
 
+_LATE = {part.name: part.default for model in (BlockForm, HeadSpec) for part in fields(model) if part.metadata}
+
+
 def _without_what_came_late(values: list[tuple[str, Any]]) -> dict[str, object]:
-    """Without `BlockForm.own` where it holds nothing, so that older networks are written as they were."""
-    return {name: value for name, value in values if (name, value) != ("own", ())}
+    """Without what is late (`since` in its field's metadata) and at its default: older networks are as they were."""
+    return {name: value for name, value in values if name not in _LATE or value != _LATE[name]}

@@ -291,6 +291,8 @@ class HeadTemplate:
         max_pool: whether a 2x2 max-pooling of stride 2 follows, as in VGG.
         flatten: whether the linear layers read every position instead of the mean, as in VGG.
         hidden_layers: number of linear layers of width `hidden`.
+        hidden_bias: whether those have a bias; FBNetV3's has none.
+        classifier_bias: whether the classifier has one.
     """
 
     width: WidthsOrNone = 0
@@ -301,6 +303,8 @@ class HeadTemplate:
     max_pool: Flag = field(default=False, metadata={"since": 2})
     flatten: Flag = field(default=False, metadata={"since": 2})
     hidden_layers: Annotated[_Whole, size_within(MOST_HIDDEN_LAYERS)] = field(default=1, metadata={"since": 2})
+    hidden_bias: Flag = field(default=True, metadata={"since": 4})
+    classifier_bias: Flag = field(default=True, metadata={"since": 4})
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -497,6 +498,19 @@ def test_other_classes_keep_their_own_classifier(folder: Path, caplog: pytest.Lo
     with caplog.at_level(logging.WARNING):
         create(folder / "architecture.json", num_classes=0, **options)
     assert caplog.records == []
+
+
+def test_a_classifier_without_bias_stays_one_of_other_classes(tmp_path: Path) -> None:
+    spec = replace(MOBILE.network, head=replace(MOBILE.network.head, hidden_bias=False, classifier_bias=False))
+    network = trained(spec).eval()
+    model = create(spec).eval()
+    model.load_state_dict(network.state_dict())
+    x = images(spec)
+    assert close(model(x), network(x))
+    other = create(spec, num_classes=9)
+    other.load_state_dict(network.state_dict())
+    assert [name for name in other.state_dict() if name.startswith("head.classifier")] == ["head.classifier.weight"]
+    assert other(x).shape == (2, 9)
 
 
 @pytest.mark.parametrize("averaged", [False, True])

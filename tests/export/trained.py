@@ -21,6 +21,6 @@ def trained(spec: NetworkSpec, seed: int = 0) -> Network:
                     tensor.uniform_(0.5, 1.5)
                 for tensor in (layer.bias.data, layer.running_mean):
                     tensor.normal_(0, 0.1)
-            elif isinstance(layer, nn.Linear):
+            elif isinstance(layer, nn.Linear) and layer.bias is not None:
                 layer.bias.data.normal_(0, 0.1)
     return network

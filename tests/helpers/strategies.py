@@ -75,6 +75,8 @@ def space_data(draw: st.DrawFn, most_picks: int = 10**6) -> dict[str, Any]:
             "norm": draw(st.booleans()),
             "max_pool": draw(st.booleans()),
             "flatten": draw(st.booleans()),
+            "hidden_bias": draw(st.booleans()) if hidden else True,
+            "classifier_bias": draw(st.booleans()),
         },
     }
 
@@ -132,7 +134,8 @@ def _stage(
     grows, varies = max(before) <= min(width), tied or len(before) + len(width) > 2
     sums = keeps_shape or max(depth) > 1
     if draw(st.booleans()):
-        return {**stage, **_placed("mbconv", options(few), sums)}
+        block = _placed({"kind": "mbconv", **options(few)}, sums)
+        return {**stage, **{name: value for name, value in block.items() if name != "kind"}}
     middle = (1, 2, 3) if divisor == 8 else (0.5, 1, 2)
     expansions = {
         "narrow": few,
@@ -158,6 +161,10 @@ def _stage(
             block |= options(expansions[name])
         elif name == "inception":
             block |= _inception(draw, width[0] - before[0] if passes else width[0], passes) | options(None)
+        if name in ("narrow", "wide", "fused_mbconv"):
+            block |= {"skip": draw(st.booleans())}
+        if name in ("narrow", "wide"):
+            block |= {"always_expands": draw(st.booleans())}
         if name in ("bottleneck", "basic"):
             block |= _residual(draw, grows)
         if name == "bottleneck":
@@ -167,20 +174,21 @@ def _stage(
                 "entry": 1.0 if width_of_groups == 1 else draw(st.sampled_from((0.5, 1.0))),
                 "stride_at": draw(st.sampled_from(("kxk", "1x1"))),
             }
-        blocks.append(_placed(block["kind"], block, sums))
+        blocks.append(_placed(block, sums))
     return {**stage, "blocks": blocks}
 
 
-def _placed(kind: str, block: dict[str, Any], sums: bool) -> dict[str, Any]:
+def _placed(block: dict[str, Any], sums: bool) -> dict[str, Any]:
     """The block, with no SE on a shortcut that it never has; `sums` says whether one of the stage keeps its shape."""
-    shortcut = kind in ("bottleneck", "basic", "shuffle") or (sums and kind in ("mbconv", "fused_mbconv"))
+    inverted = block["kind"] in ("mbconv", "fused_mbconv")
+    shortcut = block["kind"] in ("bottleneck", "basic", "shuffle") or (sums and inverted and block.get("skip", True))
     if shortcut or block.get("se", {}).get("position") != "identity":
         return block
     return {**block, "se": {**block["se"], "position": "standard"}}
 
 
 def _residual(draw: st.DrawFn, grows: bool) -> dict[str, Any]:
-    shortcuts = ("projection", "conv3x3", "pad") if grows else ("projection", "conv3x3")
+    shortcuts = ("projection", "conv3x3", "pooled", *(["pad"] if grows else []))
     return {"preactivation": draw(st.booleans()), "shortcut": draw(st.sampled_from(shortcuts))}
 
 

@@ -12,9 +12,17 @@ _SE = {"options": ["none", 2, 4], "ratio_of": "block_output", "divisor": 1, "act
 #: Blocks as a file has them, without their SE; each is of 8 input and 16 output channels, then of 16 and 16.
 _BLOCKS: dict[str, dict[str, Any]] = {
     "mbconv with expansion 1 beside others": {"kind": "mbconv", "kernel": [3, 5], "expansion": [4, 1, 6]},
+    "mbconv that always expands, without its shortcut": {
+        "kind": "mbconv",
+        "kernel": [3, 5],
+        "expansion": [2, 1],
+        "always_expands": True,
+        "skip": False,
+    },
     "fused_mbconv": {"kind": "fused_mbconv", "kernel": [1, 3], "expansion": [1, 2]},
     "basic": {"kind": "basic", "kernel": [1, 3], "expansion": [0.5, 1]},
     "basic, padded": {"kind": "basic", "kernel": 3, "expansion": [0.5, 1], "shortcut": "pad"},
+    "basic, pooled shortcut": {"kind": "basic", "kernel": [1, 3], "expansion": [0.5, 1], "shortcut": "pooled"},
     "basic, pre-activation": {"kind": "basic", "kernel": [3, 5], "expansion": [1, 2], "preactivation": True},
     "bottleneck, pre-activation": {
         "kind": "bottleneck",

@@ -21,7 +21,7 @@ from tests.laws.test_counts import check_every_count
 from tests.laws.test_one_supernet import images, lively_supernet
 
 POSITIONS = ("inside", "standard", "pre", "post", "identity")
-WITHOUT_SHORTCUT = ("conv", "separable", "inception")
+WITHOUT_SHORTCUT = ("conv", "separable", "inception", "mbconv that always expands, without its shortcut")
 PLACES = [(f, p) for f in FAMILIES for p in POSITIONS if p != "identity" or f not in WITHOUT_SHORTCUT]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,18 @@ def test_a_network_and_an_architecture_survive_their_json(
     assert hash(read.architecture) == hash(architecture)
     assert space.architecture(read.architecture.as_dict()) == architecture
     assert space.resolve(read.architecture) == read.network
+
+
+def test_properties_of_later_releases_leave_older_networks_as_they_were_written(tiny_space: SearchSpace) -> None:
+    older = tiny_space.resolve(tiny_space.architecture({c.name: c.options[0] for c in tiny_space.choices}))
+    written = json.dumps(older.to_dict())
+    head = replace(older.head, classifier_bias=False)
+    block = replace(older.blocks[0], form=replace(older.blocks[0].form, always_expands=True, skip=False))
+    newer = replace(older, head=head, blocks=(block, *older.blocks[1:]))
+    for name in ("own", "always_expands", "skip", "hidden_bias", "classifier_bias"):
+        assert f'"{name}"' not in written
+    assert newer.to_dict()["head"]["classifier_bias"] is False  # type: ignore[index]
+    assert network_from_dict(json.loads(json.dumps(newer.to_dict()))) == newer
 
 
 def test_there_are_shipped_spaces() -> None:

@@ -31,6 +31,8 @@ GROUPS: dict[str, list[dict[str, Any]]] = {
         {"kind": "mbconv", "kernel": [3, 5], "expansion": 3},
         {"kind": "fused_mbconv", "kernel": [1, 3], "expansion": [1, 2]},
         {"kind": "fused_mbconv", "expansion": 2, **se("inside")},
+        {"kind": "mbconv", "expansion": [1, 2], "always_expands": True},
+        *({"kind": kind, "expansion": [1, 2], "skip": False} for kind in ("mbconv", "fused_mbconv")),
         {"kind": "identity"},
     ],
     "plain": [
@@ -41,7 +43,7 @@ GROUPS: dict[str, list[dict[str, Any]]] = {
     ],
     "basic": [
         *({**BASIC, **se(position)} for position in POSITIONS),
-        *({**BASIC, "shortcut": shortcut} for shortcut in ("pad", "conv3x3")),
+        *({**BASIC, "shortcut": shortcut} for shortcut in ("pad", "conv3x3", "pooled")),
         *({**BASIC, "preactivation": True, "shortcut": shortcut} for shortcut in ("pad", "projection")),
         {**BASIC, "kernel": [1, 3], "expansion": [0.5, 1]},
     ],

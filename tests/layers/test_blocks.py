@@ -171,6 +171,32 @@ def test_a_padded_shortcut_is_the_input_with_zeros() -> None:
     torch.testing.assert_close(block(x), F.silu(skip + y), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_pooled_shortcut_is_the_mean_of_four_pixels_and_a_convolution(stride: int) -> None:
+    form = BlockForm(shortcut="pooled")
+    block = lively(Block(block_spec("basic", 6, 10, stride=stride, expanded=10, activation="silu", form=form)))
+    x = torch.randn(X)
+    y = F.silu(norm(block.spatial_norm, conv(block, "spatial", x, stride=stride)))
+    y = norm(block.project_norm, conv(block, "project", y))
+    if stride == 2:  # at the rim of 7x7 pixels, of those that there are
+        side = range(0, 7, 2)
+        means = [x[:, :, i : i + 2, j : j + 2].mean((2, 3)) for i in side for j in side]
+        pooled = torch.stack(means, 2).reshape(2, 6, 4, 4)
+    skip = norm(block.shortcut_norm, conv(block, "shortcut", pooled if stride == 2 else x))
+    torch.testing.assert_close(block(x), F.silu(skip + y), rtol=1e-4, atol=1e-5)
+
+
+def test_a_block_of_expansion_1_may_keep_its_expansion_convolution_and_lack_its_shortcut() -> None:
+    form = BlockForm(always_expands=True, skip=False)
+    block = lively(Block(block_spec("mbconv", 6, 6, expanded=6, activation="silu", form=form)))
+    x = torch.randn(X)
+    y = F.silu(norm(block.expand_norm, conv(block, "expand", x)))
+    y = F.silu(norm(block.depthwise_norm, conv(block, "depthwise", y, groups=6)))
+    y = norm(block.project_norm, conv(block, "project", y))
+    torch.testing.assert_close(block(x), y, rtol=1e-4, atol=1e-5)
+    assert not hasattr(block, "drop_path")
+
+
 def test_groups_entry_stride_and_shortcut_of_a_bottleneck() -> None:
     form = BlockForm(group_width=4, entry=0.5, stride_at="1x1", shortcut="conv3x3")
     block = Block(block_spec("bottleneck", 6, 10, stride=2, expanded=8, activation="silu", form=form))

@@ -93,19 +93,20 @@ def test_a_head_of_every_part_is_its_formula() -> None:
 
 @pytest.mark.parametrize("width", [0, 12])
 @pytest.mark.parametrize("hidden", [0, 7])
-def test_a_head_is_its_formula(width: int, hidden: int) -> None:
+@pytest.mark.parametrize("biases", [{}, {"hidden_bias": False}, {"classifier_bias": False}])
+def test_a_head_is_its_formula(width: int, hidden: int, biases: dict[str, bool]) -> None:
     torch.manual_seed(0)
-    head = Head(
-        HeadSpec(in_channels=6, width=width, hidden=hidden, activation="silu", dropout=0.5, classes=4, resolution=3)
-    ).eval()
+    sizes = {"in_channels": 6, "width": width, "hidden": hidden, "classes": 4, "resolution": 3}
+    head = Head(HeadSpec(**sizes, activation="silu", dropout=0.5, **biases)).eval()
     x = torch.randn(2, 6, 3, 3)
     y = x
     if width:
         y = F.silu(F.conv2d(y, head.conv.conv.weight) / math.sqrt(1 + 1e-5))
     y = y.mean((2, 3))
     if hidden:
-        y = F.silu(head.hidden(y))
-    torch.testing.assert_close(head(x), y @ head.classifier.weight.T + head.classifier.bias)
+        y = F.silu(y @ head.hidden.weight.T + (head.hidden.bias if biases.get("hidden_bias", True) else 0))
+    y = y @ head.classifier.weight.T + (head.classifier.bias if biases.get("classifier_bias", True) else 0)
+    torch.testing.assert_close(head(x), y)
 
 
 def test_dropout_is_before_the_classifier_and_off_in_evaluation() -> None:

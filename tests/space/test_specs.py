@@ -127,6 +127,15 @@ def test_inputs_of_the_classifier(width: int, hidden: int, features: int) -> Non
             "1x1 convolution to 0.5 of them, stride in the 1x1 convolution, 3x3 shortcut, pre-activation, no SE",
         ),
         (
+            block_spec("basic", 8, 12, stride=2, resolution=4, expanded=8, form=BlockForm(shortcut="pooled")),
+            "basic block kernel 3, 8 middle channels, 8 to 12 channels at 4x4, stride 2, relu, pooled shortcut, no SE",
+        ),
+        (
+            block_spec("mbconv", 8, 8, resolution=4, expanded=8, form=BlockForm(always_expands=True, skip=False)),
+            "MBConv kernel 3, 8 expanded channels, 8 to 8 channels at 4x4, relu, "
+            "expansion convolution at expansion 1 too, no shortcut, no SE",
+        ),
+        (
             block_spec("conv", 8, 12, stride=2, resolution=4, expanded=12),
             "convolution kernel 3, 8 to 12 channels at 4x4, stride 2, relu, no SE",
         ),

@@ -61,6 +61,7 @@ class BlockPlan:
         skip: what the branch joins: nothing, the block's input, a convolution of it (`shortcut`), the input subsampled
             with zeros for the channels that it lacks ("pad"), each added; or an average of the input behind which the
             branch is concatenated ("pool").
+        shortcut_pool: whether a 2x2 average pooling of the block's stride comes before the shortcut's convolution.
         entry_channels: channels of the norm, with activation, before all else (0: there is none); a shortcut reads
             what comes of it, the input itself does not.
         entry_pool: whether a 2x2 max-pooling of stride 2 comes first.
@@ -75,6 +76,7 @@ class BlockPlan:
     last: Layer | None = None
     skip: Skip = "none"
     shortcut: Layer | None = None
+    shortcut_pool: bool = False
     entry_channels: int = 0
     entry_pool: bool = False
     stride: int = 1

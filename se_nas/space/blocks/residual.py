@@ -31,15 +31,15 @@ def _residual(b: BlockShape, body: tuple[Layer, ...], kernel: int) -> BlockPlan:
     """ResNet's frame, or that of pre-activation, whose norms all come before (arXiv 1603.05027)."""
     before = b.form.preactivation
     last = Layer("project", b.expanded, b.out_channels, b.out_resolution, kernel=kernel, activation=False)
-    shortcut = None
+    shortcut, pooled = None, b.form.shortcut == "pooled" and b.stride > 1
     if not b.keeps_shape and b.form.shortcut != "pad":
         shortcut = Layer(
             "shortcut",
             b.in_channels,
             b.out_channels,
-            b.resolution,
+            b.out_resolution if pooled else b.resolution,
             kernel=3 if b.form.shortcut == "conv3x3" else 1,
-            stride=b.stride,
+            stride=1 if pooled else b.stride,
             norm=not before,
             activation=False,
         )
@@ -49,6 +49,7 @@ def _residual(b: BlockShape, body: tuple[Layer, ...], kernel: int) -> BlockPlan:
         last=replace(last, norm=not before),
         skip=skip,
         shortcut=shortcut,
+        shortcut_pool=pooled,
         entry_channels=b.in_channels if before else 0,
         stride=b.stride,
         lacking=b.out_channels - b.in_channels if skip == "pad" else 0,

@@ -36,14 +36,17 @@ class BlockForm:
         group_width: channels in each group of the kxk convolution (ResNeXt, arXiv 1611.05431); 0 for one group.
         entry: share of the kxk convolution's channels that the 1x1 before it puts out; SENet-154 has half of them.
         stride_at: which convolution has the stride: the kxk, or the 1x1 before it as in the first ResNets.
-        shortcut: what is added where the shape changes: a 1x1 convolution, a 3x3 one (SENet-154), or the input
-            subsampled with zeros for new channels (option A of arXiv 1512.03385).
+        shortcut: what is added where the shape changes: a 1x1 convolution, a 3x3 one (SENet-154), the input
+            subsampled with zeros for new channels (option A of arXiv 1512.03385), or, in place of a 1x1 convolution
+            with a stride, a 2x2 average pooling with it and then the convolution (ResNet-D, arXiv 1812.01187).
         preactivation: norm and activation before each convolution (arXiv 1603.05027).
         groups: groups of the 1x1 convolutions (ShuffleNet, arXiv 1707.01083).
         dense_reduction: whether the first of them has one group all the same, as ShuffleNet's first unit.
         branches: channels of the convolutions of each branch of an Inception module: the first is 1x1, those after it
             are kxk, and the last has the stride.
         pool, pool_width: one branch more, a 3x3 pooling and a 1x1 convolution to so many channels (0: none).
+        always_expands: whether the expansion convolution stays at expansion 1 (FBNet, arXiv 1812.03443).
+        skip: whether the input is added where the shape is kept.
         own: options that only this kind has, those away from their defaults, in the order of their names.
     """
 
@@ -58,6 +61,8 @@ class BlockForm:
     pool: Pool = "mean"
     pool_width: _WidthOrNone = 0
     own: tuple[tuple[str, OwnValue], ...] = field(default=(), metadata={"since": 3})
+    always_expands: Annotated[bool, Field(strict=True)] = field(default=False, metadata={"since": 4})
+    skip: Annotated[bool, Field(strict=True)] = field(default=True, metadata={"since": 4})
 
     def words(self) -> list[str]:
         """What differs from the kind's plain form, in plain words."""
@@ -67,9 +72,12 @@ class BlockForm:
             "stride in the 1x1 convolution": self.stride_at == "1x1",
             "padded shortcut": self.shortcut == "pad",
             "3x3 shortcut": self.shortcut == "conv3x3",
+            "pooled shortcut": self.shortcut == "pooled",
             "pre-activation": self.preactivation,
             f"{self.groups} groups": self.groups > 1,
             "first convolution dense": self.dense_reduction,
+            "expansion convolution at expansion 1 too": self.always_expands,
+            "no shortcut": not self.skip,
             f"branches of {', '.join('-'.join(map(str, branch)) for branch in self.branches)}": bool(self.branches),
             f"{self.pool} pooling to {self.pool_width or 'all its'} channels": bool(self.branches),
         }

@@ -89,6 +89,8 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
         before = width
     if model.head.hidden_layers > 1 and not model.head.hidden:
         yield f"head.hidden_layers: must be 1 where `hidden` is 0, but got {model.head.hidden_layers}"
+    if not model.head.hidden_bias and not model.head.hidden:
+        yield "head.hidden_bias: must be true where `hidden` is 0, but got false"
     for data, scaling in model.scaling.items():
         if scaling.strides is not None and len(scaling.strides) != len(model.stages):
             yield (

@@ -216,6 +216,21 @@ FAULTS: list[tuple[str, Change, str]] = [
     ),
     ("hidden layers of no width", assign("head", to={"hidden_layers": 2}), "head.hidden_layers: must be 1 where"),
     (
+        "a bias of no hidden layer",
+        assign("head", to={"hidden_bias": False}),
+        "head.hidden_bias: must be true where `hidden` is 0, but got false",
+    ),
+    (
+        "a residual block that always expands",
+        block(1, kind="basic", always_expands=True),
+        f"{BLOCKS}[1].always_expands: a basic block has no such option",
+    ),
+    (
+        "SE on the shortcut of blocks without one",
+        block(1, skip=False, se={"options": [2], "position": "identity"}),
+        f"{BLOCKS}[1].se.position: must not be identity where no mbconv block of the stage has a shortcut",
+    ),
+    (
         "a stem too small to pool",
         lambda data: data.update(resolution=1, stem={"width": 16, "pool": "ceil"}),
         "stem.pool: must not be ceil where a map has one pixel",
