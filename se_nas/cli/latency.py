@@ -87,14 +87,13 @@ def import_(
     A line of FILE is {"picks": {CHOICE: OPTION, ...}, "ms": MILLISECONDS}, or in CSV a column for each choice and one
     called ms; "architecture" may name an architecture's file in place of picks, and "images_per_second" stand for ms.
     """
-    from se_nas.cost.latency.elsewhere.importing import import_latency_table, verdict
+    from se_nas.cost.latency.elsewhere.importing import import_latency_table, verdict, write_imported
     from se_nas.cost.latency.table import latency_lines
-    from se_nas.records.record import write_record
     from se_nas.space.yaml.file import load_space
 
     space = load_space(space_file)
     found = import_latency_table(space, file, name, dtype=dtype, batch_size=batch_size, threads=threads)
-    place = write_record(out or Path(f"{name}.latency.json"), found.record())
+    place = write_imported(found, out or Path(f"{name}.latency.json"))
     for line in [*latency_lines(found), verdict(found)]:
         say(line)
     say(str(place))
@@ -105,7 +104,7 @@ def export(
     table_file: Annotated[
         Path, typer.Argument(metavar="TABLE", help="A table: latency.json of a run, or one that was imported.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="File for the JSON lines.")],
+    out: Annotated[Path, typer.Option("--out", help="File for the JSON lines; it must not be there yet.")],
     plugin: Plugins = None,
 ) -> None:
     """Write the networks that a latency table was made of, and their milliseconds, as JSON lines."""

@@ -22,6 +22,10 @@ from se_nas.records.former_names import by_present_names
 from se_nas.records.numbers import Workers
 from se_nas.records.record import Record
 
+#: Keys that only some runtimes read: those which time, and that of a program.
+_OF_WHAT_IS_TIMED = ("device", "dtype", "batch_size", "threads")
+_OF_PROGRAMS = ("run", "timeout", "retries")
+
 
 class LatencyConfig(Record):
     """Under which conditions latency is measured; see `cost.latency.key.LatencyKey`. `device` null is the run's.
@@ -84,12 +88,17 @@ class LatencyConfig(Record):
         called, read = (runtime is not None and runtime.of == key for key in ("run", "file"))
         if self.run is None and called:
             raise ValueError('run: must be a command line such as "my_timer --model {onnx}" for runtime command')
-        if self.run is not None and not called:
-            raise ValueError("run: must be left out where runtime is not command")
         if self.file is None and read:
             raise ValueError("file: must be a table of `se-nas latency import` for runtime imported")
         if self.file is not None and not read:
             raise ValueError("file: must be left out where runtime is not imported")
+        changed = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+        for name in changed if read else ():
+            if name in _OF_WHAT_IS_TIMED:
+                raise ValueError(f"{name}: must be left out for runtime imported, whose file says what was timed")
+        for name in () if called else changed:
+            if name in _OF_PROGRAMS:
+                raise ValueError(f"{name}: must be left out where runtime is not command")
         if read and not self.table:
             raise ValueError("table: must not be off for runtime imported, which has nothing else")
         if self.max_seconds is not None and (read or not self.table):

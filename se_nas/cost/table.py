@@ -185,7 +185,7 @@ def _end_terms(
     tied = bool(of_stem & of_head - {None})
     if not names:
         return float(values), []
-    if tied or joined != "sum" or not np.allclose(parts[0] + parts[1] - at_first, values, 1e-12, 0):
+    if tied or joined != "sum" or not np.array_equal(parts[0] + parts[1] - at_first, values):
         return 0.0, [CostTerm(tuple(names), values, place)]
     terms = [
         CostTerm(tuple(name for name in names if name in mine), part.squeeze() - part.min(), place + i)

@@ -38,7 +38,7 @@ def export_network(
     say: Callable[[str], None] = print,
     normalisation: Normalisation | None = None,
     opset: int = USUAL_OPSET,
-    keep_int8: bool = True,
+    int8_file: str | None = None,
 ) -> ExportReport:
     """Write a trained network into the folder `out` in some forms, and a report of them, REPORT.
 
@@ -51,8 +51,8 @@ def export_network(
         say: told one line for each form.
         normalisation: noted in every form, for those who feed it images; None where it is not known.
         opset: of ONNX, from OLDEST_OPSET to NEWEST_OPSET.
-        keep_int8: whether the network in INT8 that an earlier export left stays in the report; false where the caller
-            makes another.
+        int8_file: the name that the caller writes a network in INT8 under; None where it writes none, and that of an
+            earlier export stays in the report.
 
     Returns:
         What REPORT holds: the network's size, and for each form its files (bytes by name, and their SHA-256), its
@@ -71,9 +71,9 @@ def export_network(
     reference.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub forgets it
     about = _about(reference, file)
     earlier = _earlier(out)
-    kept = _kept(out, earlier, forms, about, keep_int8)
-    int8 = earlier.int8 if earlier is not None and keep_int8 else None
-    owned = _owned(out, earlier, forms)
+    int8 = earlier.int8 if earlier is not None and int8_file is None else None
+    kept = _kept(out, earlier, forms, about, int8)
+    owned = _owned(out, earlier, [*(file for name in forms for file in FORMS[name].files), *filter(None, [int8_file])])
     subject = Subject(reference, file, normalisation, _notes(about, normalisation), opset)
     report = ExportReport(network=about, normalisation=normalisation, forms=kept, int8=int8)
     environment = describe_environment()
@@ -162,13 +162,12 @@ def _earlier(out: Path) -> ExportReport | None:
         ) from error
 
 
-def _owned(out: Path, earlier: ExportReport | None, forms: Sequence[str]) -> tuple[str, ...]:
+def _owned(out: Path, earlier: ExportReport | None, files: Sequence[str]) -> tuple[str, ...]:
     """The files that the export may write or replace; ExportError if one stands there that no export wrote."""
     listed: set[str] = set()
     if earlier is not None:
         listed.update(earlier.exchanged or (), *(form.files for form in earlier.forms.values()))
         listed.update(earlier.int8.files if earlier.int8 else ())
-    files = [file for name in forms for file in FORMS[name].files]
     there = [file for file in files if os.path.lexists(out / file)]
     foreign = [file for file in there if file not in listed or (out / file).is_dir()]
     folders = sorted({file.rpartition("/")[0] for file in files} - {""})
@@ -182,15 +181,15 @@ def _owned(out: Path, earlier: ExportReport | None, forms: Sequence[str]) -> tup
 
 
 def _kept(
-    out: Path, earlier: ExportReport | None, forms: Sequence[str], about: ExportedNetwork, keep_int8: bool
+    out: Path, earlier: ExportReport | None, forms: Sequence[str], about: ExportedNetwork, int8: Int8Export | None
 ) -> dict[str, ExportedForm]:
     """The entries of an earlier export that this one leaves in place; an error unless what it left is as it was."""
     if earlier is None:
         return {}
     kept = {name: entry for name, entry in earlier.forms.items() if name not in forms}
     others: dict[str, ExportedForm | Int8Export] = {**kept}
-    if keep_int8 and earlier.int8 is not None:
-        others["int8"] = earlier.int8
+    if int8 is not None:
+        others["int8"] = int8
     if others and earlier.network.weights_sha256 != about.weights_sha256:
         raise ExportError(
             f"{out}: a folder must hold the exports of one network, but this one has {', '.join(others)} of other "

@@ -12,7 +12,7 @@ from se_nas.errors import ConfigError
 from se_nas.export.forms import FORMS
 from se_nas.export.int8.se_units import parse_float_se
 from se_nas.export.int8.words import int8_lines
-from se_nas.export.int8.write import CALIBRATED_ON, TESTED_ON, Int8Images, write_int8
+from se_nas.export.int8.write import CALIBRATED_ON, FILE, TESTED_ON, Int8Images, write_int8
 from se_nas.export.record import ExportReport, normalisation_of
 from se_nas.export.write import export_network
 from se_nas.records.bounds import NEWEST_OPSET, OLDEST_OPSET, USUAL_OPSET
@@ -93,7 +93,7 @@ def export_retrained(
             say=say,
             normalisation=normalisation,
             opset=opset or USUAL_OPSET,
-            keep_int8=images is None,
+            int8_file=None if images is None else FILE,
         )
         if images is not None:
             report = write_int8(file.network, out, images, float_se, say=say)

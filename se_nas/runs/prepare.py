@@ -14,7 +14,7 @@ from se_nas.cost.latencies import Latencies, Latency, cost_tables, latency_file
 from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.elsewhere.importing import verdict
 from se_nas.cost.latency.key import LatencyKey
-from se_nas.cost.latency.runtimes import default_line
+from se_nas.cost.latency.runtimes import RUNTIMES, default_line
 from se_nas.cost.latency.table import LatencyTable, latency_lines, read_latency_table
 from se_nas.cost.latency.timing import check_memory
 from se_nas.cost.latency_config import LatencyConfig
@@ -173,7 +173,8 @@ def make_setting(
     check_recipe(run_file, config)
     greatest = space.resolve(greatest_cost(space, tables, "macs").architecture)
     for key in keys.values():
-        check_memory(greatest, key)
+        if RUNTIMES[key.runtime].timed:
+            check_memory(greatest, key)
     batch = strategy_of(config.search).supernet_batch(config.search)
     if batch is not None and not begun:
         what = f"search: the supernet of {space.name} with batches of {batch:,} images takes"
@@ -351,7 +352,8 @@ def latency_table_of(
     """The table of a latency under the run file's conditions.
 
     Raises:
-        ConfigError: an imported one cannot be read, is of another space, or predicts no better than MACs do.
+        ConfigError: an imported one cannot be read, is of another space, was not imported, or predicts no better than
+            MACs do.
         DeviceError, ConfigError: see `build_latency_table`.
     """
     conditions = config.latencies[metric]
@@ -360,6 +362,10 @@ def latency_table_of(
         return build_latency_table(space, key, seed=config.seed, progress=progress, say=say, max_seconds=bound)
     path = beside(run_file, conditions.file)
     table = read_latency_table(path, space)
+    if RUNTIMES[table.key.runtime].timed:  # an answer's network would be timed where that is, after the search
+        must = "must be a table of `se-nas latency import`"
+        how = "`se-nas latency export` gives its networks as import takes them"
+        raise ConfigError(str(path), [f"file: {must}, but is one of runtime {table.key.runtime}; {how}"])
     if not table.better_than_macs:
         raise ConfigError(str(path), [f"file: must predict better than a line on MACs, but is {verdict(table)}"])
     return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from se_nas.cost.budget import Budget
@@ -12,9 +12,9 @@ from se_nas.cost.energy import measure_energy
 from se_nas.cost.latencies import Latencies, key_of, latency_problems, table_alone
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.table import LatencyTable
-from se_nas.cost.latency.timing import Measurement, latency_conditions, measure_network
+from se_nas.cost.latency.timing import Measurement, key_under, latency_conditions, latency_key, measure_network
 from se_nas.cost.metrics import ENERGY, LATENCY, METRICS
-from se_nas.errors import ConfigError, SeNasError
+from se_nas.errors import ConfigError, DeviceError, SeNasError
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
 from se_nas.records.models.certificate import (
@@ -52,8 +52,8 @@ def certify(
     known, check = _costs(spec, measured, [key_of(latency) for latency in latencies.values()])
     for metric, latency in latencies.items():
         if (alone := table_alone(latency)) is not None:
-            of_table = {"how": "predicted", "relative_error_std": alone.fit.held_out.residual_std}
-            known[metric] = known[metric].model_copy(update=of_table)
+            told = {"how": "predicted", "relative_error_std": alone.fit.held_out.residual_std}
+            known[metric] = known[metric].model_copy(update=told)
     kept = []
     for budget in budgets:
         entry = known[budget.metric]
@@ -73,7 +73,10 @@ def certify(
         if isinstance(table, LatencyTable) and found is not None and entry.how == "measured":
             held_out = table.fit.held_out
             predicted = _entry(metric, found.costs[metric], "predicted", held_out.n)
-            costs.append(predicted.model_copy(update={"relative_error_std": held_out.residual_std}))
+            of_table: dict[str, object] = {"relative_error_std": held_out.residual_std}
+            if table.predicted:
+                of_table["predicted_blocks"] = len(table.predicted)
+            costs.append(predicted.model_copy(update=of_table))
         costs.append(entry)
     return SearchCertificate(
         budgets=tuple(kept),
@@ -95,35 +98,54 @@ def check_registered(metrics: Iterable[str], latencies: Latencies) -> None:
 
 
 def extend_certificate(
-    search: Path | None, spec: NetworkSpec, key: LatencyKey, trained: Mapping[str, object]
+    search: Path | None,
+    spec: NetworkSpec,
+    device: str,
+    trained: Mapping[str, object],
+    say: Callable[[str], None] = lambda line: None,
 ) -> Certificate:
     """The certificate of a retrained network: what its search certified, as it was, and what is known of it now.
 
-    The part `retrained` has the counts of the network that is built, cross-checked with torch's counter, its latency
-    measured under `key`, and what the training says of itself. The search's budgets were for the size that it searched
-    at: they say nothing of the network at another size, and are not checked on it.
+    The part `retrained` has the counts of the network that is built, cross-checked with torch's counter, its latencies,
+    and what the training says of itself. The latencies are those of the search, each under its conditions, as far as
+    they can be measured from here; where none can, that of the usual runtime on `device`. The search's budgets were for
+    the size that it searched at: they say nothing of the network at another size, and are not checked on it.
 
     Args:
         search: `certificate.json` of the search; None for a network that no search found.
         spec: the network that was trained.
+        device: the kind of device of this machine that it was trained on.
         trained: what it was trained on and what came of it, JSON-able.
+        say: told of each latency that cannot be measured.
 
     Raises:
         ConfigError: `search` cannot be read or is no certificate of this version.
     """
-    known, check = _costs(spec, {LATENCY: measure_network(spec, key)}, [key])
+    found = None if search is None else read_record(Certificate, search)
+    keys: dict[str, LatencyKey] = {}
+    measured: dict[str, Measurement] = {}
+    for metric, conditions in ((found and found.latency_conditions) or {}).items():
+        try:
+            key = key_under(conditions)
+            measured[metric] = measure_network(spec, key)
+        except DeviceError as error:  # hours of training are not lost for want of a phone
+            say(f"{metric} of the retrained network is not measured: {error}")
+        else:
+            keys[metric] = key
+    if not keys:
+        keys = {LATENCY: latency_key(device)}
+        measured = {LATENCY: measure_network(spec, keys[LATENCY])}
+    known, check = _costs(spec, measured, keys.values())
     retrained = RetrainedPart(
         resolution=spec.resolution,
         classes=spec.head.classes,
         costs=tuple(known.values()),
         cross_check=check,
-        latency_conditions={LATENCY: latency_conditions(key)},
+        latency_conditions={metric: latency_conditions(key) for metric, key in keys.items()},
         trained=dict(trained),
         environment=describe_environment(),
     )
-    if search is None:
-        return Certificate(retrained=retrained)
-    return read_record(Certificate, search).model_copy(update={"retrained": retrained})
+    return Certificate(retrained=retrained) if found is None else found.model_copy(update={"retrained": retrained})
 
 
 def _costs(

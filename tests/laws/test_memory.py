@@ -64,7 +64,7 @@ def test_memory_of_whole_networks_is_that_of_the_exported_graph(path) -> None:
         check_on_the_exported_graph(spec)
 
 
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(spaces_with_architectures())
 def test_memory_of_drawn_networks_is_that_of_the_exported_graph(drawn: tuple[SearchSpace, Architecture]) -> None:
     space, architecture = drawn

@@ -161,5 +161,6 @@ def test_a_file_that_no_export_wrote_is_not_replaced(se_nas: Run, trained: Path,
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / FILE).write_bytes(b"mine")
     done = se_nas("export", trained, *ONNX, "--int8", "--out", tmp_path / "out")
-    assert_refused(done, f"{tmp_path / 'out' / FILE}: must not be there, as no export lists it; move it away")
+    assert_refused(done, f"{tmp_path / 'out'}: what an export replaces must be files that the export.json there lists")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [FILE]  # and nothing was written beside it
     assert (tmp_path / "out" / FILE).read_bytes() == b"mine"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from se_nas.cost.budget import Budget
+from se_nas.cost.latency.building import CALIBRATE_ON
 from se_nas.cost.latency.choosing import spread_architectures
 from se_nas.cost.latency.elsewhere.importing import import_latency_table
 from se_nas.cost.latency.elsewhere.measurements_file import write_measurements
@@ -22,7 +23,7 @@ from se_nas.runs.search import decode_again, run_search
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import load_space
-from tests.helpers.tiny_runs import RUN, changed, read_json, write_run
+from tests.helpers.tiny_runs import RUN, cache_latency, changed, read_json, write_run
 
 pytest.importorskip("onnx")
 
@@ -42,8 +43,9 @@ def search(run_file: Path, say: Callable[[str], None]) -> None:
 
 
 def test_a_search_under_a_budget_on_another_device_ends_with_what_that_device_measured(
-    tmp_path: Path, timer: Path
+    tmp_path: Path, timer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(CALIBRATE_ON, "networks", 8)
     run = changed(RUN, "latency", {"runtime": "command", "device": "phone", "run": f"{timer} {{onnx}}"})
     run = changed(changed(run, "budgets", {"latency_ms": 1000.0}), "retrain", None)
     said: list[str] = []
@@ -110,6 +112,16 @@ def test_a_table_that_predicts_no_better_than_macs_is_refused_as_a_budget(tmp_pa
         search(run_file, lambda line: None)
 
 
+def test_a_table_that_was_timed_is_no_imported_one_and_is_refused_before_the_search(tmp_path: Path) -> None:
+    run_file = write_run(tmp_path, changed(IMPORTED, "budgets", {"latency_ms": 3.0}))
+    cache_latency(tmp_path / "cache", tmp_path)
+    (table,) = (tmp_path / "cache/latency").glob("*.json")
+    table.rename(tmp_path / "phone.json")
+    with pytest.raises(ConfigError, match="must be a table of `se-nas latency import`, but is one of runtime onnxrun"):
+        search(run_file, lambda line: None)
+    assert not (tmp_path / "out/search").exists()
+
+
 @pytest.mark.parametrize(
     ("latency", "message"),
     [
@@ -117,6 +129,8 @@ def test_a_table_that_predicts_no_better_than_macs_is_refused_as_a_budget(tmp_pa
         ({"file": "phone.json"}, "file: must be left out where runtime is not imported"),
         ({"runtime": "imported", "file": "phone.json", "run": "x {onnx}"}, "run: must be left out"),
         ({"runtime": "imported", "file": "phone.json", "table": False}, "table: must not be off"),
+        ({"runtime": "imported", "file": "phone.json", "threads": 4}, "threads: must be left out for runtime imported"),
+        ({"runtime": "imported", "file": "phone.json", "dtype": "int8"}, "dtype: must be left out for runtime imp"),
     ],
 )
 def test_an_imported_table_and_its_file_go_together(latency: dict[str, Any], message: str) -> None:

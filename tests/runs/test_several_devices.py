@@ -98,6 +98,7 @@ def test_each_device_has_its_table_in_the_folder_and_its_part_of_the_page(done: 
         assert words in page
     assert {"latency_server.png", "latency_phone.png"} <= {path.name for path in (done / "out/plots").iterdir()}
     assert HIDDEN not in page
+    assert "retries" not in page.split("The run file with every value")[0]  # as of a program, which the board alone has
     parts = [entry["part"] for entry in read_json(done / "out/result.json")["cost_ledger"]]
     assert parts[:2] == ["server: latency table", "phone: latency table"]
 
@@ -124,8 +125,8 @@ def test_a_run_goes_on_with_the_tables_that_it_began_with(done: Path) -> None:
         (done / "gone.json").rename(done / "phone.json")
     assert list(setting.latencies) == ["latency_ms.server", "latency_ms.phone", "latency_ms.board-2"]
     assert {"latency_ms.server", "latency_ms.phone"} < setting.tables.keys()
-    other = load_run(done / "run.yaml", {"latency.phone.threads": 4})
-    with pytest.raises(ConfigError, match=r"latency\.phone\.threads: must be as in the run that --resume continues"):
+    other = load_run(done / "run.yaml", {"latency.server.threads": 4})
+    with pytest.raises(ConfigError, match=r"latency\.server\.threads: must be as in the run that --resume continues"):
         run_search(done / "run.yaml", other, done / "out", resume=True, progress=False, say=print)
 
 

@@ -14,7 +14,7 @@ from se_nas.cost.latencies import cost_tables
 from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.table import LatencyTable
-from se_nas.cost.latency.timing import Measurement
+from se_nas.cost.latency.timing import Measurement, latency_key
 from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import InfeasibleBudgetError, SeNasError
@@ -225,6 +225,16 @@ def test_nothing_is_given_up_before_the_fastest_evaluated_network_was_measured(
         answer_among(tiny_space, tables, {LATENCY: latency}, [Budget("latency_ms", top)], scored)
 
 
+def test_a_prediction_says_how_many_blocks_of_its_table_were_not_timed(tiny_space, tables, latency, clock) -> None:
+    some = frozenset(list(latency.block_ms)[:3])
+    bounded = dataclasses.replace(latency, predicted=some)
+    limit = middle(tiny_space, tables, "macs")
+    for table, number in ((latency, None), (bounded, 3)):
+        costs = find(tiny_space, tables, table, limit).certificate.costs
+        assert [entry.predicted_blocks for entry in costs if entry.how == "predicted"] == [number]
+        assert all(entry.predicted_blocks is None for entry in costs if entry.how != "predicted")
+
+
 TRAINED = {"data": "imagenet", "epochs": 2, "top1": 0.5}
 
 
@@ -235,7 +245,7 @@ def test_a_retrained_network_s_counts_and_latency_join_what_its_search_certified
     path = write_record(tmp_path / "certificate.json", found.certificate)
     larger = dataclasses.replace(tiny_space, scaling=(Scaling("imagenet", 32, 7, width=2.0),))
     spec = resolve_scaled(larger, found.architecture, "imagenet")
-    extended = extend_certificate(path, spec, KEY, TRAINED)
+    extended = extend_certificate(path, spec, "cpu", TRAINED)
     retrained = extended.retrained
     assert retrained is not None
     found_again = extended.plain()
@@ -254,17 +264,18 @@ def test_a_retrained_network_s_counts_and_latency_join_what_its_search_certified
     assert retrained.cross_check.agree
     assert retrained.cross_check.macs == counts.macs
     assert (retrained.resolution, retrained.classes, retrained.trained) == (32, 7, TRAINED)
-    assert retrained.latency_conditions[LATENCY].device == KEY.device
+    under = retrained.latency_conditions[LATENCY]
+    assert (under.runtime, under.device) == ("eager", latency_key().device)  # the search's runtime, on this machine
     assert retrained.environment.packages["torch"]
     again = write_record(tmp_path / "again.json", extended)
-    longer = extend_certificate(again, spec, KEY, {"epochs": 3}).retrained
+    longer = extend_certificate(again, spec, "cpu", {"epochs": 3}).retrained
     assert longer is not None
     assert longer.trained == {"epochs": 3}
 
 
 def test_a_network_that_no_search_found_has_a_certificate_of_its_own(tiny_space, clock) -> None:
     spec = tiny_space.resolve(next(tiny_space.enumerate()))
-    certificate = extend_certificate(None, spec, KEY, TRAINED)
+    certificate = extend_certificate(None, spec, "cpu", TRAINED)
     assert list(certificate.plain()) == ["format", "version", "retrained"]
     assert Certificate(**json.loads(json.dumps(certificate.plain()))) == certificate
 
@@ -284,12 +295,50 @@ def test_what_is_no_certificate_is_told_in_one_line(tiny_space, clock, tmp_path:
     if content is not None:
         path.write_text(content)
     with pytest.raises(SeNasError) as error:
-        extend_certificate(path, tiny_space.resolve(next(tiny_space.enumerate())), KEY, TRAINED)
+        extend_certificate(path, tiny_space.resolve(next(tiny_space.enumerate())), "cpu", TRAINED)
     assert str(error.value).startswith(f"{path}: {expected}")
     assert "\n" not in str(error.value)
 
 
 # ---- several devices
+
+
+def test_a_retrained_network_is_measured_on_the_devices_of_its_search_that_can_be_asked(
+    tiny_space, tables, latency, clock, tmp_path: Path
+) -> None:
+    found = find(tiny_space, tables, latency, middle(tiny_space, tables, "macs"))
+    (here,) = found.certificate.latency_conditions.values()
+    conditions = {
+        "latency_ms.server": here.model_copy(update={"threads": 2}),
+        "latency_ms.board": here.model_copy(update={"device": "board", "runtime": "command", "program": "t {onnx}"}),
+        "latency_ms.gone": here.model_copy(update={"runtime": "of_a_plugin"}),
+    }
+    certificate = found.certificate.model_copy(update={"latency_conditions": conditions})
+    path = write_record(tmp_path / "certificate.json", certificate)
+    said: list[str] = []
+    retrained = extend_certificate(path, found.network, "cpu", TRAINED, said.append).retrained
+    assert retrained is not None
+    under = retrained.latency_conditions
+    assert {name: (of.runtime, of.threads, of.program) for name, of in under.items()} == {
+        "latency_ms.server": ("eager", 2, None),
+        "latency_ms.board": ("command", 1, "t {onnx}"),
+    }
+    assert [entry.metric for entry in retrained.costs if entry.how == "measured"] == list(under)
+    (line,) = said
+    assert line.startswith("latency_ms.gone of the retrained network is not measured: latency runtime must be one of ")
+
+
+def test_where_no_device_of_the_search_can_be_asked_this_one_is(
+    tiny_space, tables, latency, clock, tmp_path: Path
+) -> None:
+    found = find(tiny_space, tables, latency, middle(tiny_space, tables, "macs"))
+    gone = {LATENCY: found.certificate.latency_conditions[LATENCY].model_copy(update={"device": "abacus one"})}
+    path = write_record(
+        tmp_path / "certificate.json", found.certificate.model_copy(update={"latency_conditions": gone})
+    )
+    retrained = extend_certificate(path, found.network, "cpu", TRAINED).retrained
+    assert retrained is not None
+    assert retrained.latency_conditions[LATENCY].device == latency_key().device
 
 
 @pytest.fixture(scope="module")

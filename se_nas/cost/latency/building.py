@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from se_nas.cost.latency.block_model import chosen_blocks, predict_blocks
 from se_nas.cost.latency.choosing import block_numbers, distinct_blocks, spread_architectures
-from se_nas.cost.latency.fit import fit_relative, fit_terms, pace_of_ends, prediction_accuracy
+from se_nas.cost.latency.fit import fit_relative, fit_terms, prediction_accuracy
 from se_nas.cost.latency.kept import KeptMeasurements
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.plan import Plan, Speed, plan_words, planned
@@ -175,15 +175,12 @@ def fitted_table(
     if block_ms is None:
         fitted = fit_terms(blocks, numbers[:cut], measured[:cut])
         intercept, factor, block_ms = fitted.intercept_ms, 1.0, fitted.block_ms
-        sums = numbers @ block_ms
     else:
-        ends_ms = pace_of_ends(space, dict(zip(blocks, map(float, block_ms), strict=True)))
-        sums = numbers @ block_ms + np.array([ends_ms(network.stem_convs, network.head) for network in networks])
-        intercept, factor = fit_relative(sums[:cut], measured[:cut])
+        intercept, factor = fit_relative(numbers[:cut] @ block_ms, measured[:cut])
     macs = np.array([METRICS["macs"].of(network) for network in networks])
     from_macs = fit_relative(macs[:cut], measured[:cut])
     fit = LatencyFit(
-        held_out=prediction_accuracy(intercept + factor * sums[cut:], measured[cut:]),
+        held_out=prediction_accuracy(intercept + factor * (numbers[cut:] @ block_ms), measured[cut:]),
         calibrated_on=cut,
         intercept_ms=intercept,
         factor=factor,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from se_nas.cost.counts import block_counts, head_counts, stem_counts
+from se_nas.cost.counts import block_counts
 from se_nas.cost.table import FloatArray
-from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec
+from se_nas.space.specs import BlockSpec
 
 
 @dataclass(frozen=True)
@@ -56,19 +55,6 @@ def prediction_accuracy(predicted: FloatArray, measured: FloatArray) -> Predicti
         spearman=0.0 if constant else float(spearmanr(predicted, measured).statistic),
         residual_std=float(np.std(error, ddof=1)),
     )
-
-
-def pace_of_ends(
-    space: SearchSpace, block_ms: Mapping[BlockSpec, float]
-) -> Callable[[Sequence[ConvSpec], HeadSpec], float]:
-    """Milliseconds of a stem and a head before calibration, where their widths are a choice.
-
-    They are their MACs at the pace of the blocks. Elsewhere they are part of the constant that is fitted, and these 0.
-    """
-    if not any(width.varies for width in (*space.stem_widths, space.stage_widths[-1], space.head_width)):
-        return lambda stem, head: 0.0
-    pace = sum(block_ms.values()) / max(1, sum(block_counts(block).macs for block in block_ms))
-    return lambda stem, head: pace * (stem_counts(stem) + head_counts(head)).macs
 
 
 @dataclass(frozen=True)

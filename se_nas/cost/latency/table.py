@@ -13,7 +13,7 @@ from pydantic import Field, FiniteFloat, PositiveFloat, field_validator
 
 from se_nas.cost.latency.block_model import BlockPrediction
 from se_nas.cost.latency.choosing import distinct_blocks
-from se_nas.cost.latency.fit import PredictionAccuracy, pace_of_ends
+from se_nas.cost.latency.fit import PredictionAccuracy
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.timing import Measurement
 from se_nas.cost.table import CostTable, build_table
@@ -122,13 +122,7 @@ class LatencyTable:
     def table(self) -> CostTable:
         """The calibrated table, of metric "latency_ms"."""
         fit = self.fit
-        ends_ms = pace_of_ends(self.space, self.block_ms) if fit.method == "chains" else lambda stem, head: 0.0
-        return build_table(
-            self.space,
-            "latency_ms",
-            lambda stem, head: fit.intercept_ms + fit.factor * ends_ms(stem, head),
-            lambda block: fit.factor * self.block_ms[block],
-        )
+        return build_table(self.space, "latency_ms", fit.intercept_ms, lambda block: fit.factor * self.block_ms[block])
 
     def prediction(self, architecture: Architecture) -> Measurement:
         """What it predicts of a network, with the 95 % interval that its errors on held-out networks make likely."""

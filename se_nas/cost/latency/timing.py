@@ -118,6 +118,18 @@ def latency_conditions(key: LatencyKey) -> LatencyConditions:
     return found if key.program is None else found.model_copy(update={"program": key.program})
 
 
+def key_under(conditions: LatencyConditions) -> LatencyKey:
+    """The key for this machine under the conditions of a certificate, which may be another machine's.
+
+    Raises:
+        DeviceError: this machine has not what they name.
+    """
+    runtime = RUNTIMES.get(conditions.runtime)
+    device = conditions.device if runtime and runtime.remote else conditions.device.partition(" ")[0]
+    same = (conditions.runtime, conditions.dtype, conditions.batch_size, conditions.threads, conditions.program)
+    return latency_key(device, *same)
+
+
 def check_memory(network: NetworkSpec, key: LatencyKey) -> None:
     """Raise DeviceError where a network cannot be run under the key for want of memory; nothing is built."""
     side = network.resolution
@@ -262,7 +274,7 @@ def clock_name(key: LatencyKey) -> str:
 @contextmanager
 def _conditions(key: LatencyKey) -> Iterator[None]:
     """Set the key's threads and inference mode, and put them and the random state back."""
-    device = key.device if key.program is not None else key.torch_device.type
+    device = key.device if RUNTIMES[key.runtime].remote else key.torch_device.type
     here = latency_key(device, key.runtime, key.dtype, key.batch_size, key.threads, key.program)
     if here != key:
         raise DeviceError(f"latency must be measured on the key's device, {key.device}, but this is {here.device}")

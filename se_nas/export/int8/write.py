@@ -7,7 +7,6 @@ a narrower range than the map. So a network is made for each SE that is kept in 
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -71,7 +70,7 @@ def write_int8(
 
     Args:
         spec: of the network.
-        out: a folder that `export.write.export_network` has written ONNX into.
+        out: a folder that `export.write.export_network` has written ONNX into, told of FILE.
         float_se: numbers of the blocks whose SE stays in float.
         say: told how much is to be done.
 
@@ -79,14 +78,10 @@ def write_int8(
         What its report holds now.
 
     Raises:
-        ExportError: a file that no export wrote stands in the place of FILE; or the quantised network's logits are not
-            finite.
+        ExportError: the quantised network's logits are not finite.
         OutputError: the folder cannot be written to.
     """
     report = read_record(ExportReport, out / REPORT)
-    listed = {*(report.exchanged or ()), *(report.int8.files if report.int8 else ())}
-    if os.path.lexists(out / FILE) and FILE not in listed:
-        raise ExportError(f"{out / FILE}: must not be there, as no export lists it; move it away, or export elsewhere")
     model = (out / ONNX_FILE).read_bytes()
     units = se_units(spec)
     every = tuple(unit.block for unit in units)

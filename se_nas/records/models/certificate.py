@@ -26,7 +26,12 @@ _SUREST: tuple[How, ...] = ("measured", "counted", "predicted")
 
 
 class CostEntry(Record):
-    """A cost, and how it is known: with `ci95` as the median of `n` timings."""
+    """A cost, and how it is known: with `ci95` as the median of `n` timings.
+
+    Attributes:
+        relative_error_std: of a table's prediction, its error on held-out networks.
+        predicted_blocks: of a table that was made within a bound of time, how many blocks of the space were not timed.
+    """
 
     metric: Metric
     unit: str
@@ -35,6 +40,7 @@ class CostEntry(Record):
     n: PositiveInt
     ci95: Interval | None
     relative_error_std: Number | None = None
+    predicted_blocks: Count | None = None
 
 
 class BudgetEntry(CostEntry):

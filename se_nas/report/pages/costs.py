@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from se_nas.cost.budget import format_cost
 from se_nas.cost.counts import attention_counts, block_counts, network_counts
 from se_nas.cost.metrics import METRICS
+from se_nas.errors import counted
 from se_nas.records.models.certificate import BudgetEntry, CostEntry, CrossCheck, LatencyConditions
 from se_nas.report.pages.rows import Rows, record_rows, spaced
 from se_nas.report.plots.figure import metric_word, sentence_word
@@ -64,6 +65,7 @@ def _value_words(entry: CostEntry) -> str:
     """A value with its 95 % interval and of how many timings it is the median: 1.23 (1.20 to 1.31, n = 30)."""
     known = [f"{entry.ci95[0]:.4g} to {entry.ci95[1]:.4g}"] if entry.ci95 else []
     known += [f"n = {entry.n}"] if entry.n > 1 else []
+    known += [f"{counted(entry.predicted_blocks, 'block')} not timed"] if entry.predicted_blocks else []
     return format_exact(float(entry.value)) + (f" ({', '.join(known)})" if known else "")
 
 

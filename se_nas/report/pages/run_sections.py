@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from itertools import groupby
 
+from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.table import LatencyFile
 from se_nas.cost.metrics import METRICS, device_of
@@ -200,7 +201,7 @@ def latency_figure(metric: str) -> str:
 
 
 def _latency(metric: str, table: LatencyFile) -> PredictedLatency:
-    report, key = table.fit, asdict(table.key)
+    report = table.fit
     held_out, prediction = report.held_out, report.prediction
     blocks: Rows = []
     if prediction is not None:
@@ -217,7 +218,7 @@ def _latency(metric: str, table: LatencyFile) -> PredictedLatency:
         ("held-out networks", str(held_out.n)),
         ("calibrated on networks", str(report.calibrated_on)),
         *blocks,
-        *spaced([(name, str(value)) for name, value in key.items()]),
+        *spaced(_key_rows(table.key)),
     ]
     return PredictedLatency(latency_figure(metric), device_of(metric) or "", rows)
 
@@ -251,6 +252,12 @@ def se_words(blocks: Sequence[SEInBlock], tables: Mapping[str | None, LatencyFil
 
 def _listed(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _key_rows(key: LatencyKey) -> Rows:
+    """What a latency is of: not how often a program is called again, nor a program where there is none."""
+    values = [(field.name, getattr(key, field.name)) for field in fields(key) if field.compare]
+    return [(name, str(value)) for name, value in values if value is not None]
 
 
 def _decode(decode: DecodeTry) -> Decode:

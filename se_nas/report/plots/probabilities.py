@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -193,25 +192,17 @@ def _option_labels(option_lists: Iterable[Sequence[Option]]) -> dict[Option, str
     }
 
 
-#: Inches that a letter of a key takes.
-_LETTER = 0.065
-
-
 def _row_key(axes: Axes, part: str, base: float, labels: Mapping[Option, str]) -> None:
-    """Name of a row and, in their colours, its options; only the ends where there is no room for all, as of widths."""
+    """Name of a row and, in their colours, its options."""
     at = axes.get_yaxis_transform()
-    lines = fill(part, 13)
-    axes.text(-0.012, base + 0.80, lines, transform=at, ha="right", va="center", fontsize=8.5, linespacing=0.95)
+    axes.text(-0.012, base + 0.80, part, transform=at, ha="right", va="center", fontsize=8.5)
     span = 0.070 / max(len(labels), 3)
-    roomy = max(map(len, labels.values())) * _LETTER <= span * WIDTH
     for rank, label in enumerate(labels.values()):
         x = -0.012 - span * (len(labels) - rank)
         tone = light(rank_tone(rank, len(labels)))
         key = Rectangle((x, base + 0.34), span * 0.86, 0.13, transform=at, color=tone, linewidth=0, clip_on=False)
         axes.add_patch(key)
         middle = x + span * 0.43
-        if not roomy and 0 < rank < len(labels) - 1:
-            continue
         axes.text(middle, base + 0.12, label, transform=at, ha="center", va="center", fontsize=7, color=light("muted"))
 
 

@@ -5,6 +5,7 @@ Figures are drawn in the light tones of `palette`; `figure_svg` makes them follo
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,9 @@ from se_nas.space.choice import Option
 History = Sequence[Epoch]
 Choices = Mapping[str, Sequence[Option]]
 Picks = Mapping[str, Option]
+
+#: A line above a panel; more would end where the panel does.
+_TITLE_LETTERS = 44
 
 
 # ---- what the histories hold
@@ -135,7 +139,7 @@ def _expected_panel(history: History, metric: str, limit: float | None, final: f
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
     axes.yaxis.set_major_formatter(FuncFormatter(tick))
     # above the panel, where no curve can cross the words
-    axes.set_title(limited_title(metric, limit, line))
+    axes.set_title(textwrap.fill(limited_title(metric, limit, line), _TITLE_LETTERS))
     return figure
 
 

@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from se_nas.cost.latency.timing import latency_key
 from se_nas.data.file_options import FileOptions
 from se_nas.data.on_disk.encoded_images import EncodedImages
 from se_nas.data.on_disk.normalisation import normalisation
@@ -109,7 +108,7 @@ def retrain_from_disk(
                 accuracies=training.accuracies,
                 epoch=prepared.recipe.epochs - 1,
             )
-            result = _conclude(job, prepared, training, ranks, own_device)
+            result = _conclude(job, prepared, training, ranks, own_device, say)
         _report(job.folder, say)
     return result
 
@@ -199,7 +198,14 @@ def _digest(*halves: EncodedImages) -> str:
     return digest.hexdigest()[:16]
 
 
-def _conclude(job: Job, prepared: _Prepared, training: Outcome, ranks: Ranks, device: torch.device) -> ImageNetResult:
+def _conclude(
+    job: Job,
+    prepared: _Prepared,
+    training: Outcome,
+    ranks: Ranks,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> ImageNetResult:
     """Write history, certificate and result."""
     run, recipe, last = job.folder, prepared.recipe, training.history[-1]
     write_history(run / HISTORY, training.history)
@@ -231,8 +237,7 @@ def _conclude(job: Job, prepared: _Prepared, training: Outcome, ranks: Ranks, de
         images=training.images,
         images_per_second=training.images / training.seconds,
     )
-    key = latency_key(device.type)
-    certificate = extend_certificate(_search_certificate(job), prepared.spec, key, retrained.plain())
+    certificate = extend_certificate(_search_certificate(job), prepared.spec, device.type, retrained.plain(), say)
     write_record(run / "certificate.json", certificate)
     result = ImageNetResult(retrain=retrained, ledger=ledger, environment=environment)
     write_record(run / "result.json", result)

@@ -44,7 +44,7 @@ def test_key_names_the_device_and_its_model():
     [
         ({"device": "abacus"}, "one of cpu.*abacus"),
         ({"runtime": "cuda_graph"}, "runtime on cpu must be one of onnxruntime, eager, compiled, openvino"),
-        ({"dtype": "int8"}, "dtype must be one of float32.*int8"),
+        ({"dtype": "int4"}, "dtype must be one of float32.*int8.*int4"),
         ({"threads": 0}, "threads=0"),
         ({"batch_size": 0}, "batch_size=0"),
     ],

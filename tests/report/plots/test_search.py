@@ -76,6 +76,9 @@ def test_a_budget_far_above_the_expected_costs_leaves_the_panel_to_the_curve(sea
     history, _, _ = search
     plot = plots.expected_cost(history, {"macs": 1e9}, {"macs": 390e3})
     assert "MACs; budget 1 G MACs, beyond the panel" in texts(plot)
+    plot = plots.expected_cost(history, {"latency_ms": 1e9}, {})
+    assert max(map(len, plot.axes[0].get_title("left").splitlines())) < 45  # or it would end with the panel
+    plot = plots.expected_cost(history, {"macs": 1e9}, {"macs": 390e3})
     costs = [row.expected["macs"] for row in history if row.expected]
     assert plot.axes[0].get_ylim()[1] < 2 * max(*costs, 390e3)
 

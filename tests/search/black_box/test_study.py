@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import count_tables
 from se_nas.errors import ArchitectureError, ConfigError, InfeasibleBudgetError, OutputError
-from se_nas.search.black_box.architecture_sampler import distributions, suggest
+from se_nas.search.black_box.architecture_sampler import distributions
 from se_nas.search.black_box.candidate import SMALL, SpaceExhausted
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import Pruned
@@ -423,10 +423,3 @@ def test_who_takes_over_has_the_file_for_itself_until_it_ends_or_is_killed(
         other.kill()
         other.communicate()
     open_study(tiny_space, [], file).close()
-
-
-def test_a_sampler_of_the_choices_in_use_is_asked_for_the_widths_that_no_block_reads() -> None:
-    stem, head = {"width": [8, 16], "then": [{"width": 8}]}, {"width": [8, 16]}
-    space = parse_space({"name": "wide", "resolution": 8, "stem": stem, "stages": [{"width": 8}], "head": head}, "wide")
-    picks = {"stem.width": 16, "head.width": 16}
-    assert suggest(optuna.trial.FixedTrial(picks), space, grouped=True).as_dict() == picks

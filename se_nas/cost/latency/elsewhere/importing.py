@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from se_nas.cost.latency.building import fitted_table
 from se_nas.cost.latency.elsewhere.measurements_file import read_measurements
-from se_nas.cost.latency.table import LatencyTable
+from se_nas.cost.latency.table import LatencyFile, LatencyTable
 from se_nas.cost.latency.timing import latency_key
-from se_nas.errors import ConfigError
+from se_nas.errors import ConfigError, OutputError
+from se_nas.records.record import read_record, write_record
 from se_nas.space.search_space import SearchSpace
 
 #: Fewer would leave under 6 to say what the fit is worth.
@@ -42,6 +44,21 @@ def import_latency_table(
     cut = len(timed) - min(len(timed) // _HELD_OUT, _MOST_HELD_OUT)
     calibration, held_out = ([timed[place] for place in some] for some in (order[:cut], order[cut:]))
     return fitted_table(space, key, None, calibration, held_out, {"file": path.name}, started)
+
+
+def write_imported(table: LatencyTable, path: Path) -> Path:
+    """Write an imported table, over another one where there is one.
+
+    Raises:
+        OutputError: another kind of file is there, as the measurements may be; or the file cannot be written.
+    """
+    if os.path.lexists(path):
+        try:
+            read_record(LatencyFile, path)
+        except ConfigError as error:
+            must = "must be a latency table, which is then replaced, or not be there, but is another file"
+            raise OutputError(f"{path}: {must}") from error
+    return write_record(path, table.record())
 
 
 def verdict(table: LatencyTable) -> str:

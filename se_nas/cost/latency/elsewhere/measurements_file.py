@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from se_nas.cost.latency.table import Timed
-from se_nas.errors import ArchitectureError, ConfigError, short
+from se_nas.errors import ArchitectureError, ConfigError, OutputError, short
 from se_nas.records.bounds import LEAST_MS, MOST_MS
 from se_nas.records.files import MOST_BYTES, beside, write_atomic
 from se_nas.space.architecture import Architecture
@@ -73,8 +74,10 @@ def write_measurements(path: Path, timed: Iterable[Timed]) -> Path:
     """Write networks and milliseconds as JSON lines, which `read_measurements` reads.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file is there, or cannot be written.
     """
+    if os.path.lexists(path):  # it may be what somebody measured
+        raise OutputError(f"{path}: must be a file that is not there yet, but there is one")
     lines = (json.dumps({"picks": architecture.as_dict(), "ms": ms}) + "\n" for architecture, ms in timed)
     return write_atomic(path, "".join(lines))
 

@@ -10,7 +10,7 @@ import pytest
 from se_nas.cost.latency.choosing import spread_architectures
 from se_nas.cost.latency.elsewhere.design import d_optimal
 from se_nas.cost.latency.elsewhere.handing_out import write_networks
-from se_nas.cost.latency.elsewhere.importing import import_latency_table, verdict
+from se_nas.cost.latency.elsewhere.importing import import_latency_table, verdict, write_imported
 from se_nas.cost.latency.elsewhere.measurements_file import read_measurements, write_measurements
 from se_nas.cost.latency.fit import fit_terms
 from se_nas.cost.latency.table import latency_lines, read_latency_table
@@ -45,6 +45,19 @@ def test_what_is_written_is_read_and_a_table_of_it_predicts_others(tmp_path):
     again = read_latency_table(write_record(tmp_path / "phone.json", table.record()), LARGE)
     assert again.held_out == table.held_out
     assert again.table.cost(table.held_out[0][0]) == table.table.cost(table.held_out[0][0])
+
+
+def test_what_somebody_measured_is_not_written_over_but_a_table_of_it_is(tmp_path):
+    path = write_measurements(tmp_path / "timed.jsonl", timed(SPACE, 30))
+    measured = path.read_bytes()
+    table = import_latency_table(SPACE, path, "phone")
+    with pytest.raises(OutputError, match="must be a file that is not there yet"):
+        write_measurements(path, [])
+    with pytest.raises(OutputError, match="must be a latency table, which is then replaced, or not be there"):
+        write_imported(table, path)
+    assert path.read_bytes() == measured
+    for _ in range(2):
+        assert read_latency_table(write_imported(table, tmp_path / "phone.json"), SPACE).held_out == table.held_out
 
 
 def test_the_forms_of_a_file_are_one(tmp_path):
@@ -155,20 +168,21 @@ def test_chosen_networks_tell_more_than_random_ones_and_are_distinct():
     assert design.efficiency > 1.1
 
 
-def test_networks_to_time_are_written_with_their_picks_and_come_back_as_a_table(tmp_path):
+def test_networks_to_time_are_written_with_their_picks_and_come_back_as_a_table(tmp_path, monkeypatch):
     onnx = pytest.importorskip("onnx")
-    said = list(write_networks(SPACE, 24, tmp_path / "out", batch_size=2))
-    assert "24 networks" in said[0]
+    monkeypatch.setattr("se_nas.cost.latency.elsewhere.importing.LEAST", 8)
+    said = list(write_networks(SPACE, 8, tmp_path / "out", batch_size=2))
+    assert "8 networks" in said[0]
     assert "random networks" in said[1]
     entries = [json.loads(line) for line in (tmp_path / "out/networks.jsonl").read_text().splitlines()]
-    assert len(entries) == 24
+    assert len(entries) == 8
     (images,) = onnx.load(tmp_path / "out" / entries[0]["onnx"]).graph.input
     assert [size.dim_value for size in images.type.tensor_type.shape.dim] == [2, 3, 8, 8]
     answered = [{**entry, "ms": true_ms(SPACE, SPACE.architecture(entry["picks"]))} for entry in entries]
     (tmp_path / "timed.jsonl").write_text(lines(answered))
-    assert import_latency_table(SPACE, tmp_path / "timed.jsonl", "phone").fit.calibrated_on == 18
+    assert import_latency_table(SPACE, tmp_path / "timed.jsonl", "phone").fit.calibrated_on == 6
     with pytest.raises(OutputError, match="must be a folder that is not there yet or empty"):
-        list(write_networks(SPACE, 24, tmp_path / "out"))
+        list(write_networks(SPACE, 8, tmp_path / "out"))
 
 
 @pytest.mark.parametrize(

@@ -137,11 +137,14 @@ def table(key, keep, say=None):
     return time_latency_table(SPACE, key, calibrate_on=12, held_out=8, time_networks=clock, keep=keep, say=say)
 
 
-def test_the_networks_that_show_how_long_a_table_takes_are_timed_once(tmp_path, program):
+def test_a_table_of_whole_networks_times_each_once_and_predicts_others(tmp_path, program):
     said = []
-    table(program("print(os.path.getsize(sys.argv[1]) / 1000)"), tmp_path / "kept.jsonl", said.append)
-    assert calls(tmp_path) == 20
+    found = table(program("print(os.path.getsize(sys.argv[1]) / 1000)"), tmp_path / "kept.jsonl", said.append)
+    assert calls(tmp_path) == 20  # also those that show how long it takes
     assert said[0].startswith("latency: timing 20 networks takes about ")
+    assert found.fit.method == "networks"
+    assert found.fit.held_out.mape < found.fit.macs.mape
+    assert found.key.runtime == found.record().key.runtime == "command"
 
 
 def test_a_table_that_was_killed_at_the_tenth_network_goes_on_and_is_the_same(tmp_path, program):
@@ -160,18 +163,13 @@ def test_a_table_that_was_killed_at_the_tenth_network_goes_on_and_is_the_same(tm
     assert not keep.exists()
 
 
-def test_blocks_fitted_to_whole_networks_predict_others(tmp_path, program):
-    found = table(program("print(os.path.getsize(sys.argv[1]) / 1000)"), None)
-    assert found.fit.method == "networks"
-    assert found.fit.held_out.mape < found.fit.macs.mape
-    assert found.key.runtime == found.record().key.runtime == "command"
-
-
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         ({"runtime": "command"}, "run: must be a command line"),
         ({"run": "timer {onnx}"}, "run: must be left out where runtime is not command"),
+        ({"timeout": 5}, "timeout: must be left out where runtime is not command"),
+        ({"runtime": "eager", "retries": 0}, "retries: must be left out where runtime is not command"),
         ({"runtime": "command", "run": "timer {model}"}, r"no words in braces but \{onnx\}, .*but got \{model\}"),
         ({"runtime": "command", "run": "timer 'x {onnx}"}, "no closing quotation"),
         ({"runtime": "command", "run": "timer"}, r"with \{onnx\} where the network's file goes"),
