@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from se_nas.cost.table import CostTable
     from se_nas.evidence.sweep import MeasuredSweep, Sweep
     from se_nas.space.search_space import SearchSpace
+    from se_nas.space.templates import SETemplate
 
 
 def show_space(space_file: SpaceFile, plugin: Plugins = None) -> None:
@@ -58,7 +59,7 @@ def _print_stages(space: SearchSpace) -> None:
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     columns = ("stage", "width", "stride", "depth", "block", "kernel", "expansion")
-    for column in (*columns, "SE", "ratio of", "SE at", "once per stage"):
+    for column in (*columns, "SE", "ratio of", "SE at, squeeze, activation, gate", "once per stage"):
         table.add_column(column, overflow="fold")
     for number, stage in enumerate(space.stages, 1):
         for row, op in enumerate(stage.ops):
@@ -72,10 +73,19 @@ def _print_stages(space: SearchSpace) -> None:
                 " ".join(f"{e:g}" for e in op.expansions),
                 options,
                 op.se.ratio_of if options != NO_SE else "",
-                op.se.position if options != NO_SE else "",
+                _functions(op.se) if options != NO_SE else "",
                 " ".join(stage.share) if row == 0 else "",
             )
     show(table)
+
+
+def _functions(se: SETemplate) -> str:
+    """What of SE is chosen beside its options: its place, and what else has several options."""
+    from se_nas.space.choice import SE_FIELDS
+    from se_nas.space.templates import options_of
+
+    several = {name: options_of(getattr(se, name)) for name in SE_FIELDS}
+    return "; ".join(" ".join(options) for name, options in several.items() if name == "position" or len(options) > 1)
 
 
 def _print_costs(space: SearchSpace) -> None:

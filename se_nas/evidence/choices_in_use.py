@@ -14,9 +14,10 @@ def choices_in_use(space: SearchSpace, architecture: Architecture) -> frozenset[
         ArchitectureError: the architecture is of another space.
     """
     space.check(architecture)
+    picks = architecture.as_dict()
     sizes = {width.axis.choice for width in space.widths} | {slot.depth.choice for slot in space.slots}
-    used = list(space.slots_in_use(architecture.as_dict()))
-    blocks = {axis.choice for slot, op in used for axis in (slot.op, *op.axes)}
+    used = list(space.slots_in_use(picks))
+    blocks = {axis.choice for slot, op in used for axis in (slot.op, *op.axes_in_use(picks))}
     return frozenset(name for name in sizes | blocks if name is not None)
 
 
@@ -29,14 +30,17 @@ def se_places(space: SearchSpace) -> dict[str, str]:
 
 
 def se_ops_in_use(space: SearchSpace, architecture: Architecture) -> dict[str, SlotOp]:
-    """For each choice of SE that an architecture makes use of, the first block that it decides on.
+    """For each choice of SE that an architecture makes use of, the first block that it decides on and that can have SE.
 
     Raises:
         ArchitectureError: the architecture is of another space.
     """
     space.check(architecture)
     found: dict[str, SlotOp] = {}
-    for _, op in space.slots_in_use(architecture.as_dict()):
-        if (choice := op.axis("se").choice) is not None:
-            found.setdefault(choice, op)
+    picks = architecture.as_dict()
+    for _, op in space.slots_in_use(picks):
+        axis = op.axis("se")
+        options = [{**op.picked(picks), "se": option} for option in axis.options]
+        if axis.choice is not None and any(op.block(**each).se is not None for each in options):
+            found.setdefault(axis.choice, op)
     return found

@@ -101,12 +101,13 @@ class _Blocks:
     def of(cls, op: SlotOp) -> _Blocks:
         options = op.axis("se").options
         others = [axis.part for axis in op.axes if axis.part != "se"]
-        rows = tuple(tuple(op.block(**rest, se=se) for se in options) for rest in op.combinations(*others))
-        return cls(options, rows)
+        rows = (tuple(op.block(**rest, se=se) for se in options) for rest in op.combinations(*others))
+        # at a position that is none in the block no row has SE
+        return cls(options, tuple(row for row in rows if any(block.se is not None for block in row)))
 
     @property
     def with_and_without(self) -> bool:
-        return all(len({block.se is None for block in row}) == 2 for row in self.rows)
+        return bool(self.rows) and all(len({block.se is None for block in row}) == 2 for row in self.rows)
 
     def share(self, table: LatencyTable) -> float:
         with_se = without = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -24,3 +25,9 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
 }
 """Gate name to the function that maps an excitation (any shape) to scales: into [0, 1], but for the last two."""
+
+
+@cache
+def activation_function(name: str) -> Callable[[Tensor], Tensor]:
+    """The activation as a function; torch.fx refuses to call a module that is no submodule."""
+    return ACTIVATIONS[name]().forward

@@ -11,13 +11,17 @@ Written with autograd it passes over the map 13 times, forward and backward; 7 i
 On a CPU the products of the third step are added up in a buffer of an eighth of a map, which passes do not count; on a
 GPU, where torch has no such reduction in one kernel, they are written and read once more, which makes 9.
 
+Where channels are squeezed to their maxima, too, the maxima are found by folding, which takes two passes more, and
+their gradient goes, in a part of the map that a cache holds, to the positions that equal them.
+
 Everything between z and s is a graph over (B, C) vectors, so `squeeze_scale` leaves that part to autograd and any gate,
 fixed or searched, shares these four steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,7 +51,7 @@ SQUEEZES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def squeeze_scale(x: Tensor, gate: Gate, *parameters: Tensor, squeeze: str = "mean") -> Tensor:
-    """Return x * gate(squeezed x, *parameters), channel by channel; in the fewest passes where the squeeze is the mean.
+    """Return x * gate(squeezed x, *parameters), channel by channel; in few passes where that sees vectors.
 
     Args:
         x: feature map (B, C, H, W), floating point, of any memory format.
@@ -58,12 +62,37 @@ def squeeze_scale(x: Tensor, gate: Gate, *parameters: Tensor, squeeze: str = "me
 
     Returns:
         (B, C, H, W) with the dtype and memory format of x. It can be differentiated once, with respect to x and
-        `parameters`; torch raises RuntimeError at the second time where the squeeze is the mean.
+        `parameters`; torch raises RuntimeError at the second time, but with the squeeze "none".
     """
-    if squeeze == "mean" and _hand_written_backward_applies(x, parameters):
-        result: Tensor = _SqueezeScale.apply(x, gate, *parameters)  # type: ignore[no-untyped-call]
+    if squeeze != "none" and hand_written_backward_applies(x, parameters):
+        result: Tensor = _SqueezeScale.apply(x, gate, squeeze, *parameters)  # type: ignore[no-untyped-call]
         return result
     return _scale(x, gate(SQUEEZES[squeeze](x), *parameters), squeeze)
+
+
+@contextmanager
+def made_again(x: Tensor) -> Iterator[None]:
+    """Where x comes from `squeeze_scale`, what runs here does not keep it for its backward, which scales once more.
+
+    It takes one pass more, and the memory of a map less: a place of SE then has none of its own.
+    """
+    node = x.grad_fn
+    if not isinstance(node, _SqueezeScale._backward_cls):
+        yield
+        return
+    same = (x.data_ptr(), x.shape, x.stride())
+
+    def pack(kept: Tensor) -> Any:
+        return node if (kept.data_ptr(), kept.shape, kept.stride()) == same else kept
+
+    def unpack(packed: Any) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        (before,) = packed.saved_tensors
+        return _scale(before, packed.gate_graph[-1].detach())
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield
 
 
 class ChannelAttention(nn.Module):
@@ -94,7 +123,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape, dtype and memory format."""
-        fuses = self.training and self.squeeze == "mean" and _hand_written_backward_applies(x, self.parameters())
+        fuses = self.training and self.squeeze == "mean" and hand_written_backward_applies(x, self.parameters())
         if fuses and not any(map(_is_watched, self.children())):
             gate, parameters = self.fused_gate()
             return squeeze_scale(x, gate, *parameters)
@@ -112,7 +141,7 @@ def _scale(x: Tensor, s: Tensor, squeeze: str = "mean") -> Tensor:
     return x * (s.permute(0, 3, 1, 2) if squeeze == "none" else s[:, :, None, None])
 
 
-def _hand_written_backward_applies(x: Tensor, parameters: Iterable[Tensor]) -> bool:
+def hand_written_backward_applies(x: Tensor, parameters: Iterable[Tensor]) -> bool:
     """Whether there is a gradient to take, and nothing is looking that wants to see plain operations instead."""
     return (
         type(x) in (Tensor, nn.Parameter)  # not a torch.fx proxy, a fake tensor or another stand-in
@@ -126,14 +155,15 @@ def _hand_written_backward_applies(x: Tensor, parameters: Iterable[Tensor]) -> b
 
 class _SqueezeScale(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gate: Gate, *parameters: Tensor) -> Tensor:
-        x_needed, _, *parameters_needed = ctx.needs_input_grad
+    def forward(ctx: Any, x: Tensor, gate: Gate, squeeze: str, *parameters: Tensor) -> Tensor:
+        x_needed, _, _, *parameters_needed = ctx.needs_input_grad
         with torch.enable_grad():
-            z = SQUEEZES["mean"](x.detach()).requires_grad_(x_needed)
+            z = _SQUEEZED[squeeze](x.detach()).requires_grad_(x_needed)
             leaves = [p.detach().requires_grad_(n) for p, n in zip(parameters, parameters_needed, strict=True)]
             s = gate(z, *leaves)
         ctx.save_for_backward(x)
         ctx.gate_graph = (z, leaves, s)  # tiny, and points at nothing outside itself
+        ctx.squeeze = squeeze
         return _scale(x, s.detach())
 
     @staticmethod
@@ -142,8 +172,49 @@ class _SqueezeScale(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         z, leaves, s = ctx.gate_graph
         dz, *dleaves = _gate_gradients(s, [z, *leaves], grad, x)
-        dx = _gradient_of_map(grad, s.detach().to(x.dtype), dz, x) if ctx.needs_input_grad[0] else None
-        return dx, None, *dleaves
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, *dleaves
+        dmeans, dmaxima = _OF_MEANS_AND_MAXIMA[ctx.squeeze](dz)
+        dx = _gradient_of_map(grad, s.detach().to(x.dtype), dmeans, x)
+        if dmaxima is not None:
+            _add_to_maxima(dx, x, _OF_MEANS_AND_MAXIMA[ctx.squeeze](z.detach())[1], dmaxima)
+        return dx, None, None, *dleaves
+
+
+def _maxima(x: Tensor) -> Tensor:
+    """The maxima of channels, (B, C); torch's own reduction of a map whose channels come last is no vector code."""
+    if x.device.type != "cpu":
+        return x.amax((2, 3))
+    for axis in (2, 3):
+        while (side := x.shape[axis]) > 1:
+            half = -(-side // 2)  # both halves of an odd side have the middle
+            x = torch.maximum(x.narrow(axis, 0, half), x.narrow(axis, side - half, half))
+    return x[:, :, 0, 0].clone()
+
+
+_SQUEEZED: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": SQUEEZES["mean"],
+    "max": _maxima,
+    "mean_and_max": lambda x: torch.stack((SQUEEZES["mean"](x), _maxima(x))),
+}
+"""SQUEEZES that give vectors, in few passes."""
+
+_OF_MEANS_AND_MAXIMA: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+    "mean": lambda z: (z, None),
+    "max": lambda z: (None, z),
+    "mean_and_max": lambda z: (None, None) if z is None else (z[0], z[1]),
+}
+"""What of a squeeze's result, or of its gradient, is of means, and what of maxima."""
+
+
+def _add_to_maxima(dx: Tensor, x: Tensor, maxima: Tensor, dmaxima: Tensor) -> None:
+    """Add the gradient (B, C) of maxima to that of their map; positions that share a maximum share its gradient."""
+    size = _chunk_samples(x) if x.device.type == "cpu" else len(x)
+    parts = zip(*(torch.split(t, size) for t in (dx, x, maxima, dmaxima)), strict=True)
+    for dx_part, x_part, most, gradient in parts:
+        at = torch.ge(x_part, most[:, :, None, None], out=torch.empty_like(x_part))
+        shares = gradient / at.sum((2, 3)).clamp(min=1)
+        dx_part.add_(at.mul_(shares[:, :, None, None]))
 
 
 def _gate_gradients(s: Tensor, inputs: list[Tensor], grad: Tensor, x: Tensor) -> list[Tensor | None]:

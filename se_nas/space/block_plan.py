@@ -28,22 +28,11 @@ def built(spec: BlockSpec) -> tuple[object, ...]:
         branches=tuple(replace(branch, layers=_nameless(branch.layers)) for branch in plan.branches),
     )
     activates = plan.entry_channels or plan.activates_sum or any(layer.activation for layer in plan.layers)
-    return (nameless, spec.activation if activates else None, _built_attention(spec, plan))
+    return (nameless, spec.activation if activates else None, spec.se_built)
 
 
 def _nameless(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     return tuple(replace(layer, name="") for layer in layers)
-
-
-def _built_attention(spec: BlockSpec, plan: BlockPlan) -> tuple[object, ...] | None:
-    """The block's SE, by the first name of its place."""
-    unit = spec.se
-    if unit is None or (unit.position == "identity" and plan.skip == "none"):
-        return None
-    nothing_after = plan.last is None if unit.position == "inside" else plan.skip == "none"
-    if unit.position in ("inside", "post") and nothing_after:
-        unit = replace(unit, position="standard")
-    return unit.built(spec.se_hidden)
 
 
 def channel_fault(spec: BlockSpec) -> str | None:

@@ -9,6 +9,10 @@ from functools import cached_property
 
 Option = int | float | str
 
+#: What of SE is chosen, each by itself: the unit, then the fields of `SETemplate` of these names.
+SE_FIELDS = ("position", "squeeze", "activation", "gate")
+SE_PARTS = ("se", *(f"se_{name}" for name in SE_FIELDS))
+
 _NAME = re.compile(r"stage(\d+)(?:\.block(\d+))?(?:\.([^.]+))?\.(\w+)")
 
 
@@ -19,7 +23,8 @@ class Place:
     Attributes:
         stage: number of the stage, from 1, or "stem" or "head"; None for what is chosen once for the whole network.
         block: number of the block in it, from 1; None for what is chosen once for the whole stage.
-        part: "width", "depth", "block" (its kind), "kernel", "expansion" or "se"; of the network "width_multiplier".
+        part: "width", "depth", "block" (its kind), "kernel", "expansion", or one of SE_PARTS; of the network
+            "width_multiplier".
         op: the kind of block, by its name in the space, where the stage offers several; None for what all kinds have.
     """
 

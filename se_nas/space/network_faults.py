@@ -187,7 +187,8 @@ def largest_network(space: SearchSpace) -> NetworkSpec:
 def largest_blocks(slot: Slot) -> list[BlockSpec]:
     """Of each kind of block that a place offers, the one with the most weights."""
     return [
-        max((op.block(**{**op.largest, **se}) for se in op.combinations("se")), key=block_weights) for op in slot.ops
+        max((op.block(**{**op.largest, **se}) for se in op.combinations("se", "se_position")), key=block_weights)
+        for op in slot.ops
     ]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
-from se_nas.space.choice import Axis, Choice, Option, Place
+from se_nas.space.choice import SE_PARTS, Axis, Choice, Option, Place
 from se_nas.space.slots.counting import networks
 from se_nas.space.slots.distinct import distinct_kernels, distinct_se
 from se_nas.space.slots.slot import WIDTHS, Slot, SlotOp, op_at
@@ -141,16 +141,14 @@ class SearchSpace:
         def placed(axis: Axis) -> Axis:
             if axis.part in WIDTHS:  # the stages' own
                 return axis
-            block = None if axis.part in stage.share else index + 1
-            place = Place(number, block, axis.part, op.name if len(stage.ops) > 1 else None)
+            shared = ("se" if axis.part in SE_PARTS else axis.part) in stage.share
+            place = Place(number, None if shared else index + 1, axis.part, op.name if len(stage.ops) > 1 else None)
             return _axis(axis.part, place, options.get(axis.part, axis.options))
 
         here = at(*geometry[index])
-        options = {
-            "kernel": distinct_kernels(here),
-            # most blocks of a stage are alike
-            "se": distinct_se([at(*place) for place in set(geometry)] if "se" in stage.share else [here]),
-        }
+        # most blocks of a stage are alike
+        places = tuple(at(*place) for place in dict.fromkeys(geometry)) if "se" in stage.share else (here,)
+        options = {"kernel": distinct_kernels(here), **distinct_se(places)}
         return replace(here, axes=tuple(map(placed, here.axes)))
 
     @cached_property
@@ -242,8 +240,8 @@ class SearchSpace:
     def architecture(self, picks: Mapping[str, Option]) -> Architecture:
         """The canonical architecture of these picks, one for each choice of the space.
 
-        Choices that the picked depths or block kinds leave without effect take their first option, and an SE ratio
-        takes the first one of the same hidden width, so that equal networks are equal architectures.
+        Choices that the picked depths or block kinds leave without effect take their first option, and SE takes the
+        first options that build the same, so that equal networks are equal architectures.
 
         Raises:
             ArchitectureError: a choice is missing, unknown, or picks what is no option of it.
@@ -264,23 +262,23 @@ class SearchSpace:
         for width in self.widths:
             if width.axis.choice is not None:
                 total[width.axis.choice] = picks[width.axis.choice]
-        se_units: dict[str, list[list[tuple[object, ...] | None]]] = {}
+        of_se: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
         for slot, op in self.slots_in_use(picks):
             for axis in (slot.op, *op.axes):
                 if axis.choice is not None:
                     total[axis.choice] = picks[axis.choice]
-            se = op.axis("se")
-            if se.choice is not None:
-                options = op.picked(picks)
-                units = [op.block(**{**options, "se": label}).se_built for label in se.options]
-                se_units.setdefault(se.choice, []).append(units)
+            if names := tuple(axis.choice for axis in op.axes if axis.part in SE_PARTS and axis.choice is not None):
+                of_se.setdefault(names, []).append(op.se_classes(op.picked(picks)))
         for slot in self.slots:
             if slot.depth.choice is not None:
                 total[slot.depth.choice] = picks[slot.depth.choice]
-        for name, rows in se_units.items():
-            choice = self.choice_by_name[name]
+        for names, rows in of_se.items():
+            choices = [self.choice_by_name[name] for name in names]
+            shape = tuple(len(choice.options) for choice in choices)
+            picked = np.ravel_multi_index([choice.index(picks[choice.name]) for choice in choices], shape)
             columns = list(zip(*rows, strict=True))
-            total[name] = choice.options[columns.index(columns[choice.index(picks[name])])]
+            first = np.unravel_index(columns.index(columns[picked]), shape)
+            total |= {choice.name: choice.options[int(i)] for choice, i in zip(choices, first, strict=True)}
         return Architecture(self.digest, tuple(total.items()))
 
     def check(self, architecture: Architecture) -> None:
@@ -320,7 +318,7 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int:
-        """Exact number of distinct networks (sequences of blocks; SE ratios of one hidden width count once)."""
+        """Exact number of distinct networks (sequences of blocks; what of SE builds the same counts once)."""
         stages = [
             ([slot for slot in self.slots if slot.stage == s], stage.depths) for s, stage in enumerate(self.stages)
         ]

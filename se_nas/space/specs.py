@@ -12,6 +12,7 @@ from se_nas.records.bounds import MOST_CHANNELS, size_within
 from se_nas.space.attention import ATTENTION, OF_BARE_RATIO
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.space.blocks import BLOCKS
+from se_nas.space.blocks.plan import BlockPlan
 from se_nas.space.blocks.shape import BlockForm, BlockShape
 from se_nas.space.channels import round_channels
 from se_nas.space.vocabulary import Activation, Gate, Position, RatioOf, Squeeze, StemPool
@@ -20,14 +21,33 @@ _POSITION_WORDS = {"pre": " before the block", "post": " after the sum", "identi
 _SQUEEZE_WORDS = {"max": " of maxima", "none": " at every position"}
 
 
+def place_in(plan: BlockPlan, position: Position) -> Position | None:
+    """The first name that a position of SE has in blocks of a plan; None where it is no place for a unit."""
+    if position == "identity" and plan.skip == "none":
+        return None
+    nothing_after = plan.last is None if position == "inside" else plan.skip == "none"
+    return "standard" if position in ("inside", "post") and nothing_after else position
+
+
 @dataclass(frozen=True, kw_only=True)
-class SEProperties:
-    """What all options of SE at one place share.
+class SEHidden:
+    """How wide the hidden layer of SE is for a ratio, which all options at one place share.
 
     Attributes:
         ratio_of: what a reduction ratio divides: the block's input (EfficientNet), its expanded channels (MobileNetV3)
             or its output (SE-ResNet).
         divisor: the hidden width is rounded to a multiple of it (see `round_channels`).
+    """
+
+    ratio_of: RatioOf = "expanded"
+    divisor: Annotated[int, Field(ge=1, strict=True), size_within(MOST_CHANNELS)] = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class SESpec(SEHidden):
+    """A Squeeze-and-Excitation unit (Hu et al., arXiv 1709.01507), or a relative of it in the same place.
+
+    Attributes:
         squeeze: how a channel is summarised over its positions; the paper's global mean, the maximum, or "none", the
             paper's control NoSqueeze: the same maps at every position. Some kinds do not read it.
         activation: what stands between the two linear maps.
@@ -36,25 +56,14 @@ class SEProperties:
             "standard" on what is added in the sum, "pre" on its input (not on the shortcut), "post" after the sum
             and the activation that may follow, "identity" on the shortcut. Without a sum, "post" is "standard", and
             "identity" is no place for a unit.
-    """
-
-    ratio_of: RatioOf = "expanded"
-    divisor: Annotated[int, Field(ge=1, strict=True), size_within(MOST_CHANNELS)] = 8
-    squeeze: Squeeze = "mean"
-    activation: Activation = "relu"
-    gate: Gate = "hard_sigmoid"
-    position: Position = "inside"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SESpec(SEProperties):
-    """A Squeeze-and-Excitation unit (Hu et al., arXiv 1709.01507), or a relative of it in the same place.
-
-    Attributes:
         ratio: reduction ratio r, >= 1; the hidden layer has (reference channels) / r units. 1 for a kind without one.
         kind: a name in ATTENTION.
     """
 
+    squeeze: Squeeze = "mean"
+    activation: Activation = "relu"
+    gate: Gate = "hard_sigmoid"
+    position: Position = "inside"
     ratio: float
     kind: Annotated[str, AfterValidator(ATTENTION.checked)] = OF_BARE_RATIO.name
 
@@ -70,12 +79,10 @@ class SESpec(SEProperties):
         reference = {"block_input": block_input, "expanded": expanded, "block_output": block_output}[self.ratio_of]
         return round_channels(reference / self.ratio, self.divisor)
 
-    def built(self, hidden: int) -> tuple[object, ...]:
-        """What is built with a hidden layer of this width: two units of which this is equal are one unit."""
+    def reads(self, name: str) -> bool:
+        """Whether a unit of its kind makes use of "squeeze", "activation", "gate" or "position"."""
         kind = ATTENTION[self.kind]
-        squeeze = self.squeeze if kind.reads_squeeze else None
-        activation = self.activation if kind.has_ratio else None
-        return (self.kind, hidden, squeeze, activation, self.gate, self.position)
+        return {"squeeze": kind.reads_squeeze, "activation": kind.has_ratio}.get(name, True)
 
     def unit(self, channels: int, hidden: int, resolution: int) -> AttentionUnit:
         """The unit on a map of this size, with a hidden layer of this width."""
@@ -177,9 +184,20 @@ class BlockSpec(BlockShape):
         return 0 if self.se is None else self.se.hidden(self.in_channels, self.expanded, self.out_channels)
 
     @property
+    def se_place(self) -> Position | None:
+        """Where its SE stands, by the first name of that place in this block; None without SE."""
+        if self.se is None:
+            return None
+        return place_in(BLOCKS[self.kind].plan_of(self), self.se.position)
+
+    @property
     def se_built(self) -> tuple[object, ...] | None:
-        """What tells its SE unit from others (None without SE); see `SESpec.built`."""
-        return None if self.se is None else self.se.built(self.se_hidden)
+        """What tells its SE unit from others (None without SE): two of which this is equal are one unit."""
+        place, se = self.se_place, self.se
+        if place is None or se is None:
+            return None
+        squeeze, activation = (getattr(se, name) if se.reads(name) else None for name in ("squeeze", "activation"))
+        return (se.kind, self.se_hidden, squeeze, activation, se.gate, place)
 
     @property
     def distinct(self) -> tuple[object, ...]:

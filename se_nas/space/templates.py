@@ -24,9 +24,9 @@ from se_nas.space.attention import ATTENTION, OF_BARE_RATIO
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.shape import BlockForm
 from se_nas.space.channels import round_channels
-from se_nas.space.choice import Option
-from se_nas.space.specs import SEProperties, SESpec
-from se_nas.space.vocabulary import Activation, StemPool
+from se_nas.space.choice import SE_FIELDS, Option
+from se_nas.space.specs import SEHidden, SESpec
+from se_nas.space.vocabulary import Activation, Gate, Position, Squeeze, StemPool
 
 T = TypeVar("T")
 
@@ -70,9 +70,9 @@ Stride = Annotated[int, Field(ge=1, le=2, strict=True)]
 Kernel = Annotated[_Whole, size_within(MOST_KERNEL), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
 
 
-def width_options(width: int | tuple[int, ...]) -> tuple[int, ...]:
-    """The numbers of channels that a width is chosen among."""
-    return width if isinstance(width, tuple) else (width,)
+def options_of(value: T | tuple[T, ...]) -> tuple[T, ...]:
+    """What is chosen among where a field has one option, or several."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _few(widths: Sequence[int]) -> Sequence[int]:
@@ -81,26 +81,31 @@ def _few(widths: Sequence[int]) -> Sequence[int]:
     return widths
 
 
-@cache
-def _widths(one: Any, several: bool) -> TypeAdapter[Any]:
-    checks = (AfterValidator(not_empty), AfterValidator(_few), AfterValidator(distinct))
-    listed = Annotated[(tuple[Channels, ...], *checks)]
-    return TypeAdapter(listed if several else one)
+def _one_or_several(one: Any, listed: Any = None, *checks: Any) -> BeforeValidator:
+    """Reads one option, or a list of them; a list of one is that one. A fault tells its place in the list alone.
+
+    Args:
+        listed: what each option of a list must be, if not what one alone must be.
+        checks: of the list, beside that its options are distinct.
+    """
+    every = (AfterValidator(not_empty), *checks, AfterValidator(distinct))
+
+    @cache
+    def adapter(kind: Any, several: bool) -> TypeAdapter[Any]:
+        options = tuple[kind, ...]
+        return TypeAdapter(Annotated[(options, *every)] if several else kind)
+
+    def checked(value: Any) -> Any:
+        several = isinstance(value, (list, tuple))
+        found = adapter(listed or one if several else one, several).validate_python(value)
+        return found[0] if several and len(found) == 1 else found
+
+    return BeforeValidator(checked)
 
 
-def _width_or_zero(value: Any) -> Any:
-    return _checked_width(value, ChannelsOrNone)
-
-
-def _checked_width(value: Any, one: Any = Channels) -> Any:
-    """A width, or several; a list of one is that one. A fault tells its place in the list alone."""
-    several = isinstance(value, (list, tuple))
-    found = _widths(one, several).validate_python(value)
-    return found[0] if several and len(found) == 1 else found
-
-
-WidthOrWidths = Annotated[Channels | tuple[Channels, ...], BeforeValidator(_checked_width)]
-WidthsOrNone = Annotated[ChannelsOrNone | tuple[Channels, ...], BeforeValidator(_width_or_zero)]
+_OF_WIDTHS = AfterValidator(_few)
+WidthOrWidths = Annotated[Channels | tuple[Channels, ...], _one_or_several(Channels, Channels, _OF_WIDTHS)]
+WidthsOrNone = Annotated[ChannelsOrNone | tuple[Channels, ...], _one_or_several(ChannelsOrNone, Channels, _OF_WIDTHS)]
 
 
 def plain_number(value: float) -> float:
@@ -163,34 +168,39 @@ def se_label(option: SEOption) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SETemplate(SEProperties):
-    """SE options of a block, which share every other property; in files its own field `se`.
+class SETemplate(SEHidden):
+    """SE options of a block; in files its own field `se`. Each field but the first two may be a list to choose from.
 
     Attributes:
+        squeeze: how a channel is summarised over its positions; the paper's global mean, the maximum, or "none", the
+            paper's control NoSqueeze: the same maps at every position. Some kinds do not read it.
+        activation: what stands between the two linear maps.
+        gate: what makes every gate of the unit.
+        position: where SE stands, as in the paper's figure 5; see `SESpec`.
         options: what is chosen among: "none", reduction ratios, and SE's relatives by their names.
     """
 
+    squeeze: Annotated[Squeeze | tuple[Squeeze, ...], _one_or_several(Squeeze)] = "mean"
+    activation: Annotated[Activation | tuple[Activation, ...], _one_or_several(Activation)] = "relu"
+    gate: Annotated[Gate | tuple[Gate, ...], _one_or_several(Gate)] = "hard_sigmoid"
+    position: Annotated[Position | tuple[Position, ...], _one_or_several(Position)] = "inside"
     options: Annotated[
         tuple[Annotated[SEOption, PlainValidator(_se_option)], ...], AfterValidator(not_empty), AfterValidator(distinct)
     ]
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    def spec(self, option: SEOption) -> SESpec | None:
-        """The concrete unit for one option."""
+    def spec(self, option: SEOption, **picked: Any) -> SESpec | None:
+        """The concrete unit for one option.
+
+        Args:
+            picked: squeeze, activation, gate and position; the first, where none is given.
+        """
         if option is None:
             return None
         kind, ratio = kind_and_ratio(option)
-        return SESpec(
-            ratio=ratio,
-            kind=kind,
-            ratio_of=self.ratio_of,
-            divisor=self.divisor,
-            squeeze=self.squeeze,
-            activation=self.activation,
-            gate=self.gate,
-            position=self.position,
-        )
+        own = {name: options_of(getattr(self, name))[0] for name in SE_FIELDS} | picked
+        return SESpec(ratio=ratio, kind=kind, ratio_of=self.ratio_of, divisor=self.divisor, **own)
 
 
 WITHOUT_SE = SETemplate(options=(None,))

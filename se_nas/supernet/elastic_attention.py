@@ -3,44 +3,65 @@
 Options share layers: SE ratios and CBAM's hold a prefix of the hidden units of one pair of linear maps, and CBAM has
 the convolution of spatial attention. Kinds that only scale channels (SE, ECA, effective SE) are mixed as gates, in one
 pass over the feature map whatever their number; the others cost a pass each, where they are options.
+
+Where attention may stand at several places of a block, each has layers of its own and holds its gate
+1 - p + p * gate, with p the place's probability: where one is certain, the others are no attention at all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from se_nas.layers.activations import ACTIVATIONS, GATES
 from se_nas.layers.squeeze_excite import squeeze_scale
 from se_nas.records.registry import imported
 from se_nas.space.attention import ATTENTION
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.space.slots.slot import SlotOp
 from se_nas.space.specs import BlockSpec
+from se_nas.space.vocabulary import Position
 from se_nas.supernet.attention.kind import ElasticKind, Units
 from se_nas.supernet.attention.own_weights import OwnWeights
-from se_nas.supernet.mixture import GateLayout, mixed_gate
+from se_nas.supernet.mixture import FUNCTIONS, GateLayout, UnitFunctions, WeightedFunctions, mixed_gate
 
 #: Bias of a gate at the start: sigmoid 0.88, hard-sigmoid 0.83, tanh 0.96, relu 1. A gate that starts near 1 leaves the
 #: features as "no SE" has them, so that neither option is ahead before anything is learned.
 OPEN_GATE_BIAS = {"sigmoid": 2.0, "hard_sigmoid": 2.0, "tanh": 2.0, "relu": 1.0}
 
 
-class ElasticAttention(nn.Module):
-    """Every attention option of one op of a slot, at least one; its layers are named as those of the plain units."""
+def attention_places(op: SlotOp) -> dict[Position, list[int]]:
+    """Where attention may stand in an op's block, and which options of its position that place stands for."""
+    labels = op.axis("se").options
+    label = next((label for label in labels if op.se_spec(label) is not None), labels[0])
+    found: dict[tuple[Position | None, ...], list[int]] = {}
+    options = op.axis("se_position").options
+    for number, position in enumerate(options):
+        units = [op.block(**sizes, se=label, se_position=position).se for sizes in op.sizes]
+        found.setdefault(tuple(unit.position if unit else None for unit in units), []).append(number)
+    return {cast(Position, options[same[0]]): same for where, same in found.items() if any(where)}
 
-    def __init__(self, op: SlotOp) -> None:
+
+class ElasticAttention(nn.Module):
+    """Every attention option of one op of a slot at one place; its layers are named as those of the plain units.
+
+    Args:
+        position: of a place where at least one option has a unit.
+    """
+
+    def __init__(self, op: SlotOp, position: Position) -> None:
         super().__init__()
         places: dict[str, list[int]] = {}  # of each kind among the options
         rows: list[list[AttentionUnit]] = []  # of each option with a unit, beside each size
         self._none: int | None = None
         for place, label in enumerate(op.axis("se").options):
-            units = [op.block(**sizes, se=label).unit for sizes in op.sizes]
+            units = [op.block(**sizes, se=label, se_position=position).unit for sizes in op.sizes]
             some = [unit for unit in units if unit is not None]
             if some:
                 places.setdefault(some[0].kind, []).append(place)
@@ -49,16 +70,17 @@ class ElasticAttention(nn.Module):
             # a size without the shortcut that a unit stands on is not mixed through it
             rows.append([unit or some[0] for unit in units] if some else [])
         every = [unit for row in rows for unit in row]
-        self.squeeze, self.gate = every[0].squeeze, GATES[every[0].gate]
-        self._activation = ACTIVATIONS[every[0].activation]().forward
-        self._open = OPEN_GATE_BIAS[every[0].gate]
+        chosen = ([str(option) for option in op.axis(f"se_{part}").options] for part in FUNCTIONS)
+        self._functions = UnitFunctions(*map(tuple, chosen))
+        #: No gate starts above 1 because another one needs more.
+        self._open = min(OPEN_GATE_BIAS[gate] for gate in self._functions.gates)
         self.channels, hidden = max(unit.channels for unit in every), max(unit.hidden for unit in every)
         self._places = {kind: places[kind] for kind in ATTENTION if kind in places}
         self.kinds = nn.ModuleDict()
         for kind, mine in self._places.items():
             units_of_kind = [rows[place] for place in mine]
             largest = replace(units_of_kind[0][0], channels=self.channels, hidden=hidden)
-            self.kinds[kind] = _elastic(units_of_kind, largest)
+            self.kinds[kind] = _elastic(units_of_kind, largest, self._functions)
         for elastic in self._elastics():
             for name, layer in elastic.layers().items():
                 if name not in self._modules:
@@ -67,7 +89,7 @@ class ElasticAttention(nn.Module):
         self._gating = [kind for kind in self._places if self._elastic(kind).part is not None]
         self._apart = [kind for kind in self._places if self._elastic(kind).part is None]
         parts = (self._elastic(kind).part for kind in self._gating)
-        self._layout = GateLayout(self._none is not None, False, tuple(part for part in parts if part is not None))
+        self._parts = tuple(part for part in parts if part is not None)
 
     def open_gates(self) -> None:
         """Start every gate near 1, where it has a bias to do it with."""
@@ -85,30 +107,46 @@ class ElasticAttention(nn.Module):
         assert unit is not None
         return self._elastic(unit.kind).run_sliced(self, x, unit)
 
-    def run_mixed(self, x: Tensor, options: Tensor, sizes: Tensor, mask: Tensor | None, masked: bool = False) -> Tensor:
+    def run_mixed(
+        self,
+        x: Tensor,
+        options: Tensor,
+        sizes: Tensor,
+        mask: Tensor | None,
+        masked: bool = False,
+        here: Tensor | None = None,
+        functions: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> Tensor:
         """The weighted sum of every option: (B, C, H, W) to the same shape.
 
         Args:
             options, sizes: the probabilities of the SE options and of the block's sizes, (number of options,) each.
             mask: (C,) of the channels that are present, where the sizes decide on that; the others are 0 in the result.
             masked: whether the others are 0 in x already.
+            here: the probability of this place, where there are others.
+            functions: the probabilities of squeezes, activations and gates, by part, where there are several.
         """
         if (without := x.shape[1] - self.channels) > 0:  # channels that only sizes without attention have
-            attended = self.run_mixed(x[:, : self.channels], options, sizes, mask, masked)
+            attended = self.run_mixed(x[:, : self.channels], options, sizes, mask, masked, here, functions)
             return F.pad(attended, (0, 0, 0, 0, 0, without))
         mask = None if mask is None else mask[: x.shape[1]]
-        each = options.unbind()
-        weights = {kind: torch.stack([each[place] for place in places]) for kind, places in self._places.items()}
+        none = None if self._none is None else options[self._none]
+        if here is not None:
+            none, options = 1 - here if none is None else 1 - here + here * none, options * here
+        weighted = WeightedFunctions(self._functions, tuple(functions[part] for part in FUNCTIONS if part in functions))
         parts = []
-        if self._gating or self._none is not None:
-            tensors = [] if self._none is None else [each[self._none]]
-            tensors += [] if mask is None or masked else [mask]
+        if self._gating or none is not None:
+            masking = mask if mask is not None and not masked else None
+            tensors = [*([] if none is None else [none]), *([] if masking is None else [masking]), *weighted.weights]
+            if self._gating:
+                tensors.append(_picked(options, [place for kind in self._gating for place in self._places[kind]]))
             for kind in self._gating:
-                tensors += self._elastic(kind).tensors(self, weights[kind], sizes)
-            layout = self._layout._replace(mask=mask is not None and not masked)
-            gate = partial(mixed_gate, layout, self._activation, self.gate)
-            parts.append(squeeze_scale(x, gate, *tensors, squeeze=self.squeeze))
-        parts += [self._elastic(kind).mixed(self, x, weights[kind], sizes, mask) for kind in self._apart]
+                tensors += self._elastic(kind).tensors(self, sizes)
+            gate = partial(mixed_gate, GateLayout(none is not None, masking is not None, self._parts, self._functions))
+            parts.append(squeeze_scale(x, gate, *tensors, squeeze=self._functions.squeeze))
+        for kind in self._apart:
+            weights = _picked(options, self._places[kind])
+            parts.append(self._elastic(kind).mixed(self, x, weights, sizes, mask, weighted))
         return sum(parts[1:], parts[0])
 
     def _elastic(self, kind: str) -> ElasticKind:
@@ -118,7 +156,16 @@ class ElasticAttention(nn.Module):
         return [self._elastic(kind) for kind in self.kinds]
 
 
-def _elastic(units: Units, largest: AttentionUnit) -> ElasticKind:
+def _picked(options: Tensor, places: Sequence[int]) -> Tensor:
+    """Some of the probabilities; a view where they are in a row."""
+    first = min(places, default=0)
+    if list(places) == list(range(first, first + len(places))):
+        return options[first : first + len(places)]
+    each = options.unbind()
+    return torch.stack([each[place] for place in places])
+
+
+def _elastic(units: Units, largest: AttentionUnit, functions: UnitFunctions) -> ElasticKind:
     code = ATTENTION[largest.kind].elastic
-    elastic: ElasticKind = OwnWeights(units, largest) if code is None else imported(code)(units, largest)
+    elastic: ElasticKind = (OwnWeights if code is None else imported(code))(units, largest, functions)
     return elastic

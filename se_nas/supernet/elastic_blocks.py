@@ -10,7 +10,8 @@ reads them, those of the block's output in the norm that writes them, so that it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial, reduce
 from typing import cast
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from se_nas.layers.blocks import Block, build_whole, run_plan, run_skip
+from se_nas.layers.squeeze_excite import made_again
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.space.block_plan import block_plan
 from se_nas.space.blocks.plan import BlockPlan, Layer, Skip
@@ -28,8 +30,8 @@ from se_nas.space.choice import Axis, Option
 from se_nas.space.slots.slot import SlotOp
 from se_nas.space.specs import BlockSpec
 from se_nas.space.vocabulary import Position
-from se_nas.supernet.elastic_attention import ElasticAttention
-from se_nas.supernet.mixture import fold_mask, kernel_masks, prefix_masks
+from se_nas.supernet.elastic_attention import ElasticAttention, attention_places
+from se_nas.supernet.mixture import FUNCTIONS, fold_mask, kernel_masks, prefix_masks
 
 Run = Callable[[Tensor], Tensor]
 Probability = Callable[[Axis], Tensor]
@@ -37,11 +39,11 @@ Probability = Callable[[Axis], Tensor]
 
 def largest_block(op: SlotOp) -> BlockSpec:
     """The block with every option at its largest, with attention if any of its sizes has some."""
-    blocks = [op.block(**{**op.largest, **se}) for se in op.combinations("se")]
+    blocks = [op.block(**{**op.largest, **se}) for se in op.combinations("se", "se_position")]
     largest = max(blocks, key=lambda block: (block.se is not None, block.se_hidden))
     if largest.se is not None:
         return largest
-    others = (op.block(**sizes, **se) for sizes in op.sizes for se in op.combinations("se"))
+    others = (op.block(**sizes, **se) for sizes in op.sizes for se in op.combinations("se", "se_position"))
     return replace(largest, se=next((block.se for block in others if block.se is not None), None))
 
 
@@ -80,7 +82,7 @@ class _Tensors:
     """The parts of a block computed from tensors that stand in for its own; see `Parts`.
 
     Args:
-        scale: what runs as the block's attention.
+        scales: what runs as the block's attention, by where it stands.
         whole: what runs in place of all convolutions.
         bypass: how probable it is that there is no expansion convolution, where that is an option beside others.
         kept: how probable it is that the shape is kept, where that is an option beside others.
@@ -90,12 +92,12 @@ class _Tensors:
         self,
         block: ElasticBlock,
         tensors: Mapping[str, Tensor],
-        scale: Run | None,
+        scales: Mapping[Position, Run],
         whole: Run,
         bypass: Tensor | None = None,
         kept: Tensor | None = None,
     ) -> None:
-        self.block, self.tensors, self.scale, self.run_whole = block, tensors, scale, whole
+        self.block, self.tensors, self.scales, self.run_whole = block, tensors, scales, whole
         self.bypass, self.kept = bypass, kept
 
     def entry(self, x: Tensor) -> Tensor:
@@ -105,15 +107,15 @@ class _Tensors:
         weight, bias = self.tensors[f"{layer.name}.weight"], self.tensors.get(f"{layer.name}.bias")
         if layer.name == self.block.bypassed:
             self.unexpanded = x
-        if self.bypass is not None and layer.name == self.block.past_bypass:
-            y = self._past_expansion(layer, x, weight, self.bypass)
-        else:
-            y = _convolved(layer, x, weight, bias)
+        with made_again(x) if len(self.scales) > 1 else nullcontext():
+            if self.bypass is not None and layer.name == self.block.past_bypass:
+                y = self._past_expansion(layer, x, weight, self.bypass)
+            else:
+                y = _convolved(layer, x, weight, bias)
         return self._norm(f"{layer.name}_norm", y) if layer.norm else y
 
     def attend(self, position: Position, x: Tensor) -> Tensor:
-        se = self.block.spec.se
-        return x if self.scale is None or se is None or se.position != position else self.scale(x)
+        return self.scales[position](x) if position in self.scales else x
 
     def skip(self, plan: BlockPlan, x: Tensor, source: Tensor) -> Tensor:
         if self.kept is None:
@@ -161,10 +163,10 @@ class ElasticBlock(Block):
     """The block of a slot over the options of all its parts."""
 
     channel_masks: Tensor
-    se: ElasticAttention
+    se: ElasticAttention | nn.ModuleDict
 
     def __init__(self, op: SlotOp) -> None:
-        self.op = op  # first, as the block asks for its attention unit while it is built
+        self.op, self._places = op, attention_places(op)  # first, as the block asks for its attention while it is built
         super().__init__(largest_block(op), largest_plan(op))
         every = {layer.name: layer for layer in self.plan.layers}
         by_kernel, by_size = (
@@ -203,8 +205,7 @@ class ElasticBlock(Block):
                 self.register_buffer(f"{part}_masks", prefix_masks(width.channels), persistent=False)
         #: The convolution after SE's position "inside", where SE's gate carries the mask on what that reads.
         after = self.plan.last.name if self.plan.last is not None else None
-        inside = self.spec.se is not None and self.spec.se.position == "inside"
-        self._masked_by_gate = after if inside and after in self._reading else None
+        self._masked_by_gate = after if "inside" in self._places and after in self._reading else None
         self.register_buffer("channel_masks", prefix_masks([op.block(**sizes).expanded for sizes in op.sizes]), False)
 
     @property
@@ -217,8 +218,9 @@ class ElasticBlock(Block):
         return {layer.name for layer in (*first, *([plan.shortcut] if plan.shortcut else []))}
 
     def attention_module(self, unit: AttentionUnit) -> nn.Module:
-        """Every attention option of the slot."""
-        return ElasticAttention(self.op)
+        """Every attention option of the slot, by its place where there are several."""
+        found: dict[str, nn.Module] = {place: ElasticAttention(self.op, place) for place in self._places}
+        return nn.ModuleDict(found) if len(found) > 1 else next(iter(found.values()))
 
     def whole_module(self, shape: BlockShape) -> nn.Module:
         """A module for each kernel and size of the slot."""
@@ -247,7 +249,7 @@ class ElasticBlock(Block):
                 if name.startswith((f"{layer.name}.", f"{layer.name}_norm.")):
                     views[name] = tensor[cut[: tensor.dim()]]
         whole = {} if self.plan.whole is None else self._whole_of(block).state_dict(keep_vars=True)
-        unit = {} if block.se is None else self.se.sliced(block)
+        unit = {} if block.se is None else self._attention(block.se.position).sliced(block)
         return {
             **views,
             **{f"whole.{name}": tensor for name, tensor in whole.items() if not name.endswith("num_batches_tracked")},
@@ -257,9 +259,10 @@ class ElasticBlock(Block):
     def run_sliced(self, x: Tensor, block: BlockSpec) -> Tensor:
         """One block of the slot at its own cost: (B, in, H, W) to (B, out, H / stride, W / stride)."""
         views = self.sliced(block)
-        scale = None if block.se is None else partial(self.se.run_sliced, block=block)
+        se = block.se
+        scales = {} if se is None else {se.position: partial(self._attention(se.position).run_sliced, block=block)}
         whole = partial(self._run_whole_of, block)
-        return run_plan(block_plan(block), x, self.activation, _Tensors(self, views, scale, whole))
+        return run_plan(block_plan(block), x, self.activation, _Tensors(self, views, scales, whole))
 
     def run_mixed(self, x: Tensor, probability: Probability) -> Tensor:
         """The mixture of every option at about the cost of the largest: (B, in, H, W) to (B, out, H / s, W / s)."""
@@ -281,9 +284,9 @@ class ElasticBlock(Block):
             masks += [1 - kept] if kept is not None and name in self._unkept else []
             for present in masks:
                 views |= fold_mask(_of(views, f"{name}_norm") or _of(views, name), present)
-        scale = None if self.spec.se is None else self._mixed_scale(probability, size, before, width)
+        scales = {place: self._mixed_scale(place, probability, size, before, width) for place in self._places}
         whole = partial(self._run_every_whole, probability(op.axis("kernel")), size)
-        return run_plan(self.plan, x, self.activation, _Tensors(self, views, scale, whole, bypass, kept))
+        return run_plan(self.plan, x, self.activation, _Tensors(self, views, scales, whole, bypass, kept))
 
     def _sizes(self, probability: Probability) -> Tensor:
         """The probability of each size of the slot's block."""
@@ -322,13 +325,25 @@ class ElasticBlock(Block):
         ours = (n for n in own if "." in n and not n.startswith(("se.", "whole.")) and "num_batches" not in n)
         return {name: own[name] for name in ours}
 
-    def _mixed_scale(self, probability: Probability, size: Tensor, before: Tensor | None, width: Tensor | None) -> Run:
-        options, position = probability(self.op.axis("se")), self.spec.se and self.spec.se.position
-        if self._masked_by_gate is not None:
-            mask = torch.mv(self.channel_masks.t(), size)
-            return lambda y: self.se.run_mixed(y, options, size, mask)
-        present = before if position == "pre" else width
-        return lambda y: self.se.run_mixed(y, options, size, present, masked=True)
+    def _attention(self, place: Position) -> ElasticAttention:
+        return cast(ElasticAttention, self.se[place] if isinstance(self.se, nn.ModuleDict) else self.se)
+
+    def _mixed_scale(
+        self, place: Position, probability: Probability, size: Tensor, before: Tensor | None, width: Tensor | None
+    ) -> Run:
+        masked = place != "inside" or self._masked_by_gate is None
+        present = before if place == "pre" else width
+        mask = present if masked else torch.mv(self.channel_masks.t(), size)
+        options, positions = probability(self.op.axis("se")), probability(self.op.axis("se_position"))
+        here = _total(positions, self._places[place]) if len(positions) > 1 else None
+        axes = {part: self.op.axis(f"se_{part}") for part in FUNCTIONS}
+        functions = {part: probability(axis) for part, axis in axes.items() if len(axis.options) > 1}
+        return lambda y: self._attention(place).run_mixed(y, options, size, mask, masked, here, functions)
+
+
+def _total(probabilities: Tensor, options: Sequence[int]) -> Tensor:
+    """Of some options together; no index is sent to a device."""
+    return sum((probabilities[option] for option in options[1:]), probabilities[options[0]])
 
 
 def _of(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

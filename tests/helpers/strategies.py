@@ -182,9 +182,10 @@ def _placed(block: dict[str, Any], sums: bool) -> dict[str, Any]:
     """The block, with no SE on a shortcut that it never has; `sums` says whether one of the stage keeps its shape."""
     inverted = block["kind"] in ("mbconv", "fused_mbconv")
     shortcut = block["kind"] in ("bottleneck", "basic", "shuffle") or (sums and inverted and block.get("skip", True))
-    if shortcut or block.get("se", {}).get("position") != "identity":
+    if shortcut or "se" not in block:
         return block
-    return {**block, "se": {**block["se"], "position": "standard"}}
+    positions = [p for p in block["se"]["position"] if p != "identity"]
+    return {**block, "se": {**block["se"], "position": positions or "standard"}}
 
 
 def _residual(draw: st.DrawFn, grows: bool) -> dict[str, Any]:
@@ -212,10 +213,10 @@ def _se(draw: st.DrawFn, picks: _Picks, places: int) -> dict[str, Any]:
         "options": picks.options(draw, ATTENTION, places, most=4),
         "ratio_of": draw(st.sampled_from(("block_input", "expanded", "block_output"))),
         "divisor": draw(st.sampled_from((1, 2, 8))),
-        "activation": draw(st.sampled_from(ACTIVATIONS)),
-        "squeeze": draw(st.sampled_from(("mean", "max", "none"))),
-        "gate": draw(st.sampled_from(("sigmoid", "hard_sigmoid", "tanh", "relu"))),
-        "position": draw(st.sampled_from(("inside", "standard", "pre", "post", "identity"))),
+        "position": picks.options(draw, ("inside", "standard", "pre", "post", "identity"), places),
+        "squeeze": picks.options(draw, ("mean", "max", "none"), places, most=2),
+        "activation": picks.options(draw, ACTIVATIONS, places, most=2),
+        "gate": picks.options(draw, ("sigmoid", "hard_sigmoid", "tanh", "relu"), places, most=2),
     }
 
 

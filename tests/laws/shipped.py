@@ -7,7 +7,7 @@ from pathlib import Path
 
 from se_nas.space.scaling import scaled_space
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.templates import OpTemplate, Scaling, width_options
+from se_nas.space.templates import OpTemplate, Scaling, options_of
 
 _FOLDER = Path(__file__).parents[2] / "search_spaces"
 
@@ -40,7 +40,7 @@ def reduced(space: SearchSpace) -> SearchSpace:
 
 def distinct(width: int | tuple[int, ...]) -> int | tuple[int, ...]:
     """Widths that are one when they are scaled are one option."""
-    found = tuple(dict.fromkeys(width_options(width)))
+    found = tuple(dict.fromkeys(options_of(width)))
     return found if len(found) > 1 else found[0]
 
 

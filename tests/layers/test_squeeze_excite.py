@@ -11,6 +11,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -133,6 +134,29 @@ def test_gradcheck(layout: torch.memory_format, size: tuple[int, int]) -> None:
     x = torch.randn(3, 4, *size, dtype=torch.float64).to(memory_format=layout).requires_grad_()
     gate = gate_function("silu", "sigmoid")
     assert torch.autograd.gradcheck(lambda *a: squeeze_scale(a[0], gate, *a[1:]), (x, *two_layer(4, 2)))
+    assert torch.autograd.gradcheck(lambda *a: squeeze_scale(a[0], gate, *a[1:], squeeze="max"), (x, *two_layer(4, 2)))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("squeeze", ["max", "mean_and_max"])
+@pytest.mark.parametrize("shape", [(3, 4, 5, 7), (2, 4, 1, 1), (2, 4, 8, 2)])
+def test_maxima_and_their_gradient_are_torch_s_own(
+    shape: tuple[int, ...], squeeze: str, memory_format: torch.memory_format
+) -> None:
+    x = torch.randint(0, 3, shape).double().to(memory_format=memory_format).requires_grad_()  # with maxima that tie
+    mix, parameters = torch.rand(2, dtype=torch.float64).requires_grad_(), two_layer(4, 2)
+
+    def gate(z: Tensor, mix: Tensor, *weights: Tensor) -> Tensor:
+        seen = torch.tensordot(mix, z, 1) if squeeze == "mean_and_max" else z
+        return gate_function("silu", "sigmoid")(seen, *weights)
+
+    def reference(x: Tensor, gate: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
+        z = x.amax((2, 3))
+        return x * gate(torch.stack((x.mean((2, 3)), z)) if squeeze != "max" else z, *parameters)[:, :, None, None]
+
+    needed = [mix, *parameters] if squeeze == "mean_and_max" else [mix.detach(), *parameters]
+    found = gradients(partial(squeeze_scale, squeeze=squeeze), x, gate, needed)
+    assert_all_close(found, gradients(reference, x, gate, needed))
 
 
 def mixed_gate(z: Tensor, p: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, masks: Tensor) -> Tensor:

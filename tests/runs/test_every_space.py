@@ -38,6 +38,7 @@ INSIDE = {
     "mobilenet_v1_se": ("se_mobilenetv1", max),
     "shufflenet_se": ("se_shufflenetv1", max),
     "cifar_resnet_se": ("se_resnet110", max),
+    "cifar_resnet_se_dims": ("se_resnet110", max),
 }
 
 

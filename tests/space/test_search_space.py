@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
+from se_nas.space.block_plan import block_plan
 from se_nas.space.choice import Choice, Option, Place
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import BlockSpec
 from se_nas.space.yaml.file import parse_space
 from tests.helpers.strategies import architectures, spaces, spaces_with_architectures
 
@@ -33,11 +35,26 @@ def network_key(space: SearchSpace, architecture: Architecture) -> tuple[object,
             block.kernel,
             block.stride,
             block.se_hidden,
-            block.se and (block.se.kind, block.se.position),
+            block.se and unit_key(block),
         )
         for block in network.blocks
     )
     return (ends, blocks)
+
+
+def unit_key(block: BlockSpec) -> tuple[object, ...]:
+    """What of its SE makes a difference, and behind which of its parts it stands."""
+    unit, plan = block.se, block_plan(block)
+    assert unit is not None
+    behind = ["pre", *["inside"] * (plan.last is not None), "standard", *["identity", "post"] * (plan.skip != "none")]
+    functions = {
+        "se": (unit.squeeze, unit.activation),
+        "cbam": (unit.activation,),
+        "eca": (unit.squeeze,),
+        "ese": (unit.squeeze,),
+        "spatial": (),
+    }
+    return (unit.kind, unit.gate, functions[unit.kind], unit.position if unit.position in behind else "standard")
 
 
 def every_pick(space: SearchSpace) -> list[dict[str, Option]]:

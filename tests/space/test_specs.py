@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -38,17 +38,25 @@ def test_what_se_scales() -> None:
 def test_what_a_unit_is_built_of(kind: str) -> None:
     unit = SESpec(ratio=4, kind=kind)
     assert unit.hidden(16, 64, 24) == (16 if kind in ("se", "cbam") else 0)
+
+    def built(**changed: Any) -> object:
+        return dataclasses.replace(BLOCK, se=dataclasses.replace(unit, **changed)).se_built
+
     same = {
-        "ratio": dataclasses.replace(unit, ratio=8).built(16) == unit.built(16),
-        "squeeze": dataclasses.replace(unit, squeeze="max").built(16) == unit.built(16),
-        "activation": dataclasses.replace(unit, activation="silu").built(16) == unit.built(16),
-        "gate": dataclasses.replace(unit, gate="tanh").built(16) == unit.built(16),
-        "position": dataclasses.replace(unit, position="post").built(16) == unit.built(16),
+        "ratio": built(ratio=8) == built(),
+        "squeeze": built(squeeze="max") == built(),
+        "activation": built(activation="silu") == built(),
+        "gate": built(gate="tanh") == built(),
+        "position": built(position="pre") == built(),
     }
-    unread = {"ratio": True, "squeeze": kind in ("cbam", "spatial"), "activation": kind not in ("se", "cbam")}
+    unread = {
+        "ratio": kind not in ("se", "cbam"),
+        "squeeze": kind in ("cbam", "spatial"),
+        "activation": kind not in ("se", "cbam"),
+    }
     assert same == {**unread, "gate": False, "position": False}
     others = (other for other in ATTENTION if other != kind)
-    assert all(dataclasses.replace(unit, kind=other).built(16) != unit.built(16) for other in others)
+    assert all(built(kind=other) != built() for other in others)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def _seeded() -> None:
 
 
 def lively(op: SlotOp) -> ElasticAttention:
-    elastic = ElasticAttention(op).double()
+    elastic = ElasticAttention(op, "inside").double()
     with torch.no_grad():
         for parameter in elastic.parameters():
             parameter.normal_()
@@ -51,7 +51,7 @@ def alone(elastic: ElasticAttention, op: SlotOp, expansion: Any, label: Any, x: 
 
 
 def test_options_share_their_layers() -> None:
-    elastic = ElasticAttention(op_of(EVERY, [2, 12]))
+    elastic = ElasticAttention(op_of(EVERY, [2, 12]), "inside")
     assert {name: tuple(p.shape) for name, p in elastic.named_parameters()} == {
         "reduce.weight": (48, 96),
         "reduce.bias": (48,),
@@ -63,9 +63,8 @@ def test_options_share_their_layers() -> None:
         "spatial.weight": (1, 2, 7, 7),
         "spatial.bias": (1,),
     }
-    assert {name.partition(".")[0] for name, _ in ElasticAttention(op_of(["none", "spatial"])).named_parameters()} == {
-        "spatial"
-    }
+    spatial = ElasticAttention(op_of(["none", "spatial"]), "inside")
+    assert {name.partition(".")[0] for name, _ in spatial.named_parameters()} == {"spatial"}
 
 
 def test_a_slice_is_cut_as_by_hand() -> None:
@@ -151,7 +150,7 @@ def passes(options: list[Any]) -> int:
             return out
 
     op = op_of(options)
-    elastic, x = ElasticAttention(op), torch.randn(2, 16, 9, 7)
+    elastic, x = ElasticAttention(op, "inside"), torch.randn(2, 16, 9, 7)
     weights = torch.full((len(options),), 1 / len(options))
     with Maps(), torch.no_grad():
         elastic.run_mixed(x, weights, torch.ones(1), None)
@@ -172,7 +171,7 @@ def test_ratios_cost_one_se_and_kinds_no_more_than_the_kinds_in_use() -> None:
 @pytest.mark.parametrize("option", EVERY)
 def test_no_option_promotes_a_map_of_half_precision(option: Any, masked: bool) -> None:
     options = [option, *(other for other in ("none", 2) if other != option)]
-    elastic, x = ElasticAttention(op_of(options)), torch.randn(2, 16, 4, 4, dtype=torch.bfloat16)
+    elastic, x = ElasticAttention(op_of(options), "inside"), torch.randn(2, 16, 4, 4, dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = elastic.run_mixed(x, torch.ones(len(options)), torch.ones(1), torch.ones(16) if masked else None)
     assert mixed.dtype == torch.bfloat16
@@ -181,7 +180,7 @@ def test_no_option_promotes_a_map_of_half_precision(option: Any, masked: bool) -
 @pytest.mark.parametrize("gate", OPEN_GATE_BIAS)
 def test_gates_start_near_one(gate: str) -> None:
     op = op_of(["none", 2, "ese", "spatial", "cbam/2"], gate=gate)
-    elastic = ElasticAttention(op)
+    elastic = ElasticAttention(op, "inside")
     elastic.open_gates()
     x = 1e-3 * torch.randn(4, 16, 5, 5)
     for label in op.axis("se").options[1:]:

@@ -14,6 +14,7 @@ from se_nas.supernet.attention.se import ElasticSE
 from se_nas.supernet.mixture import (
     GateLayout,
     TwoLinears,
+    UnitFunctions,
     crop_masks,
     hidden_masks,
     kernel_masks,
@@ -55,6 +56,7 @@ def test_hidden_masks_say_which_hidden_units_an_option_uses() -> None:
 
 CHANNELS = 5
 WIDTHS = (1, 3, 4)
+FUNCTIONS = UnitFunctions(("mean",), ("silu",), ("sigmoid",))
 MASK = torch.tensor([1.0, 1.0, 0.5, 0.5, 0.0])
 
 
@@ -70,9 +72,10 @@ def test_a_mixed_gate_is_the_sum_of_the_gates(masked: bool, shape: tuple[int, ..
     across, w, b = torch.randn(1, 1, 3), torch.randn(CHANNELS, CHANNELS), torch.randn(CHANNELS)
     none, *ratios, eca, ese = torch.tensor([0.1, 0.1, 0.2, 0.3, 0.05, 0.25])
     parts = (ElasticSE.part, ElasticECA.part, ElasticEffectiveSE.part)
-    maps = TwoLinears(torch.stack(ratios), prefix_masks(WIDTHS), w1, b1, w2, b2)
-    tensors = [none, *([MASK] if masked else []), *maps, *ECATensors(eca, across), *EffectiveSETensors(ese, w, b)]
-    found = mixed_gate(GateLayout(True, masked, parts), F.silu, torch.sigmoid, z, *tensors)
+    maps = TwoLinears(prefix_masks(WIDTHS), w1, b1, w2, b2)
+    weights = torch.stack([*ratios, eca, ese])
+    tensors = [none, *([MASK] if masked else []), weights, *maps, *ECATensors(across), *EffectiveSETensors(w, b)]
+    found = mixed_gate(GateLayout(True, masked, parts, FUNCTIONS), z, *tensors)
     seen = z * MASK if masked else z
     expected = none * torch.ones(shape)
     for weight, width in zip(ratios, WIDTHS, strict=True):
@@ -90,13 +93,13 @@ def test_a_gate_of_one_kind_needs_the_tensors_of_that_kind_alone(kind: str) -> N
     z, (w1, b1, w2, b2) = torch.randn(2, CHANNELS), linears()
     parts = {
         "none": (None, (torch.ones(1),)),
-        "se": (ElasticSE.part, TwoLinears(torch.ones(1), torch.ones(1, 4), w1, b1, w2, b2)),
-        "eca": (ElasticECA.part, ECATensors(torch.ones(1), torch.randn(1, 1, 3))),
-        "ese": (ElasticEffectiveSE.part, EffectiveSETensors(torch.ones(1), torch.eye(CHANNELS), torch.zeros(CHANNELS))),
+        "se": (ElasticSE.part, TwoLinears(torch.ones(1, 4), w1, b1, w2, b2)),
+        "eca": (ElasticECA.part, ECATensors(torch.randn(1, 1, 3))),
+        "ese": (ElasticEffectiveSE.part, EffectiveSETensors(torch.eye(CHANNELS), torch.zeros(CHANNELS))),
     }
     part, tensors = parts[kind]
-    layout = GateLayout(part is None, False, () if part is None else (part,))
-    found = mixed_gate(layout, F.relu, torch.sigmoid, z, *tensors)
+    layout = GateLayout(part is None, False, () if part is None else (part,), FUNCTIONS)
+    found = mixed_gate(layout, z, *([] if part is None else [torch.ones(1)]), *tensors)
     assert found.shape == z.shape
     if kind in ("none", "ese"):
         torch.testing.assert_close(found, torch.ones_like(z) if kind == "none" else z.sigmoid())
@@ -108,7 +111,7 @@ def test_a_mixed_gate_of_cbam_is_the_sum_of_its_gates(masked: bool) -> None:
     means, maxima, (w1, b1, w2, b2) = torch.randn(2, CHANNELS), torch.randn(2, CHANNELS), linears()
     weights = torch.tensor([0.2, 0.3, 0.5])
     tensors = [weights, prefix_masks(WIDTHS), w1, b1, w2, b2, *([MASK] if masked else [])]
-    found = mixed_cbam_gate(F.silu, torch.sigmoid, torch.stack((means, maxima)), *tensors)
+    found = mixed_cbam_gate(FUNCTIONS, torch.stack((means, maxima)), *tensors)
     expected = torch.zeros(2, CHANNELS)
     for weight, width in zip(weights, WIDTHS, strict=True):
         excitations = []

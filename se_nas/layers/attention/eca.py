@@ -45,5 +45,10 @@ class EfficientChannelAttention(ChannelAttention):
 
 def eca_gate(gate: Callable[[Tensor], Tensor], z: Tensor, weight: Tensor) -> Tensor:
     """ECA's gates: z (..., C) and weight (1, 1, kernel) to (..., C)."""
-    rows = z.reshape(-1, 1, z.shape[-1])
-    return gate(F.conv1d(rows, weight, padding=weight.shape[-1] // 2)).reshape(z.shape)
+    return gate(eca_excitation(z, weight))
+
+
+def eca_excitation(z: Tensor, weight: Tensor) -> Tensor:
+    """What ECA's gates are taken of; of so few numbers a product of windows is quicker than torch's convolution."""
+    width = weight.shape[-1]
+    return F.pad(z, (width // 2, width // 2)).unfold(-1, width, 1) @ weight.view(width)

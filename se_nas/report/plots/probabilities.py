@@ -21,7 +21,7 @@ from se_nas.space.choice import Option, Place
 
 def part_words(place: Place) -> str:
     """What a choice decides on in its block, after the kind of block where the stage offers several: "wide se"."""
-    part = place.part.replace("_", " ")
+    part = place.part.replace("se_", "SE ").replace("_", " ")
     return f"{place.op} {part}" if place.op else part
 
 

@@ -36,7 +36,7 @@ from se_nas.report.theme.palette import light, rank_tone
 from se_nas.search.black_box.evaluation import Evaluation
 from se_nas.search.black_box.pareto import front_in, front_of, hypervolume_over, objective_points
 from se_nas.space.architecture import Architecture
-from se_nas.space.choice import Place
+from se_nas.space.choice import SE_PARTS, Place
 
 SHOWN_CHOICES = 20
 """Choices whose importance is drawn one by one."""
@@ -340,7 +340,7 @@ def _part(choice: str) -> str:
 
 
 def _of_se(choice: str) -> bool:
-    return Place.named(choice).part == "se"
+    return Place.named(choice).part in SE_PARTS
 
 
 def importance(shares: Mapping[str, float]) -> Plot:
@@ -355,7 +355,7 @@ def importance(shares: Mapping[str, float]) -> Plot:
         shown = ranked[:SHOWN_CHOICES]
         kinds: dict[str, float] = {}
         for name, share in ranked:
-            kind = _part(name).split(" ")[-1]
+            kind = _part(replace(Place.named(name), op=None).name)
             kinds[kind] = kinds.get(kind, 0.0) + share
         rest = ranked[SHOWN_CHOICES:]
         title = "Each choice"
@@ -363,7 +363,7 @@ def importance(shares: Mapping[str, float]) -> Plot:
             title += f" ({len(rest)} more: {100 * sum(share for _, share in rest):.1f} %)"
         each = _bars(title, [(choice_words(name), share, _of_se(name)) for name, share in shown])
         ordered = sorted(kinds, key=lambda kind: -kinds[kind])
-        sums = _bars("All choices of a kind together", [(kind, kinds[kind], kind == "SE") for kind in ordered])
+        sums = _bars("All choices of a kind together", [(kind, kinds[kind], kind.startswith("SE")) for kind in ordered])
         keys: list[Artist] = []
         if any(map(_of_se, shares)) and not all(map(_of_se, shares)):
             keys = [Patch(color=light("orange"), label="SE"), Patch(color=light("blue"), label="other")]

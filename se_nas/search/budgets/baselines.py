@@ -11,7 +11,7 @@ from se_nas.errors import ConfigError, InfeasibleBudgetError
 from se_nas.search.budgets.decode import decode, greatest_cost
 from se_nas.space.architecture import Architecture
 from se_nas.space.attention import OF_BARE_RATIO
-from se_nas.space.choice import Option
+from se_nas.space.choice import SE_PARTS, Option
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.slots.slot import SlotOp
 from se_nas.space.templates import NO_SE, se_label
@@ -34,7 +34,7 @@ def baseline(name: str, space: SearchSpace, tables: Mapping[str, CostTable], bud
 
     `no_se`: SE only in blocks that cannot be without. `se_rN`: SE in every block that offers a choice of SE, with the
     hidden width nearest to that of ratio N, summed over the sizes that the block may have; a choice between other
-    attention alone is `none`, where it can be.
+    attention alone is `none`, where it can be. Its position, squeeze, activation and gate are those listed first.
 
     Args:
         tables: by metric, that of MACs among them.
@@ -43,7 +43,8 @@ def baseline(name: str, space: SearchSpace, tables: Mapping[str, CostTable], bud
         ConfigError: the space has no baseline of this name.
         InfeasibleBudgetError: no network with SE so placed keeps the budgets.
     """
-    only = _pinned(name, space)
+    first = {c.name: c.options[0] for c in space.choices if c.place.part in SE_PARTS[1:]}
+    only = first | _pinned(name, space)
     try:
         return greatest_cost(space, tables, "macs", budgets, only, GAP).architecture
     except InfeasibleBudgetError as error:

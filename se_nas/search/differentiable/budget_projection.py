@@ -75,7 +75,7 @@ class BudgetProjection(nn.Module):
         p = logits.probability_matrix().detach().requires_grad_()
         share = table.expected_cost(logits.rows(p)) / budget.limit
         excess = float(share.detach()) - 1.0
-        if abs(excess) <= TOLERANCE or (excess < 0 and length == 0):
+        if abs(excess) <= TOLERANCE or (excess < 0 and length == 0) or not table.terms:
             return 0.0, 0.0
         (slopes,) = torch.autograd.grad(share, [p], materialize_grads=True)
         with torch.no_grad():

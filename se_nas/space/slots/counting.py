@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import prod
 
 from se_nas.space.choice import Axis, Option
-from se_nas.space.slots.slot import Slot
+from se_nas.space.slots.slot import Slot, SlotOp
 from se_nas.space.slots.width import Width
 
 
@@ -72,7 +73,13 @@ def _block_keys(slot: Slot, fixed: Mapping[str, Option]) -> set[tuple[object, ..
     keys: set[tuple[object, ...]] = set()
     for name in free(slot.op):
         op = slot.ops[slot.op.options.index(name)]
-        for options in itertools.product(*(free(axis) for axis in op.axes)):
-            parts = zip((axis.part for axis in op.axes), options, strict=True)
-            keys.add((name, *op.block(**dict(parts)).distinct))
+        keys |= _op_keys(op.unnamed, tuple(map(free, op.axes)))
     return keys
+
+
+@lru_cache(maxsize=256)
+def _op_keys(op: SlotOp, options: tuple[tuple[Option, ...], ...]) -> set[tuple[object, ...]]:
+    """What an op may be with these options of each part; most blocks of a stage are alike."""
+    parts = [axis.part for axis in op.axes]
+    blocks = (op.block(**dict(zip(parts, picked, strict=True))) for picked in itertools.product(*options))
+    return {(op.template.name, *block.distinct) for block in blocks}

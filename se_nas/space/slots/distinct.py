@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 from se_nas.space.block_plan import built
-from se_nas.space.choice import Option
+from se_nas.space.choice import SE_PARTS, Option
 from se_nas.space.slots.slot import SlotOp
 
 
@@ -17,10 +17,18 @@ def distinct_kernels(place: SlotOp) -> tuple[Option, ...]:
     return kernels
 
 
-def distinct_se(places: Sequence[SlotOp]) -> tuple[str, ...]:
-    """Names of the SE options of an op, without those that build what another builds at all these places."""
-    seen: dict[tuple[object, ...], str] = {}
-    for label in map(str, places[0].axis("se").options):
-        units = (op.block(**sizes, se=label).se_built for op in places for sizes in op.sizes)
-        seen.setdefault(tuple(units), label)
-    return tuple(seen.values())
+@lru_cache(maxsize=1024)
+def distinct_se(places: tuple[SlotOp, ...]) -> dict[str, tuple[Option, ...]]:
+    """Options of each part of SE, without those that build nothing at all these places that others do not build."""
+    rows = [
+        (se, tuple(op.block(**sizes, **se).se_built for op in places for sizes in op.sizes))
+        for se in places[0].combinations(*SE_PARTS)
+    ]
+    kept = {part: places[0].axis(part).options for part in SE_PARTS}
+    for part in (*SE_PARTS[1:], "se"):  # "none" stays where a position builds no unit either
+        for option in reversed(kept[part]):
+            mine, others = ({units for se, units in rows if (se[part] == option) is own} for own in (True, False))
+            if mine <= others:
+                kept[part] = tuple(other for other in kept[part] if other != option)
+                rows = [(se, units) for se, units in rows if se[part] != option]
+    return kept

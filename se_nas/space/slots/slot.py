@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any, cast
 
-from se_nas.space.choice import Axis, Option
+from se_nas.space.block_plan import block_plan
+from se_nas.space.choice import SE_FIELDS, SE_PARTS, Axis, Option
 from se_nas.space.slots.width import Width
-from se_nas.space.specs import BlockSpec, SESpec
-from se_nas.space.templates import OpTemplate, se_label
+from se_nas.space.specs import BlockSpec, SESpec, place_in
+from se_nas.space.templates import OpTemplate, options_of, se_label
+from se_nas.space.vocabulary import Position
 
 #: Parts of a block that its stage and the one before decide on.
 WIDTHS = ("before", "width")
@@ -70,17 +73,34 @@ class SlotOp:
         numbered = (axis for axis in self.axes if not isinstance(axis.options[0], str))
         return {axis.part: max(axis.options) for axis in numbered}
 
-    @property
+    @cached_property
     def unnamed(self) -> SlotOp:
         """The same without the names of its choices: equal where the same blocks can stand."""
         return replace(self, axes=tuple(replace(axis, place=None) for axis in self.axes))
 
+    def axes_in_use(self, picks: Mapping[str, Option]) -> Iterator[Axis]:
+        """The parts that shape the block under these picks: of SE those that the picked unit reads."""
+        for axis in self.axes:
+            unit = self.se_spec(self.axis("se").picked(picks)) if axis.part in SE_PARTS[1:] else None
+            if axis.part not in SE_PARTS[1:] or (unit is not None and unit.reads(axis.part.removeprefix("se_"))):
+                yield axis
+
     def picked(self, picks: Mapping[str, Option]) -> dict[str, Option]:
-        """The option of each part under these picks."""
-        return {axis.part: axis.picked(picks) for axis in self.axes}
+        """The option of each part under these picks, of which only those are looked at that shape the block."""
+        return {axis.part: axis.options[0] for axis in self.axes} | {
+            axis.part: axis.picked(picks) for axis in self.axes_in_use(picks)
+        }
+
+    def se_classes(self, options: Mapping[str, Option]) -> tuple[int, ...]:
+        """Which combinations of SE's options build the same: for each, the number of the first that does.
+
+        Args:
+            options: of the other parts.
+        """
+        return _se_classes(self.unnamed, tuple((p, o) for p, o in options.items() if p not in (*SE_PARTS, "kernel")))
 
     def se_spec(self, label: Option) -> SESpec | None:
-        """The SE unit that an option's name stands for."""
+        """The SE unit that an option's name stands for, with the first of its other options."""
         return self._se_specs[str(label)]
 
     @cached_property
@@ -88,7 +108,10 @@ class SlotOp:
         return {se_label(option): self.template.se.spec(option) for option in self.template.se.options}
 
     def block(self, **options: Option) -> BlockSpec:
-        """The concrete block for one option of each part: the first, where none is given."""
+        """The concrete block for one option of each part: the first, where none is given.
+
+        What makes no difference to its SE is the first option, too, so that what is built the same is equal.
+        """
         if unknown := sorted(options.keys() - self._by_part.keys()):
             raise TypeError(f"{unknown[0]}: must be one of {', '.join(self._by_part)}")
         of = {part: axis.options[0] for part, axis in self._by_part.items()} | options
@@ -105,8 +128,21 @@ class SlotOp:
             se=self.se_spec(of["se"]),
             form=self.template.form,
         )
-        nowhere = block.se is not None and block.se.position == "identity" and not block.has_sum
-        return replace(block, se=None) if nowhere else block
+        return block if block.se is None else replace(block, se=self._placed(block, block.se, of))
+
+    def _placed(self, block: BlockSpec, unit: SESpec, of: Mapping[str, Option]) -> SESpec | None:
+        """The unit with its other options, as far as it reads them; None where the position is no place for it."""
+        read = {name: of[f"se_{name}"] for name in SE_FIELDS if unit.reads(name)}
+        positions = self.axis("se_position").options
+        if len(positions) > 1 or read["position"] == "identity":
+            plan = block_plan(block)
+            place = place_in(plan, cast(Position, read["position"]))
+            if place is None:
+                return None
+            same = (p for p in positions if place_in(plan, cast(Position, p)) == place)
+            read["position"] = next(same, read["position"])
+        changed = {name: option for name, option in read.items() if getattr(unit, name) != option}
+        return replace(unit, **cast(Any, changed)) if changed else unit
 
 
 @dataclass(frozen=True)
@@ -144,5 +180,13 @@ def op_at(
             Axis("kernel", None, template.kernels),
             Axis("expansion", None, template.expansions),
             Axis("se", None, tuple(map(se_label, template.se.options))),
+            *(Axis(f"se_{name}", None, options_of(getattr(template.se, name))) for name in SE_FIELDS),
         ),
     )
+
+
+@lru_cache(maxsize=1024)
+def _se_classes(op: SlotOp, others: tuple[tuple[str, Option], ...]) -> tuple[int, ...]:
+    first: dict[object, int] = {}
+    units = (op.block(**dict(others), **se).se_built for se in op.combinations(*SE_PARTS))
+    return tuple(first.setdefault(unit, number) for number, unit in enumerate(units))

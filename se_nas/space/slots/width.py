@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from se_nas.space.channels import round_channels
 from se_nas.space.choice import Axis, Option
-from se_nas.space.templates import width_options
+from se_nas.space.templates import options_of
 
 
 def multiplied_channels(
@@ -16,7 +16,7 @@ def multiplied_channels(
     """The channels of a width, or of each of several, times each multiplier; 0, which is no convolution, stays."""
     return tuple(
         round_channels(one * by, channel_divisor) if by != 1 and one else one
-        for one in width_options(width)
+        for one in options_of(width)
         for by in multipliers
     )
 

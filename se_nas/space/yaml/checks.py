@@ -13,7 +13,7 @@ from se_nas.space.scaling import scaled_to
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.slots.slot import op_at
 from se_nas.space.slots.width import Width, multiplied_channels
-from se_nas.space.templates import OpTemplate
+from se_nas.space.templates import OpTemplate, options_of
 from se_nas.space.yaml.model import SpaceModel, StageModel, stage_template
 
 _TOO_WIDE = f"must be at most {MOST_CHANNELS:,} expanded channels, which is more than any published network has,"
@@ -79,7 +79,7 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
         places = [(b, w, stage.stride) for b, w in first] + [(b, w, 1) for b, w in later]
         for b, op in enumerate(ops):
             nowhere = not any(_has_sum(op, *place) for place in places)
-            if nowhere and op.se.position == "identity" and any(op.se.options):
+            if nowhere and "identity" in options_of(op.se.position) and any(op.se.options):
                 prefix = f"{where}.blocks[{b}]" if stage.blocks is not None else where
                 yield f"{prefix}.se.position: must not be identity where no {op.kind} block of the stage has a shortcut"
         found = [[_outcomes(op, *place, model.channel_divisor) for place in places] for op in ops]

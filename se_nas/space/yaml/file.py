@@ -17,10 +17,21 @@ from se_nas.records.yaml_input import read_yaml, validation_problems
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.shape import FORM
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.specs import SEProperties
-from se_nas.space.templates import NO_SE, WITHOUT_SE, HeadTemplate, OpTemplate, Scaling, StemConv, plain_number
+from se_nas.space.templates import (
+    NO_SE,
+    WITHOUT_SE,
+    HeadTemplate,
+    OpTemplate,
+    Scaling,
+    SETemplate,
+    StemConv,
+    plain_number,
+)
 from se_nas.space.yaml.checks import channel_problems, problems_between_fields
 from se_nas.space.yaml.model import ScalingModel, SpaceModel, stage_template
+
+#: What `se:` has beside its options.
+_OF_SE = tuple(part.name for part in fields(SETemplate) if part.name != "options")
 
 
 def parse_space(value: Any, source: str) -> SearchSpace:
@@ -79,7 +90,7 @@ def dump_space(space: SearchSpace, plugins: Sequence[str] = ()) -> str:
         if op.se == WITHOUT_SE:
             return given
         units = [NO_SE if option is None else option for option in op.se.options]
-        return {**given, "se": {"options": units, **_values(op.se, _names(SEProperties))}}
+        return {**given, "se": {"options": units, **_values(op.se, _OF_SE)}}
 
     stem, *then = (_values(conv, _names(StemConv)) for conv in space.stem.convs)
     stages = []

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from se_nas.layers.activations import ACTIVATIONS, GATES
 from se_nas.layers.attention import build_attention
 from se_nas.space.attention.kind import AttentionUnit
-from se_nas.supernet.mixture import GatePart
+from se_nas.supernet.mixture import GatePart, UnitFunctions, WeightedFunctions
 
 Units = Sequence[Sequence[AttentionUnit]]
 """The unit of each option of a kind (rows) beside each expansion of the block (columns)."""
@@ -26,8 +25,9 @@ class ElasticKind(nn.Module):
     for a kind that scales channels alone and is mixed with others in one pass over the map, or `mixed`.
 
     Args:
-        units: of its options.
+        units: of its options, with the first squeeze, activation and gate.
         largest: the unit whose layers there are, wide enough for every kind of the place.
+        functions: the squeezes, activations and gates that the units choose among.
     """
 
     opening: ClassVar[tuple[str, ...]] = ()
@@ -36,13 +36,10 @@ class ElasticKind(nn.Module):
     part: ClassVar[GatePart | None] = None
     """What it adds to the gate that is mixed with those of other kinds; None where it is mixed by itself."""
 
-    def __init__(self, units: Units, largest: AttentionUnit) -> None:
+    def __init__(self, units: Units, largest: AttentionUnit, functions: UnitFunctions) -> None:
         super().__init__()
-        self.units, self.largest = units, largest
-        self.activation, self.gate = ACTIVATIONS[largest.activation]().forward, GATES[largest.gate]
-        # on no device: the weights come with each call
-        with torch.device("meta"):
-            self._plain = (build_attention(units[0][0]),)  # in a tuple, so that it is no part of this module
+        self.units, self.largest, self.functions = units, largest, functions
+        self._plains: dict[tuple[str, ...], nn.Module] = {}  # in a dict, so that they are no part of this module
 
     def layers(self) -> Mapping[str, nn.Module]:
         """The layers to share, by name."""
@@ -59,28 +56,45 @@ class ElasticKind(nn.Module):
             shared: has the layers.
         """
         cuts, views = self.cuts(unit), {}
-        for layer, _ in self._plain[0].named_children():
+        for layer, _ in self._plain(unit).named_children():
             for name, tensor in shared.get_submodule(layer).named_parameters():
                 views[f"{layer}.{name}"] = tensor[cuts[layer][: tensor.dim()]] if layer in cuts else tensor
         return views
 
     def run_sliced(self, shared: nn.Module, x: Tensor, unit: AttentionUnit) -> Tensor:
         """One unit: (B, C, H, W) to the same shape, C its channels."""
-        attended: Tensor = functional_call(self._plain[0], self.sliced(shared, unit), (x,))
+        attended: Tensor = functional_call(self._plain(unit), self.sliced(shared, unit), (x,))
         return attended
 
-    def tensors(self, shared: nn.Module, weights: Tensor, expansions: Tensor) -> tuple[Tensor, ...]:
+    def _plain(self, unit: AttentionUnit) -> nn.Module:
+        """A unit that computes as this one does, on no device: the weights come with each call."""
+        functions = (unit.squeeze, unit.activation, unit.gate)
+        if functions not in self._plains:
+            with torch.device("meta"):
+                self._plains[functions] = build_attention(unit)
+        return self._plains[functions]
+
+    def tensors(self, shared: nn.Module, expansions: Tensor) -> tuple[Tensor, ...]:
         """The tensors of `part`.
 
         Args:
-            weights, expansions: the probabilities of its options and of the block's expansions.
+            expansions: the probabilities of the block's expansions.
         """
         raise NotImplementedError
 
-    def mixed(self, shared: nn.Module, x: Tensor, weights: Tensor, expansions: Tensor, mask: Tensor | None) -> Tensor:
+    def mixed(
+        self,
+        shared: nn.Module,
+        x: Tensor,
+        weights: Tensor,
+        expansions: Tensor,
+        mask: Tensor | None,
+        functions: WeightedFunctions,
+    ) -> Tensor:
         """The sum of its options, each times its weight: (B, C, H, W) to the same shape.
 
         Args:
+            weights, expansions: the probabilities of its options and of the block's expansions.
             mask: (C,) of the channels that are present, where the expansions decide on that; they are 0 in the result.
         """
         raise NotImplementedError

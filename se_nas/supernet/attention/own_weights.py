@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from se_nas.layers.attention import build_attention
+from se_nas.space.attention import ATTENTION
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.supernet.attention.kind import ElasticKind, Units
+from se_nas.supernet.mixture import FUNCTIONS, UnitFunctions, WeightedFunctions
 
 
 class OwnWeights(ElasticKind):
-    """One plain unit for each number of channels and of hidden units that an option has."""
+    """One plain unit for each number of channels and of hidden units that an option has, and for all functions."""
 
-    def __init__(self, units: Units, largest: AttentionUnit) -> None:
-        super().__init__(units, largest)
-        every = {_key(unit): unit for row in units for unit in row}
+    def __init__(self, units: Units, largest: AttentionUnit, functions: UnitFunctions) -> None:
+        super().__init__(units, largest, functions)
+        kind = ATTENTION[largest.kind]
+        #: The functions that a unit of this kind reads; of the others it has the first.
+        self._read = UnitFunctions(
+            functions.squeezes if kind.reads_squeeze else functions.squeezes[:1],
+            functions.activations if kind.has_ratio else functions.activations[:1],
+            functions.gates,
+        )
+        every = {self._key(unit): unit for unit in (each for row in units for one in row for each in self._each(one))}
         self.by_size = nn.ModuleDict({key: build_attention(unit) for key, unit in every.items()})
-        uses = torch.tensor([[[_key(unit) == key for unit in row] for row in units] for key in every])
+        uses = torch.tensor(
+            [
+                [[[self._key(each) == key for each in self._each(unit)] for unit in row] for row in units]
+                for key in every
+            ]
+        )
         self.register_buffer("uses", uses.float(), persistent=False)
         self.channels = [unit.channels for unit in every.values()]
 
@@ -40,9 +57,17 @@ class OwnWeights(ElasticKind):
         attended: Tensor = self._module(unit)(x)
         return attended
 
-    def mixed(self, shared: nn.Module, x: Tensor, weights: Tensor, expansions: Tensor, mask: Tensor | None) -> Tensor:
+    def mixed(
+        self,
+        shared: nn.Module,
+        x: Tensor,
+        weights: Tensor,
+        expansions: Tensor,
+        mask: Tensor | None,
+        functions: WeightedFunctions,
+    ) -> Tensor:
         """See `ElasticKind`; a unit for fewer channels runs on the first of them."""
-        shares = torch.einsum("uoe,o,e->u", self.uses, weights, expansions)
+        shares = torch.einsum("uoef,o,e,f->u", self.uses, weights, expansions, self._probabilities(functions, weights))
         total = torch.zeros_like(x)
         for module, channels, share in zip(self.by_size.values(), self.channels, shares, strict=True):
             part = module(x[:, :channels])
@@ -50,8 +75,25 @@ class OwnWeights(ElasticKind):
         return total
 
     def _module(self, unit: AttentionUnit) -> nn.Module:
-        return self.by_size[_key(unit)]
+        return self.by_size[self._key(unit)]
 
+    def _each(self, unit: AttentionUnit) -> list[AttentionUnit]:
+        """The unit with every combination of functions."""
+        return [
+            replace(unit, **cast(Any, dict(zip(FUNCTIONS, names, strict=True))))
+            for names in itertools.product(*self._read)
+        ]
 
-def _key(unit: AttentionUnit) -> str:
-    return f"channels{unit.channels}_hidden{unit.hidden}"
+    def _probabilities(self, functions: WeightedFunctions, like: Tensor) -> Tensor:
+        """Of the combinations, in the order of `_each`."""
+        left, total = iter(functions.weights), like.new_ones(1)
+        for names, read in zip(functions.names, self._read, strict=True):
+            weights = next(left) if len(names) > 1 else like.new_ones(1)
+            total = torch.outer(total, weights if len(read) > 1 else like.new_ones(1)).flatten()
+        return total
+
+    def _key(self, unit: AttentionUnit) -> str:
+        """The name of its module; functions are told where several are read."""
+        own = (unit.squeeze, unit.activation, unit.gate)
+        told = [f"_{name}" for name, names in zip(own, self._read, strict=True) if len(names) > 1]
+        return f"channels{unit.channels}_hidden{unit.hidden}" + "".join(told)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.supernet.attention.kind import ElasticKind, Units
-from se_nas.supernet.mixture import GatePart, TwoLinears, expected, hidden_masks, weighted
+from se_nas.supernet.mixture import GatePart, TwoLinears, UnitFunctions, expected, hidden_masks
 
 
 class ElasticTwoLinears(ElasticKind):
@@ -18,8 +18,8 @@ class ElasticTwoLinears(ElasticKind):
     opening: ClassVar[tuple[str, ...]] = ("expand",)
     masks: Tensor
 
-    def __init__(self, units: Units, largest: AttentionUnit) -> None:
-        super().__init__(units, largest)
+    def __init__(self, units: Units, largest: AttentionUnit, functions: UnitFunctions) -> None:
+        super().__init__(units, largest, functions)
         widths = [[unit.hidden for unit in row] for row in units]
         self.register_buffer("masks", hidden_masks(widths, largest.hidden), persistent=False)
 
@@ -28,24 +28,22 @@ class ElasticTwoLinears(ElasticKind):
         channels, hidden = slice(unit.channels), slice(unit.hidden)
         return {"reduce": (hidden, channels), "expand": (channels, hidden)}
 
-    def two_linears(self, shared: nn.Module, weights: Tensor, expansions: Tensor) -> TwoLinears:
+    def two_linears(self, shared: nn.Module, expansions: Tensor) -> TwoLinears:
         """The maps, and which hidden units each option has."""
         reduce, expand = cast(nn.Linear, shared.reduce), cast(nn.Linear, shared.expand)
         hidden = expected(self.masks, expansions)
-        return TwoLinears(weights, hidden, reduce.weight, reduce.bias, expand.weight, expand.bias)
+        return TwoLinears(hidden, reduce.weight, reduce.bias, expand.weight, expand.bias)
 
 
-def _gates(
-    activation: Callable[[Tensor], Tensor], gate: Callable[[Tensor], Tensor], z: Tensor, maps: TwoLinears
-) -> Tensor:
-    return weighted(maps.weights, gate(maps.excitations(activation, z)))
+def _excitations(activation: Callable[[Tensor], Tensor], z: Tensor, maps: TwoLinears) -> Tensor:
+    return maps.excitations(activation, z)
 
 
 class ElasticSE(ElasticTwoLinears):
     """SE of every ratio."""
 
-    part = GatePart(TwoLinears, _gates)
+    part = GatePart(TwoLinears, _excitations)
 
-    def tensors(self, shared: nn.Module, weights: Tensor, expansions: Tensor) -> TwoLinears:
+    def tensors(self, shared: nn.Module, expansions: Tensor) -> TwoLinears:
         """See `ElasticKind`."""
-        return self.two_linears(shared, weights, expansions)
+        return self.two_linears(shared, expansions)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from se_nas.layers.attention.spatial import spatial_gate
 from se_nas.supernet.attention.kind import ElasticKind
+from se_nas.supernet.mixture import WeightedFunctions
 
 
 class ElasticSpatial(ElasticKind):
@@ -17,10 +18,19 @@ class ElasticSpatial(ElasticKind):
 
     opening = ("spatial",)
 
-    def mixed(self, shared: nn.Module, x: Tensor, weights: Tensor, expansions: Tensor, mask: Tensor | None) -> Tensor:
+    def mixed(
+        self,
+        shared: nn.Module,
+        x: Tensor,
+        weights: Tensor,
+        expansions: Tensor,
+        mask: Tensor | None,
+        functions: WeightedFunctions,
+    ) -> Tensor:
         """See `ElasticKind`."""
         present = x if mask is None else x * mask.to(x.dtype)[:, None, None]
-        return at_positions(cast(nn.Conv2d, shared.spatial), self.gate, present, weights, mask)
+        gate = functions.names.of(iter(functions.weights)).gate
+        return at_positions(cast(nn.Conv2d, shared.spatial), gate, present, weights, mask)
 
 
 def at_positions(

@@ -15,6 +15,7 @@ from se_nas.errors import ConfigError, InfeasibleBudgetError
 from se_nas.search.budgets.baselines import GAP, baseline, known_baselines
 from se_nas.space.architecture import Architecture
 from se_nas.space.channels import round_channels
+from se_nas.space.choice import SE_PARTS
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.templates import NO_SE
@@ -25,11 +26,17 @@ SPACES = Path(__file__).parents[3] / "search_spaces"
 
 
 def hidden_widths(name: str, space: SearchSpace, network: NetworkSpec, architecture: Architecture) -> bool:
-    """Whether every block in use that has a choice of SE has the hidden width that a baseline's name asks for."""
+    """Whether every block in use that has a choice of SE has the hidden width that a baseline's name asks for.
+
+    And all that is chosen beside it as it is listed first.
+    """
     picks = architecture.as_dict()
     used = [slot for slot in space.slots if slot.index < int(slot.depth.picked(picks))]
     for slot, block in zip(used, network.blocks, strict=True):
         op = slot.ops[slot.op.options.index(slot.op.picked(picks))]
+        beside = [axis for axis in op.axes if axis.part in SE_PARTS[1:]]
+        if any(axis.picked(picks) != axis.options[0] for axis in beside):
+            return False
         if op.axis("se").choice is None:
             continue
         if name == "no_se":

@@ -13,6 +13,7 @@ from se_nas.search.budgets.greatest_part import as_sums
 from se_nas.search.differentiable.budget_projection import TOLERANCE, BudgetProjection
 from se_nas.search.differentiable.choice_logits import ChoiceLogits
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.yaml.file import parse_space
 from tests.helpers.strategies import spaces
 
 FloatArray = np.ndarray
@@ -152,4 +153,17 @@ def test_where_no_step_lowers_the_cost_the_logits_are_left_as_they_are(tiny_spac
             logits.rows(logits.logits)[name][0] = sure
     before = logits.logits.clone()
     projection.project(logits, {"macs": table})
+    assert torch.equal(logits.logits, before)
+
+
+def test_a_budget_in_which_no_choice_has_a_say_moves_nothing() -> None:
+    """A choice of gates alone costs no MACs."""
+    stage = {"width": 8, "se": {"options": [2], "gate": ["sigmoid", "tanh"]}}
+    space = parse_space({"name": "gates", "resolution": 8, "stem": {"width": 8}, "stages": [stage]}, "gates")
+    tables, logits = count_tables(space), drawn(space, 1)
+    before = logits.logits.clone()
+    for limit in (1e9, tables["macs"].constant, 0.5 * tables["macs"].constant):
+        projection = BudgetProjection([Budget("macs", limit)])
+        projection.project(logits, tables)
+        projection.project(logits, tables)
     assert torch.equal(logits.logits, before)

@@ -139,6 +139,9 @@ FAULTS: list[tuple[str, Change, str]] = [
         assign("stages", 1, "blocks", 1, to={"kind": "conv", "se": {"options": ["none", 4], "position": "identity"}}),
         f"{BLOCKS}[1].se.position: must not be identity where no conv block of the stage has a shortcut",
     ),
+    ("SE position in a list", se(position=["pre", "before"]), f"{STAGE}.se.position[1]: "),
+    ("SE position twice", se(position=["pre", "pre"]), f"{STAGE}.se.position: options must be distinct"),
+    ("no SE gate", se(gate=[]), f"{STAGE}.se.gate: must not be empty"),
     ("SE squeeze", se(squeeze="median"), f"{STAGE}.se.squeeze: "),
     ("SE as its own relative", se_options("se"), f"{STAGE}.se.options[0]: must be "),
     (
