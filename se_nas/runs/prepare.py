@@ -361,7 +361,11 @@ def latency_table_of(
         bound = conditions.max_seconds
         return build_latency_table(space, key, seed=config.seed, progress=progress, say=say, max_seconds=bound)
     path = beside(run_file, conditions.file)
-    table = read_latency_table(path, space)
+    try:
+        table = read_latency_table(path, space)
+    except ConfigError as error:
+        how = f"`se-nas latency import` makes a table of this space, {space.name}, from measurements"
+        raise ConfigError(str(path), [*error.problems[:-1], f"{error.problems[-1]}; {how}"]) from error
     if RUNTIMES[table.key.runtime].timed:  # an answer's network would be timed where that is, after the search
         must = "must be a table of `se-nas latency import`"
         how = "`se-nas latency export` gives its networks as import takes them"

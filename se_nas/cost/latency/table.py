@@ -52,6 +52,14 @@ class LatencyFit:
     prediction: BlockPrediction | None = None
 
 
+def tells_blocks(fit: LatencyFit, blocks: int) -> bool:
+    """Whether a table of so many blocks knows each one's time.
+
+    Fitted to fewer networks, most of it is a line on their counts.
+    """
+    return fit.method == "chains" or fit.calibrated_on >= blocks
+
+
 class _SpaceName(Record):
     name: str
     digest: str

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from se_nas.cost.latencies import read_latencies, read_latency_files
-from se_nas.cost.latency.table import LatencyFile
+from se_nas.cost.latency.table import LatencyFile, tells_blocks
 from se_nas.cost.metrics import device_of
 from se_nas.errors import ConfigError
 from se_nas.evidence.se_by_runtime import SEInBlock, se_by_runtime
@@ -98,11 +98,12 @@ def read_run(folder: Path, configuration: str) -> FinishedRun:
 
 
 def _se_by_device(folder: Path, certificate: SearchCertificate) -> list[SEInBlock]:
-    """What SE takes of each block's time on each device; nothing of a run with less than two tables."""
+    """What SE takes of each block's time on each device; nothing of a run with less than two tables that tell it."""
     if not (folder / "space.yaml").exists():
         return []
     tables = read_latencies(folder, certificate.latency_conditions, load_space(folder / "space.yaml"))
-    named = {device_of(metric) or metric: table for metric, table in tables.items()}
+    told = {metric: table for metric, table in tables.items() if tells_blocks(table.fit, len(table.block_ms))}
+    named = {device_of(metric) or metric: table for metric, table in told.items()}
     return se_by_runtime(named) if len(named) > 1 else []
 
 

@@ -227,7 +227,7 @@ def se_words(blocks: Sequence[SEInBlock], tables: Mapping[str | None, LatencyFil
     """Where the devices disagree on what SE takes, and whether on which of its options is slower; in sentences.
 
     Args:
-        tables: by device, which are those of the blocks' numbers.
+        tables: by device, of which some may be left out of the blocks' numbers.
     """
     if not blocks:
         return []
@@ -239,6 +239,12 @@ def se_words(blocks: Sequence[SEInBlock], tables: Mapping[str | None, LatencyFil
             for device in sorted(block.shares, key=lambda device: -block.shares[device])
         ]
         lines.append(f"SE of {' and '.join(block.places)} takes {_listed(shares)} of the block's time.")
+    lines += [
+        f"{device} is left out: {counted(table.fit.calibrated_on, 'network')} tell the times of its "
+        f"{len(table.blocks)} blocks mostly as a line on their counts."
+        for device, table in tables.items()
+        if device not in blocks[0].shares
+    ]
     swaps = [(block, pair) for block in blocks for pair in block.swapped]
     clearly = f"by {format_percent(CLEAR, 0)} of the block's time or more"
     if not swaps:

@@ -30,13 +30,13 @@ def networks(stem: Sequence[Width], stages: Sequence[tuple[Sequence[Slot], Seque
             for wide in (option,) if before.tied_to(width) else width.axis.options:
                 both = ((before.axis.choice, option), (width.axis.choice, wide))
                 fixed = {name: picked for name, picked in both if name is not None}
-                grown[wide] += number * sum(_sequences(slots[:depth], fixed) for depth in depths)
+                grown[wide] += number * _sequences(slots, depths, fixed)
         ways, before = grown, width
     return sum(ways.values()) * (1 if head.tied_to(before) else len(head.axis.options))
 
 
-def _sequences(slots: Sequence[Slot], widths: dict[str, Option]) -> int:
-    """Distinct block sequences of these slots, where these widths are picked.
+def _sequences(slots: Sequence[Slot], depths: Sequence[int], widths: dict[str, Option]) -> int:
+    """Distinct block sequences of as many of the first slots as the depths say, where these widths are picked.
 
     Choices made once per stage tie slots together, so the count walks the slots and keeps, for every partial
     sequence, which shared picks could have produced it.
@@ -52,7 +52,8 @@ def _sequences(slots: Sequence[Slot], widths: dict[str, Option]) -> int:
     shared = [name for name, count in uses.items() if count > 1 and name not in widths]
     combinations = [dict(zip(shared, c, strict=True)) for c in itertools.product(*(options[n] for n in shared))]
     states: dict[frozenset[int], int] = {frozenset(range(len(combinations))): 1}
-    for slot in slots:
+    found = 0
+    for depth, slot in enumerate(slots, 1):
         producers: dict[tuple[object, ...], set[int]] = {}
         for number, fixed in enumerate(combinations):
             for key in _block_keys(slot, {**widths, **fixed}):
@@ -63,7 +64,8 @@ def _sequences(slots: Sequence[Slot], widths: dict[str, Option]) -> int:
                 if both := able & by:
                     grown[both] = grown.get(both, 0) + count
         states = grown
-    return sum(states.values())
+        found += sum(states.values()) if depth in depths else 0
+    return found
 
 
 def _block_keys(slot: Slot, fixed: Mapping[str, Option]) -> set[tuple[object, ...]]:

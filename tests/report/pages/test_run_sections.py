@@ -40,5 +40,12 @@ def test_options_of_se_that_change_places_are_named():
     )
 
 
+def test_a_device_whose_table_does_not_tell_blocks_is_left_out_in_a_line():
+    few = SimpleNamespace(fit=SimpleNamespace(calibrated_on=23), blocks=[None] * 96)
+    assert "board is left out: 23 networks tell the times of its 96 blocks mostly as a line on their counts." in (
+        se_words([on(0.3, 0.1)], {**TABLES, "board": few})
+    )
+
+
 def test_of_one_device_nothing_is_said_of_disagreement():
     assert se_words([], TABLES) == []

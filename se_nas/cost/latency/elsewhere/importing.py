@@ -10,7 +10,7 @@ import numpy as np
 
 from se_nas.cost.latency.building import fitted_table
 from se_nas.cost.latency.elsewhere.measurements_file import read_measurements
-from se_nas.cost.latency.table import LatencyFile, LatencyTable
+from se_nas.cost.latency.table import LatencyFile, LatencyTable, tells_blocks
 from se_nas.cost.latency.timing import latency_key
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records.record import read_record, write_record
@@ -72,6 +72,6 @@ def verdict(table: LatencyTable) -> str:
         )
     terms, number = len(table.block_ms), fit.calibrated_on
     many = f"{number} networks for the times of {terms} blocks"
-    if number < terms:
+    if not tells_blocks(fit, terms):
         return f"{many}: most of what is said of single blocks is a line on their counts"
     return f"{many}: each block has a time of its own as far as it predicts better"

@@ -61,7 +61,7 @@ def ending(process: subprocess.Popen[Any], errors: str) -> str:
     Args:
         errors: what it wrote to its standard error stream.
     """
-    last = (errors.strip().splitlines() or ["nothing"])[-1]
+    said = errors.strip().splitlines()
     code = process.returncode
     how = f"exited with {code}" if code >= 0 else f"died of signal {-code}"
-    return f"{how}; its last words are {short(last)}"
+    return f"{how}; its last words are {short(said[-1])}" if said else f"{how} and said nothing"

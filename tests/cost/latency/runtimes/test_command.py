@@ -81,6 +81,11 @@ def test_a_program_that_fails_is_called_again_and_its_last_words_are_told(tmp_pa
     assert calls(tmp_path) == 3
 
 
+def test_of_a_program_that_fails_in_silence_no_words_are_told(program):
+    with pytest.raises(DeviceError, match=r"it exited with 4 and said nothing \(1 try\)"):
+        measure_network(NETWORK, program("sys.exit(4)", retries=0))
+
+
 def test_a_program_that_fails_once_is_forgiven(tmp_path, program):
     assert measure_network(NETWORK, program("sys.exit(1) if n == 1 else print(4)")).median_ms == 4.0
     assert calls(tmp_path) == 2
