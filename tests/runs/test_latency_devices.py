@@ -120,9 +120,7 @@ def test_a_table_that_was_timed_is_no_imported_one_and_is_refused_before_the_sea
     with pytest.raises(ConfigError, match="must be a table of `se-nas latency import`, but is one of runtime onnxrun"):
         search(run_file, lambda line: None)
     (tmp_path / "phone.json").write_text('{"picks": {}, "ms": 1}\n{"picks": {}, "ms": 2}\n')  # what it is made from
-    with pytest.raises(
-        ConfigError, match=r"must be JSON, .*; `se-nas latency import` makes a table of this space"
-    ):
+    with pytest.raises(ConfigError, match=r"must be JSON, .*; `se-nas latency import` makes a table of this space"):
         search(run_file, lambda line: None)
     assert not (tmp_path / "out/search").exists()
 
