@@ -65,15 +65,22 @@ def largest_plan(op: SlotOp) -> BlockPlan:
         }
         return replace(layer, **most)
 
+    def from_input(layer: Layer, to: int) -> Layer:
+        # some sizes may be without it, but all of them are run through it
+        return replace(layer, in_channels=max(op.before.channels), out_channels=to)
+
+    width, body = max(op.width.channels), [widest(layer) for layer in fullest.body]
+    if any(len(plan.body) < len(body) for plan in plans):
+        body[0] = from_input(body[0], body[1].in_channels)
     skip = max(("input" if plan.is_empty else plan.skip for plan in plans), key=_SKIPS.index)
     return replace(
         fullest,
-        body=tuple(map(widest, fullest.body)),
-        last=fullest.last and widest(fullest.last),
-        shortcut=fullest.shortcut and widest(fullest.shortcut),
+        body=tuple(body),
+        last=fullest.last and (widest(fullest.last) if body else from_input(fullest.last, width)),
+        shortcut=fullest.shortcut and from_input(fullest.shortcut, width),
         branches=tuple(replace(branch, layers=tuple(map(widest, branch.layers))) for branch in fullest.branches),
         entry_channels=max(plan.entry_channels for plan in plans),
-        lacking=max(op.width.channels) - max(op.before.channels) if skip == "pad" else 0,
+        lacking=width - max(op.before.channels) if skip == "pad" else 0,
         skip=skip,
     )
 
