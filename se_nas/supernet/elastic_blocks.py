@@ -339,7 +339,8 @@ class ElasticBlock(Block):
         self, place: Position, probability: Probability, size: Tensor, before: Tensor | None, width: Tensor | None
     ) -> Run:
         masked = place != "inside" or self._masked_by_gate is None
-        present = before if place == "pre" else width
+        between = place == "inside" and self.plan.last is not None  # channels that no size leaves out, unless masked
+        present = before if place == "pre" else None if between else width
         mask = present if masked else torch.mv(self.channel_masks.t(), size)
         options, positions = probability(self.op.axis("se")), probability(self.op.axis("se_position"))
         here = _total(positions, self._places[place]) if len(positions) > 1 else None

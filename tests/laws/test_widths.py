@@ -86,6 +86,8 @@ def test_every_kind_of_block_is_one_function_at_every_width(name: str) -> None:
         *((12, [8, 12], BLOCKS[name]) for name in ("basic", "pre-activation", "identity", "mbconv, SE at identity")),
         *(([8, 12], 8, BLOCKS[name]) for name in ("basic", "bottleneck", "identity", "mbconv, SE at identity")),
         ([8, 12], 12, {"kind": "basic", "shortcut": "pad", "preactivation": True}),
+        # the channels that attention sees are none of the output's
+        (8, [8, 12], {"kind": "mbconv", "expansion": 3, "se": {"options": ["spatial", 2], "divisor": 1}}),
         # 30 channels times 1.1 are 32, which need a convolution; 32 are 32
         ([30, 32], [24, 32], {"kind": "mbconv", "expansion": 1.1}),
     ],
