@@ -62,9 +62,8 @@ def stem_counts(convs: Sequence[ConvSpec]) -> Counts:
 
 def layer_counts(layer: Layer) -> Counts:
     """One convolution of a block and its norm."""
-    weights = layer.in_channels // layer.groups * layer.out_channels * layer.kernel**2
     shifts = layer.out_channels * (layer.bias + 2 * layer.norm)
-    return Counts(weights * layer.out_resolution**2, weights + shifts)
+    return Counts(layer.weights * layer.out_resolution**2, layer.weights + shifts)
 
 
 def block_counts(spec: BlockSpec) -> Counts:

@@ -3,8 +3,9 @@
 A norm behind a convolution of its part (the stem, a block, the head) is folded into it, as every exporter and runtime
 does: its scale goes into the weights and its shift is the convolution's bias, so that of four numbers a channel one is
 left, and running statistics cost nothing. A norm that comes first, as before pre-activation blocks and in their head,
-keeps its four. Of a user's own module these are its parameters and its buffers of floating-point numbers, a norm that
-is registered right behind a convolution being folded too.
+keeps its four, and so does one behind several convolutions side by side, since it is not folded into them. Of a user's
+own module these are its parameters and its buffers of floating-point numbers, a norm that is registered right behind a
+convolution being folded too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from se_nas.cost.counts import attention_counts
 from se_nas.cost.running_counts import part_on_meta
+from se_nas.layers.convolution import MixedConvolution
 from se_nas.space.attention import ATTENTION
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.space.block_plan import block_plan
@@ -32,8 +34,8 @@ def block_weights(spec: BlockSpec) -> int:
     if plan.whole is not None:
         total += _of_part(plan.whole)
     for layer in plan.layers:
-        total += layer.in_channels // layer.groups * layer.out_channels * layer.kernel**2
-        total += layer.out_channels * (layer.bias or layer.norm)
+        kept = _NORM if layer.kernels and layer.norm else layer.bias or layer.norm
+        total += layer.weights + layer.out_channels * kept
     return total
 
 
@@ -49,10 +51,11 @@ def ends_weights(stem: Sequence[ConvSpec], head: HeadSpec) -> int:
 def built_weights(built: nn.Module) -> int:
     """Of a network, or a part of one, that is built: on its modules."""
     total, before = 0, None
+    joined = {conv for module in built.modules() if isinstance(module, MixedConvolution) for conv in module}
     for module in built.modules():
         own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
         total += sum(map(_numbers, own))
-        if isinstance(module, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+        if isinstance(module, nn.BatchNorm2d) and isinstance(before, nn.Conv2d) and before not in joined:
             total -= module.num_features * (_NORM if before.bias is not None else _NORM - 1)
         before = module
     return total

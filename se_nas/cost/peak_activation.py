@@ -93,7 +93,8 @@ class _BlockSchedule:
 
     def _layer(self, layer: Layer, x: int) -> int:
         numbers = layer.out_channels * layer.out_resolution**2
-        y = self.schedule.run(numbers, x)
+        parts = [self.schedule.run(part.out_channels * layer.out_resolution**2, x) for part in layer.parts]
+        y = self.schedule.run(numbers, *parts) if layer.kernels else parts[0]
         return y if layer.shuffle == 1 else self.schedule.run(numbers, y)
 
     def _branch(self, branch: Branch, x: int) -> int:

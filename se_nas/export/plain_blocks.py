@@ -18,7 +18,10 @@ from torch.nn import functional as F
 
 
 class Layer(NamedTuple):
-    """A convolution of a block, then its norm, activation and channel shuffle between `shuffle` groups."""
+    """A convolution of a block, then its norm, activation and channel shuffle between `shuffle` groups.
+
+    With `kernels` it is one of each for as many parts of its channels.
+    """
 
     name: str
     in_channels: int
@@ -30,6 +33,29 @@ class Layer(NamedTuple):
     norm: bool = True
     activation: bool = True
     shuffle: int = 1
+    kernels: tuple[int, ...] = ()
+
+
+class MixedConvolution(nn.ModuleList):
+    """Convolutions of the parts of a map's channels, side by side: MixConv (arXiv 1907.09595)."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        parts = len(layer.kernels)
+        self.ends: list[int] = []
+        for index, kernel in enumerate(layer.kernels):
+            inputs, outputs = (
+                channels // parts + (channels % parts if index == 0 else 0)
+                for channels in (layer.in_channels, layer.out_channels)
+            )
+            groups = inputs if layer.groups > 1 else 1
+            self.append(nn.Conv2d(inputs, outputs, kernel, layer.stride, kernel // 2, groups=groups, bias=layer.bias))
+            self.ends.append(inputs + (self.ends[-1] if self.ends else 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H / stride, W / stride)."""
+        starts = (0, *self.ends[:-1])
+        return torch.cat([conv(x[:, a:b]) for conv, a, b in zip(self, starts, self.ends, strict=True)], 1)
 
 
 class Branch(NamedTuple):
@@ -86,7 +112,9 @@ class Block(nn.Module):
         for layer in (*(layer for branch in branches for layer in branch.layers), *body, last, shortcut):
             if layer is not None:
                 size = (layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.kernel // 2)
-                self.add_module(layer.name, nn.Conv2d(*size, groups=layer.groups, bias=layer.bias))
+                one = not layer.kernels
+                conv = nn.Conv2d(*size, groups=layer.groups, bias=layer.bias) if one else MixedConvolution(layer)
+                self.add_module(layer.name, conv)
                 if layer.norm:
                     self.add_module(f"{layer.name}_norm", nn.BatchNorm2d(layer.out_channels))
         self.whole, self.se, self.se_position = whole, se, se_position

@@ -146,6 +146,7 @@ def source(spec: NetworkSpec, notes: Mapping[str, str], normalisation: Normalisa
     layers: list[Callable[..., object]] = [
         *dict.fromkeys(source for block in spec.blocks for part in _parts(block) for source in part.sources),
         plain_blocks.Layer,
+        plain_blocks.MixedConvolution,
         plain_blocks.Branch,
         plain_blocks.Block,
         plain_blocks.Stem,

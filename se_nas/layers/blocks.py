@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from se_nas.layers.activations import ACTIVATIONS
 from se_nas.layers.attention import build_attention
+from se_nas.layers.convolution import build_convolution
 from se_nas.layers.drop_path import DropPath
 from se_nas.records.registry import imported
 from se_nas.space.attention.kind import AttentionUnit
@@ -196,15 +197,6 @@ class Block(nn.Module):
             self.se = self.attention_module(unit)
 
     def _add(self, layer: Layer) -> None:
-        conv = nn.Conv2d(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel,
-            layer.stride,
-            layer.kernel // 2,
-            groups=layer.groups,
-            bias=layer.bias,
-        )
-        self.add_module(layer.name, conv)
+        self.add_module(layer.name, build_convolution(layer))
         if layer.norm:
             self.add_module(f"{layer.name}_norm", nn.BatchNorm2d(layer.out_channels))

@@ -48,7 +48,12 @@ def channel_fault(spec: BlockSpec) -> str | None:
         return f"output channels must be more than the {spec.in_channels} input channels, but got {spec.out_channels}"
     if form.shortcut == "pad" and spec.out_channels < spec.in_channels:
         return f"output channels must be at least the {spec.in_channels} input channels, but got {spec.out_channels}"
+    if form.mixed_kernels and spec.kernel != max(form.mixed_kernels):
+        return f"kernel must be {max(form.mixed_kernels)}, the greatest of mixed_kernels, but got {spec.kernel}"
     for layer in block_plan(spec).layers:
+        if min(layer.in_channels, layer.out_channels) < len(layer.kernels):
+            channels = f"{layer.in_channels} and {layer.out_channels}"
+            return f"channels of the {layer.name} convolution must be {len(layer.kernels)} or more, but got {channels}"
         if layer.in_channels % layer.groups or layer.out_channels % layer.groups:
             channels = f"{layer.in_channels} and {layer.out_channels}"
             return f"channels of the {layer.name} convolution must be multiples of {layer.groups}, but got {channels}"

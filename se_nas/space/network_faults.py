@@ -23,7 +23,6 @@ from se_nas.records.bounds import (
 from se_nas.records.yaml_input import validation_problems
 from se_nas.space.block_plan import block_plan, channel_fault
 from se_nas.space.blocks import BLOCKS
-from se_nas.space.blocks.plan import Layer
 from se_nas.space.blocks.shape import FORM, BlockForm
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.slots.slot import Slot
@@ -175,7 +174,7 @@ def weights(spec: NetworkSpec) -> int:
 
 def block_weights(block: BlockSpec) -> int:
     """Weights of a block, without its norms and biases."""
-    return sum(map(_weights, block_plan(block).layers)) + 2 * block.se_channels * max(1, block.se_hidden)
+    return sum(layer.weights for layer in block_plan(block).layers) + 2 * block.se_channels * max(1, block.se_hidden)
 
 
 def largest_network(space: SearchSpace) -> NetworkSpec:
@@ -190,7 +189,3 @@ def largest_blocks(slot: Slot) -> list[BlockSpec]:
         max((op.block(**{**op.largest, **se}) for se in op.combinations("se", "se_position")), key=block_weights)
         for op in slot.ops
     ]
-
-
-def _weights(layer: Layer) -> int:
-    return layer.in_channels // layer.groups * layer.out_channels * layer.kernel**2

@@ -14,7 +14,6 @@ from se_nas.errors import did_you_mean
 from se_nas.records.bounds import (
     MOST_CHANNELS,
     MOST_HIDDEN_LAYERS,
-    MOST_KERNEL,
     MOST_PIXELS,
     MOST_STAGE,
     MOST_WIDTHS,
@@ -22,7 +21,7 @@ from se_nas.records.bounds import (
 )
 from se_nas.space.attention import ATTENTION, OF_BARE_RATIO
 from se_nas.space.blocks import BLOCKS
-from se_nas.space.blocks.shape import BlockForm
+from se_nas.space.blocks.shape import BlockForm, Kernel
 from se_nas.space.channels import round_channels
 from se_nas.space.choice import SE_FIELDS, Option
 from se_nas.space.specs import SEHidden, SESpec
@@ -38,12 +37,6 @@ SEOption = float | str | None
 
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
-
-
-def _odd(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError("a kernel must be odd")
-    return value
 
 
 def not_empty(values: Sequence[T]) -> Sequence[T]:
@@ -67,7 +60,6 @@ Pixels = Annotated[_Whole, size_within(MOST_PIXELS)]
 Depth = Annotated[_Whole, size_within(MOST_STAGE)]
 Flag = Annotated[bool, Field(strict=True)]
 Stride = Annotated[int, Field(ge=1, le=2, strict=True)]
-Kernel = Annotated[_Whole, size_within(MOST_KERNEL), BeforeValidator(lambda v: _odd(v) if type(v) is int else v)]
 
 
 def options_of(value: T | tuple[T, ...]) -> tuple[T, ...]:

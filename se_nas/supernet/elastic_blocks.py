@@ -111,15 +111,20 @@ class _Tensors:
         return self._norm("entry_norm", x)
 
     def layer(self, layer: Layer, x: Tensor) -> Tensor:
-        weight, bias = self.tensors[f"{layer.name}.weight"], self.tensors.get(f"{layer.name}.bias")
         if layer.name == self.block.bypassed:
             self.unexpanded = x
         with made_again(x) if len(self.scales) > 1 else nullcontext():
-            if self.bypass is not None and layer.name == self.block.past_bypass:
-                y = self._past_expansion(layer, x, weight, self.bypass)
-            else:
-                y = _convolved(layer, x, weight, bias)
+            y = self._convolution(layer, x)
         return self._norm(f"{layer.name}_norm", y) if layer.norm else y
+
+    def _convolution(self, layer: Layer, x: Tensor) -> Tensor:
+        if layer.kernels:  # of which there is one size alone
+            y: Tensor = self.block.get_submodule(layer.name)(x)
+            return y
+        weight, bias = self.tensors[f"{layer.name}.weight"], self.tensors.get(f"{layer.name}.bias")
+        if self.bypass is not None and layer.name == self.block.past_bypass:
+            return self._past_expansion(layer, x, weight, self.bypass)
+        return _convolved(layer, x, weight, bias)
 
     def attend(self, position: Position, x: Tensor) -> Tensor:
         return self.scales[position](x) if position in self.scales else x
@@ -249,12 +254,13 @@ class ElasticBlock(Block):
         own = self._tensors()
         views = {name: tensor[: block.in_channels] for name, tensor in own.items() if name.startswith("entry_norm.")}
         for layer in block_plan(block).layers:
-            rim = (own[f"{layer.name}.weight"].shape[-1] - layer.kernel) // 2
-            crop = slice(rim, rim + layer.kernel)
-            cut = (slice(layer.out_channels), slice(layer.in_channels // layer.groups), crop, crop)
-            for name, tensor in own.items():
-                if name.startswith((f"{layer.name}.", f"{layer.name}_norm.")):
-                    views[name] = tensor[cut[: tensor.dim()]]
+            ours = {n: t for n, t in own.items() if n.startswith((f"{layer.name}.", f"{layer.name}_norm."))}
+            if not layer.kernels:
+                rim = (own[f"{layer.name}.weight"].shape[-1] - layer.kernel) // 2
+                crop = slice(rim, rim + layer.kernel)
+                cut = (slice(layer.out_channels), slice(layer.in_channels // layer.groups), crop, crop)
+                ours = {name: tensor[cut[: tensor.dim()]] for name, tensor in ours.items()}
+            views |= ours
         whole = {} if self.plan.whole is None else self._whole_of(block).state_dict(keep_vars=True)
         unit = {} if block.se is None else self._attention(block.se.position).sliced(block)
         return {

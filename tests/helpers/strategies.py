@@ -165,6 +165,8 @@ def _stage(
             block |= {"skip": draw(st.booleans())}
         if name in ("narrow", "wide"):
             block |= {"always_expands": draw(st.booleans())}
+            if not varies and len(block["expansion"]) == len(block["kernel"]) == 1:
+                block = _in_parts(draw, block)
         if name in ("bottleneck", "basic"):
             block |= _residual(draw, grows)
         if name == "bottleneck":
@@ -191,6 +193,13 @@ def _placed(block: dict[str, Any], sums: bool) -> dict[str, Any]:
 def _residual(draw: st.DrawFn, grows: bool) -> dict[str, Any]:
     shortcuts = ("projection", "conv3x3", "pooled", *(["pad"] if grows else []))
     return {"preactivation": draw(st.booleans()), "shortcut": draw(st.sampled_from(shortcuts))}
+
+
+def _in_parts(draw: st.DrawFn, block: dict[str, Any]) -> dict[str, Any]:
+    """An MBConv of one size whose convolutions may be several side by side, each of at least one channel."""
+    one = {"expand_parts": draw(st.sampled_from((1, 2))), "project_parts": draw(st.sampled_from((1, 2)))}
+    kernels = draw(st.sampled_from(([], [3, 5], [5, 1])))
+    return {**block, **one, **({"mixed_kernels": kernels, "kernel": max(kernels)} if kernels else {})}
 
 
 def _shuffle(draw: st.DrawFn, before: int, width: int, keeps_shape: bool) -> dict[str, Any]:

@@ -19,6 +19,13 @@ _BLOCKS: dict[str, dict[str, Any]] = {
         "always_expands": True,
         "skip": False,
     },
+    "mbconv in parts": {
+        "kind": "mbconv",
+        "expansion": 2,
+        "mixed_kernels": [3, 1, 5],
+        "expand_parts": 2,
+        "project_parts": 3,
+    },
     "fused_mbconv": {"kind": "fused_mbconv", "kernel": [1, 3], "expansion": [1, 2]},
     "basic": {"kind": "basic", "kernel": [1, 3], "expansion": [0.5, 1]},
     "basic, padded": {"kind": "basic", "kernel": 3, "expansion": [0.5, 1], "shortcut": "pad"},

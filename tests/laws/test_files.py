@@ -104,7 +104,7 @@ def test_properties_of_later_releases_leave_older_networks_as_they_were_written(
     head = replace(older.head, classifier_bias=False)
     block = replace(older.blocks[0], form=replace(older.blocks[0].form, always_expands=True, skip=False))
     newer = replace(older, head=head, blocks=(block, *older.blocks[1:]))
-    for name in ("own", "always_expands", "skip", "hidden_bias", "classifier_bias"):
+    for name in ("own", "always_expands", "skip", "mixed_kernels", "expand_parts", "hidden_bias", "classifier_bias"):
         assert f'"{name}"' not in written
     assert newer.to_dict()["head"]["classifier_bias"] is False  # type: ignore[index]
     assert network_from_dict(json.loads(json.dumps(newer.to_dict()))) == newer

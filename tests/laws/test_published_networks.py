@@ -90,6 +90,7 @@ PUBLISHED = {
     "fbnetv3_b": Published(8_598_464, "fbnetv3_b"),
     "mobilenet_edgetpu": Published(4_091_432, "mobilenet_edgetpu_100", 990),
     "pp_lcnet": Published(2_953_800, "lcnet_100", 161, 0.04),
+    "mixnet_s": Published(4_134_606, "mixnet_s", 256, 0.07),
     "regnetx_400mf": Published(5_157_512, "regnetx_004", 400, 0.01),
     "regnety_400mf": Published(4_344_144, "regnety_004", 400),
     "resnet50d": Published(25_576_264, "resnet50d", 4300, 0.01),

@@ -29,6 +29,9 @@ GROUPS: dict[str, list[dict[str, Any]]] = {
     "inverted": [
         *({"kind": "mbconv", "expansion": [1, 2], **se(position)} for position in POSITIONS),
         {"kind": "mbconv", "kernel": [3, 5], "expansion": 3},
+        {"kind": "mbconv", "mixed_kernels": [3, 5], "expansion": 3},
+        {"kind": "mbconv", "expand_parts": 2, "expansion": 3},
+        {"kind": "mbconv", "project_parts": 2, "kernel": [3, 5], "expansion": 3},
         {"kind": "fused_mbconv", "kernel": [1, 3], "expansion": [1, 2]},
         {"kind": "fused_mbconv", "expansion": 2, **se("inside")},
         {"kind": "mbconv", "expansion": [1, 2], "always_expands": True},

@@ -197,6 +197,29 @@ def test_a_block_of_expansion_1_may_keep_its_expansion_convolution_and_lack_its_
     assert not hasattr(block, "drop_path")
 
 
+def test_a_convolution_of_parts_is_one_of_each_and_the_first_has_what_is_over() -> None:
+    form = BlockForm(mixed_kernels=(3, 1, 5), expand_parts=2, project_parts=3)
+    spec = block_spec("mbconv", 6, 10, stride=2, expanded=11, kernel=5, activation="silu", form=form)
+    block = lively(Block(spec))
+    shapes = [tuple(p.shape) for _, p in block.named_parameters() if p.dim() == 4]
+    assert shapes[:2] == [(6, 3, 1, 1), (5, 3, 1, 1)]
+    assert shapes[2:5] == [(5, 1, 3, 3), (3, 1, 1, 1), (3, 1, 5, 5)]
+    assert shapes[5:] == [(4, 5, 1, 1), (3, 3, 1, 1), (3, 3, 1, 1)]
+
+    def mixed(name: str, x: torch.Tensor, sizes: list[int], stride: int = 1, depthwise: bool = False) -> torch.Tensor:
+        found = []
+        for weight, part in zip(getattr(block, name).parameters(), x.split(sizes, 1), strict=True):
+            groups = len(weight) if depthwise else 1
+            found.append(F.conv2d(part, weight, None, stride, weight.shape[-1] // 2, 1, groups))
+        return torch.cat(found, 1)
+
+    x = torch.randn(X)
+    y = F.silu(norm(block.expand_norm, mixed("expand", x, [3, 3])))
+    y = F.silu(norm(block.depthwise_norm, mixed("depthwise", y, [5, 3, 3], 2, depthwise=True)))
+    y = norm(block.project_norm, mixed("project", y, [5, 3, 3]))
+    torch.testing.assert_close(block(x), y, rtol=1e-4, atol=1e-5)
+
+
 def test_groups_entry_stride_and_shortcut_of_a_bottleneck() -> None:
     form = BlockForm(group_width=4, entry=0.5, stride_at="1x1", shortcut="conv3x3")
     block = Block(block_spec("bottleneck", 6, 10, stride=2, expanded=8, activation="silu", form=form))

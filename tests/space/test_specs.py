@@ -144,6 +144,19 @@ def test_inputs_of_the_classifier(width: int, hidden: int, features: int) -> Non
             "expansion convolution at expansion 1 too, no shortcut, no SE",
         ),
         (
+            block_spec(
+                "mbconv",
+                8,
+                12,
+                resolution=4,
+                kernel=7,
+                expanded=24,
+                form=BlockForm(mixed_kernels=(3, 5, 7), expand_parts=2, project_parts=2),
+            ),
+            "MBConv kernel 7, 24 expanded channels, 8 to 12 channels at 4x4, relu, mixed kernels 3, 5, 7, "
+            "expansion of 2 parts, projection of 2 parts, no SE",
+        ),
+        (
             block_spec("conv", 8, 12, stride=2, resolution=4, expanded=12),
             "convolution kernel 3, 8 to 12 channels at 4x4, stride 2, relu, no SE",
         ),

@@ -9,9 +9,16 @@ from se_nas.space.blocks.shape import BlockShape
 
 def _mbconv(b: BlockShape) -> BlockPlan:
     """No expansion convolution where `expanded == in_channels`, unless the form says so."""
-    expand = Layer("expand", b.in_channels, b.expanded, b.resolution)
+    expand = Layer("expand", b.in_channels, b.expanded, b.resolution, kernels=_in_parts(b.form.expand_parts))
     depthwise = Layer(
-        "depthwise", b.expanded, b.expanded, b.resolution, kernel=b.kernel, stride=b.stride, groups=b.expanded
+        "depthwise",
+        b.expanded,
+        b.expanded,
+        b.resolution,
+        kernel=b.kernel,
+        stride=b.stride,
+        groups=b.expanded,
+        kernels=b.form.mixed_kernels,
     )
     bare = b.expanded == b.in_channels and not b.form.always_expands
     return BlockPlan(body=(depthwise,) if bare else (expand, depthwise), last=_project(b), skip=_skip(b))
@@ -27,14 +34,19 @@ def _skip(b: BlockShape) -> Skip:
 
 
 def _project(b: BlockShape) -> Layer:
-    return Layer("project", b.expanded, b.out_channels, b.out_resolution, activation=False)
+    parts = _in_parts(b.form.project_parts)
+    return Layer("project", b.expanded, b.out_channels, b.out_resolution, activation=False, kernels=parts)
+
+
+def _in_parts(parts: int) -> tuple[int, ...]:
+    """The kernels of a 1x1 convolution of so many parts of its channels."""
+    return (1,) * parts if parts > 1 else ()
 
 
 _INVERTED = KERNEL_AND_SE | {"expansion", "skip"}
+_MBCONV = {"always_expands", "mixed_kernels", "expand_parts", "project_parts"}
 
-MBCONV = BlockKind(
-    name="mbconv", title="MBConv", options=_INVERTED | {"always_expands"}, middle="expanded", plan=_mbconv
-)
+MBCONV = BlockKind(name="mbconv", title="MBConv", options=_INVERTED | _MBCONV, middle="expanded", plan=_mbconv)
 FUSED_MBCONV = BlockKind(
     name="fused_mbconv",
     title="fused MBConv",

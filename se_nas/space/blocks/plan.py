@@ -5,7 +5,7 @@ The plain module, the elastic block, the counts and the export read a block's pl
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal
 
 from se_nas.space.blocks.shape import BlockShape
@@ -21,6 +21,7 @@ class Layer:
     Attributes:
         resolution: side of its input in pixels.
         shuffle: groups whose channels are dealt out evenly afterwards (1: no shuffle).
+        kernels: of parts of its channels, each a convolution of its own, side by side (empty: one of them all).
     """
 
     name: str
@@ -35,11 +36,33 @@ class Layer:
     norm: bool = True
     activation: bool = True
     shuffle: int = 1
+    kernels: tuple[int, ...] = ()
 
     @property
     def out_resolution(self) -> int:
         """Side of the output in pixels."""
         return -(-self.resolution // self.stride)
+
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        """The convolutions that it is: of equal parts of its channels, what is over going to the first as in MixNet."""
+        if not self.kernels:
+            return (self,)
+        inputs, outputs = _split(self.in_channels, len(self.kernels)), _split(self.out_channels, len(self.kernels))
+        depthwise = self.groups > 1
+        return tuple(
+            replace(self, in_channels=i, out_channels=o, kernel=k, groups=i if depthwise else 1, kernels=())
+            for i, o, k in zip(inputs, outputs, self.kernels, strict=True)
+        )
+
+    @property
+    def weights(self) -> int:
+        """How many weights its convolution has, biases not."""
+        return sum(p.in_channels // p.groups * p.out_channels * p.kernel**2 for p in self.parts)
+
+
+def _split(channels: int, parts: int) -> list[int]:
+    return [channels // parts + channels % parts, *[channels // parts] * (parts - 1)]
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from se_nas.records.bounds import MOST_CHANNELS, size_within
+from se_nas.records.bounds import MOST_CHANNELS, MOST_KERNEL, size_within
 from se_nas.space.vocabulary import Activation, Pool, Shortcut, StrideAt
 
 M = TypeVar("M", bound=BaseModel)
@@ -20,6 +20,21 @@ OwnValue = Scalar | tuple[Scalar, ...]
 
 _Width = Annotated[int, Field(ge=1, strict=True), size_within(MOST_CHANNELS)]
 _WidthOrNone = Annotated[int, Field(ge=0, strict=True), size_within(MOST_CHANNELS)]
+
+
+def _odd(value: Any) -> Any:
+    if type(value) is int and value % 2 == 0:
+        raise ValueError("a kernel must be odd")
+    return value
+
+
+Kernel = Annotated[int, Field(ge=1, strict=True), size_within(MOST_KERNEL), BeforeValidator(_odd)]
+
+
+def _mixed(kernels: tuple[int, ...]) -> tuple[int, ...]:
+    if len(kernels) == 1 or len(set(kernels)) < len(kernels):
+        raise ValueError("must be two or more kernels, all distinct")
+    return kernels
 
 
 def _some(widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -47,6 +62,9 @@ class BlockForm:
         pool, pool_width: one branch more, a 3x3 pooling and a 1x1 convolution to so many channels (0: none).
         always_expands: whether the expansion convolution stays at expansion 1 (FBNet, arXiv 1812.03443).
         skip: whether the input is added where the shape is kept.
+        mixed_kernels: of equal parts of the depthwise convolution's channels (MixConv, arXiv 1907.09595), `kernel`
+            being the greatest; empty for one kernel.
+        expand_parts, project_parts: parts of the channels, each of which the 1x1 convolution maps by itself, as MixNet.
         own: options that only this kind has, those away from their defaults, in the order of their names.
     """
 
@@ -63,6 +81,14 @@ class BlockForm:
     own: tuple[tuple[str, OwnValue], ...] = field(default=(), metadata={"since": 3})
     always_expands: Annotated[bool, Field(strict=True)] = field(default=False, metadata={"since": 4})
     skip: Annotated[bool, Field(strict=True)] = field(default=True, metadata={"since": 4})
+    mixed_kernels: Annotated[tuple[Kernel, ...], AfterValidator(_mixed)] = field(default=(), metadata={"since": 4})
+    expand_parts: _Width = field(default=1, metadata={"since": 4})
+    project_parts: _Width = field(default=1, metadata={"since": 4})
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether convolutions map parts of the channels, so that a prefix of all is no prefix of each part."""
+        return bool(self.mixed_kernels) or max(self.expand_parts, self.project_parts) > 1
 
     def words(self) -> list[str]:
         """What differs from the kind's plain form, in plain words."""
@@ -78,6 +104,9 @@ class BlockForm:
             "first convolution dense": self.dense_reduction,
             "expansion convolution at expansion 1 too": self.always_expands,
             "no shortcut": not self.skip,
+            f"mixed kernels {', '.join(map(str, self.mixed_kernels))}": bool(self.mixed_kernels),
+            f"expansion of {self.expand_parts} parts": self.expand_parts > 1,
+            f"projection of {self.project_parts} parts": self.project_parts > 1,
             f"branches of {', '.join('-'.join(map(str, branch)) for branch in self.branches)}": bool(self.branches),
             f"{self.pool} pooling to {self.pool_width or 'all its'} channels": bool(self.branches),
         }

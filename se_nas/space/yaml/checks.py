@@ -59,14 +59,18 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
         for b, op in enumerate(ops):
             prefix = f"{where}.blocks[{b}]" if stage.blocks is not None else where
             of_input = BLOCKS[op.kind].expansion_of == "block_input"
-            if BLOCKS[op.kind].one_expansion and len(op.expansions) > 1:
-                yield f"{prefix}.expansion: must be one number for {op.kind}, but got {list(op.expansions)}"
+            mixed, what = op.form.mixed_kernels, f"{op.kind} in parts" if op.form.in_parts else op.kind
+            if mixed and op.kernels != (max(mixed),):
+                must = f"must be left out, or {max(mixed)} as the greatest of mixed_kernels"
+                yield f"{prefix}.kernel: {must}, but got {list(op.kernels)}"
+            if (BLOCKS[op.kind].one_expansion or op.form.in_parts) and len(op.expansions) > 1:
+                yield f"{prefix}.expansion: must be one number for {what}, but got {list(op.expansions)}"
             for e, expansion in enumerate(op.expansions):
                 if of_input and expansion < 1:
                     yield f"{prefix}.expansion[{e}]: must be at least 1 for {op.kind}, but got {expansion}"
-            if BLOCKS[op.kind].one_width and max(len(set(before)), len(set(width))) > 1:
+            if (BLOCKS[op.kind].one_width or op.form.in_parts) and max(len(set(before)), len(set(width))) > 1:
                 varied = "width" if len(set(width)) > 1 else "the width before"
-                yield f"{prefix}.kind: must be no {op.kind} where {varied} is a choice, as a part of one is none"
+                yield f"{prefix}.kind: must be no {what} where {varied} is a choice, as a part of one is none"
             multiplied_by = {} if not of_input else {b: (b, w) for b, w in (*later, *first)}
             multiplied_by |= {} if of_input else {w: (b, w) for b, w in first}
             for multiplied, sizes in sorted(multiplied_by.items()):

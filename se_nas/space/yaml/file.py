@@ -84,7 +84,7 @@ def dump_space(space: SearchSpace, plugins: Sequence[str] = ()) -> str:
 
     def parts(op: OpTemplate) -> dict[str, object]:
         options = {"kernel": list(op.kernels), "expansion": list(op.expansions), **_values(op.form, FORM)}
-        options["branches"] = list(map(list, op.form.branches))
+        options |= {"branches": list(map(list, op.form.branches)), "mixed_kernels": list(op.form.mixed_kernels)}
         given = {name: value for name, value in options.items() if name in BLOCKS[op.kind].options}
         given |= {name: _plain(value) for name, value in op.form.own}
         if op.se == WITHOUT_SE:

@@ -13,13 +13,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from se_nas.records.bounds import MOST_CLASSES, size_within
 from se_nas.space.blocks import BLOCKS, OF_A_STAGE
 from se_nas.space.blocks.kind import BlockKind
-from se_nas.space.blocks.shape import FORM, BlockForm, own_values
+from se_nas.space.blocks.shape import FORM, BlockForm, Kernel, own_values
 from se_nas.space.templates import (
     WITHOUT_SE,
     Channels,
     Depth,
     HeadTemplate,
-    Kernel,
     OpTemplate,
     Pixels,
     Scaling,
@@ -214,12 +213,15 @@ def op_template(block: BlockModel, activation: Activation) -> OpTemplate:
         name += f" k{'-'.join(map(str, block.kernel))}"
     if "expansion" in kind.options:
         name += f" e{'-'.join(map(str, expansions))}".replace(".", "_")
+    form, kernels = block.form(), tuple(block.kernel) if "kernel" in kind.options else (1,)
+    if form.mixed_kernels and "kernel" not in block.model_fields_set:
+        kernels = (max(form.mixed_kernels),)
     return OpTemplate(
         kind=kind.name,
         name=block.name or name,
-        kernels=tuple(block.kernel) if "kernel" in kind.options else (1,),
+        kernels=kernels,
         expansions=expansions,
         se=block.se or WITHOUT_SE,
         activation=activation,
-        form=block.form(),
+        form=form,
     )

@@ -229,6 +229,27 @@ FAULTS: list[tuple[str, Change, str]] = [
         f"{BLOCKS}[1].always_expands: a basic block has no such option",
     ),
     (
+        "a kernel beside mixed ones",
+        block(1, kernel=5, mixed_kernels=[3, 7]),
+        f"{BLOCKS}[1].kernel: must be left out, or 7 as the greatest of mixed_kernels, but got [5]",
+    ),
+    ("mixed kernels that are one", block(1, mixed_kernels=[3]), f"{BLOCKS}[1].mixed_kernels: must be two or more"),
+    (
+        "an even kernel among others",
+        block(1, mixed_kernels=[3, 4]),
+        f"{BLOCKS}[1].mixed_kernels[1]: a kernel must be odd",
+    ),
+    (
+        "several expansions of a block in parts",
+        block(1, expand_parts=2, expansion=[2, 3]),
+        f"{BLOCKS}[1].expansion: must be one number for mbconv in parts, but got [2, 3]",
+    ),
+    (
+        "more parts than channels",
+        block(1, project_parts=99),
+        f"{BLOCKS}[1]: channels of the project convolution must be 99 or more, but got ",
+    ),
+    (
         "SE on the shortcut of blocks without one",
         block(1, skip=False, se={"options": [2], "position": "identity"}),
         f"{BLOCKS}[1].se.position: must not be identity where no mbconv block of the stage has a shortcut",
