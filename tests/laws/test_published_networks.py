@@ -101,6 +101,9 @@ PUBLISHED = {
 #: Networks that others build too: ours, and its name in timm.
 IN_TIMM = {name: published.timm_name for name, published in PUBLISHED.items() if published.timm_name}
 
+#: Those of which every part is in another, whose outputs are compared with -m slow.
+LIKE_OTHERS = ("ecaresnet50d", "resnetrs50")
+
 
 def space_of(name: str) -> SearchSpace:
     return load_space(next(path for path in BASELINES if path.stem == name))
@@ -189,7 +192,9 @@ def test_every_count_agrees_for_a_network_of_joined_branches(name: str) -> None:
     check_every_count(space, space.architecture({}))
 
 
-@pytest.mark.parametrize("name", IN_TIMM)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_OTHERS else []) for name in IN_TIMM]
+)
 def test_timm_s_weights_give_timm_s_outputs(name: str, timm: ModuleType) -> None:
     torch.manual_seed(0)
     theirs = scrambled(timm.create_model(IN_TIMM[name]))
