@@ -86,18 +86,26 @@ def regained(network: QuantisedNetwork, images: int) -> tuple[float, float]:
 
 
 def _verdict(found: Int8Export) -> str:
-    """What SE costs in INT8, as far as these images can tell."""
+    """What INT8 costs, and SE there, as far as these images can tell."""
     loss = regained(found.float32, found.tested_on)
-    if not found.units:
-        return "The network has no SE."
+    points = 100 * (found.float32.accuracy - found.of(()).accuracy)
     if loss[0] <= 0 <= loss[1]:
         words = "INT8 costs no accuracy that these images can tell from none"
     else:
-        words = f"INT8 costs {100 * (found.float32.accuracy - found.of(()).accuracy):.2f} points of accuracy"
-    broken = [unit.block for unit in found.units if regained(found.of((unit.block,)), found.tested_on)[0] > 0]
-    if not broken:
-        return f"{words}, and no SE in float regains any that they can tell from none."
-    return f"{words}; kept in float by itself, the SE of {_blocks(broken)} regains some."
+        words = f"INT8 {'costs' if points > 0 else 'gains'} {abs(points):.2f} points of accuracy"
+    if not found.units:
+        return f"{words}; the network has no SE."
+    regains = {
+        blocks: regained(found.of(blocks), found.tested_on)[0] > 0
+        for blocks in (*((unit.block,) for unit in found.units), found.every_se)
+    }
+    if broken := [block for (block, *others), clear in regains.items() if clear and not others]:
+        return f"{words}; kept in float by itself, the SE of {_blocks(broken)} regains some."
+    if regains[found.every_se]:
+        return (
+            f"{words}; no SE in float regains any by itself that shows on these images, but all together regain some."
+        )
+    return f"{words}, and no SE in float regains any that they can tell from none."
 
 
 def _blocks(numbers: Sequence[int]) -> str:
