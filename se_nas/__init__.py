@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # the names once more, for editors and type checkers
     from se_nas.data.sources import DATASETS as DATASETS
     from se_nas.errors import SeNasError as SeNasError
     from se_nas.export.forms import FORMS as FORMS
+    from se_nas.layers.from_model.space import SpaceOfModel as SpaceOfModel
+    from se_nas.layers.from_model.space import space_of as space_of
     from se_nas.layers.network import Network as Network
     from se_nas.layers.network import build as build
     from se_nas.runs.verbs import FinishedRun as FinishedRun
@@ -98,6 +100,10 @@ _PUBLIC = {
     "se_nas.layers.network": (
         "Network",
         "build",
+    ),
+    "se_nas.layers.from_model.space": (
+        "space_of",
+        "SpaceOfModel",
     ),
     "se_nas.supernet.supernet": ("SuperNet",),
     "se_nas.space.blocks": ("BLOCKS",),

@@ -106,6 +106,10 @@ class ArchitectureError(SeNasError):
     """An architecture that is not in the space, or a file that holds none this version can read."""
 
 
+class ModelError(SeNasError):
+    """A model of somebody else's of which no space can be made; the message names the module that stands in the way."""
+
+
 class InfeasibleBudgetError(SeNasError):
     """No architecture of the space keeps the budgets; the message names the least reachable cost."""
 
