@@ -251,7 +251,10 @@ def _parts(steps: Iterable[Step]) -> list[Unit | Step]:
 
 
 def _without_sum(step: Step) -> list[Unit | Step]:
-    """The parts of a block that no shortcut passes by: up to the first convolution that no activation follows."""
+    """The parts of a block that no shortcut passes by: up to the first convolution that no activation follows.
+
+    A separable convolution has one after both.
+    """
     parts: list[Unit | Step] = []
     while True:
         after = step.next
@@ -262,13 +265,16 @@ def _without_sum(step: Step) -> list[Unit | Step]:
         unit = _plain(after, step)
         parts.append(unit)
         step = unit.end
-        if unit.activation == "identity":
+        if unit.activation == "identity" or _is_separable(parts):
             return parts
 
 
-def _of_parts(
-    parts: list[Unit | Step], shortcut: list[Step] | None, end: Step, *, has_sum: bool = False
-) -> FoundBlock:
+def _is_separable(parts: list[Unit | Step]) -> bool:
+    units = [part for part in parts if isinstance(part, Unit)]
+    return len(units) == 2 and units[0].is_depthwise and units[1].is_pointwise
+
+
+def _of_parts(parts: list[Unit | Step], shortcut: list[Step] | None, end: Step, *, has_sum: bool = False) -> FoundBlock:
     """The block that these parts are.
 
     Args:
@@ -285,7 +291,8 @@ def _of_parts(
     for unit in units:
         stride *= unit.stride
     inner = {unit.activation for unit in units[:-1]} | ({end.function} if shortcut is not None else set())
-    if len(inner) != 1 or last.activation != "identity" or len(units) > 3 or stride > 2:
+    is_separable = _is_separable(parts) and inner == {last.activation} != {"identity"}
+    if len(inner) != 1 or not (last.activation == "identity" or is_separable) or len(units) > 3 or stride > 2:
         raise _no_block(first)
     common: dict[str, Any] = {
         "in_channels": first.inputs,
@@ -298,8 +305,11 @@ def _of_parts(
         common["se"], common["position"] = _attention(attention, len(units))
     if shortcut is not None:
         return _residual(units, shortcut, common)
+    if is_separable and not has_sum and last.stride == 1:
+        common |= {"kernel": first.kernel, "expanded": first.channels}
+        return FoundBlock(kind="separable", units=tuple(units), **common)
     keeps_shape = stride == 1 and first.inputs == last.channels
-    if has_sum and not keeps_shape:
+    if is_separable or (has_sum and not keeps_shape):
         raise _no_block(first)
     form = {} if has_sum or not keeps_shape else {"skip": False}
     return _inverted(units, form, common)
@@ -331,8 +341,8 @@ def _inverted(units: list[Unit], form: dict[str, Any], common: dict[str, Any]) -
     if not known:
         raise _no_block(units[0])
     kind = "mbconv" if spatial.is_depthwise else "fused_mbconv"
-    size = {"kernel": spatial.kernel, "expanded": spatial.channels}
-    return FoundBlock(kind=kind, units=tuple(units), form=form, **size, **common)
+    common |= {"kernel": spatial.kernel, "expanded": spatial.channels}
+    return FoundBlock(kind=kind, units=tuple(units), form=form, **common)
 
 
 def _residual(units: list[Unit], shortcut: list[Step], common: dict[str, Any]) -> FoundBlock:
@@ -360,8 +370,8 @@ def _residual(units: list[Unit], shortcut: list[Step], common: dict[str, Any]) -
             form["stride_at"] = "1x1"
         if (entry := reduce.channels / spatial.channels) != 1:
             form["entry"] = entry
-    size = {"kernel": spatial.kernel, "expanded": spatial.channels}
-    return FoundBlock(kind=kind, units=(*units, *beside), form=form, **size, **common)
+    common |= {"kernel": spatial.kernel, "expanded": spatial.channels}
+    return FoundBlock(kind=kind, units=(*units, *beside), form=form, **common)
 
 
 def _shortcut(steps: list[Step], common: dict[str, Any]) -> tuple[dict[str, Any], tuple[Unit, ...]]:

@@ -82,7 +82,7 @@ def _reference(block: FoundBlock, ratio_of: RatioOf) -> int:
 
 
 def _shared(blocks: Sequence[FoundBlock], options: Sequence[float | str]) -> _Rule | None:
-    """One rule for every unit; of several the most usual for the place of SE, with a ratio of `options` if it can be."""
+    """One rule for every unit; of several the most usual for SE's place, with a ratio of `options` if it can be."""
     if not blocks:
         return None
     return next((rule for rule in _rules(blocks[0], options) if all(map(rule.explains, blocks))), None)

@@ -25,7 +25,9 @@ from se_nas.space.templates import NO_SE
 from se_nas.space.yaml.file import parse_space
 
 _SIDE = 64  # pixels of the image on which model and network are compared
-_AGREE = 1e-4  # of the largest logit
+_AGREE = 1e-6  # of the largest logit
+#: Variants that make no difference in a block which keeps its shape.
+_WHERE_SHAPE_CHANGES = ("shortcut", "stride_at")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class SpaceOfModel:
     Attributes:
         space: networks like the model, in which every block chooses its SE.
         architecture: the model itself as one of them.
-        network: that network with the model's weights; its logits are the model's.
+        network: that network with the model's weights, in evaluation mode on the CPU; its logits are the model's.
     """
 
     space: SearchSpace
@@ -68,7 +70,8 @@ def space_of(
         ConfigError: the options of SE, the resolution or the name are no such.
     """
     source = f"space_of({type(model).__name__})"
-    theirs = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    # in double precision, so that what rounding leaves is not taken for another network
+    theirs = copy.deepcopy(model).to("cpu", torch.float64).eval()
     try:
         stem, blocks, head = blocks_of(*steps_of(theirs))
         units = own_se(blocks, se)
@@ -87,11 +90,11 @@ def space_of(
     }
     space = parse_space(found, source)
     architecture = space.architecture(dict(_picks(space, blocks)))
-    network = Network(space.resolve(architecture))
+    network = Network(space.resolve(architecture)).double().eval()
     with torch.no_grad():
         _copy_weights(network, stem, blocks, head)
-        _check_same(source, theirs, network.eval())
-    return SpaceOfModel(space, architecture, network)
+        _check_same(source, theirs, network)
+    return SpaceOfModel(space, architecture, network.float())
 
 
 # ---- the space
@@ -120,11 +123,14 @@ def _stages(
     stages: list[dict[str, Any]] = []
     for block, unit in zip(blocks, units, strict=True):
         missing = [] if unit.own in se else [unit.own]
+        keeps_shape = block.stride == 1 and block.in_channels == block.channels
+        before = stages[-1]["blocks"][0] if stages and keeps_shape else {}
         template = {
             "kind": block.kind,
             "kernel": block.kernel,
-            "expansion": _expansion(block, divisor),
+            **({"expansion": _expansion(block, divisor)} if "expansion" in BLOCKS[block.kind].options else {}),
             **block.form,
+            **{name: before[name] for name in _WHERE_SHAPE_CHANGES if name in before},
             "se": {**unit.properties, "options": [*se, *missing]},
         }
         stage = {
@@ -200,7 +206,8 @@ def _copy_weights(network: Network, stem: FoundStem, blocks: Sequence[FoundBlock
     for number, unit in enumerate(stem.units, 1):
         parts = dict(network.stem.named_children())
         _copy_unit(unit, parts[numbered("conv", number)], parts.get(numbered("norm", number)))
-    for ours, block in zip(network.blocks, blocks, strict=True):
+    for module, block in zip(network.blocks, blocks, strict=True):
+        ours: Any = module
         for unit, layer in zip(block.units, ours.plan.layers, strict=True):
             _copy_unit(unit, getattr(ours, layer.name), getattr(ours, f"{layer.name}_norm"))
         if block.se is not None:
@@ -220,7 +227,7 @@ def _copy_unit(unit: Unit, conv: Any, norm: Any) -> None:
     _copy_layer(unit.norm, norm)
     norm.running_mean.copy_(unit.norm.running_mean)
     # of another epsilon: the variance takes up the difference, so that their sum stays
-    norm.running_var.copy_(unit.norm.running_var.double() + (unit.norm.eps - norm.eps))
+    norm.running_var.copy_(unit.norm.running_var + (unit.norm.eps - norm.eps))
 
 
 def _copy_layer(theirs: Any, ours: Any) -> None:
@@ -259,7 +266,7 @@ def _check_all_used(model: nn.Module, layers: Iterator[Any]) -> None:
 def _check_same(source: str, theirs: nn.Module, ours: Network) -> None:
     """Raise ModelError where the network is not the model."""
     channels = ours.spec.in_channels
-    image = torch.rand(2, channels, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(2, channels, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = theirs(image)
     difference, scale = float((ours(image) - expected).abs().max()), float(expected.abs().max())
     if not difference <= _AGREE * scale:

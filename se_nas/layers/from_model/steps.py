@@ -7,7 +7,7 @@ library calls them. SE is one step; what does nothing in evaluation is none.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
@@ -16,9 +16,8 @@ from torch import fx, nn
 from se_nas.errors import ModelError
 from se_nas.space.vocabulary import Activation, Gate
 
-Kind = Literal[
-    "images", "conv", "norm", "activation", "max_pool", "average_pool", "mean", "linear", "dropout", "add", "multiply", "se", "unknown"
-]
+_Layer = Literal["conv", "norm", "activation", "max_pool", "average_pool", "mean", "linear", "dropout", "se"]
+Kind = _Layer | Literal["images", "add", "multiply", "unknown"]
 
 #: Functions of one element by their names in torch, in lower case and without the mark of those that work in place.
 _ELEMENTWISE = {
@@ -121,7 +120,7 @@ class _Tracer(fx.Tracer):
     entered = "the model"
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, *args: Any) -> Any:
         self.entered = f"{self.path_of_module(m)} ({type(m).__name__})"
@@ -177,7 +176,7 @@ def _of_module(layer: Any, where: str, inputs: tuple[Step, ...]) -> Step:
         return inputs[0]
     if type(layer) is nn.Conv2d and _is_plain(layer):
         step.kind = "conv"
-    elif type(layer) is nn.Linear:
+    elif isinstance(layer, nn.Linear):
         step.kind = "linear"
     elif type(layer) is nn.MaxPool2d and (layer.kernel_size, layer.stride, layer.dilation) == (3, 2, 1):
         step.kind = "max_pool"
@@ -222,9 +221,7 @@ def _of_function(node: fx.Node, name: str, where: str, inputs: tuple[Step, ...])
         step.kind, step.function = "activation", _ELEMENTWISE[word]
     elif word == "dropout":
         step.kind, step.rate = "dropout", float(cast(float, node.kwargs.get("p", [*node.args, 0.5][1])))
-    elif word == "adaptive_avg_pool2d" and node.args[1] in (1, (1, 1), [1, 1]):
-        step.kind = "mean"
-    elif word == "mean" and _axes(node) in _SPATIAL:
+    elif _is_mean(node, word):
         step.kind = "mean"
     elif two and (word in _SUMS or node.target is operator.add):
         step.kind = "add"
@@ -236,9 +233,12 @@ def _of_function(node: fx.Node, name: str, where: str, inputs: tuple[Step, ...])
     return step
 
 
-def _axes(node: fx.Node) -> tuple[int, ...]:
-    axes = node.kwargs.get("dim", [*node.args, ()][1])
-    return tuple(cast(Sequence[int], axes)) if isinstance(axes, (list, tuple)) else ()
+def _is_mean(node: fx.Node, word: str) -> bool:
+    """Whether a function takes the mean of all positions."""
+    if word == "adaptive_avg_pool2d":
+        return node.args[1] in (1, (1, 1), [1, 1])
+    axes = node.kwargs.get("dim", [*node.args, ()][1]) if word == "mean" else ()
+    return isinstance(axes, (list, tuple)) and tuple(axes) in _SPATIAL
 
 
 def _excitation(scaled: Step, gates: Step) -> Excitation | None:

@@ -1,0 +1,191 @@
+"""Models of torchvision and timm as points of spaces of their own: logits, counts, files, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import se_nas
+from se_nas.layers.torchvision_guard import import_timm
+from se_nas.space.specs import SEProperties
+from tests.laws.test_published_networks import scrambled
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def timm() -> ModuleType:
+    return import_timm()
+
+
+@pytest.fixture(scope="module")
+def torchvision(timm: ModuleType) -> ModuleType:
+    return pytest.importorskip("torchvision.models")
+
+
+def slow(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("resnet18", "seresnet50 (timm)", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf"),
+        *map(slow, ("resnet50", "mobilenet_v3_large", "efficientnet_b1", "mnasnet1_0", "regnet_x_400mf")),
+        *map(slow, ("resnext50_32x4d (timm)", "resnet50d (timm)", "legacy_seresnet50 (timm)", "regnety_004 (timm)")),
+        *map(slow, ("mobilenetv3_small_100 (timm)", "efficientnet_b0 (timm)", "semnasnet_100 (timm)")),
+        *map(slow, ("mobilenetv1_100 (timm)", "fbnetc_100 (timm)", "fbnetv3_b (timm)", "resnet26t (timm)")),
+    ],
+)
+def test_a_model_is_a_point_of_its_space_with_its_logits_and_counts(
+    name: str, torchvision: ModuleType, timm: ModuleType
+) -> None:
+    torch.manual_seed(0)
+    model = scrambled(
+        timm.create_model(name.split()[0]) if name.endswith("(timm)") else torchvision.get_model(name, weights=None)
+    )
+    found = se_nas.space_of(model, resolution=SIDE, name="mine")
+    image = torch.randn(2, 3, SIDE, SIDE).double()  # random deep networks make much of what rounding leaves
+    model, network = model.double(), copy.deepcopy(found.network).double()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        expected = model(image)
+        macs = counter.get_total_flops() // 4
+        assert torch.allclose(network(image), expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-5)
+    counts = se_nas.network_counts(found.space.resolve(found.architecture))
+    assert counts.macs == macs
+    assert counts.params == sum(parameter.numel() for parameter in model.parameters())
+    again = se_nas.parse_space(yaml.safe_load(se_nas.dump_space(found.space)), "dumped")
+    assert (again.name, again.digest) == ("mine", found.space.digest)
+    assert again.resolve(found.architecture) == found.network.spec
+    assert len(found.space.choices) == len(found.network.spec.blocks)
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "convention"),
+    [
+        (
+            "efficientnet_b0",
+            4,
+            SEProperties(ratio_of="block_input", divisor=1, activation="silu", gate="sigmoid", position="inside"),
+        ),
+        ("mobilenet_v3_small", 4, SEProperties(ratio_of="expanded", divisor=8, gate="hard_sigmoid", position="inside")),
+        ("seresnet18", 16, SEProperties(ratio_of="block_output", divisor=8, gate="sigmoid", position="standard")),
+        ("resnet18", None, SEProperties(ratio_of="block_output", divisor=8, gate="sigmoid", position="standard")),
+        ("mobilenet_v2", None, SEProperties()),
+    ],
+)
+def test_se_is_computed_as_the_model_computes_its_own_and_as_usual_where_it_has_none(
+    name: str, own: int | None, convention: SEProperties, torchvision: ModuleType, timm: ModuleType
+) -> None:
+    model = timm.create_model(name) if name == "seresnet18" else torchvision.get_model(name, weights=None)
+    found = se_nas.space_of(model, se=["eca"])
+    for slot, block in zip(found.space.slots, found.network.spec.blocks, strict=True):
+        options = slot.ops[0].template.se
+        properties = SEProperties(**{part: getattr(options, part) for part in SEProperties.__dataclass_fields__})
+        assert properties == convention
+        assert options.options == ("eca", own if block.se is not None else None)
+    with_se = [block.se.ratio for block in found.network.spec.blocks if block.se is not None]
+    assert set(with_se) == ({own} if own else set())
+
+
+def test_the_model_stays_as_it_was(torchvision: ModuleType) -> None:
+    model = torchvision.get_model("mobilenet_v3_small", weights=None).train()
+    before = copy.deepcopy(model.state_dict())
+    se_nas.space_of(model)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+# ---- what is refused
+
+
+class Tiny(nn.Module):
+    """A stem, one MBConv block without expansion, and a classifier."""
+
+    def __init__(self, **other: nn.Module) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.depthwise = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, groups=8, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.project = nn.Sequential(nn.Conv2d(8, 16, 1, bias=False), nn.BatchNorm2d(16))
+        self.pool, self.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(16, 5)
+        for name, module in other.items():
+            setattr(self, name, module)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.project(self.depthwise(self.stem(x)))
+        return self.classifier(torch.flatten(self.pool(y), 1))
+
+
+class Branching(Tiny):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+class Pair(Tiny):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x), x
+
+
+def conv(**changed: Any) -> nn.Module:
+    of = {"in_channels": 8, "out_channels": 8, "kernel_size": 3, "padding": 1, "groups": 8, "bias": False} | changed
+    return nn.Sequential(nn.Conv2d(**of), nn.BatchNorm2d(8), nn.ReLU())
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (Tiny(depthwise=conv(dilation=2, padding=2)), r"depthwise\.0 \(Conv2d\) is part of none"),
+        (Tiny(depthwise=conv(groups=4)), r"what begins with depthwise\.0 \(Conv2d\) is none"),
+        (Tiny(depthwise=conv(bias=True)), r"no bias at each convolution of a block, but depthwise\.0 \(Conv2d\) has"),
+        (Tiny(depthwise=nn.GELU()), r"depthwise \(GELU\) is part of none"),
+        (Tiny(spare=nn.Linear(2, 2)), r"no weights beside its blocks, but spare \(Linear\) has some"),
+        (Tiny(pool=nn.Identity()), r"classifier \(Linear\) is part of none"),
+        (Branching(), r"must be traced by torch.fx, but the model cannot be: symbolically traced variables"),
+        (Pair(), r"must return the logits alone"),
+        (nn.Linear(3, 3), r"classifier|\(Linear\)|the model"),
+    ],
+)
+def test_what_is_not_known_is_named_in_one_line(model: nn.Module, told: str) -> None:
+    with pytest.raises(se_nas.SeNasError, match=told) as caught:
+        se_nas.space_of(model)
+    assert str(caught.value).startswith(f"space_of({type(model).__name__}): must ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tiny_model_of_its_own_is_a_space() -> None:
+    found = se_nas.space_of(Tiny(), se=["none", 2])
+    assert [block.kind for block in found.network.spec.blocks] == ["mbconv"]
+    assert found.space.size == 1 + 1
+
+
+def test_a_densenet_and_a_transformer_are_refused_by_the_module(torchvision: ModuleType) -> None:
+    densenet = torchvision.DenseNet(growth_rate=8, block_config=(1, 1), num_init_features=16)
+    transformer = torchvision.VisionTransformer(32, 8, 1, 2, 16, 32)
+    with pytest.raises(se_nas.SeNasError, match=r"features\.denseblock1\.denselayer1 \(_DenseLayer: cat\) is part of"):
+        se_nas.space_of(densenet)
+    with pytest.raises(se_nas.SeNasError, match=r"\(VisionTransformer: class_token\) is part of none"):
+        se_nas.space_of(transformer)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"se": ["none", 0.5]}, r"space_of\(Tiny\): stages\[0\].blocks\[0\].se.options\[1\]: must be"),
+        ({"se": []}, None),
+        ({"resolution": 0}, r"space_of\(Tiny\): resolution: must be"),
+        ({"name": "a/b"}, r"space_of\(Tiny\): name: must be"),
+    ],
+)
+def test_options_are_checked_as_those_of_a_file(changes: dict[str, Any], told: str | None) -> None:
+    if told is None:
+        assert se_nas.space_of(Tiny(), **changes).space.size == 1
+        return
+    with pytest.raises(se_nas.SeNasError, match=told):
+        se_nas.space_of(Tiny(), **changes)
