@@ -43,6 +43,7 @@ PYTHON = {
     "Spaces and architectures": [
         *("load_space", "parse_space", "dump_space", "SearchSpace", "StageTemplate", "OpTemplate", "SETemplate"),
         *("StemTemplate", "HeadTemplate", "Architecture", "ArchitectureFile", "load_architecture", "save_architecture"),
+        *("space_of", "SpaceOfModel"),
     ],
     "Costs and budgets": [
         *("Budget", "parse_budgets", "network_counts", "count_tables", "latency_table", "decode", "certify"),

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from se_nas.layers.torchvision_guard import import_timm
 from se_nas.space.yaml.file import load_space
 from tests.helpers.tiny_runs import SPACE, read_json, write_yaml
 
@@ -33,8 +34,8 @@ def test_an_example_is_short_and_the_docs_name_it(script: Path) -> None:
     assert any(f"examples/{script.name}" in page.read_text() for page in pages)
 
 
-def test_there_are_six() -> None:
-    assert len(SCRIPTS) == 6
+def test_there_are_seven() -> None:
+    assert len(SCRIPTS) == 7
 
 
 def test_a_first_search_answers_two_budgets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,6 +57,18 @@ def test_a_space_of_its_own_is_the_one_in_the_file_that_it_writes(
     said = capsys.readouterr().out
     assert said.startswith(f"{space.size:,} networks\n")
     assert " blocks with SE\n" in said
+
+
+def test_a_model_of_timm_is_searched_for_where_se_pays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import_timm()  # even beside a torchvision that does not fit torch
+    example("own_model").main(str(tmp_path), data={"name": "synthetic", "size": 160}, epochs=1)
+    said = capsys.readouterr().out
+    assert re.search(r"^mobilenetv3_small_050: [\d,]+ MACs, [\d,]+ parameters; [\d,]+ choices of its SE$", said, re.M)
+    assert len(re.findall(r"^  block \d+: SE (?:none|r4) -> (?:none|r4|r16)$", said, re.M)) == 11
+    allowed = int(re.search(r"([\d,]+) parameters", said)[1].replace(",", ""))
+    costs = read_json(tmp_path / "run/certificate.json")["costs"]
+    assert next(cost["value"] for cost in costs if cost["metric"] == "params") <= allowed
+    assert load_space(tmp_path / "my_model.yaml").name == "my_model"
 
 
 def test_a_latency_budget_is_kept_by_the_prediction_and_the_network_is_timed(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from se_nas.errors import ModelError
 from se_nas.layers.from_model.blocks import FoundBlock
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.channels import round_channels
-from se_nas.space.specs import SEProperties
 from se_nas.space.templates import NO_SE, plain_number
 from se_nas.space.vocabulary import RatioOf
 
@@ -18,8 +17,8 @@ _DIVISORS = (8, 1, 4, 16, 2, 32)
 _RATIOS = (4, 16, 8, 2, 32, *range(1, 65))
 
 #: What blocks have whose model has no SE: SE-ResNet's, and MobileNetV3's for blocks that expand.
-_OF_RESIDUALS = SEProperties(ratio_of="block_output", gate="sigmoid", position="standard")
-_OF_INVERTED = SEProperties()
+_OF_RESIDUALS = {"ratio_of": "block_output", "gate": "sigmoid", "position": "standard"}
+_OF_INVERTED: dict[str, Any] = {}  # the defaults of a space file
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def _borrowed(index: int, block: FoundBlock, known: Sequence[tuple[int, OwnSE]])
         nearest = min(known, key=lambda entry: abs(entry[0] - index))[1]
         return OwnSE(nearest.properties, NO_SE)
     is_residual = BLOCKS[block.kind].expansion_of == "block_output"
-    return OwnSE(asdict(_OF_RESIDUALS if is_residual else _OF_INVERTED), NO_SE)
+    return OwnSE(_OF_RESIDUALS if is_residual else _OF_INVERTED, NO_SE)
 
 
 @dataclass(frozen=True)
@@ -109,11 +108,11 @@ def _own(block: FoundBlock, shared: _Rule | None) -> OwnSE:
         rule = _Rule(widest, 1, _reference(block, widest) / _hidden(block))
     if rule.ratio < 1:
         raise ModelError(f"must have SE that reduces channels, but the one behind {block.where} has {_hidden(block)}")
-    properties = SEProperties(
-        ratio_of=rule.ratio_of,
-        divisor=rule.divisor,
-        activation=block.se.activation,
-        gate=block.se.gate,
-        position=block.position,
-    )
-    return OwnSE(asdict(properties), plain_number(rule.ratio))
+    properties = {
+        "ratio_of": rule.ratio_of,
+        "divisor": rule.divisor,
+        "activation": block.se.activation,
+        "gate": block.se.gate,
+        "position": block.position,
+    }
+    return OwnSE(properties, plain_number(rule.ratio))

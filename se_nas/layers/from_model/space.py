@@ -24,7 +24,7 @@ from se_nas.space.slots.slot import SlotOp
 from se_nas.space.templates import NO_SE
 from se_nas.space.yaml.file import parse_space
 
-_SIDE = 64  # pixels of the image on which model and network are compared
+_SIDE = 64  # pixels of an image on which model and network are compared
 _AGREE = 1e-6  # of the largest logit
 #: Variants that make no difference in a block which keeps its shape.
 _WHERE_SHAPE_CHANGES = ("shortcut", "stride_at")
@@ -266,7 +266,7 @@ def _check_all_used(model: nn.Module, layers: Iterator[Any]) -> None:
 def _check_same(source: str, theirs: nn.Module, ours: Network) -> None:
     """Raise ModelError where the network is not the model."""
     channels = ours.spec.in_channels
-    image = torch.rand(2, channels, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    image = torch.rand(1, channels, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = theirs(image)
     difference, scale = float((ours(image) - expected).abs().max()), float(expected.abs().max())
     if not difference <= _AGREE * scale:
