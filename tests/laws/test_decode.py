@@ -206,7 +206,14 @@ def test_a_budget_that_leaves_room_for_identities_alone_is_kept_by_them() -> Non
             decode(space, tables, [Budget(metric, least - 1)], scores)
 
 
-@pytest.mark.parametrize("path", [p for p in SHIPPED if "imagenet" not in p.name], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(p, marks=pytest.mark.slow if p.stem.endswith(("_widths", "_dims")) else (), id=p.stem)
+        for p in SHIPPED
+        if "imagenet" not in p.name
+    ],
+)
 def test_the_least_of_a_shipped_space_is_the_sum_of_its_stages_least(path) -> None:
     space = load_space(path)
     tables = count_tables(space)
