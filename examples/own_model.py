@@ -50,6 +50,9 @@ def main(
         before, after = (block.se.label if block.se else "none" for block in (old, new))
         print(f"  block {number}: SE {before} -> {after}")
 
+    # The answer with the model's weights; SE that the model has not starts open. `se-nas retrain --weights` begins there.
+    torch.save(mine.start(answer.architecture.architecture).state_dict(), Path(folder) / "start.pt")
+
 
 if __name__ == "__main__":
     main(*sys.argv[1:] or ["my_model"])

@@ -10,7 +10,9 @@ from types import ModuleType
 import pytest
 
 from se_nas.layers.torchvision_guard import import_timm
+from se_nas.space.architecture_file import load_architecture
 from se_nas.space.yaml.file import load_space
+from se_nas.training.initial_weights import read_initial_weights
 from tests.helpers.tiny_runs import SPACE, read_json, write_yaml
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -69,6 +71,8 @@ def test_a_model_of_timm_is_searched_for_where_se_pays(tmp_path: Path, capsys: p
     costs = read_json(tmp_path / "run/certificate.json")["costs"]
     assert next(cost["value"] for cost in costs if cost["metric"] == "params") <= allowed
     assert load_space(tmp_path / "my_model.yaml").name == "my_model"
+    found = load_architecture(tmp_path / "run/architecture.json")
+    assert read_initial_weights(tmp_path / "start.pt", found.network).tensors
 
 
 def test_a_latency_budget_is_kept_by_the_prediction_and_the_network_is_timed(

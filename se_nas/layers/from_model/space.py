@@ -13,6 +13,7 @@ from torch import nn
 from se_nas.errors import ModelError
 from se_nas.layers.from_model.blocks import FoundBlock, FoundHead, FoundStem, Unit, blocks_of
 from se_nas.layers.from_model.convention import OwnSE, own_se
+from se_nas.layers.from_model.start import started
 from se_nas.layers.from_model.steps import steps_of
 from se_nas.layers.network import Network, numbered
 from se_nas.space.architecture import Architecture
@@ -43,6 +44,18 @@ class SpaceOfModel:
     space: SearchSpace
     architecture: Architecture
     network: Network
+
+    def start(self, architecture: Architecture) -> Network:
+        """Another network of the space with the model's weights, to be trained on.
+
+        Where it has SE that the model has not, the gates start open and equal, and the layers beside them take up the
+        difference: while they stay so, a network with more SE than the model has the model's logits. SE that the model
+        has in another form (another ratio) starts anew.
+
+        Raises:
+            ArchitectureError: it is of another space.
+        """
+        return started(self.network, self.space.resolve(architecture))
 
 
 def space_of(

@@ -103,6 +103,41 @@ def test_the_model_stays_as_it_was(torchvision: ModuleType) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+# ---- other networks of the space
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "mobilenet_v3_small"])
+def test_a_network_with_more_se_starts_with_the_logits_of_the_model_and_learns(
+    name: str, torchvision: ModuleType
+) -> None:
+    torch.manual_seed(0)
+    found = se_nas.space_of(scrambled(torchvision.get_model(name, weights=None)), resolution=SIDE)
+    own = found.architecture.as_dict()
+    picks = {c.name: c.options[-1] if own[c.name] == "none" else own[c.name] for c in found.space.choices}
+    more = found.start(found.space.architecture(picks))
+    added = [number for number, block in enumerate(found.network.spec.blocks) if block.se is None]
+    assert sum(block.se is not None for block in more.spec.blocks) == len(more.spec.blocks)
+    assert added
+    image = torch.randn(2, 3, SIDE, SIDE).double()
+    with torch.no_grad():
+        expected = found.network.double()(image)
+    logits = more.double()(image)
+    assert torch.allclose(logits, expected, atol=1e-5 * float(expected.abs().max()))
+    logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in more.parameters())
+    assert all(more.blocks[number].se.expand.weight.grad.abs().max() > 0 for number in added)
+
+
+def test_a_network_without_se_starts_with_the_convolutions_of_the_model(torchvision: ModuleType) -> None:
+    found = se_nas.space_of(torchvision.get_model("efficientnet_b0", weights=None), resolution=SIDE)
+    less = found.start(found.space.architecture({choice.name: "none" for choice in found.space.choices}))
+    held = found.network.state_dict()
+    assert all(torch.equal(value, held[name]) for name, value in less.state_dict().items())
+    assert not any(block.se for block in less.spec.blocks)
+    with pytest.raises(se_nas.SeNasError, match="must be of this space"):
+        found.start(se_nas.space_of(Tiny()).architecture)
+
+
 # ---- what is refused
 
 
