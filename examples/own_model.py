@@ -50,7 +50,7 @@ def main(
         before, after = (block.se.label if block.se else "none" for block in (old, new))
         print(f"  block {number}: SE {before} -> {after}")
 
-    # The answer with the model's weights; SE that the model has not starts open. `se-nas retrain --weights` begins there.
+    # The answer with the model's weights, SE that is new open; `se-nas retrain --weights` begins with such a file.
     torch.save(mine.start(answer.architecture.architecture).state_dict(), Path(folder) / "start.pt")
 
 
