@@ -411,6 +411,8 @@ def _head(step: Step, logits: Step) -> FoundHead:
     mean = step.next
     assert mean is not None  # `_is_head` has seen it
     step = mean
+    if step is logits:
+        raise ModelError("must end in a classifier, but has none")
     while step is not logits:
         after_mean = step.next
         if after_mean is None or after_mean.kind not in ("conv", "linear", "activation", "dropout"):

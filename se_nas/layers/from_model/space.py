@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from se_nas.errors import ModelError
+from se_nas.errors import ModelError, short
 from se_nas.layers.from_model.blocks import FoundBlock, FoundHead, FoundStem, Unit, blocks_of
 from se_nas.layers.from_model.convention import OwnSE, own_se
 from se_nas.layers.from_model.start import started
@@ -22,7 +22,7 @@ from se_nas.space.blocks import BLOCKS
 from se_nas.space.channels import round_channels
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.slots.slot import SlotOp
-from se_nas.space.templates import NO_SE
+from se_nas.space.templates import NO_SE, SEOption
 from se_nas.space.yaml.file import parse_space
 
 _SIDE = 64  # pixels of an image on which model and network are compared
@@ -62,7 +62,7 @@ def space_of(
     model: nn.Module,
     *,
     resolution: int = 224,
-    se: Sequence[float | str] = (NO_SE, 4, 16),
+    se: Sequence[SEOption] = (NO_SE, 4, 16),
     name: str | None = None,
 ) -> SpaceOfModel:
     """The space of a model of torchvision, timm or your own, in which every block chooses its SE.
@@ -75,7 +75,8 @@ def space_of(
     Args:
         model: returns logits (B, classes) of images (B, channels, side, side).
         resolution: side of the square images in pixels.
-        se: what every block chooses among, as in a space file; what the model has is added where it is missing.
+        se: what every block chooses among, as in a space file (None is "none"); what the model has is added where it
+            is missing.
         name: of the space; by default the name of the model's class.
 
     Raises:
@@ -83,11 +84,15 @@ def space_of(
         ConfigError: the options of SE, the resolution or the name are no such.
     """
     source = f"space_of({type(model).__name__})"
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{source}: must be an nn.Module, but got {short(model)}")
+    given: Sequence[Any] = se if isinstance(se, (list, tuple)) else [se]
+    options = [NO_SE if option is None else option for option in given]
     # in double precision, so that what rounding leaves is not taken for another network
     theirs = copy.deepcopy(model).to("cpu", torch.float64).eval()
     try:
         stem, blocks, head = blocks_of(*steps_of(theirs))
-        units = own_se(blocks, se)
+        units = own_se(blocks, options)
         _check_all_used(theirs, _layers(stem, blocks, head))
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from error
@@ -98,7 +103,7 @@ def space_of(
         "classes": head.classifier.weight.shape[0],
         "channel_divisor": (divisor := _divisor(blocks)),
         "stem": _stem(stem),
-        "stages": _stages(blocks, units, se, divisor),
+        "stages": _stages(blocks, units, options, divisor),
         "head": _head(head),
     }
     space = parse_space(found, source)

@@ -184,10 +184,12 @@ def conv(**changed: Any) -> nn.Module:
         (Tiny(pool=nn.Identity()), r"classifier \(Linear\) is part of none"),
         (Branching(), r"must be traced by torch.fx, but the model cannot be: symbolically traced variables"),
         (Pair(), r"must return the logits alone"),
+        (Tiny(classifier=nn.Identity()), r"must end in a classifier, but has none"),
+        ("resnet18", r"must be an nn\.Module, but got 'resnet18'"),
         (nn.Linear(3, 3), r"classifier|\(Linear\)|the model"),
     ],
 )
-def test_what_is_not_known_is_named_in_one_line(model: nn.Module, told: str) -> None:
+def test_what_is_not_known_is_named_in_one_line(model: Any, told: str) -> None:
     with pytest.raises(se_nas.SeNasError, match=told) as caught:
         se_nas.space_of(model)
     assert str(caught.value).startswith(f"space_of({type(model).__name__}): must ")
@@ -198,6 +200,9 @@ def test_a_tiny_model_of_its_own_is_a_space() -> None:
     found = se_nas.space_of(Tiny(), se=["none", 2])
     assert [block.kind for block in found.network.spec.blocks] == ["mbconv"]
     assert found.space.size == 1 + 1
+    again = se_nas.space_of(Tiny(), se=(None, 2.0))
+    assert again.space.digest == found.space.digest
+    assert se_nas.space_of(Tiny(), se="eca").space.stages[0].ops[0].se.options == ("eca", None)
 
 
 def test_a_densenet_and_a_transformer_are_refused_by_the_module(torchvision: ModuleType) -> None:
