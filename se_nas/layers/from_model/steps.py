@@ -13,7 +13,7 @@ from typing import Any, Literal, cast, get_args
 
 from torch import fx, nn
 
-from se_nas.errors import ModelError
+from se_nas.errors import MOST_SHOWN, ModelError, cut
 from se_nas.space.vocabulary import Activation, Gate
 
 _Layer = Literal["conv", "norm", "activation", "max_pool", "average_pool", "mean", "linear", "dropout", "se"]
@@ -132,7 +132,7 @@ def _graph(model: nn.Module) -> fx.Graph:
     try:
         return tracer.trace(model)
     except Exception as error:  # whatever a stand-in for a tensor does to code that was not written for one
-        reason = str(error).partition("\n")[0]
+        reason = cut(str(error).partition("\n")[0], MOST_SHOWN)
         raise ModelError(f"must be traced by torch.fx, but {tracer.entered} cannot be: {reason}") from error
 
 
