@@ -47,21 +47,20 @@ def averaged_gates(names: Sequence[str], shares: Tensor, weights: Tensor, excita
 class _AveragedGates(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, names: tuple[str, ...], shares: Tensor, weights: Tensor, excitations: Tensor) -> Tensor:
-        values, slopes, sums = torch.zeros_like(excitations), torch.zeros_like(excitations), []
-        for name, share in zip(names, shares.unbind(), strict=True):
-            value = GATES[name](excitations)
-            sums.append(torch.tensordot(weights, value, 1))
+        x = excitations.flatten(1)
+        values, slopes, of_functions = torch.zeros_like(x), torch.zeros_like(x), x.new_empty(len(names), x.shape[1])
+        for name, share, of_function in zip(names, shares.unbind(), of_functions.unbind(), strict=True):
+            value = GATES[name](x)
+            torch.mv(value.t(), weights, out=of_function)
             values.addcmul_(value, share)
-            slopes.addcmul_(_SLOPES[name](excitations, value), share)
-        of_functions = torch.stack(sums)
+            slopes.addcmul_(_SLOPES[name](x, value), share)
         ctx.save_for_backward(values, slopes, of_functions, weights)
-        total: Tensor = torch.tensordot(shares, of_functions, 1)
-        return total
+        return torch.mv(of_functions.t(), shares).view(excitations.shape[1:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         values, slopes, of_functions, weights = ctx.saved_tensors
-        dims = grad.dim()
-        dshares, dweights = (torch.tensordot(sums, grad, dims) for sums in (of_functions, values))
-        return None, dshares, dweights, slopes * weights.view(-1, *[1] * dims) * grad
+        flat = grad.reshape(-1)
+        excited = torch.outer(weights, flat).mul_(slopes).view(len(weights), *grad.shape)
+        return None, torch.mv(of_functions, flat), torch.mv(values, flat), excited

@@ -11,8 +11,8 @@ Written with autograd it passes over the map 13 times, forward and backward; 7 i
 On a CPU the products of the third step are added up in a buffer of an eighth of a map, which passes do not count; on a
 GPU, where torch has no such reduction in one kernel, they are written and read once more, which makes 9.
 
-Where channels are squeezed to their maxima, too, the maxima are found by folding, which takes two passes more, and
-their gradient goes, in a part of the map that a cache holds, to the positions that equal them.
+Where channels are squeezed to their maxima, too, a pass more finds them, and their gradient takes five: it goes to all
+positions that equal them.
 
 Everything between z and s is a graph over (B, C) vectors, so `squeeze_scale` leaves that part to autograd and any gate,
 fixed or searched, shares these four steps.
@@ -33,6 +33,9 @@ Gate = Callable[..., Tensor]
 
 _BANDS = 8
 """Bands of rows that a map of products is added up from, in a buffer of an eighth of a map."""
+
+_ROW = 64
+"""Numbers in a row from which on torch's reductions and products with a vector of channels are vector code."""
 
 _CHUNK_BYTES_PER_THREAD = 512 * 1024
 """What one CPU thread keeps of an intermediate feature map: a part that stays in its level-2 cache."""
@@ -182,14 +185,31 @@ class _SqueezeScale(torch.autograd.Function):
 
 
 def _maxima(x: Tensor) -> Tensor:
-    """The maxima of channels, (B, C); torch's own reduction of a map whose channels come last is no vector code."""
-    if x.device.type != "cpu":
+    """The maxima of channels, (B, C)."""
+    if (times := _in_a_row(x)) == 0:
         return x.amax((2, 3))
-    for axis in (2, 3):
-        while (side := x.shape[axis]) > 1:
-            half = -(-side // 2)  # both halves of an odd side have the middle
-            x = torch.maximum(x.narrow(axis, 0, half), x.narrow(axis, side - half, half))
-    return x[:, :, 0, 0].clone()
+    return _rows(x, times).amax(1).view(len(x), times, -1).amax(1)
+
+
+def _in_a_row(*maps: Tensor) -> int:
+    """How many positions of maps on a CPU whose channels come last make a row of enough numbers; 0 of other maps."""
+    x = maps[0]
+    if x.device.type != "cpu" or not all(t.is_contiguous(memory_format=torch.channels_last) for t in maps):
+        return 0
+    times, positions = 1, x.shape[2] * x.shape[3]
+    while times * x.shape[1] < _ROW and positions % (2 * times) == 0:
+        times *= 2
+    return times
+
+
+def _rows(x: Tensor, times: int) -> Tensor:
+    """A view (B, positions / times, times * C) of a map whose channels come last."""
+    return x.permute(0, 2, 3, 1).view(len(x), -1, times * x.shape[1])
+
+
+def _for_rows(of_channels: Tensor, times: int) -> Tensor:
+    """A vector (B, C) as (B, 1, times * C)."""
+    return of_channels.repeat(1, times)[:, None]
 
 
 _SQUEEZED: dict[str, Callable[[Tensor], Tensor]] = {
@@ -209,12 +229,15 @@ _OF_MEANS_AND_MAXIMA: dict[str, Callable[[Any], tuple[Any, Any]]] = {
 
 def _add_to_maxima(dx: Tensor, x: Tensor, maxima: Tensor, dmaxima: Tensor) -> None:
     """Add the gradient (B, C) of maxima to that of their map; positions that share a maximum share its gradient."""
-    size = _chunk_samples(x) if x.device.type == "cpu" else len(x)
-    parts = zip(*(torch.split(t, size) for t in (dx, x, maxima, dmaxima)), strict=True)
-    for dx_part, x_part, most, gradient in parts:
-        at = torch.ge(x_part, most[:, :, None, None], out=torch.empty_like(x_part))
-        shares = gradient / at.sum((2, 3)).clamp(min=1)
-        dx_part.add_(at.mul_(shares[:, :, None, None]))
+    times = _in_a_row(dx, x)
+    if times == 0:
+        at = torch.ge(x, maxima[:, :, None, None], out=torch.empty_like(x))
+        dx.addcmul_(at, (dmaxima / at.sum((2, 3)).clamp(min=1))[:, :, None, None])
+        return
+    rows = _rows(x, times)
+    at = torch.ge(rows, _for_rows(maxima, times), out=torch.empty_like(rows))
+    shares = dmaxima / at.sum(1).view(len(at), times, -1).sum(1).clamp(min=1)
+    _rows(dx, times).addcmul_(at, _for_rows(shares, times))
 
 
 def _gate_gradients(s: Tensor, inputs: list[Tensor], grad: Tensor, x: Tensor) -> list[Tensor | None]:
@@ -246,7 +269,11 @@ def _gradient_of_map(grad: Tensor, s: Tensor, dz: Tensor | None, x: Tensor) -> T
     dx = torch.empty_like(x)
     if dz is None:
         return torch.mul(grad, factor, out=dx)
-    offset = (dz / (x.shape[2] * x.shape[3]))[:, :, None, None]
+    offset = dz / (x.shape[2] * x.shape[3])
+    if (times := _in_a_row(grad, dx)) > 0:
+        torch.addcmul(_for_rows(offset, times), _rows(grad, times), _for_rows(s, times), out=_rows(dx, times))
+        return dx
+    offset = offset[:, :, None, None]
     if x.device.type != "cpu" or x.is_contiguous(memory_format=torch.channels_last):
         return torch.addcmul(offset, grad, factor, out=dx)
     # torch's addcmul on a CPU does not vectorise a factor that is constant along rows; these two do

@@ -334,9 +334,12 @@ class ElasticBlock(Block):
 
     def _tensors(self) -> dict[str, Tensor]:
         """Every weight and statistic of the plain block at its largest but for its attention's, by its name there."""
-        own = dict(self.named_parameters()) | dict(self.named_buffers())
-        ours = (n for n in own if "." in n and not n.startswith(("se.", "whole.")) and "num_batches" not in n)
-        return {name: own[name] for name in ours}
+        found: dict[str, Tensor] = {}
+        for layer, module in self.named_children():
+            if layer not in ("se", "whole"):
+                for name, tensor in (*module.named_parameters(layer), *module.named_buffers(layer)):
+                    found[name] = tensor
+        return {name: tensor for name, tensor in found.items() if "num_batches" not in name}
 
     def _attention(self, place: Position) -> ElasticAttention:
         return cast(ElasticAttention, self.se[place] if isinstance(self.se, nn.ModuleDict) else self.se)
