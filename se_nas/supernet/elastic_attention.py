@@ -114,7 +114,7 @@ class ElasticAttention(nn.Module):
         sizes: Tensor,
         mask: Tensor | None,
         masked: bool = False,
-        here: Tensor | None = None,
+        without: Tensor | None = None,
         functions: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Tensor:
         """The weighted sum of every option: (B, C, H, W) to the same shape.
@@ -123,16 +123,15 @@ class ElasticAttention(nn.Module):
             options, sizes: the probabilities of the SE options and of the block's sizes, (number of options,) each.
             mask: (C,) of the channels that are present, where the sizes decide on that; the others are 0 in the result.
             masked: whether the others are 0 in x already.
-            here: the probability of this place, where there are others.
+            without: the probability that there is no attention here, where it may stand elsewhere; the options' are
+                then those of being picked, and of standing here.
             functions: the probabilities of squeezes, activations and gates, by part, where there are several.
         """
-        if (without := x.shape[1] - self.channels) > 0:  # channels that only sizes without attention have
-            attended = self.run_mixed(x[:, : self.channels], options, sizes, mask, masked, here, functions)
-            return F.pad(attended, (0, 0, 0, 0, 0, without))
+        if (absent := x.shape[1] - self.channels) > 0:  # channels that only sizes without attention have
+            attended = self.run_mixed(x[:, : self.channels], options, sizes, mask, masked, without, functions)
+            return F.pad(attended, (0, 0, 0, 0, 0, absent))
         mask = None if mask is None else mask[: x.shape[1]]
-        none = None if self._none is None else options[self._none]
-        if here is not None:
-            none, options = 1 - here if none is None else 1 - here + here * none, options * here
+        none = without if without is not None or self._none is None else options[self._none]
         weighted = WeightedFunctions(self._functions, tuple(functions[part] for part in FUNCTIONS if part in functions))
         parts = []
         if self._gating or none is not None:

@@ -29,6 +29,7 @@ from se_nas.space.blocks.shape import BlockShape
 from se_nas.space.choice import Axis, Option
 from se_nas.space.slots.slot import SlotOp
 from se_nas.space.specs import BlockSpec
+from se_nas.space.templates import NO_SE
 from se_nas.space.vocabulary import Position
 from se_nas.supernet.elastic_attention import ElasticAttention, attention_places
 from se_nas.supernet.mixture import FUNCTIONS, fold_mask, kernel_masks, prefix_masks
@@ -297,7 +298,7 @@ class ElasticBlock(Block):
             masks += [1 - kept] if kept is not None and name in self._unkept else []
             for present in masks:
                 views |= fold_mask(_of(views, f"{name}_norm") or _of(views, name), present)
-        scales = {place: self._mixed_scale(place, probability, size, before, width) for place in self._places}
+        scales = self._mixed_scales(probability, size, before, width) if self._places else {}
         whole = partial(self._run_every_whole, probability(op.axis("kernel")), size)
         return run_plan(self.plan, x, self.activation, _Tensors(self, views, scales, whole, bypass, kept))
 
@@ -344,23 +345,39 @@ class ElasticBlock(Block):
     def _attention(self, place: Position) -> ElasticAttention:
         return cast(ElasticAttention, self.se[place] if isinstance(self.se, nn.ModuleDict) else self.se)
 
-    def _mixed_scale(
-        self, place: Position, probability: Probability, size: Tensor, before: Tensor | None, width: Tensor | None
-    ) -> Run:
-        masked = place != "inside" or self._masked_by_gate is None
-        between = place == "inside" and self.plan.last is not None  # channels that no size leaves out, unless masked
-        present = before if place == "pre" else None if between else width
-        mask = present if masked else torch.mv(self.channel_masks.t(), size)
-        options, positions = probability(self.op.axis("se")), probability(self.op.axis("se_position"))
-        here = _total(positions, self._places[place]) if len(positions) > 1 else None
-        axes = {part: self.op.axis(f"se_{part}") for part in FUNCTIONS}
+    def _mixed_scales(
+        self, probability: Probability, size: Tensor, before: Tensor | None, width: Tensor | None
+    ) -> dict[Position, Run]:
+        """What runs as attention at each place: every option there, and none as far as it stands elsewhere."""
+        op, labels = self.op, self.op.axis("se").options
+        axes = {part: op.axis(f"se_{part}") for part in FUNCTIONS}
         functions = {part: probability(axis) for part, axis in axes.items() if len(axis.options) > 1}
-        return lambda y: self._attention(place).run_mixed(y, options, size, mask, masked, here, functions)
+        options, positions = probability(op.axis("se")), probability(op.axis("se_position"))
+        of_places: list[Tensor] = [options] * len(self._places)
+        without: list[Tensor | None] = [None] * len(self._places)
+        if len(positions) > 1:
+            here = torch.outer(_totals(positions, list(self._places.values())), options)
+            with_se = here.sum(1) - here[:, labels.index(NO_SE)] if NO_SE in labels else here.sum(1)
+            of_places, without = [*here.unbind()], [*(1 - with_se).unbind()]
+        scales: dict[Position, Run] = {}
+        for place, picked, none in zip(self._places, of_places, without, strict=True):
+            masked = place != "inside" or self._masked_by_gate is None
+            between = place == "inside" and self.plan.last is not None  # what no size leaves out, unless it is masked
+            present = before if place == "pre" else None if between else width
+            mask = present if masked else torch.mv(self.channel_masks.t(), size)
+            attend = self._attention(place).run_mixed
+            scales[place] = partial(
+                attend, options=picked, sizes=size, mask=mask, masked=masked, without=none, functions=functions
+            )
+        return scales
 
 
-def _total(probabilities: Tensor, options: Sequence[int]) -> Tensor:
-    """Of some options together; no index is sent to a device."""
-    return sum((probabilities[option] for option in options[1:]), probabilities[options[0]])
+def _totals(probabilities: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """Of the options of each group together; no index is sent to a device."""
+    if [option for group in groups for option in group] == list(range(len(groups))):
+        return probabilities[: len(groups)]
+    each = probabilities.unbind()
+    return torch.stack([torch.stack([each[option] for option in group]).sum() for group in groups])
 
 
 def _of(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
