@@ -50,6 +50,8 @@ from se_nas.training.recipe_files import default_recipe
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "mbconv_cifar.yaml"
 RECIPE = default_recipe(learning_rate=0.01, weight_decay=4e-5)
 BARS = {"time_ratio": 1.25, "memory_ratio": 1.25, "se_options_ratio": 1.03}
+BARS_OF_PLACES = {**BARS, "time_ratio": 1.6, "memory_ratio": 1.6}
+"""Where SE's places are a choice."""
 TWO, EIGHT = (None, 2), (None, 2, 3, 4, 6, 8, 16, 32)
 """SE options of the second comparison; both largest networks are the same."""
 
@@ -258,6 +260,7 @@ def main() -> None:
         print_answer(options, device, tuned, {"figures": found, "bars": {"time_ratio": FAMILY_BAR}, "holds": holds})
         return
     space = load_space(options.space)
+    bars = BARS_OF_PLACES if any(choice.place.part == "se_position" for choice in space.choices) else BARS
     x, y = images(space, options.batch_size, device)
     main_pair = in_turn(
         {"mixture": differentiable_step(space, x, y), "largest": largest_step(space, x, y)}, device, options.repeats
@@ -281,7 +284,7 @@ def main() -> None:
         f"{ms['mixture']:.0f}",
         f"{memory['mixture']:.0f}",
         f"time {time_ratio:.3f} ({time_quartiles[0]} to {time_quartiles[1]}), memory {memory_ratio:.3f}",
-        f"{BARS['time_ratio']}",
+        f"{bars['time_ratio']}",
     )
     table.add_row("with 2 SE options", f"{ms['two']:.0f}", "", "", "")
     table.add_row(
@@ -289,7 +292,7 @@ def main() -> None:
         f"{ms['eight']:.0f}",
         "",
         f"time {se_ratio:.3f} ({se_quartiles[0]} to {se_quartiles[1]})",
-        f"{BARS['se_options_ratio']}",
+        f"{bars['se_options_ratio']}",
     )
     Console(width=120).print(table)
     figures = {
@@ -301,8 +304,8 @@ def main() -> None:
         "median_ms": {name: round(value, 1) for name, value in ms.items()},
         "peak_mib": {name: round(value, 1) for name, value in memory.items()},
     }
-    holds = all(figures[name] <= bar for name, bar in BARS.items())
-    print_answer(options, device, tuned, {"figures": figures, "bars": BARS, "holds": holds})
+    holds = all(figures[name] <= bar for name, bar in bars.items())
+    print_answer(options, device, tuned, {"figures": figures, "bars": bars, "holds": holds})
 
 
 if __name__ == "__main__":
