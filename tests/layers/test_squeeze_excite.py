@@ -11,6 +11,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,7 @@ from torch.utils.checkpoint import checkpoint
 from se_nas.layers import squeeze_excite
 from se_nas.layers.activations import ACTIVATIONS, GATES
 from se_nas.layers.attention.se import SqueezeExcite, gate_function
-from se_nas.layers.squeeze_excite import squeeze_scale
+from se_nas.layers.squeeze_excite import made_again, squeeze_scale
 from se_nas.layers.torchvision_guard import import_timm
 
 ROOT = Path(__file__).parents[2]
@@ -435,3 +436,25 @@ def test_on_a_gpu_with_and_without_autocast(dtype: torch.dtype | None) -> None:
     tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype is None else {"rtol": 0.05, "atol": 0.1}
     for a, b in zip(found, torch.autograd.grad(expected, [x, *parameters], grad), strict=True):
         torch.testing.assert_close(a, b, **tolerance)
+
+
+def test_a_convolution_that_scales_again_learns_the_same_and_keeps_no_map_of_its_own() -> None:
+    x = torch.randn(2, 4, 6, 6, dtype=torch.float64).requires_grad_()
+    weight, parameters = torch.randn(3, 4, 3, 3, dtype=torch.float64).requires_grad_(), two_layer(4, 2)
+
+    def gradients_of(context: Callable[[Tensor], AbstractContextManager[None]], lost: bool) -> list[Tensor]:
+        y = squeeze_scale(x, gate_function("relu", "sigmoid"), *parameters)
+        with context(y):
+            z = F.conv2d(y, weight)
+        if lost:
+            with torch.no_grad():
+                y.fill_(torch.nan)
+        return list(torch.autograd.grad(z.square().sum(), [x, weight, *parameters]))
+
+    expected = gradients_of(lambda y: nullcontext(), lost=False)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        gradients_of(lambda y: nullcontext(), lost=True)
+    assert_all_close(gradients_of(made_again, lost=True), expected)
+    other = torch.randn(2, 4, 6, 6).requires_grad_()
+    with made_again(other):  # which comes from elsewhere
+        assert torch.equal(torch.autograd.grad((other * other).sum(), other)[0], 2 * other)

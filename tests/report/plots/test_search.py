@@ -64,6 +64,15 @@ def test_other_choices_have_a_row_each_and_long_options_a_letter(search: Any) ->
     assert "block A is mbconv;  block B is identity" in shown
 
 
+def test_places_and_gates_of_se_have_a_row_each_among_the_other_choices() -> None:
+    options = {"stage1.block1.se_position": ["pre", "identity"], "stage1.block1.se_gate": ["sigmoid", "tanh"]}
+    history = [Epoch(epoch=epoch, probabilities={name: [0.4, 0.6] for name in options}) for epoch in (1, 2)]
+    picks = {"stage1.block1.se_position": "identity", "stage1.block1.se_gate": "tanh"}
+    shown = texts(probabilities.other_probabilities(history, options, picks))
+    assert {"SE position", "SE gate"} <= set(shown.split(" | "))
+    assert "SE position B is identity" in shown
+
+
 def test_cost_panels_show_the_budget(search: Any) -> None:
     history, _, _ = search
     shown = texts(plots.expected_cost(history, {"macs": 400e3}, {"macs": 390e3}))
