@@ -633,7 +633,7 @@ def test_latency_refuses_conditions_that_this_machine_has_not(
     write_run(tmp_path)
     assert_refused(se_nas("latency", "space.yaml", "--device", "cuda"), CUDA)
     assert_refused(
-        se_nas("latency", "space.yaml", "--dtype", "int8"), "latency dtype must be one of float32, bfloat16, flo"
+        se_nas("latency", "space.yaml", "--dtype", "int4"), "latency dtype must be one of float32, bfloat16, flo"
     )
     assert_refused(se_nas("latency", "gone.yaml"), "gone.yaml: the file must be readable, but got: No such file")
 
@@ -695,7 +695,7 @@ TEACHES = {
         "--weights",
         "--resume",
     ],
-    "latency table": ["float32, bfloat16 or float16", "cuda_graph", "SE_NAS_CACHE", "auto, cpu, cuda or mps"],
+    "latency table": ["float32, bfloat16, float16 or int8", "cuda_graph", "SE_NAS_CACHE", "auto, cpu, cuda or mps"],
     "report": ["report.html"],
     "space show": ["number of distinct networks", "least and greatest costs"],
     "space sweep": ["se=none,2,4,8,16,32", "se.position=standard,pre", "sweep.json and sweep.png"],

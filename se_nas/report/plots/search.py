@@ -18,7 +18,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.cost.budget import format_cost
-from se_nas.cost.metrics import is_aside
 from se_nas.records.models.history import Epoch
 from se_nas.report.plots.figure import (
     TICK_STEPS,
@@ -94,8 +93,6 @@ def _epoch_axis(axes: Axes, history: History) -> None:
 def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[str, float]) -> Plot:
     """Expected cost over the epochs, with its limit as a line and the decoded network as a point.
 
-    There is one panel for each metric that has a limit or is not aside.
-
     Args:
         history: the search's epochs with "expected".
         limits: budgets by metric.
@@ -104,8 +101,7 @@ def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[
 
     def make() -> Plot:
         known = dict.fromkeys(key for row in history for key in row.expected or {})
-        metrics = [metric for metric in known if metric in limits or not is_aside(metric)]
-        metrics.sort(key=lambda metric: metric not in limits)
+        metrics = sorted(known, key=lambda metric: metric not in limits)
         keys = _pretraining_key(history)
         if set(metrics) & set(final):
             keys.append(Line2D([], [], marker="o", linestyle="", color=light("orange"), label="the final network"))

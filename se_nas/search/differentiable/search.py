@@ -18,6 +18,7 @@ import torch
 from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
+from se_nas.cost.metrics import is_aside
 from se_nas.data.in_memory.batches import EpochBatches
 from se_nas.hardware.device import autocast_for
 from se_nas.records.former_names import by_present_names
@@ -191,7 +192,9 @@ class _Search(WeightTrainer):
             )
         with torch.no_grad():
             drawn = self.logits.probabilities()
-            expected = {name: float(table.expected_cost(drawn)) for name, table in self.problem.tables.items()}
+            multipliers = self.projection.by_metric()
+            told = {n: t for n, t in self.problem.tables.items() if n in multipliers or not is_aside(n)}
+            expected = {name: float(table.expected_cost(drawn)) for name, table in told.items()}
             probabilities = {name: p.tolist() for name, p in drawn.items()}
         entry: dict[str, object] = {
             "searching": searching,
@@ -199,7 +202,7 @@ class _Search(WeightTrainer):
             "temperature": self.temperature(epoch) if searching else None,
             "entropy": sum(entropies.values()) / max(1, len(entropies)),
             "expected": expected,
-            "multipliers": self.projection.by_metric(),
+            "multipliers": multipliers,
             "probabilities": probabilities,
             "warnings": warnings_of(
                 self.problem, expected, probabilities, entropies, epoch - config.pretrain_epochs, config.epochs
