@@ -802,7 +802,7 @@ def test_space_sweep_counts_without_a_clock(se_nas: Run, tmp_path: Path) -> None
     ("sweep", "expected"),
     [
         ("se", "--set: a sweep must be PART=OPTION,... with distinct options, such as se=2,4,8, but got 'se'"),
-        ("depth=2", "--set: must name a part that blocks of tiny have (kernel, expansion, se, "),
+        ("depth=2", "--set: must name a part that blocks of tiny have (kernel, expansion, "),
         ("se=0", '--set: se=0: tiny: stages[0].blocks[0].se.options[0]: must be "none" or a reduction ratio'),
     ],
 )
