@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from se_nas.nni_bridge.experiment import status
 from tests.helpers.plugins import no_plugins
 from tests.helpers.tiny_runs import read_json
@@ -13,6 +15,7 @@ from tests.nni_bridge.live import free_port
 from tests.test_plugin_example import EXAMPLES
 
 
+@pytest.mark.slow
 def test_a_search_by_what_a_plugin_adds_runs_under_nni_and_shows_the_objective_by_its_name(
     nni_home: Path, tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_weights_and_biases_has_the_numbers_offline_and_goes_on_with_the_same_ru
     assert {path.name for path in tmp_path.iterdir()} <= {"search", ".config", ".cache", ".netrc"}
 
 
+@pytest.mark.slow
 def test_mlflow_has_the_numbers_and_goes_on_with_the_same_run(tmp_path: Path, listener: socket.socket) -> None:
     pytest.importorskip("mlflow")
     for step in (0, 2):

@@ -41,7 +41,7 @@ def test_what_can_only_be_a_path_is_left_to_its_reader(word: str) -> None:
 def test_an_unknown_name_comes_with_the_one_it_resembles_and_with_all() -> None:
     with pytest.raises(ConfigError, match=r"'digit': must be a file or .* run file, one of cifar10, .*mean digits"):
         shipped.find_run_file("digit")
-    with pytest.raises(ConfigError, match=r"one of cifar_resnet_se, .*mobilenetv3_large.*did you mean mbconv_cifar"):
+    with pytest.raises(ConfigError, match=r"one of alphanet, .*mobilenetv3_large.*did you mean mbconv_cifar"):
         load_space("mbconv_cifer")
 
 

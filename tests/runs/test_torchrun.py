@@ -149,6 +149,7 @@ def test_a_killed_rank_fails_the_job_clearly_and_resume_goes_on(
     assert_same(out, unbroken)
 
 
+@pytest.mark.slow
 def test_a_killed_rank_is_restarted_by_torchrun_and_the_job_resumes_by_itself(
     tmp_path: Path, words: list[str], unbroken: Path, torchrun: Start
 ) -> None:

@@ -367,6 +367,7 @@ def test_several_workers_evaluate_as_many_as_are_wanted_and_no_more(open_study: 
     assert len(first.evaluations()) == 3  # what was given back at once was no proposal
 
 
+@pytest.mark.slow
 def test_dead_workers_evaluations_are_taken_again_also_of_those_that_died_before_a_first_beat(
     open_study: Opener,
 ) -> None:

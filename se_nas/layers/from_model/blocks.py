@@ -133,12 +133,12 @@ def blocks_of(images: Step, logits: Step) -> tuple[FoundStem, list[FoundBlock], 
 
 def _unit(step: Step | None) -> Unit | None:
     """The convolution that a step is, with its norm and activation; None for another step."""
-    if step is None or step.kind != "conv":
+    if step is None or step.does != "conv":
         return None
     conv, norm, activation, end = step, None, "identity", step
-    if end.next is not None and end.next.kind == "norm":
+    if end.next is not None and end.next.does == "norm":
         end = norm = end.next
-    if end.next is not None and end.next.kind == "activation":
+    if end.next is not None and end.next.does == "activation":
         end = end.next
         activation = end.function
         if activation not in get_args(Activation):
@@ -172,7 +172,7 @@ def _stem(images: Step) -> tuple[FoundStem, Step]:
         step = unit.end
         pool = step.next
         pools.append(False)
-        if pool is not None and pool.kind == "max_pool":
+        if pool is not None and pool.does == "max_pool":
             pools[-1] = _pool(pool)
             step = pool
         if unit.groups > 1:
@@ -188,7 +188,7 @@ def _goes_on(unit: Unit) -> bool:
     if not unit.is_dense or unit.activation == "identity":
         return False
     after = _unit(unit.end.next)
-    pooled = unit.end.next is not None and unit.end.next.kind == "max_pool"
+    pooled = unit.end.next is not None and unit.end.next.does == "max_pool"
     return pooled or len(unit.end.users) > 1 or (after is not None and not after.is_pointwise)
 
 
@@ -215,7 +215,7 @@ def _block(step: Step) -> tuple[FoundBlock, Step]:
     end = sums.pop()
     (*shortcut, _), (*body, _) = sorted(paths, key=len)
     activation = end.next
-    if activation is not None and activation.kind == "activation":
+    if activation is not None and activation.does == "activation":
         return _of_parts(_parts(body), shortcut, activation), activation
     if shortcut:
         raise unknown(shortcut[0])
@@ -225,7 +225,7 @@ def _block(step: Step) -> tuple[FoundBlock, Step]:
 def _path(step: Step) -> list[Step]:
     """The steps from one to the next sum, that included."""
     path = [step]
-    while path[-1].kind != "add":
+    while path[-1].does != "add":
         after = path[-1].next
         if after is None:
             raise unknown(_several(path[-1]))
@@ -241,7 +241,7 @@ def _parts(steps: Iterable[Step]) -> list[Unit | Step]:
         if end is not None:  # norm and activation of the convolution before
             end = None if step is end else end
             continue
-        if step.kind == "se":
+        if step.does == "se":
             parts.append(step)
             continue
         unit = _plain(step, step)
@@ -258,7 +258,7 @@ def _without_sum(step: Step) -> list[Unit | Step]:
     parts: list[Unit | Step] = []
     while True:
         after = step.next
-        if after is not None and after.kind == "se":
+        if after is not None and after.does == "se":
             parts.append(after)
             step = after
             continue
@@ -376,7 +376,7 @@ def _residual(units: list[Unit], shortcut: list[Step], common: dict[str, Any]) -
 
 def _shortcut(steps: list[Step], common: dict[str, Any]) -> tuple[dict[str, Any], tuple[Unit, ...]]:
     """The form of a shortcut with a convolution, and that convolution."""
-    pooled = steps[0].kind == "average_pool"
+    pooled = steps[0].does == "average_pool"
     (part, *more) = _parts(steps[1:] if pooled else steps) or [steps[0]]
     if more or not isinstance(part, Unit) or part.groups > 1 or part.activation != "identity":
         raise unknown(steps[0])
@@ -395,7 +395,7 @@ def _is_head(step: Step) -> bool:
     unit = _unit(after)
     if unit is not None and unit.activation != "identity":
         after = unit.end.next
-    return after is not None and after.kind == "mean"
+    return after is not None and after.does == "mean"
 
 
 def _head(step: Step, logits: Step) -> FoundHead:
@@ -415,20 +415,20 @@ def _head(step: Step, logits: Step) -> FoundHead:
         raise ModelError("must end in a classifier, but has none")
     while step is not logits:
         after_mean = step.next
-        if after_mean is None or after_mean.kind not in ("conv", "linear", "activation", "dropout"):
+        if after_mean is None or after_mean.does not in ("conv", "linear", "activation", "dropout"):
             raise unknown(after_mean or _several(step))
         step = after_mean
-        if step.kind == "activation":
-            if not linears or step.inputs[0].kind == "activation" or step is logits:
+        if step.does == "activation":
+            if not linears or step.inputs[0].does == "activation" or step is logits:
                 raise unknown(step)
             activations.add(cast(Activation, step.function))
-        elif step.kind == "dropout":
+        elif step.does == "dropout":
             if dropout:
                 raise unknown(step)
             dropout = step.rate
         elif step.is_pointwise:
             linears.append(step.layer)
-            if step is not logits and (step.next is None or step.next.kind != "activation" or dropout):
+            if step is not logits and (step.next is None or step.next.does != "activation" or dropout):
                 raise unknown(step.next or step)
         else:
             raise unknown(step)

@@ -17,7 +17,7 @@ from se_nas.errors import MOST_SHOWN, ModelError, cut
 from se_nas.space.vocabulary import Activation, Gate
 
 _Layer = Literal["conv", "norm", "activation", "max_pool", "average_pool", "mean", "linear", "dropout", "se"]
-Kind = _Layer | Literal["images", "add", "multiply", "unknown"]
+Does = _Layer | Literal["images", "add", "multiply", "unknown"]
 
 #: Functions of one element by their names in torch, in lower case and without the mark of those that work in place.
 _ELEMENTWISE = {
@@ -61,7 +61,7 @@ class Step:
         users: the steps that read its result.
     """
 
-    kind: Kind
+    does: Does
     where: str
     inputs: tuple[Step, ...] = ()
     layer: Any = None
@@ -78,8 +78,8 @@ class Step:
     @property
     def is_pointwise(self) -> bool:
         """Whether it is a linear map of the channels at every position."""
-        if self.kind != "conv":
-            return self.kind == "linear"
+        if self.does != "conv":
+            return self.does == "linear"
         return bool(self.layer.kernel_size[0] == self.layer.stride[0] == self.layer.groups == 1)
 
 
@@ -106,9 +106,9 @@ def steps_of(model: nn.Module) -> tuple[Step, Step]:
         raise ModelError("must return the logits alone")
     images = None
     for step in _read_by(logits):
-        if step.kind in ("unknown", "multiply") or (step.kind == "images" and images is not None):
+        if step.does in ("unknown", "multiply") or (step.does == "images" and images is not None):
             raise unknown(step)
-        images = step if step.kind == "images" else images
+        images = step if step.does == "images" else images
         for read in step.inputs:
             read.users.append(step)
     if images is None:
@@ -175,19 +175,19 @@ def _of_module(layer: Any, where: str, inputs: tuple[Step, ...]) -> Step:
     if name in _PASSES:
         return inputs[0]
     if type(layer) is nn.Conv2d and _is_plain(layer):
-        step.kind = "conv"
+        step.does = "conv"
     elif isinstance(layer, nn.Linear):
-        step.kind = "linear"
+        step.does = "linear"
     elif type(layer) is nn.MaxPool2d and (layer.kernel_size, layer.stride, layer.dilation) == (3, 2, 1):
-        step.kind = "max_pool"
+        step.does = "max_pool"
     elif type(layer) is nn.AvgPool2d and (layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode) == _HALVES:
-        step.kind = "average_pool" if not layer.count_include_pad else "unknown"
+        step.does = "average_pool" if not layer.count_include_pad else "unknown"
     elif type(layer) is nn.AdaptiveAvgPool2d and layer.output_size in (1, (1, 1)):
-        step.kind = "mean"
+        step.does = "mean"
     elif type(layer) is nn.Dropout:
-        step.kind, step.rate = "dropout", layer.p
+        step.does, step.rate = "dropout", layer.p
     elif name in _ELEMENTWISE:
-        step.kind, step.function = "activation", _ELEMENTWISE[name]
+        step.does, step.function = "activation", _ELEMENTWISE[name]
     return step
 
 
@@ -204,7 +204,7 @@ def _norm(layer: nn.BatchNorm2d, step: Step) -> Step:
     known = type(layer) is nn.BatchNorm2d or parts.keys() == {"drop", "act"}
     if not known or layer.running_mean is None or layer.weight is None:
         return step
-    step.kind = "norm"
+    step.does = "norm"
     if isinstance(parts.get("act", nn.Identity()), nn.Identity):
         return step
     function = _ELEMENTWISE.get(type(parts["act"]).__name__.lower(), "")
@@ -218,15 +218,15 @@ def _of_function(node: fx.Node, name: str, where: str, inputs: tuple[Step, ...])
     step = Step("unknown", where, inputs)
     two = len(node.args) == 2 and len(inputs) == 2 and not node.kwargs
     if word in _ELEMENTWISE:
-        step.kind, step.function = "activation", _ELEMENTWISE[word]
+        step.does, step.function = "activation", _ELEMENTWISE[word]
     elif word == "dropout":
-        step.kind, step.rate = "dropout", float(cast(float, node.kwargs.get("p", [*node.args, 0.5][1])))
+        step.does, step.rate = "dropout", float(cast(float, node.kwargs.get("p", [*node.args, 0.5][1])))
     elif _is_mean(node, word):
-        step.kind = "mean"
+        step.does = "mean"
     elif two and (word in _SUMS or node.target is operator.add):
-        step.kind = "add"
+        step.does = "add"
     elif two and word in _PRODUCTS:
-        step.kind = "multiply"
+        step.does = "multiply"
         for scaled, gates in (inputs, inputs[::-1]):
             if (se := _excitation(scaled, gates)) is not None:
                 return Step("se", where, (scaled,), se=se)
@@ -246,10 +246,10 @@ def _excitation(scaled: Step, gates: Step) -> Excitation | None:
     chain = [gates]
     while len(chain) < 5 and len(chain[-1].inputs) == 1:
         chain.append(chain[-1].inputs[0])
-    if [step.kind in ("conv", "linear") for step in chain] != [False, True, False, True, False]:
+    if [step.does in ("conv", "linear") for step in chain] != [False, True, False, True, False]:
         return None
     gate, expand, between, reduce, mean = chain
-    sound = mean.kind == "mean" and mean.inputs == (scaled,) and expand.is_pointwise and reduce.is_pointwise
+    sound = mean.does == "mean" and mean.inputs == (scaled,) and expand.is_pointwise and reduce.is_pointwise
     known = gate.function in get_args(Gate) and between.function in get_args(Activation)
     if not sound or not known or expand.layer.bias is None or reduce.layer.bias is None:
         return None

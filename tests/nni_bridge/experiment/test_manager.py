@@ -214,6 +214,7 @@ def test_of_a_moved_run_our_own_paths_are_the_new_ones_and_those_of_others_stay(
     assert (kept["trialCommand"], kept["trialCodeDirectory"]) == ("exec python trial.py .", "/old place/runner")
 
 
+@pytest.mark.slow
 def test_a_resume_ends_what_a_killed_manager_left_and_takes_the_next_configuration(place: Path) -> None:
     run = place / "run"
     killed = manager.start(run, config(place), port=free_port())
