@@ -43,9 +43,6 @@ def parse_budgets(values: Mapping[str, object], source: str) -> tuple[Budget, ..
             hint = did_you_mean(str(metric), METRICS)
             problems.append(f"budgets.{metric}: a budget must be on one of {', '.join(METRICS)}{hint}")
             continue
-        if (why := METRICS[metric].no_budget) is not None:
-            problems.append(f"budgets.{metric}: {why()}")
-            continue
         # Python refuses to write out a whole number of thousands of digits
         match = _NUMBER.fullmatch((short(value) if isinstance(value, int) else str(value)).strip())
         if match and match[4] and METRICS[metric].unit != match[4]:

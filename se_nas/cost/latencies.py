@@ -1,27 +1,38 @@
-"""The latencies of a run, each a metric of its own: that of its one device, or that of each of several by name."""
+"""The latencies of a run, each a metric of its own: that of its one device, or that of each of several by name.
+
+Beside them, where a budget or an objective asks for it, the energy that a run takes under the conditions of one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from se_nas.cost.energy import needed_energy
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.table import LatencyFile, LatencyTable, read_latency_table
-from se_nas.cost.metrics import LATENCY, device_of, is_latency
+from se_nas.cost.latency.timing import Measurement, measure_network
+from se_nas.cost.metrics import ENERGY, LATENCY, device_of, is_latency
 from se_nas.cost.table import CostTable
 from se_nas.records.record import read_record
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import NetworkSpec
 
 #: What is known of a latency: a table of the whole space, or, where none was made, how to measure a network.
 Latency = LatencyTable | LatencyKey
 Latencies = Mapping[str, Latency]
-"""By metric: "latency_ms", or one a device, such as "latency_ms.phone"."""
+"""By metric: "latency_ms", or one a device, such as "latency_ms.phone"; and "energy_mj" where it is asked for."""
 
 
 def key_of(latency: Latency) -> LatencyKey:
     """The conditions that a latency is measured under."""
     return latency.key if isinstance(latency, LatencyTable) else latency
+
+
+def measure(metric: str, network: NetworkSpec, latency: Latency) -> Measurement:
+    """A network measured now; DeviceError where that is not possible here."""
+    return needed_energy(network, key_of(latency)) if metric == ENERGY else measure_network(network, key_of(latency))
 
 
 def table_alone(latency: Latency) -> LatencyTable | None:
@@ -41,6 +52,8 @@ def cost_tables(latencies: Latencies) -> dict[str, CostTable]:
 
 def latency_file(metric: str) -> str:
     """The name of its table's file in the folder of a run."""
+    if metric == ENERGY:
+        return "energy.json"
     device = device_of(metric)
     return "latency.json" if device is None else f"latency.{device}.json"
 

@@ -12,7 +12,6 @@ from se_nas.cost.counts import block_counts, head_counts, stem_counts
 from se_nas.cost.deployed_weights import block_weights, built_weights, ends_weights
 from se_nas.cost.peak_activation import block_peak, ends_peak
 from se_nas.cost.running_schedule import peak_of_running
-from se_nas.hardware.energy import EnergyMeter
 from se_nas.layers.network import Network
 from se_nas.records.fields import LATENCY as LATENCY
 from se_nas.records.registry import Registry
@@ -61,7 +60,6 @@ class Metric:
         digits: significant ones that are shown; prefixes: whether thousands and millions are k and M; joined: whether
             these are written to the unit, as in MB.
         noun: of what it is, where a sentence has others in the same unit: "1.2 MB weights".
-        no_budget: why it can be no budget and no objective, in words; None where it can, which needs tables of spaces.
         aside: whether tables of many networks leave it out where it is neither a budget nor an objective.
     """
 
@@ -75,7 +73,6 @@ class Metric:
     prefixes: bool = True
     joined: bool = False
     noun: str = ""
-    no_budget: Callable[[], str] | None = None
     aside: bool = False
 
     @property
@@ -103,13 +100,6 @@ class Metric:
                     return f"{value / size:.{self.digits}g}{suffix}{'' if self.joined else ' '}{self.unit}"
             return f"{value:g} {self.unit}"
         return f"{value:.{self.digits}g} {self.unit}"
-
-
-def _energy_is_of_answers() -> str:
-    sources = EnergyMeter.sources()
-    if not sources:
-        return f"must be read from a counter, but none can be read here: looked for {EnergyMeter.looked_for()}"
-    return f"is measured of answers alone, for certificates (by {' and '.join(sources)}): spaces have no table of it"
 
 
 class Metrics(Registry[Metric]):
@@ -171,9 +161,7 @@ METRICS = Metrics(
             joined=True,
             aside=True,
         ),
-        ENERGY: Metric(
-            title="Energy", unit="mJ", digits=3, prefixes=False, aside=True, no_budget=_energy_is_of_answers
-        ),
+        ENERGY: Metric(title="Energy", unit="mJ", digits=3, prefixes=False, aside=True),
     },
 )
 

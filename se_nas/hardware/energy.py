@@ -73,12 +73,6 @@ class EnergyMeter:
         self.joules: float | None = None
 
     @staticmethod
-    def sources() -> list[str]:
-        """What can be read on this machine, of any device."""
-        devices = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
-        return [source for device in devices if (source := EnergyMeter(device).source) is not None]
-
-    @staticmethod
     def looked_for() -> str:
         """Where counters are looked for, in words."""
         return f"{POWERCAP}/intel-rapl:*/energy_uj of CPUs (RAPL) and NVML's total energy of GPUs (pynvml)"

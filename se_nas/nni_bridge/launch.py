@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from se_nas.cost.latencies import cost_tables, latency_file
+from se_nas.cost.metrics import ENERGY
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.sources import load_train
 from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError, counted
@@ -42,7 +43,15 @@ from se_nas.records.run_log import logging_to
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.data_folder import with_data_folder
-from se_nas.runs.prepare import Say, Setting, check_space_channels, latency_table_of, make_setting, open_setting
+from se_nas.runs.prepare import (
+    Say,
+    Setting,
+    check_space_channels,
+    counted_key,
+    latency_table_of,
+    make_setting,
+    open_setting,
+)
 from se_nas.runs.run_file import NNIConfig, RunConfig, load_run
 from se_nas.runs.run_folder import alone_in
 from se_nas.runs.search import finish_run
@@ -182,9 +191,10 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
     counts = count_tables(space)
     check(counts)
     tables, asked = dict(counts), {budget.metric for budgets in listed for budget in budgets}
-    for metric in (metric for metric in config.latencies if metric in asked):
+    for metric in (metric for metric in (*config.latencies, ENERGY) if metric in asked):
         # cached, for the run that begins with it
-        key = config.latency_key(metric)
+        energy = metric == ENERGY
+        key = counted_key(run_file, f"nni.budgets: {ENERGY}", config) if energy else config.latency_key(metric)
         latency = latency_table_of(run_file, config, metric, space, key, progress, lambda line: None)
         tables |= cost_tables({metric: latency})
         check(tables)
@@ -302,7 +312,7 @@ def _code(folder: Path) -> Path:
         ) from error
     begun = load_run(folder / "config.yaml")
     plugins = (plugin for plugin in begun.plugins if plugin.endswith(".py"))
-    for name in (*NEEDED, *map(latency_file, begun.latencies), RECORD, *plugins):
+    for name in (*NEEDED, *map(latency_file, (*begun.latencies, ENERGY)), RECORD, *plugins):
         if (folder / name).exists():
             (code / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, code / name)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from se_nas.cost.budget import Budget, parse_budgets
+from se_nas.cost.energy import build_energy_table, energy_key, no_counter
 from se_nas.cost.latencies import Latencies, Latency, cost_tables, latency_file
 from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.elsewhere.importing import verdict
@@ -19,7 +20,7 @@ from se_nas.cost.latency.table import LatencyTable, latency_lines, read_latency_
 from se_nas.cost.latency.timing import check_memory
 from se_nas.cost.latency_config import LatencyConfig
 from se_nas.cost.memory import least_supernet_bytes
-from se_nas.cost.metrics import device_of
+from se_nas.cost.metrics import ENERGY, device_of
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
@@ -37,7 +38,7 @@ from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.data_folder import with_data_folder
 from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
-from se_nas.runs.run_file import RunConfig, completed, load_run
+from se_nas.runs.run_file import RunConfig, completed, load_run, used_metrics
 from se_nas.runs.run_folder import RunFolder
 from se_nas.search.budgets.decode import check_feasible, greatest_cost
 from se_nas.search.problem import SearchProblem
@@ -57,7 +58,8 @@ class Setting:
     """Everything that a run works with.
 
     Attributes:
-        latencies: of each device the table of the space, or the conditions alone where the run makes none.
+        latencies: of each device the table of the space, or the conditions alone where the run makes none; and the
+            table of energy where a budget or an objective is on it.
         options: how the images are loaded, the test images by the retraining alone.
     """
 
@@ -144,6 +146,9 @@ def make_setting(
     found_device = pick_device(device or config.device)
     keys = {m: LatencyConfig().key(device) if device else config.latency_key(m) for m in config.latencies}
     budgets = parse_budgets(config.budgets, str(run_file))
+    for where, metric in used_metrics(config, budgets):
+        if metric == ENERGY:  # who joins reads the table that there is
+            keys[ENERGY] = next(iter(keys.values())) if joins else counted_key(run_file, where, config)
     space_file = find_space(config.space, run_file.parent)
     space = load_space(space_file)
     options = config.data.options(space, config.seed)
@@ -194,7 +199,8 @@ def make_setting(
         latencies[metric] = latency = _latency(run_file, run, begun, space, metric, key, config, progress, say)
         if isinstance(latency, LatencyTable):
             first, *rest = latency_lines(latency)
-            for line in (f"{device}: {first}" if (device := device_of(metric)) else first, *rest):
+            device_words = "energy" if metric == ENERGY else device_of(metric)
+            for line in (f"{device_words}: {first}" if device_words else first, *rest):
                 say(line)
             tables |= cost_tables({metric: latency})
             # one that cannot be kept ends here, before the next device is timed
@@ -256,7 +262,10 @@ def _unused(run: RunFolder, config: RunConfig) -> str | None:
         rf"search\.(?!{read}).*": left or any(search.rglob("checkpoint*")),
         r"retrain(\..*)?": any(retraining.glob("checkpoint*")) or (retraining / WEIGHTS).exists(),
         # tables are timed before the run begins; without them the answer alone is
-        r"latency\.(.*\.)?(?!table)[^.]*": any(run.path.glob("latency.*json")) or (run / "certificate.json").exists(),
+        r"latency\.(.*\.)?(?!table)[^.]*": any(
+            place.exists()
+            for place in (*run.path.glob("latency.*json"), run / latency_file(ENERGY), run / "certificate.json")
+        ),
     }
     return "|".join(paths for paths, is_used in used.items() if not is_used) or None
 
@@ -339,23 +348,42 @@ def _latency(
     say: Say,
 ) -> Latency:
     """The table that the run began with, else the cached or a new one; the key alone where the run makes none."""
-    if not config.latencies[metric].table:
+    if metric != ENERGY and not config.latencies[metric].table:
         return key
     if begun:
         return read_latency_table(run / latency_file(metric), space)
     return latency_table_of(run_file, config, metric, space, key, progress, say)
 
 
+def counted_key(run_file: Path, where: str, config: RunConfig) -> LatencyKey:
+    """The conditions of a run's energy: of its latencies' the first whose device is here and keeps a counter.
+
+    Args:
+        where: what asks for energy in the run file, named in the error.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    key = energy_key(config.latency_key(metric) for metric in config.latencies)
+    if key is None:
+        raise ConfigError(str(run_file), [f"{where}: {no_counter()}"])
+    return key
+
+
 def latency_table_of(
     run_file: Path, config: RunConfig, metric: str, space: SearchSpace, key: LatencyKey, progress: bool, say: Say
 ) -> LatencyTable:
-    """The table of a latency under the run file's conditions.
+    """The table of a latency, or of energy, under the run file's conditions.
 
     Raises:
         ConfigError: an imported one cannot be read, is of another space, was not imported, or predicts no better than
             MACs do.
         DeviceError, ConfigError: see `build_latency_table`.
     """
+    if metric == ENERGY:
+        same = (conditions for name, conditions in config.latencies.items() if config.latency_key(name) == key)
+        bound = next(same).max_seconds
+        return build_energy_table(space, key, seed=config.seed, progress=progress, say=say, max_seconds=bound)
     conditions = config.latencies[metric]
     if conditions.file is None:
         bound = conditions.max_seconds

@@ -327,9 +327,13 @@ def _problems_between_keys(config: RunConfig, budgets: Sequence[Budget]) -> Iter
         yield from (f"retrain.{fault}" for fault in recipe_faults(config.retrain))
     yield from literal_secrets(config.nni.training_service, "nni.training_service")
     yield from literal_secrets(config.nni.experiment, "nni.experiment")
-    used = [(f"budgets.{budget.metric}", budget.metric) for budget in budgets]
-    used += [(at, metric) for metric, at in strategy_of(config.search).metrics(config.search).items()]
-    yield from config.latency_faults(used)
+    yield from config.latency_faults(used_metrics(config, budgets))
+
+
+def used_metrics(config: RunConfig, budgets: Sequence[Budget]) -> list[tuple[str, str]]:
+    """Where each metric stands that a budget or the search is on, and the metric."""
+    found = [(f"budgets.{budget.metric}", budget.metric) for budget in budgets]
+    return found + [(at, metric) for metric, at in strategy_of(config.search).metrics(config.search).items()]
 
 
 def completed(model: type[Record], stored: Any, source: str) -> Any:

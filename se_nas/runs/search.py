@@ -9,7 +9,7 @@ from typing import Any
 from se_nas.cost.budget import Budget, format_cost
 from se_nas.cost.latencies import Latencies, cost_tables, read_latencies
 from se_nas.cost.latency.table import LatencyTable
-from se_nas.cost.metrics import device_of
+from se_nas.cost.metrics import ENERGY, device_of
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records.files import write_json
@@ -150,8 +150,8 @@ def _answered_again(
             )
         space = run.space
         config = load_run(folder / "config.yaml").model_copy(update={"device": "auto"})
-        timed = read_latencies(folder, config.latencies, space)
-        latencies: Latencies = {m: timed[m] if m in timed else config.latency_key(m) for m in config.latencies}
+        timed = read_latencies(folder, [*config.latencies, ENERGY], space)
+        latencies: Latencies = {**{metric: config.latency_key(metric) for metric in config.latencies}, **timed}
         found = answered(space, {**count_tables(space), **cost_tables(latencies)}, latencies)
         _save_answer(out, space, found)
         return found
@@ -192,14 +192,20 @@ def _save_answer(folder: Path, space: SearchSpace, found: Answer) -> None:
     write_record(folder / "certificate.json", found.certificate)
 
 
+def _table_words(metric: str) -> str:
+    if metric == ENERGY:
+        return "energy table"
+    return f"{device}: latency table" if (device := device_of(metric)) else "latency table"
+
+
 def _result(
     setting: Setting, found: SearchResult, answer: Answer, accuracy: float, trained: Retrained | None
 ) -> RunResult:
     config, info, space = setting.config, setting.info, setting.space
     ledger = list(found.ledger)
     ledger[:0] = [
-        LedgerEntry(part=f"{device}: latency table" if device else "latency table", seconds=found.fit.seconds)
-        for device, found in ((device_of(metric), found) for metric, found in setting.latencies.items())
+        LedgerEntry(part=_table_words(metric), seconds=found.fit.seconds)
+        for metric, found in setting.latencies.items()
         if isinstance(found, LatencyTable)
     ]
     if trained is not None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from se_nas.cost.budget import Budget, format_cost
-from se_nas.cost.latencies import Latencies, Latency, key_of, table_alone
-from se_nas.cost.latency.timing import Measurement, measure_network
-from se_nas.cost.metrics import is_latency
+from se_nas.cost.latencies import Latencies, Latency, measure, table_alone
+from se_nas.cost.latency.timing import Measurement
+from se_nas.cost.metrics import ENERGY, is_latency
 from se_nas.cost.table import CostTable, FloatArray
 from se_nas.errors import InfeasibleBudgetError
 from se_nas.records.models.certificate import DecodeTry, SearchCertificate
@@ -46,7 +46,7 @@ def answer(
     see `_built`.
 
     Raises:
-        InfeasibleBudgetError: no architecture keeps the budgets, or none was found whose measured latencies do.
+        InfeasibleBudgetError: no architecture keeps the budgets, or none was found that does so measured.
     """
     return _built(
         space,
@@ -68,7 +68,7 @@ def answer_among(
     """The first of some architectures, best first with their scores, that keeps every budget where it is really built.
 
     Raises:
-        InfeasibleBudgetError: none keeps the budgets, or none was found whose measured latencies do.
+        InfeasibleBudgetError: none keeps the budgets, or none was found that does so measured.
     """
 
     def keeps(entry: Decoded, limits: Sequence[Budget]) -> bool:
@@ -97,26 +97,26 @@ def _built(
     best: Callable[[Sequence[Budget]], Decoded],
     fastest: Callable[[str, Sequence[Budget]], float],
 ) -> Answer:
-    """Measure the best under some limits on the network that is really built, and tighten them until it is fast enough.
+    """Measure the best under some limits on the network that is really built, and tighten them until it keeps them.
 
-    A latency budget holds when the upper end of the measured median's 95 % interval is within it. Where it is not, the
-    limit for that predicted latency is cut by the ratio of the two.
+    A budget on a latency, or on energy, holds when the upper end of the measured median's 95 % interval is within it.
+    Where it is not, the limit for what is predicted of it is cut by the ratio of the two.
 
     Args:
         tables: the metrics of which there is one.
-        fastest: the least predicted latency of a metric under budgets on others; asked for where one on it was broken.
+        fastest: the least that is predicted of a metric under budgets on others; asked for where one on it was broken.
     """
     check_registered([*tables, *(budget.metric for budget in budgets)], latencies)
     limits = {budget.metric: budget for budget in budgets}
-    timed = [budget for budget in budgets if is_latency(budget.metric)]
+    timed = [budget for budget in budgets if budget.metric in latencies]
     never_kept = {budget.metric: budget for budget in timed}
     tries: list[DecodeTry] = []
     clocked: list[Mapping[str, Measurement]] = []
     while True:
         found = best(list(limits.values()))
-        measured = {metric: _measured(space, latency, found) for metric, latency in latencies.items()}
-        tries.append(_try(latencies, limits, found, measured))
-        clocked.append({metric: one for metric, one in measured.items() if metric in tries[-1].measured_ms})
+        measured = {metric: _measured(space, metric, latency, found) for metric, latency in latencies.items()}
+        clocked.append({metric: one for metric, one in measured.items() if table_alone(latencies[metric]) is None})
+        tries.append(_try(limits, found, clocked[-1]))
         broken = [budget for budget in timed if not budget.holds(measured[budget.metric].ci95_ms[1])]
         if not broken:
             spec = space.resolve(found.architecture)
@@ -137,23 +137,20 @@ def _built(
             limits[metric] = replace(budget, limit=max(allowed, least) if len(tries) < ATTEMPTS - 1 else least)
 
 
-def _measured(space: SearchSpace, latency: Latency, found: Decoded) -> Measurement:
-    """Time an architecture's network, or predict it where there is a table alone."""
+def _measured(space: SearchSpace, metric: str, latency: Latency, found: Decoded) -> Measurement:
+    """Measure an architecture's network, or predict it where there is a table alone."""
     if (table := table_alone(latency)) is not None:
         return table.prediction(found.architecture)
-    return measure_network(space.resolve(found.architecture), key_of(latency))
+    return measure(metric, space.resolve(found.architecture), latency)
 
 
-def _try(
-    latencies: Latencies, limits: Mapping[str, Budget], found: Decoded, measured: Mapping[str, Measurement]
-) -> DecodeTry:
+def _try(limits: Mapping[str, Budget], found: Decoded, measured: Mapping[str, Measurement]) -> DecodeTry:
     return DecodeTry(
         limits={metric: budget.limit for metric, budget in limits.items()},
         costs=found.costs,
         score=found.score,
-        measured_ms={
-            metric: one.median_ms for metric, one in measured.items() if table_alone(latencies[metric]) is None
-        },
+        measured_ms={metric: one.median_ms for metric, one in measured.items() if is_latency(metric)},
+        measured_mj=measured[ENERGY].median_ms if ENERGY in measured else None,
     )
 
 
@@ -178,7 +175,8 @@ def _too_slow(
         else:
             least = format_cost(metric, min(entry.costs[metric] for entry in tries))
             told.append(f"the least predicted{of} was {least}, whose interval does not")
-    how = "measured latency must keep" if busy else "predicted latency must keep"
+    words = " and ".join(dict.fromkeys("energy" if budget.metric == ENERGY else "latency" for budget in timed))
+    how = f"{'measured' if busy else 'predicted'} {words} must keep"
     what = f"space {space.name}: some architecture's {how} {' and '.join(map(str, timed))}"
     interval, perhaps = ("", "; the machine may be busy") if busy else (" with its interval", "")
     return InfeasibleBudgetError(f"{what}{interval}, but {', and '.join(told)}{perhaps}")

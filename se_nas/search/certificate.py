@@ -8,12 +8,12 @@ from pathlib import Path
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.cross_check import cross_check_counts
-from se_nas.cost.energy import measure_energy
+from se_nas.cost.energy import measure_energy, no_counter
 from se_nas.cost.latencies import Latencies, key_of, latency_problems, table_alone
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import Measurement, key_under, latency_conditions, latency_key, measure_network
-from se_nas.cost.metrics import ENERGY, LATENCY, METRICS
+from se_nas.cost.metrics import ENERGY, LATENCY, METRICS, is_latency
 from se_nas.errors import ConfigError, DeviceError, SeNasError
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
@@ -46,7 +46,7 @@ def certify(
 
     Args:
         found: the decode that gave the network, whose prediction is told; None of a network that none gave.
-        measured: of the network, each latency; where there is an imported table alone, what that predicts.
+        measured: of the network, each of `latencies`; where there is an imported table alone, what that predicts.
     """
     check_registered((budget.metric for budget in budgets), latencies)
     known, check = _costs(spec, measured, [key_of(latency) for latency in latencies.values()])
@@ -56,6 +56,8 @@ def certify(
             known[metric] = known[metric].model_copy(update=told)
     kept = []
     for budget in budgets:
+        if budget.metric not in known:  # all others are counted, or were looked for above
+            raise DeviceError(f"{budget.metric} {no_counter()}")
         entry = known[budget.metric]
         worst = entry.ci95[1] if entry.ci95 else entry.value
         if not budget.holds(worst):
@@ -82,7 +84,7 @@ def certify(
         budgets=tuple(kept),
         costs=tuple(costs),
         cross_check=check,
-        latency_conditions={metric: latency_conditions(key_of(latency)) for metric, latency in latencies.items()},
+        latency_conditions={m: latency_conditions(key_of(found)) for m, found in latencies.items() if is_latency(m)},
         environment=describe_environment(),
     )
 
@@ -167,6 +169,7 @@ def _costs(
     }
     for metric, one in measured.items():
         known[metric] = _entry(metric, one.median_ms, "measured", one.n, one.ci95_ms)
+    keys = () if ENERGY in measured else keys
     energy = next(filter(None, (measure_energy(spec, key) for key in keys)), None)
     if energy is not None:
         known[ENERGY] = _entry(ENERGY, energy.median_mj, "measured", energy.n, energy.ci95_mj)

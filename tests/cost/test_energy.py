@@ -8,16 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from se_nas.cost.budget import parse_budgets
 from se_nas.cost.energy import Energy, measure_energy
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.timing import Measurement, latency_key
 from se_nas.cost.metrics import ENERGY, LATENCY
-from se_nas.errors import ConfigError
 from se_nas.hardware.energy import EnergyMeter
 from se_nas.report.pages.costs import cost_table
-from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.certificate import certify
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
@@ -88,21 +85,3 @@ def test_a_certificate_and_its_page_have_the_energy_that_was_measured(
     assert (row.metric, row.unit, row.values) == ("Energy", "mJ", [("3.25 (3 to 3.5, n = 10)", "measured")])
     monkeypatch.setattr("se_nas.search.certificate.measure_energy", lambda spec, key: None)
     assert ENERGY not in [entry.metric for entry in certify(spec, [], {LATENCY: key}, None, measured).costs]
-
-
-@pytest.mark.parametrize(
-    ("sources", "why"),
-    [
-        ([], r"none can be read here: looked for /sys/class/powercap/intel-rapl:\*/energy_uj of CPUs .* and NVML"),
-        (["RAPL", "NVML"], r"is measured of answers alone, for certificates \(by RAPL and NVML\)"),
-    ],
-)
-def test_energy_is_no_budget_and_no_objective_and_one_line_says_why(
-    sources: list[str], why: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(EnergyMeter, "sources", staticmethod(lambda: sources))
-    with pytest.raises(ConfigError, match=why) as error:
-        parse_budgets({ENERGY: 3, "macs": "1M"}, "run.yaml")
-    assert len(error.value.problems) == 1
-    with pytest.raises(ValueError, match=f"{ENERGY} .*{why}"):
-        OptunaConfig(objectives=("accuracy", ENERGY))

@@ -67,8 +67,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets how many times longer than predicted the fake clock finds every network to run."""
 
     def slow_by(factor: float) -> None:
-        for user in ("answer", "certificate"):
-            clock = f"se_nas.search.{user}.measure_network"
+        for user in ("cost.latencies", "search.certificate"):
+            clock = f"se_nas.{user}.measure_network"
             monkeypatch.setattr(clock, lambda spec, key: measurement(factor * true_ms(spec)))
 
     slow_by(1.0)
@@ -173,7 +173,7 @@ def test_a_latency_never_met_is_an_error_in_one_line(tiny_space, tables, latency
 def test_one_disturbed_measurement_does_not_rule_out_the_fastest(tiny_space, tables, latency, monkeypatch) -> None:
     factors = iter([50.0, 1.0])
     monkeypatch.setattr(
-        "se_nas.search.answer.measure_network", lambda spec, key: measurement(next(factors) * true_ms(spec))
+        "se_nas.cost.latencies.measure_network", lambda spec, key: measurement(next(factors) * true_ms(spec))
     )
     found = find(tiny_space, tables, latency, middle(tiny_space, tables, "latency_ms"))
     fastest = least_cost(tiny_space, tables, "latency_ms").costs["latency_ms"]
@@ -215,12 +215,12 @@ def test_nothing_is_given_up_before_the_fastest_evaluated_network_was_measured(
     def timed(spec: NetworkSpec, key: LatencyKey) -> Measurement:
         return measurement(fastest if true_ms(spec) <= fastest else top)
 
-    monkeypatch.setattr("se_nas.search.answer.measure_network", timed)
+    monkeypatch.setattr("se_nas.cost.latencies.measure_network", timed)
     scored = [(a, 1.0 - i / 1000) for i, a in enumerate(ranked)]
     found = answer_among(tiny_space, tables, {LATENCY: latency}, [Budget("latency_ms", top)], scored)
     assert true_ms(found.network) == pytest.approx(fastest)
     assert len(found.decodes) == ATTEMPTS
-    monkeypatch.setattr("se_nas.search.answer.measure_network", lambda spec, key: measurement(2 * top))
+    monkeypatch.setattr("se_nas.cost.latencies.measure_network", lambda spec, key: measurement(2 * top))
     with pytest.raises(InfeasibleBudgetError, match=f"after {ATTEMPTS} tries the least measured was"):
         answer_among(tiny_space, tables, {LATENCY: latency}, [Budget("latency_ms", top)], scored)
 
@@ -363,7 +363,7 @@ def clocks(devices: dict[str, LatencyTable], monkeypatch: pytest.MonkeyPatch) ->
 
     def slow_by(a: float, b: float) -> None:
         factors = {KEY.device: a, OTHER.device: b}
-        clock = "se_nas.search.answer.measure_network"
+        clock = "se_nas.cost.latencies.measure_network"
         monkeypatch.setattr(clock, lambda spec, key: measurement(factors[key.device] * both(devices, spec)[key.device]))
 
     slow_by(1.0, 1.0)

@@ -32,7 +32,7 @@ from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.table import LatencyFit, LatencyTable, Timed
 from se_nas.cost.latency.timing import OnProgress, no_progress
 from se_nas.cost.latency.visits import TIME_BLOCKS, TIME_NETWORKS, BlockTimer, NetworkTimer, Visits
-from se_nas.cost.metrics import METRICS
+from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.cost.table import FloatArray
 from se_nas.errors import ConfigError
 from se_nas.space.architecture import Architecture
@@ -49,6 +49,7 @@ def time_latency_table(
     space: SearchSpace,
     key: LatencyKey,
     *,
+    metric: str = LATENCY,
     seed: int = 0,
     progress: bool = False,
     say: Say | None = None,
@@ -66,6 +67,7 @@ def time_latency_table(
     minute, and a calibration in one slow spell would bias every prediction.
 
     Args:
+        metric: what the clocks tell, of another one in its unit instead of milliseconds.
         seed: draws the networks to calibrate on and those held out.
         progress: show progress bars on the standard error stream.
         say: is told before how long it will take.
@@ -96,7 +98,7 @@ def time_latency_table(
         some = len(blocks) if method == "chains" else 0
         made = planned(some, len(networks_of(method)), often, speed, max_seconds, monotonic() - started)
         if say is not None:
-            say(plan_words(made, len(blocks)))
+            say(plan_words(made, len(blocks), metric))
         clock.keep_plan(made)
         return made
 
@@ -142,6 +144,7 @@ def time_latency_table(
     wished = calibrate_on or CALIBRATE_ON[method]
     cut = len(found) * wished // (wished + held_out) if len(found) == wished + held_out or plan.cut else len(found) // 2
     table = fitted_table(space, key, block_ms, timed[:cut], timed[cut:], _environment(key), started)
+    table = replace(table, metric=metric)
     if plan.cut:
         untimed = frozenset(blocks).difference(blocks[place] for place in chosen)
         fit = replace(table.fit, max_seconds=max_seconds, prediction=prediction)

@@ -25,6 +25,7 @@ from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.table import LatencyTable, read_latency_table
 from se_nas.cost.latency.timing import latency_key, no_progress
 from se_nas.cost.latency.visits import TIME_BLOCKS, TIME_NETWORKS, BlockTimer, NetworkTimer
+from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.errors import ConfigError, OutputError, counted
 from se_nas.hardware.environment import machine_digest
 from se_nas.records.record import write_record
@@ -48,6 +49,7 @@ def build_latency_table(
     space: SearchSpace,
     key: LatencyKey,
     *,
+    metric: str = LATENCY,
     seed: int = 0,
     progress: bool = False,
     say: Say | None = None,
@@ -68,7 +70,7 @@ def build_latency_table(
         cache_folder: where tables are kept; by default `latency_folder()`.
         fresh: time it now in any case, and replace what the cache holds.
         max_seconds: of wall time for a new one. A cached one is used where it had as much, or needed no more.
-        seed, progress, calibrate_on, held_out, visits, time_blocks, time_networks: see `time_latency_table`.
+        metric, seed, progress, calibrate_on, held_out, visits, time_blocks, time_networks: see `time_latency_table`.
 
     Raises:
         ConfigError: the space has fewer than 6 networks.
@@ -83,13 +85,16 @@ def build_latency_table(
         if had is None or (max_seconds is not None and max_seconds <= had):
             return cached
         more = "all is" if max_seconds is None else "more is"
-        (say or _log.warning)(f"cached latency table: it was timed within max_seconds {had:g}: {more} timed now")
+        (say or _log.warning)(
+            f"cached {_title(metric)} table: it was timed within max_seconds {had:g}: {more} timed now"
+        )
     kept = path.with_suffix(".measured.jsonl")
     if fresh or (not RUNTIMES[key.runtime].remote and _older(kept)):
         kept.unlink(missing_ok=True)
     table = time_latency_table(
         space,
         key,
+        metric=metric,
         seed=seed,
         progress=progress,
         say=say,
@@ -104,7 +109,7 @@ def build_latency_table(
     try:
         write_record(path, table.record())
     except OutputError as error:  # what was measured is not lost for want of a cache
-        _log.warning("the latency table is not cached: %s", error)
+        _log.warning("the %s table is not cached: %s", _title(metric), error)
     return table
 
 
@@ -145,6 +150,10 @@ def cache_name(space: SearchSpace, key: LatencyKey) -> str:
     return "-".join([*words, elsewhere or machine_digest(key.torch_device.type)]) + ".json"
 
 
+def _title(metric: str) -> str:
+    return METRICS[metric].title.lower()
+
+
 def _older(kept: Path) -> bool:
     """Whether what was kept is of a time when this machine may have been another."""
     return kept.exists() and time.time() - kept.stat().st_mtime > KEPT_SECONDS
@@ -174,10 +183,12 @@ def _believed(
         drift = min(drift, _drift(table, time_networks), key=abs)
     take = f"{_CHECKED} of its networks, timed again, take {abs(drift):.1%} {'longer' if drift > 0 else 'less'}"
     if abs(drift) > MOST_DRIFT:
-        (say or _log.warning)(f"cached latency table: {take}, which is over {MOST_DRIFT:.0%}: it is timed anew")
+        (say or _log.warning)(
+            f"cached {_title(table.metric)} table: {take}, which is over {MOST_DRIFT:.0%}: it is timed anew"
+        )
         return None
     if say is not None:
-        say(f"cached latency table: {take}, which is within {MOST_DRIFT:.0%}: it holds")
+        say(f"cached {_title(table.metric)} table: {take}, which is within {MOST_DRIFT:.0%}: it holds")
     with suppress(OSError):  # of a folder that can only be read; the next run asks again
         os.utime(path)
     return table

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from se_nas.cost.latency.block_model import LEAST_BLOCKS
+from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.errors import ConfigError, counted, format_seconds
 from se_nas.records.record import Record
 
@@ -99,11 +100,12 @@ def planned(
     raise ConfigError("latency", [f"max_seconds: {must}, but got {max_seconds:g}"])
 
 
-def plan_words(plan: Plan, blocks: int) -> str:
+def plan_words(plan: Plan, blocks: int, metric: str = LATENCY) -> str:
     """What will be timed and how long that takes, to be said before.
 
     Args:
         blocks: all there are.
+        metric: that of the table.
     """
     what = counted(plan.networks, "network")
     if plan.blocks:
@@ -112,7 +114,9 @@ def plan_words(plan: Plan, blocks: int) -> str:
     often = f" in {plan.visits} visits" if plan.visits > 1 else ""
     bound = f", within max_seconds {plan.max_seconds:g}" if plan.max_seconds is not None else ""
     rest = "; the other blocks are predicted" if 0 < plan.blocks < blocks else ""
-    return f"latency: timing {what}{often} takes about {format_seconds(round(plan.seconds))}{bound}{rest}"
+    how = "timing" if metric == LATENCY else "measuring"
+    seconds = format_seconds(round(plan.seconds))
+    return f"{METRICS[metric].title.lower()}: {how} {what}{often} takes about {seconds}{bound}{rest}"
 
 
 class Watch:

@@ -16,6 +16,7 @@ from se_nas.cost.latency.choosing import distinct_blocks
 from se_nas.cost.latency.fit import PredictionAccuracy
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.timing import Measurement
+from se_nas.cost.metrics import ENERGY, LATENCY, METRICS
 from se_nas.cost.table import CostTable, build_table
 from se_nas.errors import ArchitectureError, ConfigError, counted, format_seconds
 from se_nas.records.record import Record, read_record
@@ -87,10 +88,15 @@ class PredictedNetwork(MeasuredNetwork):
 
 
 class LatencyFile(Record):
-    """What a table's file holds: `latency.json` of a run, or one in the cache."""
+    """What a table's file holds: `latency.json` or `energy.json` of a run, or one in the cache.
+
+    Attributes:
+        metric: "energy_mj" where each `ms` is of millijoules instead.
+    """
 
     format: Literal["se_nas latency table"] = "se_nas latency table"
     version: Literal[1] = 1
+    metric: Literal["energy_mj"] | None = None
     space: _SpaceName
     key: LatencyKey
     fit: LatencyFit = Field(alias="report")  # the name in every file of version 1
@@ -116,6 +122,7 @@ class LatencyTable:
         calibration: the networks that the calibration was fitted on, with their measured milliseconds.
         held_out: networks that the fit has not seen, with their measured milliseconds.
         predicted: the blocks whose milliseconds are not timed but predicted from those that were.
+        metric: "energy_mj" where these are millijoules.
     """
 
     space: SearchSpace
@@ -125,12 +132,13 @@ class LatencyTable:
     held_out: tuple[Timed, ...]
     fit: LatencyFit
     predicted: frozenset[BlockSpec] = frozenset()
+    metric: str = LATENCY
 
     @cached_property
     def table(self) -> CostTable:
-        """The calibrated table, of metric "latency_ms"."""
+        """The calibrated table."""
         fit = self.fit
-        return build_table(self.space, "latency_ms", fit.intercept_ms, lambda block: fit.factor * self.block_ms[block])
+        return build_table(self.space, self.metric, fit.intercept_ms, lambda block: fit.factor * self.block_ms[block])
 
     def prediction(self, architecture: Architecture) -> Measurement:
         """What it predicts of a network, with the 95 % interval that its errors on held-out networks make likely."""
@@ -145,6 +153,7 @@ class LatencyTable:
     def record(self) -> LatencyFile:
         """What its file holds; `from_record` reads it back."""
         return LatencyFile(
+            metric=ENERGY if self.metric == ENERGY else None,
             space=_SpaceName(name=self.space.name, digest=self.space.digest),
             key=self.key,
             report=self.fit,
@@ -182,6 +191,7 @@ class LatencyTable:
             _measured(space, stored.held_out, f"{source}: held_out"),
             stored.fit,
             frozenset(block for block, entry in zip(blocks, stored.blocks, strict=True) if entry.predicted),
+            stored.metric or LATENCY,
         )
         if (prediction := stored.fit.prediction) is not None or table.predicted:
             told = 0 if prediction is None else prediction.predicted
@@ -211,7 +221,10 @@ def latency_lines(table: LatencyTable) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in fit.environment.items())
     how = f"latency = {fit.intercept_ms:.3f} ms + {fit.factor:.3f} * their sum, fitted on {fit.calibrated_on} networks"
     if fit.method == "networks":
-        how = f"their times and {fit.intercept_ms:.3f} ms for the rest fitted to {fit.calibrated_on} whole networks"
+        what, unit = "times" if table.metric == LATENCY else "energies", METRICS[table.metric].unit
+        how = (
+            f"their {what} and {fit.intercept_ms:.3f} {unit} for the rest fitted to {fit.calibrated_on} whole networks"
+        )
     blocks = counted(len(table.block_ms), "distinct block")
     took = f"timed in {format_seconds(round(fit.seconds))}"
     if fit.prediction is not None:

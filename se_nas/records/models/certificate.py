@@ -166,9 +166,10 @@ class SearchCertificate(Certificate):
 
 
 class DecodeTry(Record):
-    """A decode, and the latencies that were measured of what it gave."""
+    """A decode, and the latencies and the energy that were measured of what it gave."""
 
     limits: dict[Metric, PositiveFloat]
     costs: dict[Metric, Amount]
     score: Number
     measured_ms: MillisecondsByLatency = Field(default_factory=dict)
+    measured_mj: Amount | None = None

@@ -9,7 +9,7 @@ from itertools import groupby
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.table import LatencyFile
-from se_nas.cost.metrics import METRICS, device_of
+from se_nas.cost.metrics import ENERGY, METRICS, device_of
 from se_nas.errors import counted, format_seconds
 from se_nas.evidence.se_by_runtime import CLEAR, SEInBlock
 from se_nas.records.fields import Metric
@@ -267,10 +267,11 @@ def _key_rows(key: LatencyKey) -> Rows:
 
 
 def _decode(decode: DecodeTry) -> Decode:
+    measured = decode.measured_ms if decode.measured_mj is None else {**decode.measured_ms, ENERGY: decode.measured_mj}
     return Decode(
         limits=_amounts(decode.limits),
         costs=_amounts(decode.costs),
-        measured=_amounts(decode.measured_ms) if decode.measured_ms else ABSENT,
+        measured=_amounts(measured) if measured else ABSENT,
         score=f"{decode.score:.4g}",
     )
 

@@ -12,6 +12,7 @@ from se_nas.cost.latencies import table_alone
 from se_nas.cost.latency.fit import prediction_accuracy
 from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.latency.timing import Measurement, latency_conditions, measure_networks
+from se_nas.cost.metrics import is_latency
 from se_nas.cost.table import CostTable
 from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
 from se_nas.evidence.comparisons import compare, difference
@@ -195,7 +196,7 @@ def latency_part(gathering: Gathering) -> LatencyPart | None:
     for metric, latency in gathering.setting.latencies.items():
         if (alone := table_alone(latency)) is not None:
             gathering.say(f"left out: latency: of {alone.key.device} there is an imported table alone, and no clock")
-        elif isinstance(latency, LatencyTable):
+        elif isinstance(latency, LatencyTable) and is_latency(metric):
             timed[metric] = latency
     if not timed:
         return None

@@ -14,12 +14,12 @@ from pathlib import Path
 from pydantic import PositiveFloat
 
 from se_nas.cost.budget import Budget
-from se_nas.cost.latencies import Latencies, key_of
-from se_nas.cost.latency.timing import measure_networks
-from se_nas.cost.metrics import LATENCY, is_latency
+from se_nas.cost.latencies import Latencies, measure
+from se_nas.cost.metrics import ENERGY, LATENCY
 from se_nas.errors import DeviceError
 from se_nas.evidence.controls import Control
 from se_nas.evidence.published_networks import fitted, narrowed
+from se_nas.records.fields import Amount
 from se_nas.records.files import write_json
 from se_nas.records.models.certificate import MillisecondsByLatency
 from se_nas.records.record import Record, read_value
@@ -30,7 +30,7 @@ _TIMES = "published.json"
 
 
 def published_control(setting: Setting, folder: Path, word: str, say: Say) -> tuple[Control, dict[str, float]] | None:
-    """The control of a space file, and its measured milliseconds by each latency that has a budget.
+    """The control of a space file, and what was measured of it, by each latency that has a budget, and energy.
 
     Args:
         folder: of the evidence.
@@ -55,9 +55,10 @@ def published_control(setting: Setting, folder: Path, word: str, say: Say) -> tu
             budgets=budgets,
         )
 
-    budgets = [budget for budget in setting.budgets if not is_latency(budget.metric)]
-    timed = [budget for budget in setting.budgets if is_latency(budget.metric)]
-    network, measured = fit(budgets), {}
+    budgets = [budget for budget in setting.budgets if budget.metric not in setting.latencies]
+    timed = [budget for budget in setting.budgets if budget.metric in setting.latencies]
+    network = fit(budgets)
+    measured: dict[str, float] = {}
     if timed:
         path = folder / _TIMES
         known: dict[str, _Fitted] = read_value(dict[str, _Fitted], path) if path.exists() else {}
@@ -72,9 +73,12 @@ def published_control(setting: Setting, folder: Path, word: str, say: Say) -> tu
             except DeviceError as error:
                 say(f"left out: {name}: {error}")
                 return None
-            found = _Fitted(asked=digest, macs=limit and limit.limit, latency_ms=clock.last_ms if limit else {})
+            found = _Fitted(asked=digest, macs=limit and limit.limit, latency_ms={}, energy_mj=None)
+            if limit:
+                energy = clock.last.pop(ENERGY, None)
+                found = found.model_copy(update={"latency_ms": clock.last, "energy_mj": energy})
             write_json(path, {one: kept.plain() for one, kept in {**known, name: found}.items()})
-        measured = found.latency_ms
+        measured = found.latency_ms if found.energy_mj is None else {**found.latency_ms, ENERGY: found.energy_mj}
         if found.macs is None:
             must = f"must keep {' and '.join(map(str, timed))} at some width"
             say(f"left out: {name}: {must}, but at none that was timed it does")
@@ -89,17 +93,18 @@ class _Fitted(Record):
     asked: str
     macs: PositiveFloat | None
     latency_ms: MillisecondsByLatency
+    energy_mj: Amount | None = None
 
 
 class _Clock:
-    """Times networks where budgets are on the time. `last_ms` are the medians of the one timed last, by metric."""
+    """Measures networks where budgets are on that. `last` are the medians of the one measured last, by metric."""
 
     def __init__(self, latencies: Latencies, budgets: Sequence[Budget]) -> None:
         self._latencies, self._budgets = latencies, budgets
-        self.last_ms: dict[str, float] = {}
+        self.last: dict[str, float] = {}
 
     def share(self, network: NetworkSpec) -> float:
         """The upper end of the median's interval as a share of the budget, the greatest of all budgets."""
-        measured = {b: measure_networks([network], key_of(self._latencies[b.metric]))[0] for b in self._budgets}
-        self.last_ms = {budget.metric: found.median_ms for budget, found in measured.items()}
+        measured = {b: measure(b.metric, network, self._latencies[b.metric]) for b in self._budgets}
+        self.last = {budget.metric: found.median_ms for budget, found in measured.items()}
         return max(found.ci95_ms[1] / budget.limit for budget, found in measured.items())

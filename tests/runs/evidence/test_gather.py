@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from se_nas.records.record import write_record
 from se_nas.runs import search as whole
 from se_nas.runs.evidence import gather as evidence
 from se_nas.runs.evidence import parts as evidence_parts
-from se_nas.runs.evidence import published_controls, trainings
+from se_nas.runs.evidence import trainings
 from se_nas.runs.evidence.gather import gather_evidence
 from se_nas.runs.evidence.gathering import Conditions
 from se_nas.runs.evidence.ledger import Amount, training_entry
@@ -567,12 +567,12 @@ def test_a_published_network_keeps_a_budget_on_latency_by_the_clock(
     write_yaml(copy / "config.yaml", changed(config, "budgets.latency_ms", 50))
     published = write_yaml(tmp_path / "se_resnet.yaml", PUBLISHED)  # no name of the evidence's own
 
-    def clock(networks: Sequence[NetworkSpec], key: LatencyKey) -> list[Measurement]:
-        timed.extend(networks)
-        times = [network_counts(network).macs / 400 for network in networks]
-        return [Measurement(ms, ms, (0.9 * ms, 1.1 * ms), 9) for ms in times]
+    def clock(network: NetworkSpec, key: LatencyKey) -> Measurement:
+        timed.append(network)
+        ms = network_counts(network).macs / 400
+        return Measurement(ms, ms, (0.9 * ms, 1.1 * ms), 9)
 
-    monkeypatch.setattr(published_controls, "measure_networks", clock)
+    monkeypatch.setattr("se_nas.cost.latencies.measure_network", clock)
     few = {"seeds": [0], "random": 1, "best_of": 1, "ratios": [], "published": [str(published)]}
     gather(copy, "controls", finished_only=True, **few)
     found = read_json(copy / "evidence/controls.json")
@@ -585,10 +585,10 @@ def test_a_published_network_keeps_a_budget_on_latency_by_the_clock(
     assert read_json(copy / "evidence/controls.json") == found
     assert networks_of(copy)["answer"]["costs"]["latency_how"] == "predicted"
 
-    def never(networks: Sequence[NetworkSpec], key: LatencyKey) -> list[Measurement]:
-        return [Measurement(60, 60, (59, 61), 9) for _ in networks]
+    def never(network: NetworkSpec, key: LatencyKey) -> Measurement:
+        return Measurement(60, 60, (59, 61), 9)
 
-    monkeypatch.setattr(published_controls, "measure_networks", never)
+    monkeypatch.setattr("se_nas.cost.latencies.measure_network", never)
     write_yaml(published, changed(PUBLISHED, "stages.0.expansion", 3))
     said = gather(copy, "controls", finished_only=True, published=[str(published)])
     assert any(line.startswith("left out: se_resnet: must keep latency_ms <= 50 ms at some width") for line in said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +12,7 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.timing import Measurement
+from se_nas.cost.metrics import ENERGY
 from se_nas.runs.evidence import published_controls
 from se_nas.runs.prepare import Setting
 from se_nas.space.specs import NetworkSpec
@@ -28,12 +28,12 @@ def test_it_keeps_the_budgets_of_all_devices_and_its_times_are_kept(
 ) -> None:
     timed: list[tuple[str, float]] = []
 
-    def clock(networks: Sequence[NetworkSpec], key: LatencyKey) -> list[Measurement]:
-        times = [network_counts(network).macs / MACS_A_MS[key.device] for network in networks]
-        timed.extend((key.device, 1.1 * ms) for ms in times)
-        return [Measurement(ms, ms, (0.9 * ms, 1.1 * ms), 9) for ms in times]
+    def clock(network: NetworkSpec, key: LatencyKey) -> Measurement:
+        ms = network_counts(network).macs / MACS_A_MS[key.device]
+        timed.append((key.device, 1.1 * ms))
+        return Measurement(ms, ms, (0.9 * ms, 1.1 * ms), 9)
 
-    monkeypatch.setattr(published_controls, "measure_networks", clock)
+    monkeypatch.setattr("se_nas.cost.latencies.measure_network", clock)
     write_yaml(tmp_path / "known.yaml", NETWORK)
     values: dict[str, Any] = {
         "space": SimpleNamespace(resolution=8),
@@ -53,3 +53,30 @@ def test_it_keeps_the_budgets_of_all_devices_and_its_times_are_kept(
     calls = len(timed)
     assert published_controls.published_control(setting, tmp_path, "known.yaml", print) == found
     assert len(timed) == calls
+
+
+def test_it_keeps_a_budget_on_energy_which_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[NetworkSpec] = []
+
+    def counter(network: NetworkSpec, key: LatencyKey) -> Measurement:
+        calls.append(network)
+        mj = network_counts(network).macs / 4e5
+        return Measurement(mj, mj, (0.9 * mj, 1.1 * mj), 9)
+
+    monkeypatch.setattr("se_nas.cost.latencies.needed_energy", counter)
+    write_yaml(tmp_path / "known.yaml", NETWORK)
+    values: dict[str, Any] = {
+        "space": SimpleNamespace(resolution=8),
+        "info": SimpleNamespace(classes=10, channels=1),
+        "budgets": (Budget("params", 5e5), Budget(ENERGY, 0.5)),
+        "latencies": {"latency_ms": LatencyKey("a"), ENERGY: LatencyKey("a")},
+    }
+    setting = cast(Setting, SimpleNamespace(**values))
+    found = published_controls.published_control(setting, tmp_path, "known.yaml", print)
+    assert found is not None
+    control, measured = found
+    assert measured == {ENERGY: network_counts(control.spec).macs / 4e5}
+    assert 1.1 * measured[ENERGY] <= 0.5 < network_counts(calls[0]).macs / 4e5 * 1.1
+    before = len(calls)
+    assert published_controls.published_control(setting, tmp_path, "known.yaml", print) == found
+    assert len(calls) == before
