@@ -60,7 +60,7 @@ def latency_file(metric: str) -> str:
 
 def read_latencies(folder: Path, metrics: Iterable[str], space: SearchSpace) -> dict[str, LatencyTable]:
     """The tables that a run's folder has of some latencies; ConfigError where one is damaged."""
-    return {metric: read_latency_table(path, space) for metric, path in _there(folder, metrics)}
+    return {metric: read_latency_table(path, space, metric) for metric, path in _there(folder, metrics)}
 
 
 def read_latency_files(folder: Path, metrics: Iterable[str]) -> dict[str, LatencyFile]:

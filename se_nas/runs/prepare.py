@@ -351,7 +351,7 @@ def _latency(
     if metric != ENERGY and not config.latencies[metric].table:
         return key
     if begun:
-        return read_latency_table(run / latency_file(metric), space)
+        return read_latency_table(run / latency_file(metric), space, metric)
     return latency_table_of(run_file, config, metric, space, key, progress, say)
 
 

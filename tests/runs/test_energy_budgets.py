@@ -114,10 +114,12 @@ def test_a_budget_on_energy_is_kept_by_what_is_measured_where_the_table_says_too
 
 def test_the_cost_of_every_evaluation_and_of_the_answer_is_what_the_table_in_the_folder_says(done: Done) -> None:
     space = load_space(done.home / "out/space.yaml")
-    table = read_latency_table(done.home / "out/energy.json", space)
+    table = read_latency_table(done.home / "out/energy.json", space, ENERGY)
     assert (table.metric, table.fit.method) == (ENERGY, "networks")
     assert table.fit.held_out.mape < 0.02
     assert table.fit.held_out.spearman > 0.95
+    with pytest.raises(ConfigError, match="metric: must be a table of latency_ms, but is one of energy_mj"):
+        read_latency_table(done.home / "out/energy.json", space)
     answer = load_architecture(done.home / "out/architecture.json").architecture
     costs = read_json(done.home / "out/certificate.json")["costs"]
     predicted, measured = (cost for cost in costs if cost["metric"] == ENERGY)

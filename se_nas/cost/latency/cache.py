@@ -80,7 +80,7 @@ def build_latency_table(
         raise ConfigError("latency", [f"max_seconds: must be a number above 0, but got {max_seconds:g}"])
     folder = latency_folder() if cache_folder is None else Path(cache_folder)
     path = folder / cache_name(space, key)
-    if not fresh and (cached := _believed(path, space, key, time_networks, say)) is not None:
+    if not fresh and (cached := _believed(path, space, key, metric, time_networks, say)) is not None:
         had = cached.fit.max_seconds
         if had is None or (max_seconds is not None and max_seconds <= had):
             return cached
@@ -139,7 +139,7 @@ def latency_table(
 
 def cached_latency_table(space: SearchSpace, key: LatencyKey, say: Say) -> LatencyTable | None:
     """The table in the default cache folder; None where there is none that holds."""
-    return _believed(latency_folder() / cache_name(space, key), space, key, TIME_NETWORKS, say)
+    return _believed(latency_folder() / cache_name(space, key), space, key, LATENCY, TIME_NETWORKS, say)
 
 
 def cache_name(space: SearchSpace, key: LatencyKey) -> str:
@@ -160,18 +160,18 @@ def _older(kept: Path) -> bool:
 
 
 def _believed(
-    path: Path, space: SearchSpace, key: LatencyKey, time_networks: NetworkTimer, say: Say | None
+    path: Path, space: SearchSpace, key: LatencyKey, metric: str, time_networks: NetworkTimer, say: Say | None
 ) -> LatencyTable | None:
     """The cached table; None where there is none that fits and holds."""
     if not path.exists():
         return None
     try:
-        table = read_latency_table(path, space)
+        table = read_latency_table(path, space, metric)
         age = time.time() - path.stat().st_mtime
     except (ConfigError, OSError) as error:
         problems = error.problems if isinstance(error, ConfigError) else [str(error)]
         reason = f"{problems[0]} (and {counted(len(problems) - 1, 'more fault')})" if len(problems) > 1 else problems[0]
-        _log.warning("%s: the cached latency table is unusable and is measured anew: %s", path, reason)
+        _log.warning("%s: the cached %s table is unusable and is measured anew: %s", path, _title(metric), reason)
         return None
     if table.key != key:
         return None
@@ -184,11 +184,11 @@ def _believed(
     take = f"{_CHECKED} of its networks, timed again, take {abs(drift):.1%} {'longer' if drift > 0 else 'less'}"
     if abs(drift) > MOST_DRIFT:
         (say or _log.warning)(
-            f"cached {_title(table.metric)} table: {take}, which is over {MOST_DRIFT:.0%}: it is timed anew"
+            f"cached {_title(metric)} table: {take}, which is over {MOST_DRIFT:.0%}: it is timed anew"
         )
         return None
     if say is not None:
-        say(f"cached {_title(table.metric)} table: {take}, which is within {MOST_DRIFT:.0%}: it holds")
+        say(f"cached {_title(metric)} table: {take}, which is within {MOST_DRIFT:.0%}: it holds")
     with suppress(OSError):  # of a folder that can only be read; the next run asks again
         os.utime(path)
     return table

@@ -210,9 +210,14 @@ class LatencyTable:
         return table
 
 
-def read_latency_table(path: Path, space: SearchSpace) -> LatencyTable:
-    """The table in a file; ConfigError where it cannot be read, or see `LatencyTable.from_record`."""
-    return LatencyTable.from_record(space, read_record(LatencyFile, path), str(path))
+def read_latency_table(path: Path, space: SearchSpace, metric: str = LATENCY) -> LatencyTable:
+    """The table in a file; ConfigError where it cannot be read or is not of a latency, or of energy where that is asked
+    for, or see `LatencyTable.from_record`."""
+    table = LatencyTable.from_record(space, read_record(LatencyFile, path), str(path))
+    wanted = ENERGY if metric == ENERGY else LATENCY  # no file says of which device of a run it is
+    if table.metric != wanted:
+        raise ConfigError(str(path), [f"metric: must be a table of {wanted}, but is one of {table.metric}"])
+    return table
 
 
 def latency_lines(table: LatencyTable) -> list[str]:
