@@ -137,9 +137,21 @@ def test_it_is_said_before_how_long_the_table_takes_and_what_it_is_worth_and_the
     assert "mJ for the rest fitted to " in said
     assert f"budget {ENERGY}: " in said
     page = (done.home / "out/report.html").read_text()
-    assert "Energy" in page
-    assert "mJ" in page
+    assert '<td>Energy <span class="quiet">(mJ)</span></td>' in page
+    assert "the energy table" in page
     assert "energy table" in [row["part"] for row in read_json(done.home / "out/result.json")["cost_ledger"]]
+
+
+def test_what_a_differentiable_search_expects_of_energy_is_projected_onto_the_budget(
+    done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("se_nas.runs.search.write_report", lambda *given: None)
+    search(done.home, {**HELD, "search": RUN["search"], "budgets": {ENERGY: 3.3, "macs": "100k"}}, "projected")
+    first, *_, last = read_json(done.home / "projected/search/history.json")
+    assert first["expected"][ENERGY] > 3.3 >= last["expected"][ENERGY]
+    energy, macs = read_json(done.home / "projected/certificate.json")["budgets"]
+    assert energy["ci95"][1] <= 3.3
+    assert macs["value"] <= 100_000
 
 
 def test_another_answer_of_the_run_is_held_to_the_table_that_it_has(done: Done) -> None:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from se_nas.cost.budget import format_cost
 from se_nas.cost.latencies import latency_file
-from se_nas.cost.metrics import device_of
+from se_nas.cost.metrics import ENERGY, device_of
 from se_nas.report.pages.run_reading import FinishedRun
 from se_nas.report.pages.what_next import Command, Next, command_line, files_in
 from se_nas.training.trained_network import WEIGHTS
@@ -84,11 +84,12 @@ def run_next(folder: Path, run: FinishedRun) -> RunNext:
 
 
 def _tables(run: FinishedRun) -> dict[str, str]:
-    """The files of latency tables, and what they hold."""
+    """The files of tables that were measured, and what they hold."""
     devices = ((metric, device_of(metric)) for metric in run.latencies)
-    return {
+    latencies = {
         latency_file(m): f"the latency table of {device}" if device else "the latency table" for m, device in devices
     }
+    return {**latencies, latency_file(ENERGY): "the energy table"}
 
 
 def _longer(run: FinishedRun) -> int:
