@@ -193,7 +193,7 @@ def _option_labels(option_lists: Iterable[Sequence[Option]]) -> dict[Option, str
 
 
 def _row_key(axes: Axes, part: str, base: float, labels: Mapping[Option, str]) -> None:
-    """Name of a row and, in their colours, its options."""
+    """Name of a row and, in their colours, its options: where they are many, the first and the last by their names."""
     at = axes.get_yaxis_transform()
     axes.text(-0.012, base + 0.80, part, transform=at, ha="right", va="center", fontsize=8.5)
     span = 0.070 / max(len(labels), 3)
@@ -202,6 +202,8 @@ def _row_key(axes: Axes, part: str, base: float, labels: Mapping[Option, str]) -
         tone = light(rank_tone(rank, len(labels)))
         key = Rectangle((x, base + 0.34), span * 0.86, 0.13, transform=at, color=tone, linewidth=0, clip_on=False)
         axes.add_patch(key)
+        if len(labels) > 5 and 0 < rank < len(labels) - 1:  # there is no room; the cells say theirs when pointed at
+            continue
         middle = x + span * 0.43
         axes.text(middle, base + 0.12, label, transform=at, ha="center", va="center", fontsize=7, color=light("muted"))
 
