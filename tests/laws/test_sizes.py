@@ -7,12 +7,11 @@ from functools import cache
 from typing import Any
 
 import pytest
-import torch
 
 from se_nas.errors import ConfigError
-from se_nas.layers.network import Network
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import parse_space
+from tests.helpers.outputs import outputs
 
 
 def se(position: str) -> dict[str, Any]:
@@ -82,20 +81,6 @@ def space_of(place: str, *blocks: dict[str, Any], depth: Any = 1) -> SearchSpace
     return parse_space({"name": "tiny", "resolution": 6, "channels": 2, "stem": stem, "stages": [stage]}, "tiny")
 
 
-def networks(space: SearchSpace) -> set[bytes]:
-    """What each network computes of one input with weights that depend on their order and shapes alone."""
-    x = torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(1))
-    results = set()
-    for architecture in space.enumerate():
-        network = Network(space.resolve(architecture)).eval()
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / max(1, parameter[0].numel()) ** 0.5)
-            results.add(network(x).numpy().tobytes())
-    return results
-
-
 @cache
 def built(group: str, number: int, place: str) -> frozenset[bytes] | None:
     """The networks of a stage of one such block; None where it cannot stand there."""
@@ -103,7 +88,7 @@ def built(group: str, number: int, place: str) -> frozenset[bytes] | None:
         space = space_of(place, GROUPS[group][number])
     except ConfigError:
         return None
-    found = networks(space)
+    found = outputs(space)
     assert space.size == len(found) == len(set(space.enumerate()))
     return frozenset(found)
 
@@ -127,7 +112,7 @@ def test_a_stage_of_varied_depth_is_as_large_as_it_builds_networks(group: str, p
     for number in range(0, len(GROUPS[group]), 3):
         if built(group, number, place) is not None and GROUPS[group][number]["kind"] != "identity":
             space = space_of(place, GROUPS[group][number], depth=[1, 2])
-            assert len(networks(space)) == space.size
+            assert len(outputs(space)) == space.size
 
 
 def test_a_border_between_stages_is_seen_by_what_is_built() -> None:

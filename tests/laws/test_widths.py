@@ -14,10 +14,10 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.counts import network_counts
 from se_nas.cost.table import CostTable, build_table, count_tables
 from se_nas.errors import InfeasibleBudgetError
-from se_nas.layers.network import Network
 from se_nas.search.budgets.decode import decode, least_cost
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import parse_space
+from tests.helpers.outputs import outputs
 from tests.helpers.own_kinds import added
 from tests.helpers.probabilities import one_hot, soft
 from tests.laws.test_counts import check_every_count
@@ -141,20 +141,6 @@ def test_one_multiplier_of_all_widths_is_one_function_too() -> None:
         expected = run(supernet.export(architecture), x)
         torch.testing.assert_close(run(supernet.activate(architecture), x), expected)
         torch.testing.assert_close(run(supernet.mix(one_hot(space, architecture)), x), expected)
-
-
-def outputs(space: SearchSpace) -> set[bytes]:
-    """What each network computes of one input with weights that depend on their order and shapes alone."""
-    x = torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(1))
-    results = set()
-    for architecture in space.enumerate():
-        network = Network(space.resolve(architecture)).eval()
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / max(1, parameter[0].numel()) ** 0.5)
-            results.add(network(x).numpy().tobytes())
-    return results
 
 
 @pytest.mark.parametrize(
