@@ -200,10 +200,10 @@ def retrain(
     with suppress(SeNasError):  # imports its plugins, which may add the data set; a fault is told by the first rank
         open_architecture(architecture)
     data = options.images if extension is None else extension.data.name
-    if data in DATASETS and stays_on_disk(data):
-        _retrain_from_disk(architecture, recipe, teacher, files, options, extension)
-    else:
-        _retrain_in_memory(architecture, recipe, teacher, files, options, extension)
+    on_disk = data in DATASETS and stays_on_disk(data)
+    usual = ON_DISK_RECIPE if on_disk else SMALL_RECIPE
+    job = _job(architecture, recipe, teacher, files, options, extension, usual)
+    (_retrain_from_disk if on_disk else _retrain_in_memory)(job, options)
 
 
 def _extension(
@@ -266,21 +266,13 @@ def _job(
     return replace(job, folder=options.output or extension.default_folder).going_on(extension)
 
 
-def _retrain_in_memory(
-    architecture: Path,
-    recipe: RecipeOptions,
-    teacher: TeacherOptions,
-    files: ImageFiles,
-    options: TrainingOptions,
-    extension: Extension | None,
-) -> None:
+def _retrain_in_memory(job: Job, options: TrainingOptions) -> None:
     from se_nas.hardware.device import pick_device
     from se_nas.records.run_log import logging_to
     from se_nas.runs.retraining.in_memory import retrain_exported
 
     if options.space is not None:
         raise ConfigError("--space", [f"must be left out for images in memory, but got --data {options.images}"])
-    job = _job(architecture, recipe, teacher, files, options, extension, SMALL_RECIPE)
     with logging_to(options.logger), stop_explained():
         trained = retrain_exported(
             job, pick_device(options.device), resume=options.resume, progress=not options.quiet, say=say
@@ -295,14 +287,7 @@ def _retrain_in_memory(
     say(f"weights and history: {job.folder}")
 
 
-def _retrain_from_disk(
-    architecture: Path,
-    recipe: RecipeOptions,
-    teacher: TeacherOptions,
-    files: ImageFiles,
-    options: TrainingOptions,
-    extension: Extension | None,
-) -> None:
+def _retrain_from_disk(job: Job, options: TrainingOptions) -> None:
     from se_nas.cost.budget import format_cost
     from se_nas.hardware.device import pick_device
     from se_nas.records.models.certificate import Certificate
@@ -312,7 +297,6 @@ def _retrain_from_disk(
 
     if options.download:
         raise ConfigError("--download", ["must be left out: no data set that stays on disk can be downloaded"])
-    job = _job(architecture, recipe, teacher, files, options, extension, ON_DISK_RECIPE)
     with logging_to(options.logger), stop_explained():
         result = retrain_from_disk(
             job, pick_device(options.device), resume=options.resume, progress=not options.quiet, say=say
