@@ -40,7 +40,12 @@ def show_space(space_file: SpaceFile, plugin: Plugins = None) -> None:
     )
     say(f"stem: {stem}{space.resolution}x{space.resolution} input")
     _print_stages(space)
-    say(f"head: {_or(space.head_width.channels) if space.head.width else 'no'} channels, {space.classes} classes")
+    width, hidden = (_or(width.channels) for width in space.head_widths)
+    layers = f"{space.head.hidden_layers} x " * (space.head.hidden_layers > 1) + hidden
+    say(
+        f"head: {width if space.head.width else 'no'} channels, "
+        f"{f'{layers} hidden, ' if space.head.hidden else ''}{space.classes} classes"
+    )
     if len(space.width_multiplier) > 1:
         say(f"width multiplier: {_or(space.width_multiplier)}, one for the whole network")
     _print_costs(space)

@@ -169,14 +169,15 @@ def _end_terms(
     One term where what they cost together is not a sum of both.
     """
     place = len(space.slots)
-    axes = {width.axis.choice: width.axis for width in (*space.stem_widths, space.stage_widths[-1], space.head_width)}
+    behind = (space.stage_widths[-1], *space.head_widths)  # what the head depends on
+    axes = {width.axis.choice: width.axis for width in (*space.stem_widths, *behind)}
     names = [name for name in axes if name is not None]
     values = np.zeros(tuple(len(axes[name].options) for name in names))
     for index in np.ndindex(values.shape):
         picks = {name: axes[name].options[i] for name, i in zip(names, index, strict=True)}
         values[index] = rest(space.stem_of(picks), space.head_of(picks))
     of_stem = {width.axis.choice for width in space.stem_widths}
-    of_head = {space.stage_widths[-1].axis.choice, space.head_width.axis.choice}
+    of_head = {width.axis.choice for width in behind}
     at_first = np.asarray(values[(0,) * len(names)])
     parts = [
         np.asarray(values[tuple(slice(None) if name in mine else slice(1) for name in names)])

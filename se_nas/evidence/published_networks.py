@@ -158,6 +158,6 @@ def _at_width(space: SearchSpace, steps: int) -> NetworkSpec:
     factor = steps / WIDTH_STEPS
     wider = scaled_space(space, Scaling("control", space.resolution, width=factor))
     if space.head.hidden and factor != 1:
-        hidden = round_channels(space.head.hidden * factor, space.channel_divisor)
+        hidden = round_channels(space.head_spec.hidden * factor, space.channel_divisor)
         wider = replace(wider, head=replace(wider.head, hidden=hidden))
     return wider.resolve(wider.architecture({}))

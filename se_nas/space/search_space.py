@@ -20,7 +20,7 @@ from se_nas.space.slots.distinct import distinct_kernels, distinct_se
 from se_nas.space.slots.slot import WIDTHS, Slot, SlotOp, op_at
 from se_nas.space.slots.width import Width, multiplied_channels
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
-from se_nas.space.templates import HeadTemplate, OpTemplate, Scaling, StageTemplate, StemTemplate
+from se_nas.space.templates import HeadTemplate, OpTemplate, Scaling, StageTemplate, StemTemplate, options_of
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,16 @@ class SearchSpace:
         return tuple(self._width(number, stage.width) for number, stage in enumerate(self.stages, 1))
 
     @cached_property
-    def head_width(self) -> Width:
-        """That of the head's convolution; 0 where there is none."""
-        return self._width("head", self.head.width)
+    def head_widths(self) -> tuple[Width, Width]:
+        """Those of the head's convolution and of its hidden layers; 0 where there are none."""
+        hidden = options_of(self.head.hidden)  # by no multiplier
+        axis = _axis("width", Place("head", None, "hidden"), hidden)
+        return self._width("head", self.head.width), Width(axis, hidden)
 
     @property
     def widths(self) -> tuple[Width, ...]:
         """All of them, in order of depth."""
-        return (*self.stem_widths, *self.stage_widths, self.head_width)
+        return (*self.stem_widths, *self.stage_widths, *self.head_widths)
 
     def _width(self, stage: int | str, width: int | tuple[int, ...]) -> Width:
         channels = multiplied_channels(width, self.width_multiplier, self.channel_divisor)
@@ -158,7 +160,7 @@ class SearchSpace:
         axes = [width.axis for width in self.stem_widths]
         for slot in self.slots:
             axes += (slot.ops[0].width.axis, slot.depth, slot.op, *(axis for op in slot.ops for axis in op.axes))
-        for axis in (*axes, self.head_width.axis):
+        for axis in (*axes, *(width.axis for width in self.head_widths)):
             if axis.place is not None:
                 found.setdefault(axis.place.name, Choice(axis.place, axis.options))
         return tuple(found.values())
@@ -211,20 +213,20 @@ class SearchSpace:
     @property
     def head_spec(self) -> HeadSpec:
         """The concrete head, at its largest."""
-        return self._head(max(self.stage_widths[-1].channels), max(self.head_width.channels))
+        return self._head(*(max(width.channels) for width in (self.stage_widths[-1], *self.head_widths)))
 
     def head_of(self, picks: Mapping[str, Option]) -> HeadSpec:
         """The concrete head under these picks."""
-        return self._head(self.stage_widths[-1].picked(picks), self.head_width.picked(picks))
+        return self._head(*(width.picked(picks) for width in (self.stage_widths[-1], *self.head_widths)))
 
-    def _head(self, before: int, width: int) -> HeadSpec:
+    def _head(self, before: int, width: int, hidden: int) -> HeadSpec:
         last = self.slots[-1].ops[0]
         resolution = -(-last.resolution // last.stride)
         head = self.head
         return HeadSpec(
             in_channels=before,
             width=width,
-            hidden=head.hidden,
+            hidden=hidden,
             activation=head.activation,
             dropout=head.dropout,
             classes=self.classes,
@@ -322,7 +324,7 @@ class SearchSpace:
         stages = [
             ([slot for slot in self.slots if slot.stage == s], stage.depths) for s, stage in enumerate(self.stages)
         ]
-        return networks(self.stem_widths, stages, self.head_width)
+        return networks(self.stem_widths, stages, self.head_widths)
 
 
 def _axis(part: str, place: Place, options: tuple[Option, ...]) -> Axis:

@@ -286,7 +286,7 @@ class HeadTemplate:
 
     Attributes:
         width: channels of a 1x1 convolution before the mean, or a list to choose from; 0 is no convolution.
-        hidden: width of a linear layer before the classifier; 0 is no such layer.
+        hidden: width of a linear layer before the classifier, or a list to choose from; 0 is no such layer.
         activation: activation after that convolution and that layer.
         dropout: rate of dropout before the classifier and between linear layers.
         norm: whether a norm with activation comes first, as after pre-activation blocks.
@@ -298,7 +298,7 @@ class HeadTemplate:
     """
 
     width: WidthsOrNone = 0
-    hidden: ChannelsOrNone = 0
+    hidden: WidthsOrNone = 0
     activation: Activation = "relu"
     dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
     norm: Flag = field(default=False, metadata={"since": 2})

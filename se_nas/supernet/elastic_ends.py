@@ -1,7 +1,7 @@
 """The stem and the head with the weights of all their widths: the plain modules at their largest, run sliced or mixed.
 
 Channels that a width leaves out are the last. A mixture masks them in the weight and bias of the norm that ends a
-convolution, so that they are 0 in every map behind it and cost no pass of their own.
+convolution, or of the linear layer, so that they are 0 in all that is behind it and cost no pass of their own.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ class ElasticStem(nn.Sequential):
 class ElasticHead(Head):
     """The head under all its widths, and all those of the last stage, whose channels it reads."""
 
-    def __init__(self, spec: HeadSpec, before: Width, width: Width) -> None:
+    def __init__(self, spec: HeadSpec, before: Width, width: Width, hidden: Width) -> None:
         super().__init__(spec)
         named = ({"norm": before} if spec.norm else {}) | ({"conv.norm": width} if spec.width else {})
+        named |= {numbered("hidden", number): hidden for number in range(1, len(spec.linears) + 1)}
         self._masked = _register_masks(self, named)
 
     def sliced(self, spec: HeadSpec) -> dict[str, Tensor]:

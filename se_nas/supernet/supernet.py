@@ -30,7 +30,7 @@ class SuperNet(nn.Module):
         self.space = space
         self.stem = ElasticStem(space.stem_convs, space.stem_widths)
         self.slots = nn.ModuleList(nn.ModuleList(ElasticBlock(op) for op in slot.ops) for slot in space.slots)
-        self.head = ElasticHead(space.head_spec, space.stage_widths[-1], space.head_width)
+        self.head = ElasticHead(space.head_spec, space.stage_widths[-1], *space.head_widths)
         initialise(self)
         for module in self.modules():
             if isinstance(module, ElasticAttention):

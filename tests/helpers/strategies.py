@@ -46,7 +46,8 @@ def space_data(draw: st.DrawFn, most_picks: int = 10**6) -> dict[str, Any]:
 
     stem, count = width(), draw(st.integers(1, 3))
     stages = _stages(draw, picks, divisor, stem, [width() for _ in range(count)], multipliers != [1])
-    hidden, then = draw(st.sampled_from((0, 7))), draw(st.booleans())
+    hidden = _one(picks.options(draw, (7, 9), 1, most=of_choice)) if draw(st.booleans()) else 0
+    then = draw(st.booleans())
     return {
         "name": "drawn",
         "resolution": draw(st.integers(8, 16)),

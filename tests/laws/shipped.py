@@ -33,7 +33,9 @@ def reduced(space: SearchSpace) -> SearchSpace:
         )
         for stage in small.stages
     )
-    head = dataclasses.replace(small.head, width=distinct(small.head.width), hidden=min(small.head.hidden, 64))
+    hidden = options_of(small.head.hidden)
+    few = tuple(min(width, 64 - i) for i, width in enumerate(hidden)) if len(hidden) > 1 else min(hidden[0], 64)
+    head = dataclasses.replace(small.head, width=distinct(small.head.width), hidden=few)
     stem = dataclasses.replace(small.stem, width=distinct(small.stem.width))
     return dataclasses.replace(small, stages=stages, head=head, stem=stem)
 

@@ -24,7 +24,7 @@ from tests.laws.shipped import SHIPPED
 
 #: Exact number of networks, and the least and greatest MACs and parameters, of every shipped space.
 GOLDEN = {
-    "alphanet": (39145247408023142400, (265729184, 1138136896), (6845704, 22374312)),
+    "alphanet": (78290494816046284800, (265288352, 1138136896), (6404680, 22374312)),
     "cifar_resnet_se": (
         7155577026428760980169887952456583197887121688115007043779582592000000,
         (40551040, 255874816),
@@ -47,6 +47,7 @@ GOLDEN = {
     "mnasnet_se": (104485552128, (51594768, 884060256), (1798072, 8593116)),
     "mobilenet_v1_se": (148398439108608, (199595520, 603486720), (2007976, 8158216)),
     "nas_bench_macro": (6561, (7713280, 105660928), (387882, 2932586)),
+    "ofa_mbv3": (135608102221064264082579456, (121003344, 843707376), (3133464, 11311424)),
     "resnet_se": (151668271413966037248, (1179779072, 4110078336), (8856104, 45699240)),
     "resnext_se": (258076300874416128, (1475215360, 4250599424), (10119976, 45171112)),
     "shufflenet_se": (239751356433629184, (75344352, 149412672), (1363048, 7090744)),
@@ -56,7 +57,7 @@ GOLDEN = {
 
 #: Digests that architectures and databases carry, those of the MBConv spaces since the first release.
 DIGESTS = {
-    "alphanet": "5fcc6e5f70057186",
+    "alphanet": "1fa8a865aff2e86c",
     "cifar_resnet_se": "82b41c7089bc3662",
     "cifar_resnet_se_dims": "22ce8993115ef938",
     "inception_se": "a100790869808e0c",
@@ -68,6 +69,7 @@ DIGESTS = {
     "mnasnet_se": "167f8c245e827afe",
     "mobilenet_v1_se": "cda2fd070b74b192",
     "nas_bench_macro": "30aca18ba211984a",
+    "ofa_mbv3": "2e3acc95a3b58adc",
     "resnet_se": "2126c07a59f76327",
     "resnext_se": "231946a08e14c42d",
     "shufflenet_se": "d824bd465ea1a238",

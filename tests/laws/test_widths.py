@@ -52,7 +52,11 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "conv with SE": {"kind": "conv", "se": {"options": [2, "ese", "spatial"], "divisor": 1}},
     "SE of a share of the input": {"kind": "mbconv", "expansion": 2, "se": {**SE, "ratio_of": "block_input"}},
 }
-HEADS: tuple[dict[str, Any], ...] = ({}, {"width": [12, 16], "hidden": 5}, {"norm": True, "flatten": True})
+HEADS: tuple[dict[str, Any], ...] = (
+    {},
+    {"width": [12, 16], "hidden": [5, 9], "hidden_layers": 2},
+    {"norm": True, "flatten": True, "hidden": [5, 9], "hidden_bias": False},
+)
 
 
 def space_of(
@@ -128,13 +132,13 @@ def test_one_multiplier_of_all_widths_is_one_function_too() -> None:
                 {"width": 8, "depth": [1, 2], "blocks": [{**b, "name": f"block{i}"} for i, b in enumerate(blocks)]},
                 {"width": 12, "stride": 2, "expansion": [1, 2]},
             ],
-            "head": {"width": 20},
+            "head": {"width": 20, "hidden": 9},
         },
         "tied",
     )
     multiplier, *_ = space.choices
     widths = [[width.picked({multiplier.name: by}) for width in space.widths] for by in multiplier.options]
-    assert widths == [[3, 4, 4, 6, 10], [6, 8, 8, 12, 20], [8, 10, 10, 15, 25]]  # 7.5 to the even
+    assert widths == [[3, 4, 4, 6, 10, 9], [6, 8, 8, 12, 20, 9], [8, 10, 10, 15, 25, 9]]  # 7.5 to the even
     supernet, x = lively_supernet(space, 0).eval(), images(space)
     for architecture in map(space.sample, map(np.random.default_rng, range(6))):
         check_every_count(space, architecture)

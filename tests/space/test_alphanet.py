@@ -16,6 +16,7 @@ SPACE = load_space("alphanet")
 #: From the authors' repository: resolution; widths of the stem and the stages; kernel, expansion and depth of each
 #: stage; and the millions of multiply-accumulates that it says.
 PUBLISHED = {
+    "A0": (192, (16, 16, 24, 32, 64, 112, 192, 216), (3, 3, 3, 3, 3, 3, 3), (4, 4, 4, 4), (1, 3, 3, 3, 3, 3), 203),
     "A1": (224, (16, 16, 24, 32, 64, 112, 192, 216), (3, 3, 3, 5, 3, 5, 3), (4, 4, 4, 4), (1, 3, 3, 3, 3, 3), 279),
     "A2": (224, (16, 16, 24, 32, 64, 112, 200, 224), (3, 3, 3, 3, 3, 5, 3), (4, 5, 4, 4), (1, 3, 3, 3, 3, 4), 317),
     "A3": (224, (16, 16, 24, 32, 64, 112, 208, 224), (3, 3, 3, 5, 3, 3, 3), (4, 4, 4, 4), (2, 3, 3, 4, 3, 5), 357),
@@ -30,7 +31,7 @@ WITH_SE = (3, 5, 6, 7)
 def network_of(name: str) -> NetworkSpec:
     resolution, (stem, *widths), kernels, expansions, depths, _ = PUBLISHED[name]
     space = replace(SPACE, resolution=resolution)
-    picks = {"stem.width": stem, "head.width": 6 * widths[-1]}
+    picks = {"stem.width": stem, "head.width": 6 * widths[-1], "head.hidden": 1792 if name == "A0" else 1984}
     picks |= {f"stage{s}.width": width for s, width in enumerate(widths, 1)}
     picks |= {f"stage{s}.kernel": kernel for s, kernel in enumerate(kernels, 1)}
     picks |= {f"stage{s}.expansion": expansion for s, expansion in enumerate(expansions, 2)}

@@ -30,19 +30,28 @@ def faults(**more: Any) -> list[str]:
 
 
 def test_widths_of_stem_stages_and_head_are_choices_in_order_of_depth() -> None:
-    space = space_with(head={"width": [48, 64]})
+    space = space_with(head={"width": [48, 64], "hidden": [12, 20]})
     assert space.choices == (
         Choice(Place("stem", None, "width"), (8, 16)),
         Choice(Place(1, None, "width"), (16, 24)),
         Choice(Place(2, None, "width"), (24, 32)),
         Choice(Place("head", None, "width"), (48, 64)),
+        Choice(Place("head", None, "hidden"), (12, 20)),
     )
-    assert [choice.name for choice in space.choices] == ["stem.width", "stage1.width", "stage2.width", "head.width"]
+    names = ["stem.width", "stage1.width", "stage2.width", "head.width", "head.hidden"]
+    assert [choice.name for choice in space.choices] == names
     assert [Place.named(choice.name) for choice in space.choices] == [choice.place for choice in space.choices]
-    assert space.size == 16
-    network = space.resolve(space.architecture(dict(zip(space.choice_by_name, (8, 24, 32, 48), strict=True))))
+    assert space.size == 32
+    network = space.resolve(space.architecture(dict(zip(space.choice_by_name, (8, 24, 32, 48, 20), strict=True))))
     channels = [network.stem.out_channels, *(block.out_channels for block in network.blocks), network.head.width]
-    assert channels == [8, 24, 32, 32, 48]
+    assert [*channels, network.head.hidden] == [8, 24, 32, 32, 48, 20]
+
+
+def test_hidden_layers_are_multiplied_by_nothing_and_their_width_may_be_a_choice_beside_a_multiplier() -> None:
+    space = space_with(stem={"width": 8}, stages=[{"width": 16}], head={"hidden": [12, 20]}, width_multiplier=[1, 2])
+    network = space.resolve(space.architecture({"width_multiplier": 2, "head.hidden": 12}))
+    assert (network.stem.out_channels, network.head.in_channels, network.head.hidden) == (16, 32, 12)
+    assert (space.size, parse_space(yaml.safe_load(dump_space(space)), "again")) == (4, space)
 
 
 def test_one_width_in_a_list_is_the_space_without_a_list() -> None:

@@ -12,7 +12,9 @@ from se_nas.space.slots.slot import Slot, SlotOp
 from se_nas.space.slots.width import Width
 
 
-def networks(stem: Sequence[Width], stages: Sequence[tuple[Sequence[Slot], Sequence[int]]], head: Width) -> int:
+def networks(
+    stem: Sequence[Width], stages: Sequence[tuple[Sequence[Slot], Sequence[int]]], head: Sequence[Width]
+) -> int:
     """Distinct networks: two differ if a width or a block does.
 
     Widths tie each stage to the one before it alone, so they are counted stage by stage.
@@ -32,7 +34,7 @@ def networks(stem: Sequence[Width], stages: Sequence[tuple[Sequence[Slot], Seque
                 fixed = {name: picked for name, picked in both if name is not None}
                 grown[wide] += number * _sequences(slots, depths, fixed)
         ways, before = grown, width
-    return sum(ways.values()) * (1 if head.tied_to(before) else len(head.axis.options))
+    return sum(ways.values()) * prod(len(width.axis.options) for width in head if not width.tied_to(before))
 
 
 def _sequences(slots: Sequence[Slot], depths: Sequence[int], widths: dict[str, Option]) -> int:
