@@ -265,7 +265,8 @@ def test_the_two_steps_of_a_family_are_timed_in_turn(supernet_step: ModuleType) 
 
 
 def test_a_decode_is_timed_where_blocks_are_tied_and_every_bar_counts(decoding: ModuleType) -> None:
-    _, tables = decoding.generated(blocks=4, stages=2, tied=True)
+    space = decoding.generated(blocks=4, stages=2)
+    tables = decoding.with_latency(space, count_tables(space), tied=True)
     ties = {term.choices for term in tables["latency_ms"].terms} - {term.choices for term in tables["macs"].terms}
     assert ties == {("stage1.block1.expansion", "stage2.block1.expansion")}
     figures = {name: {"decoder_seconds": 0.5, "decoder_mb": 300.0, "repair_slowest": 1.0} for name in decoding.SPACES}

@@ -30,7 +30,7 @@ _NORM = 4
 def block_weights(spec: BlockSpec) -> int:
     """Of one block."""
     plan = block_plan(spec)
-    total = _NORM * plan.entry_channels + _attention_weights(spec)
+    total = _NORM * plan.entry_channels + attention_weights(spec)
     if plan.whole is not None:
         total += _of_part(plan.whole)
     for layer in plan.layers:
@@ -61,7 +61,8 @@ def built_weights(built: nn.Module) -> int:
     return total
 
 
-def _attention_weights(spec: BlockSpec) -> int:
+def attention_weights(spec: BlockSpec) -> int:
+    """Of a block's SE unit, or what stands in its place."""
     unit = spec.unit
     if unit is not None and ATTENTION[unit.kind].counts is None:
         return _of_part(unit)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context
 from typing import Any, Literal
 
-from se_nas.cost.counts import block_counts, head_counts, stem_counts
-from se_nas.cost.deployed_weights import block_weights, built_weights, ends_weights
+from se_nas.cost.counts import attention_counts, block_counts, head_counts, stem_counts
+from se_nas.cost.deployed_weights import attention_weights, block_weights, built_weights, ends_weights
 from se_nas.cost.peak_activation import block_peak, ends_peak
 from se_nas.cost.running_schedule import peak_of_running
 from se_nas.layers.network import Network
@@ -53,6 +53,9 @@ class Metric:
     Attributes:
         title: what it is called where it stands alone, such as "Parameters"; unit: what follows a number.
         block: its part of one block; None where it is measured, as latency and energy are.
+        attention: what of that part is the block's attention's, where it is a summand that no kernel changes; tables of
+            many options are made much faster then.
+        reads_kernel: whether blocks that differ in the kernels of their convolutions alone may differ in it.
         parts: whether the parts add up, or the greatest is the network's; none may be below 0 in that case.
         rest: its part of the stem and the head; by default nothing.
         built: the same of a network that is really built, in eval mode, counted on the modules themselves, as
@@ -66,6 +69,8 @@ class Metric:
     title: str
     unit: str
     block: Callable[[BlockSpec], float] | None = None
+    attention: Callable[[BlockSpec], float] | None = None
+    reads_kernel: bool = True
     rest: Callable[[Sequence[ConvSpec], HeadSpec], float] | None = None
     parts: Parts = "sum"
     built: Callable[[Network], float] | None = None
@@ -130,12 +135,14 @@ METRICS = Metrics(
             title="MACs",
             unit="MACs",
             block=lambda block: block_counts(block).macs,
+            attention=lambda block: attention_counts(block).macs,
             rest=lambda stem, head: (stem_counts(stem) + head_counts(head)).macs,
         ),
         "params": Metric(
             title="Parameters",
             unit="parameters",
             block=lambda block: block_counts(block).params,
+            attention=lambda block: attention_counts(block).params,
             rest=lambda stem, head: (stem_counts(stem) + head_counts(head)).params,
             built=lambda network: sum(parameter.numel() for parameter in network.parameters()),
         ),
@@ -145,6 +152,7 @@ METRICS = Metrics(
             unit="B",
             noun="weights",
             block=lambda block: FLOAT_BYTES * block_weights(block),
+            attention=lambda block: FLOAT_BYTES * attention_weights(block),
             rest=lambda stem, head: FLOAT_BYTES * ends_weights(stem, head),
             built=lambda network: FLOAT_BYTES * built_weights(network),
             joined=True,
@@ -155,6 +163,7 @@ METRICS = Metrics(
             unit="B",
             noun="activations",
             block=lambda block: FLOAT_BYTES * block_peak(block),
+            reads_kernel=False,
             rest=lambda stem, head: FLOAT_BYTES * ends_peak(stem, head),
             parts="max",
             built=lambda network: FLOAT_BYTES * peak_of_running(network),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from se_nas.cost.metrics import METRICS, Parts
+from se_nas.cost.op_costs import clocked_costs, counted_costs
 from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -144,14 +145,36 @@ def build_table(
     Args:
         parts: how they are joined.
     """
+    known = {op: clocked_costs(op, block_cost) for op in _ops(space)}
+    return _table(space, metric, rest, known, parts)
+
+
+def count_tables(space: SearchSpace) -> dict[str, CostTable]:
+    """The exact tables of MACs, parameters and whatever else is counted."""
+    known = {op: counted_costs(op) for op in _ops(space)}
+    return {
+        name: _table(space, name, metric.fixed, {op: costs[name] for op, costs in known.items()}, metric.parts)
+        for name, metric in METRICS.items()
+        if metric.counted
+    }
+
+
+def _ops(space: SearchSpace) -> list[SlotOp]:
+    """What may stand at its places; most blocks of a stage are alike."""
+    return list(dict.fromkeys(op.unnamed for slot in space.slots for op in slot.ops))
+
+
+def _table(
+    space: SearchSpace,
+    metric: str,
+    rest: float | Callable[[Sequence[ConvSpec], HeadSpec], float],
+    of_ops: Mapping[SlotOp, FloatArray],
+    parts: Parts,
+) -> CostTable:
     constant, terms = _end_terms(space, rest, parts) if callable(rest) else (rest, [])
-    # most blocks of a stage are alike
-    known: dict[SlotOp, FloatArray] = {}
     for place, slot in enumerate(space.slots):
         for op in slot.ops:
-            if op.unnamed not in known:
-                known[op.unnamed] = _op_costs(op, block_cost)
-            term = replace(_slot_term(slot, op, known[op.unnamed]), place=place)
+            term = replace(_slot_term(slot, op, of_ops[op.unnamed]), place=place)
             if term.choices:
                 terms.append(term)
             elif parts == "max":
@@ -195,19 +218,6 @@ def _end_terms(
     return float(parts[0].min() + parts[1].min() - at_first), [term for term in terms if term.choices]
 
 
-def _op_costs(op: SlotOp, block_cost: Callable[[BlockSpec], float]) -> FloatArray:
-    """Of the block of every combination of an op's options."""
-    parts = np.zeros(tuple(len(axis.options) for axis in op.axes))
-    # SE ratios of one hidden width are one network, so they take one cost, also where a clock finds two
-    known: dict[tuple[object, ...], float] = {}
-    for index, options in zip(np.ndindex(parts.shape), op.combinations(), strict=True):
-        block = op.block(**options)
-        if block.distinct not in known:
-            known[block.distinct] = float(block_cost(block))
-        parts[index] = known[block.distinct]
-    return parts
-
-
 def _slot_term(slot: Slot, op: SlotOp, parts: FloatArray) -> CostTerm:
     reached = np.array([float(slot.index < int(d)) for d in slot.depth.options])
     taken = np.array([float(name == op.template.name) for name in slot.op.options])
@@ -217,12 +227,3 @@ def _slot_term(slot: Slot, op: SlotOp, parts: FloatArray) -> CostTerm:
     keep = [i for i, axis in enumerate(axes) if axis.choice and not np.all(values == np.take(values, [0], axis=i))]
     kept = values[tuple(slice(None) if i in keep else 0 for i in range(len(axes)))]
     return CostTerm(tuple(str(axes[i].choice) for i in keep), np.asarray(kept))
-
-
-def count_tables(space: SearchSpace) -> dict[str, CostTable]:
-    """The exact tables of MACs, parameters and whatever else is counted."""
-    return {
-        name: build_table(space, name, metric.fixed, metric.block, metric.parts)
-        for name, metric in METRICS.items()
-        if metric.block is not None
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from se_nas.space.blocks import BLOCKS
-from se_nas.space.blocks.plan import BlockPlan, Layer
+from se_nas.space.blocks.plan import BlockPlan
 from se_nas.space.specs import BlockSpec
 
 
@@ -20,19 +20,14 @@ def built(spec: BlockSpec) -> tuple[object, ...]:
     Names, options that the plan does not read, and places of SE that are one place here make no difference.
     """
     plan = block_plan(spec)
-    nameless = replace(
-        plan,
-        body=_nameless(plan.body),
-        last=plan.last and replace(plan.last, name=""),
-        shortcut=plan.shortcut and replace(plan.shortcut, name=""),
-        branches=tuple(replace(branch, layers=_nameless(branch.layers)) for branch in plan.branches),
-    )
+    nameless = plan.with_each(lambda layer: replace(layer, name=""))
     activates = plan.entry_channels or plan.activates_sum or any(layer.activation for layer in plan.layers)
     return (nameless, spec.activation if activates else None, spec.se_built)
 
 
-def _nameless(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    return tuple(replace(layer, name="") for layer in layers)
+def frame(spec: BlockSpec) -> BlockPlan:
+    """The plan of a block without its kernels: blocks of which this is equal have maps of the same sizes."""
+    return block_plan(spec).with_each(lambda layer: replace(layer, kernel=1, kernels=(1,) * len(layer.kernels)))
 
 
 def channel_fault(spec: BlockSpec) -> str | None:

@@ -5,6 +5,7 @@ The plain module, the elastic block, the counts and the export read a block's pl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal
 
@@ -118,3 +119,13 @@ class BlockPlan:
         """Every convolution."""
         beside = tuple(layer for branch in self.branches for layer in branch.layers)
         return beside + self.body + tuple(layer for layer in (self.last, self.shortcut) if layer is not None)
+
+    def with_each(self, change: Callable[[Layer], Layer]) -> BlockPlan:
+        """The plan with every convolution changed."""
+        return replace(
+            self,
+            body=tuple(map(change, self.body)),
+            last=self.last and change(self.last),
+            shortcut=self.shortcut and change(self.shortcut),
+            branches=tuple(replace(branch, layers=tuple(map(change, branch.layers))) for branch in self.branches),
+        )

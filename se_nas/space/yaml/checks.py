@@ -86,7 +86,8 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
             if nowhere and "identity" in options_of(op.se.position) and any(op.se.options):
                 prefix = f"{where}.blocks[{b}]" if stage.blocks is not None else where
                 yield f"{prefix}.se.position: must not be identity where no {op.kind} block of the stage has a shortcut"
-        found = [[_outcomes(op, *place, model.channel_divisor) for place in places] for op in ops]
+        # of one kind alone nothing is compared, and its combinations may be thousands
+        found = [[_outcomes(op, *place, model.channel_divisor) for place in places] for op in ops if len(ops) > 1]
         for (a, one), (b, other) in itertools.combinations(enumerate(found), 2):
             if any(mine & its for mine, its in zip(one, other, strict=True)):
                 yield f"{where}.blocks[{b}]: must give no network that blocks[{a}] gives too, but some options overlap"
