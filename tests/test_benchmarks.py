@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import lzma
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,20 +23,11 @@ from se_nas.search.one_shot.training import OneShotConfig, train_one_shot
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.yaml.file import load_space, parse_space
 from se_nas.training.evaluate import accuracy
+from tests.helpers.benchmarks import loaded
 from tests.helpers.tiny_imagenet import tiny_network
 from tests.search.problems import make_problem
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def loaded(name: str) -> Iterator[ModuleType]:
-    """The benchmark of this name as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look their annotations up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
 
 
 @pytest.fixture(scope="module")
