@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from se_nas.errors import DeviceError, short
 
@@ -28,6 +29,18 @@ def pick_device(name: str) -> torch.device:
         there = ", ".join(candidate for candidate, is_there in present.items() if is_there)
         raise DeviceError(f"device {name!r} must be present, but this torch {torch.__version__} finds only: {there}")
     return torch.device(name)
+
+
+def pins(device: torch.device) -> bool:
+    """Whether the device copies from memory of the CPU that is pinned without making the host wait."""
+    return device.type in ("cuda", "xpu")
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on the device, without waiting for what is queued there: for numbers drawn at every step."""
+    if tensor.device.type == "cpu" and pins(device):
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")

@@ -27,15 +27,16 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     network.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # cumulative average
         norm.train()
     try:
-        for batch in batches:
+        for number, batch in enumerate(batches, 1):
+            for norm in norms:
+                norm.momentum = 1 / number  # cumulative average; of None torch asks the device for the number
             network(batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         for layer, mode in modes:
             layer.training = mode
-    if any(norm.num_batches_tracked == 0 for norm in norms):
+    if norms and not all(torch.stack([norm.num_batches_tracked for norm in norms]).tolist()):
         raise ValueError("every norm must see a batch: recalibrate an exported network, on one batch or more")

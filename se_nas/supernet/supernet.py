@@ -69,7 +69,8 @@ class SuperNet(nn.Module):
             ArchitectureError: it is of another space.
         """
         spec = self.space.resolve(architecture)
-        network = Network(spec).to(next(self.parameters()))
+        like = next(self.parameters())
+        network = _unfilled(Network(spec).to(like.dtype), like.device)
         _load(network.stem, self.stem.sliced(spec.stem_convs))
         _load(network.head, self.head.sliced(spec.head))
         for plain, (elastic, block) in zip(network.blocks, self._elements(architecture, spec), strict=True):
@@ -112,19 +113,36 @@ class SuperNet(nn.Module):
                 mixed = x
             elif slot.index + 1 in slot.depth.options:
                 weight = probability(slot.depth)[slot.depth.options.index(slot.index + 1)]
-                mixed = x * weight if mixed is None else torch.addcmul(mixed, x, weight)
+                mixed = x * weight if mixed is None else _with(mixed, x, weight)
         assert mixed is not None  # a space has at least one stage
         return self.head.run_mixed(mixed, probability)
 
 
+def _unfilled(network: Network, device: torch.device) -> Network:
+    """The network on a device, where its weights and statistics are yet to be loaded; none is sent to be overwritten."""
+    if device.type == "cpu":
+        return network
+    loaded = set(network.state_dict())
+    others = {name: buffer for name, buffer in network.named_buffers() if name not in loaded}
+    network.to_empty(device=device)
+    for name, buffer in others.items():
+        network.get_buffer(name).copy_(buffer)
+    return network
+
+
 def _load(plain: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Strictly but for the norms' step counters, which nothing here reads."""
-    counters = {name: value for name, value in plain.state_dict().items() if name.endswith("num_batches_tracked")}
+    """Strictly but for the norms' step counters, which nothing here reads: they begin at 0."""
+    counters = {n: torch.zeros_like(v) for n, v in plain.state_dict().items() if n.endswith("num_batches_tracked")}
     plain.load_state_dict({name: tensor.detach() for name, tensor in tensors.items()} | counters)
 
 
 def _weighted_sum(outputs: list[Tensor], weights: Tensor) -> Tensor:
     total = outputs[0] * weights[0]
     for output, weight in zip(outputs[1:], weights[1:], strict=True):
-        total = torch.addcmul(total, output, weight)
+        total = _with(total, output, weight)
     return total
+
+
+def _with(total: Tensor, output: Tensor, weight: Tensor) -> Tensor:
+    """total + output * weight, in their type: under autocast a weight of float32 would make the maps float32."""
+    return torch.addcmul(total, output, weight.to(output.dtype))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -144,31 +144,39 @@ class Snapshots:
 
     def state_has_nan(self) -> bool:
         """Whether any tensor of the state holds NaN; infinity is allowed, it masks logits."""
-        found = [
-            tensor.amax().isnan()  # the greatest value is NaN where one is, and needs no memory, unlike isnan().any()
-            for part in self._state.values()
-            for tensor in _tensors_in(part.state_dict())
-            if tensor.is_floating_point() and tensor.numel()
-        ]
-        by_device: dict[torch.device, list[Tensor]] = {}
-        for flag in found:
-            by_device.setdefault(flag.device, []).append(flag)
-        return any(bool(torch.stack(flags).any()) for flags in by_device.values())
+        found = (tensor for part in self._state.values() for tensor in _tensors_in(part.state_dict()))
+        # the greatest value is NaN where one is, and needs no memory, unlike isnan().any()
+        alike = _alike(tensor for tensor in found if tensor.is_floating_point() and tensor.numel())
+        return any(bool(torch.stack(torch._foreach_max(tensors)).isnan().any()) for tensors in alike)
 
+    @torch.no_grad()
     def _copy(self, position: Position) -> Snapshot:
-        parts = {name: _copied(part.state_dict()) for name, part in self._state.items()}
+        before: list[Tensor] = []
+        parts = {name: _copied(part.state_dict(), before) for name, part in self._state.items()}
+        after = list(_tensors_in(parts))
+        for own, its in zip(_alike(before), _alike(after), strict=True):
+            torch._foreach_copy_(its, own)
         return Snapshot(copy.deepcopy(position), parts)
 
 
-def _copied(value: Any) -> Any:
-    """A deep copy of a state dict, its tensors detached and on their devices."""
+def _copied(value: Any, before: list[Tensor]) -> Any:
+    """A deep copy of a state dict whose tensors, on their devices, are yet to be filled with those that `before` gets."""
     if isinstance(value, Tensor):
-        return value.detach().clone()
+        before.append(value.detach())
+        return torch.empty_like(before[-1])
     if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: _copied(item, before) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_copied(item) for item in value)
+        return type(value)(_copied(item, before) for item in value)
     return copy.deepcopy(value)
+
+
+def _alike(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Tensors of one device and type together, which one operation takes."""
+    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.device, tensor.dtype), []).append(tensor)
+    return list(groups.values())
 
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:

@@ -59,6 +59,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe, *, fused: bool = True) ->
         momentum=momentum,
         nesterov=SGD[recipe.optimizer] and momentum > 0,
         fused=fused,
+        foreach=not fused,
     )
 
 
@@ -142,15 +143,14 @@ class WeightAverage:
         """Take in the module's values after step `step`."""
         most = 1 - (1 + step) ** (-2 / 3) if self._warmup or step == 0 else (1 + step) / (10 + step)
         decay = min(self._decay, most)
-        averages: list[Tensor] = []
-        values: list[Tensor] = []
-        for average, value in zip(_tensors(self.module), _tensors(self._source), strict=True):
-            if average.is_floating_point():
-                averages.append(average)
-                values.append(value.detach())
-            else:
-                average.copy_(value)
-        torch._foreach_lerp_(averages, values, 1.0 - decay)
+        pairs = list(zip(_tensors(self.module), _tensors(self._source), strict=True))
+        torch._foreach_lerp_(
+            [average for average, _ in pairs if average.is_floating_point()],
+            [value.detach() for _, value in pairs if value.is_floating_point()],
+            1.0 - decay,
+        )
+        if counters := [(average, value) for average, value in pairs if not average.is_floating_point()]:
+            torch._foreach_copy_(*zip(*counters, strict=True))
 
     def state_dict(self) -> StateDict:
         """The averaged parameters and buffers, by the module's own names."""

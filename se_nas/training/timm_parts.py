@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from se_nas.hardware.device import pins, sent
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.records.checkpoint import StateDict, check_finite
 from se_nas.records.checksum import checksum_fault
@@ -204,7 +205,7 @@ def make_cutout(recipe: Recipe) -> Callable[[Tensor, int], Tensor] | None:
         rows = torch.arange(height) - (centres[0] - side // 2)
         columns = torch.arange(width) - (centres[1] - side // 2)
         covered = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None]
-        return images.masked_fill_(covered.unsqueeze(1).to(images.device), 0.0)
+        return images.masked_fill_(sent(covered.unsqueeze(1), images.device), 0.0)
 
     return cut_out
 
@@ -213,11 +214,11 @@ def make_cutout(recipe: Recipe) -> Callable[[Tensor, int], Tensor] | None:
 def _seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Seeds Python's and NumPy's global generators (and torch's, given a device), and puts them back at the end."""
     state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002  timm draws from it
-    devices = [device] if device is not None and device.type == "cuda" else []
+    devices = [device] if device is not None and pins(device) else []
     try:
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
-        with torch.random.fork_rng(devices, enabled=device is not None):
+        with torch.random.fork_rng(devices, enabled=device is not None, device_type=devices[0].type if devices else "cuda"):
             if device is not None:
                 torch.manual_seed(seed)
             yield

@@ -183,17 +183,18 @@ c10::IValue each(const c10::IValue& value, const std::function<at::Tensor(const 
   return value;
 }
 
-// torch takes the tensors of a list one by one where they are not alike
+// torch takes the tensors of a list one by one where they are not alike, or are whole numbers and the result is none
 long kernels(const std::string& name, const Stack& arguments) {
   if (name.rfind("_foreach_", 0) != 0 || arguments.empty() || !arguments[0].isTensorList()) return 1;
   std::set<c10::ScalarType> types;
   long most = 1;
+  const bool keeps = name == "_foreach_copy_" || name == "_foreach_add_" || name == "_foreach_mul_";
   for (const auto& argument : arguments) {
     if (!argument.isTensorList()) continue;
     auto tensors = argument.toTensorVector();
     most = std::max<long>(most, tensors.size());
     for (const auto& t : tensors) {
-      if (!at::isFloatingType(t.scalar_type())) return most;
+      if (!keeps && !at::isFloatingType(t.scalar_type())) return most;
       types.insert(t.scalar_type());
     }
   }

@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 from se_nas.data.balance import balanced_order
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.errors import DataError
+from se_nas.hardware.device import sent
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,14 @@ class DeviceImages:
     def evaluate_batches(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The images as they are, in the order of `indices`, as `batch` returns them; the last batch may be smaller."""
         padding = self.augment.crop_padding
-        rows = (padding + torch.arange(self._height)).unsqueeze(0)
-        columns = (padding + torch.arange(self._width)).unsqueeze(0)
+        rows = sent((padding + torch.arange(self._height)).unsqueeze(0), self.device)
+        columns = sent((padding + torch.arange(self._width)).unsqueeze(0), self.device)
         for chunk in torch.split(indices, batch_size):
             yield self._cut(chunk, rows, columns)
 
     def _cut(self, indices: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """The pixels at (B or 1, H) rows and (B or 1, W) columns of each image, normalised."""
-        indices, rows, columns = (index.to(self.device) for index in (indices, rows, columns))
+        indices, rows, columns = (sent(index, self.device) for index in (indices, rows, columns))
         pixels = self._padded[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
         images = pixels.float().mul_(self._factor).add_(self._offset)
         return images.permute(0, 3, 1, 2), self.labels[indices]

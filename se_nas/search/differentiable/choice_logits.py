@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from se_nas.hardware.device import sent
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 
@@ -15,7 +16,8 @@ from se_nas.space.search_space import SearchSpace
 class ChoiceLogits(nn.Module):
     """Independent categorical distributions over the options of every choice, uniform at first.
 
-    Kept as one (choices, most options) matrix, absent options masked, so that all take one softmax.
+    Kept as one (choices, most options) matrix, absent options masked, so that all take one softmax. It stays on the CPU:
+    to a GPU its few hundred numbers are nothing but launches and waits.
     """
 
     mask: Tensor
@@ -40,16 +42,15 @@ class ChoiceLogits(nn.Module):
         """The same as one (choices, most options) matrix, in which absent options have 0."""
         return torch.softmax(self.logits + self.mask, 1)
 
-    def relaxed(self, temperature: float, gumbel: bool) -> dict[str, Tensor]:
-        """The softmax at a temperature, of logits with Gumbel noise (arXiv 1611.01144, eq. 2) or without.
+    def relaxed(self, temperature: float, gumbel: bool, device: torch.device) -> dict[str, Tensor]:
+        """The softmax at a temperature, of logits with Gumbel noise (arXiv 1611.01144, eq. 2) or without, on a device.
 
         The noise comes from torch's global generator of the CPU.
         """
         values = self.logits + self.mask
         if gumbel:
-            noise = -torch.log(-torch.log(torch.rand(values.shape).clamp_(1e-10, 1 - 1e-7)))
-            values = values + noise.to(values.device)
-        return self.rows(torch.softmax(values / temperature, 1))
+            values = values - torch.log(-torch.log(torch.rand(values.shape).clamp_(1e-10, 1 - 1e-7)))
+        return self.rows(sent(torch.softmax(values / temperature, 1), device))
 
     @torch.no_grad()
     def tilt(self, direction: Tensor, length: float) -> None:
@@ -59,7 +60,7 @@ class ChoiceLogits(nn.Module):
     @torch.no_grad()
     def sample(self, rng: np.random.Generator) -> Architecture:
         """An architecture with each choice drawn from its probabilities."""
-        cumulative = torch.softmax((self.logits + self.mask).double(), 1).cumsum(1).cpu().numpy()
+        cumulative = torch.softmax((self.logits + self.mask).double(), 1).cumsum(1).numpy()
         draws = rng.random(len(cumulative))
         picks = {}
         for choice, row, draw in zip(self.space.choices, cumulative, draws, strict=True):

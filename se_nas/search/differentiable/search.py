@@ -113,9 +113,9 @@ class _Search(WeightTrainer):
     def __init__(self, problem: SearchProblem, config: DifferentiableConfig) -> None:
         self.total_epochs = config.pretrain_epochs + config.epochs
         super().__init__(problem, config, problem.parts["weights"], self.total_epochs)
-        self.config, device = config, problem.device
-        self.logits = ChoiceLogits(problem.space).to(device)
-        self.projection = BudgetProjection(problem.budgets).to(device)
+        self.config = config
+        self.logits = ChoiceLogits(problem.space)
+        self.projection = BudgetProjection(problem.budgets)
         # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
         self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
         self.choice_batches = EpochBatches(
@@ -142,8 +142,7 @@ class _Search(WeightTrainer):
         self.supernet.train()
         if searching and config.weight_step == "mixture":
             with torch.no_grad():
-                mixture = self.logits.relaxed(self.temperature(context.epoch), config.relaxation == "gumbel")
-            self.supernet.mix(mixture)
+                self.supernet.mix(self._relaxed(context.epoch))
         else:
             rng = np.random.default_rng(context.seed)
             self.supernet.activate(self.logits.sample(rng) if searching else self.problem.space.sample(rng))
@@ -157,14 +156,18 @@ class _Search(WeightTrainer):
     def _choice_step(self, epoch: int, step_in_epoch: int) -> dict[str, float | Tensor]:
         before = (epoch - self.config.pretrain_epochs) * self.choice_steps_per_epoch
         x, y = self.choice_batches[before + step_in_epoch // self.config.choice_every]
-        relaxed = self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel")
         with autocast_for(self.problem.device):
-            loss = self.choice_criterion(self.supernet.mix(relaxed)(x).float(), y)
+            loss = self.choice_criterion(self.supernet.mix(self._relaxed(epoch))(x).float(), y)
         (gradient,) = torch.autograd.grad(loss, [self.logits.logits])
         self.logits.logits.grad = gradient
         self.choice_optimizer.step()
         self.projection.project(self.logits, self.problem.tables)
         return {"choice_loss": loss.detach()}
+
+    def _relaxed(self, epoch: int) -> dict[str, Tensor]:
+        return self.logits.relaxed(
+            self.temperature(epoch), self.config.relaxation == "gumbel", self.problem.device
+        )
 
     def temperature(self, epoch: int) -> float:
         """Of the relaxation in an epoch; the first one's until pretraining is over."""
