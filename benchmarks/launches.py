@@ -118,9 +118,7 @@ def of_training(problem: SearchProblem, recipe: Recipe, folder: Path) -> dict[st
 
     architecture = greatest_cost(problem.space, problem.tables, "macs").architecture
     whole, training.Loop = training.Loop, Counting  # type: ignore[misc]
-    images = images_in_memory(
-        recipe, problem.info, problem.train, problem.train, ranks=Ranks(), device=CUDA, seed=0
-    )
+    images = images_in_memory(recipe, problem.info, problem.train, problem.train, ranks=Ranks(), device=CUDA, seed=0)
     try:
         spec, held_out = problem.space.resolve(architecture), HeldOut(images[1], {"top1": "test_accuracy"})
         training.train(spec, recipe, images[0], held_out, device=CUDA, seed=0, folder=folder, resume=False)

@@ -218,7 +218,9 @@ def _seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     try:
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
-        with torch.random.fork_rng(devices, enabled=device is not None, device_type=devices[0].type if devices else "cuda"):
+        with torch.random.fork_rng(
+            devices, enabled=device is not None, device_type=devices[0].type if devices else "cuda"
+        ):
             if device is not None:
                 torch.manual_seed(seed)
             yield

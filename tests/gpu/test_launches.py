@@ -43,9 +43,7 @@ def test_no_part_of_a_training_waits_more_often_than_it_has_to(found, part, wait
     assert found[part]["waits"] <= waits
 
 
-@pytest.mark.parametrize(
-    ("part", "launches"), [("clipping and optimizer", 40), ("snapshot", 20), ("look for NaN", 20)]
-)
+@pytest.mark.parametrize(("part", "launches"), [("clipping and optimizer", 40), ("snapshot", 20), ("look for NaN", 20)])
 def test_what_is_done_to_all_weights_is_not_done_to_one_after_another(found, part, launches):
     assert 0 < found[part]["launches"] < launches
 

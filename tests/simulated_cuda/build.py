@@ -42,7 +42,9 @@ def built() -> Path:
     if not library.exists():
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / library.name
-            flags = f"-std=c++20 -O1 -shared -fPIC -I{base}/include -L{base}/lib -lc10 -ltorch_cpu -Wl,-rpath,{base}/lib"
+            flags = (
+                f"-std=c++20 -O1 -shared -fPIC -I{base}/include -L{base}/lib -lc10 -ltorch_cpu -Wl,-rpath,{base}/lib"
+            )
             subprocess.run(["g++", str(SOURCE), "-o", str(made), *flags.split()], check=True)
             shutil.copy(made, unfinished := library.with_suffix(f".{os.getpid()}"))
             os.replace(unfinished, library)

@@ -12,6 +12,8 @@ from se_nas.hardware.device import sent
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 
+CPU = torch.device("cpu")
+
 
 class ChoiceLogits(nn.Module):
     """Independent categorical distributions over the options of every choice, uniform at first.
@@ -42,7 +44,7 @@ class ChoiceLogits(nn.Module):
         """The same as one (choices, most options) matrix, in which absent options have 0."""
         return torch.softmax(self.logits + self.mask, 1)
 
-    def relaxed(self, temperature: float, gumbel: bool, device: torch.device) -> dict[str, Tensor]:
+    def relaxed(self, temperature: float, gumbel: bool, device: torch.device = CPU) -> dict[str, Tensor]:
         """The softmax at a temperature, of logits with Gumbel noise (arXiv 1611.01144, eq. 2) or without, on a device.
 
         The noise comes from torch's global generator of the CPU.

@@ -165,9 +165,7 @@ class _Search(WeightTrainer):
         return {"choice_loss": loss.detach()}
 
     def _relaxed(self, epoch: int) -> dict[str, Tensor]:
-        return self.logits.relaxed(
-            self.temperature(epoch), self.config.relaxation == "gumbel", self.problem.device
-        )
+        return self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel", self.problem.device)
 
     def temperature(self, epoch: int) -> float:
         """Of the relaxation in an epoch; the first one's until pretraining is over."""
