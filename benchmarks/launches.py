@@ -7,11 +7,12 @@ those of `tests/simulated_cuda`, so that the numbers are of operations, not of t
 from __future__ import annotations
 
 import tests.simulated_cuda.plugin  # noqa: F401  before torch
+
+# isort: split
 import argparse
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np

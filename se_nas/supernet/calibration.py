@@ -38,5 +38,6 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
             norm.momentum = momentum
         for layer, mode in modes:
             layer.training = mode
-    if norms and not all(torch.stack([norm.num_batches_tracked for norm in norms]).tolist()):
+    seen = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
+    if seen and not all(torch.stack(seen).tolist()):
         raise ValueError("every norm must see a batch: recalibrate an exported network, on one batch or more")

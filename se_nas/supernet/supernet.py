@@ -119,7 +119,7 @@ class SuperNet(nn.Module):
 
 
 def _unfilled(network: Network, device: torch.device) -> Network:
-    """The network on a device, where its weights and statistics are yet to be loaded; none is sent to be overwritten."""
+    """The network on a device, its weights and statistics yet to be loaded: none is sent to be overwritten."""
     if device.type == "cpu":
         return network
     loaded = set(network.state_dict())

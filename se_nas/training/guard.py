@@ -160,7 +160,7 @@ class Snapshots:
 
 
 def _copied(value: Any, before: list[Tensor]) -> Any:
-    """A deep copy of a state dict whose tensors, on their devices, are yet to be filled with those that `before` gets."""
+    """A deep copy of a state dict whose tensors, on their devices, are yet to be filled with those put in `before`."""
     if isinstance(value, Tensor):
         before.append(value.detach())
         return torch.empty_like(before[-1])

@@ -150,7 +150,7 @@ class WeightAverage:
             1.0 - decay,
         )
         if counters := [(average, value) for average, value in pairs if not average.is_floating_point()]:
-            torch._foreach_copy_(*zip(*counters, strict=True))
+            torch._foreach_copy_([average for average, _ in counters], [value for _, value in counters])
 
     def state_dict(self) -> StateDict:
         """The averaged parameters and buffers, by the module's own names."""

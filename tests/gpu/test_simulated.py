@@ -1,4 +1,4 @@
-"""The tests marked `gpu` on simulated devices, in a process of their own: torch must find these while it is imported."""
+"""The tests marked `gpu` on simulated devices, in a process of their own: torch finds these while it is imported."""
 
 from __future__ import annotations
 

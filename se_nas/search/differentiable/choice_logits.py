@@ -18,8 +18,8 @@ CPU = torch.device("cpu")
 class ChoiceLogits(nn.Module):
     """Independent categorical distributions over the options of every choice, uniform at first.
 
-    Kept as one (choices, most options) matrix, absent options masked, so that all take one softmax. It stays on the CPU:
-    to a GPU its few hundred numbers are nothing but launches and waits.
+    Kept as one (choices, most options) matrix, absent options masked, so that all take one softmax. It stays on the
+    CPU: to a GPU its few hundred numbers are nothing but launches and waits.
     """
 
     mask: Tensor
