@@ -18,6 +18,16 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 """Activation name to a maker of its module; every one is element by element, and none works in place."""
 
+_of = torch.ops.aten
+ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "relu": lambda grad, x: _of.threshold_backward(grad, x, 0),
+    "relu6": lambda grad, x: _of.hardtanh_backward(grad, x, 0, 6),
+    "silu": _of.silu_backward,
+    "hard_swish": _of.hardswish_backward,
+    "identity": lambda grad, x: grad,
+}
+"""Activation name to the gradient at x, of that of its result."""
+
 GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "hard_sigmoid": F.hardsigmoid,  # relu6(x + 3) / 6

@@ -8,31 +8,28 @@ Written with autograd it passes over the map 13 times, forward and backward; 7 i
     backward   ds = sum(grad * x)               reads grad and x
                dx = grad * s + dz / (H * W)     reads grad, writes dx
 
-On a CPU the products of the third step are added up in a buffer of an eighth of a map, which passes do not count; on a
-GPU, where torch has no such reduction in one kernel, they are written and read once more, which makes 9.
+On a CPU the products of the third step stay in the cache, a few samples at a time, which passes do not count; on a GPU,
+where torch has no such reduction in one kernel, they are written and read once more, which makes 9.
 
-Where channels are squeezed to their maxima, too, a pass more finds them, and their gradient takes five: it goes to all
-positions that equal them.
+Where channels are squeezed to their maxima, too, a pass more finds them and where they are. Their gradient goes there,
+as pooling's does: to the first of positions that share one.
 
-Everything between z and s is a graph over (B, C) vectors, so `squeeze_scale` leaves that part to autograd and any gate,
-fixed or searched, shares these four steps.
+Everything between z and s is over (B, C) vectors, so `squeeze_scale` leaves that part to the gate, and any gate, fixed
+or searched, shares these four steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-Gate = Callable[..., Tensor]
-"""A function gate(z, *parameters) of the squeezed vector (B, C) that returns the scale (B, C)."""
-
-_BANDS = 8
-"""Bands of rows that a map of products is added up from, in a buffer of an eighth of a map."""
+from se_nas.layers.gate import ByAutograd, Gate, HandWrittenGate, hand_written_backward_applies
 
 _ROW = 64
 """Numbers in a row from which on torch's reductions and products with a vector of channels are vector code."""
@@ -68,7 +65,8 @@ def squeeze_scale(x: Tensor, gate: Gate, *parameters: Tensor, squeeze: str = "me
         `parameters`; torch raises RuntimeError at the second time, but with the squeeze "none".
     """
     if squeeze != "none" and hand_written_backward_applies(x, parameters):
-        result: Tensor = _SqueezeScale.apply(x, gate, squeeze, *parameters)  # type: ignore[no-untyped-call]
+        own = gate if isinstance(gate, HandWrittenGate) else ByAutograd(gate)
+        result: Tensor = _SqueezeScale.apply(x, own, squeeze, *parameters)  # type: ignore[no-untyped-call]
         return result
     return _scale(x, gate(SQUEEZES[squeeze](x), *parameters), squeeze)
 
@@ -91,8 +89,8 @@ def made_again(x: Tensor) -> Iterator[None]:
     def unpack(packed: Any) -> Tensor:
         if isinstance(packed, Tensor):
             return packed
-        (before,) = packed.saved_tensors
-        return _scale(before, packed.gate_graph[-1].detach())
+        before, scale = packed.saved_tensors[:2]
+        return _scale(before, scale)
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         yield
@@ -144,51 +142,44 @@ def _scale(x: Tensor, s: Tensor, squeeze: str = "mean") -> Tensor:
     return x * (s.permute(0, 3, 1, 2) if squeeze == "none" else s[:, :, None, None])
 
 
-def hand_written_backward_applies(x: Tensor, parameters: Iterable[Tensor]) -> bool:
-    """Whether there is a gradient to take, and nothing is looking that wants to see plain operations instead."""
-    return (
-        type(x) in (Tensor, nn.Parameter)  # not a torch.fx proxy, a fake tensor or another stand-in
-        and torch.is_grad_enabled()
-        and (x.requires_grad or any(p.requires_grad for p in parameters))
-        and not torch.compiler.is_compiling()  # the compiler fuses the plain formula itself
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # also in torch.onnx's older exporter
-        and not torch._C._are_functorch_transforms_active()  # vmap, torch.func.grad: they refuse this kind of function
-    )
-
-
 class _SqueezeScale(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gate: Gate, squeeze: str, *parameters: Tensor) -> Tensor:
-        x_needed, _, _, *parameters_needed = ctx.needs_input_grad
-        with torch.enable_grad():
-            z = _SQUEEZED[squeeze](x.detach()).requires_grad_(x_needed)
-            leaves = [p.detach().requires_grad_(n) for p, n in zip(parameters, parameters_needed, strict=True)]
-            s = gate(z, *leaves)
-        ctx.save_for_backward(x)
-        ctx.gate_graph = (z, leaves, s)  # tiny, and points at nothing outside itself
-        ctx.squeeze = squeeze
-        return _scale(x, s.detach())
+    def forward(ctx: Any, x: Tensor, gate: HandWrittenGate, squeeze: str, *parameters: Tensor) -> Tensor:
+        z, ctx.where = _SQUEEZED[squeeze](x.detach())
+        s, ctx.kept = gate.forward(z.requires_grad_(ctx.needs_input_grad[0]), *parameters)
+        ctx.gate, ctx.squeeze = gate, squeeze
+        ctx.save_for_backward(x, s, z, *parameters)
+        return _scale(x, s)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (x,) = ctx.saved_tensors
-        z, leaves, s = ctx.gate_graph
-        dz, *dleaves = _gate_gradients(s, [z, *leaves], grad, x)
+        x, s, z, *parameters = ctx.saved_tensors
+        ds = _sum_of_products(grad, x).to(s.dtype)
+        dz, *dparameters = ctx.gate.gradients(z, parameters, ctx.kept, ds)
         if not ctx.needs_input_grad[0]:
-            return None, None, None, *dleaves
+            return None, None, None, *dparameters
         dmeans, dmaxima = _OF_MEANS_AND_MAXIMA[ctx.squeeze](dz)
-        dx = _gradient_of_map(grad, s.detach().to(x.dtype), dmeans, x)
+        dx = _gradient_of_map(grad, s.to(x.dtype), dmeans, x)
         if dmaxima is not None:
-            _add_to_maxima(dx, x, _OF_MEANS_AND_MAXIMA[ctx.squeeze](z.detach())[1], dmaxima)
-        return dx, None, None, *dleaves
+            # a view of dx where that is in one of torch's memory formats
+            positions = dx.flatten(2).scatter_add_(2, ctx.where[:, :, None], dmaxima[:, :, None].to(dx.dtype))
+            dx = positions.view(x.shape)
+        return dx, None, None, *dparameters
 
 
-def _maxima(x: Tensor) -> Tensor:
-    """The maxima of channels, (B, C)."""
-    if (times := _in_a_row(x)) == 0:
-        return x.amax((2, 3))
-    return _rows(x, times).amax(1).view(len(x), times, -1).amax(1)
+def _maxima(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The maxima of channels, and at which position each is first found, (B, C) both."""
+    if x.device.type != "cpu":
+        return x.flatten(2).max(2)
+    # torch's maximum along a dimension is no vector code on a CPU, pooling is
+    maxima, where = F.max_pool2d(x, x.shape[2:], return_indices=True)
+    return maxima.flatten(1), where.flatten(1)
+
+
+def _means_and_maxima(x: Tensor) -> tuple[Tensor, Tensor]:
+    maxima, where = _maxima(x)
+    return torch.stack((SQUEEZES["mean"](x), maxima)), where
 
 
 def _in_a_row(*maps: Tensor) -> int:
@@ -209,15 +200,15 @@ def _rows(x: Tensor, times: int) -> Tensor:
 
 def _for_rows(of_channels: Tensor, times: int) -> Tensor:
     """A vector (B, C) as (B, 1, times * C)."""
-    return of_channels.repeat(1, times)[:, None]
+    return of_channels[:, None].expand(-1, times, -1).reshape(len(of_channels), 1, -1)
 
 
-_SQUEEZED: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": SQUEEZES["mean"],
+_SQUEEZED: dict[str, Callable[[Tensor], tuple[Tensor, Tensor | None]]] = {
+    "mean": lambda x: (SQUEEZES["mean"](x), None),
     "max": _maxima,
-    "mean_and_max": lambda x: torch.stack((SQUEEZES["mean"](x), _maxima(x))),
+    "mean_and_max": _means_and_maxima,
 }
-"""SQUEEZES that give vectors, in few passes."""
+"""SQUEEZES that give vectors, and where their maxima are."""
 
 _OF_MEANS_AND_MAXIMA: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "mean": lambda z: (z, None),
@@ -227,40 +218,17 @@ _OF_MEANS_AND_MAXIMA: dict[str, Callable[[Any], tuple[Any, Any]]] = {
 """What of a squeeze's result, or of its gradient, is of means, and what of maxima."""
 
 
-def _add_to_maxima(dx: Tensor, x: Tensor, maxima: Tensor, dmaxima: Tensor) -> None:
-    """Add the gradient (B, C) of maxima to that of their map; positions that share a maximum share its gradient."""
-    times = _in_a_row(dx, x)
-    if times == 0:
-        at = torch.ge(x, maxima[:, :, None, None], out=torch.empty_like(x))
-        dx.addcmul_(at, (dmaxima / at.sum((2, 3)).clamp(min=1))[:, :, None, None])
-        return
-    rows = _rows(x, times)
-    at = torch.ge(rows, _for_rows(maxima, times), out=torch.empty_like(rows))
-    shares = dmaxima / at.sum(1).view(len(at), times, -1).sum(1).clamp(min=1)
-    _rows(dx, times).addcmul_(at, _for_rows(shares, times))
-
-
-def _gate_gradients(s: Tensor, inputs: list[Tensor], grad: Tensor, x: Tensor) -> list[Tensor | None]:
-    """The gradient of each of the gate's inputs, None where there is none, given the gradient of the output map."""
-    wanted = [t for t in inputs if t.requires_grad]
-    if not s.requires_grad:  # a constant gate
-        return [None] * len(inputs)
-    ds = _sum_of_products(grad, x).to(s.dtype)
-    # retained, so that the outer graph may be walked again; it goes when the outer graph goes
-    found = iter(torch.autograd.grad(s, wanted, ds, retain_graph=True, allow_unused=True))
-    return [next(found) if t.requires_grad else None for t in inputs]
-
-
 def _sum_of_products(grad: Tensor, x: Tensor) -> Tensor:
     """Return sum(grad * x) over height and width, (B, C), on a CPU without writing a whole map of products."""
     if x.device.type != "cpu":
         return (grad * x).sum((2, 3))
-    rows = -(-x.shape[2] // _BANDS)
-    (grad_band, x_band), *rest = zip(torch.split(grad, rows, 2), torch.split(x, rows, 2), strict=True)
-    total: Tensor = grad_band * x_band
-    for grad_band, x_band in rest:  # the last may have fewer rows
-        total[:, :, : x_band.shape[2]].addcmul_(grad_band, x_band)
-    return total.sum((2, 3))
+    times, size = _in_a_row(grad, x), _chunk_samples(x)
+    rows = [_rows(t, times) if times else t.flatten(2).movedim(1, 2) for t in (grad, x)]
+    products = torch.empty_like(rows[1][:size])
+    sums = x.new_empty(len(x), products.shape[2])
+    for grad_part, x_part, out in zip(*(t.split(size) for t in (*rows, sums)), strict=True):
+        torch.sum(torch.mul(grad_part, x_part, out=products[: len(out)]), 1, out=out)
+    return sums if times <= 1 else sums.view(len(x), times, -1).sum(1)
 
 
 def _gradient_of_map(grad: Tensor, s: Tensor, dz: Tensor | None, x: Tensor) -> Tensor:

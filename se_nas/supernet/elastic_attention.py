@@ -10,10 +10,9 @@ Where attention may stand at several places of a block, each has layers of its o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from types import MappingProxyType
+from functools import reduce
 from typing import cast
 
 import torch
@@ -27,9 +26,9 @@ from se_nas.space.attention.kind import AttentionUnit
 from se_nas.space.slots.slot import SlotOp
 from se_nas.space.specs import BlockSpec
 from se_nas.space.vocabulary import Position
-from se_nas.supernet.attention.kind import ElasticKind, Units
+from se_nas.supernet.attention.kind import ElasticKind, PlaceMixture, Units
 from se_nas.supernet.attention.own_weights import OwnWeights
-from se_nas.supernet.mixture import FUNCTIONS, GateLayout, UnitFunctions, WeightedFunctions, mixed_gate
+from se_nas.supernet.mixed_gate import FUNCTIONS, MixedGate, UnitFunctions
 
 #: Bias of a gate at the start: sigmoid 0.88, hard-sigmoid 0.83, tanh 0.96, relu 1. A gate that starts near 1 leaves the
 #: features as "no SE" has them, so that neither option is ahead before anything is learned.
@@ -88,8 +87,7 @@ class ElasticAttention(nn.Module):
         #: Kinds that only scale channels, and the others.
         self._gating = [kind for kind in self._places if self._elastic(kind).part is not None]
         self._apart = [kind for kind in self._places if self._elastic(kind).part is None]
-        parts = (self._elastic(kind).part for kind in self._gating)
-        self._parts = tuple(part for part in parts if part is not None)
+        self._parts = tuple(part for kind in self._gating if (part := self._elastic(kind).part) is not None)
 
     def open_gates(self) -> None:
         """Start every gate near 1, where it has a bias to do it with."""
@@ -108,44 +106,37 @@ class ElasticAttention(nn.Module):
         return self._elastic(unit.kind).run_sliced(self, x, unit)
 
     def run_mixed(
-        self,
-        x: Tensor,
-        options: Tensor,
-        sizes: Tensor,
-        mask: Tensor | None,
-        masked: bool = False,
-        without: Tensor | None = None,
-        functions: Mapping[str, Tensor] = MappingProxyType({}),
+        self, x: Tensor, options: Tensor, at: PlaceMixture, masked: bool = False, without: Tensor | None = None
     ) -> Tensor:
         """The weighted sum of every option: (B, C, H, W) to the same shape.
 
         Args:
-            options, sizes: the probabilities of the SE options and of the block's sizes, (number of options,) each.
-            mask: (C,) of the channels that are present, where the sizes decide on that; the others are 0 in the result.
-            masked: whether the others are 0 in x already.
+            options: their probabilities, (number of SE options,).
+            at: what else there is to choose.
+            masked: whether the channels that its mask leaves out are 0 in x already.
             without: the probability that there is no attention here, where it may stand elsewhere; the options' are
                 then those of being picked, and of standing here.
-            functions: the probabilities of squeezes, activations and gates, by part, where there are several.
         """
         if (absent := x.shape[1] - self.channels) > 0:  # channels that only sizes without attention have
-            attended = self.run_mixed(x[:, : self.channels], options, sizes, mask, masked, without, functions)
+            attended = self.run_mixed(x[:, : self.channels], options, at, masked, without)
             return F.pad(attended, (0, 0, 0, 0, 0, absent))
-        mask = None if mask is None else mask[: x.shape[1]]
+        if at.mask is not None:
+            at = replace(at, mask=at.mask[: x.shape[1]])
         none = without if without is not None or self._none is None else options[self._none]
-        weighted = WeightedFunctions(self._functions, tuple(functions[part] for part in FUNCTIONS if part in functions))
+        masking = None if masked else at.mask
+        first = [t for t in (none, masking) if t is not None]
         parts = []
-        if self._gating or none is not None:
-            masking = mask if mask is not None and not masked else None
-            tensors = [*([] if none is None else [none]), *([] if masking is None else [masking]), *weighted.weights]
-            if self._gating:
-                tensors.append(_picked(options, [place for kind in self._gating for place in self._places[kind]]))
-            for kind in self._gating:
-                tensors += self._elastic(kind).tensors(self, sizes)
-            gate = partial(mixed_gate, GateLayout(none is not None, masking is not None, self._parts, self._functions))
-            parts.append(squeeze_scale(x, gate, *tensors, squeeze=self._functions.squeeze))
+        if self._gating:
+            gate = MixedGate(none is not None, masking is not None, self._functions, self._parts)
+            several = [at.functions[part] for part in FUNCTIONS if part in at.functions]
+            weights = _picked(options, [place for kind in self._gating for place in self._places[kind]])
+            tensors = [t for kind in self._gating for t in self._elastic(kind).tensors(self, at.sizes)]
+            given = (*first, *several, weights, *tensors)
+            parts.append(squeeze_scale(x, gate, *given, squeeze=self._functions.squeeze))
+        elif none is not None:
+            parts.append(squeeze_scale(x, _no_attention, *first))
         for kind in self._apart:
-            weights = _picked(options, self._places[kind])
-            parts.append(self._elastic(kind).mixed(self, x, weights, sizes, mask, weighted))
+            parts.append(self._elastic(kind).mixed(self, x, _picked(options, self._places[kind]), at))
         return sum(parts[1:], parts[0])
 
     def _elastic(self, kind: str) -> ElasticKind:
@@ -153,6 +144,11 @@ class ElasticAttention(nn.Module):
 
     def _elastics(self) -> list[ElasticKind]:
         return [self._elastic(kind) for kind in self.kinds]
+
+
+def _no_attention(z: Tensor, *weights: Tensor) -> Tensor:
+    """The gate 1 times its weight, and the mask."""
+    return reduce(torch.mul, weights, torch.ones_like(z))
 
 
 def _picked(options: Tensor, places: Sequence[int]) -> Tensor:

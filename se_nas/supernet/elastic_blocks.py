@@ -31,8 +31,10 @@ from se_nas.space.slots.slot import SlotOp
 from se_nas.space.specs import BlockSpec
 from se_nas.space.templates import NO_SE
 from se_nas.space.vocabulary import Position
+from se_nas.supernet.attention.kind import PlaceMixture
 from se_nas.supernet.elastic_attention import ElasticAttention, attention_places
-from se_nas.supernet.mixture import FUNCTIONS, fold_mask, kernel_masks, prefix_masks
+from se_nas.supernet.mixed_gate import FUNCTIONS
+from se_nas.supernet.mixture import fold_mask, kernel_masks, prefix_masks
 
 Run = Callable[[Tensor], Tensor]
 Probability = Callable[[Axis], Tensor]
@@ -366,9 +368,8 @@ class ElasticBlock(Block):
             present = before if place == "pre" else None if between else width
             mask = present if masked else torch.mv(self.channel_masks.t(), size)
             attend = self._attention(place).run_mixed
-            scales[place] = partial(
-                attend, options=picked, sizes=size, mask=mask, masked=masked, without=none, functions=functions
-            )
+            at = PlaceMixture(size, mask, functions)
+            scales[place] = partial(attend, options=picked, at=at, masked=masked, without=none)
         return scales
 
 

@@ -13,6 +13,7 @@ from se_nas.layers.attention import build_attention
 from se_nas.space.attention.eca import eca_kernel
 from se_nas.space.slots.slot import SlotOp
 from se_nas.space.yaml.file import parse_space
+from se_nas.supernet.attention.kind import PlaceMixture
 from se_nas.supernet.elastic_attention import OPEN_GATE_BIAS, ElasticAttention
 
 EVERY = ["none", 2, 4, "eca", "ese", "spatial", "cbam/2", "cbam/4"]
@@ -100,7 +101,7 @@ def test_a_slice_and_a_one_hot_mixture_are_the_plain_unit(expansion: int, squeez
         if block.se is not None:
             torch.testing.assert_close(elastic.run_sliced(x, block), expected)
         options = torch.eye(len(op.axis("se").options), dtype=torch.float64)[place]
-        mixed = elastic.run_mixed(whole, options, expansions, mask)
+        mixed = elastic.run_mixed(whole, options, PlaceMixture(expansions, mask))
         torch.testing.assert_close(mixed[:, :channels], expected)
         assert not mixed[:, channels:].any()
 
@@ -116,7 +117,9 @@ def test_a_mixture_is_the_weighted_sum_of_the_options(options: list[Any]) -> Non
     x = torch.randn(3, 16, 4, 5, dtype=torch.float64)
     weights = torch.randn(len(options), dtype=torch.float64).softmax(0)
     expected = sum(w * alone(elastic, op, 2, label, x) for w, label in zip(weights, op.axis("se").options, strict=True))
-    torch.testing.assert_close(elastic.run_mixed(x, weights, torch.ones(1, dtype=torch.float64), None), expected)
+    torch.testing.assert_close(
+        elastic.run_mixed(x, weights, PlaceMixture(torch.ones(1, dtype=torch.float64))), expected
+    )
 
 
 @pytest.mark.parametrize("expansion", [[2], [1, 2]])
@@ -130,7 +133,7 @@ def test_derivatives_of_a_mixture_are_the_finite_differences(squeeze: str, expan
 
     def run(x: Tensor, weights: Tensor, expansions: Tensor) -> Tensor:
         mask = torch.mv(torch.ones(8, 1).repeat(max(expansion), len(expansion)).double(), expansions)
-        return elastic.run_mixed(x, weights, expansions, mask if len(expansion) > 1 else None)
+        return elastic.run_mixed(x, weights, PlaceMixture(expansions, mask if len(expansion) > 1 else None))
 
     assert torch.autograd.gradcheck(run, (x, weights, expansions))
     run(x, weights, expansions).square().sum().backward()
@@ -153,7 +156,7 @@ def passes(options: list[Any]) -> int:
     elastic, x = ElasticAttention(op, "inside"), torch.randn(2, 16, 9, 7)
     weights = torch.full((len(options),), 1 / len(options))
     with Maps(), torch.no_grad():
-        elastic.run_mixed(x, weights, torch.ones(1), None)
+        elastic.run_mixed(x, weights, PlaceMixture(torch.ones(1)))
     return Maps.made
 
 
@@ -173,7 +176,8 @@ def test_no_option_promotes_a_map_of_half_precision(option: Any, masked: bool) -
     options = [option, *(other for other in ("none", 2) if other != option)]
     elastic, x = ElasticAttention(op_of(options), "inside"), torch.randn(2, 16, 4, 4, dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = elastic.run_mixed(x, torch.ones(len(options)), torch.ones(1), torch.ones(16) if masked else None)
+        at = PlaceMixture(torch.ones(1), torch.ones(16) if masked else None)
+        mixed = elastic.run_mixed(x, torch.ones(len(options)), at)
     assert mixed.dtype == torch.bfloat16
 
 

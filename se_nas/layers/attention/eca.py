@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,5 +51,9 @@ def eca_gate(gate: Callable[[Tensor], Tensor], z: Tensor, weight: Tensor) -> Ten
 
 def eca_excitation(z: Tensor, weight: Tensor) -> Tensor:
     """What ECA's gates are taken of; of so few numbers a product of windows is quicker than torch's convolution."""
-    width = weight.shape[-1]
-    return F.pad(z, (width // 2, width // 2)).unfold(-1, width, 1) @ weight.view(width)
+    return torch.mv(eca_windows(z, weight.shape[-1]).t(), weight.flatten()).view(z.shape)
+
+
+def eca_windows(z: Tensor, width: int) -> Tensor:
+    """The channels around each of z's (..., C), 0 beyond the last: (width, numbers of z)."""
+    return F.pad(z, (width // 2, width // 2)).unfold(-1, width, 1).movedim(-1, 0).reshape(width, -1)

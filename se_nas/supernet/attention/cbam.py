@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import islice
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from se_nas.layers.squeeze_excite import squeeze_scale
+from se_nas.supernet.attention.kind import PlaceMixture
 from se_nas.supernet.attention.se import ElasticTwoLinears
 from se_nas.supernet.attention.spatial import at_positions
-from se_nas.supernet.mixture import TwoLinears, UnitFunctions, WeightedFunctions
+from se_nas.supernet.mixed_gate import FUNCTIONS, Activation, MixedGate
+from se_nas.supernet.two_linears import TwoLinears
+
+
+class CBAMTensors(TwoLinears):
+    """The maps of CBAM's channel gates, whose excitations are sums of those of means and of maxima."""
+
+    def excitations(self, activation: Activation, z: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `GateTensors`; z is (2, B, C)."""
+        of_both, kept = super().excitations(activation, z)
+        return of_both.sum(1), kept
+
+    def gradients(
+        self, activation: Activation, z: Tensor, kept: tuple[Tensor, ...], grad: Tensor
+    ) -> tuple[Tensor, ...]:
+        """See `GateTensors`."""
+        return super().gradients(activation, z, kept, torch.stack((grad, grad), 1))
 
 
 class ElasticCBAM(ElasticTwoLinears):
@@ -20,44 +36,14 @@ class ElasticCBAM(ElasticTwoLinears):
 
     opening = ("expand", "spatial")
 
-    def mixed(
-        self,
-        shared: nn.Module,
-        x: Tensor,
-        weights: Tensor,
-        expansions: Tensor,
-        mask: Tensor | None,
-        functions: WeightedFunctions,
-    ) -> Tensor:
+    def mixed(self, shared: nn.Module, x: Tensor, weights: Tensor, at: PlaceMixture) -> Tensor:
         """See `ElasticKind`."""
         total = weights.sum()
         shares = torch.where(total > 0, weights / total.clamp(min=1e-12), 1 / len(weights))
-        maps = self.two_linears(shared, expansions)
-        names, of_names = functions.of_maps
-        gate = partial(mixed_cbam_gate, names)
-        y = squeeze_scale(x, gate, *of_names, shares, *maps, *([] if mask is None else [mask]), squeeze="mean_and_max")
-        of_positions = names.of(iter(of_names)).gate
-        return at_positions(cast(nn.Conv2d, shared.spatial), of_positions, y, total, mask)
-
-
-def mixed_cbam_gate(functions: UnitFunctions, z: Tensor, *tensors: Tensor) -> Tensor:
-    """The weighted sum of the channel gates of CBAM's ratios.
-
-    Args:
-        z: means and maxima of the channels (2, B, C).
-        tensors: the weights of functions and of ratios, those of `TwoLinears`, and at most one mask (C,) of the
-            channels that are present.
-
-    Returns:
-        The scale (B, C), the channel mask included.
-    """
-    left = iter(tensors)
-    _, activation, gates = functions.of(left)
-    weights, maps = next(left), TwoLinears(*islice(left, len(TwoLinears._fields)))
-    masks = tuple(left)
-    for mask in masks:
-        z = z * mask
-    scale = gates(weights, maps.excitations(activation, z).sum(1))
-    for mask in masks:
-        scale = scale * mask
-    return scale
+        # of what SE squeezes by, CBAM says nothing: it has both
+        functions = self.functions._replace(squeezes=("mean_and_max",))
+        several = [at.functions[part] for part in FUNCTIONS[1:] if part in at.functions]
+        gate = MixedGate(False, at.mask is not None, functions, (CBAMTensors,))
+        tensors = [*([] if at.mask is None else [at.mask]), *several, shares, *self.tensors(shared, at.sizes)]
+        y = squeeze_scale(x, gate, *tensors, squeeze="mean_and_max")
+        return at_positions(cast(nn.Conv2d, shared.spatial), partial(self.gate, at), y, total, at.mask)

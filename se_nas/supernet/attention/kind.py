@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from se_nas.layers.activations import GATES
 from se_nas.layers.attention import build_attention
 from se_nas.space.attention.kind import AttentionUnit
-from se_nas.supernet.mixture import GatePart, UnitFunctions, WeightedFunctions
+from se_nas.supernet.mixed_gate import GateTensors, UnitFunctions
 
 Units = Sequence[Sequence[AttentionUnit]]
 """The unit of each option of a kind (rows) beside each expansion of the block (columns)."""
+
+
+@dataclass(frozen=True)
+class PlaceMixture:
+    """What the options of all kinds at a place are mixed by, beside their own probabilities.
+
+    Attributes:
+        sizes: the probabilities of the block's sizes.
+        mask: (C,) of the channels that are present, where the sizes decide on that; the others are 0 in the result.
+        functions: the probabilities of squeezes, activations and gates, by part (see FUNCTIONS), where there are
+            several.
+    """
+
+    sizes: Tensor
+    mask: Tensor | None = None
+    functions: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class ElasticKind(nn.Module):
@@ -33,7 +51,7 @@ class ElasticKind(nn.Module):
     opening: ClassVar[tuple[str, ...]] = ()
     """Layers whose bias opens the gates."""
 
-    part: ClassVar[GatePart | None] = None
+    part: ClassVar[type[GateTensors] | None] = None
     """What it adds to the gate that is mixed with those of other kinds; None where it is mixed by itself."""
 
     def __init__(self, units: Units, largest: AttentionUnit, functions: UnitFunctions) -> None:
@@ -74,27 +92,25 @@ class ElasticKind(nn.Module):
                 self._plains[functions] = build_attention(unit)
         return self._plains[functions]
 
-    def tensors(self, shared: nn.Module, expansions: Tensor) -> tuple[Tensor, ...]:
-        """The tensors of `part`.
+    def tensors(self, shared: nn.Module, sizes: Tensor) -> tuple[Tensor, ...]:
+        """The tensors of `part`, in its order.
 
         Args:
-            expansions: the probabilities of the block's expansions.
+            sizes: the probabilities of the block's sizes.
         """
         raise NotImplementedError
 
-    def mixed(
-        self,
-        shared: nn.Module,
-        x: Tensor,
-        weights: Tensor,
-        expansions: Tensor,
-        mask: Tensor | None,
-        functions: WeightedFunctions,
-    ) -> Tensor:
+    def gate(self, at: PlaceMixture, x: Tensor) -> Tensor:
+        """The gates of excitations, of which there are few, by the gate function or the average of several."""
+        names, shares = self.functions.gates, at.functions.get("gate")
+        if shares is None:
+            return GATES[names[0]](x)
+        return torch.tensordot(shares.to(x.dtype), torch.stack([GATES[name](x) for name in names]), 1)
+
+    def mixed(self, shared: nn.Module, x: Tensor, weights: Tensor, at: PlaceMixture) -> Tensor:
         """The sum of its options, each times its weight: (B, C, H, W) to the same shape.
 
         Args:
-            weights, expansions: the probabilities of its options and of the block's expansions.
-            mask: (C,) of the channels that are present, where the expansions decide on that; they are 0 in the result.
+            weights: the probabilities of its options.
         """
         raise NotImplementedError

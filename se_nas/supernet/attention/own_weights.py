@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from se_nas.layers.attention import build_attention
 from se_nas.space.attention import ATTENTION
 from se_nas.space.attention.kind import AttentionUnit
-from se_nas.supernet.attention.kind import ElasticKind, Units
-from se_nas.supernet.mixture import FUNCTIONS, UnitFunctions, WeightedFunctions
+from se_nas.supernet.attention.kind import ElasticKind, PlaceMixture, Units
+from se_nas.supernet.mixed_gate import FUNCTIONS, UnitFunctions
 
 
 class OwnWeights(ElasticKind):
@@ -57,17 +57,10 @@ class OwnWeights(ElasticKind):
         attended: Tensor = self._module(unit)(x)
         return attended
 
-    def mixed(
-        self,
-        shared: nn.Module,
-        x: Tensor,
-        weights: Tensor,
-        expansions: Tensor,
-        mask: Tensor | None,
-        functions: WeightedFunctions,
-    ) -> Tensor:
+    def mixed(self, shared: nn.Module, x: Tensor, weights: Tensor, at: PlaceMixture) -> Tensor:
         """See `ElasticKind`; a unit for fewer channels runs on the first of them."""
-        shares = torch.einsum("uoef,o,e,f->u", self.uses, weights, expansions, self._probabilities(functions, weights))
+        functions = self._probabilities(at.functions, weights)
+        shares = torch.einsum("uoef,o,e,f->u", self.uses, weights, at.sizes, functions)
         total = torch.zeros_like(x)
         for module, channels, share in zip(self.by_size.values(), self.channels, shares, strict=True):
             part = module(x[:, :channels])
@@ -84,12 +77,11 @@ class OwnWeights(ElasticKind):
             for names in itertools.product(*self._read)
         ]
 
-    def _probabilities(self, functions: WeightedFunctions, like: Tensor) -> Tensor:
+    def _probabilities(self, functions: Mapping[str, Tensor], like: Tensor) -> Tensor:
         """Of the combinations, in the order of `_each`."""
-        left, total = iter(functions.weights), like.new_ones(1)
-        for names, read in zip(functions.names, self._read, strict=True):
-            weights = next(left) if len(names) > 1 else like.new_ones(1)
-            total = torch.outer(total, weights if len(read) > 1 else like.new_ones(1)).flatten()
+        total = like.new_ones(1)
+        for part, read in zip(FUNCTIONS, self._read, strict=True):
+            total = torch.outer(total, functions[part] if len(read) > 1 else like.new_ones(1)).flatten()
         return total
 
     def _key(self, unit: AttentionUnit) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.supernet.attention.kind import ElasticKind, Units
-from se_nas.supernet.mixture import GatePart, TwoLinears, UnitFunctions, expected, hidden_masks
+from se_nas.supernet.mixed_gate import UnitFunctions
+from se_nas.supernet.mixture import expected, hidden_masks
+from se_nas.supernet.two_linears import TwoLinears
 
 
 class ElasticTwoLinears(ElasticKind):
@@ -28,22 +29,13 @@ class ElasticTwoLinears(ElasticKind):
         channels, hidden = slice(unit.channels), slice(unit.hidden)
         return {"reduce": (hidden, channels), "expand": (channels, hidden)}
 
-    def two_linears(self, shared: nn.Module, expansions: Tensor) -> TwoLinears:
-        """The maps, and which hidden units each option has."""
+    def tensors(self, shared: nn.Module, sizes: Tensor) -> tuple[Tensor, ...]:
+        """See `ElasticKind`; those of `TwoLinears`."""
         reduce, expand = cast(nn.Linear, shared.reduce), cast(nn.Linear, shared.expand)
-        hidden = expected(self.masks, expansions)
-        return TwoLinears(hidden, reduce.weight, reduce.bias, expand.weight, expand.bias)
-
-
-def _excitations(activation: Callable[[Tensor], Tensor], z: Tensor, maps: TwoLinears) -> Tensor:
-    return maps.excitations(activation, z)
+        return expected(self.masks, sizes), reduce.weight, reduce.bias, expand.weight, expand.bias
 
 
 class ElasticSE(ElasticTwoLinears):
     """SE of every ratio."""
 
-    part = GatePart(TwoLinears, _excitations)
-
-    def tensors(self, shared: nn.Module, expansions: Tensor) -> TwoLinears:
-        """See `ElasticKind`."""
-        return self.two_linears(shared, expansions)
+    part = TwoLinears

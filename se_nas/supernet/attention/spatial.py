@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from se_nas.layers.attention.spatial import spatial_gate
-from se_nas.supernet.attention.kind import ElasticKind
-from se_nas.supernet.mixture import WeightedFunctions
+from se_nas.supernet.attention.kind import ElasticKind, PlaceMixture
 
 
 class ElasticSpatial(ElasticKind):
@@ -18,19 +18,10 @@ class ElasticSpatial(ElasticKind):
 
     opening = ("spatial",)
 
-    def mixed(
-        self,
-        shared: nn.Module,
-        x: Tensor,
-        weights: Tensor,
-        expansions: Tensor,
-        mask: Tensor | None,
-        functions: WeightedFunctions,
-    ) -> Tensor:
+    def mixed(self, shared: nn.Module, x: Tensor, weights: Tensor, at: PlaceMixture) -> Tensor:
         """See `ElasticKind`."""
-        present = x if mask is None else x * mask.to(x.dtype)[:, None, None]
-        gate = functions.names.of(iter(functions.weights)).gate
-        return at_positions(cast(nn.Conv2d, shared.spatial), gate, present, weights, mask)
+        present = x if at.mask is None else x * at.mask.to(x.dtype)[:, None, None]
+        return at_positions(cast(nn.Conv2d, shared.spatial), partial(self.gate, at), present, weights, at.mask)
 
 
 def at_positions(
