@@ -226,7 +226,7 @@ def _sum_of_products(grad: Tensor, x: Tensor) -> Tensor:
     rows = [_rows(t, times) if times else t.flatten(2).movedim(1, 2) for t in (grad, x)]
     products = torch.empty_like(rows[1][:size])
     sums = x.new_empty(len(x), products.shape[2])
-    for grad_part, x_part, out in zip(*(t.split(size) for t in (*rows, sums)), strict=True):
+    for grad_part, x_part, out in zip(*(torch.split(t, size) for t in (*rows, sums)), strict=True):
         torch.sum(torch.mul(grad_part, x_part, out=products[: len(out)]), 1, out=out)
     return sums if times <= 1 else sums.view(len(x), times, -1).sum(1)
 

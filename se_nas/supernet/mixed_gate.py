@@ -2,7 +2,7 @@
 
 What it computes with are vectors, so that it costs what calling its operations costs, and autograd would call as many
 again and more. So its backward is written by hand: here for what kinds share (squeezes, functions, weights, and "no
-attention" as the gate 1), and in each kind's `GateTensors` for how it makes excitations of what is squeezed.
+attention" as the gate 1), and in each kind's `GatePart` for how it makes excitations of what is squeezed.
 
 Gates are maps where nothing is squeezed: there each ratio costs its excitation and its gate at every position, and five
 of them on a basic block of 64 channels make its mixture cost about 1.5 times its largest. That is arithmetic: adding
@@ -52,15 +52,23 @@ class UnitFunctions(NamedTuple):
         return "none" if "none" in self.squeezes else "mean_and_max"
 
 
-class GateTensors:
-    """What the gates of one kind's options depend on, and how. A subclass is a dataclass of tensors."""
+class GatePart:
+    """How the gates of one kind's options depend on its tensors.
 
-    def excitations(self, activation: Activation, z: Tensor) -> tuple[Tensor, Any]:
+    Attributes:
+        count: how many tensors there are.
+    """
+
+    count: int
+
+    def excitations(self, activation: Activation, z: Tensor, *tensors: Tensor) -> tuple[Tensor, Any]:
         """What the gates are taken of (options, ..., C), of squeezed channels z, and what `gradients` needs of it."""
         raise NotImplementedError
 
-    def gradients(self, activation: Activation, z: Tensor, kept: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        """That of z, and those of its own tensors in their order, of that of the excitations."""
+    def gradients(
+        self, activation: Activation, z: Tensor, tensors: Sequence[Tensor], kept: Any, grad: Tensor
+    ) -> tuple[Tensor, ...]:
+        """That of z, and those of the tensors, of the gradient of the excitations."""
         raise NotImplementedError
 
 
@@ -84,7 +92,9 @@ class Activation:
         return of_x
 
     def _average(self, x: Tensor, weights: Tensor) -> Tensor:
-        return torch.tensordot(weights, torch.stack([activation_function(name)(x) for name in self._names]), 1)
+        every = torch.stack([activation_function(name)(x) for name in self._names])
+        averaged: Tensor = torch.tensordot(weights, every, 1)
+        return averaged
 
 
 class Given(NamedTuple):
@@ -96,7 +106,7 @@ class Given(NamedTuple):
     activations: Tensor | None
     gates: Tensor | None
     weights: Tensor
-    parts: list[GateTensors]
+    parts: list[tuple[Tensor, ...]]
 
 
 class _Kept(NamedTuple):
@@ -128,7 +138,7 @@ class MixedGate(HandWrittenGate):
     none: bool
     mask: bool
     functions: UnitFunctions
-    parts: tuple[type[GateTensors], ...]
+    parts: tuple[GatePart, ...]
 
     def forward(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, _Kept]:
         """See `HandWrittenGate`."""
@@ -138,7 +148,10 @@ class MixedGate(HandWrittenGate):
             mask, activation = given.mask, _activation(names, given)
             squeezed = z if given.squeezes is None else _averaged_squeeze(names.squeezes, z, given.squeezes)
             seen = squeezed if mask is None else squeezed * mask
-            excitations, of_parts = zip(*(part.excitations(activation, seen) for part in given.parts), strict=True)
+            pairs = [
+                part.excitations(activation, seen, *own) for part, own in zip(self.parts, given.parts, strict=True)
+            ]
+            excitations, of_parts = zip(*pairs, strict=True)
             joined = excitations[0] if len(excitations) == 1 else torch.cat(excitations)
             scale, gates = _averaged_gates(names.gates, given.gates, given.weights, joined)
             scale = scale if given.none is None else scale + given.none
@@ -151,18 +164,19 @@ class MixedGate(HandWrittenGate):
         with _no_autocast(z):
             z, given = self._read(z, parameters)
             mask, activation = given.mask, _activation(names, given)
-            of_mask = None if mask is None else sum_of_rows(grad * kept.scale)
+            of_mask = None if mask is None else _sum_of_rows(grad * kept.scale)
             grad = grad if mask is None else grad * mask
             of_none = None if given.none is None else grad.sum()
             of_gates, of_weights, excited = _gates_gradients(names.gates, kept.gates, given.gates, given.weights, grad)
-            of_seen, of_tensors = [], []
-            for part, own, each in zip(given.parts, kept.of_parts, excited.split(kept.counts), strict=True):
-                of_z, *others = part.gradients(activation, kept.seen, own, each)
+            of_seen, of_tensors, of_squeezes = [], [], None
+            each = torch.split(excited, kept.counts)
+            for part, own, of_part, of_own in zip(self.parts, given.parts, kept.of_parts, each, strict=True):
+                of_z, *others = part.gradients(activation, kept.seen, own, of_part, of_own)
                 of_seen.append(of_z)
                 of_tensors += others
-            of_z, of_squeezes = sum(of_seen[1:], of_seen[0]), None
-            if of_mask is not None:
-                of_mask, of_z = of_mask + sum_of_rows(of_z * kept.squeezed), of_z * mask
+            of_z = sum(of_seen[1:], of_seen[0])
+            if mask is not None and of_mask is not None:
+                of_mask, of_z = of_mask + _sum_of_rows(of_z * kept.squeezed), of_z * mask
             if given.squeezes is not None:
                 of_z, of_squeezes = _squeeze_gradients(names.squeezes, z, given.squeezes, of_z)
             found = (of_z, of_none, of_mask, of_squeezes, activation.of_weights, of_gates, of_weights, *of_tensors)
@@ -175,9 +189,9 @@ class MixedGate(HandWrittenGate):
             z, *tensors = (t.to(dtype) for t in (z, *tensors))
         left = iter(tensors)
         several = (len(names) > 1 for names in self.functions)
-        own = [next(left) if there else None for there in (self.none, self.mask, *several, True)]
-        parts = [part(*islice(left, len(part.__match_args__))) for part in self.parts]
-        return z, Given(*own, parts)
+        own = [next(left) if there else None for there in (self.none, self.mask, *several)]
+        weights, parts = next(left), [tuple(islice(left, part.count)) for part in self.parts]
+        return z, Given(*own, weights, parts)  # type: ignore[arg-type, call-arg]  # the five that may be None
 
 
 def _activation(names: UnitFunctions, given: Given) -> Activation:
@@ -230,8 +244,8 @@ def _averaged_gates(
     slopes = torch.stack([_SLOPES[name](value) for name, value in zip(names, every, strict=True)])
     values = torch.stack(every)
     of_functions = torch.bmm(weights.expand(len(names), 1, -1), values)[:, 0]
-    averages = (torch.mv(of_all.flatten(1).t(), shares).view(x.shape) for of_all in (values, slopes))
-    return torch.mv(of_functions.t(), shares).view(shape[1:]), _Gates(*averages, of_functions)
+    values, slopes = (torch.mv(of_all.flatten(1).t(), shares).view(x.shape) for of_all in (values, slopes))
+    return torch.mv(of_functions.t(), shares).view(shape[1:]), _Gates(values, slopes, of_functions)
 
 
 def _gates_gradients(
@@ -245,7 +259,7 @@ def _gates_gradients(
     return of_shares, torch.mv(kept.values, flat), excited.view(len(weights), *grad.shape)
 
 
-def sum_of_rows(x: Tensor) -> Tensor:
+def _sum_of_rows(x: Tensor) -> Tensor:
     """(..., C) to (C,)."""
     return x.flatten(0, -2).sum(0)
 

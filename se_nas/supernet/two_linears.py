@@ -2,53 +2,85 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from se_nas.supernet.mixed_gate import Activation, GateTensors
+from se_nas.supernet.mixed_gate import Activation, GatePart
+
+_OWN_PRODUCT = 8192
+"""Weights times options from which on leaving them out is worth a product more, at about 64 samples on a CPU."""
 
 
-@dataclass(frozen=True)
-class TwoLinears(GateTensors):
-    """The maps, and what of the hidden units each option has.
+class TwoLinears(GatePart):
+    """SE's two linear maps. Its tensors are masks on the hidden units that each option has (options, H), soft where
+    those depend on another choice, and the maps (H, C), (H,), (C, H), (C,).
 
-    Attributes:
-        hidden: (options, H) masks on the hidden units.
-        w1, b1, w2, b2: (H, C), (H,), (C, H), (C,).
+    Args:
+        widths: the hidden units that each option has at the most.
+        channels: C.
     """
 
-    hidden: Tensor
-    w1: Tensor
-    b1: Tensor
-    w2: Tensor
-    b2: Tensor
+    count = 5
 
-    def excitations(self, activation: Activation, z: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `GateTensors`."""
-        first = F.linear(z, self.w1, self.b1)
-        hidden = activation(first)
-        masked = hidden * self._masks(z)
-        return F.linear(masked, self.w2, self.b2), (first, hidden, masked)
+    def __init__(self, widths: Sequence[int], channels: int) -> None:
+        #: Options in a row whose second map is one product, over as many hidden units as the first of them has.
+        self._groups: list[tuple[slice, int]] = []
+        first, largest = 0, max(widths)
+        for option, width in enumerate(widths):
+            saved = (largest - width) * channels * (len(widths) - option)
+            if saved > _OWN_PRODUCT and max(widths[option:]) == width:
+                self._groups.append((slice(first, option), largest))
+                first, largest = option, width
+        self._groups.append((slice(first, len(widths)), largest))
+
+    def excitations(
+        self, activation: Activation, z: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, list[Tensor]]]:
+        """See `GatePart`."""
+        masks, w1, b1, w2, b2 = tensors
+        before = F.linear(z, w1, b1)
+        hidden, rows = activation(before), _beside(masks, z)
+        masked = [hidden[..., :width] * rows[options, ..., :width] for options, width in self._groups]
+        excited = [F.linear(units, w2[:, : units.shape[-1]], b2) for units in masked]
+        return excited[0] if len(excited) == 1 else torch.cat(excited), (before, hidden, masked)
 
     def gradients(
-        self, activation: Activation, z: Tensor, kept: tuple[Tensor, ...], grad: Tensor
+        self,
+        activation: Activation,
+        z: Tensor,
+        tensors: Sequence[Tensor],
+        kept: tuple[Tensor, Tensor, list[Tensor]],
+        grad: Tensor,
     ) -> tuple[Tensor, ...]:
-        """See `GateTensors`."""
-        first, hidden, masked = kept
-        rows = grad.flatten(0, -2)
-        of_masked = torch.mm(rows, self.w2).view(masked.shape)
-        of_first = activation.gradient(first, (of_masked * self._masks(z)).sum(0)).flatten(0, -2)
+        """See `GatePart`."""
+        (masks, w1, _, w2, _), (before, hidden, masked) = tensors, kept
+        rows, of_masks, of_hidden, of_w2 = _beside(masks, z), [], [], []
+        for (options, width), units in zip(self._groups, masked, strict=True):
+            excited = grad[options].flatten(0, -2)
+            of_units = torch.mm(excited, w2[:, :width]).view(units.shape)
+            of_masks.append(_widened((of_units * hidden[..., :width]).flatten(1, -2).sum(1), masks))
+            of_hidden.append(_widened((of_units * rows[options, ..., :width]).sum(0), hidden))
+            of_w2.append(_widened(torch.mm(excited.t(), units.flatten(0, -2)), w2))
+        of_before = activation.gradient(before, sum(of_hidden[1:], of_hidden[0])).flatten(0, -2)
         return (
-            torch.mm(of_first, self.w1).view(z.shape),
-            (of_masked * hidden).flatten(1, -2).sum(1),
-            torch.mm(of_first.t(), z.flatten(0, -2)),
-            of_first.sum(0),
-            torch.mm(rows.t(), masked.flatten(0, -2)),
-            rows.sum(0),
+            torch.mm(of_before, w1).view(z.shape),
+            of_masks[0] if len(of_masks) == 1 else torch.cat(of_masks),
+            torch.mm(of_before.t(), z.flatten(0, -2)),
+            of_before.sum(0),
+            sum(of_w2[1:], of_w2[0]),
+            grad.flatten(0, -2).sum(0),
         )
 
-    def _masks(self, z: Tensor) -> Tensor:
-        return self.hidden.view(len(self.hidden), *[1] * (z.dim() - 1), -1)
+
+def _beside(masks: Tensor, z: Tensor) -> Tensor:
+    """Masks (options, H) as (options, ..., H), for hidden units of z."""
+    return masks.view(len(masks), *[1] * (z.dim() - 1), -1)
+
+
+def _widened(x: Tensor, like: Tensor) -> Tensor:
+    """With zeros for the hidden units that it lacks."""
+    lacking = like.shape[-1] - x.shape[-1]
+    return F.pad(x, (0, lacking)) if lacking else x

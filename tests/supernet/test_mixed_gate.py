@@ -9,18 +9,19 @@ from torch.func import vmap
 from torch.nn import functional as F
 
 from se_nas.layers.activations import ACTIVATION_GRADIENTS, ACTIVATIONS, GATES, activation_function
-from se_nas.supernet.attention.cbam import CBAMTensors
-from se_nas.supernet.attention.eca import ECATensors
-from se_nas.supernet.attention.ese import EffectiveSETensors
+from se_nas.supernet.attention.cbam import CBAMLinears
+from se_nas.supernet.attention.eca import ECAPart
+from se_nas.supernet.attention.ese import EffectiveSEPart
 from se_nas.supernet.mixed_gate import MixedGate, UnitFunctions
 from se_nas.supernet.mixture import prefix_masks
 from se_nas.supernet.two_linears import TwoLinears
 
 CHANNELS = 5
-WIDTHS = (1, 3, 4)
+WIDTHS = (4, 3, 1)
 PLAIN = UnitFunctions(("mean",), ("silu",), ("sigmoid",))
 MASK = torch.tensor([1.0, 1.0, 0.5, 0.5, 0.0])
-SE, ECA, ESE = (TwoLinears,), (ECATensors,), (EffectiveSETensors,)
+SE, ECA, ESE = (TwoLinears(WIDTHS, CHANNELS),), (ECAPart(),), (EffectiveSEPart(),)
+CBAM = (CBAMLinears(WIDTHS, CHANNELS),)
 
 
 @pytest.fixture(autouse=True)
@@ -36,14 +37,14 @@ def tensors_of(gate: MixedGate) -> list[Tensor]:
     """Some for every one that the gate depends on, in float64."""
     own = {
         TwoLinears: [prefix_masks(WIDTHS) * 0.9, *linears()],
-        CBAMTensors: [prefix_masks(WIDTHS) * 0.9, *linears()],
-        ECATensors: [torch.randn(1, 1, 3)],
-        EffectiveSETensors: [torch.randn(CHANNELS, CHANNELS), torch.randn(CHANNELS)],
+        CBAMLinears: [prefix_masks(WIDTHS) * 0.9, *linears()],
+        ECAPart: [torch.randn(1, 1, 3)],
+        EffectiveSEPart: [torch.randn(CHANNELS, CHANNELS), torch.randn(CHANNELS)],
     }
-    options = sum(len(WIDTHS) if issubclass(part, TwoLinears) else 1 for part in gate.parts)
+    options = sum(len(WIDTHS) if isinstance(part, TwoLinears) else 1 for part in gate.parts)
     found = [torch.rand(1)[0]] * gate.none + [MASK] * gate.mask
     found += [torch.rand(len(names)) for names in gate.functions if len(names) > 1]
-    found += [torch.rand(options), *(tensor for part in gate.parts for tensor in own[part])]
+    found += [torch.rand(options), *(tensor for part in gate.parts for tensor in own[type(part)])]
     return [tensor.double().requires_grad_() for tensor in found]
 
 
@@ -67,6 +68,20 @@ def test_a_mixed_gate_is_the_sum_of_the_gates(masked: bool, shape: tuple[int, ..
     torch.testing.assert_close(found, expected * MASK if masked else expected)
 
 
+def test_options_of_few_hidden_units_are_products_of_their_own() -> None:
+    widths, channels = (64, 32, 32, 8, 4), 256
+    z, masks = torch.randn(3, channels, dtype=torch.float64), prefix_masks(widths).double()
+    maps = [torch.randn(size, dtype=torch.float64) for size in ((64, channels), (64,), (channels, 64), (channels,))]
+    tensors = [t.requires_grad_() for t in (torch.rand(5, dtype=torch.float64), masks, *maps)]
+    found, expected = (
+        MixedGate(False, False, PLAIN, (TwoLinears(told, channels),))(z, *tensors) for told in (widths, [64] * 5)
+    )
+    torch.testing.assert_close(found, expected)
+    for ours, theirs in zip(*(torch.autograd.grad(g.square().sum(), tensors) for g in (found, expected)), strict=True):
+        present = prefix_masks(widths) if ours.shape == masks.shape else 1  # what no size has may have no gradient
+        torch.testing.assert_close(ours * present, theirs * present)
+
+
 def test_functions_are_averaged_where_they_stand() -> None:
     functions = UnitFunctions(("max", "mean"), ("silu", "relu"), tuple(GATES))
     of_maximum, of_mean = torch.tensor([0.3, 0.7])
@@ -84,7 +99,7 @@ def test_functions_are_averaged_where_they_stand() -> None:
 def test_a_mixed_gate_of_cbam_is_the_sum_of_its_gates(masked: bool) -> None:
     means, maxima, (w1, b1, w2, b2) = torch.randn(2, CHANNELS), torch.randn(2, CHANNELS), linears()
     weights = torch.tensor([0.2, 0.3, 0.5])
-    gate = MixedGate(False, masked, PLAIN._replace(squeezes=("mean_and_max",)), (CBAMTensors,))
+    gate = MixedGate(False, masked, PLAIN._replace(squeezes=("mean_and_max",)), CBAM)
     tensors = [*([MASK] if masked else []), weights, prefix_masks(WIDTHS), w1, b1, w2, b2]
     expected = torch.zeros(2, CHANNELS)
     for weight, width in zip(weights, WIDTHS, strict=True):
@@ -110,7 +125,7 @@ GATE_CASES = {
     ),
     "activations that no kind reads": (MixedGate(True, False, PLAIN._replace(activations=("relu", "silu")), ECA), PAIR),
     "hard": (MixedGate(True, False, PLAIN._replace(gates=("hard_sigmoid",)), ESE), (3, CHANNELS)),
-    "cbam": (MixedGate(False, True, PLAIN._replace(squeezes=("mean_and_max",)), (CBAMTensors,)), PAIR),
+    "cbam": (MixedGate(False, True, PLAIN._replace(squeezes=("mean_and_max",)), CBAM), PAIR),
 }
 
 

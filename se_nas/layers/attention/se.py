@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from se_nas.layers.activations import ACTIVATIONS, GATES
-from se_nas.layers.squeeze_excite import ChannelAttention, Gate
+from se_nas.layers.gate import Gate
+from se_nas.layers.squeeze_excite import ChannelAttention
 from se_nas.space.attention.kind import AttentionUnit
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -12,34 +12,37 @@ from se_nas.layers.attention.eca import eca_windows
 from se_nas.space.attention.eca import eca_kernel
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.supernet.attention.kind import ElasticKind, Units
-from se_nas.supernet.mixed_gate import Activation, GateTensors, UnitFunctions
+from se_nas.supernet.mixed_gate import Activation, GatePart, UnitFunctions
 from se_nas.supernet.mixture import crop_masks
 
 _ALL = slice(None)
 
 
-@dataclass(frozen=True)
-class ECATensors(GateTensors):
-    """The kernel of ECA, (1, 1, width)."""
+class ECAPart(GatePart):
+    """ECA's gates. Its tensor is the kernel, (1, 1, width)."""
 
-    across: Tensor
+    count = 1
 
-    def excitations(self, activation: Activation, z: Tensor) -> tuple[Tensor, Tensor]:
-        """See `GateTensors`."""
-        windows = eca_windows(z, self.across.shape[-1])
-        return torch.mv(windows.t(), self.across.flatten()).view(1, *z.shape), windows
+    def excitations(self, activation: Activation, z: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """See `GatePart`."""
+        (across,) = tensors
+        windows = eca_windows(z, across.shape[-1])
+        return torch.mv(windows.t(), across.flatten()).view(1, *z.shape), windows
 
-    def gradients(self, activation: Activation, z: Tensor, kept: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
-        """See `GateTensors`."""
+    def gradients(
+        self, activation: Activation, z: Tensor, tensors: Sequence[Tensor], kept: Tensor, grad: Tensor
+    ) -> tuple[Tensor, ...]:
+        """See `GatePart`."""
+        (across,) = tensors
         # a channel is seen by those beside it from the other side
-        around, mirrored = eca_windows(grad[0], self.across.shape[-1]), self.across.flatten().flip(0)
-        return torch.mv(around.t(), mirrored).view(z.shape), torch.mv(kept, grad.flatten()).view(self.across.shape)
+        around, mirrored = eca_windows(grad[0], across.shape[-1]), across.flatten().flip(0)
+        return torch.mv(around.t(), mirrored).view(z.shape), torch.mv(kept, grad.flatten()).view(across.shape)
 
 
 class ElasticECA(ElasticKind):
     """ECA, of which there is one option."""
 
-    part = ECATensors
+    part = ECAPart()
     masks: Tensor
 
     def __init__(self, units: Units, largest: AttentionUnit, functions: UnitFunctions) -> None:

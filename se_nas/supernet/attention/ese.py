@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -11,31 +11,31 @@ from torch.nn import functional as F
 
 from se_nas.space.attention.kind import AttentionUnit
 from se_nas.supernet.attention.kind import ElasticKind
-from se_nas.supernet.mixed_gate import Activation, GateTensors, sum_of_rows
+from se_nas.supernet.mixed_gate import Activation, GatePart
 
 
-@dataclass(frozen=True)
-class EffectiveSETensors(GateTensors):
-    """The linear map of effective SE (C, C), (C,)."""
+class EffectiveSEPart(GatePart):
+    """Effective SE's gates. Its tensors are the linear map's, (C, C) and (C,)."""
 
-    w: Tensor
-    b: Tensor
+    count = 2
 
-    def excitations(self, activation: Activation, z: Tensor) -> tuple[Tensor, None]:
-        """See `GateTensors`."""
-        return F.linear(z, self.w, self.b)[None], None
+    def excitations(self, activation: Activation, z: Tensor, *tensors: Tensor) -> tuple[Tensor, None]:
+        """See `GatePart`."""
+        return F.linear(z, *tensors)[None], None
 
-    def gradients(self, activation: Activation, z: Tensor, kept: None, grad: Tensor) -> tuple[Tensor, ...]:
-        """See `GateTensors`."""
+    def gradients(
+        self, activation: Activation, z: Tensor, tensors: Sequence[Tensor], kept: None, grad: Tensor
+    ) -> tuple[Tensor, ...]:
+        """See `GatePart`."""
         rows = grad.flatten(0, -2)
-        return torch.mm(rows, self.w).view(z.shape), torch.mm(rows.t(), z.flatten(0, -2)), sum_of_rows(rows)
+        return torch.mm(rows, tensors[0]).view(z.shape), torch.mm(rows.t(), z.flatten(0, -2)), rows.sum(0)
 
 
 class ElasticEffectiveSE(ElasticKind):
     """Effective SE, of which there is one option."""
 
     opening = ("excite",)
-    part = EffectiveSETensors
+    part = EffectiveSEPart()
 
     def cuts(self, unit: AttentionUnit) -> dict[str, tuple[slice, ...]]:
         """See `ElasticKind`."""

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from se_nas.layers.activations import GATES
 from se_nas.layers.attention import build_attention
 from se_nas.space.attention.kind import AttentionUnit
-from se_nas.supernet.mixed_gate import GateTensors, UnitFunctions
+from se_nas.supernet.mixed_gate import GatePart, UnitFunctions
 
 Units = Sequence[Sequence[AttentionUnit]]
 """The unit of each option of a kind (rows) beside each expansion of the block (columns)."""
@@ -51,7 +51,7 @@ class ElasticKind(nn.Module):
     opening: ClassVar[tuple[str, ...]] = ()
     """Layers whose bias opens the gates."""
 
-    part: ClassVar[type[GateTensors] | None] = None
+    part: GatePart | None = None
     """What it adds to the gate that is mixed with those of other kinds; None where it is mixed by itself."""
 
     def __init__(self, units: Units, largest: AttentionUnit, functions: UnitFunctions) -> None:
@@ -105,7 +105,8 @@ class ElasticKind(nn.Module):
         names, shares = self.functions.gates, at.functions.get("gate")
         if shares is None:
             return GATES[names[0]](x)
-        return torch.tensordot(shares.to(x.dtype), torch.stack([GATES[name](x) for name in names]), 1)
+        averaged: Tensor = torch.tensordot(shares.to(x.dtype), torch.stack([GATES[name](x) for name in names]), 1)
+        return averaged
 
     def mixed(self, shared: nn.Module, x: Tensor, weights: Tensor, at: PlaceMixture) -> Tensor:
         """The sum of its options, each times its weight: (B, C, H, W) to the same shape.

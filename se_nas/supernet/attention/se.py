@@ -22,6 +22,8 @@ class ElasticTwoLinears(ElasticKind):
     def __init__(self, units: Units, largest: AttentionUnit, functions: UnitFunctions) -> None:
         super().__init__(units, largest, functions)
         widths = [[unit.hidden for unit in row] for row in units]
+        #: The hidden units that each option has at the most.
+        self.widths = [max(row) for row in widths]
         self.register_buffer("masks", hidden_masks(widths, largest.hidden), persistent=False)
 
     def cuts(self, unit: AttentionUnit) -> dict[str, tuple[slice, ...]]:
@@ -38,4 +40,6 @@ class ElasticTwoLinears(ElasticKind):
 class ElasticSE(ElasticTwoLinears):
     """SE of every ratio."""
 
-    part = TwoLinears
+    def __init__(self, units: Units, largest: AttentionUnit, functions: UnitFunctions) -> None:
+        super().__init__(units, largest, functions)
+        self.part = TwoLinears(self.widths, largest.channels)
