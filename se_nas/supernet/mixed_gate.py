@@ -11,7 +11,7 @@ the options up one after another takes as long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -21,20 +21,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from se_nas.layers.activations import ACTIVATION_GRADIENTS, GATES, activation_function
+from se_nas.layers.activations import ACTIVATION_GRADIENTS, activation_function
 from se_nas.layers.gate import HandWrittenGate, gradients_by_autograd
+from se_nas.supernet.averaged_gates import Averages, averaged_gates, gradients_of_averaged_gates
 
 #: The parts of SE that units compute with, in the order of `UnitFunctions`.
 FUNCTIONS = ("squeeze", "activation", "gate")
-
-_VALUES = GATES | {"tanh": lambda x: 2 * torch.sigmoid(2 * x) - 1}  # a quarter of the time of torch's, on a CPU
-_SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
-    "sigmoid": lambda y: torch.addcmul(y, y, y, value=-1),
-    "hard_sigmoid": lambda y: torch.addcmul(y, y, y, value=-1).sign_().div_(6),  # a sixth where y is within 0 and 1
-    "tanh": lambda y: 1 - y * y,
-    "relu": torch.sign,
-}
-"""Gate name to its derivative where its value is y."""
 
 
 class UnitFunctions(NamedTuple):
@@ -62,7 +54,7 @@ class GatePart:
     count: int
 
     def excitations(self, activation: Activation, z: Tensor, *tensors: Tensor) -> tuple[Tensor, Any]:
-        """What the gates are taken of (options, ..., C), of squeezed channels z, and what `gradients` needs of it."""
+        """What the gates are taken of (options, rows, C), of squeezed channels z (rows, C), and what `gradients` needs."""
         raise NotImplementedError
 
     def gradients(
@@ -116,7 +108,7 @@ class _Kept(NamedTuple):
     seen: Tensor
     counts: list[int]
     of_parts: Sequence[Any]
-    gates: _Gates
+    gates: Averages
     scale: Tensor
 
 
@@ -145,29 +137,32 @@ class MixedGate(HandWrittenGate):
         names = self.functions
         with _no_autocast(z):
             z, given = self._read(z, parameters)
-            mask, activation = given.mask, _activation(names, given)
-            squeezed = z if given.squeezes is None else _averaged_squeeze(names.squeezes, z, given.squeezes)
+            mask, activation = given.mask, Activation(names.activations, given.activations)
+            averaged = z if given.squeezes is None else _averaged_squeeze(names.squeezes, z, given.squeezes)
+            squeezed = averaged.reshape(-1, z.shape[-1])
             seen = squeezed if mask is None else squeezed * mask
             pairs = [
                 part.excitations(activation, seen, *own) for part, own in zip(self.parts, given.parts, strict=True)
             ]
             excitations, of_parts = zip(*pairs, strict=True)
             joined = excitations[0] if len(excitations) == 1 else torch.cat(excitations)
-            scale, gates = _averaged_gates(names.gates, given.gates, given.weights, joined)
+            scale, gates = averaged_gates(names.gates, given.gates, given.weights, joined)
             scale = scale if given.none is None else scale + given.none
-            kept = _Kept(squeezed, seen, [len(each) for each in excitations], of_parts, gates, scale)
-            return scale if mask is None else scale * mask, kept
+            kept = _Kept(squeezed, seen, [each.shape[0] for each in excitations], of_parts, gates, scale)
+            scale = scale if mask is None else scale * mask
+            return scale.view(-1, *averaged.shape[1:]), kept
 
     def gradients(self, z: Tensor, parameters: Sequence[Tensor], kept: _Kept, grad: Tensor) -> list[Tensor]:
         """See `HandWrittenGate`."""
         names = self.functions
         with _no_autocast(z):
             z, given = self._read(z, parameters)
-            mask, activation = given.mask, _activation(names, given)
-            of_mask = None if mask is None else _sum_of_rows(grad * kept.scale)
+            mask, activation = given.mask, Activation(names.activations, given.activations)
+            grad = grad.reshape(-1, z.shape[-1])
+            of_mask = None if mask is None else (grad * kept.scale).sum(0)
             grad = grad if mask is None else grad * mask
             of_none = None if given.none is None else grad.sum()
-            of_gates, of_weights, excited = _gates_gradients(names.gates, kept.gates, given.gates, given.weights, grad)
+            of_gates, of_weights, excited = gradients_of_averaged_gates(names.gates, given.weights, kept.gates, grad)
             of_seen, of_tensors, of_squeezes = [], [], None
             each = torch.split(excited, kept.counts)
             for part, own, of_part, of_own in zip(self.parts, given.parts, kept.of_parts, each, strict=True):
@@ -176,26 +171,23 @@ class MixedGate(HandWrittenGate):
                 of_tensors += others
             of_z = sum(of_seen[1:], of_seen[0])
             if mask is not None and of_mask is not None:
-                of_mask, of_z = of_mask + _sum_of_rows(of_z * kept.squeezed), of_z * mask
+                of_mask, of_z = of_mask + (of_z * kept.squeezed).sum(0), of_z * mask
             if given.squeezes is not None:
-                of_z, of_squeezes = _squeeze_gradients(names.squeezes, z, given.squeezes, of_z)
-            found = (of_z, of_none, of_mask, of_squeezes, activation.of_weights, of_gates, of_weights, *of_tensors)
-            return [t for t in found if t is not None]
+                of_z, of_squeezes = _gradients_of_squeeze(names.squeezes, z, given.squeezes, of_z)
+            found = (of_z.view(z.shape), of_none, of_mask, of_squeezes, activation.of_weights, of_gates, of_weights)
+            return [t for t in (*found, *of_tensors) if t is not None]
 
     def _read(self, z: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, Given]:
         """All of the widest dtype."""
-        if any(t.dtype != z.dtype for t in tensors):
-            dtype = reduce(torch.promote_types, (t.dtype for t in tensors), z.dtype)
+        dtypes = {z.dtype, *(t.dtype for t in tensors)}
+        if len(dtypes) > 1:
+            dtype = reduce(torch.promote_types, dtypes)
             z, *tensors = (t.to(dtype) for t in (z, *tensors))
         left = iter(tensors)
         several = (len(names) > 1 for names in self.functions)
         own = [next(left) if there else None for there in (self.none, self.mask, *several)]
         weights, parts = next(left), [tuple(islice(left, part.count)) for part in self.parts]
         return z, Given(*own, weights, parts)  # type: ignore[arg-type, call-arg]  # the five that may be None
-
-
-def _activation(names: UnitFunctions, given: Given) -> Activation:
-    return Activation(names.activations, given.activations)
 
 
 def _averaged_squeeze(names: Sequence[str], z: Tensor, weights: Tensor) -> Tensor:
@@ -207,61 +199,17 @@ def _averaged_squeeze(names: Sequence[str], z: Tensor, weights: Tensor) -> Tenso
     return sum(others, first)
 
 
-def _squeeze_gradients(names: Sequence[str], z: Tensor, weights: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+def _gradients_of_squeeze(names: Sequence[str], z: Tensor, weights: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+    """Those of z and of the weights, of that of the average in rows (..., C)."""
     if "none" in names:
-        return gradients_by_autograd(partial(_averaged_squeeze, names), [z, weights], grad)
-    of_z = torch.outer(_of_rows(names, weights), grad.flatten()).view(z.shape)
-    return of_z, _of_rows(names, torch.mv(z.flatten(1), grad.flatten()))
+        return gradients_by_autograd(partial(_averaged_squeeze, names), [z, weights], grad.view(z.shape))
+    flat = grad.flatten()
+    return torch.outer(_of_rows(names, weights), flat), _of_rows(names, torch.mv(z.flatten(1), flat))
 
 
 def _of_rows(names: Sequence[str], weights: Tensor) -> Tensor:
     """Of names' weights those of means and maxima, and the other way round."""
     return weights if names[0] == "mean" else weights.flip(0)
-
-
-class _Gates(NamedTuple):
-    """The values at every excitation (options, numbers): of the one function, or averaged as the slopes and those
-    averaged over the options (functions, numbers) are."""
-
-    values: Tensor
-    slopes: Tensor | None
-    of_functions: Tensor | None
-
-
-def _averaged_gates(
-    names: Sequence[str], shares: Tensor | None, weights: Tensor, excitations: Tensor
-) -> tuple[Tensor, _Gates]:
-    """The sum over functions f and excitations x_n of share_f * weight_n * f(x_n), and what its gradients need.
-
-    Of several functions two averages are kept, of their values and of their slopes: every function of every excitation
-    would take as much memory as the feature maps that they scale, where those are small.
-    """
-    shape, x = excitations.shape, excitations.flatten(1)
-    if shares is None:
-        values = GATES[names[0]](x)
-        return torch.mv(values.t(), weights).view(shape[1:]), _Gates(values, None, None)
-    every = [_VALUES[name](x) for name in names]
-    slopes = torch.stack([_SLOPES[name](value) for name, value in zip(names, every, strict=True)])
-    values = torch.stack(every)
-    of_functions = torch.bmm(weights.expand(len(names), 1, -1), values)[:, 0]
-    values, slopes = (torch.mv(of_all.flatten(1).t(), shares).view(x.shape) for of_all in (values, slopes))
-    return torch.mv(of_functions.t(), shares).view(shape[1:]), _Gates(values, slopes, of_functions)
-
-
-def _gates_gradients(
-    names: Sequence[str], kept: _Gates, shares: Tensor | None, weights: Tensor, grad: Tensor
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Those of shares, where there are any, of weights and of excitations."""
-    flat = grad.reshape(-1)
-    of_shares = None if kept.of_functions is None else torch.mv(kept.of_functions, flat)
-    slopes = _SLOPES[names[0]](kept.values) if kept.slopes is None else kept.slopes
-    excited = torch.outer(weights, flat).mul_(slopes)
-    return of_shares, torch.mv(kept.values, flat), excited.view(len(weights), *grad.shape)
-
-
-def _sum_of_rows(x: Tensor) -> Tensor:
-    """(..., C) to (C,)."""
-    return x.flatten(0, -2).sum(0)
 
 
 def _no_autocast(like: Tensor) -> AbstractContextManager[Any]:

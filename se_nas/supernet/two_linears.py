@@ -42,8 +42,8 @@ class TwoLinears(GatePart):
         """See `GatePart`."""
         masks, w1, b1, w2, b2 = tensors
         before = F.linear(z, w1, b1)
-        hidden, rows = activation(before), _beside(masks, z)
-        masked = [hidden[..., :width] * rows[options, ..., :width] for options, width in self._groups]
+        hidden, beside = activation(before), masks[:, None]
+        masked = [hidden[:, :width] * beside[options, :, :width] for options, width in self._groups]
         excited = [F.linear(units, w2[:, : units.shape[-1]], b2) for units in masked]
         return excited[0] if len(excited) == 1 else torch.cat(excited), (before, hidden, masked)
 
@@ -57,27 +57,22 @@ class TwoLinears(GatePart):
     ) -> tuple[Tensor, ...]:
         """See `GatePart`."""
         (masks, w1, _, w2, _), (before, hidden, masked) = tensors, kept
-        rows, of_masks, of_hidden, of_w2 = _beside(masks, z), [], [], []
+        beside, of_masks, of_hidden, of_w2 = masks[:, None], [], [], []
         for (options, width), units in zip(self._groups, masked, strict=True):
-            excited = grad[options].flatten(0, -2)
+            excited = grad[options].flatten(0, 1)
             of_units = torch.mm(excited, w2[:, :width]).view(units.shape)
-            of_masks.append(_widened((of_units * hidden[..., :width]).flatten(1, -2).sum(1), masks))
-            of_hidden.append(_widened((of_units * rows[options, ..., :width]).sum(0), hidden))
-            of_w2.append(_widened(torch.mm(excited.t(), units.flatten(0, -2)), w2))
-        of_before = activation.gradient(before, sum(of_hidden[1:], of_hidden[0])).flatten(0, -2)
+            of_masks.append(_widened((of_units * hidden[:, :width]).sum(1), masks))
+            of_hidden.append(_widened((of_units * beside[options, :, :width]).sum(0), hidden))
+            of_w2.append(_widened(torch.mm(excited.t(), units.flatten(0, 1)), w2))
+        of_before = activation.gradient(before, sum(of_hidden[1:], of_hidden[0]))
         return (
-            torch.mm(of_before, w1).view(z.shape),
+            torch.mm(of_before, w1),
             of_masks[0] if len(of_masks) == 1 else torch.cat(of_masks),
-            torch.mm(of_before.t(), z.flatten(0, -2)),
+            torch.mm(of_before.t(), z),
             of_before.sum(0),
             sum(of_w2[1:], of_w2[0]),
-            grad.flatten(0, -2).sum(0),
+            grad.sum((0, 1)),
         )
-
-
-def _beside(masks: Tensor, z: Tensor) -> Tensor:
-    """Masks (options, H) as (options, ..., H), for hidden units of z."""
-    return masks.view(len(masks), *[1] * (z.dim() - 1), -1)
 
 
 def _widened(x: Tensor, like: Tensor) -> Tensor:

@@ -19,18 +19,18 @@ from se_nas.supernet.two_linears import TwoLinears
 
 
 class CBAMLinears(TwoLinears):
-    """The maps of CBAM's channel gates, whose excitations are sums of those of means and of maxima, z (2, B, C)."""
+    """The maps of CBAM's channel gates, whose excitations are sums of those of means and of maxima, z (2 * B, C)."""
 
     def excitations(self, activation: Activation, z: Tensor, *tensors: Tensor) -> tuple[Tensor, Any]:
         """See `GatePart`."""
         of_both, kept = super().excitations(activation, z, *tensors)
-        return of_both.sum(1), kept
+        return of_both.unflatten(1, (2, -1)).sum(1), kept
 
     def gradients(
         self, activation: Activation, z: Tensor, tensors: Sequence[Tensor], kept: Any, grad: Tensor
     ) -> tuple[Tensor, ...]:
         """See `GatePart`."""
-        return super().gradients(activation, z, tensors, kept, torch.stack((grad, grad), 1))
+        return super().gradients(activation, z, tensors, kept, torch.cat((grad, grad), 1))
 
 
 class ElasticCBAM(ElasticTwoLinears):

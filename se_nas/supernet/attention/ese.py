@@ -27,8 +27,8 @@ class EffectiveSEPart(GatePart):
         self, activation: Activation, z: Tensor, tensors: Sequence[Tensor], kept: None, grad: Tensor
     ) -> tuple[Tensor, ...]:
         """See `GatePart`."""
-        rows = grad.flatten(0, -2)
-        return torch.mm(rows, tensors[0]).view(z.shape), torch.mm(rows.t(), z.flatten(0, -2)), rows.sum(0)
+        (rows,) = grad.unbind()
+        return torch.mm(rows, tensors[0]), torch.mm(rows.t(), z), rows.sum(0)
 
 
 class ElasticEffectiveSE(ElasticKind):
