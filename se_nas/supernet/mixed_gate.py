@@ -54,7 +54,7 @@ class GatePart:
     count: int
 
     def excitations(self, activation: Activation, z: Tensor, *tensors: Tensor) -> tuple[Tensor, Any]:
-        """What the gates are taken of (options, rows, C), of squeezed channels z (rows, C), and what `gradients` needs."""
+        """What the gates are taken of (options, rows, C), of channels z (rows, C), and what `gradients` needs of it."""
         raise NotImplementedError
 
     def gradients(
@@ -138,19 +138,19 @@ class MixedGate(HandWrittenGate):
         with _no_autocast(z):
             z, given = self._read(z, parameters)
             mask, activation = given.mask, Activation(names.activations, given.activations)
-            averaged = z if given.squeezes is None else _averaged_squeeze(names.squeezes, z, given.squeezes)
-            squeezed = averaged.reshape(-1, z.shape[-1])
+            squeezed = z if given.squeezes is None else _averaged_squeeze(names.squeezes, z, given.squeezes)
+            squeezed = squeezed.reshape(-1, z.shape[-1])
             seen = squeezed if mask is None else squeezed * mask
-            pairs = [
-                part.excitations(activation, seen, *own) for part, own in zip(self.parts, given.parts, strict=True)
-            ]
-            excitations, of_parts = zip(*pairs, strict=True)
+            tensors = zip(self.parts, given.parts, strict=True)
+            excitations, of_parts = zip(
+                *(part.excitations(activation, seen, *own) for part, own in tensors), strict=True
+            )
             joined = excitations[0] if len(excitations) == 1 else torch.cat(excitations)
             scale, gates = averaged_gates(names.gates, given.gates, given.weights, joined)
             scale = scale if given.none is None else scale + given.none
             kept = _Kept(squeezed, seen, [each.shape[0] for each in excitations], of_parts, gates, scale)
             scale = scale if mask is None else scale * mask
-            return scale.view(-1, *averaged.shape[1:]), kept
+            return scale.view(z.shape[1:] if names.squeeze == "mean_and_max" else z.shape), kept
 
     def gradients(self, z: Tensor, parameters: Sequence[Tensor], kept: _Kept, grad: Tensor) -> list[Tensor]:
         """See `HandWrittenGate`."""

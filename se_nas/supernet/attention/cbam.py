@@ -24,7 +24,7 @@ class CBAMLinears(TwoLinears):
     def excitations(self, activation: Activation, z: Tensor, *tensors: Tensor) -> tuple[Tensor, Any]:
         """See `GatePart`."""
         of_both, kept = super().excitations(activation, z, *tensors)
-        return of_both.unflatten(1, (2, -1)).sum(1), kept
+        return of_both.view(of_both.shape[0], 2, -1, of_both.shape[2]).sum(1), kept
 
     def gradients(
         self, activation: Activation, z: Tensor, tensors: Sequence[Tensor], kept: Any, grad: Tensor
