@@ -195,12 +195,12 @@ def _in_a_row(*maps: Tensor) -> int:
 
 def _rows(x: Tensor, times: int) -> Tensor:
     """A view (B, positions / times, times * C) of a map whose channels come last."""
-    return x.permute(0, 2, 3, 1).view(len(x), -1, times * x.shape[1])
+    return x.permute(0, 2, 3, 1).view(x.shape[0], -1, times * x.shape[1])
 
 
 def _for_rows(of_channels: Tensor, times: int) -> Tensor:
     """A vector (B, C) as (B, 1, times * C)."""
-    return of_channels[:, None].expand(-1, times, -1).reshape(len(of_channels), 1, -1)
+    return of_channels[:, None].expand(-1, times, -1).reshape(of_channels.shape[0], 1, -1)
 
 
 _SQUEEZED: dict[str, Callable[[Tensor], tuple[Tensor, Tensor | None]]] = {
@@ -225,10 +225,10 @@ def _sum_of_products(grad: Tensor, x: Tensor) -> Tensor:
     times, size = _in_a_row(grad, x), _chunk_samples(x)
     rows = [_rows(t, times) if times else t.flatten(2).movedim(1, 2) for t in (grad, x)]
     products = torch.empty_like(rows[1][:size])
-    sums = x.new_empty(len(x), products.shape[2])
+    sums = x.new_empty(x.shape[0], products.shape[2])
     for grad_part, x_part, out in zip(*(torch.split(t, size) for t in (*rows, sums)), strict=True):
-        torch.sum(torch.mul(grad_part, x_part, out=products[: len(out)]), 1, out=out)
-    return sums if times <= 1 else sums.view(len(x), times, -1).sum(1)
+        torch.sum(torch.mul(grad_part, x_part, out=products[: out.shape[0]]), 1, out=out)
+    return sums if times <= 1 else sums.view(x.shape[0], times, -1).sum(1)
 
 
 def _gradient_of_map(grad: Tensor, s: Tensor, dz: Tensor | None, x: Tensor) -> Tensor:

@@ -15,25 +15,28 @@ from torch import Tensor
 from se_nas.layers.activations import GATES
 
 _VALUES = GATES | {"tanh": lambda x: 2 * torch.sigmoid(2 * x) - 1}  # a quarter of the time of torch's, on a CPU
-_SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
-    "sigmoid": lambda y: torch.addcmul(y, y, y, value=-1),
-    "hard_sigmoid": lambda y: torch.addcmul(y, y, y, value=-1).sign_().div_(6),  # a sixth where y is within 0 and 1
-    "tanh": lambda y: 1 - y * y,
-    "relu": torch.sign,
+
+_of = torch.ops.aten
+_BACKWARDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "sigmoid": lambda grad, x, y: _of.sigmoid_backward(grad, y),
+    "hard_sigmoid": lambda grad, x, y: _of.hardsigmoid_backward(grad, x),
+    "tanh": lambda grad, x, y: _of.tanh_backward(grad, y),
+    "relu": lambda grad, x, y: _of.threshold_backward(grad.expand_as(x), x, 0),
 }
-"""Gate name to its derivative where its value is y."""
+"""Gate name to the gradient at x, where it is y, of that of y, which may be one number."""
 
 
 class Averages(NamedTuple):
-    """What the gradients need: values (options, numbers) of the one function, or what is averaged of several.
+    """What the gradients need.
 
     Attributes:
-        values, slopes: over the functions (options, numbers).
-        of_functions: over the options (functions, numbers).
+        values: of the one function at every excitation, or the average of several (options, numbers).
+        slopes: the excitations themselves, or the average of several functions' slopes there (options, numbers).
+        of_functions: where there are several, the average of each over the options (functions, numbers).
     """
 
     values: Tensor
-    slopes: Tensor | None = None
+    slopes: Tensor
     of_functions: Tensor | None = None
 
 
@@ -50,13 +53,14 @@ def averaged_gates(
     x, shape = excitations.flatten(1), excitations.shape[1:]
     if shares is None:
         values = GATES[names[0]](x)
-        return torch.mv(values.t(), weights).view(shape), Averages(values)
+        return torch.mv(values.t(), weights).view(shape), Averages(values, x)
     every = [_VALUES[name](x) for name in names]
-    slopes = torch.stack([_SLOPES[name](value) for name, value in zip(names, every, strict=True)])
+    both = zip(names, shares.unbind(), every, strict=True)
+    first, *others = (_BACKWARDS[name](share, x, value) for name, share, value in both)
     values = torch.stack(every)
     of_functions = torch.bmm(weights.expand(len(names), 1, -1), values)[:, 0]
-    values, slopes = (torch.mv(of_all.flatten(1).t(), shares).view(x.shape) for of_all in (values, slopes))
-    return torch.mv(of_functions.t(), shares).view(shape), Averages(values, slopes, of_functions)
+    averages = Averages(torch.mv(values.flatten(1).t(), shares).view(x.shape), sum(others, first), of_functions)
+    return torch.mv(of_functions.t(), shares).view(shape), averages
 
 
 def gradients_of_averaged_gates(
@@ -64,7 +68,9 @@ def gradients_of_averaged_gates(
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Those of shares, where there are any, of weights and of excitations."""
     flat = grad.flatten()
-    of_shares = None if kept.of_functions is None else torch.mv(kept.of_functions, flat)
-    slopes = _SLOPES[names[0]](kept.values) if kept.slopes is None else kept.slopes
-    excited = torch.outer(weights, flat).mul_(slopes)
+    of_values = torch.outer(weights, flat)
+    if kept.of_functions is None:
+        of_shares, excited = None, _BACKWARDS[names[0]](of_values, kept.slopes, kept.values)
+    else:
+        of_shares, excited = torch.mv(kept.of_functions, flat), of_values.mul_(kept.slopes)
     return of_shares, torch.mv(kept.values, flat), excited.view(-1, *grad.shape)

@@ -141,10 +141,8 @@ class MixedGate(HandWrittenGate):
             squeezed = z if given.squeezes is None else _averaged_squeeze(names.squeezes, z, given.squeezes)
             squeezed = squeezed.reshape(-1, z.shape[-1])
             seen = squeezed if mask is None else squeezed * mask
-            tensors = zip(self.parts, given.parts, strict=True)
-            excitations, of_parts = zip(
-                *(part.excitations(activation, seen, *own) for part, own in tensors), strict=True
-            )
+            both = zip(self.parts, given.parts, strict=True)
+            excitations, of_parts = zip(*(part.excitations(activation, seen, *own) for part, own in both), strict=True)
             joined = excitations[0] if len(excitations) == 1 else torch.cat(excitations)
             scale, gates = averaged_gates(names.gates, given.gates, given.weights, joined)
             scale = scale if given.none is None else scale + given.none
