@@ -73,6 +73,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "separable": {"kind": "separable", "kernel": [3, 5]},
     "mbconv": {"kind": "mbconv", "kernel": [3, 5], "expansion": [1, 3, 6]},
     "fused_mbconv": {"kind": "fused_mbconv", "kernel": [3, 5], "expansion": [1, 2, 4]},
+    "residual_conv": {"kind": "residual_conv", "kernel": [3, 5]},
     "shuffle": {"kind": "shuffle", "kernel": [3, 5], "expansion": 0.25, "groups": 4},
     "inception": {"kind": "inception", "kernel": [3, 5]},
 }

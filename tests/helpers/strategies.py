@@ -144,6 +144,7 @@ def _stage(
         "bottleneck": middle,
         "basic": middle,
         "fused_mbconv": few,
+        "residual_conv": None,
         "conv": None,
         "separable": None,
     }
@@ -162,7 +163,7 @@ def _stage(
             block |= options(expansions[name])
         elif name == "inception":
             block |= _inception(draw, width[0] - before[0] if passes else width[0], passes) | options(None)
-        if name in ("narrow", "wide", "fused_mbconv"):
+        if name in ("narrow", "wide", "fused_mbconv", "residual_conv"):
             block |= {"skip": draw(st.booleans())}
         if name in ("narrow", "wide"):
             block |= {"always_expands": draw(st.booleans())}
@@ -183,7 +184,7 @@ def _stage(
 
 def _placed(block: dict[str, Any], sums: bool) -> dict[str, Any]:
     """The block, with no SE on a shortcut that it never has; `sums` says whether one of the stage keeps its shape."""
-    inverted = block["kind"] in ("mbconv", "fused_mbconv")
+    inverted = block["kind"] in ("mbconv", "fused_mbconv", "residual_conv")
     shortcut = block["kind"] in ("bottleneck", "basic", "shuffle") or (sums and inverted and block.get("skip", True))
     if shortcut or "se" not in block:
         return block

@@ -27,6 +27,7 @@ _BLOCKS: dict[str, dict[str, Any]] = {
         "project_parts": 3,
     },
     "fused_mbconv": {"kind": "fused_mbconv", "kernel": [1, 3], "expansion": [1, 2]},
+    "residual_conv": {"kind": "residual_conv", "kernel": [1, 3]},
     "basic": {"kind": "basic", "kernel": [1, 3], "expansion": [0.5, 1]},
     "basic, padded": {"kind": "basic", "kernel": 3, "expansion": [0.5, 1], "shortcut": "pad"},
     "basic, pooled shortcut": {"kind": "basic", "kernel": [1, 3], "expansion": [0.5, 1], "shortcut": "pooled"},

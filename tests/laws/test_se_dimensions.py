@@ -36,6 +36,7 @@ SE: dict[str, Any] = {
 BLOCKS: dict[str, dict[str, Any]] = {
     "mbconv": {"kind": "mbconv", "kernel": [3, 5], "expansion": [1, 2]},
     "fused_mbconv": {"kind": "fused_mbconv", "expansion": [1, 2]},
+    "residual_conv": {"kind": "residual_conv", "kernel": [3, 5]},
     "basic": {"kind": "basic", "expansion": [0.5, 1]},
     "padded": {"kind": "basic", "shortcut": "pad"},
     "pre-activation": {"kind": "basic", "preactivation": True},

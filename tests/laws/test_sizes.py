@@ -41,6 +41,8 @@ GROUPS: dict[str, list[dict[str, Any]]] = {
         *({"kind": "conv", **se(position)} for position in POSITIONS),
         *({"kind": "separable", **se(position)} for position in POSITIONS),
         {"kind": "conv", "kernel": [1, 3, 5]},
+        *({"kind": "residual_conv", **se(position)} for position in POSITIONS),
+        {"kind": "residual_conv", "kernel": [1, 5], "skip": False},
         {"kind": "separable", "kernel": [3, 5]},
     ],
     "basic": [

@@ -32,6 +32,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "mbconv": {"kind": "mbconv", "kernel": [3, 5], "expansion": [1, 2]},
     "mbconv that always expands": {"kind": "mbconv", "expansion": [2, 3]},
     "fused_mbconv": {"kind": "fused_mbconv", "expansion": [1, 2]},
+    "residual_conv": {"kind": "residual_conv", "kernel": [3, 5], "se": SE},
     "basic": {"kind": "basic", "expansion": [0.5, 1]},
     "pre-activation": {"kind": "basic", "preactivation": True},
     "bottleneck": {"kind": "bottleneck", "kernel": [3, 5], "expansion": [0.5, 1]},

@@ -15,12 +15,12 @@ from se_nas.space.blocks.conv import CONV, SEPARABLE
 from se_nas.space.blocks.identity import IDENTITY
 from se_nas.space.blocks.inception import INCEPTION
 from se_nas.space.blocks.kind import BlockKind
-from se_nas.space.blocks.mbconv import FUSED_MBCONV, MBCONV
+from se_nas.space.blocks.mbconv import FUSED_MBCONV, MBCONV, RESIDUAL_CONV
 from se_nas.space.blocks.residual import BASIC, BOTTLENECK
 from se_nas.space.blocks.shuffle import SHUFFLE
 from se_nas.space.registry import add_entry
 
-_KINDS = (MBCONV, FUSED_MBCONV, BOTTLENECK, BASIC, CONV, SEPARABLE, SHUFFLE, INCEPTION, IDENTITY)
+_KINDS = (MBCONV, FUSED_MBCONV, RESIDUAL_CONV, BOTTLENECK, BASIC, CONV, SEPARABLE, SHUFFLE, INCEPTION, IDENTITY)
 BLOCKS: Registry[BlockKind] = Registry("block", {kind.name: kind for kind in _KINDS})
 """Every kind of block by its name."""
 

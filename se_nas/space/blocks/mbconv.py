@@ -1,4 +1,7 @@
-"""The inverted residual of MobileNetV2 (arXiv 1801.04381), and its fused form (arXiv 2104.00298)."""
+"""The inverted residual of MobileNetV2 (arXiv 1801.04381), and its fused form (arXiv 2104.00298).
+
+Fused, and without an expansion, EfficientNetV2's is one convolution: a kind of its own, as it projects nothing.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,11 @@ def _fused_mbconv(b: BlockShape) -> BlockPlan:
     return BlockPlan(body=(expand,), last=_project(b), skip=_skip(b))
 
 
+def _residual_conv(b: BlockShape) -> BlockPlan:
+    spatial = Layer("spatial", b.in_channels, b.out_channels, b.resolution, kernel=b.kernel, stride=b.stride)
+    return BlockPlan(body=(spatial,), skip=_skip(b))
+
+
 def _skip(b: BlockShape) -> Skip:
     return "input" if b.keeps_shape and b.form.skip else "none"
 
@@ -53,4 +61,11 @@ FUSED_MBCONV = BlockKind(
     options=_INVERTED,
     middle="expanded",
     plan=_fused_mbconv,
+)
+RESIDUAL_CONV = BlockKind(
+    name="residual_conv",
+    title="residual convolution",
+    options=KERNEL_AND_SE | {"skip"},
+    expansion_of="block_output",
+    plan=_residual_conv,
 )
