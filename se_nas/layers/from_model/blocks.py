@@ -2,114 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, cast, get_args
 
 from se_nas.errors import ModelError
+from se_nas.layers.from_model.found import FoundBlock, FoundHead, FoundStem, Unit
 from se_nas.layers.from_model.steps import Excitation, Step, unknown
 from se_nas.space.vocabulary import Activation, Position, StemPool
 
-
-@dataclass(frozen=True)
-class Unit:
-    """A convolution with the norm and the activation that follow it ("identity": none)."""
-
-    conv: Any
-    norm: Any
-    activation: Activation
-    where: str
-    end: Step
-
-    @property
-    def inputs(self) -> int:
-        """Channels that the convolution reads."""
-        return int(self.conv.in_channels)
-
-    @property
-    def channels(self) -> int:
-        """Channels that it puts out."""
-        return int(self.conv.out_channels)
-
-    @property
-    def kernel(self) -> int:
-        """Its side."""
-        return int(self.conv.kernel_size[0])
-
-    @property
-    def stride(self) -> int:
-        """Its stride."""
-        return int(self.conv.stride[0])
-
-    @property
-    def groups(self) -> int:
-        """Its groups."""
-        return int(self.conv.groups)
-
-    @property
-    def is_depthwise(self) -> bool:
-        """Whether each channel has a convolution of its own."""
-        return self.groups == self.inputs == self.channels
-
-    @property
-    def is_pointwise(self) -> bool:
-        """Whether it is 1x1 of one group."""
-        return self.kernel == self.groups == 1
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether it has a kernel and one group."""
-        return self.kernel > 1 and self.groups == 1
-
-
-@dataclass(frozen=True)
-class FoundStem:
-    """The convolutions before the first block, each with the pooling that may follow."""
-
-    units: tuple[Unit, ...]
-    pools: tuple[StemPool, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoundBlock:
-    """A block of a kind in BLOCKS.
-
-    Attributes:
-        units: its convolutions in the order of its plan, the shortcut's last.
-        form: its variants, where they are not the kind's plain ones.
-        se: its SE, with the place of that.
-    """
-
-    kind: str
-    units: tuple[Unit, ...]
-    in_channels: int
-    channels: int
-    stride: int
-    kernel: int
-    expanded: int
-    activation: Activation
-    form: dict[str, Any] = field(default_factory=dict)
-    se: Excitation | None = None
-    position: Position | None = None
-    where: str = ""
-
-
-@dataclass(frozen=True)
-class FoundHead:
-    """What follows the last block.
-
-    Attributes:
-        unit: the 1x1 convolution before the mean.
-        hidden: linear layers before the classifier.
-        activation: what follows these and the convolution.
-        dropout: rate of that before the classifier.
-    """
-
-    unit: Unit | None
-    hidden: tuple[Any, ...]
-    classifier: Any
-    activation: Activation
-    dropout: float
+#: What stands before the last convolution of a block of pre-activation, once or twice.
+_NORMED = ["conv", "norm", "activation"]
 
 
 def blocks_of(images: Step, logits: Step) -> tuple[FoundStem, list[FoundBlock], FoundHead]:
@@ -146,13 +49,18 @@ def _unit(step: Step | None) -> Unit | None:
     return Unit(conv.layer, norm and norm.layer, cast(Activation, activation), conv.where, end)
 
 
-def _plain(step: Step | None, before: Step) -> Unit:
-    """The convolution without bias and with a norm that a step must be."""
+def _plain(step: Step | None, before: Step, *, normed: bool = True) -> Unit:
+    """The convolution without bias and with a norm that a step must be.
+
+    Args:
+        normed: False: without one, as those are that end a block of pre-activation.
+    """
     unit = _unit(step)
     if unit is None:
         raise unknown(step or _several(before))
-    if unit.norm is None or unit.conv.bias is not None:
-        raise ModelError(f"must have a norm and no bias at each convolution of a block, but {unit.where} has not")
+    if (unit.norm is not None) != normed or unit.conv.bias is not None:
+        has = "a norm and no bias" if normed else "no norm and no bias"
+        raise ModelError(f"must have {has} at each convolution of a block, but {unit.where} has not")
     return unit
 
 
@@ -204,6 +112,8 @@ def _pool(step: Step) -> StemPool:
 
 def _block(step: Step) -> tuple[FoundBlock, Step]:
     """The block that reads a step's result, and the step that its own result is."""
+    if any(user.does == "norm" for user in step.users):
+        return _preactivated(step)
     if len(step.users) == 1:
         parts = _without_sum(step)
         end = parts[-1].end if isinstance(parts[-1], Unit) else parts[-1]
@@ -222,6 +132,35 @@ def _block(step: Step) -> tuple[FoundBlock, Step]:
     return _of_parts(_parts(body), None, end, has_sum=True), end
 
 
+def _preactivated(step: Step) -> tuple[FoundBlock, Step]:
+    """The block of pre-activation that reads a step's result: its norm and its activation come first."""
+    entry = next(user for user in step.users if user.does == "norm")
+    source = entry.next
+    if source is None or source.does != "activation":
+        raise unknown(_several(entry))
+    # a shortcut with a convolution reads what the others read, one without it the input itself
+    paths = [_path(user) for user in (*source.users, *(user for user in step.users if user is not entry))]
+    if len(paths) != 2 or len({path[-1] for path in paths}) != 1:
+        raise unknown(_several(source))
+    (*shortcut, _), (*body, end) = sorted(paths, key=len)
+    if [part.does for part in body] not in [[*_NORMED * inner, "conv"] for inner in (1, 2)]:
+        raise unknown(body[0])
+    units = [*(_plain(body[i], body[i]) for i in range(0, len(body) - 1, 3)), _plain(body[-1], body[-1], normed=False)]
+    activations = {source.function, *(unit.activation for unit in units[:-1])}
+    stride = math.prod(unit.stride for unit in units)
+    if len(activations) > 1 or stride > 2:
+        raise _no_block(units[0])
+    common: dict[str, Any] = {
+        "in_channels": units[0].inputs,
+        "channels": units[-1].channels,
+        "stride": stride,
+        "activation": activations.pop(),
+        "where": units[0].where,
+        "entry": entry.layer,
+    }
+    return _residual(units, shortcut, common), end
+
+
 def _path(step: Step) -> list[Step]:
     """The steps from one to the next sum, that included."""
     path = [step]
@@ -233,8 +172,8 @@ def _path(step: Step) -> list[Step]:
     return path
 
 
-def _parts(steps: Iterable[Step]) -> list[Unit | Step]:
-    """The convolutions of a path, and its SE units."""
+def _parts(steps: Iterable[Step], *, normed: bool = True) -> list[Unit | Step]:
+    """The convolutions of a path, and its SE units; see `_plain`."""
     parts: list[Unit | Step] = []
     end: Step | None = None
     for step in steps:
@@ -244,7 +183,7 @@ def _parts(steps: Iterable[Step]) -> list[Unit | Step]:
         if step.does == "se":
             parts.append(step)
             continue
-        unit = _plain(step, step)
+        unit = _plain(step, step, normed=normed)
         parts.append(unit)
         end = None if unit.end is step else unit.end
     return parts
@@ -287,9 +226,9 @@ def _of_parts(parts: list[Unit | Step], shortcut: list[Step] | None, end: Step, 
     if not units:
         raise unknown(end)
     first, last = units[0], units[-1]
-    stride = 1
-    for unit in units:
-        stride *= unit.stride
+    stride = math.prod(unit.stride for unit in units)
+    if len(units) == 1 and has_sum:
+        return _residual_conv(first, attention)
     inner = {unit.activation for unit in units[:-1]} | ({end.function} if shortcut is not None else set())
     is_separable = _is_separable(parts) and inner == {last.activation} != {"identity"}
     if len(inner) != 1 or not (last.activation == "identity" or is_separable) or len(units) > 3 or stride > 2:
@@ -313,6 +252,26 @@ def _of_parts(parts: list[Unit | Step], shortcut: list[Step] | None, end: Step, 
         raise _no_block(first)
     form = {} if has_sum or not keeps_shape else {"skip": False}
     return _inverted(units, form, common)
+
+
+def _residual_conv(unit: Unit, attention: list[tuple[int, Step]]) -> FoundBlock:
+    """A block of EfficientNetV2 without an expansion."""
+    if not unit.is_dense or unit.stride > 1 or unit.inputs != unit.channels or unit.activation == "identity":
+        raise _no_block(unit)
+    se, position = _attention(attention, 1) if attention else (None, None)
+    return FoundBlock(
+        kind="residual_conv",
+        units=(unit,),
+        in_channels=unit.inputs,
+        channels=unit.channels,
+        stride=1,
+        kernel=unit.kernel,
+        expanded=unit.channels,
+        activation=unit.activation,
+        se=se,
+        position=position,
+        where=unit.where,
+    )
 
 
 def _no_block(first: Unit) -> ModelError:
@@ -348,10 +307,11 @@ def _inverted(units: list[Unit], form: dict[str, Any], common: dict[str, Any]) -
 def _residual(units: list[Unit], shortcut: list[Step], common: dict[str, Any]) -> FoundBlock:
     """A block of ResNet, RegNet or their relatives."""
     keeps_shape = common["stride"] == 1 and common["in_channels"] == common["channels"]
-    form: dict[str, Any] = {}
+    form: dict[str, Any] = {"preactivation": True} if "entry" in common else {}
     beside: tuple[Unit, ...] = ()
     if shortcut:
-        form, beside = _shortcut(shortcut, common)
+        projected, beside = _shortcut(shortcut, common)
+        form |= projected
     if keeps_shape == bool(shortcut):
         raise unknown(shortcut[0]) if shortcut else _no_block(units[0])
     if len(units) == 2:
@@ -377,7 +337,7 @@ def _residual(units: list[Unit], shortcut: list[Step], common: dict[str, Any]) -
 def _shortcut(steps: list[Step], common: dict[str, Any]) -> tuple[dict[str, Any], tuple[Unit, ...]]:
     """The form of a shortcut with a convolution, and that convolution."""
     pooled = steps[0].does == "average_pool"
-    (part, *more) = _parts(steps[1:] if pooled else steps) or [steps[0]]
+    (part, *more) = _parts(steps[1:] if pooled else steps, normed="entry" not in common) or [steps[0]]
     if more or not isinstance(part, Unit) or part.groups > 1 or part.activation != "identity":
         raise unknown(steps[0])
     stride = part.stride * (2 if pooled else 1)
@@ -391,6 +351,7 @@ def _shortcut(steps: list[Step], common: dict[str, Any]) -> tuple[dict[str, Any]
 
 def _is_head(step: Step) -> bool:
     """Whether the mean follows, at once or after a 1x1 convolution."""
+    step, _ = _after_norm(step)
     after = step.next
     unit = _unit(after)
     if unit is not None and unit.activation != "identity":
@@ -398,8 +359,17 @@ def _is_head(step: Step) -> bool:
     return after is not None and after.does == "mean"
 
 
+def _after_norm(step: Step) -> tuple[Step, Step | None]:
+    """The activation behind a norm that reads a step's result, and the norm; the step itself where there is none."""
+    norm = step.next
+    if norm is None or norm.does != "norm" or norm.next is None or norm.next.does != "activation":
+        return step, None
+    return norm.next, norm
+
+
 def _head(step: Step, logits: Step) -> FoundHead:
     unit = None
+    step, norm = _after_norm(step)
     if (after := _unit(step.next)) is not None:
         unit = _plain(step.next, step)
         if not unit.is_pointwise or unit.stride > 1:
@@ -407,6 +377,7 @@ def _head(step: Step, logits: Step) -> FoundHead:
         step = after.end
     linears: list[Any] = []
     activations = {unit.activation} if unit is not None else set()
+    activations |= {cast(Activation, step.function)} if norm is not None and unit is None else set()
     dropout = 0.0
     mean = step.next
     assert mean is not None  # `_is_head` has seen it
@@ -434,4 +405,6 @@ def _head(step: Step, logits: Step) -> FoundHead:
             raise unknown(step)
     if not linears or len(activations) > 1 or not activations <= set(get_args(Activation)):
         raise unknown(logits)
-    return FoundHead(unit, tuple(linears[:-1]), linears[-1], next(iter(activations), "relu"), dropout)
+    return FoundHead(
+        unit, tuple(linears[:-1]), linears[-1], next(iter(activations), "relu"), dropout, norm and norm.layer
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from se_nas.errors import ModelError
-from se_nas.layers.from_model.blocks import FoundBlock
+from se_nas.layers.from_model.found import FoundBlock
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.channels import round_channels
 from se_nas.space.templates import NO_SE, plain_number
@@ -53,10 +53,12 @@ def own_se(blocks: Sequence[FoundBlock], options: Sequence[float | str]) -> list
 def _borrowed(index: int, block: FoundBlock, known: Sequence[tuple[int, OwnSE]]) -> OwnSE:
     """The properties of a block without SE."""
     if known:
-        nearest = min(known, key=lambda entry: abs(entry[0] - index))[1]
-        return OwnSE(nearest.properties, NO_SE)
-    is_residual = BLOCKS[block.kind].expansion_of == "block_output"
-    return OwnSE(_OF_RESIDUALS if is_residual else _OF_INVERTED, NO_SE)
+        properties = min(known, key=lambda entry: abs(entry[0] - index))[1].properties
+    else:
+        properties = _OF_RESIDUALS if BLOCKS[block.kind].expansion_of == "block_output" else _OF_INVERTED
+    # where an activation ends the block, only what comes before it can make up for gates that are open at the start
+    at = {"position": "pre"} if block.kind == "residual_conv" else {}
+    return OwnSE({**properties, **at}, NO_SE)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from se_nas.errors import ModelError, short
-from se_nas.layers.from_model.blocks import FoundBlock, FoundHead, FoundStem, Unit, blocks_of
+from se_nas.layers.from_model.blocks import blocks_of
 from se_nas.layers.from_model.convention import OwnSE, own_se
+from se_nas.layers.from_model.found import FoundBlock, FoundHead, FoundStem, Unit
 from se_nas.layers.from_model.start import started
 from se_nas.layers.from_model.steps import steps_of
 from se_nas.layers.network import Network, numbered
@@ -67,10 +68,11 @@ def space_of(
 ) -> SpaceOfModel:
     """The space of a model of torchvision, timm or your own, in which every block chooses its SE.
 
-    It is made of a ResNet (with SE, ResNeXt and ResNet-D), RegNet, MobileNetV2, MobileNetV3, MnasNet or EfficientNet,
-    known by what the layers do. Everything but SE stays as the model has it. SE is computed as the model computes its
-    own: reduction ratios of the same channels, rounding, activation, gate and place; without any, as MobileNetV3 or
-    SE-ResNet does. The model is not changed.
+    It is made of a ResNet (with SE, ResNeXt, ResNet-D and pre-activation), RegNet, MobileNetV2, MobileNetV3, MnasNet,
+    EfficientNet or EfficientNetV2, known by what the layers do. Everything but SE stays as the model has it. SE is
+    computed as the model computes its own: reduction ratios of the same channels, rounding, activation, gate and place;
+    without any, as MobileNetV3 or SE-ResNet does. Before a block of one convolution it stands on what that reads. The
+    model is not changed.
 
     Args:
         model: returns logits (B, classes) of images (B, channels, side, side).
@@ -175,6 +177,7 @@ def _head(head: FoundHead) -> dict[str, Any]:
         "hidden_layers": max(1, len(hidden)),
         "activation": head.activation,
         "dropout": head.dropout,
+        "norm": head.norm is not None,
         "hidden_bias": not hidden or hidden[0].bias is not None,
         "classifier_bias": head.classifier.bias is not None,
     }
@@ -227,10 +230,14 @@ def _copy_weights(network: Network, stem: FoundStem, blocks: Sequence[FoundBlock
     for module, block in zip(network.blocks, blocks, strict=True):
         ours: Any = module
         for unit, layer in zip(block.units, ours.plan.layers, strict=True):
-            _copy_unit(unit, getattr(ours, layer.name), getattr(ours, f"{layer.name}_norm"))
+            _copy_unit(unit, getattr(ours, layer.name), getattr(ours, f"{layer.name}_norm", None))
+        if block.entry is not None:
+            _copy_norm(block.entry, ours.entry_norm)
         if block.se is not None:
             _copy_layer(block.se.reduce, ours.se.reduce)
             _copy_layer(block.se.expand, ours.se.expand)
+    if head.norm is not None:
+        _copy_norm(head.norm, network.head.norm)
     if head.unit is not None:
         _copy_unit(head.unit, network.head.conv.conv, network.head.conv.norm)
     for number, hidden in enumerate(head.hidden, 1):
@@ -240,12 +247,15 @@ def _copy_weights(network: Network, stem: FoundStem, blocks: Sequence[FoundBlock
 
 def _copy_unit(unit: Unit, conv: Any, norm: Any) -> None:
     _copy_layer(unit.conv, conv)
-    if unit.norm is None:
-        return
-    _copy_layer(unit.norm, norm)
-    norm.running_mean.copy_(unit.norm.running_mean)
+    if unit.norm is not None:
+        _copy_norm(unit.norm, norm)
+
+
+def _copy_norm(theirs: Any, ours: Any) -> None:
+    _copy_layer(theirs, ours)
+    ours.running_mean.copy_(theirs.running_mean)
     # of another epsilon: the variance takes up the difference, so that their sum stays
-    norm.running_var.copy_(unit.norm.running_var + (unit.norm.eps - norm.eps))
+    ours.running_var.copy_(theirs.running_var + (theirs.eps - ours.eps))
 
 
 def _copy_layer(theirs: Any, ours: Any) -> None:
@@ -263,9 +273,10 @@ def _layers(stem: FoundStem, blocks: Sequence[FoundBlock], head: FoundHead) -> I
     for unit in units:
         yield from (unit.conv, unit.norm)
     for block in blocks:
+        yield block.entry
         if block.se is not None:
             yield from (block.se.reduce, block.se.expand)
-    yield from (*head.hidden, head.classifier)
+    yield from (head.norm, *head.hidden, head.classifier)
 
 
 def _check_all_used(model: nn.Module, layers: Iterator[Any]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from se_nas.layers.activations import GATES
 from se_nas.layers.attention.se import SqueezeExcite
 from se_nas.layers.blocks import Block
 from se_nas.layers.network import Network, build
 from se_nas.space.specs import NetworkSpec
+from se_nas.space.vocabulary import Position
 
 _OPEN = 2.0  # the bias of gates that are open and still learn
 
@@ -45,9 +46,18 @@ def _open(block: Block) -> None:
     nn.init.zeros_(se.expand.weight)
     nn.init.constant_(se.expand.bias, _OPEN)
     gate = GATES[spec.gate](se.expand.bias[0])
-    last = block.plan.last
-    assert last is not None  # as in every kind of block that models are read as
-    norm = getattr(block, f"{last.name}_norm")
-    scaled = (getattr(block, last.name).weight,) if spec.position == "inside" else (norm.weight, norm.bias)
-    for tensor in scaled:
+    for tensor in _undoing(block, spec.position):
         tensor.div_(gate)
+
+
+def _undoing(block: Block, position: Position) -> tuple[Tensor, ...]:
+    """What makes up for one gate on all that SE scales in a block without a bias at its convolutions."""
+    first, last = block.plan.body[0], block.plan.last
+    if position == "pre":
+        return (getattr(block, first.name).weight,)
+    if last is None:  # an activation is between: SE of another form than the model's, which starts anew
+        return ()
+    if position == "inside" or not last.norm:
+        return (getattr(block, last.name).weight,)
+    norm = getattr(block, f"{last.name}_norm")
+    return (norm.weight, norm.bias)

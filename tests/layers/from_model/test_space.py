@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +39,8 @@ def slow(name: str) -> Any:
     "name",
     [
         *("resnet18", "seresnet18 (timm)", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf"),
+        "resnetv2_18 (timm)",
+        *map(slow, ("efficientnet_v2_s", "efficientnetv2_rw_t (timm)", "resnetv2_50 (timm)", "resnetv2_50d (timm)")),
         *map(
             slow,
             ("resnet50", "seresnet50 (timm)", "mobilenet_v3_large", "efficientnet_b1", "mnasnet1_0", "regnet_x_400mf"),
@@ -106,12 +109,42 @@ def test_the_model_stays_as_it_was(torchvision: ModuleType) -> None:
 # ---- other networks of the space
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "mobilenet_v3_small"])
+def tiny_efficientnetv2(torchvision: ModuleType) -> nn.Module:
+    """Every block that EfficientNetV2 has, few and narrow."""
+    fused, mbconv = torchvision.efficientnet.FusedMBConvConfig, torchvision.efficientnet.MBConvConfig
+    blocks = [fused(1, 3, 1, 24, 24, 2), fused(4, 3, 2, 24, 32, 2), mbconv(4, 3, 2, 32, 40, 2)]
+    model: nn.Module = torchvision.EfficientNet(
+        blocks, 0.2, num_classes=7, norm_layer=partial(nn.BatchNorm2d, eps=1e-3), last_channel=64
+    )
+    return model
+
+
+def test_an_efficientnetv2_is_a_point_of_its_space(torchvision: ModuleType) -> None:
+    torch.manual_seed(0)
+    model = scrambled(tiny_efficientnetv2(torchvision)).eval()
+    found = se_nas.space_of(model, resolution=SIDE)
+    kinds = [block.kind for block in found.network.spec.blocks]
+    assert kinds == [*["residual_conv"] * 2, *["fused_mbconv"] * 2, *["mbconv"] * 2]
+    image = torch.randn(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        assert torch.allclose(found.network(image), model(image), atol=1e-4)
+    assert found.network.spec.blocks[-1].se is not None
+    assert found.space.size == 3**6
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "mobilenet_v3_small", "resnetv2_18", "EfficientNetV2"])
 def test_a_network_with_more_se_starts_with_the_logits_of_the_model_and_learns(
-    name: str, torchvision: ModuleType
+    name: str, torchvision: ModuleType, timm: ModuleType
 ) -> None:
     torch.manual_seed(0)
-    found = se_nas.space_of(scrambled(torchvision.get_model(name, weights=None)), resolution=SIDE)
+    model = (
+        tiny_efficientnetv2(torchvision)
+        if name == "EfficientNetV2"
+        else timm.create_model(name)
+        if name == "resnetv2_18"
+        else torchvision.get_model(name, weights=None)
+    )
+    found = se_nas.space_of(scrambled(model), resolution=SIDE)
     own = found.architecture.as_dict()
     picks = {c.name: c.options[-1] if own[c.name] == "none" else own[c.name] for c in found.space.choices}
     more = found.start(found.space.architecture(picks))
