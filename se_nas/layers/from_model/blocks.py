@@ -93,7 +93,7 @@ def _stem(images: Step) -> tuple[FoundStem, Step]:
 
 def _goes_on(unit: Unit) -> bool:
     """Whether a convolution is one more of the stem: what follows does not make a block of it."""
-    if not unit.is_dense or unit.activation == "identity":
+    if not unit.is_dense or (unit.activation == "identity" and unit.norm is not None):
         return False
     after = _unit(unit.end.next)
     pooled = unit.end.next is not None and unit.end.next.does == "max_pool"
