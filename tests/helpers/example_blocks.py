@@ -46,7 +46,8 @@ def head_of_every_part(**sizes: Any) -> HeadSpec:
 
 def example(kind: str, *, stride: int = 1, resolution: int = 7, se: SESpec | None = None) -> BlockSpec:
     """6 to 10 channels; an identity has no SE."""
-    expanded = {"conv": OUT_CHANNELS, "inception": OUT_CHANNELS, "separable": 6, "identity": 6}.get(kind, 12)
+    of_output = dict.fromkeys(("conv", "residual_conv", "inception"), OUT_CHANNELS)
+    expanded = {**of_output, "separable": 6, "identity": 6}.get(kind, 12)
     form = (_FORMS if stride == 1 else _STRIDED_FORMS).get(kind, BlockForm())
     unit = None if kind == "identity" else se
     return block_spec(
