@@ -479,7 +479,7 @@ def main() -> None:
     parser.add_argument("--calibration-images", type=int, default=512, help="for each network's norms")
     parser.add_argument("--validation-images", type=int, default=2500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps or xpu")
     parser.add_argument("--threads", type=int, help="of the CPU; all unless given")
     options = parser.parse_args()
     samplings = options.sampling.split(",")

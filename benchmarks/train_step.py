@@ -283,7 +283,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="mobile-150")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, mps or xpu")
     parser.add_argument("--rounds", type=int, default=7, help=f"timed, of {ROUND} steps of each loop; at least 2")
     parser.add_argument("--turn", type=int, default=2, help=f"steps at a stretch, a divisor of {ROUND}")
     options = parser.parse_args()

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from se_nas.data.file_options import FileOptions
     from se_nas.runs.run_file import RunConfig
 
-Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps. auto takes the fastest one that is there.")]
+Device = Annotated[
+    str,
+    typer.Option(help="Device: auto, cpu, cuda, mps or xpu; cuda:1 is the second. auto takes the fastest there is."),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder of the data set, in CIFAR's official layout or with a folder for each class."),

@@ -14,7 +14,7 @@ from se_nas.cost.latency.runtimes import RUNTIMES
 from se_nas.cost.latency.runtimes.command import program_faults
 from se_nas.cost.latency.timing import latency_key
 from se_nas.cost.metrics import device_of, latency_on
-from se_nas.errors import short
+from se_nas.errors import DeviceError, short
 from se_nas.hardware.device import pick_device
 from se_nas.records.bounds import MOST_BATCH
 from se_nas.records.fields import PathText
@@ -74,6 +74,9 @@ class LatencyConfig(Record):
             return replace(key, timeout=self.timeout, retries=self.retries)
         if self.file is not None:
             return latency_key(self.device or name or Path(self.file).name, self.runtime)
+        if self.device is not None and ":" in self.device:
+            must = "must be a kind of device, such as cuda, of which the run's device is one of several"
+            raise DeviceError(f"latency device {must}, but got {short(self.device)}")
         where = pick_device(self.device or device).type
         return latency_key(where, self.runtime, self.dtype, self.batch_size, self.threads)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -11,24 +12,52 @@ from torch import Tensor
 
 from se_nas.errors import DeviceError, short
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" takes cuda, then mps, then cpu, whichever is there first.
+    """The device called `name`; "auto" takes the accelerator that there is, and the CPU where there is none.
+
+    Of several, "cuda:1" is the second. It becomes the current one of this process: what is told its kind alone, such as
+    a latency, is of the same.
 
     Raises:
-        DeviceError: `name` is not one of DEVICES, or that device is not there.
+        DeviceError: `name` is none of DEVICES or the kind of this machine's accelerator, or that device is not there.
     """
-    if name not in DEVICES:
-        raise DeviceError(f"device must be one of {', '.join(DEVICES)}, but got {short(name)}")
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(candidate for candidate, there in present.items() if there)
-    if not present[name]:
-        there = ", ".join(candidate for candidate, is_there in present.items() if is_there)
-        raise DeviceError(f"device {name!r} must be present, but this torch {torch.__version__} finds only: {there}")
-    return torch.device(name)
+    kind, colon, number = name.partition(":")
+    present = present_devices()
+    if kind not in {*DEVICES, *present} or (colon and (kind in ("auto", "cpu") or not _is_number(number))):
+        must = f"device must be one of {', '.join(DEVICES)}, or one of several such as cuda:1"
+        raise DeviceError(f"{must}, but got {short(name)}")
+    if kind == "auto":
+        kind = next(iter(present))
+    if kind not in present:
+        there = ", ".join(present)
+        raise DeviceError(f"device {kind!r} must be present, but this torch {torch.__version__} finds only: {there}")
+    if not colon:
+        return torch.device(kind)
+    count = torch.accelerator.device_count()
+    if int(number) >= count:
+        raise DeviceError(f"device {name!r} must be present, but there are {count}, counted from {kind}:0")
+    torch.accelerator.set_device_index(int(number))
+    return torch.device(kind, int(number))
+
+
+def take_turn(kind: str, number: int) -> None:
+    """Make this process's current device the one of its kind that process `number` of several computes on."""
+    if kind in ("cuda", "xpu"):
+        torch.accelerator.set_device_index(number % torch.accelerator.device_count())
+
+
+def present_devices() -> list[str]:
+    """The kinds of device that are there, the fastest first."""
+    found = [name for name, there in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if there.is_available()]
+    other = torch.accelerator.current_accelerator(check_available=True)
+    return list(dict.fromkeys([*found, *([other.type] if other is not None else []), "cpu"]))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 4
 
 
 def pins(device: torch.device) -> bool:
@@ -42,6 +71,29 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
+
+@contextmanager
+def arithmetic(device: torch.device, *, tuned: bool) -> Iterator[None]:
+    """How a CUDA device finds its kernels and rounds float32 while the block lasts; what was set before comes back.
+
+    Args:
+        tuned: cuDNN tries its kernels on each shape, and matrix products round to TF32. Else torch's defaults hold:
+            cuDNN's first choice, and TF32 in convolutions alone.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tuned else "highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=tuned, deterministic=False, allow_tf32=True):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+#: What `arithmetic` is under which latencies are measured.
+UNTUNED = "TF32 in convolutions alone, cuDNN's first choice of kernels"
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 

@@ -109,8 +109,8 @@ class Ranks:
         dist.all_reduce(flat)
         flat /= self.size
         parts = torch.split(flat, [tensor.numel() for tensor in found])
-        for tensor, part in zip(found, parts, strict=True):
-            tensor.copy_(part.view(tensor.shape))
+        with torch.no_grad():
+            torch._foreach_copy_(found, [part.view(t.shape) for t, part in zip(found, parts, strict=True)])
 
     def wrapped(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module with gradients that are averaged over all ranks; itself where there is one rank.
@@ -185,13 +185,16 @@ def join_ranks(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         The ranks, and this rank's own device: "cuda" becomes the device of its local rank.
 
     Raises:
-        DeviceError: there are more local ranks than CUDA devices.
+        DeviceError: there are more local ranks than CUDA devices, or the device is one of several by its number.
         TrainingError: the ranks do not meet, or one is lost meanwhile.
     """
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield Ranks(), device
         return
     backend = "gloo"
+    if device.index is not None:
+        what = f"under torchrun, which gives each rank a {device.type} device of its own"
+        raise DeviceError(f"device must be without a number {what}, but got '{device}'")
     if device.type == "cuda":
         local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if local >= there:

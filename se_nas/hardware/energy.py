@@ -15,6 +15,8 @@ from types import TracebackType
 
 import torch
 
+from se_nas.errors import install
+
 POWERCAP = Path("/sys/class/powercap")
 
 _PACKAGE = re.compile(r"intel-rapl:\d+")
@@ -75,7 +77,8 @@ class EnergyMeter:
     @staticmethod
     def looked_for() -> str:
         """Where counters are looked for, in words."""
-        return f"{POWERCAP}/intel-rapl:*/energy_uj of CPUs (RAPL) and NVML's total energy of GPUs (pynvml)"
+        cards = f"NVML's total energy of GPUs, which {install('gpu')} reads"
+        return f"{POWERCAP}/intel-rapl:*/energy_uj of CPUs (RAPL) and {cards}"
 
     def start(self) -> None:
         """Begin a measurement.

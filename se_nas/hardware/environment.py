@@ -127,6 +127,8 @@ def processor_name(device: str) -> str:
     """The model of this machine's `device`."""
     if device == "cuda":
         return torch.cuda.get_device_name()
+    if device == "xpu":
+        return str(torch.xpu.get_device_name())
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

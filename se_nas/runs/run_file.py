@@ -177,7 +177,8 @@ class RunConfig(Record):
     Attributes:
         name: what the run is called; its folder has this name unless --out says otherwise.
         seed: everything that is random in the run follows from it.
-        device: "auto", "cpu", "cuda" or "mps"; "auto" takes the fastest there is.
+        device: "auto", "cpu", "cuda", "mps" or "xpu"; "auto" takes the fastest there is, and "cuda:1" the second of
+            several.
         data: the images.
         latency: the conditions under which latency is measured; of several devices a mapping of those of each by its
             name, such as `{server: {runtime: onnxruntime}, phone: {...}}`, each a metric: `latency_ms.phone`.

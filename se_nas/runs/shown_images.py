@@ -17,10 +17,11 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.on_disk.encoded_images import EncodedImages
 from se_nas.data.on_disk.normalisation import normalisation
 from se_nas.data.on_disk.stream import EvaluationStream
-from se_nas.data.on_disk.transforms import EvalTransform, normalise
+from se_nas.data.on_disk.transforms import EvalTransform
 from se_nas.data.sources import load_test, load_train, stays_on_disk
 from se_nas.errors import ConfigError
 from se_nas.evidence.gates import Batches
+from se_nas.hardware.device import pins
 from se_nas.hardware.progress_bar import tracked
 from se_nas.layers.network import Network
 from se_nas.runs.data_folder import data_folder
@@ -31,6 +32,7 @@ from se_nas.runs.run_folder import RETRAINING, RunFolder
 from se_nas.space.architecture_file import ArchitectureFile
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.evaluate import TopAccuracies, top_accuracies
+from se_nas.training.images import StreamedHeldOut
 from se_nas.training.trained_network import DataCard, check_classes, load_trained
 
 
@@ -181,12 +183,17 @@ def _from_disk(
     stride = _stride(len(encoded), request.images)
     mean, std = (trained_on.mean, trained_on.std) if trained_on else normalisation(encoded)
     stream = EvaluationStream(  # of the first of so many ranks: every stride-th image
-        encoded, transform, batch_size=request.batch_size, ranks=stride, workers=request.workers
+        encoded,
+        transform,
+        batch_size=request.batch_size,
+        ranks=stride,
+        workers=request.workers,
+        pin_memory=pins(device),
     )
 
     def batches(words: str) -> Iterable[tuple[Tensor, Tensor]]:
-        shown = _shown(stream, words, -(-len(encoded) // stride), request.batch_size, progress)
-        return ((normalise(images.to(device), mean, std), labels.to(device)) for images, labels in shown)
+        on_device = StreamedHeldOut(stream, device, mean, std)
+        return _shown(on_device, words, -(-len(encoded) // stride), request.batch_size, progress)
 
     return ShownImages(data, encoded.classes, len(encoded), batches, encoded.notes)
 

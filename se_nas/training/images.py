@@ -24,6 +24,7 @@ from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
 from se_nas.data.on_disk.stream_workers import StreamedImages
 from se_nas.data.on_disk.transforms import MEAN, STD, EvalTransform, normalise
 from se_nas.errors import ConfigError
+from se_nas.hardware.device import pins
 from se_nas.hardware.distributed import Ranks
 from se_nas.training.recipe import Recipe
 
@@ -204,7 +205,7 @@ def images_on_disk(
         repeats=recipe.repeats,
         balanced=recipe.balanced_sampling,
         max_damaged=max_damaged,
-        pin_memory=device.type == "cuda",
+        pin_memory=pins(device),
         say=say,
     )
     looked_at = EvaluationStream(
@@ -215,7 +216,7 @@ def images_on_disk(
         ranks=ranks.size,
         workers=workers,
         max_damaged=max_damaged,
-        pin_memory=device.type == "cuda",
+        pin_memory=pins(device),
         say=say,
     )
     training = StreamedTraining(stream, recipe.batch_size, device, mean, std)
@@ -311,7 +312,7 @@ def images_in_memory(
             workers=workers,
             repeats=recipe.repeats,
             balanced=recipe.balanced_sampling,
-            pin_memory=device.type == "cuda",
+            pin_memory=pins(device),
         )
         training = StreamedTraining(stream, recipe.batch_size, device, info.mean, info.std)
     return training, _held_out_in_memory(recipe, info, held_out, ranks, device, workers)
@@ -343,6 +344,6 @@ def _held_out_in_memory(
         rank=ranks.rank,
         ranks=ranks.size,
         workers=workers,
-        pin_memory=device.type == "cuda",
+        pin_memory=pins(device),
     )
     return StreamedHeldOut(stream, device, info.mean, info.std)

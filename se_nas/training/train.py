@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from se_nas.cost.memory import least_training_bytes
 from se_nas.data.balance import balanced_weights
 from se_nas.errors import CheckpointError
-from se_nas.hardware.device import autocast_dtype, autocast_for
+from se_nas.hardware.device import arithmetic, autocast_dtype, autocast_for
 from se_nas.hardware.distributed import Ranks
 from se_nas.hardware.memory import check_fits
 from se_nas.layers.network import Network, initialise
@@ -160,9 +160,6 @@ def train(
     what = f"training: the network with batches of {batch:,} images takes"
     check_fits(least_training_bytes(spec, batch), device, what)
     network = _network(spec, recipe, seed, initial, device)
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-        torch.set_float32_matmul_precision("high")
     wrapped = ranks.wrapped(torch.compile(network) if recipe.compile else network, device)  # type: ignore[arg-type]
 
     halves = autocast_dtype(device, recipe.precision) == torch.float16
@@ -248,7 +245,7 @@ def train(
     if average is not None:
         state["average"] = average
     try:
-        with ranks.losing_none(), RunLog(folder) if ranks.first else SilentLog() as log:
+        with arithmetic(device, tuned=True), ranks.losing_none(), RunLog(folder) if ranks.first else SilentLog() as log:
             loop = Loop(
                 name=name,
                 epochs=recipe.epochs,

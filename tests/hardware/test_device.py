@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from se_nas.errors import DeviceError
-from se_nas.hardware.device import PRECISIONS, autocast_dtype, autocast_for, pick_device
+from se_nas.hardware.device import PRECISIONS, arithmetic, autocast_dtype, autocast_for, pick_device
 
 
 def test_auto_is_a_device_that_computes() -> None:
@@ -25,7 +25,7 @@ def test_missing_device_is_an_error_that_names_what_is_there(monkeypatch: pytest
 
 
 def test_unknown_device_is_an_error_that_lists_the_names() -> None:
-    with pytest.raises(DeviceError, match=r"auto, cpu, cuda, mps, but got 'tpu'"):
+    with pytest.raises(DeviceError, match=r"auto, cpu, cuda, mps, xpu"):
         pick_device("tpu")
 
 
@@ -72,3 +72,21 @@ def test_auto_is_bfloat16_where_a_gpu_computes_in_it(
 def test_the_cpu_computes_in_the_precision_that_is_asked_for(precision: str, expected: str) -> None:
     with autocast_for(torch.device("cpu"), precision):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == getattr(torch, expected)
+
+
+@pytest.mark.parametrize("name", ["cpu:0", "auto:1", "cuda:", "cuda:x", "cuda:-1", "tpu:1"])
+def test_what_is_no_number_of_a_device_is_refused(name: str) -> None:
+    with pytest.raises(DeviceError, match=f"one of several such as cuda:1, but got '{name}'"):
+        pick_device(name)
+
+
+def test_arithmetic_of_a_cuda_device_is_put_back() -> None:
+    def now() -> tuple[str, bool, bool]:
+        cudnn = torch.backends.cudnn
+        return torch.get_float32_matmul_precision(), cudnn.benchmark, cudnn.allow_tf32
+
+    before = now()
+    for tuned, precision in ((True, "high"), (False, "highest")):
+        with arithmetic(torch.device("cuda"), tuned=tuned):
+            assert now() == (precision, tuned, True)
+    assert now() == before

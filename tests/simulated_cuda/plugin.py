@@ -82,7 +82,6 @@ def _install() -> None:
         name="simulated", major=9, minor=0, total_memory=80 << 30, multi_processor_count=1, uuid="0"
     )
     stream = types.SimpleNamespace(wait_stream=lambda other: None, synchronize=lambda: counts.wait("stream"))
-    where = [0]
     for name, value in {
         "is_available": lambda: True,
         "is_initialized": lambda: True,
@@ -90,8 +89,8 @@ def _install() -> None:
         "_lazy_init": lambda: None,
         "_lazy_call": lambda call, **kwargs: None,
         "device_count": lambda: 2,
-        "current_device": lambda: where[0],
-        "set_device": lambda device: where.__setitem__(0, _index(device)),
+        "current_device": torch._C._accelerator_getDeviceIndex,
+        "set_device": lambda device: torch._C._accelerator_setDeviceIndex(_index(device)),
         "get_device_name": lambda device=None: facts.name,
         "get_device_capability": lambda device=None: (9, 0),
         "get_device_properties": lambda device=None: facts,

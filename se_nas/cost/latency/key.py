@@ -25,6 +25,7 @@ class LatencyKey:
         batch_size: images in one run; latencies are per run, not per image.
         threads: CPU threads inside an operation.
         program: the command line of runtime "command".
+        arithmetic: of torch on a CUDA device how it finds kernels and rounds, in words.
         timeout: seconds that the program may take for one network; retries: how often it is called again where it
             fails. Neither changes what a latency is.
     """
@@ -35,6 +36,7 @@ class LatencyKey:
     batch_size: int = 1
     threads: int = 1
     program: str | None = None
+    arithmetic: str | None = None
     timeout: float = field(default=600.0, compare=False)
     retries: int = field(default=2, compare=False)
 
@@ -42,4 +44,4 @@ class LatencyKey:
     def torch_device(self) -> torch.device:
         """Where its tensors are made: the device without its model, or the CPU for one that is elsewhere."""
         kind = self.device.partition(" ")[0]
-        return torch.device(kind if kind in ("cuda", "mps") and self.program is None else "cpu")
+        return torch.device(kind if kind in ("cuda", "mps", "xpu") and self.program is None else "cpu")

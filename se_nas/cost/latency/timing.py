@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from se_nas.cost.latency.runtimes import RUNTIMES, default_runtime
 from se_nas.cost.latency.runtimes.runtime import Sampler
 from se_nas.cost.memory import least_bytes
 from se_nas.errors import DeviceError, counted, did_you_mean, install, short
+from se_nas.hardware.device import UNTUNED, arithmetic, present_devices
 from se_nas.hardware.environment import processor_name
 from se_nas.hardware.memory import check_fits
 from se_nas.layers.network import Network
@@ -88,10 +89,9 @@ def latency_key(
         if RUNTIMES[runtime].of == "run" and program is None:
             raise DeviceError(f"latency runtime {runtime} needs a program that times: `run` beside it in a run file")
         return LatencyKey(device, runtime, dtype, batch_size, threads, program)
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device, False):
-        there = ", ".join(name for name, is_there in present.items() if is_there)
-        raise DeviceError(f"latency is measured on a device that is there, one of {there}, but got {device!r}")
+    if device not in (present := present_devices()):
+        must = f"latency is measured on a device that is there, one of {', '.join(present)}"
+        raise DeviceError(f"{must}, but got {device!r}")
     runtime = runtime or default_runtime(device, dtype)
     entry = RUNTIMES[runtime]
     if device not in entry.devices:
@@ -102,7 +102,9 @@ def latency_key(
     if entry.missing:
         how = install(entry.extra) if entry.extra else f"pip install {' '.join(entry.missing)}"
         raise DeviceError(f"latency runtime {runtime} needs {' and '.join(entry.missing)}, not installed here: {how}")
-    return LatencyKey(f"{device} {processor_name(device)}", runtime, dtype, batch_size, threads)
+    by_torch = device == "cuda" and not entry.packages
+    found = LatencyKey(f"{device} {processor_name(device)}", runtime, dtype, batch_size, threads)
+    return replace(found, arithmetic=UNTUNED) if by_torch else found
 
 
 def latency_conditions(key: LatencyKey) -> LatencyConditions:
@@ -115,7 +117,8 @@ def latency_conditions(key: LatencyKey) -> LatencyConditions:
         threads=key.threads,
         clock=clock_name(key),
     )
-    return found if key.program is None else found.model_copy(update={"program": key.program})
+    more = {"program": key.program, "arithmetic": key.arithmetic}
+    return found.model_copy(update={name: value for name, value in more.items() if value is not None})
 
 
 def key_under(conditions: LatencyConditions) -> LatencyKey:
@@ -273,7 +276,7 @@ def clock_name(key: LatencyKey) -> str:
 
 @contextmanager
 def _conditions(key: LatencyKey) -> Iterator[None]:
-    """Set the key's threads and inference mode, and put them and the random state back."""
+    """Set the key's threads, arithmetic and inference mode, and put them and the random state back."""
     device = key.device if RUNTIMES[key.runtime].remote else key.torch_device.type
     here = latency_key(device, key.runtime, key.dtype, key.batch_size, key.threads, key.program)
     if here != key:
@@ -281,7 +284,7 @@ def _conditions(key: LatencyKey) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(key.threads)
     try:
-        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(), arithmetic(key.torch_device, tuned=False):
             torch.manual_seed(0)
             yield
     finally:

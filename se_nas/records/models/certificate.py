@@ -74,6 +74,7 @@ class LatencyConditions(Record):
     Attributes:
         runtime: a name in `cost.latency.runtimes.RUNTIMES`.
         program: of runtime "command".
+        arithmetic: see `cost.latency.key.LatencyKey`.
     """
 
     device: str
@@ -83,6 +84,7 @@ class LatencyConditions(Record):
     threads: Count
     clock: str | None = None
     program: str | None = None
+    arithmetic: str | None = None
 
 
 class Timing(Record):

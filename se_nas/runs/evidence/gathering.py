@@ -70,9 +70,9 @@ class Gathering:
         self.trainings = Trainings(
             self.folder / "trainings", setting.config.retrain, setting.options, setting.device.type
         )
-        device, environment = setting.config.device, self.result.environment
+        device, environment = setting.config.device.partition(":")[0], self.result.environment
         if device == "auto":
-            device = "cuda" if environment.gpu else "cpu"
+            device = environment.device or ("cuda" if environment.gpu else "cpu")
         if device == setting.device.type:
             seed, retrained = setting.config.seed, self.retrained
             record = TrainingRecord(

@@ -27,6 +27,7 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.sources import load_test, load_train
 from se_nas.errors import SeNasError, TrainingError, TrainingInterrupted
 from se_nas.hardware.allocator import tune_allocator
+from se_nas.hardware.device import take_turn
 from se_nas.hardware.environment import describe_environment
 from se_nas.hardware.interrupt import signals_to
 from se_nas.plugins import Plugin, load_again, loaded_plugins
@@ -62,7 +63,7 @@ class Trainings:
 
     Attributes:
         options: of the data; all training images are learned from, and the test images are looked at.
-        device: "cpu", "cuda" or "mps".
+        device: a kind, such as "cuda", of which processes that train at a time take one each.
     """
 
     folder: Path
@@ -148,9 +149,9 @@ class Trainings:
         faults: SimpleQueue[str] = context.SimpleQueue()
         workers = [
             context.Process(
-                target=_work, args=(self, tasks, threads, os.getpid(), faults, loaded_plugins()), daemon=True
+                target=_work, args=(self, tasks, number, threads, os.getpid(), faults, loaded_plugins()), daemon=True
             )
-            for _ in range(min(jobs, len(tasks)))
+            for number in range(min(jobs, len(tasks)))
         ]
         with signals_to(self._stop):
             try:
@@ -240,6 +241,7 @@ class _Worker:
 def _work(
     trainings: Trainings,
     tasks: Sequence[Task],
+    number: int,
     threads: int,
     parent: int,
     faults: SimpleQueue[str],
@@ -247,6 +249,7 @@ def _work(
 ) -> None:
     """What a process does: all that no other one does, until its parent is gone."""
     torch.set_num_threads(threads)
+    take_turn(trainings.device, number)
     tune_allocator()
     worker = _Worker(trainings)
     try:

@@ -20,6 +20,7 @@ from se_nas.data.on_disk.stream import EvaluationStream
 from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.data.sources import DATASETS, open_on_disk, stays_on_disk
 from se_nas.errors import ConfigError, counted
+from se_nas.hardware.device import pins
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
 from se_nas.hardware.progress_bar import tracked
@@ -320,6 +321,7 @@ def evaluate_from_disk(
                 ranks=ranks.size,
                 workers=workers,
                 max_damaged=max_damaged,
+                pin_memory=pins(own_device),
             )
             for line in held_out.notes if ranks.first else ():
                 _to_screen(line)

@@ -72,4 +72,5 @@ def open_teacher(
                 ],
             )
         module = make_teacher(teacher.source, teacher.checkpoint, len(classes), mean, std)
-    return module.to(device).eval().requires_grad_(False)
+    module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as its images
+    return module.eval().requires_grad_(False)

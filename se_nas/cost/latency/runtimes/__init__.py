@@ -39,10 +39,10 @@ RUNTIMES: Registry[Runtime] = Registry(
         "eager": Runtime(
             title="eager PyTorch",
             prepare=f"{_HERE}.eager:prepare",
-            devices=("cpu", "cuda", "mps"),
+            devices=("cpu", "cuda", "mps", "xpu"),
             dtypes=tuple(FLOATS),
             clock=torch_clock,
-            default_on=("cpu", "cuda", "mps"),
+            default_on=("cpu", "cuda", "mps", "xpu"),
             graph=False,
         ),
         "compiled": Runtime(

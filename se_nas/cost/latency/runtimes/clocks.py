@@ -46,11 +46,11 @@ def by_torch_clock(run: Run, key: LatencyKey) -> Sampler:
     """Times runs of torch's, whose devices work on when the call has returned."""
     if key.torch_device.type == "cuda":
         return lambda runs: _by_events(run, runs)
-    if key.torch_device.type == "mps":
+    if key.torch_device.type != "cpu":
 
         def waiting() -> None:
             run()
-            torch.mps.synchronize()
+            torch.accelerator.synchronize()
 
         return by_thread_clock(waiting, key)
     return by_thread_clock(run, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,29 @@ from torch import Tensor, nn
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes.clocks import by_torch_clock
 from se_nas.cost.latency.runtimes.runtime import Sampler
+
+
+class _Pool:
+    """Memory that the graphs which are alive together share: they are replayed in turn, and nobody reads their results.
+
+    A graph of its own keeps it when others have gone.
+    """
+
+    def __init__(self) -> None:
+        self.handle = torch.cuda.graph_pool_handle()
+        self._keeper = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._keeper, pool=self.handle):
+            self._something = torch.zeros(1, device="cuda")  # of an empty graph torch warns
+
+
+_ALIVE: weakref.WeakValueDictionary[str, _Pool] = weakref.WeakValueDictionary()
+
+
+def _pool() -> _Pool:
+    """The pool of the graphs that are alive, or a new one."""
+    pool = _ALIVE.get("pool") or _Pool()
+    _ALIVE["pool"] = pool
+    return pool
 
 
 def prepare(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sampler:
@@ -21,12 +45,12 @@ def prepare(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sam
         for _ in range(3):
             module(*inputs)
     torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    pool, graph = _pool(), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool.handle):
         output = module(*inputs)
 
     def replay() -> object:
         graph.replay()
-        return output  # kept alive with the graph that writes it
+        return pool, output  # kept alive with the graph that writes it
 
     return by_torch_clock(replay, key)

@@ -226,7 +226,7 @@ def test_a_runtime_of_a_users_own_is_timed_like_any_other():
 def test_an_entry_says_where_it_runs_in_what_and_by_which_clock(name):
     runtime = RUNTIMES[name]
     assert callable(imported(runtime.prepare))
-    assert set(runtime.devices) <= {"cpu", "cuda", "mps"}
+    assert set(runtime.devices) <= {"cpu", "cuda", "mps", "xpu"}
     assert set(runtime.default_on) <= set(runtime.devices)
     assert runtime.remote == (runtime.of is not None)
     assert runtime.clock(LatencyKey(runtime.devices[0] if runtime.devices else "phone", name))
