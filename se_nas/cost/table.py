@@ -6,8 +6,8 @@ contracts each axis with that choice's probabilities, exactly and differentiably
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -174,7 +174,7 @@ def _table(
     constant, terms = _end_terms(space, rest, parts) if callable(rest) else (rest, [])
     for place, slot in enumerate(space.slots):
         for op in slot.ops:
-            term = replace(_slot_term(slot, op, of_ops[op.unnamed]), place=place)
+            term = _slot_term(slot, op, of_ops[op.unnamed], place)
             if term.choices:
                 terms.append(term)
             elif parts == "max":
@@ -187,43 +187,44 @@ def _table(
 def _end_terms(
     space: SearchSpace, rest: Callable[[Sequence[ConvSpec], HeadSpec], float], joined: Parts
 ) -> tuple[float, list[CostTerm]]:
-    """What is constant of the stem and the head, and a term for each whose widths are a choice.
+    """What is constant of the stem and the head, and a term for each that some choice decides on.
 
     One term where what they cost together is not a sum of both.
     """
     place = len(space.slots)
-    behind = (space.stage_widths[-1], *space.head_widths)  # what the head depends on
-    axes = {width.axis.choice: width.axis for width in (*space.stem_widths, *behind)}
+    behind = (space.side, space.stage_widths[-1], *space.head_widths)  # what the head depends on
+    axes = {size.axis.choice: size.axis for size in (space.side, *space.stem_widths, *behind)}
     names = [name for name in axes if name is not None]
     values = np.zeros(tuple(len(axes[name].options) for name in names))
     for index in np.ndindex(values.shape):
         picks = {name: axes[name].options[i] for name, i in zip(names, index, strict=True)}
         values[index] = rest(space.stem_of(picks), space.head_of(picks))
-    of_stem = {width.axis.choice for width in space.stem_widths}
-    of_head = {width.axis.choice for width in behind}
-    at_first = np.asarray(values[(0,) * len(names)])
-    parts = [
-        np.asarray(values[tuple(slice(None) if name in mine else slice(1) for name in names)])
-        for mine in (of_stem, of_head)
-    ]
-    tied = bool(of_stem & of_head - {None})
+    of_stem = {space.side.axis.choice, *(width.axis.choice for width in space.stem_widths)}
+    of_head = {size.axis.choice for size in behind}
+
+    def at_first(kept: Set[str | None]) -> FloatArray:
+        """The values at the first option of every choice but these."""
+        return np.asarray(values[tuple(slice(None) if name in kept else slice(1) for name in names)])
+
+    # what decides on both is counted with the stem
+    parts = (at_first(of_stem), at_first(of_head) - at_first(of_stem & of_head))
     if not names:
         return float(values), []
-    if tied or joined != "sum" or not np.array_equal(parts[0] + parts[1] - at_first, values):
-        return 0.0, [CostTerm(tuple(names), values, place)]
-    terms = [
-        CostTerm(tuple(name for name in names if name in mine), part.squeeze() - part.min(), place + i)
-        for i, (mine, part) in enumerate(zip((of_stem, of_head), parts, strict=True))
-    ]
-    return float(parts[0].min() + parts[1].min() - at_first), [term for term in terms if term.choices]
+    if joined != "sum" or not np.array_equal(parts[0] + parts[1], values):
+        return 0.0, [_without_idle(names, values, place)]
+    terms = [_without_idle(names, part - part.min(), place + i) for i, part in enumerate(parts)]
+    return float(sum(part.min() for part in parts)), [term for term in terms if term.choices]
 
 
-def _slot_term(slot: Slot, op: SlotOp, parts: FloatArray) -> CostTerm:
+def _without_idle(names: Sequence[str | None], values: FloatArray, place: int = 0) -> CostTerm:
+    """The term of these choices without those that have no say: None, which has one option, is none."""
+    keep = [i for i, name in enumerate(names) if name and not np.all(values == np.take(values, [0], axis=i))]
+    kept = values[tuple(slice(None) if i in keep else 0 for i in range(len(names)))]
+    return CostTerm(tuple(str(names[i]) for i in keep), np.asarray(kept), place)
+
+
+def _slot_term(slot: Slot, op: SlotOp, parts: FloatArray, place: int) -> CostTerm:
     reached = np.array([float(slot.index < int(d)) for d in slot.depth.options])
     taken = np.array([float(name == op.template.name) for name in slot.op.options])
     values = np.multiply.outer(np.outer(reached, taken), parts)
-    axes = (slot.depth, slot.op, *op.axes)
-    # an axis without a choice has one option, and one along which nothing changes has no say
-    keep = [i for i, axis in enumerate(axes) if axis.choice and not np.all(values == np.take(values, [0], axis=i))]
-    kept = values[tuple(slice(None) if i in keep else 0 for i in range(len(axes)))]
-    return CostTerm(tuple(str(axes[i].choice) for i in keep), np.asarray(kept))
+    return _without_idle([axis.choice for axis in (slot.depth, slot.op, *op.axes)], values, place)

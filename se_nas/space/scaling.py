@@ -1,7 +1,7 @@
 """Scaling: how the networks of a space, searched at a small size, are built for another data set's images.
 
 Every pick carries over by its value (kernel, expansion ratio, SE ratio, kind, depth); resolution, strides, widths and
-classes are the scaling's. A width is rounded as all channels are, so that a scaled network is again hardware-friendly.
+classes are the scaling's: one resolution for all networks, or as many as the space has, for each of its own another. A width is rounded as all channels are, so that a scaled network is again hardware-friendly.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
 from se_nas.space.channels import round_channels
 from se_nas.space.search_space import SearchSpace
-from se_nas.space.slots.slot import WIDTHS
+from se_nas.space.slots.slot import GIVEN
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.templates import Scaling
 
@@ -67,7 +67,7 @@ def scaled_to(space: SearchSpace, data: str) -> SearchSpace:
 def resolve_scaled(space: SearchSpace, architecture: Architecture, data: str) -> NetworkSpec:
     """The concrete network of an architecture as the scaling to a data set makes it.
 
-    Each pick carries over by its value, one of widths by its place among the options.
+    Each pick carries over by its value, one of widths or of several resolutions by its place among the options.
 
     Raises:
         ArchitectureError: the architecture is of another space, or the space has no scaling to that data set.
@@ -75,13 +75,13 @@ def resolve_scaled(space: SearchSpace, architecture: Architecture, data: str) ->
     space.check(architecture)
     scaled = scaled_to(space, data)
     picks = architecture.as_dict()
-    for ours, theirs in zip(space.widths, scaled.widths, strict=True):
-        if (choice := ours.axis.choice) is not None:
+    for ours, theirs in zip((space.side, *space.widths), (scaled.side, *scaled.widths), strict=True):
+        if (choice := ours.axis.choice) is not None and theirs.axis.choice is not None:
             picks[choice] = theirs.axis.options[ours.axis.options.index(architecture[choice])]
     ops = {(slot.stage, slot.index): slot.ops for slot in scaled.slots}
     blocks = []
     for slot, op in space.slots_in_use(picks):
         other = ops[slot.stage, slot.index][slot.ops.index(op)]
-        channels = {axis.part: axis.picked(picks) for axis in other.axes if axis.part in WIDTHS}
-        blocks.append(other.block(**{**op.picked(picks), **channels}))
+        given = {axis.part: axis.picked(picks) for axis in other.axes if axis.part in GIVEN}
+        blocks.append(other.block(**{**op.picked(picks), **given}))
     return scaled.network_of(tuple(blocks), scaled.stem_of(picks), scaled.head_of(picks))

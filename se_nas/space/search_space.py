@@ -17,7 +17,8 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.choice import SE_PARTS, Axis, Choice, Option, Place
 from se_nas.space.slots.counting import networks
 from se_nas.space.slots.distinct import distinct_kernels, distinct_se
-from se_nas.space.slots.slot import WIDTHS, Slot, SlotOp, op_at
+from se_nas.space.slots.size import Side, Size
+from se_nas.space.slots.slot import GIVEN, Slot, SlotOp, op_at
 from se_nas.space.slots.width import Width, multiplied_channels
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
 from se_nas.space.templates import HeadTemplate, OpTemplate, Scaling, StageTemplate, StemTemplate, options_of
@@ -28,7 +29,7 @@ class SearchSpace:
     """A set of networks that share their frame: stem, stages and head.
 
     Attributes:
-        resolution: side of the square input images, pixels.
+        resolution: side of the square input images, pixels; several are one choice.
         channels: channels of the input images.
         channel_divisor: expanded channels are rounded to a multiple of it (1: plain rounding).
         width_multiplier: what all widths, those of stem, stages and head convolution, are multiplied by; several
@@ -40,14 +41,24 @@ class SearchSpace:
     stages: tuple[StageTemplate, ...]
     stem: StemTemplate
     head: HeadTemplate
-    resolution: int
+    resolution: int | tuple[int, ...]
     channels: int = 3
     classes: int = 10
     channel_divisor: int = 8
     scaling: tuple[Scaling, ...] = field(default=(), metadata={"identity": False})
     width_multiplier: tuple[float, ...] = field(default=(1.0,), metadata={"since": 4})
 
-    # ---- widths
+    # ---- sizes
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """The sides that the images may have."""
+        return options_of(self.resolution)
+
+    @cached_property
+    def side(self) -> Side:
+        """That of the images."""
+        return Side(_axis("resolution", Place(None, None, "resolution"), self.resolutions), self.resolutions)
 
     @cached_property
     def stem_widths(self) -> tuple[Width, ...]:
@@ -82,15 +93,19 @@ class SearchSpace:
     @property
     def stem_convs(self) -> tuple[ConvSpec, ...]:
         """The concrete convolutions of the stem, at its largest."""
-        return self._stem(tuple(max(width.channels) for width in self.stem_widths))
+        return self.stem_at(max(self.resolutions))
+
+    def stem_at(self, resolution: int) -> tuple[ConvSpec, ...]:
+        """The same for images of this resolution."""
+        return self._stem(tuple(max(width.channels) for width in self.stem_widths), resolution)
 
     def stem_of(self, picks: Mapping[str, Option]) -> tuple[ConvSpec, ...]:
         """The concrete convolutions of the stem under these picks."""
-        return self._stem(tuple(width.picked(picks) for width in self.stem_widths))
+        return self._stem(tuple(width.picked(picks) for width in self.stem_widths), self.side.picked(picks))
 
-    def _stem(self, widths: tuple[int, ...]) -> tuple[ConvSpec, ...]:
+    def _stem(self, widths: tuple[int, ...], side: int) -> tuple[ConvSpec, ...]:
         convs: list[ConvSpec] = []
-        channels, side = self.channels, self.resolution
+        channels = self.channels
         for part, width in zip(self.stem.convs, widths, strict=True):
             convs.append(
                 ConvSpec(
@@ -112,7 +127,8 @@ class SearchSpace:
     def slots(self) -> tuple[Slot, ...]:
         """Every place for a block, in order of depth."""
         slots: list[Slot] = []
-        before, resolution = self.stem_widths[-1], self.stem_convs[-1].out_resolution
+        before = self.stem_widths[-1]
+        side = replace(self.side, values=tuple(self.stem_at(each)[-1].out_resolution for each in self.resolutions))
         for s, (stage, width) in enumerate(zip(self.stages, self.stage_widths, strict=True)):
             number = s + 1
             depth = _axis("depth", Place(number, None, "depth"), stage.depths)
@@ -120,8 +136,8 @@ class SearchSpace:
             for index in range(max(stage.depths)):
                 first = index == 0
                 stride = stage.stride if first else 1
-                geometry.append((before if first else width, stride, resolution))
-                resolution = -(-resolution // stride)
+                geometry.append((before if first else width, stride, side))
+                side = side.after(stride)
             for index in range(len(geometry)):
                 kind = Place(number, None if "block" in stage.share else index + 1, "block")
                 ops = tuple(self._op_at(number, op, index, geometry) for op in stage.ops)
@@ -129,19 +145,19 @@ class SearchSpace:
             before = width
         return tuple(slots)
 
-    def _op_at(self, number: int, op: OpTemplate, index: int, geometry: Sequence[tuple[Width, int, int]]) -> SlotOp:
+    def _op_at(self, number: int, op: OpTemplate, index: int, geometry: Sequence[tuple[Width, int, Side]]) -> SlotOp:
         """A kind of block at one place of stage `number`, with its choices.
 
         Args:
-            geometry: input channels, stride and resolution of every block of the stage.
+            geometry: input channels, stride and side of the input of every block of the stage.
         """
         stage, width = self.stages[number - 1], self.stage_widths[number - 1]
 
-        def at(before: Width, stride: int, side: int) -> SlotOp:
+        def at(before: Width, stride: int, side: Side) -> SlotOp:
             return op_at(op, before, width, stride, side, self.channel_divisor)
 
         def placed(axis: Axis) -> Axis:
-            if axis.part in WIDTHS:  # the stages' own
+            if axis.part in GIVEN:
                 return axis
             shared = ("se" if axis.part in SE_PARTS else axis.part) in stage.share
             place = Place(number, None if shared else index + 1, axis.part, op.name if len(stage.ops) > 1 else None)
@@ -157,7 +173,7 @@ class SearchSpace:
     def choices(self) -> tuple[Choice, ...]:
         """Every choice, in order of depth; a part with one option is no choice."""
         found: dict[str, Choice] = {}
-        axes = [width.axis for width in self.stem_widths]
+        axes = [self.side.axis, *(width.axis for width in self.stem_widths)]
         for slot in self.slots:
             axes += (slot.ops[0].width.axis, slot.depth, slot.op, *(axis for op in slot.ops for axis in op.axes))
         for axis in (*axes, *(width.axis for width in self.head_widths)):
@@ -202,7 +218,7 @@ class SearchSpace:
         """The network of these blocks between a stem and a head."""
         first, *more = stem
         return NetworkSpec(
-            resolution=self.resolution,
+            resolution=first.resolution,
             in_channels=self.channels,
             stem=first,
             blocks=blocks,
@@ -213,15 +229,19 @@ class SearchSpace:
     @property
     def head_spec(self) -> HeadSpec:
         """The concrete head, at its largest."""
-        return self._head(*(max(width.channels) for width in (self.stage_widths[-1], *self.head_widths)))
+        return self._head(*(max(size.values) for size in self._head_sizes))
 
     def head_of(self, picks: Mapping[str, Option]) -> HeadSpec:
         """The concrete head under these picks."""
-        return self._head(*(width.picked(picks) for width in (self.stage_widths[-1], *self.head_widths)))
+        return self._head(*(size.picked(picks) for size in self._head_sizes))
 
-    def _head(self, before: int, width: int, hidden: int) -> HeadSpec:
+    @property
+    def _head_sizes(self) -> tuple[Size, ...]:
+        """The sizes that the head has: of its input, the side and the channels, and its own."""
         last = self.slots[-1].ops[0]
-        resolution = -(-last.resolution // last.stride)
+        return (last.side.after(last.stride), self.stage_widths[-1], *self.head_widths)
+
+    def _head(self, resolution: int, before: int, width: int, hidden: int) -> HeadSpec:
         head = self.head
         return HeadSpec(
             in_channels=before,
@@ -261,9 +281,9 @@ class SearchSpace:
 
     def _canonical(self, picks: dict[str, Option]) -> Architecture:
         total = {choice.name: choice.options[0] for choice in self.choices}
-        for width in self.widths:
-            if width.axis.choice is not None:
-                total[width.axis.choice] = picks[width.axis.choice]
+        for size in (self.side, *self.widths):
+            if size.axis.choice is not None:
+                total[size.axis.choice] = picks[size.axis.choice]
         of_se: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
         for slot, op in self.slots_in_use(picks):
             for axis in (slot.op, *op.axes):
@@ -324,7 +344,7 @@ class SearchSpace:
         stages = [
             ([slot for slot in self.slots if slot.stage == s], stage.depths) for s, stage in enumerate(self.stages)
         ]
-        return networks(self.stem_widths, stages, self.head_widths)
+        return networks(self.side, self.stem_widths, stages, self.head_widths)
 
 
 def _axis(part: str, place: Place, options: tuple[Option, ...]) -> Axis:

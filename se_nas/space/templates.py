@@ -97,6 +97,7 @@ def _one_or_several(one: Any, listed: Any = None, *checks: Any) -> BeforeValidat
 
 _OF_WIDTHS = AfterValidator(_few)
 WidthOrWidths = Annotated[Channels | tuple[Channels, ...], _one_or_several(Channels, Channels, _OF_WIDTHS)]
+PixelsOrSeveral = Annotated[Pixels | tuple[Pixels, ...], _one_or_several(Pixels, Pixels, _OF_WIDTHS)]
 WidthsOrNone = Annotated[ChannelsOrNone | tuple[Channels, ...], _one_or_several(ChannelsOrNone, Channels, _OF_WIDTHS)]
 
 
@@ -318,13 +319,13 @@ class Scaling:
     Attributes:
         data: name of the data set.
         stem_stride: of the stem's first convolution.
-        resolution: side of the square input images, pixels.
+        resolution: side of the square input images, pixels; or one for each that the space has.
         strides: one for each stage.
         width: multiplies the channels of stem, stages and head convolution (not of the head's hidden layer).
     """
 
     data: str
-    resolution: int
+    resolution: int | tuple[int, ...]
     classes: int | None = None
     stem_stride: int | None = None
     strides: tuple[int, ...] | None = None

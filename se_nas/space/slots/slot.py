@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from se_nas.space.block_plan import block_plan
 from se_nas.space.choice import SE_FIELDS, SE_PARTS, Axis, Option
+from se_nas.space.slots.size import Side
 from se_nas.space.slots.width import Width
 from se_nas.space.specs import BlockSpec, SESpec, place_in
 from se_nas.space.templates import OpTemplate, options_of, se_label
@@ -17,6 +18,8 @@ from se_nas.space.vocabulary import Position
 
 #: Parts of a block that its stage and the one before decide on.
 WIDTHS = ("before", "width")
+#: Parts of a block that are decided outside of it.
+GIVEN = (*WIDTHS, "resolution")
 #: Parts that decide how many channels its convolutions have.
 _SIZES = (*WIDTHS, "expansion")
 
@@ -27,6 +30,7 @@ class SlotOp:
 
     Attributes:
         before, width: channels of its input and of its output.
+        side: of its input.
         axes: what its options are, part by part; a part that is no choice has one. "before" is among them unless what
             decides on the output's channels decides on the input's too.
     """
@@ -35,7 +39,7 @@ class SlotOp:
     before: Width
     width: Width
     stride: int
-    resolution: int
+    side: Side
     channel_divisor: int
     axes: tuple[Axis, ...]
 
@@ -97,7 +101,8 @@ class SlotOp:
         Args:
             options: of the other parts.
         """
-        return _se_classes(self.unnamed, tuple((p, o) for p, o in options.items() if p not in (*SE_PARTS, "kernel")))
+        unread = (*SE_PARTS, "kernel", "resolution")
+        return _se_classes(self.unnamed, tuple((p, o) for p, o in options.items() if p not in unread))
 
     def se_spec(self, label: Option) -> SESpec | None:
         """The SE unit that an option's name stands for, with the first of its other options."""
@@ -121,7 +126,7 @@ class SlotOp:
             in_channels=before,
             out_channels=width,
             stride=self.stride,
-            resolution=self.resolution,
+            resolution=self.side.of(of["resolution"]),
             kernel=int(of["kernel"]),
             expanded=self.template.expanded(before, width, of["expansion"], self.channel_divisor),
             activation=self.template.activation,
@@ -164,19 +169,20 @@ class Slot:
 
 
 def op_at(
-    template: OpTemplate, before: Width, width: Width, stride: int, resolution: int, channel_divisor: int
+    template: OpTemplate, before: Width, width: Width, stride: int, side: Side, channel_divisor: int
 ) -> SlotOp:
-    """The op at one place, with every option and no choice but that of widths."""
+    """The op at one place, with every option and no choice but those made outside of it."""
     return SlotOp(
         template=template,
         before=before,
         width=width,
         stride=stride,
-        resolution=resolution,
+        side=side,
         channel_divisor=channel_divisor,
         axes=(
             *(() if before.tied_to(width) else (before.part("before"),)),
             width.part("width"),
+            side.axis,
             Axis("kernel", None, template.kernels),
             Axis("expansion", None, template.expansions),
             Axis("se", None, tuple(map(se_label, template.se.options))),

@@ -11,18 +11,20 @@ from se_nas.space.blocks import BLOCKS
 from se_nas.space.network_faults import largest_network, weights
 from se_nas.space.scaling import scaled_to
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.slots.size import Side
 from se_nas.space.slots.slot import op_at
 from se_nas.space.slots.width import Width, multiplied_channels
 from se_nas.space.templates import OpTemplate, options_of
 from se_nas.space.yaml.model import SpaceModel, StageModel, stage_template
 
 _TOO_WIDE = f"must be at most {MOST_CHANNELS:,} expanded channels, which is more than any published network has,"
-_SIDE = 2  # of the maps in blocks that are only compared
+_SIDE = Side.fixed(2)  # of the maps in blocks that are only compared
 
 
 def problems_between_fields(model: SpaceModel) -> Iterable[str]:
     """Faults that no single field shows."""
     yield from _width_problems(model)
+    yield from _resolution_problems(model)
     before = _channels_of(model, model.stem.convs[-1].width)
     depth_varies = False  # in this stage or in one before it that flows into it without a visible border
     for s, stage in enumerate(model.stages):
@@ -109,7 +111,7 @@ def channel_problems(space: SearchSpace) -> Iterable[str]:
     if (blocks := sum(max(stage.depths) for stage in space.stages)) > MOST_BLOCKS:
         yield f"stages: must have at most {MOST_BLOCKS:,} blocks together, but have {blocks:,}"
         return
-    if any(conv.pool == "ceil" and conv.conv_resolution < 2 for conv in space.stem_convs):
+    if any(conv.pool == "ceil" and conv.conv_resolution < 2 for conv in space.stem_at(min(space.resolutions))):
         yield "stem.pool: must not be ceil where a map has one pixel"
     sizes = {"": space, **{f"scaling.{s.data}: ": scaled_to(space, s.data) for s in space.scaling}}
     for where, sized in sizes.items():
@@ -127,6 +129,18 @@ def _block_problems(space: SearchSpace) -> Iterable[str]:
             faults = (channel_fault(block) if block.expanded <= MOST_CHANNELS else _TOO_WIDE for block in blocks)
             for fault in filter(None, dict.fromkeys(faults)):
                 yield f"stages[{slot.stage}].blocks[{b}]: {fault} in block {slot.index + 1}"
+
+
+def _resolution_problems(model: SpaceModel) -> Iterable[str]:
+    ours = options_of(model.resolution)
+    if len(ours) > 1 and model.head.flatten:
+        must = "must be one number where the head flattens its map, as its linear layer reads every pixel"
+        yield f"resolution: {must}, but got {list(ours)}"
+    for data, scaling in model.scaling.items():
+        theirs = options_of(scaling.resolution)
+        if len(theirs) not in (1, len(ours)):
+            many = f" or a list of {len(ours)}, one for each of the space's" if len(ours) > 1 else ""
+            yield f"scaling.{data}.resolution: must be one number{many}, but got {list(theirs)}"
 
 
 def _tied(model: SpaceModel) -> bool:

@@ -110,7 +110,7 @@ def dump_space(space: SearchSpace, plugins: Sequence[str] = ()) -> str:
         {
             **({"plugins": list(plugins)} if plugins else {}),
             "name": space.name,
-            "resolution": space.resolution,
+            "resolution": _plain(space.resolution),
             "channels": space.channels,
             "classes": space.classes,
             "channel_divisor": space.channel_divisor,

@@ -20,7 +20,7 @@ from se_nas.space.templates import (
     Depth,
     HeadTemplate,
     OpTemplate,
-    Pixels,
+    PixelsOrSeveral,
     Scaling,
     SETemplate,
     StageTemplate,
@@ -137,14 +137,15 @@ class ScalingModel(YamlModel):
     """What changes for one data set.
 
     Attributes:
-        resolution: side of the square images in pixels.
+        resolution: side of the square images in pixels; where the space lists several, one for all networks, or a list
+            of as many, one for each of the space's.
         classes: number of classes; null keeps the space's.
         stem_stride: stride of the stem's first convolution; null keeps the space's.
         strides: strides of the stages, one for each; null keeps the space's.
         width: what the channels of stem, stages and head convolution are multiplied by.
     """
 
-    resolution: Pixels
+    resolution: PixelsOrSeveral
     classes: Classes | None = None
     stem_stride: Stride | None = None
     strides: tuple[Stride, ...] | None = None
@@ -160,7 +161,7 @@ class SpaceModel(YamlModel):
 
     Attributes:
         name: what the space is called.
-        resolution: side of the square images in pixels.
+        resolution: side of the square images in pixels, or a list of which one is chosen for the whole network.
         channels: channels of the images.
         classes: number of classes; data with another number replaces it.
         channel_divisor: expanded channels are rounded to a multiple of it; 1 is plain rounding.
@@ -175,7 +176,7 @@ class SpaceModel(YamlModel):
 
     plugins: list[str] = []
     name: Name
-    resolution: Pixels
+    resolution: PixelsOrSeveral
     channels: Channels = 3
     classes: Classes = 10
     channel_divisor: Channels = 8
