@@ -148,7 +148,7 @@ def largest_step(space: SearchSpace, x: torch.Tensor, y: torch.Tensor) -> Step:
 def images(space: SearchSpace, batch_size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Random images and labels."""
     torch.manual_seed(0)
-    x = torch.randn(batch_size, space.channels, space.resolution, space.resolution, device=device)
+    x = torch.randn(batch_size, space.channels, *[max(space.resolutions)] * 2, device=device)
     return x.to(memory_format=torch.channels_last), torch.randint(space.classes, (batch_size,), device=device)
 
 

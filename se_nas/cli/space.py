@@ -38,7 +38,7 @@ def show_space(space_file: SpaceFile, plugin: Plugins = None) -> None:
         f"{'3x3 max-pooling, ' if conv.pool else ''}"
         for conv, width in zip(space.stem_convs, space.stem_widths, strict=True)
     )
-    say(f"stem: {stem}{space.resolution}x{space.resolution} input")
+    say(f"stem: {stem}{_or([f'{side}x{side}' for side in space.resolutions])} input")
     _print_stages(space)
     width, hidden = (_or(width.channels) for width in space.head_widths)
     layers = f"{space.head.hidden_layers} x " * (space.head.hidden_layers > 1) + hidden
@@ -51,9 +51,9 @@ def show_space(space_file: SpaceFile, plugin: Plugins = None) -> None:
     _print_costs(space)
 
 
-def _or(options: Sequence[float]) -> str:
+def _or(options: Sequence[float | str]) -> str:
     """ "16", "16 or 24", "16, 24 or 32"."""
-    *others, last = (f"{option:g}" for option in options)
+    *others, last = (option if isinstance(option, str) else f"{option:g}" for option in options)
     return f"{', '.join(others)} or {last}" if others else last
 
 

@@ -58,7 +58,8 @@ class InheritedGuesses:
         network = inherit(self._supernet, architecture, self._images, self._problem, self._calibration_images).eval()
         right = []
         with torch.inference_mode():
-            for x, y in self._images.evaluate_batches(self._problem.parts["validation"], BATCH):
+            images = self._images.at(network.spec.resolution)
+            for x, y in images.evaluate_batches(self._problem.parts["validation"], BATCH):
                 with autocast_for(self._images.device):
                     logits = network(x)
                 right.append((logits.argmax(1) == y).cpu().numpy())

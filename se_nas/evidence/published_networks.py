@@ -138,7 +138,7 @@ def _with_fewer_strides(space: SearchSpace) -> SearchSpace:
     """Strides and stem poolings taken away, from the images on, while the last map is too small."""
 
     def too_small(space: SearchSpace) -> bool:
-        return space.head_spec.resolution * REDUCTION < space.resolution
+        return space.head_spec.resolution * REDUCTION < max(space.resolutions)
 
     for i in range(len(space.stem.convs)):
         for change in ({"stride": 1}, {"pool": False}):

@@ -60,7 +60,7 @@ def _row(name: str, space: SearchSpace, metrics: Sequence[str]) -> tuple[str, ..
     return (
         ", ".join(_distinct(map(_family, ops))),
         f"`{Path(name).with_suffix('').as_posix()}`",
-        f"{space.resolution}x{space.resolution}",
+        ", ".join(f"{side}x{side}" for side in space.resolutions),
         _number(space.size),
         *(_span(space, metric) for metric in metrics),
         " ".join(map(se_label, attention)),

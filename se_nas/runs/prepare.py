@@ -40,7 +40,8 @@ from se_nas.runs.data_folder import with_data_folder
 from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
 from se_nas.runs.run_file import RunConfig, completed, load_run, used_metrics
 from se_nas.runs.run_folder import RunFolder
-from se_nas.search.budgets.decode import check_feasible, greatest_cost
+from se_nas.search.budgets.decode import Decoder, check_feasible, greatest_cost
+from se_nas.search.budgets.resolutions import resolutions_within
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import EVALUATIONS, SCORES, STUDY_NAME
 from se_nas.search.stopping import StoppingConfig
@@ -74,6 +75,11 @@ class Setting:
     parts: Mapping[str, torch.Tensor]
     options: DataOptions
     device: torch.device
+
+    def images_at(self, resolution: int) -> tuple[DataInfo, ImageSet, DataOptions]:
+        """The training images at the resolution of a network of the space, and how the test images are loaded."""
+        options = replace(self.options, resolution=resolution)
+        return (self.info, self.train, options) if resolution == self.info.resolution else (*load_train(options), options)
 
     def problem(
         self,
@@ -205,6 +211,9 @@ def make_setting(
             tables |= cost_tables({metric: latency})
             # one that cannot be kept ends here, before the next device is timed
             check_feasible(space, tables, [budget for budget in budgets if budget.metric in tables])
+    decoder = Decoder(space, tables, budgets)
+    for resolution in sorted(set(space.side.axis.options).difference(resolutions_within(decoder))):
+        say(f"resolution {resolution}: no network of it keeps every budget")
     if not begun:
         write_atomic(run / "space.yaml", dump_space(space, words))
         write_json(run / "choices.json", {choice.name: list(choice.options) for choice in space.choices})

@@ -71,7 +71,11 @@ class DataConfig(Record):
     val_labels: PathText | None = None
 
     def options(self, space: SearchSpace, seed: int) -> DataOptions:
-        """What to load, for a space's resolution and channels."""
+        """What to load, for a space's resolution and channels.
+
+        Networks of several resolutions see images that are resized once, from the data set's own size.
+        """
+        one, *more = space.resolutions
         place = Path(self.dir) if self.dir else None
         files = FileOptions(
             orient=self.orient,
@@ -82,12 +86,13 @@ class DataConfig(Record):
         return DataOptions(
             self.name,
             place,
-            space.resolution,
+            None if more else one,
             self.download,
             seed,
             self.size,
             channels=space.channels,
             files=files,
+            largest=max(space.resolutions),
         )
 
 

@@ -89,13 +89,14 @@ def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress:
 
     trained = None
     if config.retrain is not None:
+        info, train, options = setting.images_at(answer.network.resolution)
         with logging_to(config.loggers):
             trained = retrain(
                 ArchitectureFile.of(setting.space, answer.architecture),
                 config.retrain,
-                setting.info,
-                setting.train,
-                setting.options,
+                info,
+                train,
+                options,
                 device=setting.device,
                 seed=config.seed,
                 folder=run / RETRAINING,

@@ -44,13 +44,15 @@ def space_data(draw: st.DrawFn, most_picks: int = 10**6) -> dict[str, Any]:
     def width(*more: int) -> list[int]:
         return picks.options(draw, (*values, *more), 1, most=of_choice)
 
+    # of one space in four, as a step more of images is dear
+    resolutions = picks.options(draw, range(8, 17), 1, most=2 if draw(st.integers(0, 3)) == 0 else 1)
     stem, count = width(), draw(st.integers(1, 3))
     stages = _stages(draw, picks, divisor, stem, [width() for _ in range(count)], multipliers != [1])
     hidden = _one(picks.options(draw, (7, 9), 1, most=of_choice)) if draw(st.booleans()) else 0
     then = draw(st.booleans())
     return {
         "name": "drawn",
-        "resolution": draw(st.integers(8, 16)),
+        "resolution": _one(resolutions),
         "channels": draw(st.sampled_from((1, 3))),
         "classes": draw(st.integers(2, 5)),
         "channel_divisor": divisor,
@@ -75,7 +77,7 @@ def space_data(draw: st.DrawFn, most_picks: int = 10**6) -> dict[str, Any]:
             "dropout": draw(st.sampled_from((0.0, 0.25))) if of_choice == len(multipliers) == 1 else 0.0,
             "norm": draw(st.booleans()),
             "max_pool": draw(st.booleans()),
-            "flatten": draw(st.booleans()),
+            "flatten": draw(st.booleans()) if len(resolutions) == 1 else False,
             "hidden_bias": draw(st.booleans()) if hidden else True,
             "classifier_bias": draw(st.booleans()),
         },

@@ -18,12 +18,13 @@ BASELINES = sorted((_FOLDER / "baselines").glob("*.yaml"))
 
 
 def reduced(space: SearchSpace) -> SearchSpace:
-    """The space for images of 8x8 pixels, a quarter as wide where it was made for large ones.
+    """The space for images of 8x8 pixels, and 4 more for each further resolution, a quarter as wide where it was made for large ones.
 
     Every choice stays; one of depth keeps two options.
     """
-    share = 1 if space.resolution <= 32 else 4
-    small = scaled_space(space, Scaling("tiny", 8, width=1 / share))
+    share = 1 if max(space.resolutions) <= 32 else 4
+    sides = tuple(range(8, 8 + 4 * len(space.resolutions), 4))
+    small = scaled_space(space, Scaling("tiny", sides if len(sides) > 1 else 8, width=1 / share))
     stages = tuple(
         dataclasses.replace(
             stage,

@@ -56,7 +56,7 @@ def test_memory_of_the_shipped_spaces_is_that_of_the_exported_graph(path) -> Non
 @pytest.mark.parametrize("path", [*SHIPPED, *BASELINES], ids=lambda path: path.stem)
 def test_memory_of_whole_networks_is_that_of_the_exported_graph(path) -> None:
     space = load_space(path)
-    space = dataclasses.replace(space, resolution=min(space.resolution, 64))
+    space = dataclasses.replace(space, resolution=min(*space.resolutions, 64))
     for seed in range(3 if space.size > 1 else 1):
         spec = space.resolve(space.sample(np.random.default_rng(seed)))
         if not spec.stem.norm and spec.blocks[0].form.preactivation:

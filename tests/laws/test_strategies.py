@@ -28,7 +28,7 @@ from tests.helpers.strategies import spaces
 
 def problem_for(space: SearchSpace, folder: Path, seed: int) -> SearchProblem:
     """Up to three budgets, each at the cost of one architecture, so that they can be kept together."""
-    info, train = load_train(DataOptions("synthetic", resolution=space.resolution, size=60))
+    info, train = load_train(DataOptions("synthetic", resolution=max(space.resolutions), size=60))
     space = dataclasses.replace(space, classes=info.classes, channels=info.channels)
     tables = {**count_tables(space), "latency_ms": build_table(space, "latency_ms", 0.1, lambda b: 0.01 * b.kernel)}
     rng = np.random.default_rng(seed)

@@ -24,7 +24,8 @@ from tests.helpers.strategies import spaces_with_architectures
 def test_images_become_logits(drawn: tuple[SearchSpace, Architecture]) -> None:
     space, architecture = drawn
     network = Network(space.resolve(architecture))
-    logits = network(torch.randn(2, space.channels, space.resolution, space.resolution))
+    side = network.spec.resolution
+    logits = network(torch.randn(2, space.channels, side, side))
     assert logits.shape == (2, space.classes)
     assert logits.isfinite().all()
     assert len(network.blocks) == len(network.spec.blocks)

@@ -39,9 +39,10 @@ def scaled_spaces(draw: st.DrawFn) -> tuple[SearchSpace, Architecture]:
     # their channels fit one width and stride alone
     bound = any(op.kind in ("inception", "shuffle") for stage in space.stages for op in stage.ops)
     strides = st.lists(st.sampled_from((1, 2)), min_size=len(space.stages), max_size=len(space.stages))
+    several = len(space.resolutions) > 1 and draw(st.booleans())
     scaling = Scaling(
         "imagenet",
-        draw(st.integers(8, 64)),
+        draw(st.sampled_from(((16, 24), (64, 48)))) if several else draw(st.integers(8, 64)),
         draw(st.none() | st.integers(2, 1000)),
         draw(st.none() | st.sampled_from((1, 2))),
         None if bound else draw(st.none() | strides.map(tuple)),
@@ -72,7 +73,10 @@ def test_every_pick_carries_over_and_the_rest_is_the_scaling_s(drawn: tuple[Sear
     space, architecture = drawn
     (scaling,) = space.scaling
     before, after = space.resolve(architecture), resolve_scaled(space, architecture, "imagenet")
-    assert (after.resolution, after.in_channels) == (scaling.resolution, before.in_channels)
+    resolution = scaling.resolution
+    if isinstance(resolution, tuple):  # for each of the space's its own
+        resolution = resolution[space.resolutions.index(before.resolution)]
+    assert (after.resolution, after.in_channels) == (resolution, before.in_channels)
     assert after.stem.stride == (scaling.stem_stride or before.stem.stride)
     assert after.head.classes == (scaling.classes or before.head.classes)
     assert after.head.hidden == before.head.hidden

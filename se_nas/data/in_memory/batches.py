@@ -5,6 +5,7 @@ Crop and flip as in https://arxiv.org/abs/1512.03385 (section 4.2).
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 from se_nas.data.balance import balanced_order
 from se_nas.data.in_memory.images import DataInfo, ImageSet
@@ -41,6 +42,18 @@ class Augmentation:
             raise DataError(f"crop_padding must be at least 0 pixels, but got {self.crop_padding}")
 
 
+def at_side(images: Tensor, side: int) -> Tensor:
+    """(B, C, H, W) images with sides of so many pixels, bilinear and antialiased, on their device.
+
+    Augmented images are resized afterwards, so that a seed gives one picture whatever the resolution, shifted by the
+    same share of its side.
+    """
+    if images.shape[-1] == images.shape[-2] == side:
+        return images
+    resized = interpolate(images, (side, side), mode="bilinear", antialias=True)
+    return resized.contiguous(memory_format=torch.channels_last)
+
+
 class DeviceImages:
     """An image set on a device, ready to be cut into batches.
 
@@ -61,6 +74,7 @@ class DeviceImages:
         self.augment = augment or Augmentation(flip=False, crop_padding=0)
         self.labels = image_set.labels.to(device)
         self._height, self._width = image_set.images.shape[1:3]
+        self._side: int | None = None
         padding = self.augment.crop_padding
         self._padded = pad(image_set.images.to(device), (0, 0, padding, padding, padding, padding))
         # A factor and an offset for every value of an image, not only for every channel: the innermost dimension of
@@ -78,6 +92,12 @@ class DeviceImages:
     def device(self) -> torch.device:
         """Where the images are."""
         return self.labels.device
+
+    def at(self, side: int) -> DeviceImages:
+        """The same images, each resized as `at_side` does when it is cut into a batch."""
+        other = copy.copy(self)
+        other._side = side
+        return other
 
     def batch(
         self, indices: Tensor, generator: torch.Generator | None = None, part: slice = slice(None)
@@ -115,8 +135,8 @@ class DeviceImages:
         """The pixels at (B or 1, H) rows and (B or 1, W) columns of each image, normalised."""
         indices, rows, columns = (sent(index, self.device) for index in (indices, rows, columns))
         pixels = self._padded[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
-        images = pixels.float().mul_(self._factor).add_(self._offset)
-        return images.permute(0, 3, 1, 2), self.labels[indices]
+        images = pixels.float().mul_(self._factor).add_(self._offset).permute(0, 3, 1, 2)
+        return images if self._side is None else at_side(images, self._side), self.labels[indices]
 
 
 class EpochBatches:

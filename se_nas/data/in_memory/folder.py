@@ -188,7 +188,7 @@ def _fixed_split(files: list[str], folder: str) -> tuple[list[str], list[str]]:
 
 
 def _load(found: _Files, options: DataOptions) -> ImageSet:
-    resolution = options.resolution or _RESOLUTION
+    resolution = options.resolution or options.largest or _RESOLUTION
     paths = [path for members in found.files for path in members]
     labels = [label for label, members in enumerate(found.files) for _ in members]
     reading = options.reading

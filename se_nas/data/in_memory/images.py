@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -87,6 +87,15 @@ class DataInfo:
             flip=flip,
             crop_padding=resolution // crop_share,
         )
+
+
+def at_resolution(info: DataInfo, images: ImageSet, resolution: int) -> tuple[DataInfo, ImageSet]:
+    """The images at another resolution, and what they then are; crops are padded by the same share of their side."""
+    padding = info.crop_padding * resolution // info.resolution
+    return (
+        replace(info, resolution=resolution, crop_padding=padding),
+        replace(images, images=resized(images.images, resolution)),
+    )
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

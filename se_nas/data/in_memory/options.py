@@ -18,6 +18,7 @@ class DataOptions:
         name: a name in `DATASETS` of images that fit the memory.
         data_dir: the folder of a data set that lies on disk.
         resolution: side of the square images in pixels; None is the data set's own.
+        largest: side of images that have none of their own, such as those of a folder, where `resolution` is None.
         download: fetch a CIFAR data set into `data_dir` if it is not there.
         seed: of the synthetic images; no other data set depends on it.
         size: number of synthetic training images.
@@ -36,6 +37,7 @@ class DataOptions:
     size: int = 2000
     channels: int | None = None
     files: FileOptions = USUAL
+    largest: int | None = None
 
     def __post_init__(self) -> None:
         if self.resolution is not None and self.resolution < 1:

@@ -30,7 +30,7 @@ def load_test(options: DataOptions) -> ImageSet:
 
 
 def _draw(options: DataOptions, count: int, stream: int) -> ImageSet:
-    resolution = options.resolution or _RESOLUTION
+    resolution = options.resolution or options.largest or _RESOLUTION
     check_room(count, resolution, options.channels or 3)
     generator = torch.Generator().manual_seed(3 * options.seed)
     coarse = torch.randint(0, 256, (_CLASSES, 8, 8, options.channels or 3), dtype=torch.uint8, generator=generator)

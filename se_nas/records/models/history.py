@@ -14,7 +14,11 @@ Plain = bool | int | Number | str | None
 
 
 class Epoch(Record):
-    """An epoch, counted from 0. A column that is not named here holds plain values, such as an accuracy of a half."""
+    """An epoch, counted from 0. A column that is not named here holds plain values, such as an accuracy of a half.
+
+    Attributes:
+        accuracy_at: by resolution the accuracy on the validation part, whose greatest is `validation_accuracy`.
+    """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Plain | list[Plain] | dict[str, Plain]] = Field(init=False)
@@ -29,6 +33,7 @@ class Epoch(Record):
     class_accuracy: tuple[Share | None, ...] | None = None
     class_images: tuple[Count, ...] | None = None
     validation_accuracy: Share | None = None
+    accuracy_at: dict[str, Share] | None = None
     searching: bool | None = None
     choice_loss: Number | None = None
     temperature: Number | None = None

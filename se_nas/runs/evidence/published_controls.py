@@ -24,6 +24,7 @@ from se_nas.records.files import write_json
 from se_nas.records.models.certificate import MillisecondsByLatency
 from se_nas.records.record import Record, read_value
 from se_nas.runs.prepare import Say, Setting
+from se_nas.space.architecture_file import load_architecture
 from se_nas.space.specs import NetworkSpec
 
 _TIMES = "published.json"
@@ -44,12 +45,13 @@ def published_control(setting: Setting, folder: Path, word: str, say: Say) -> tu
         ConfigError: no width keeps the budgets on MACs and parameters.
     """
     name = Path(word).stem
+    answered = load_architecture(setting.run / "architecture.json")
 
     def fit(budgets: Sequence[Budget]) -> NetworkSpec:
         images = setting.info
         return fitted(
             folder / word,
-            resolution=setting.space.resolution,
+            resolution=answered.network.resolution,
             classes=images.classes,
             channels=images.channels,
             budgets=budgets,

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class Trainings:
     def key(self, task: Task) -> str:
         """Of all that an accuracy depends on, so that no other recipe's or network's record is taken for it."""
         options = self.options
-        data: tuple[Any, ...] = (options.name, options.resolution, options.seed, options.size)
+        data: tuple[Any, ...] = (options.name, task.network.resolution, options.seed, options.size)
         if options.channels not in (None, 3):
             data = (*data, options.channels)
         if said := options.files.stated():
@@ -187,7 +187,7 @@ class _Worker:
 
     def __init__(self, trainings: Trainings) -> None:
         self._trainings = trainings
-        self._images: tuple[DataInfo, ImageSet, ImageSet] | None = None
+        self._images: dict[int, tuple[DataInfo, ImageSet, ImageSet]] = {}
 
     def train(self, task: Task) -> None:
         """Do a training, or go on with it, unless it is done or another process is at it."""
@@ -204,9 +204,11 @@ class _Worker:
 
     def _trained(self, task: Task, folder: Path) -> TrainingRecord:
         trainings = self._trainings
-        if self._images is None:
-            self._images = (*load_train(trainings.options), load_test(trainings.options))
-        info, train, test = self._images
+        resolution = task.network.resolution
+        if resolution not in self._images:
+            options = replace(trainings.options, resolution=resolution)
+            self._images[resolution] = (*load_train(options), load_test(options))
+        info, train, test = self._images[resolution]
         started, cpu_started = time.monotonic(), time.process_time()
         quiet = Console(quiet=True)  # the comparison has a bar of its own
         try:

@@ -57,12 +57,21 @@ class Decoder:
         """The architecture of the highest score among those that keep all budgets.
 
         Args:
-            scores: for each choice, one finite score an option; higher is better.
+            scores: for each choice, one score an option; higher is better, -inf where it must not be taken.
 
         Raises:
             InfeasibleBudgetError: none keeps them; the message names the least reachable cost.
         """
-        picks, architecture = self.best(scores)
+        if (found := self.decoded(scores)) is None:
+            raise self._infeasible()
+        return found
+
+    def decoded(self, scores: Scores) -> Decoded | None:
+        """The same; None where none keeps them."""
+        solution = self._program.solve(_arrays(self.space, scores))
+        if solution is None:
+            return None
+        picks, architecture = solution
         score = sum(float(scores[c.name][c.index(picks[c.name])] - np.max(scores[c.name])) for c in self.space.choices)
         return Decoded(architecture, score, {name: table.cost(architecture) for name, table in self.tables.items()})
 
@@ -74,11 +83,17 @@ class Decoder:
         Args:
             gap: by how much their score may fall short of the highest; relative_gap: the same, by which share of it.
         """
-        arrays = {c.name: np.asarray(scores[c.name], float) for c in self.space.choices}
-        solution = self._program.solve(arrays, gap, relative_gap)
+        solution = self._program.solve(_arrays(self.space, scores), gap, relative_gap)
         if solution is None:
-            raise InfeasibleBudgetError(_what_is_reachable(self.space, self.tables, self.budgets, {}))
+            raise self._infeasible()
         return solution
+
+    def _infeasible(self) -> InfeasibleBudgetError:
+        return InfeasibleBudgetError(_what_is_reachable(self.space, self.tables, self.budgets, {}))
+
+
+def _arrays(space: SearchSpace, scores: Scores) -> dict[str, FloatArray]:
+    return {c.name: np.asarray(scores[c.name], float) for c in space.choices}
 
 
 def decode(space: SearchSpace, tables: Mapping[str, CostTable], budgets: Sequence[Budget], scores: Scores) -> Decoded:

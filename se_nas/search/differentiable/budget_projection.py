@@ -7,6 +7,10 @@ over the choices it ends at the nearest point, so that from undecided logits it 
 keep the budgets; where marginal costs depend on other choices, at a point near to that. It moves nothing while the
 budgets are kept.
 
+Where the resolution is a choice, the expectation is over the resolutions too, which are drawn evenly: the logits then
+lean neither to the networks that fit at the least resolution nor to those that fit at the greatest. A projection at the
+resolution of each step would keep the budgets at the greatest alone, as it moves nothing back.
+
 Of a metric that is the greatest of a network's parts, it is the expected number of parts above the limit that is kept
 low; it is 0 for choices that are made and keep the budget.
 
@@ -79,7 +83,7 @@ class BudgetProjection(nn.Module):
             return 0.0, 0.0
         (slopes,) = torch.autograd.grad(share, [p], materialize_grads=True)
         with torch.no_grad():
-            marginal = torch.where(p > 0, slopes - (slopes * p).sum(1, keepdim=True), 0.0)
+            marginal = torch.where((p > 0) & logits.learned, slopes - (slopes * p).sum(1, keepdim=True), 0.0)
             # the expectation falls by this variance per length
             variance, farthest = torch.stack([(p * marginal.square()).sum(), marginal.abs().max()]).tolist()
         if farthest == 0:

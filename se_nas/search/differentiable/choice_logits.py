@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from se_nas.hardware.device import sent
 from se_nas.space.architecture import Architecture
+from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
 
 CPU = torch.device("cpu")
@@ -20,17 +22,33 @@ class ChoiceLogits(nn.Module):
 
     Kept as one (choices, most options) matrix, absent options masked, so that all take one softmax. It stays on the
     CPU: to a GPU its few hundred numbers are nothing but launches and waits.
+
+    The resolution is drawn evenly and not learned: a mixture runs on images of one, so that no gradient says which is
+    better, and the budgets alone would drive it to the least. Its logits stay 0.
+
+    Args:
+        resolutions: those that are drawn; all of the space's by default.
+
+    Attributes:
+        learned: (choices, 1) whether the logits of a choice move.
     """
 
     mask: Tensor
+    learned: Tensor
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, resolutions: Collection[Option] | None = None) -> None:
         super().__init__()
         self.space = space
+        self.resolutions = space.side.axis.options if resolutions is None else tuple(resolutions)
         counts = [len(choice.options) for choice in space.choices]
         self.logits = nn.Parameter(torch.zeros(len(counts), max(counts, default=1)))
         absent = torch.arange(self.logits.shape[1])[None, :] >= torch.tensor(counts)[:, None]
+        learned = [choice.name != space.side.axis.choice for choice in space.choices]
+        for row, choice in enumerate(space.choices):
+            if not learned[row]:
+                absent[row, : counts[row]] = torch.tensor([option not in self.resolutions for option in choice.options])
         self.register_buffer("mask", torch.zeros_like(self.logits).masked_fill(absent, -math.inf), persistent=False)
+        self.register_buffer("learned", torch.tensor(learned, dtype=torch.bool)[:, None], persistent=False)
 
     def rows(self, matrix: Tensor) -> dict[str, Tensor]:
         """For each choice its (options,) of a (choices, most options) matrix."""
@@ -69,12 +87,17 @@ class ChoiceLogits(nn.Module):
             picks[choice.name] = choice.options[min(int(np.searchsorted(row, draw)), len(choice.options) - 1)]
         return self.space.architecture(picks)
 
+    def drawn_resolution(self, rng: np.random.Generator) -> int:
+        """A resolution for a step of the mixture."""
+        return int(self.resolutions[int(rng.integers(len(self.resolutions)))])
+
     @torch.no_grad()
     def entropy(self) -> dict[str, float]:
-        """For each choice the entropy as a share of its greatest: 1 undecided, 0 certain."""
+        """For each choice that is learned the entropy as a share of its greatest: 1 undecided, 0 certain."""
         result = {}
         for name, p in self.probabilities().items():
-            result[name] = float(-(p * p.clamp_min(1e-30).log()).sum() / math.log(len(p)))
+            if name != self.space.side.axis.choice:
+                result[name] = float(-(p * p.clamp_min(1e-30).log()).sum() / math.log(len(p)))
         return result
 
     @torch.no_grad()

@@ -4,11 +4,13 @@ After a pretraining of the weights on architectures drawn uniformly, every step 
 first order): the weights take one on an architecture drawn from the present probabilities, sliced and at its own cost;
 the logits take one on the one-pass mixture under Gumbel-softmax (as FBNet, arXiv 1812.03443) and are projected onto
 those whose expected costs keep the budgets (`BudgetProjection`). Weights that have only met whole architectures leave
-no gap when one is decoded.
+no gap when one is decoded. Where the resolution is a choice, every step draws one; one set of logits is decoded at each,
+and the validation of what is decoded says which resolution is taken.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,13 +21,14 @@ from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from se_nas.cost.metrics import is_aside
-from se_nas.data.in_memory.batches import EpochBatches
+from se_nas.data.in_memory.batches import EpochBatches, at_side
 from se_nas.hardware.device import autocast_for
 from se_nas.records.former_names import by_present_names
-from se_nas.records.models.history import History
+from se_nas.records.models.history import Epoch, History
 from se_nas.records.models.stopped import Stopped
 from se_nas.records.numbers import Count, CountFromZero
-from se_nas.search.budgets.decode import check_feasible, decode
+from se_nas.search.budgets.decode import Decoder, check_feasible
+from se_nas.search.budgets.resolutions import decoded_at_each, resolutions_within, with_resolutions
 from se_nas.search.differentiable.budget_projection import BudgetProjection
 from se_nas.search.differentiable.choice_logits import ChoiceLogits
 from se_nas.search.differentiable.watchdog import warnings_of
@@ -33,6 +36,7 @@ from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.weight_training import WeightConfig, WeightTrainer
 from se_nas.search.problem import SearchProblem
 from se_nas.search.stopping import StoppingConfig, since_better
+from se_nas.space.architecture import Architecture
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.guard import Stateful
 from se_nas.training.loop import StepContext
@@ -80,7 +84,7 @@ class DifferentiableResult:
     """What a search found out; the answer under any budgets is a decode of `scores`.
 
     Attributes:
-        scores: for each choice the logits of its options.
+        scores: for each choice the logits of its options; of the resolution see `with_resolutions`.
         history: as the report reads it.
         seconds, cpu_seconds: wall and CPU time of the training, added up over resumed processes.
         images: training images seen, of both parts.
@@ -114,7 +118,8 @@ class _Search(WeightTrainer):
         self.total_epochs = config.pretrain_epochs + config.epochs
         super().__init__(problem, config, problem.parts["weights"], self.total_epochs)
         self.config = config
-        self.logits = ChoiceLogits(problem.space)
+        self.decoder = Decoder(problem.space, problem.tables, problem.budgets)
+        self.logits = ChoiceLogits(problem.space, resolutions_within(self.decoder))
         self.projection = BudgetProjection(problem.budgets)
         # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
         self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
@@ -132,20 +137,23 @@ class _Search(WeightTrainer):
         searching = context.epoch >= self.config.pretrain_epochs
         metrics = self._weight_step(context, searching)
         if searching and context.step_in_epoch % self.config.choice_every == 0:
-            metrics |= self._choice_step(context.epoch, context.step_in_epoch)
+            metrics |= self._choice_step(context)
         return metrics
 
     def _weight_step(self, context: StepContext, searching: bool) -> dict[str, float | Tensor]:
         config = self.config
         rate = self.update.begin(context)
         x, y = self.batches[context.step]
+        rng = np.random.default_rng(context.seed)
         self.supernet.train()
         if searching and config.weight_step == "mixture":
             with torch.no_grad():
                 self.supernet.mix(self._relaxed(context.epoch))
+            x = at_side(x, self.logits.drawn_resolution(rng))
         else:
-            rng = np.random.default_rng(context.seed)
-            self.supernet.activate(self.logits.sample(rng) if searching else self.problem.space.sample(rng))
+            architecture = self.logits.sample(rng) if searching else self._sampled(rng)
+            self.supernet.activate(architecture)
+            x = self.seen_by(architecture, x)
         with autocast_for(self.problem.device):
             predicted = self.supernet(x)
             loss = self.criterion(predicted.float(), y)
@@ -153,12 +161,20 @@ class _Search(WeightTrainer):
         self.update.end()
         return {"loss": loss.detach(), "accuracy": (predicted.argmax(1) == y).float().mean(), "lr": rate}
 
-    def _choice_step(self, epoch: int, step_in_epoch: int) -> dict[str, float | Tensor]:
-        before = (epoch - self.config.pretrain_epochs) * self.choice_steps_per_epoch
-        x, y = self.choice_batches[before + step_in_epoch // self.config.choice_every]
+    def _sampled(self, rng: np.random.Generator) -> Architecture:
+        """One drawn uniformly, of a resolution at which something keeps the budgets."""
+        space = self.problem.space
+        drawn = (space.sample(rng) for _ in itertools.count())
+        return next(one for one in drawn if space.side.axis.picked(one.as_dict()) in self.logits.resolutions)
+
+    def _choice_step(self, context: StepContext) -> dict[str, float | Tensor]:
+        before = (context.epoch - self.config.pretrain_epochs) * self.choice_steps_per_epoch
+        x, y = self.choice_batches[before + context.step_in_epoch // self.config.choice_every]
+        x = at_side(x, self.logits.drawn_resolution(np.random.default_rng([context.seed, 1])))
         with autocast_for(self.problem.device):
-            loss = self.choice_criterion(self.supernet.mix(self._relaxed(epoch))(x).float(), y)
-        (gradient,) = torch.autograd.grad(loss, [self.logits.logits])
+            loss = self.choice_criterion(self.supernet.mix(self._relaxed(context.epoch))(x).float(), y)
+        # where the resolution is the one choice, the loss does not depend on them
+        (gradient,) = torch.autograd.grad(loss, [self.logits.logits], materialize_grads=True)
         self.logits.logits.grad = gradient
         self.choice_optimizer.step()
         self.projection.project(self.logits, self.problem.tables)
@@ -185,12 +201,14 @@ class _Search(WeightTrainer):
         searching = epoch >= config.pretrain_epochs
         entropies = self.logits.entropy()
         due = searching and ((epoch + 1) % config.validate_every == 0 or epoch + 1 == self.total_epochs)
-        validation = None
+        accuracies = {}
         if due:
-            found = decode(self.problem.space, self.problem.tables, self.problem.budgets, self.logits.scores())
-            validation = inherited_accuracy(
-                self.supernet, found.architecture, self.images, self.problem, config.calibration_images
-            )
+            accuracies = {
+                str(resolution): inherited_accuracy(
+                    self.supernet, found.architecture, self.images, self.problem, config.calibration_images
+                )
+                for resolution, found in decoded_at_each(self.decoder, self.logits.scores()).items()
+            }
         with torch.no_grad():
             drawn = self.logits.probabilities()
             multipliers = self.projection.by_metric()
@@ -199,7 +217,7 @@ class _Search(WeightTrainer):
             probabilities = {name: p.tolist() for name, p in drawn.items()}
         entry: dict[str, object] = {
             "searching": searching,
-            "validation_accuracy": validation,
+            "validation_accuracy": max(accuracies.values(), default=None),
             "temperature": self.temperature(epoch) if searching else None,
             "entropy": sum(entropies.values()) / max(1, len(entropies)),
             "expected": expected,
@@ -211,6 +229,8 @@ class _Search(WeightTrainer):
             if searching
             else [],
         }
+        if accuracies and self.problem.space.side.varies:
+            entry["accuracy_at"] = accuracies
         if self.problem.on_epoch is not None:
             self.problem.on_epoch({"epoch": epoch, **entry})
         return entry
@@ -240,13 +260,14 @@ def search_differentiable(
     done, searched = len(history), max(0, len(history) - config.pretrain_epochs)
     images = search.batches.seen(done * search.batches.per_epoch)
     images += search.choice_batches.seen(searched * search.choice_steps_per_epoch)
-    scores, stopped = search.logits.scores(), None
+    scores, stopped, judged = search.logits.scores(), None, history[-1]
     rule = config.rule_that_stops(seconds, since_better(_validated(history)))
     if done < search.total_epochs and rule is not None:
-        scores = _best_scores(history) or scores
+        scores, judged = _best_scores(history) or (scores, judged)
         stopped = config.stopped(rule, seconds, done, search.total_epochs, "epochs")
+    worth = {option: (judged.accuracy_at or {}).get(str(option), -1.0) for option in search.logits.resolutions}
     return DifferentiableResult(
-        scores=scores,
+        scores=with_resolutions(problem.space, scores, worth),
         history=history,
         supernet=search.supernet,
         seconds=seconds,
@@ -256,10 +277,10 @@ def search_differentiable(
     )
 
 
-def _best_scores(history: History) -> dict[str, list[float]] | None:
-    """Those of the epoch of the best validation: a search that ends early has not been annealed to its last one."""
+def _best_scores(history: History) -> tuple[dict[str, list[float]], Epoch] | None:
+    """Those of the epoch of the best validation, and it: a search that ends early has not been annealed to its last."""
     best = max(history, key=lambda row: -1.0 if row.validation_accuracy is None else row.validation_accuracy)
     if best.validation_accuracy is None or best.probabilities is None:
         return None
     tiny = float(np.finfo(np.float32).tiny)
-    return {name: np.log(np.maximum(shares, tiny)).tolist() for name, shares in best.probabilities.items()}
+    return {name: np.log(np.maximum(shares, tiny)).tolist() for name, shares in best.probabilities.items()}, best

@@ -39,7 +39,7 @@ def inherit(
     network: Network = supernet.export(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if calibration_images == 0:
         return network
-    recalibrate(network, calibration_batches(images, problem, calibration_images))
+    recalibrate(network, calibration_batches(images.at(network.spec.resolution), problem, calibration_images))
     return network
 
 
@@ -61,7 +61,7 @@ def inherited_accuracy(
 ) -> float:
     """Accuracy, from 0 to 1, on the `validation` part with inherited weights; see `inherit`."""
     network = inherit(supernet, architecture, images, problem, calibration_images)
-    return accuracy(network, images, problem.parts["validation"])
+    return accuracy(network, images.at(network.spec.resolution), problem.parts["validation"])
 
 
 class SupernetEvaluator:

@@ -97,13 +97,14 @@ class _OneShot(WeightTrainer):
         return {**metrics, "lr": rate}
 
     def add_gradients(self, subnets: Sequence[Architecture], x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Run the subnets one after another, backwards too; returns the means of their losses."""
+        """Run the subnets one after another, each at its resolution, backwards too; returns the means of their losses.
+        """
         self.supernet.train()
         teacher: Tensor | None = None
         losses, accuracies, divergences = [], [], []
         for subnet in subnets:
             with autocast_for(self.problem.device):
-                predicted = self.supernet.activate(subnet)(x)
+                predicted = self.supernet.activate(subnet)(self.seen_by(subnet, x))
             predicted = predicted.float()
             if teacher is None:
                 loss = self.criterion(predicted, y)

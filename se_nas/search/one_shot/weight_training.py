@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from se_nas.data.balance import balanced_weights
-from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatches
+from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatches, at_side
 from se_nas.errors import ConfigError
 from se_nas.records.former_names import without_constants
 from se_nas.records.models.history import History
@@ -18,6 +18,7 @@ from se_nas.records.numbers import BatchSize, Count
 from se_nas.records.record import Record
 from se_nas.records.run_log import RunLog
 from se_nas.search.problem import SearchProblem
+from se_nas.space.architecture import Architecture
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.guard import GuardConfig, Stateful
 from se_nas.training.loop import Loop, StepContext
@@ -97,6 +98,10 @@ class WeightTrainer:
         self.update = WeightUpdate(
             self.supernet, self.recipe, self.batches.per_epoch, device=problem.device, fused=False
         )
+
+    def seen_by(self, architecture: Architecture, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) at the resolution of an architecture."""
+        return at_side(x, self.problem.space.side.picked(architecture.as_dict()))
 
     def criterion_for(self, batches: EpochBatches, recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
         """The recipe's loss of logits and labels, with the weights of classes among these images where it has any."""

@@ -104,7 +104,9 @@ def test_budgets_that_some_network_keeps_are_kept_in_expectation(space: SearchSp
     if not space.choices:
         return
     tables = count_tables(space)
-    wanted = space.sample(np.random.default_rng(seed))
+    picks = space.sample(np.random.default_rng(seed)).as_dict()
+    # of the greatest resolution, as the projection leaves the resolutions' shares as they are
+    wanted = space.architecture(picks | {name: max(space.resolutions) for name in picks if name == "resolution"})
     budgets = [Budget(metric, 1.01 * table.cost(wanted)) for metric, table in tables.items()]
     logits, projection = drawn(space, seed, spread), BudgetProjection(budgets)
     summed, limits = as_sums(tables, budgets)  # of a greatest part it is the parts above the limit that are kept few

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from se_nas.data.in_memory.images import ImageSet
+from se_nas.data.in_memory.images import ImageSet, at_resolution
 from se_nas.hardware.distributed import Ranks
 from se_nas.records.locks import locked
 from se_nas.records.run_log import read_log, without_services
@@ -102,17 +102,20 @@ class StandAloneEvaluator:
             if line.get("event") == "epoch":
                 tell_once(line["epoch"], line["validation_accuracy"])
         device, seed = self._problem.device, self._problem.seed
+        spec = self._problem.space.resolve(architecture)
+        info, train_set = at_resolution(self._problem.info, self._train, spec.resolution)
+        _, validation_set = at_resolution(self._problem.info, self._validation, spec.resolution)
         images, held_out = images_in_memory(
             self._config,
-            self._problem.info,
-            self._train,
-            self._validation,
+            info,
+            train_set,
+            validation_set,
             ranks=Ranks(),
             device=device,
             seed=seed,
         )
         outcome = train(
-            self._problem.space.resolve(architecture),
+            spec,
             self._config,
             images,
             HeldOut(held_out, {"top1": "validation_accuracy"}, after_look=tell_once),
