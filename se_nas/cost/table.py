@@ -210,7 +210,7 @@ def _end_terms(
     parts = (at_first(of_stem), at_first(of_head) - at_first(of_stem & of_head))
     if not names:
         return float(values), []
-    if joined != "sum" or not np.array_equal(parts[0] + parts[1], values):
+    if joined != "sum" or not np.allclose(parts[0] + parts[1], values, rtol=1e-12, atol=0):
         return 0.0, [_without_idle(names, values, place)]
     terms = [_without_idle(names, part - part.min(), place + i) for i, part in enumerate(parts)]
     return float(sum(part.min() for part in parts)), [term for term in terms if term.choices]

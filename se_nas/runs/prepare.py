@@ -213,7 +213,7 @@ def make_setting(
             check_feasible(space, tables, [budget for budget in budgets if budget.metric in tables])
     decoder = Decoder(space, tables, budgets)
     for resolution in sorted(set(space.side.axis.options).difference(resolutions_within(decoder))):
-        say(f"resolution {resolution}: no network of it keeps every budget")
+        say(f"resolution {resolution}: no network of it keeps every budget, so that it is left out")
     if not begun:
         write_atomic(run / "space.yaml", dump_space(space, words))
         write_json(run / "choices.json", {choice.name: list(choice.options) for choice in space.choices})

@@ -1,8 +1,8 @@
 """Making a space's latency table: blocks or networks timed, the sum of blocks held against whole networks.
 
 Separately timed blocks do not add up to a network: caches and launches differ. Two numbers fitted on networks of the
-space, latency = intercept + factor * sum, take most of the bias out (the intercept holds stem and head, which all
-networks of a space share); networks that the fit has not seen say what remains. Where a runtime times no block by
+space, latency = intercept + factor * sum, take most of the bias out (the intercept holds stem and head where all
+networks of a space share them; else the sum has them too, at the blocks' pace); networks that the fit has not seen say what remains. Where a runtime times no block by
 itself, the blocks' times are those that explain the networks' best; see `fit.fit_terms`.
 """
 
@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from se_nas.cost.latency.block_model import chosen_blocks, predict_blocks
 from se_nas.cost.latency.choosing import block_numbers, distinct_blocks, spread_architectures
-from se_nas.cost.latency.fit import fit_relative, fit_terms, prediction_accuracy
+from se_nas.cost.latency.fit import ends_macs, fit_relative, fit_terms, pace_of_ends, prediction_accuracy
 from se_nas.cost.latency.kept import KeptMeasurements
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.plan import Plan, Speed, plan_words, planned
@@ -177,19 +177,23 @@ def fitted_table(
     method: Method = "networks" if block_ms is None else "chains"
     if block_ms is None:
         fitted = fit_terms(blocks, numbers[:cut], measured[:cut])
-        intercept, factor, block_ms = fitted.intercept_ms, 1.0, fitted.block_ms
+        intercept, factor, block_ms, ends = fitted.intercept_ms, 1.0, fitted.block_ms, 0.0
+        sums = numbers @ block_ms
     else:
-        intercept, factor = fit_relative(numbers[:cut] @ block_ms, measured[:cut])
+        ends = pace_of_ends(space, blocks, block_ms)
+        sums = numbers @ block_ms + ends * np.array([ends_macs(one.stem_convs, one.head) for one in networks])
+        intercept, factor = fit_relative(sums[:cut], measured[:cut])
     macs = np.array([METRICS["macs"].of(network) for network in networks])
     from_macs = fit_relative(macs[:cut], measured[:cut])
     fit = LatencyFit(
-        held_out=prediction_accuracy(intercept + factor * (numbers[cut:] @ block_ms), measured[cut:]),
+        held_out=prediction_accuracy(intercept + factor * sums[cut:], measured[cut:]),
         calibrated_on=cut,
         intercept_ms=intercept,
         factor=factor,
         seconds=monotonic() - started,
         environment=environment,
         method=method,
+        ends_ms_per_mac=ends,
         macs=prediction_accuracy(from_macs[0] + from_macs[1] * macs[cut:], measured[cut:]),
     )
     by_block = dict(zip(blocks, map(float, block_ms), strict=True))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from se_nas.cost.counts import block_counts
+from se_nas.cost.counts import block_counts, head_counts, stem_counts
 from se_nas.cost.table import FloatArray
-from se_nas.space.specs import BlockSpec
+from se_nas.space.search_space import SearchSpace
+from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,22 @@ def prediction_accuracy(predicted: FloatArray, measured: FloatArray) -> Predicti
         spearman=0.0 if constant else float(spearmanr(predicted, measured).statistic),
         residual_std=float(np.std(error, ddof=1)),
     )
+
+
+def pace_of_ends(space: SearchSpace, blocks: Sequence[BlockSpec], block_ms: FloatArray) -> float:
+    """Milliseconds of a multiply-accumulate of stem and head before calibration: those of the blocks.
+
+    Where neither the resolution nor a width of stem or head is a choice they are part of the constant, and this is 0.
+    """
+    ends = (space.side, *space.stem_widths, space.stage_widths[-1], *space.head_widths)
+    if not any(size.varies for size in ends):
+        return 0.0
+    return float(block_ms.sum()) / max(1, sum(block_counts(block).macs for block in blocks))
+
+
+def ends_macs(stem: Sequence[ConvSpec], head: HeadSpec) -> int:
+    """Multiply-accumulates of a stem and a head."""
+    return (stem_counts(stem) + head_counts(head)).macs
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic import Field, FiniteFloat, PositiveFloat, field_validator
 
 from se_nas.cost.latency.block_model import BlockPrediction
 from se_nas.cost.latency.choosing import distinct_blocks
-from se_nas.cost.latency.fit import PredictionAccuracy
+from se_nas.cost.latency.fit import PredictionAccuracy, ends_macs
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.timing import Measurement
 from se_nas.cost.metrics import ENERGY, LATENCY, METRICS
@@ -39,6 +39,7 @@ class LatencyFit:
         macs: on the same networks, how well a line on MACs alone predicts; None in tables of before there was one.
         max_seconds: the bound for whose sake less was timed than there is; None where all was.
         prediction: of the blocks that were not timed; None where all were.
+        ends_ms_per_mac: of stem and head before calibration; 0 where they are all in the intercept.
     """
 
     held_out: PredictionAccuracy
@@ -51,6 +52,7 @@ class LatencyFit:
     macs: PredictionAccuracy | None = None
     max_seconds: float | None = None
     prediction: BlockPrediction | None = None
+    ends_ms_per_mac: float = 0.0
 
 
 def tells_blocks(fit: LatencyFit, blocks: int) -> bool:
@@ -138,7 +140,13 @@ class LatencyTable:
     def table(self) -> CostTable:
         """The calibrated table."""
         fit = self.fit
-        return build_table(self.space, self.metric, fit.intercept_ms, lambda block: fit.factor * self.block_ms[block])
+        per_mac = fit.factor * fit.ends_ms_per_mac
+        return build_table(
+            self.space,
+            self.metric,
+            lambda stem, head: fit.intercept_ms + per_mac * ends_macs(stem, head) if per_mac else fit.intercept_ms,
+            lambda block: fit.factor * self.block_ms[block],
+        )
 
     def prediction(self, architecture: Architecture) -> Measurement:
         """What it predicts of a network, with the 95 % interval that its errors on held-out networks make likely."""

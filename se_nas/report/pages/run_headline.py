@@ -167,12 +167,27 @@ def _budget(entry: BudgetEntry) -> BudgetBar:
     )
 
 
+def _resolution(run: FinishedRun) -> Rows:
+    """Which resolution the network has where there were several, and how those did whose best was looked at."""
+    if "resolution" not in run.choices:
+        return []
+    offered = ", ".join(map(str, run.choices["resolution"]))
+    found: Rows = [(f"resolution, of {offered}", f"{run.architecture.network.resolution} pixels")]
+    looked = [row for row in run.search if row.accuracy_at]
+    if looked:
+        row = max(looked, key=lambda row: row.validation_accuracy or 0.0) if run.result.search.stopped else looked[-1]
+        told = ", ".join(f"{side}: {format_percent(share, 2)}" for side, share in (row.accuracy_at or {}).items())
+        found.append(("validation of the best at each", told))
+    return found
+
+
 def _facts(run: FinishedRun) -> Rows:
     search, retrain = run.result.search, run.result.retrain
     blocks = run.architecture.network.blocks
     limited = {budget.metric for budget in run.certificate.budgets}
     facts = [
         *(("ended early by", part.words) for part in search.stopped or ()),
+        *_resolution(run),
         ("blocks with SE", f"{sum(block.se is not None for block in blocks)} of {len(blocks)}"),
         *(
             (entry.how, named_cost(entry.metric, entry.value))

@@ -214,7 +214,7 @@ class _Search(WeightTrainer):
             multipliers = self.projection.by_metric()
             told = {n: t for n, t in self.problem.tables.items() if n in multipliers or not is_aside(n)}
             expected = {name: float(table.expected_cost(drawn)) for name, table in told.items()}
-            probabilities = {name: p.tolist() for name, p in drawn.items()}
+            probabilities = {name: drawn[name].tolist() for name in entropies}
         entry: dict[str, object] = {
             "searching": searching,
             "validation_accuracy": max(accuracies.values(), default=None),

@@ -7,14 +7,16 @@ from functools import partial
 import numpy as np
 import pytest
 
+from se_nas.cost.counts import block_counts, network_counts
 from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.choosing import distinct_blocks, spread_architectures
 from se_nas.cost.latency.fit import fit_relative, prediction_accuracy
 from se_nas.cost.latency.table import LatencyFile, LatencyTable, latency_lines
-from se_nas.cost.latency.timing import latency_key, measure_blocks, measure_networks
+from se_nas.cost.latency.timing import Measurement, latency_key, measure_blocks, measure_networks
 from se_nas.cost.table import count_tables
 from se_nas.errors import ConfigError
 from se_nas.records.record import parse_record
+from se_nas.space.templates import HeadTemplate, StemTemplate
 from tests.cost.latency.fake_clock import (
     FACTOR,
     INTERCEPT,
@@ -46,6 +48,30 @@ def test_the_table_covers_every_choice_and_every_network(tmp_path):
     for architecture in SPACE.enumerate():
         truth = INTERCEPT + FACTOR * sum(map(true_block_ms, SPACE.resolve(architecture).blocks))
         assert table.cost(architecture) == pytest.approx(truth, rel=1e-9)
+
+
+@pytest.mark.parametrize("sides", [8, (6, 12)])
+def test_widths_and_sides_of_stem_and_head_have_their_part(tmp_path, sides):
+    """On a machine on which every multiply-accumulate takes the same."""
+
+    class Macs(FakeClock):
+        def blocks(self, blocks, key, on_progress):
+            return [block_counts(block).macs * 1e-6 for block in blocks]
+
+        def networks(self, networks, key, on_progress):
+            found = [INTERCEPT + FACTOR * network_counts(network).macs * 1e-6 for network in networks]
+            return [Measurement(ms, ms, (ms, ms), 1) for ms in found]
+
+    stages = tuple(replace(stage, width=(stage.width, 2 * stage.width)) for stage in SPACE.stages)
+    space = replace(SPACE, stem=StemTemplate(width=(8, 16)), stages=stages, head=HeadTemplate(width=(16, 256)))
+    space = replace(space, resolution=sides)
+    latency = build(tmp_path, Macs(), space)
+    assert latency.fit.held_out.mape < 1e-9
+    assert {"stem.width", "head.width"} <= {name for term in latency.table.terms for name in term.choices}
+    read = LatencyTable.from_record(space, latency.record())
+    for architecture in map(space.sample, map(np.random.default_rng, range(20))):
+        truth = INTERCEPT + FACTOR * network_counts(space.resolve(architecture)).macs * 1e-6
+        assert read.table.cost(architecture) == pytest.approx(truth, rel=1e-9)
 
 
 def test_a_slow_spell_of_the_machine_in_one_visit_moves_nothing(tmp_path):
