@@ -1,8 +1,6 @@
-"""Spaces with widths hold what they say: published AlphaNets (arXiv 2102.07954), and the networks of mbconv_cifar."""
+"""Spaces with widths and resolutions hold what they say: published AlphaNets (arXiv 2102.07954), and the networks of mbconv_cifar."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,16 +28,15 @@ WITH_SE = (3, 5, 6, 7)
 
 def network_of(name: str) -> NetworkSpec:
     resolution, (stem, *widths), kernels, expansions, depths, _ = PUBLISHED[name]
-    space = replace(SPACE, resolution=resolution)
-    picks = {"stem.width": stem, "head.width": 6 * widths[-1], "head.hidden": 1792 if name == "A0" else 1984}
+    picks = {"resolution": resolution, "stem.width": stem, "head.width": 6 * widths[-1], "head.hidden": 1792 if name == "A0" else 1984}
     picks |= {f"stage{s}.width": width for s, width in enumerate(widths, 1)}
     picks |= {f"stage{s}.kernel": kernel for s, kernel in enumerate(kernels, 1)}
     picks |= {f"stage{s}.expansion": expansion for s, expansion in enumerate(expansions, 2)}
     picks |= {f"stage{s}.depth": depth for s, depth in enumerate(depths, 1)}
-    for choice in space.choices:
+    for choice in SPACE.choices:
         if choice.place.part == "se":
             picks[choice.name] = "r4" if choice.place.stage in WITH_SE else "none"
-    return space.resolve(space.architecture(picks))
+    return SPACE.resolve(SPACE.architecture(picks))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -53,6 +50,15 @@ def test_a_published_alphanet_is_in_the_space_with_its_multiply_accumulates(name
     )
     assert (network_counts(network).macs + shortcuts) / 1e6 == pytest.approx(PUBLISHED[name][-1], rel=0.003)
     assert shortcuts < 0.025 * network_counts(network).macs
+
+
+def test_a_network_of_one_resolution_is_in_the_space_with_several() -> None:
+    plain, several = load_space("mbconv_cifar_small"), load_space("mbconv_cifar_resolutions")
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        architecture = plain.sample(rng)
+        picks = {"resolution": 32, **architecture.as_dict()}
+        assert several.resolve(several.architecture(picks)) == plain.resolve(architecture)
 
 
 def test_a_network_without_the_choice_of_widths_is_in_the_space_with_it() -> None:
