@@ -79,7 +79,9 @@ class Setting:
     def images_at(self, resolution: int) -> tuple[DataInfo, ImageSet, DataOptions]:
         """The training images at the resolution of a network of the space, and how the test images are loaded."""
         options = replace(self.options, resolution=resolution)
-        return (self.info, self.train, options) if resolution == self.info.resolution else (*load_train(options), options)
+        return (
+            (self.info, self.train, options) if resolution == self.info.resolution else (*load_train(options), options)
+        )
 
     def problem(
         self,

@@ -1,7 +1,8 @@
 """Scaling: how the networks of a space, searched at a small size, are built for another data set's images.
 
 Every pick carries over by its value (kernel, expansion ratio, SE ratio, kind, depth); resolution, strides, widths and
-classes are the scaling's: one resolution for all networks, or as many as the space has, for each of its own another. A width is rounded as all channels are, so that a scaled network is again hardware-friendly.
+classes are the scaling's: one resolution for all networks, or as many as the space has, for each of its own another. A
+width is rounded as all channels are, so that a scaled network is again hardware-friendly.
 """
 
 from __future__ import annotations

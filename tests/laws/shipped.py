@@ -18,7 +18,7 @@ BASELINES = sorted((_FOLDER / "baselines").glob("*.yaml"))
 
 
 def reduced(space: SearchSpace) -> SearchSpace:
-    """The space for images of 8x8 pixels, and 4 more for each further resolution, a quarter as wide where it was made for large ones.
+    """The space for images of 8x8 pixels, further resolutions 4 more each, a quarter as wide if made for large ones.
 
     Every choice stays; one of depth keeps two options.
     """

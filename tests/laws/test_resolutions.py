@@ -1,4 +1,4 @@
-"""Laws 1 to 3 and 5 where the resolution is a choice: one supernet, exact counts, decodes at all of them and at each."""
+"""Laws 1 to 3 and 5 where the resolution is a choice: one supernet, exact counts, decodes at all and at each."""
 
 from __future__ import annotations
 

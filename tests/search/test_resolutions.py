@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def test_every_subnet_of_a_one_shot_step_sees_images_of_its_resolution(
         (x,) = images.at(side).evaluate_batches(problem.parts["weights"], 200)
         assert x[0].shape[-1] == network.spec.resolution == side
         moments.append(next(m.running_var for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)))
-    assert not any(torch.allclose(one, other) for one, other in zip(moments, moments[1:], strict=False))
+    assert not any(torch.allclose(one, other) for one, other in itertools.pairwise(moments))
 
 
 def test_a_stand_alone_training_is_at_the_resolution_of_its_network(space: SearchSpace, tmp_path: Path) -> None:

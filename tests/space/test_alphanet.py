@@ -1,4 +1,4 @@
-"""Spaces with widths and resolutions hold what they say: published AlphaNets (arXiv 2102.07954), and the networks of mbconv_cifar."""
+"""Spaces with widths or resolutions hold what they say: published AlphaNets (arXiv 2102.07954), CIFAR's networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ WITH_SE = (3, 5, 6, 7)
 
 def network_of(name: str) -> NetworkSpec:
     resolution, (stem, *widths), kernels, expansions, depths, _ = PUBLISHED[name]
-    picks = {"resolution": resolution, "stem.width": stem, "head.width": 6 * widths[-1], "head.hidden": 1792 if name == "A0" else 1984}
+    picks = {
+        "resolution": resolution,
+        "stem.width": stem,
+        "head.width": 6 * widths[-1],
+        "head.hidden": 1792 if name == "A0" else 1984,
+    }
     picks |= {f"stage{s}.width": width for s, width in enumerate(widths, 1)}
     picks |= {f"stage{s}.kernel": kernel for s, kernel in enumerate(kernels, 1)}
     picks |= {f"stage{s}.expansion": expansion for s, expansion in enumerate(expansions, 2)}

@@ -23,9 +23,14 @@ from tests.helpers.strategies import architectures, spaces, spaces_with_architec
 
 
 def network_key(space: SearchSpace, architecture: Architecture) -> tuple[object, ...]:
-    """What makes two networks of a space one: resolution, widths and blocks, with the hidden width of SE in place of its ratio."""
+    """What makes two networks of a space one: resolution, widths and blocks, with SE's hidden width for its ratio."""
     network = space.resolve(architecture)
-    ends = (network.resolution, *(conv.out_channels for conv in network.stem_convs), network.head.width, network.head.hidden)
+    ends = (
+        network.resolution,
+        *(conv.out_channels for conv in network.stem_convs),
+        network.head.width,
+        network.head.hidden,
+    )
     blocks = tuple(
         (
             block.kind,

@@ -2,8 +2,9 @@
 
 Separately timed blocks do not add up to a network: caches and launches differ. Two numbers fitted on networks of the
 space, latency = intercept + factor * sum, take most of the bias out (the intercept holds stem and head where all
-networks of a space share them; else the sum has them too, at the blocks' pace); networks that the fit has not seen say what remains. Where a runtime times no block by
-itself, the blocks' times are those that explain the networks' best; see `fit.fit_terms`.
+networks of a space share them; else the sum has them too, at the blocks' pace); networks that the fit has not seen say
+what remains. Where a runtime times no block by itself, the blocks' times are those that explain the networks' best; see
+`fit.fit_terms`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Decodes at each resolution by itself, for scores that say nothing of resolutions.
 
 Scores add up over choices, so that one program decodes over all resolutions where each has a score. The logits of a
-differentiable search have none (see `ChoiceLogits`), and their best at one resolution is not to be told from that at
-another but by looking: at the least resolution the budgets leave most room, and the sum of the logits is greatest there.
+differentiable search have none (see `ChoiceLogits`), and which resolution's best is better has to be looked at: at the
+least resolution the budgets leave most room, so that the sum of the logits is greatest there.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ After a pretraining of the weights on architectures drawn uniformly, every step 
 first order): the weights take one on an architecture drawn from the present probabilities, sliced and at its own cost;
 the logits take one on the one-pass mixture under Gumbel-softmax (as FBNet, arXiv 1812.03443) and are projected onto
 those whose expected costs keep the budgets (`BudgetProjection`). Weights that have only met whole architectures leave
-no gap when one is decoded. Where the resolution is a choice, every step draws one; one set of logits is decoded at each,
-and the validation of what is decoded says which resolution is taken.
+no gap when one is decoded. Where the resolution is a choice, every step draws one; one set of logits is decoded at
+each, and the validation of what is decoded says which resolution is taken.
 """
 
 from __future__ import annotations

@@ -97,8 +97,7 @@ class _OneShot(WeightTrainer):
         return {**metrics, "lr": rate}
 
     def add_gradients(self, subnets: Sequence[Architecture], x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Run the subnets one after another, each at its resolution, backwards too; returns the means of their losses.
-        """
+        """Run the subnets one after another, each at its resolution, backwards too; returns their mean losses."""
         self.supernet.train()
         teacher: Tensor | None = None
         losses, accuracies, divergences = [], [], []

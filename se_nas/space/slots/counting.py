@@ -12,7 +12,6 @@ from se_nas.space.slots.size import Side
 from se_nas.space.slots.slot import Slot, SlotOp
 from se_nas.space.slots.width import Width
 
-
 #: The slots of a stage, and its depths.
 _Stage = tuple[Sequence[Slot], Sequence[int]]
 

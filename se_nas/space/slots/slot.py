@@ -168,9 +168,7 @@ class Slot:
     ops: tuple[SlotOp, ...]
 
 
-def op_at(
-    template: OpTemplate, before: Width, width: Width, stride: int, side: Side, channel_divisor: int
-) -> SlotOp:
+def op_at(template: OpTemplate, before: Width, width: Width, stride: int, side: Side, channel_divisor: int) -> SlotOp:
     """The op at one place, with every option and no choice but those made outside of it."""
     return SlotOp(
         template=template,
