@@ -110,18 +110,23 @@ def pinned_controls(
     tables: Mapping[str, CostTable],
     budgets: Sequence[Budget],
     ratios: Sequence[float] = (4, 16),
+    answer: Architecture | None = None,
 ) -> tuple[list[Control], list[str]]:
     """Baselines in the budgets with SE nowhere, and with SE of each ratio everywhere; see `search.budgets.baselines`.
 
-    Each is as large as the budgets allow: the cost of the SE that it lacks goes into the rest of the network.
+    Each is as large as the budgets allow: the cost of the SE that it lacks goes into the rest of the network. Where the
+    resolution is a choice, which multiply-accumulates do not tell the worth of, they have that of the answer.
 
     Returns:
         The controls, and one line for each that the space does not offer, that no budget allows, or that is the same
         network as one before it.
     """
 
+    picks = {} if answer is None else answer.as_dict()
+    held = {name: option for name, option in picks.items() if name == space.side.axis.choice}
+
     def make(name: str, label: str) -> Control:
-        architecture = baseline(name, space, tables, budgets)
+        architecture = baseline(name, space, tables, budgets, held)
         spec = space.resolve(architecture)
         return Control(name, "baseline", f"{label}, as large as the budgets allow", architecture, spec)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from se_nas.cost.budget import Budget
 from se_nas.data.in_memory.batches import DeviceImages, at_side
+from se_nas.evidence.controls import pinned_controls
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator, short_recipe
 from se_nas.search.budgets.decode import decode
@@ -175,6 +176,16 @@ def test_a_study_proposes_resolutions_within_the_budgets(space: SearchSpace, tmp
     assert {e.architecture["resolution"] for e in result.evaluations} == {6, 8}
     assert result.best is not None
     assert result.best.architecture["resolution"] == 8
+
+
+def test_baselines_beside_an_answer_are_at_its_resolution(space: SearchSpace, tmp_path: Path) -> None:
+    problem = make_problem(space, tmp_path, macs=0.5)
+    for side in (6, 8):
+        picks = problem.space.sample(np.random.default_rng(0)).as_dict()
+        answer = problem.space.architecture({**picks, "resolution": side})
+        found, _ = pinned_controls(problem.space, problem.tables, problem.budgets, ratios=(2,), answer=answer)
+        assert found
+        assert {control.spec.resolution for control in found} == {side}
 
 
 def test_images_are_resized_after_they_are_augmented(tiny_space: SearchSpace, tmp_path: Path) -> None:

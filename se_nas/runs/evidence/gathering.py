@@ -120,7 +120,7 @@ class Gathering:
             found.append(Control("best_of_random", "best_of_random", label, best, self.space.resolve(best)))
         assert self.answer.architecture is not None
         space, tables, budgets, ratios = self.space, self.tables, self.setting.budgets, self.config.ratios
-        pinned, skipped = pinned_controls(space, tables, budgets, ratios)
+        pinned, skipped = pinned_controls(space, tables, budgets, ratios, self.answer.architecture)
         own, _ = repinned_controls(space, tables, budgets, self.answer.architecture, ratios)  # skipped alike
         found += pinned + [control for control in own if control.architecture != self.answer.architecture]
         for line in skipped:

@@ -29,7 +29,13 @@ def known_baselines(space: SearchSpace) -> tuple[str, ...]:
     return (*([WITHOUT_SE] if without else []), *(f"se_{se_label(ratio)}" for ratio in _ratios(choices)))
 
 
-def baseline(name: str, space: SearchSpace, tables: Mapping[str, CostTable], budgets: Sequence[Budget]) -> Architecture:
+def baseline(
+    name: str,
+    space: SearchSpace,
+    tables: Mapping[str, CostTable],
+    budgets: Sequence[Budget],
+    held: Mapping[str, Option] | None = None,
+) -> Architecture:
     """The network of the most MACs, to within 0.1 %, that keeps the budgets with SE placed as the name says.
 
     `no_se`: SE only in blocks that cannot be without. `se_rN`: SE in every block that offers a choice of SE, with the
@@ -38,13 +44,14 @@ def baseline(name: str, space: SearchSpace, tables: Mapping[str, CostTable], bud
 
     Args:
         tables: by metric, that of MACs among them.
+        held: picks that it has besides.
 
     Raises:
         ConfigError: the space has no baseline of this name.
         InfeasibleBudgetError: no network with SE so placed keeps the budgets.
     """
     first = {c.name: c.options[0] for c in space.choices if c.place.part in SE_PARTS[1:]}
-    only = first | _pinned(name, space)
+    only = first | _pinned(name, space) | dict(held or {})
     try:
         return greatest_cost(space, tables, "macs", budgets, only, GAP).architecture
     except InfeasibleBudgetError as error:
