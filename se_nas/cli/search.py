@@ -107,6 +107,7 @@ def decode(
     from se_nas.records.record import read_record
     from se_nas.runs.run_file import load_plugins_of
     from se_nas.runs.search import decode_again, pick_from_front
+    from se_nas.search.result import SCORES
 
     load_plugins_of(run / "config.yaml")  # a budget may be on a metric of one
     budgets = parse_budget_options(budget or [], "--budget")
@@ -122,7 +123,10 @@ def decode(
     if pick is not None:
         pick_from_front(run, pick, folder)
     else:
-        decode_again(run, budgets, folder)
+        picks = decode_again(run, budgets, folder).architecture.as_dict()
+        if "resolution" in picks and (run / "search" / SCORES).exists():
+            side = picks["resolution"]
+            say(f"resolution {side} did best in the search, of those that keep these budgets; none was looked at anew")
         own = read_record(RunResult, run / "result.json").budgets
         if left := sorted(own.keys() - {b.metric for b in budgets}):
             word = "budget" if len(left) == 1 else "budgets"
