@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import PositiveFloat, model_validator
 
@@ -19,6 +19,9 @@ from se_nas.records.record import Record, parse_record, write_record
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 #: `on_epoch(epoch, accuracy)` after each epoch of an evaluation, counted from 0; it raises `Pruned` to end it early.
 OnEpoch = Callable[[int, float], None]
@@ -133,6 +136,27 @@ class EvaluationsFile(Record):
 def excess_of(costs: Mapping[str, float], budgets: Sequence[Budget]) -> dict[str, float]:
     """By budgeted metric, how far a cost is above its limit, as a share of the limit."""
     return {budget.metric: (costs[budget.metric] - budget.limit) / budget.limit for budget in budgets}
+
+
+def evaluation_of(
+    trial: FrozenTrial, state: State, architecture: Architecture, costs: dict[str, float], budgets: Sequence[Budget]
+) -> Evaluation:
+    """What a study's trial is as an evaluation of this architecture; one that was ended early has its last accuracy."""
+    curve = [(int(epoch), float(value)) for epoch, value in trial.user_attrs.get("curve", [])]
+    accuracy = float(trial.values[0]) if state == "complete" else None
+    if state == "pruned" and curve:
+        accuracy = curve[-1][1]
+    return Evaluation(
+        number=trial.number,
+        architecture=architecture,
+        state=state,
+        accuracy=accuracy,
+        costs=costs,
+        excess=excess_of(costs, budgets),
+        seconds=float(trial.user_attrs.get("seconds", 0.0)),
+        same_as=trial.user_attrs.get("same_as"),
+        curve=curve,
+    )
 
 
 def best_first(evaluations: Sequence[Evaluation], budgets: Sequence[Budget]) -> list[Evaluation]:

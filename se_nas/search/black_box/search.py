@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from optuna.exceptions import UpdateFinishedTrialError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -170,18 +171,22 @@ def work(
     clock = _Clock(study, spent)
     with stoppable(study), _Bar(study, max_evaluations, progress) as show:
         while True:
-            study.reap()
-            room = max_evaluations - study.count() - (len(study.running()) - study.left)
-            more = (room > 0 and not exhausted) or study.waiting or study.left
-            rule = clock.rule() if more else None
-            if more and rule is None:
-                try:
-                    candidate = study.ask(at_most=max_evaluations if study.shared else None)
-                except EnoughProposed:
-                    continue
-                except SpaceExhausted:
-                    exhausted = True
-                    continue
+            candidate = None
+            with study.look():
+                study.reap()
+                show()
+                room = max_evaluations - study.count() - (len(study.running()) - study.left)
+                more = (room > 0 and not exhausted) or study.waiting or study.left
+                rule = clock.rule() if more else None
+                if more and rule is None:
+                    try:
+                        candidate = study.ask(at_most=max_evaluations if study.shared else None)
+                    except (EnoughProposed, UpdateFinishedTrialError):  # or this process slept, and was taken for dead
+                        continue
+                    except SpaceExhausted:
+                        exhausted = True
+                        continue
+            if candidate is not None:
                 try:
                     went_well = _evaluate(study, evaluate, candidate)
                 except Unjudged as error:
@@ -206,7 +211,6 @@ def work(
                 clock.note()
                 ended = study.config.stopped(rule, clock.seconds, study.count(), max_evaluations, "evaluations")
                 return Worked(evaluated, exhausted, ended)
-            show()
 
 
 @contextmanager
@@ -281,7 +285,6 @@ class _Bar:
     def __enter__(self) -> _Bar:
         if self._progress is not None:
             self._progress.start()
-        self()
         return self
 
     def __exit__(self, *_: object) -> None:

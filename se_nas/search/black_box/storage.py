@@ -28,10 +28,15 @@ from se_nas.errors import ConfigError, OutputError, StorageError, install
 from se_nas.records.files import check_regular
 from se_nas.records.locks import hold
 from se_nas.records.record import Record, read_record, write_record
+from se_nas.search.black_box.database import Database, ping_after
 from se_nas.search.black_box.storage_url import masked, without_secrets
 
 #: Heartbeats that a worker may miss before another takes its evaluation.
 MISSED_HEARTBEATS = 3
+#: A database may close a connection that is idle, or be started again meanwhile.
+IDLE_SECONDS = 1.0
+#: Looks for dead workers in the time after which a silent one is taken for dead.
+LOOKS = 20
 
 
 class _FileBackend(JournalFileBackend):
@@ -172,13 +177,15 @@ def open_storage(url: str | None, path: Path | None, heartbeat_seconds: int) -> 
         return InMemoryStorage() if path is None else file_storage(path)
     with _explained(url), storage_faults_told(url), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return RDBStorage(
+        backend = RDBStorage(
             url,
-            engine_kwargs={"pool_pre_ping": True, **_timeout(url)},
+            engine_kwargs=_timeout(url),
             heartbeat_interval=heartbeat_seconds,
             grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
         )
+        ping_after(backend.engine, IDLE_SECONDS)
+        return Database(backend)
 
 
 def check_storage(url: str) -> None:
@@ -279,14 +286,18 @@ class DeadWorkers:
     def __init__(self, study: optuna.Study, heartbeat_seconds: int) -> None:
         self._study, self._grace = study, MISSED_HEARTBEATS * heartbeat_seconds
         self._silent_since: dict[int, float] = {}
+        self._next_look = 0.0
 
     def hand_on(self, mine: Collection[int]) -> None:
-        """Look once; `mine` are the proposals at work in this process."""
+        """Look, unless that was done a moment ago; `mine` are the proposals at work in this process."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + self._grace / LOOKS
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(self._study)
         # a worker that died before its first beat is not stale to Optuna; machines' clocks differ, so ours alone counts
-        now = time.monotonic()
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         silent = [t for t in running if t.number not in mine and not _has_beaten(t)]
         self._silent_since = {t.number: self._silent_since.get(t.number, now) for t in silent}

@@ -5,15 +5,18 @@ The study is the only state. A search, several workers on one database, and NNI'
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import warnings
 import weakref
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
 
@@ -24,7 +27,8 @@ from se_nas.errors import ConfigError, StorageError
 from se_nas.search.black_box.architecture_sampler import ArchitectureSampler, completed, suggest
 from se_nas.search.black_box.candidate import Candidate, EnoughProposed, SpaceExhausted, proposable
 from se_nas.search.black_box.config import OptunaConfig
-from se_nas.search.black_box.evaluation import Evaluation, Pruned, State, excess_of
+from se_nas.search.black_box.database import Database
+from se_nas.search.black_box.evaluation import Evaluation, Pruned, State, evaluation_of, excess_of
 from se_nas.search.black_box.pareto import since_unbeaten
 from se_nas.search.black_box.pruner import make_pruner
 from se_nas.search.black_box.samplers import SAMPLERS
@@ -98,8 +102,7 @@ class ArchitectureStudy:
     ) -> None:
         self.space, self.budgets, self.tables, self.config = space, tuple(budgets), tables, config
         self.where = "the storage" if url is not None else "memory" if file is None else str(file)
-        missing = [name for name in config.objectives[1:] if name not in tables]
-        if missing:
+        if missing := [name for name in config.objectives[1:] if name not in tables]:
             problems = [f"{name}: needs a cost table, but there is none" for name in missing]
             raise ConfigError("search.objectives", problems)
         check_feasible(space, tables, self.budgets)
@@ -113,8 +116,8 @@ class ArchitectureStudy:
         self._let_go: weakref.finalize[[int], ArchitectureStudy] | None = None
         repair = Repair(space, tables, self.budgets if config.proposals == "feasible" else ())
         many = parallel or url is not None
-        seen, unseen = self._seen, self._unseen
-        sampler = ArchitectureSampler(space, config, repair, seed=seed, seen=seen, unseen=unseen, parallel=many)
+        seen = self._seen
+        sampler = ArchitectureSampler(space, config, repair, seed=seed, seen=seen, unseen=self._unseen, parallel=many)
         self._sum: JournalSum | None = None
         if file is not None and url is None:
             self._let_go = weakref.finalize(self, os.close, hold_file(file, alone=take_over))
@@ -139,6 +142,7 @@ class ArchitectureStudy:
                 [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in config.objectives[1:])],
             )
             self._storage = self._study._storage  # as Optuna wraps it, with its cache
+            self._database = self._storage if isinstance(self._storage, Database) else None
             self._dead = DeadWorkers(self._study, config.heartbeat_seconds)
             where = f"study {name} in {file}" if url is None else f"study {name} of the storage"
             check_settings(self._study, self._settings(seed), where)
@@ -179,18 +183,19 @@ class ArchitectureStudy:
             EnoughProposed: there are `at_most` already, with those at work and those that wait.
         """
         for _ in range(REPEATS):
-            self._sync()
-            if self._unseen is not None and not self._left and not self._unseen and not self.waiting:
-                break
-            trial = self._next_trial()
-            if at_most is not None and self._is_fresh(trial) and self._ahead_of(trial.number) >= at_most:
-                self.tell(trial.number, None, state="failed")
-                raise EnoughProposed
-            architecture = suggest(trial, self.space, grouped=self._grouped)
-            costs = {name: table.cost(architecture) for name, table in self.tables.items()}
-            excess = excess_of(costs, self.budgets)
-            self._write_down(trial, costs, excess)
-            twin = self._twin(trial.number, architecture)
+            with self.look():
+                self._sync()
+                if self._unseen is not None and not self._left and not self._unseen and not self.waiting:
+                    break
+                trial = self._next_trial()
+                if at_most is not None and self._is_fresh(trial) and self._ahead_of(trial.number) >= at_most:
+                    self.tell(trial.number, None, state="failed")
+                    raise EnoughProposed
+                architecture = suggest(trial, self.space, grouped=self._grouped)
+                costs = {name: table.cost(architecture) for name, table in self.tables.items()}
+                excess = excess_of(costs, self.budgets)
+                self._write_down(trial, costs, excess)
+                twin = self._twin(trial.number, architecture)
             if twin is None:
                 return Candidate(trial.number, architecture, costs, excess)
             trial.set_user_attr("same_as", twin.number)
@@ -252,6 +257,8 @@ class ArchitectureStudy:
                 trial.set_constraint(metric, value)
         for metric, cost in costs.items():
             trial.set_user_attr(metric, cost)
+        if self._database is not None:
+            self._database.write(trial._trial_id)
 
     def enqueue(self, architecture: Architecture) -> None:
         """Have `ask` give this architecture before any proposal, unless it is in the study."""
@@ -292,6 +299,8 @@ class ArchitectureStudy:
         heartbeat = self._heartbeats.pop(number, None)
         if heartbeat is not None:
             heartbeat.stop()
+        if self._database is not None:
+            self._database.hold(self._trial_id(number))
         frozen = self._trial(number)
         if frozen.state.is_finished():
             return
@@ -303,7 +312,8 @@ class ArchitectureStudy:
             assert accuracy is not None
             values = [accuracy, *(float(frozen.user_attrs[metric]) for metric in self.config.objectives[1:])]
         finished = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(state, TrialState.FAIL)
-        self._study.tell(number, values, state=finished, skip_if_finished=True)
+        with contextlib.suppress(UpdateFinishedTrialError):  # by another worker, just now
+            self._study.tell(number, values, state=finished, skip_if_finished=True)
         if self._sum is not None:
             self._sum.note(self.count())
 
@@ -343,11 +353,16 @@ class ArchitectureStudy:
         return {str(trial.user_attrs["added"]) for trial in self._trials() if "added" in trial.user_attrs}
 
     def reap(self) -> None:
-        """With a shared storage: hand what dead workers were evaluating to others."""
-        if self.shared:
+        """With a shared storage: look at it anew, and hand what dead workers were evaluating to others."""
+        if self._database is not None:
+            self._database.look_anew()
             self._dead.hand_on(self._heartbeats)
 
     # ---- looking
+
+    def look(self) -> AbstractContextManager[None]:
+        """Within, a database is read once for all that is asked, and once more for each proposal."""
+        return contextlib.nullcontext() if self._database is None else self._database.look()
 
     @property
     def shared(self) -> bool:
@@ -404,31 +419,17 @@ class ArchitectureStudy:
         for trial in filter(self._is_whole, self._trials(*_STATES)):
             architecture = self._architectures.get(trial.number) or completed(trial.params, self.space)
             costs = {name: table.cost(architecture) for name, table in self.tables.items()}
-            curve = [(int(epoch), float(value)) for epoch, value in trial.user_attrs.get("curve", [])]
-            accuracy = float(trial.values[0]) if trial.state == TrialState.COMPLETE else None
-            if trial.state == TrialState.PRUNED and curve:
-                accuracy = curve[-1][1]
-            found.append(
-                Evaluation(
-                    number=trial.number,
-                    architecture=architecture,
-                    state=_STATES[trial.state],
-                    accuracy=accuracy,
-                    costs=costs,
-                    excess=excess_of(costs, self.budgets),
-                    seconds=float(trial.user_attrs.get("seconds", 0.0)),
-                    same_as=trial.user_attrs.get("same_as"),
-                    curve=curve,
-                )
-            )
+            found.append(evaluation_of(trial, _STATES[trial.state], architecture, costs, self.budgets))
         return found
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)
 
     def _trial(self, number: int) -> FrozenTrial:
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
-        return self._storage.get_trial(trial_id)
+        return self._storage.get_trial(self._trial_id(number))
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
     def _sync(self) -> None:
         """Learn what was proposed, and what it was worth, since the last time, by this process or another."""
