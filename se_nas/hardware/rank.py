@@ -19,8 +19,8 @@ _STARTERS = {
     "mpiexec": ("PMI_SIZE", "PMI_RANK"),
 }
 _INSTEAD = (
-    "`retrain` and `evaluate` share their work where torchrun or srun starts them, and any number of `worker` processes "
-    "join an Optuna-driven search"
+    "`retrain` and `evaluate` share their work where torchrun or srun starts them, and any number of `worker` "
+    "processes join an Optuna-driven search"
 )
 #: Set by torchrun, which under srun counts the ranks of all its machines.
 _OF_TORCHRUN = "TORCHELASTIC_RUN_ID"
@@ -71,7 +71,9 @@ def check_processes(command: str, processes: Processes) -> None:
             continue
         if _number(number):
             raise SystemExit(2)
-        what = "by one process" if processes == "one" else "under torchrun or srun, which tell the processes their ranks"
+        what = (
+            "by one process" if processes == "one" else "under torchrun or srun, which tell the processes their ranks"
+        )
         raise ConfigError(command, [f"must be run {what}, but {starter} started {started} ({size}); {_INSTEAD}"])
     if processes == "ranks":
         _take_ranks_of_srun()

@@ -122,15 +122,23 @@ def test_torchrun_on_each_machine_of_srun_counts_the_ranks_itself(monkeypatch: p
 
 PLACES: list[tuple[dict[str, str], list[str]]] = [
     ({"MASTER_PORT": "29500"}, ["MASTER_ADDR: must be the machine of the first rank (`scontrol show hostnames"]),
-    ({"MASTER_ADDR": "127.0.0.1"}, ["MASTER_PORT: must be a free port of the first rank's machine, the same for all, "]),
-    ({**PLACE, "MASTER_PORT": "0"}, ["MASTER_PORT: must be a free port of the first rank's machine, the same for all, "]),
+    (
+        {"MASTER_ADDR": "127.0.0.1"},
+        ["MASTER_PORT: must be a free port of the first rank's machine, the same for all, "],
+    ),
+    (
+        {**PLACE, "MASTER_PORT": "0"},
+        ["MASTER_PORT: must be a free port of the first rank's machine, the same for all, "],
+    ),
     ({}, ["MASTER_ADDR: must be", "MASTER_PORT: must be"]),
     ({**PLACE, "MASTER_ADDR": "no.such.invalid"}, ["MASTER_ADDR: must be a machine that "]),
 ]
 
 
 @pytest.mark.parametrize("starter", [SRUN, {**TORCHRUN, "LOCAL_RANK": "0"}], ids=["srun", "torchrun"])
-@pytest.mark.parametrize(("place", "expected"), PLACES, ids=[" ".join(words)[:11] + str(list(p)) for p, words in PLACES])
+@pytest.mark.parametrize(
+    ("place", "expected"), PLACES, ids=[" ".join(words)[:11] + str(list(p)) for p, words in PLACES]
+)
 def test_a_job_whose_ranks_cannot_meet_says_so_at_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
