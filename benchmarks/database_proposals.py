@@ -32,7 +32,7 @@ from se_nas.cost.table import count_tables
 from se_nas.hardware.environment import describe_environment
 from se_nas.search.black_box import storage
 from se_nas.search.black_box.config import OptunaConfig
-from se_nas.search.black_box.database import Database
+from se_nas.search.black_box.storages.database import Database
 from se_nas.search.black_box.study import ArchitectureStudy
 from se_nas.space.yaml.file import load_space
 

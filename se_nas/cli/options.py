@@ -10,7 +10,7 @@ import typer
 
 from se_nas.errors import ConfigError, short
 from se_nas.records.files import from_home
-from se_nas.search.black_box.storage_url import masked
+from se_nas.search.black_box.storages.url import masked
 
 if TYPE_CHECKING:
     from se_nas.cost.latency.key import LatencyKey

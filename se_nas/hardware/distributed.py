@@ -1,4 +1,5 @@
-"""The processes of a distributed training, one per device, as torchrun starts them: who they are and how they agree.
+"""The processes of a distributed training, one per device, as torchrun or srun starts them: who they are and how they
+agree.
 
 Each process is a rank. Gradients are averaged by torch's DistributedDataParallel; what stands here is the rest:
 joining, numbers and plain values that all ranks must have in common, and errors that concern all of them.
@@ -179,7 +180,7 @@ class Ranks:
 
 @contextmanager
 def join_ranks(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
-    """Join the job that torchrun started, by nccl on CUDA devices and gloo elsewhere; alone where there is none.
+    """Join the job that torchrun or srun started, by nccl on CUDA devices and gloo elsewhere; or stay alone.
 
     Yields:
         The ranks, and this rank's own device: "cuda" becomes the device of its local rank.

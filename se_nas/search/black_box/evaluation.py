@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import PositiveFloat, model_validator
 
@@ -20,9 +20,6 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
 
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
 #: `on_epoch(epoch, accuracy)` after each epoch of an evaluation, counted from 0; it raises `Pruned` to end it early.
 OnEpoch = Callable[[int, float], None]
 
@@ -30,6 +27,8 @@ OnEpoch = Callable[[int, float], None]
 Evaluate = Callable[[Architecture], float]
 
 State = Literal["complete", "pruned", "failed", "running"]
+#: By the names that Optuna has for them.
+_STATES: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
 
 
 class Pruned(Exception):
@@ -139,9 +138,10 @@ def excess_of(costs: Mapping[str, float], budgets: Sequence[Budget]) -> dict[str
 
 
 def evaluation_of(
-    trial: FrozenTrial, state: State, architecture: Architecture, costs: dict[str, float], budgets: Sequence[Budget]
+    trial: Any, architecture: Architecture, costs: dict[str, float], budgets: Sequence[Budget]
 ) -> Evaluation:
-    """What a study's trial is as an evaluation of this architecture; one that was ended early has its last accuracy."""
+    """What a trial of Optuna's is as an evaluation; one that was ended early has its last accuracy."""
+    state = _STATES[trial.state.name]
     curve = [(int(epoch), float(value)) for epoch, value in trial.user_attrs.get("curve", [])]
     accuracy = float(trial.values[0]) if state == "complete" else None
     if state == "pruned" and curve:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from optuna.exceptions import UpdateFinishedTrialError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -181,7 +180,7 @@ def work(
                 if more and rule is None:
                     try:
                         candidate = study.ask(at_most=max_evaluations if study.shared else None)
-                    except (EnoughProposed, UpdateFinishedTrialError):  # or this process slept, and was taken for dead
+                    except EnoughProposed:
                         continue
                     except SpaceExhausted:
                         exhausted = True

@@ -28,8 +28,8 @@ from se_nas.errors import ConfigError, OutputError, StorageError, install
 from se_nas.records.files import check_regular
 from se_nas.records.locks import hold
 from se_nas.records.record import Record, read_record, write_record
-from se_nas.search.black_box.database import Database, ping_after
-from se_nas.search.black_box.storage_url import masked, without_secrets
+from se_nas.search.black_box.storages.database import Database, ping_after
+from se_nas.search.black_box.storages.url import masked, without_secrets
 
 #: Heartbeats that a worker may miss before another takes its evaluation.
 MISSED_HEARTBEATS = 3

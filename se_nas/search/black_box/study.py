@@ -27,7 +27,6 @@ from se_nas.errors import ConfigError, StorageError
 from se_nas.search.black_box.architecture_sampler import ArchitectureSampler, completed, suggest
 from se_nas.search.black_box.candidate import Candidate, EnoughProposed, SpaceExhausted, proposable
 from se_nas.search.black_box.config import OptunaConfig
-from se_nas.search.black_box.database import Database
 from se_nas.search.black_box.evaluation import Evaluation, Pruned, State, evaluation_of, excess_of
 from se_nas.search.black_box.pareto import since_unbeaten
 from se_nas.search.black_box.pruner import make_pruner
@@ -42,18 +41,12 @@ from se_nas.search.black_box.storage import (
     open_storage,
     refuse_other_studies,
 )
-from se_nas.search.black_box.storage_url import masked
+from se_nas.search.black_box.storages.database import Database
+from se_nas.search.black_box.storages.url import masked
 from se_nas.search.budgets.decode import check_feasible
 from se_nas.search.budgets.repair import Repair
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
-
-_STATES: dict[TrialState, State] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-}
 
 #: Epochs, counted from 0, with the accuracies on the way.
 Curve = Sequence[tuple[int, float]]
@@ -194,7 +187,9 @@ class ArchitectureStudy:
                 architecture = suggest(trial, self.space, grouped=self._grouped)
                 costs = {name: table.cost(architecture) for name, table in self.tables.items()}
                 excess = excess_of(costs, self.budgets)
-                self._write_down(trial, costs, excess)
+                if not self._write_down(trial, costs, excess):  # this process slept, and was taken for dead
+                    self.tell(trial.number, None, state="failed")
+                    continue
                 twin = self._twin(trial.number, architecture)
             if twin is None:
                 return Candidate(trial.number, architecture, costs, excess)
@@ -250,15 +245,14 @@ class ArchitectureStudy:
         """
         return all(metric in trial.user_attrs for metric in self.tables if not is_aside(metric))
 
-    def _write_down(self, trial: Trial, costs: Mapping[str, float], excess: Mapping[str, float]) -> None:
+    def _write_down(self, trial: Trial, costs: Mapping[str, float], excess: Mapping[str, float]) -> bool:
         have = trial.constraints  # an evaluation that is done again has them already
         for metric, value in excess.items():
             if metric not in have:
                 trial.set_constraint(metric, value)
         for metric, cost in costs.items():
             trial.set_user_attr(metric, cost)
-        if self._database is not None:
-            self._database.write(trial._trial_id)
+        return self._database is None or self._database.write(trial._trial_id)
 
     def enqueue(self, architecture: Architecture) -> None:
         """Have `ask` give this architecture before any proposal, unless it is in the study."""
@@ -416,10 +410,10 @@ class ArchitectureStudy:
         """Every proposal but those that wait, and those that a dead worker had not written down."""
         self._sync()
         found = []
-        for trial in filter(self._is_whole, self._trials(*_STATES)):
+        for trial in filter(self._is_whole, self._trials(*{*TrialState} - {TrialState.WAITING})):
             architecture = self._architectures.get(trial.number) or completed(trial.params, self.space)
             costs = {name: table.cost(architecture) for name, table in self.tables.items()}
-            found.append(evaluation_of(trial, _STATES[trial.state], architecture, costs, self.budgets))
+            found.append(evaluation_of(trial, architecture, costs, self.budgets))
         return found
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:

@@ -149,10 +149,10 @@ def test_a_worker_that_was_taken_for_dead_while_it_proposed_asks_for_another(
     asleep, other = (open_study(tmp_path / "a.db", tiny_space) for _ in range(2))
     write = asleep._database.write
 
-    def slept(trial_id: int) -> None:
+    def slept(trial_id: int) -> bool:
         monkeypatch.setattr(asleep._database, "write", write)
         storage.hand_on(other._study, other._storage.get_trial(trial_id))
-        write(trial_id)
+        return write(trial_id)
 
     monkeypatch.setattr(asleep._database, "write", slept)
     assert work(asleep, lambda architecture: 0.5, 3, progress=False).evaluated == 3

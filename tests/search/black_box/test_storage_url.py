@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from se_nas.search.black_box.storage_url import masked, without_secrets
+from se_nas.search.black_box.storages.url import masked, without_secrets
 
 
 @pytest.mark.parametrize(

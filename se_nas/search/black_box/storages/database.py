@@ -136,19 +136,17 @@ class Database(_CachedStorage):
         if not trial.state.is_finished():
             self._held[trial_id] = _Held(trial, _copied(trial))
 
-    def write(self, trial_id: int) -> None:
-        """Write what is held back of a trial.
-
-        Raises:
-            UpdateFinishedTrialError: another process has finished it, or taken its worker for dead.
-        """
+    def write(self, trial_id: int) -> bool:
+        """Write what is held back of a trial; False where another process has finished it, as that of a dead worker."""
         if trial_id in self._held:
             held = self._held.pop(trial_id)
             with self._transaction() as connection:
                 row = sqlalchemy.select(_TRIALS.c.state).where(_TRIALS.c.trial_id == trial_id).with_for_update()
-                self._backend.check_trial_is_updatable(trial_id, connection.execute(row).scalar_one())
+                if connection.execute(row).scalar_one().is_finished():
+                    return False
                 held.write(connection)
             self._remember(held.now)
+        return True
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """In one transaction with what is held back of it; one that waited is held back like one that is made."""
