@@ -167,7 +167,7 @@ def _budget(entry: BudgetEntry) -> BudgetBar:
     )
 
 
-def _resolution(run: FinishedRun) -> Rows:
+def resolution_rows(run: FinishedRun) -> Rows:
     """Which resolution the network has where there were several, and how those did whose best was looked at."""
     if "resolution" not in run.choices:
         return []
@@ -187,7 +187,7 @@ def _facts(run: FinishedRun) -> Rows:
     limited = {budget.metric for budget in run.certificate.budgets}
     facts = [
         *(("ended early by", part.words) for part in search.stopped or ()),
-        *_resolution(run),
+        *resolution_rows(run),
         ("blocks with SE", f"{sum(block.se is not None for block in blocks)} of {len(blocks)}"),
         *(
             (entry.how, named_cost(entry.metric, entry.value))
