@@ -74,3 +74,12 @@ def test_a_network_without_the_choice_of_widths_is_in_the_space_with_it() -> Non
         architecture = plain.sample(rng)
         picks = {**architecture.as_dict(), **widths, "head.width": plain.head.width}
         assert wide.resolve(wide.architecture(picks)) == plain.resolve(architecture)
+
+
+def test_mbconv_imagenet_is_in_the_space_with_its_widths_and_resolutions() -> None:
+    plain, open_ = load_space("mbconv_imagenet"), load_space("mbconv_imagenet_widths")
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        architecture = plain.sample(rng)
+        picks = {"resolution": 224, "width_multiplier": 1.0, **architecture.as_dict()}
+        assert open_.resolve(open_.architecture(picks)) == plain.resolve(architecture)
