@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from se_nas.layers.network import build
+from se_nas.training.optimizer import WeightAverage
 from tests.helpers.benchmarks import loaded
+from tests.helpers.tiny_imagenet import tiny_network
 
 if "tests.simulated_cuda.plugin" not in sys.modules:
     pytest.skip("counts on simulated devices: pytest -p tests.simulated_cuda.plugin", allow_module_level=True)
@@ -22,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     (launches,) = loaded("launches")
-    return dict(launches.every(ROOT / "search_spaces" / "mbconv_digits.yaml", tmp_path_factory.mktemp("search")))
+    before, space = counts.doubles(), ROOT / "search_spaces" / "mbconv_digits.yaml"
+    parts = dict(launches.every(space, tmp_path_factory.mktemp("search")))
+    return {**parts, "float64": {"made": counts.doubles() - before}}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +51,21 @@ def test_no_part_of_a_training_waits_more_often_than_it_has_to(found, part, wait
 @pytest.mark.parametrize(("part", "launches"), [("clipping and optimizer", 40), ("snapshot", 20), ("look for NaN", 20)])
 def test_what_is_done_to_all_weights_is_not_done_to_one_after_another(found, part, launches):
     assert 0 < found[part]["launches"] < launches
+
+
+def test_no_training_makes_float64_on_a_device_for_mps_has_none(found):
+    assert found["float64"]["made"] == 0
+    before = counts.doubles()
+    torch.ones(1, device="cuda").double()
+    assert counts.doubles() > before
+
+
+def test_a_running_average_takes_all_weights_at_once():
+    network = build(tiny_network()).cuda()
+    average = WeightAverage(network, 0.9)
+    counts.reset()
+    average.update(3)
+    assert sum(counts.launches().values()) == 2  # of weights, and of counters
 
 
 def test_tensors_of_two_devices_are_refused():

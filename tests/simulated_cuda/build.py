@@ -35,10 +35,11 @@ def why_not() -> str | None:
 
 
 def built() -> Path:
-    """The compiled library, from the folder of temporary files where it is known there."""
+    """The compiled library, from where Python keeps what it compiled itself if it is there."""
     source, base = SOURCE.read_bytes(), torch_folder()
     digest = hashlib.sha256(source + importlib.metadata.version("torch").encode()).hexdigest()[:16]
-    library = Path(tempfile.gettempdir()) / f"simulated-cuda-{os.getuid()}-{digest}.so"
+    library = SOURCE.parent / "__pycache__" / f"device-{digest}.so"
+    library.parent.mkdir(exist_ok=True)
     if not library.exists():
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / library.name

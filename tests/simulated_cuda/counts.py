@@ -34,6 +34,11 @@ def launches() -> dict[str, int]:
     return {name: int(count) for name, count in (line.split() for line in lines)}
 
 
+def doubles() -> int:
+    """How many tensors of float64 were made on a device in this process."""
+    return int(_kept[0].doubles_made())  # type: ignore[attr-defined]
+
+
 def reset() -> None:
     """Count from 0."""
     waits.clear()

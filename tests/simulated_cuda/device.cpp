@@ -7,6 +7,7 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <set>
@@ -82,6 +83,7 @@ struct Hooks final : at::CUDAHooksInterface {
 // --- counting -------------------------------------------------------------------------------------
 
 std::map<std::string, long> launches;
+std::atomic<long> doubles = 0;  // tensors of float64, which MPS does not have
 bool capturing = false;
 void (*on_wait)(const char*) = nullptr;
 const std::set<std::string> NO_LAUNCH{
@@ -132,6 +134,7 @@ struct Call {
 
   at::Tensor to_device(const at::Tensor& t) {
     if (!t.defined()) return t;
+    if (t.scalar_type() == at::kDouble) doubles++;
     for (auto& pair : pairs) {
       if (pair.cpu.is_same(t)) return pair.here;
     }
@@ -318,6 +321,8 @@ void forget() {
   std::lock_guard guard(lock);
   launches.clear();
 }
+
+long doubles_made() { return doubles; }
 
 // "name count" a line
 const char* launched() {
