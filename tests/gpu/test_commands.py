@@ -79,6 +79,7 @@ def test_optuna_searches(evaluator: str, tmp_path: Path, se_nas: Run) -> None:
     assert code == 0, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["strict_fairness", "uniform"])
 def test_a_supernet_is_trained_in_each_way(sampling: str, tmp_path: Path, se_nas: Run) -> None:
     search = {"strategy": "optuna", "max_evaluations": 2, "population": 2, "supernet": {**QUICK, "sampling": sampling}}
