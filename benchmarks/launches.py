@@ -90,7 +90,7 @@ def of_search(search: _Search) -> Iterator[tuple[str, dict[str, float]]]:
         search.step(context(next(steps)))  # what is made at the first step
     yield "weight step, pretraining", counted(lambda: search._weight_step(context(next(steps), 0), False), STEPS)
     yield "weight step", counted(lambda: search._weight_step(context(next(steps)), True), STEPS)
-    yield "choice step", counted(lambda: search._choice_step(1, 0), STEPS)
+    yield "choice step", counted(lambda: search._choice_step(context(next(steps))), STEPS)
     search._weight_step(context(next(steps)), True)
     yield "clipping and optimizer", counted(search.update.end)
     more = {"logits": search.logits, "projection": search.projection, "choices": search.choice_optimizer}
