@@ -39,11 +39,13 @@ from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.data_folder import with_data_folder
 from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
 from se_nas.runs.run_file import RunConfig, completed, load_run, used_metrics
-from se_nas.runs.run_folder import RunFolder
+from se_nas.runs.run_folder import SEARCH, RunFolder
+from se_nas.runs.starting_weights import check_same_file, other_images, trained_point, with_whole_paths
 from se_nas.search.budgets.decode import Decoder, check_feasible, greatest_cost
 from se_nas.search.budgets.resolutions import resolutions_within
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import EVALUATIONS, SCORES, STUDY_NAME
+from se_nas.search.starting import Start, StartingConfig, start_lines, start_record
 from se_nas.search.stopping import StoppingConfig
 from se_nas.search.strategies import strategy_of
 from se_nas.space.search_space import SearchSpace
@@ -61,6 +63,7 @@ class Setting:
     Attributes:
         latencies: of each device the table of the space, or the conditions alone where the run makes none; and the
             table of energy where a budget or an objective is on it.
+        start: the weights that the search's supernet starts from; None for random ones, and where it joins a run.
         options: how the images are loaded, the test images by the retraining alone.
     """
 
@@ -75,6 +78,7 @@ class Setting:
     parts: Mapping[str, torch.Tensor]
     options: DataOptions
     device: torch.device
+    start: Start | None
 
     def images_at(self, resolution: int) -> tuple[DataInfo, ImageSet, DataOptions]:
         """The training images at the resolution of a network of the space, and how the test images are loaded."""
@@ -101,10 +105,11 @@ class Setting:
             parts=self.parts,
             device=self.device,
             seed=self.config.seed,
-            folder=self.run / "search",
+            folder=self.run / SEARCH,
             resume=resume,
             progress=progress,
             storage=storage,
+            start=self.start,
             on_epoch=on_epoch,
         )
 
@@ -143,6 +148,8 @@ def make_setting(
     begun = run.has_begun(resume)
     corrections: list[str] = []
     if begun:
+        if isinstance(config.search, StartingConfig) and not joins:
+            check_same_file(config.search, start_record(run / SEARCH))
         check_plugins(folder, plugins)
         check_unchanged(run, config)
         corrections = run.corrections(
@@ -202,6 +209,14 @@ def make_setting(
         for instead in dict.fromkeys(default_line(key.torch_device.type, key.dtype) for key in unnamed):
             if instead is not None:
                 say(instead)
+    start = record = None
+    if isinstance(config.search, StartingConfig) and not joins:
+        if begun:
+            start = Start.load(run / SEARCH, space)
+        elif (point := trained_point(config.search, space)) is not None:
+            start, record = point.prepare(space, info, train, parts, found_device)
+            for line in (*start_lines(record), *other_images(config.search, info)):
+                say(line)
     latencies: dict[str, Latency] = {}
     for metric, key in keys.items():
         latencies[metric] = latency = _latency(run_file, run, begun, space, metric, key, config, progress, say)
@@ -226,6 +241,8 @@ def make_setting(
         for name, source in copies.items():
             write_atomic(run / name, source.read_bytes())
         write_plugins(folder, plugins)
+        if start is not None and record is not None:
+            start.save(run / SEARCH, record)
     for line in corrections:
         say(line)
     if not begun or corrections:
@@ -242,6 +259,7 @@ def make_setting(
         parts=parts,
         options=options,
         device=found_device,
+        start=start,
     )
 
 
@@ -337,6 +355,8 @@ def _with_places(run_file: Path, config: RunConfig) -> RunConfig:
     config = config.with_latencies(
         lambda found: found.model_copy(update={"file": found.file and str(beside(run_file, found.file).resolve())})
     )
+    if isinstance(config.search, StartingConfig):
+        config = config.model_copy(update={"search": with_whole_paths(run_file, config.search)})
     evidence = config.evidence
     if evidence is None:
         return config

@@ -30,6 +30,8 @@ MAY_CHANGE = re.compile(r"data\.(dir|download|max_damaged|val_labels)|evidence(\
 OF_ANSWER = ("certificate.json", "decodes.json", "architecture.json", "result.json", "report.html", "plots", "retrain",
              "evidence", "excitation", "export", "decodes")  # fmt: skip
 
+#: Name of the folder in a run's with what its search saves.
+SEARCH = "search"
 #: Name of the folder in a run's with the retraining of its winner.
 RETRAINING = "retrain"
 #: Name of the file in a folder that the process which works in it has locked.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from se_nas.report.pages.run import write_report
 from se_nas.runs.prepare import Say, Setting, make_setting
 from se_nas.runs.retraining.in_memory import retrain, retrained, spent
 from se_nas.runs.run_file import RunConfig, load_run
-from se_nas.runs.run_folder import RETRAINING, RunFolder, alone_in
+from se_nas.runs.run_folder import RETRAINING, SEARCH, RunFolder, alone_in
 from se_nas.runs.shown import shown_configuration
 from se_nas.search.answer import Answer
 from se_nas.search.result import STOPPED, SearchResult
+from se_nas.search.starting import start_record
 from se_nas.search.strategies import answer_again, answer_picked, strategy_of, study_config
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.search_space import SearchSpace
@@ -154,8 +156,7 @@ def _answered_again(
         timed = read_latencies(folder, [*config.latencies, ENERGY], space)
         latencies: Latencies = {**{metric: config.latency_key(metric) for metric in config.latencies}, **timed}
         found = answered(space, {**count_tables(space), **cost_tables(latencies)}, latencies)
-        _save_answer(out, space, found)
-        return found
+        return _save_answer(out, space, found, run / SEARCH)
 
 
 def _keep_former_answer(run: RunFolder, stopped: Sequence[Stopped], say: Say) -> None:
@@ -182,15 +183,18 @@ def _answer(setting: Setting, found: SearchResult) -> Answer:
         certificate = read_record(SearchCertificate, run / "certificate.json")
         decodes: tuple[DecodeTry, ...] = read_value(tuple[DecodeTry, ...], run / "decodes.json")
         return Answer(architecture, space.resolve(architecture), certificate, decodes)
-    answer = found.answer(setting.latencies)
-    _save_answer(run.path, space, answer)
-    return answer
+    return _save_answer(run.path, space, found.answer(setting.latencies), run / SEARCH)
 
 
-def _save_answer(folder: Path, space: SearchSpace, found: Answer) -> None:
+def _save_answer(folder: Path, space: SearchSpace, found: Answer, search: Path) -> Answer:
+    """Write an answer into a folder, with what the folder of its search says of the weights that this started from."""
+    if (start := start_record(search)) is not None:
+        certificate = found.certificate.model_copy(update={"started_from": start.weights})
+        found = replace(found, certificate=certificate)
     save_architecture(folder / "architecture.json", ArchitectureFile.of(space, found.architecture))
     write_json(folder / "decodes.json", [entry.plain() for entry in found.decodes])
     write_record(folder / "certificate.json", found.certificate)
+    return found
 
 
 def _table_words(metric: str) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.search.starting import Start
 from se_nas.space.search_space import SearchSpace
 
 
@@ -30,6 +31,7 @@ class SearchProblem:
         storage: URL of a database that several workers of one search share; None for a file in `folder`.
         max_seconds: of a black-box search, for what comes before its first evaluation, such as the training of a
             supernet: it may take `stopping.PREPARE_SHARE` of it; None for any time.
+        start: weights of one of its networks that the supernet starts from; None for random ones.
         on_epoch: is told what is known after each epoch of a differentiable search, for who watches it live.
     """
 
@@ -46,4 +48,5 @@ class SearchProblem:
     progress: bool = True
     storage: str | None = None
     max_seconds: float | None = None
+    start: Start | None = None
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None

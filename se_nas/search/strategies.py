@@ -25,6 +25,7 @@ from se_nas.search.differentiable.restarts import search_with_restarts
 from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import EVALUATIONS, SCORES, TABLE, SearchResult, read_scores
+from se_nas.search.starting import STARTING_KEYS
 from se_nas.search.strategy import NamedFile, Strategy
 from se_nas.search.strategy_config import StrategyConfig
 from se_nas.space.architecture_file import load_architecture
@@ -42,6 +43,7 @@ class DifferentiableStrategy(Strategy[DifferentiableConfig]):
     """See `DifferentiableConfig`."""
 
     config = DifferentiableConfig
+    file_keys = STARTING_KEYS
 
     def search(self, problem: SearchProblem, config: DifferentiableConfig) -> SearchResult:
         """See `search_with_restarts`."""
@@ -60,7 +62,7 @@ class BlackBoxStrategy(Strategy[OptunaConfig]):
     """See `OptunaConfig`."""
 
     config = OptunaConfig
-    file_keys = ("table", "enqueue")
+    file_keys = ("table", "enqueue", *STARTING_KEYS)
 
     def model(self) -> type[OptunaConfig]:
         """See `model_with_evaluators`."""

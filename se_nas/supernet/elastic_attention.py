@@ -91,8 +91,12 @@ class ElasticAttention(nn.Module):
 
     def open_gates(self) -> None:
         """Start every gate near 1, where it has a bias to do it with."""
-        for name in {name for elastic in self._elastics() for name in elastic.opening}:
-            nn.init.constant_(self.get_parameter(f"{name}.bias"), self._open)
+        for layer in self.opening_layers():
+            nn.init.constant_(cast(Tensor, layer.bias), self._open)
+
+    def opening_layers(self) -> list[nn.Module]:
+        """The layers whose bias opens a gate."""
+        return [self.get_submodule(name) for name in {name: 0 for each in self._elastics() for name in each.opening}]
 
     def sliced(self, block: BlockSpec) -> dict[str, Tensor]:
         """Views of the weights of one block's unit, under the plain unit's names."""

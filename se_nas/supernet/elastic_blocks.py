@@ -265,7 +265,7 @@ class ElasticBlock(Block):
                 ours = {name: tensor[cut[: tensor.dim()]] for name, tensor in ours.items()}
             views |= ours
         whole = {} if self.plan.whole is None else self._whole_of(block).state_dict(keep_vars=True)
-        unit = {} if block.se is None else self._attention(block.se.position).sliced(block)
+        unit = {} if block.se is None else self.attention(block.se.position).sliced(block)
         return {
             **views,
             **{f"whole.{name}": tensor for name, tensor in whole.items() if not name.endswith("num_batches_tracked")},
@@ -276,7 +276,7 @@ class ElasticBlock(Block):
         """One block of the slot at its own cost: (B, in, H, W) to (B, out, H / stride, W / stride)."""
         views = self.sliced(block)
         se = block.se
-        scales = {} if se is None else {se.position: partial(self._attention(se.position).run_sliced, block=block)}
+        scales = {} if se is None else {se.position: partial(self.attention(se.position).run_sliced, block=block)}
         whole = partial(self._run_whole_of, block)
         return run_plan(block_plan(block), x, self.activation, _Tensors(self, views, scales, whole))
 
@@ -344,7 +344,8 @@ class ElasticBlock(Block):
                     found[name] = tensor
         return {name: tensor for name, tensor in found.items() if "num_batches" not in name}
 
-    def _attention(self, place: Position) -> ElasticAttention:
+    def attention(self, place: Position) -> ElasticAttention:
+        """What runs as attention at one of its places."""
         return cast(ElasticAttention, self.se[place] if isinstance(self.se, nn.ModuleDict) else self.se)
 
     def _mixed_scales(
@@ -367,7 +368,7 @@ class ElasticBlock(Block):
             between = place == "inside" and self.plan.last is not None  # what no size leaves out, unless it is masked
             present = before if place == "pre" else None if between else width
             mask = present if masked else torch.mv(self.channel_masks.t(), size)
-            attend = self._attention(place).run_mixed
+            attend = self.attention(place).run_mixed
             at = PlaceMixture(size, mask, functions)
             scales[place] = partial(attend, options=picked, at=at, masked=masked, without=none)
         return scales

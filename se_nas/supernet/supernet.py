@@ -46,7 +46,7 @@ class SuperNet(nn.Module):
             ArchitectureError: it is of another space.
         """
         self._active = self.space.resolve(architecture)
-        self._active_blocks = self._elements(architecture, self._active)
+        self._active_blocks = self.elements(architecture)
         self._probabilities = None
         return self
 
@@ -73,7 +73,7 @@ class SuperNet(nn.Module):
         network = _unfilled(Network(spec).to(like.dtype), like.device)
         _load(network.stem, self.stem.sliced(spec.stem_convs))
         _load(network.head, self.head.sliced(spec.head))
-        for plain, (elastic, block) in zip(network.blocks, self._elements(architecture, spec), strict=True):
+        for plain, (elastic, block) in zip(network.blocks, self.elements(architecture), strict=True):
             _load(plain, elastic.sliced(block))
         return network.train(self.training)
 
@@ -81,8 +81,13 @@ class SuperNet(nn.Module):
         for slot, ops in zip(self.space.slots, self.slots, strict=True):
             yield slot, cast(Sequence[ElasticBlock], ops)
 
-    def _elements(self, architecture: Architecture, spec: NetworkSpec) -> list[tuple[ElasticBlock, BlockSpec]]:
-        blocks = iter(spec.blocks)
+    def elements(self, architecture: Architecture) -> list[tuple[ElasticBlock, BlockSpec]]:
+        """The blocks of an architecture, in order, each with the one that holds its weights.
+
+        Raises:
+            ArchitectureError: it is of another space.
+        """
+        blocks = iter(self.space.resolve(architecture).blocks)
         places = {(slot.stage, slot.index): ops for slot, ops in self._places()}
         return [
             (places[slot.stage, slot.index][slot.ops.index(op)], next(blocks))

@@ -1,13 +1,4 @@
-"""Weights of others for a network of ours, to start a training from: both list their layers in the order they run.
-
-timm (https://github.com/huggingface/pytorch-image-models) names the parts of every family in its own way, but its state
-dicts are in the order of its networks' layers, as ours are. So tensors are paired by their order and checked by their
-kind and shape, and by nothing else. Strides, paddings, poolings, activations and the epsilon of a norm have no weights:
-that they are the same is for whoever names the file. A model that differs in these alone loads without a word and gives
-wrong outputs: timm's tf_mobilenetv3_large_100 in mobilenetv3_large, tf_efficientnet_b0 in efficientnet_b0,
-legacy_seresnet50 in se_resnet50. Each file in search_spaces/baselines names in its header the model that it equals
-("timm: resnet50"), where timm has it.
-"""
+"""Weights of others for a network of ours, to start a training from; `se_nas.layers.pairing` pairs their tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +6,6 @@ import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +14,14 @@ from torch import Tensor, nn
 
 from se_nas.errors import CheckpointError
 from se_nas.layers.network import Network
-from se_nas.records.checkpoint import KIND, check_finite, load_checkpoint
+from se_nas.layers.pairing import paired_by_order
+from se_nas.records.checkpoint import KIND, load_checkpoint
 from se_nas.records.checksum import checksum_fault
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.trained_network import better_kind
 
-_CLASSIFIER = "head.classifier."
-
 #: Under which a training script keeps the state dict, the best first.
 _WRAPPED = ("state_dict_ema", "state_dict", "model")
-
-#: A norm's count of batches, which old checkpoints lack and which nothing here reads.
-_COUNT = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -62,6 +48,20 @@ def read_initial_weights(path: Path, spec: NetworkSpec) -> InitialWeights:
         CheckpointError: the file is missing, unreadable, altered as far as its own checksums tell, of another
             architecture, or has values that are not finite.
     """
+    state, digest = read_state_dict(path)
+    try:
+        tensors = paired_by_order(state, Network(spec).state_dict())
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return InitialWeights(tensors, digest)
+
+
+def read_state_dict(path: Path) -> tuple[Mapping[str, Tensor], str]:
+    """The state dict that a file holds, in its order, and sixteen hexadecimal digits of the file.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, altered as far as its own checksums tell, or holds no weights.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -69,48 +69,9 @@ def read_initial_weights(path: Path, spec: NetworkSpec) -> InitialWeights:
     try:
         if (fault := checksum_fault(content)) is not None:
             raise CheckpointError(f"the file of weights must be whole, but {fault}")
-        tensors = paired_by_order(_state_dict(path, content), Network(spec).state_dict())
+        return _state_dict(path, content), hashlib.sha256(content).hexdigest()[:16]
     except CheckpointError as error:
         raise CheckpointError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
-    return InitialWeights(tensors, hashlib.sha256(content).hexdigest()[:16])
-
-
-def paired_by_order(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a state dict by the names of the network's own, but for a classifier of other classes.
-
-    Linear maps and 1x1 convolutions stand for each other.
-
-    Raises:
-        CheckpointError: the state dict is of another architecture.
-    """
-    ours = [name for name in own if not name.endswith(_COUNT)]
-    theirs = [name for name in state if not name.endswith(_COUNT)]
-    found: dict[str, Tensor] = {}
-    for name, other in zip(ours, theirs, strict=False):
-        shape, got = tuple(own[name].shape), tuple(state[other].shape)
-        if name.startswith(_CLASSIFIER) and shape[:1] != got[:1] and prod(shape[1:]) == prod(got[1:]):
-            continue
-        if _part(name) != _part(other) or not _stands_for(got, shape):
-            raise CheckpointError(
-                f"the weights must be of this architecture, with {name} of shape {shape}, but got {other} of {got}"
-            )
-        found[name] = state[other].reshape(shape)
-    if len(ours) != len(theirs):
-        must = f"the weights must be of this architecture, with {len(ours)} tensors"
-        raise CheckpointError(f"{must}, but got {len(theirs)}")
-    check_finite(state)
-    return found
-
-
-def _part(name: str) -> str:
-    """What a tensor is to its layer: weight, bias, running_mean, running_var."""
-    return name.rpartition(".")[2]
-
-
-def _stands_for(got: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether a tensor can be one of that shape: the same, or one of them a linear map and the other a convolution."""
-    linear_and_convolution = {len(got), len(shape)} == {2, 4}
-    return got == shape or (linear_and_convolution and got[0] == shape[0] and prod(got) == prod(shape))
 
 
 def _state_dict(path: Path, content: bytes) -> Mapping[str, Tensor]:

@@ -13,12 +13,13 @@ from torch import nn
 
 from se_nas.cost.counts import network_counts
 from se_nas.layers.network import Network
+from se_nas.layers.pairing import paired_by_order
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.space.block_plan import block_plan
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml.file import load_space
-from se_nas.training.initial_weights import InitialWeights, paired_by_order
+from se_nas.training.initial_weights import InitialWeights
 from tests.laws.shipped import BASELINES
 from tests.laws.test_counts import check_every_count
 

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from se_nas.layers.network import Network
+from se_nas.layers.pairing import paired_by_order
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.space.choice import Option
 from se_nas.space.yaml.file import load_space
-from se_nas.training.initial_weights import InitialWeights, paired_by_order
+from se_nas.training.initial_weights import InitialWeights
 
 SPACE = load_space(Path(__file__).parents[2] / "search_spaces" / "mnasnet_se.yaml")
 

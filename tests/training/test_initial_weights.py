@@ -12,9 +12,10 @@ from torch import Tensor
 
 from se_nas.errors import CheckpointError
 from se_nas.layers.network import Network
+from se_nas.layers.pairing import paired_by_order
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml.file import parse_space
-from se_nas.training.initial_weights import InitialWeights, paired_by_order, read_initial_weights
+from se_nas.training.initial_weights import InitialWeights, read_initial_weights
 from se_nas.training.trained_network import save_weights
 
 

@@ -19,6 +19,7 @@ from pydantic import (
 
 from se_nas.records.fields import LATENCY, Amount, Count, Interval, Metric, Number, Seconds
 from se_nas.records.models.environment import Environment
+from se_nas.records.models.starting_weights import WeightsSource
 from se_nas.records.record import Record
 
 How = Literal["counted", "predicted", "measured"]
@@ -132,7 +133,11 @@ class RetrainedPart(Record):
 
 
 class Certificate(Record):
-    """The budgets that a network keeps and its costs; of a network that no search found `retrained` alone."""
+    """The budgets that a network keeps and its costs; of a network that no search found `retrained` alone.
+
+    Attributes:
+        started_from: the weights that the search's supernet started from; None where they were random.
+    """
 
     format: Literal["se_nas certificate"] = "se_nas certificate"
     version: Literal[1] = 1
@@ -141,6 +146,7 @@ class Certificate(Record):
     cross_check: CrossCheck | None = None
     latency_conditions: ConditionsByLatency | None = None
     environment: Environment | None = None
+    started_from: WeightsSource | None = None
     retrained: RetrainedPart | None = None
 
     @model_validator(mode="after")

@@ -195,6 +195,7 @@ def _facts(run: FinishedRun) -> Rows:
             if entry.metric not in limited and not is_aside(entry.metric)
         ),
         ("networks in the space", format_size(read_size(run.result.space.size))),
+        *((("supernet started from", source.words()),) if (source := run.certificate.started_from) else ()),
         (f"{search.strategy} search", format_seconds(search.seconds)),
     ]
     if retrain is not None:

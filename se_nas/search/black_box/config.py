@@ -14,6 +14,7 @@ from se_nas.search.black_box.evaluators.registry import EVALUATORS
 from se_nas.search.black_box.evaluators.stand_alone import checked_short_recipe, short_recipe
 from se_nas.search.black_box.samplers import AUTO, SAMPLERS
 from se_nas.search.one_shot.training import OneShotConfig
+from se_nas.search.starting import StartingConfig
 from se_nas.search.stopping import StoppingConfig
 from se_nas.training.recipe import Recipe
 
@@ -28,8 +29,8 @@ Objective = Annotated[str, AfterValidator(_objective)]
 ShortRecipe = Annotated[Recipe, BeforeValidator(short_recipe), AfterValidator(checked_short_recipe)]
 
 
-class OptunaConfig(StoppingConfig):
-    """How a black-box search runs; see also `StoppingConfig`.
+class OptunaConfig(StoppingConfig, StartingConfig):
+    """How a black-box search runs; see also `StoppingConfig` and `StartingConfig`.
 
     Attributes:
         strategy: "optuna".
@@ -89,6 +90,8 @@ class OptunaConfig(StoppingConfig):
             raise ValueError(f"a pruner needs {must}")
         if (self.evaluator == "table") != (self.table is not None):
             raise ValueError("table must be given with evaluator table, and only then")
+        if self.weights is not None and not EVALUATORS[self.evaluator].has_supernet:
+            raise ValueError(f"weights must be left out with evaluator {self.evaluator}, which trains no supernet")
         return self
 
     @property

@@ -35,6 +35,7 @@ from se_nas.search.differentiable.watchdog import warnings_of
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.weight_training import WeightConfig, WeightTrainer
 from se_nas.search.problem import SearchProblem
+from se_nas.search.starting import StartingConfig
 from se_nas.search.stopping import StoppingConfig, since_better
 from se_nas.space.architecture import Architecture
 from se_nas.supernet.supernet import SuperNet
@@ -42,8 +43,8 @@ from se_nas.training.guard import Stateful
 from se_nas.training.loop import StepContext
 
 
-class DifferentiableConfig(StoppingConfig, WeightConfig):
-    """How the differentiable search runs; see also `WeightConfig` and `StoppingConfig`.
+class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
+    """How the differentiable search runs; see also `WeightConfig`, `StoppingConfig` and `StartingConfig`.
 
     Attributes:
         strategy: "differentiable".

@@ -88,6 +88,8 @@ class WeightTrainer:
         self.problem, self.recipe = problem, weights.recipe(epochs)
         torch.manual_seed(problem.seed)
         self.supernet = SuperNet(problem.space)
+        if problem.start is not None:
+            problem.start.put_into(self.supernet)
         self.supernet.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         augmentation = Augmentation(problem.info.flip, problem.info.crop_padding)
         self.images = DeviceImages(problem.info, problem.train, problem.device, augmentation)

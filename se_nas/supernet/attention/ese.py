@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class ElasticEffectiveSE(ElasticKind):
     """Effective SE, of which there is one option."""
 
     opening = ("excite",)
+    dimensions: ClassVar[Mapping[str, str] | None] = {"excite.weight": "CC", "excite.bias": "C"}
     part = EffectiveSEPart()
 
     def cuts(self, unit: AttentionUnit) -> dict[str, tuple[slice, ...]]:

@@ -51,6 +51,11 @@ class ElasticKind(nn.Module):
     opening: ClassVar[tuple[str, ...]] = ()
     """Layers whose bias opens the gates."""
 
+    dimensions: ClassVar[Mapping[str, str] | None] = None
+    """What each dimension of its tensors counts, "C" for channels and "H" for hidden units, where both may stand in any
+    order; tensors that are not named have neither. None where their order says something, or is not known to say
+    nothing."""
+
     part: GatePart | None = None
     """What it adds to the gate that is mixed with those of other kinds; None where it is mixed by itself."""
 

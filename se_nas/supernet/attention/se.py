@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
@@ -17,6 +18,12 @@ class ElasticTwoLinears(ElasticKind):
     """A kind whose options are prefixes of the hidden units between two linear maps."""
 
     opening: ClassVar[tuple[str, ...]] = ("expand",)
+    dimensions: ClassVar[Mapping[str, str] | None] = {
+        "reduce.weight": "HC",
+        "reduce.bias": "H",
+        "expand.weight": "CH",
+        "expand.bias": "C",
+    }
     masks: Tensor
 
     def __init__(self, units: Units, largest: AttentionUnit, functions: UnitFunctions) -> None:

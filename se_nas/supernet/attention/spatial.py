@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ class ElasticSpatial(ElasticKind):
     """Spatial attention, of which there is one option."""
 
     opening = ("spatial",)
+    dimensions: ClassVar[Mapping[str, str] | None] = {}
 
     def mixed(self, shared: nn.Module, x: Tensor, weights: Tensor, at: PlaceMixture) -> Tensor:
         """See `ElasticKind`."""

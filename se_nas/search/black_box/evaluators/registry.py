@@ -37,6 +37,7 @@ class Evaluator:
         measure: what it says of an architecture.
         config: the model of its settings, all of which must have defaults; None where it has none.
         epochs: how many epochs an evaluation reports; None where it reports none, and so cannot be pruned.
+        has_supernet: whether `prepare` trains a supernet, from `problem.start` where there is one.
         known: the architectures that it can judge, which alone are proposed; None where it can judge all.
         prepare: done once, in the run's own process, before anything is evaluated; what it took. It keeps to the
             problem's `max_seconds`. What `build` needs of it lies in the problem's folder, the last of it under the
@@ -47,6 +48,7 @@ class Evaluator:
     measure: Measure = ACCURACY
     config: type[Record] | None = None
     epochs: Callable[[Any], int] | None = None
+    has_supernet: bool = False
     known: Callable[[SearchProblem], Collection[Architecture]] | None = None
     prepare: Callable[[SearchProblem, Any], LedgerEntry] | None = None
     prepared: str | None = None
@@ -91,6 +93,7 @@ EVALUATORS: Registry[Evaluator] = Registry(
             build=_supernet,
             measure=SUPERNET_ACCURACY,
             config=OneShotConfig,
+            has_supernet=True,
             prepare=_train_supernet,
             prepared=SUPERNET,
         ),

@@ -1,0 +1,1 @@
+"""A supernet that starts from the weights of a trained network."""
