@@ -26,6 +26,7 @@ from se_nas.search.starting import Start, StartingConfig
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import parse_space
+from se_nas.supernet.calibration import recalibrate
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.trained_network import save_weights
 from tests.helpers.tiny_runs import RUN, SPACE, cache_latency, changed, write_run
@@ -182,6 +183,13 @@ def test_larger_options_compute_what_the_network_computed(
     ):
         other = space.architecture({**picks, **change})
         assert torch.allclose(supernet.activate(other)(image), expected, atol=1e-5), change
+    with_se = supernet.export(space.architecture({**picks, "stage1.block1.se": "r2", "stage2.block1.se": "r4"}))
+    plain = supernet.export(start.architecture)
+    for network in (with_se, plain):
+        recalibrate(network, [torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))])
+    one_gate = supernet.activate(space.architecture({**picks, "stage1.block1.se": "r2"}))(image)
+    assert not torch.allclose(one_gate, expected, atol=1e-3)  # before the norms are recalibrated
+    assert torch.allclose(with_se(image), plain(image), atol=1e-3)
     fewer = space.architecture({**picks, "stage2.block1.expansion": 1})
     assert not torch.allclose(supernet.activate(fewer)(image), expected, atol=1e-2)
 
