@@ -37,7 +37,7 @@ from se_nas.hardware.device import PRECISIONS, autocast_dtype, pick_device
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network, initialise
 from se_nas.layers.torchvision_guard import import_timm
-from se_nas.runs.open_architecture import open_architecture
+from se_nas.runs.networks.open_architecture import open_architecture
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.guard import GuardConfig
 from se_nas.training.images import StreamedHeldOut, StreamedTraining

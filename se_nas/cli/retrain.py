@@ -192,7 +192,7 @@ def retrain(
     `torchrun --standalone --nproc-per-node N -m se_nas retrain ...` trains on N devices, whatever the images.
     """
     from se_nas.data.sources import DATASETS, stays_on_disk
-    from se_nas.runs.open_architecture import open_architecture
+    from se_nas.runs.networks.open_architecture import open_architecture
 
     extension = None if recipe.extend is None else _extension(architecture, recipe, teacher, files, options)
     architecture = find_space(architecture) if extension is None else extension.architecture

@@ -88,7 +88,7 @@ def _stands_for(got: tuple[int, ...], shape: tuple[int, ...]) -> bool:
 
 
 class StateDictInOrder:
-    """A network of which the tensors are known, in order; see `se_nas.space.points.Given`.
+    """A network of which the tensors are known, in order; see `se_nas.space.points.given.Given`.
 
     Attributes:
         furthest: how many tensors some network had in common with it, as far as it was asked.

@@ -38,9 +38,9 @@ from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.data_folder import with_data_folder
 from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
+from se_nas.runs.networks.starting_weights import check_same_file, other_images, trained_point, with_whole_paths
 from se_nas.runs.run_file import RunConfig, completed, load_run, used_metrics
 from se_nas.runs.run_folder import SEARCH, RunFolder
-from se_nas.runs.starting_weights import check_same_file, other_images, trained_point, with_whole_paths
 from se_nas.search.budgets.decode import Decoder, check_feasible, greatest_cost
 from se_nas.search.budgets.resolutions import resolutions_within
 from se_nas.search.problem import SearchProblem

@@ -25,7 +25,7 @@ from se_nas.hardware.device import pins
 from se_nas.hardware.progress_bar import tracked
 from se_nas.layers.network import Network
 from se_nas.runs.data_folder import data_folder
-from se_nas.runs.open_architecture import check_channels
+from se_nas.runs.networks.open_architecture import check_channels
 from se_nas.runs.prepare import Say
 from se_nas.runs.retraining.on_disk import images_for, recipe_of
 from se_nas.runs.run_folder import RETRAINING, RunFolder

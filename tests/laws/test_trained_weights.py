@@ -11,7 +11,8 @@ import torch
 from se_nas.layers.network import Network
 from se_nas.layers.pairing import StateDictInOrder, paired_by_order
 from se_nas.layers.torchvision_guard import import_timm
-from se_nas.space.points import KnownNetwork, points
+from se_nas.space.points.finding import points
+from se_nas.space.points.given import KnownNetwork
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import OpTemplate
 from se_nas.supernet.supernet import SuperNet

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from se_nas.layers.network import Network
-from se_nas.runs.open_architecture import open_architecture
+from se_nas.runs.networks.open_architecture import open_architecture
 from se_nas.space.architecture_file import save_architecture
 from se_nas.training.trained_network import save_weights
 from tests.helpers.command_lines import Run, assert_refused, call

@@ -18,9 +18,9 @@ from se_nas.records.checkpoint import load_checkpoint, save_checkpoint
 from se_nas.records.models.certificate import SearchCertificate
 from se_nas.records.models.starting_weights import StartingWeights
 from se_nas.records.record import read_record
+from se_nas.runs.networks.starting_weights import trained_point
 from se_nas.runs.run_file import load_run
 from se_nas.runs.search import run_search
-from se_nas.runs.starting_weights import trained_point
 from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.starting import Start, StartingConfig
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture

@@ -30,7 +30,7 @@ from se_nas.records.models.history import HISTORY, write_history
 from se_nas.records.models.run_result import ImageNetLedger, ImageNetResult, ImageNetSummary
 from se_nas.records.record import read_record, write_record
 from se_nas.report.pages.retraining import write_retrain_report
-from se_nas.runs.open_architecture import check_channels, open_architecture
+from se_nas.runs.networks.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import pin_threads
 from se_nas.runs.retraining.extending import all_phases
 from se_nas.runs.retraining.in_memory import resumes

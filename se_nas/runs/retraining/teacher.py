@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from se_nas.errors import ConfigError
-from se_nas.runs.open_architecture import check_channels
+from se_nas.runs.networks.open_architecture import check_channels
 from se_nas.training.recipe import Recipe
 from se_nas.training.timm_parts import make_teacher
 from se_nas.training.trained_network import DataCard, check_classes, load_trained

@@ -22,7 +22,7 @@ from se_nas.layers.network import Network
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.run_log import read_log
-from se_nas.runs.open_architecture import open_architecture
+from se_nas.runs.networks.open_architecture import open_architecture
 from se_nas.runs.retraining import on_disk
 from se_nas.runs.verbs import evaluate
 from se_nas.search import certificate

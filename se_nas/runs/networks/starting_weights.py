@@ -17,11 +17,12 @@ from se_nas.records.checkpoint import check_finite
 from se_nas.records.files import beside
 from se_nas.records.models.starting_weights import StartingWeights, WeightsSource
 from se_nas.records.shipped import find_space
-from se_nas.runs.open_architecture import open_architecture
+from se_nas.runs.networks.open_architecture import open_architecture
 from se_nas.search.starting import StartingConfig, TrainedPoint
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import load_architecture
-from se_nas.space.points import Given, KnownNetwork, points
+from se_nas.space.points.finding import points
+from se_nas.space.points.given import Given, KnownNetwork
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.initial_weights import read_state_dict

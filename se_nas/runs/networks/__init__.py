@@ -1,0 +1,1 @@
+"""Networks that a user names: by a file of their architecture, or by their weights."""

@@ -1,0 +1,1 @@
+"""Which architecture of a space a network is that comes from elsewhere."""
