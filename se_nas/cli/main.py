@@ -39,6 +39,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         search.search: "se-nas search digits --budget macs=60k",
         search.worker: "se-nas worker digits_optuna --storage sqlite:///study.db",
         search.decode: "se-nas decode digits --budget macs=50k --budget params=6k",
+        search.subnet: "se-nas subnet digits",
     },
     "Search in NNI": {
         nni.launch: "se-nas launch digits_nni --port 8080 --detach",

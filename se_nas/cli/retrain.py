@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from se_nas.runs.retraining.extending import Extension
     from se_nas.runs.retraining.job import Job
     from se_nas.runs.retraining.teacher import Teacher
+    from se_nas.runs.subnets.fine_tuning import FineTuning
 
 #: Heading in the help of options that only such a retraining has.
 _ON_DISK = "With images that stay on disk, such as imagenet"
@@ -61,6 +62,16 @@ class RecipeOptions:
             help="Train a finished network on for so many epochs: ARCHITECTURE is then the folder of a retraining, or "
             "of a run whose winner was retrained. Images, seed and recipe are as they were; the learning rate restarts "
             "at a tenth of its first peak, or at --learning-rate, and falls as a cosine to the recipe's floor.",
+        ),
+    ] = None
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Fine-tune the network that a search's supernet leaves: the folder of a subnet, or of a run, whose "
+            "subnet is made where there is none yet. In place of ARCHITECTURE; by default with the run's images and "
+            "recipe, at a tenth of its learning rate, in fine-tuned/ beside the subnet's weights.",
         ),
     ] = None
     batch_size: Annotated[
@@ -174,36 +185,54 @@ class TrainingOptions:
 
 def retrain(
     architecture: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            metavar="ARCHITECTURE",
+            metavar="[ARCHITECTURE]",
+            show_default=False,
             help="Network to train: the architecture.json of a search, the YAML file of a published network, or the "
-            "name of a shipped one such as mobilenetv3_large.",
+            "name of a shipped one such as mobilenetv3_large. Left out with --from.",
         ),
-    ],
+    ] = None,
+    *,
     recipe: RecipeOptions,
     teacher: TeacherOptions,
     files: ImageFiles,
     options: TrainingOptions,
 ) -> None:
-    """Train a network from scratch, or from given weights, and report its accuracy on the test images.
+    """Train a network from scratch, from given weights, or from those that a search leaves, and report its accuracy on
+    the test images.
 
     For images on disk, such as ImageNet's, the network is scaled as its space says. With the same options,
     `torchrun --standalone --nproc-per-node N -m se_nas retrain ...` trains on N devices, whatever the images.
     """
     from se_nas.data.sources import DATASETS, stays_on_disk
+    from se_nas.hardware.rank import rank_of_environment
     from se_nas.runs.networks.open_architecture import open_architecture
+    from se_nas.runs.subnets.fine_tuning import FineTuning, accuracy_lines
 
-    extension = None if recipe.extend is None else _extension(architecture, recipe, teacher, files, options)
-    architecture = find_space(architecture) if extension is None else extension.architecture
+    going_on: Extension | FineTuning | None = None
+    if recipe.from_ is not None:
+        going_on = _fine_tuning(recipe.from_, architecture, recipe, files, options)
+    elif architecture is None:
+        raise ConfigError("ARCHITECTURE", ["must be given, or --from and the folder of a run, but got neither"])
+    elif recipe.extend is not None:
+        going_on = _extension(architecture, recipe, teacher, files, options)
+    else:
+        architecture = find_space(architecture)
+    if going_on is not None:
+        architecture = going_on.architecture
+    assert architecture is not None
     tune_allocator()
     with suppress(SeNasError):  # imports its plugins, which may add the data set; a fault is told by the first rank
         open_architecture(architecture)
-    data = options.images if extension is None else extension.data.name
+    data = options.images if going_on is None else going_on.data.name
     on_disk = data in DATASETS and stays_on_disk(data)
     usual = ON_DISK_RECIPE if on_disk else SMALL_RECIPE
-    job = _job(architecture, recipe, teacher, files, options, extension, usual)
+    job = _job(architecture, recipe, teacher, files, options, going_on, usual)
     (_retrain_from_disk if on_disk else _retrain_in_memory)(job, options)
+    if isinstance(going_on, FineTuning) and rank_of_environment() == 0:
+        for line in accuracy_lines(going_on.folder):
+            say(line)
 
 
 def _extension(
@@ -234,18 +263,59 @@ def _extension(
     return extension
 
 
+def _fine_tuning(
+    source: Path,
+    architecture: Path | None,
+    recipe: RecipeOptions,
+    files: ImageFiles,
+    options: TrainingOptions,
+) -> FineTuning:
+    """The subnet that is trained on; a run's is made where there is none yet."""
+    from se_nas.data.file_options import USUAL
+    from se_nas.hardware.rank import rank_of_environment
+    from se_nas.runs.run_folder import SUBNET
+    from se_nas.runs.subnets.fine_tuning import no_subnet, open_fine_tuning, subnet_in
+    from se_nas.runs.subnets.inherited import make_subnet
+
+    given = {
+        "ARCHITECTURE": architecture is not None,
+        "--extend": recipe.extend is not None,
+        "--data": options.data is not None,
+        "--space": options.space is not None,
+        "--weights": options.weights is not None,
+        "--download": options.download,
+        "how images are read": files.chosen() != USUAL,
+    }
+    if said := [name for name, is_said in given.items() if is_said]:
+        raise ConfigError("--from", [f"{', '.join(said)}: must be left out, as the run says it"])
+    found = subnet_in(source)
+    if found is None and not (source / "space.yaml").exists():
+        raise no_subnet(source)
+    if found is None and rank_of_environment() == 0:
+        make_subnet(source, (), source / SUBNET, data_dir=options.data_dir, device=options.device, say=say)
+        found = source / SUBNET
+    if found is None:
+        must = f"{source}: must have its subnet before several ranks train it: se-nas subnet {source}"
+        raise ConfigError("--from", [must])
+    fine_tuning = open_fine_tuning(found, recipe.recipe, SMALL_RECIPE, recipe.changes(), options.data_dir)
+    if rank_of_environment() == 0:
+        say(fine_tuning.words())
+    return fine_tuning
+
+
 def _job(
     architecture: Path,
     recipe: RecipeOptions,
     teacher: TeacherOptions,
     files: ImageFiles,
     options: TrainingOptions,
-    extension: Extension | None,
+    going_on: Extension | FineTuning | None,
     usual: str,
 ) -> Job:
     """What the options ask for, by the `usual` recipe where they name none."""
     from se_nas.data.in_memory.options import DataOptions
     from se_nas.runs.retraining.job import Job
+    from se_nas.runs.subnets.fine_tuning import FineTuning
 
     seed = options.seed or 0
     job = Job(
@@ -261,9 +331,12 @@ def _job(
         keep_every=teacher.keep_every,
         weights=options.weights,
     )
-    if extension is None:
+    if going_on is None:
         return job
-    return replace(job, folder=options.output or extension.default_folder).going_on(extension)
+    job = replace(job, folder=options.output or going_on.default_folder)
+    if isinstance(going_on, FineTuning):
+        return replace(job, data=going_on.data, recipe=going_on.recipe, changes={}, weights=going_on.weights)
+    return job.going_on(going_on)
 
 
 def _retrain_in_memory(job: Job, options: TrainingOptions) -> None:

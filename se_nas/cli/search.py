@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,9 @@ from se_nas.cli.options import Budgets, DataDir, NewRun, Quiet, Resume, RunChang
 from se_nas.cli.screen import print_answer, say, stop_explained, tune_allocator
 from se_nas.errors import ConfigError, counted
 from se_nas.records.shipped import find_run_file, place_of_results
+
+if TYPE_CHECKING:
+    from se_nas.cost.budget import Budget
 
 
 def search(
@@ -117,7 +121,7 @@ def decode(
         raise ConfigError(
             "--budget", ["at least one budget must be given, such as --budget macs=15M, or --pick and a number"]
         )
-    name = f"pick-{pick}" if pick is not None else "_".join(f"{b.metric}-{b.limit:.12g}" for b in budgets)
+    name = f"pick-{pick}" if pick is not None else _name_of(budgets)
     folder = output or run / "decodes" / name
     tune_allocator()
     if pick is not None:
@@ -132,3 +136,39 @@ def decode(
             word = "budget" if len(left) == 1 else "budgets"
             say(f"the run's own {word} on {', '.join(left)} did not bind this answer")
     print_answer(folder)
+
+
+def subnet(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished search that trained a supernet.")],
+    budget: Budgets = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the network; by default RUN/subnet, or RUN/decodes/BUDGETS."),
+    ] = None,
+    data_dir: DataDir = None,
+    device: Annotated[str | None, typer.Option(help="Device to use in place of the run's.")] = None,
+) -> None:
+    """Take the network of a finished search out of its supernet, with the weights that it has there.
+
+    Nothing is trained; its batch norms are recalibrated on training images. The folder is like that of a retraining:
+    evaluate, export and excitation take it, and `se-nas retrain --from RUN` trains it on. With budgets it is the
+    network of another decode.
+    """
+    from se_nas.cost.budget import parse_budget_options
+    from se_nas.runs.run_file import load_plugins_of
+    from se_nas.runs.run_folder import SUBNET
+    from se_nas.runs.subnets.fine_tuning import accuracy_lines
+    from se_nas.runs.subnets.inherited import make_subnet
+
+    load_plugins_of(run / "config.yaml")
+    budgets = parse_budget_options(budget or [], "--budget")
+    folder = output or (run / "decodes" / _name_of(budgets) if budgets else run / SUBNET)
+    tune_allocator()
+    make_subnet(run, budgets, folder, data_dir=data_dir, device=device, say=say)
+    for line in accuracy_lines(folder):
+        say(line)
+    say(f"network with its weights: {folder}")
+
+
+def _name_of(budgets: Sequence[Budget]) -> str:
+    return "_".join(f"{budget.metric}-{budget.limit:.12g}" for budget in budgets)

@@ -124,6 +124,20 @@ def decode_again(folder: Path, budgets: Sequence[Budget], out: Path) -> Answer:
     )
 
 
+def answer_of(folder: Path, out: Path) -> ArchitectureFile:
+    """The answer that a finished run gave, with its certificate, in `out` too.
+
+    Raises:
+        ConfigError, ArchitectureError: the folder holds no finished search.
+    """
+    if not (folder / "certificate.json").exists():
+        raise ConfigError(str(folder), ["must be the folder of a run that has its answer, but it has none yet"])
+    file = load_architecture(folder / "architecture.json")
+    save_architecture(out / "architecture.json", file)
+    write_record(out / "certificate.json", read_record(SearchCertificate, folder / "certificate.json"))
+    return file
+
+
 def pick_from_front(folder: Path, number: int, out: Path) -> Answer:
     """The architecture of a finished search's front that has this number, certified, in `out`.
 

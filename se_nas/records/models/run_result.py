@@ -131,6 +131,25 @@ class RetrainResult(Record):
     environment: Environment
 
 
+class SubnetResult(Record):
+    """Of a network with the weights that it inherits from a search's supernet.
+
+    Attributes:
+        run: the name of the run.
+        calibration_images: training images that its batch norms were recalibrated on.
+    """
+
+    format: Literal["se_nas subnet"] = "se_nas subnet"
+    version: Literal[1] = 1
+    run: str
+    data: str
+    seed: Seed
+    calibration_images: Count
+    validation_accuracy: Share
+    test_accuracy: Share
+    test_images: PositiveInt
+
+
 WhichWeights = Literal["network", "average"]
 
 

@@ -111,22 +111,35 @@ def open_extension(source: Path, epochs: int, changes: Mapping[str, Any], data_d
     result = read_record(_Result, home / "result.json")
     of_run = "search" in config
     recipe = stored_recipe(file, config.get(RETRAINING if of_run else "recipe"))
-    known = config.get("data")
-    if not isinstance(known, dict) or not isinstance(known.get("name"), str):
-        raise ConfigError(str(file), ["data: must name the images that the network was trained on"])
-    place = data_dir or (data_folder(file, str(known["dir"])) if known.get("dir") else None)
     seed = config.get("seed", 0)
-    size = known.get("size") or DataOptions.size
     phases = result.retrain.phases or (_first_phase(recipe, result),)
     teacher = config.get("teacher")
     return Extension(
         folder=folder,
-        data=DataOptions(known["name"], place, seed=seed, size=size, files=FileOptions.of(known)),
+        data=images_of(home, data_dir),
         recipe=recipe_to_extend(recipe, epochs, changes, restarts=result.retrain.phases is None),
         teacher=Teacher(**teacher) if teacher else None,
         seed=seed,
         phases=phases,
     )
+
+
+def images_of(home: RunFolder, data_dir: Path | None) -> DataOptions:
+    """The images that a folder's network was trained on.
+
+    Args:
+        data_dir: where they lie now; None where they lay then.
+
+    Raises:
+        ConfigError: the folder does not say which they were.
+    """
+    config, file = home.config, home / "config.yaml"
+    known = config.get("data")
+    if not isinstance(known, dict) or not isinstance(known.get("name"), str):
+        raise ConfigError(str(file), ["data: must name the images that the network was trained on"])
+    place = data_dir or (data_folder(file, str(known["dir"])) if known.get("dir") else None)
+    size = known.get("size") or DataOptions.size
+    return DataOptions(known["name"], place, seed=config.get("seed", 0), size=size, files=FileOptions.of(known))
 
 
 def recipe_to_extend(recipe: Recipe, epochs: int, changes: Mapping[str, Any], *, restarts: bool) -> Recipe:

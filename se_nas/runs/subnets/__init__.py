@@ -1,0 +1,1 @@
+"""Networks that leave a supernet with its weights."""

@@ -1,0 +1,103 @@
+"""Networks that leave a supernet with its weights: as they are, fine-tuned, and in other commands."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import se_nas
+from se_nas.errors import ConfigError, OutputError
+from se_nas.records.models.run_result import RetrainResult, RunResult, SubnetResult
+from se_nas.records.record import read_record
+from se_nas.runs.run_file import load_run
+from se_nas.runs.search import run_search
+from se_nas.runs.subnets.fine_tuning import accuracy_lines, open_fine_tuning
+from se_nas.runs.subnets.inherited import make_subnet
+from se_nas.space.architecture_file import load_architecture
+from se_nas.training.trained_network import load_trained
+from tests.helpers.command_lines import call
+from tests.helpers.tiny_runs import RUN, cache_latency, changed, write_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished run whose winner was retrained for an epoch, and its subnet in it."""
+    home = tmp_path_factory.mktemp("subnets")
+    run_file = write_run(home, changed(changed(RUN, "retrain.epochs", 1), "search.epochs", 1))
+    cache_latency(home / "cache", home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SE_NAS_CACHE", str(home / "cache"))
+        run_search(run_file, load_run(run_file), home / "out", resume=False, progress=False, say=print)
+        make_subnet(home / "out", (), home / "out" / "subnet", say=print)
+        yield home / "out"
+
+
+def test_a_subnet_is_the_answer_with_the_weights_that_the_search_judged_it_by(run: Path) -> None:
+    folder, result = run / "subnet", read_record(SubnetResult, run / "subnet" / "result.json")
+    searched = read_record(RunResult, run / "result.json")
+    assert result.validation_accuracy == searched.search.validation_accuracy
+    assert load_architecture(folder / "architecture.json") == load_architecture(run / "architecture.json")
+    assert (folder / "certificate.json").read_text() == (run / "certificate.json").read_text()
+    assert se_nas.evaluate(folder).top1 == result.test_accuracy
+    assert load_trained(folder).taken.accuracies == {"network": result.test_accuracy}
+    with pytest.raises(OutputError, match="must hold no run and no network yet"):
+        make_subnet(run, (), folder, say=print)
+
+
+def test_a_subnet_is_exported_like_any_trained_network(run: Path, tmp_path: Path) -> None:
+    report = se_nas.export_trained(run / "subnet", tmp_path / "export", ["plain"])
+    assert report.forms
+
+
+def test_a_subnet_of_other_budgets_keeps_them(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call("subnet", run, "--budget", "macs=60k", "--out", tmp_path / "small")
+    budgets = {entry.metric: entry for entry in certificate(tmp_path / "small").budgets}
+    assert (budgets["macs"].limit, budgets["macs"].holds) == (60e3, True)
+    (told, *rest) = [line for line in capsys.readouterr().out.splitlines() if "test images" in line]
+    assert told.startswith("with the supernet's weights: ")
+    assert not rest  # of another network than the one that was trained from scratch
+
+
+def certificate(folder: Path) -> se_nas.SearchCertificate:
+    return read_record(se_nas.SearchCertificate, folder / "certificate.json")
+
+
+def test_fine_tuning_goes_on_from_the_subnet_at_a_smaller_rate_and_stands_beside_the_training_from_scratch(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuning = open_fine_tuning(run / "subnet", None, "small-images", {}, None)
+    recipe = load_run(run / "config.yaml").retrain
+    assert recipe is not None
+    assert tuning.recipe == recipe.model_copy(update={"learning_rate": recipe.learning_rate * 0.1})
+    assert open_fine_tuning(run / "subnet", None, "", {"learning_rate": 0.2}, None).recipe.learning_rate == 0.2
+    call("retrain", "--from", run, "--epochs", 1, "--device", "cpu")
+    tuned = read_record(RetrainResult, run / "subnet" / "fine-tuned" / "result.json")
+    words = [line.partition(":")[0] for line in accuracy_lines(run / "subnet")]
+    assert words == ["with the supernet's weights", "fine-tuned for 1 epoch", "trained from scratch for 1 epoch"]
+    assert f"fine-tuned for 1 epoch: {tuned.retrain.test_accuracy:.2%} of" in capsys.readouterr().out
+    first, after = (
+        load_trained(place).network.stem.conv.weight for place in (run / "subnet", run / "subnet/fine-tuned")
+    )
+    scratch = load_trained(run / "retrain").network.stem.conv.weight
+    assert float((after - first).abs().max()) < float((scratch - first).abs().max())
+
+
+def test_what_is_no_search_or_says_too_much_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, told in (
+        (("--from", tmp_path), "must be the folder of a finished search or of a subnet, but is neither"),
+        ((run / "architecture.json", "--from", run, "--data", "digits"), "ARCHITECTURE, --data: must be left out"),
+        (("--epochs", 1), "must be given, or --from and the folder of a run, but got neither"),
+    ):
+        assert call("retrain", *words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
+    lacking = shutil.copytree(run, tmp_path / "lacking", ignore=shutil.ignore_patterns("checkpoint.pt*", "subnet"))
+    with pytest.raises(ConfigError, match="must be of a search that trained a supernet, but it has none"):
+        make_subnet(lacking, (), tmp_path / "out", say=print)
+    assert torch.is_tensor(load_trained(run / "subnet").network.stem.conv.weight)
