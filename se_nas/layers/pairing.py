@@ -94,6 +94,8 @@ class StateDictInOrder:
         furthest: how many tensors some network had in common with it, as far as it was asked.
     """
 
+    resolution: int | None = None  # no tensor tells it
+
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         self.names = [name for name in state if not name.endswith(_COUNT)]
         self.furthest = 0

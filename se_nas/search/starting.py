@@ -122,7 +122,7 @@ class TrainedPoint:
     ) -> tuple[Start, StartingWeights]:
         """The start of a search, and what is said of it; changes the network."""
         classifier = any(name.startswith(CLASSIFIER) for name in self.trained)
-        images = DeviceImages(info, train, device)
+        images = DeviceImages(info, train, device).at(self.network.spec.resolution)
         self.network.to(device).eval()
         share = accuracy(self.network, images, parts["validation"]) if classifier else None
         chosen = images.evaluate_batches(parts["weights"][:_GATE_IMAGES], 64)

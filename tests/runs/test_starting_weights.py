@@ -302,3 +302,16 @@ def load_run_with(search: dict[str, Any]) -> Any:
     from se_nas.runs.run_file import parse_run
 
     return parse_run({**RUN, "search": search}, "run")
+
+
+def test_where_resolution_is_a_choice_a_network_is_a_point_at_its_own(
+    trained: Network, foreign: dict[str, Tensor], weights: Path, tmp_path: Path
+) -> None:
+    space = with_part("resolution", [8, 16])
+    assert point_of(weights, space).architecture["resolution"] == 8
+    start = point_of(saved(tmp_path / "w.pt", foreign), space)
+    assert start.architecture["resolution"] == 16  # of which shapes say nothing
+    supernet = SuperNet(space).eval()
+    start.put_into(supernet)
+    image = torch.randn(4, 3, 8, 8)
+    assert torch.allclose(supernet.activate(start.architecture)(image), trained(image), atol=1e-5)

@@ -132,7 +132,7 @@ def _spec_of(path: Path, architecture: str | None, state: Mapping[str, Tensor]) 
 def _of_model(model: nn.Module, source: WeightsSource, space: SearchSpace) -> TrainedPoint:
     """Of a model whose layers are known by what they do or, where they are not, by their order and shapes."""
     try:
-        found = space_of(model, resolution=space.resolution)
+        found = space_of(model, resolution=max(space.resolutions))
     except ModelError:
         return _in_order(model.state_dict(), source, space)
     return _of_spec(found.network.spec, found.network.state_dict(), source, space)

@@ -68,15 +68,16 @@ def make_subnet(
         images = DeviceImages(setting.info, setting.train, setting.device)
         count = strategy_of(config.search).calibration_images(config.search)
         network = inherit(supernet, architecture, images, problem, count)
-        validation = accuracy(network, images, setting.parts["validation"])
+        side = network.spec.resolution
+        validation = accuracy(network, images.at(side), setting.parts["validation"])
         test = load_test(setting.options)
         for line in test.notes:
             say(line)
-        shown = DeviceImages(setting.info, test, setting.device)
+        shown = DeviceImages(setting.info, test, setting.device).at(side)
         everything = torch.arange(len(test))
         top1 = top_accuracies(network, shown.evaluate_batches(everything, 500), setting.device).top1
         info = setting.info
-        tested = EvalTransform(info.resolution, 1.0, "bilinear")
+        tested = EvalTransform(side, 1.0, "bilinear")
         DataCard.of(info.name, info.class_names, info.mean, info.std, tested).save(out)
         save_weights(out / WEIGHTS, network.cpu(), None, accuracies={"network": top1})
         result = SubnetResult(

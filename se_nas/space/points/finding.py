@@ -63,10 +63,17 @@ class _Search:
 
     def walk(self) -> Iterator[tuple[Picks, str | None]]:
         """The picks of each architecture that fits, and what of them is not told."""
-        for picks in _combinations([width.axis for width in self.space.stem_widths], {}):
+        for picks in _combinations([width.axis for width in self.space.stem_widths], self._side()):
             at = self.given.after_stem(self.space.stem_of(picks))
             if at is not None:
                 yield from self._from_slot(0, at, picks, None)
+
+    def _side(self) -> Picks:
+        """The network's own resolution where the space has it, the largest where it is a choice otherwise."""
+        axis, own = self.space.side.axis, self.given.resolution
+        if axis.choice is None:
+            return {}
+        return {axis.choice: own if own in axis.options else max(self.space.resolutions)}
 
     def _from_slot(self, number: int, at: int, picks: Picks, unclear: str | None) -> Iterator[tuple[Picks, str | None]]:
         slots = self.space.slots

@@ -14,6 +14,10 @@ from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
 class Given(Protocol):
     """A network of which more or less is known; positions in it are numbers, whatever they count."""
 
+    @property
+    def resolution(self) -> int | None:
+        """The side of its images in pixels, where that is known."""
+
     def after_stem(self, convs: Sequence[ConvSpec]) -> int | None:
         """The position behind its stem; None where the stem is another."""
 
@@ -35,6 +39,11 @@ class KnownNetwork:
 
     def __init__(self, spec: NetworkSpec) -> None:
         self.spec, self._furthest = spec, -1
+
+    @property
+    def resolution(self) -> int | None:
+        """See `Given`."""
+        return self.spec.resolution
 
     def after_stem(self, convs: Sequence[ConvSpec]) -> int | None:
         """See `Given`."""
