@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from se_nas.cost.counts import network_counts
+from se_nas.space.choice import Option
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml.file import load_space
 
@@ -57,29 +58,25 @@ def test_a_published_alphanet_is_in_the_space_with_its_multiply_accumulates(name
     assert shortcuts < 0.025 * network_counts(network).macs
 
 
-def test_a_network_of_one_resolution_is_in_the_space_with_several() -> None:
-    plain, several = load_space("mbconv_cifar_small"), load_space("mbconv_cifar_resolutions")
+@pytest.mark.parametrize(
+    ("name", "wide", "picks"),
+    [
+        ("mbconv_cifar_small", "mbconv_cifar_resolutions", {"resolution": 32}),
+        ("mbconv_imagenet", "mbconv_imagenet_widths", {"resolution": 224, "width_multiplier": 1.0}),
+        ("cifar_tiny", "cifar_tiny_widths", {"stage1.width": 16, "stage2.width": 24, "stage3.width": 48}),
+        (
+            "mbconv_cifar",
+            "mbconv_cifar_widths",
+            {f"stage{n}.width": width for n, width in enumerate((16, 24, 40, 80, 128), 1)} | {"head.width": 512},
+        ),
+    ],
+)
+def test_a_network_of_a_space_is_in_the_one_with_widths_or_resolutions(
+    name: str, wide: str, picks: dict[str, Option]
+) -> None:
+    plain, several = load_space(name), load_space(wide)
     rng = np.random.default_rng(0)
     for _ in range(20):
         architecture = plain.sample(rng)
-        picks = {"resolution": 32, **architecture.as_dict()}
-        assert several.resolve(several.architecture(picks)) == plain.resolve(architecture)
-
-
-def test_a_network_without_the_choice_of_widths_is_in_the_space_with_it() -> None:
-    plain, wide = load_space("mbconv_cifar"), load_space("mbconv_cifar_widths")
-    widths = {f"stage{number}.width": stage.width for number, stage in enumerate(plain.stages, 1)}
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        architecture = plain.sample(rng)
-        picks = {**architecture.as_dict(), **widths, "head.width": plain.head.width}
-        assert wide.resolve(wide.architecture(picks)) == plain.resolve(architecture)
-
-
-def test_mbconv_imagenet_is_in_the_space_with_its_widths_and_resolutions() -> None:
-    plain, open_ = load_space("mbconv_imagenet"), load_space("mbconv_imagenet_widths")
-    rng = np.random.default_rng(0)
-    for _ in range(5):
-        architecture = plain.sample(rng)
-        picks = {"resolution": 224, "width_multiplier": 1.0, **architecture.as_dict()}
-        assert open_.resolve(open_.architecture(picks)) == plain.resolve(architecture)
+        found = several.architecture({**picks, **architecture.as_dict()})
+        assert several.resolve(found) == plain.resolve(architecture)
