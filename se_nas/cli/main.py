@@ -50,6 +50,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     "The network that was found": {
         retrain.retrain: "se-nas retrain digits/architecture.json --data digits",
         trained.evaluate: "se-nas evaluate digits/retrain",
+        trained.prune: "se-nas prune digits/retrain --keep macs=70%",
         trained.export: "se-nas export digits/retrain --to onnx",
     },
     "What it is worth": {

@@ -225,3 +225,42 @@ def export(
     quantise = Int8Options(float_se=int8_float_se, data_dir=data_dir, progress=not quiet) if int8 else None
     export_retrained(source, folder, to, weights=weights, average=average, opset=opset, int8=quantise, say=say)
     say(f"exported to: {folder}")
+
+
+def prune(
+    source: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of a retraining, or of a run whose winner was retrained.")
+    ],
+    keep: Annotated[
+        list[str],
+        typer.Option(
+            metavar="METRIC=SHARE",
+            help="What may be left of a cost that is counted, such as macs=70% or params=50%; may be repeated.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the network; by default pruned/ beside the weights.")
+    ] = None,
+    data_dir: DataDir = None,
+    plugin: Plugins = None,
+    device: Device = "auto",
+) -> None:
+    """Cut the channels of a trained network that matter least, so that it keeps budgets exactly.
+
+    Expansions, stages and the head become narrower. What a channel matters is the weight of what reads it, times its
+    mean gate where SE scales it. Batch norms are recalibrated, and nothing is trained: `se-nas retrain --from` the new
+    folder fine-tunes it.
+    """
+    from se_nas.hardware.device import pick_device
+    from se_nas.runs.subnets.fine_tuning import accuracy_lines
+    from se_nas.runs.subnets.pruning import prune as cut
+
+    if wrong := [word for word in keep if word.count("=") != 1]:
+        raise ConfigError("--keep", [f"must be METRIC=SHARE such as macs=70%, but got {short(w)}" for w in wrong])
+    folder = output or source / "pruned"
+    tune_allocator()
+    shares = dict(word.split("=") for word in keep)
+    cut(source, shares, folder, data_dir=data_dir, device=pick_device(device), say=say)
+    for line in accuracy_lines(folder):
+        say(line)
+    say(f"network with its weights: {folder}; to fine-tune it: se-nas retrain --from {folder} --epochs 3")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import se_nas
+from se_nas.cost.counts import network_counts
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records.models.certificate import SearchCertificate
 from se_nas.records.models.run_result import RetrainResult, RunResult, SubnetResult
@@ -18,7 +19,9 @@ from se_nas.runs.run_file import load_run
 from se_nas.runs.search import run_search
 from se_nas.runs.subnets.fine_tuning import accuracy_lines, open_fine_tuning
 from se_nas.runs.subnets.inherited import make_subnet
+from se_nas.runs.subnets.pruning import prune
 from se_nas.space.architecture_file import load_architecture
+from se_nas.supernet.calibration import recalibrate
 from se_nas.training.trained_network import load_trained
 from tests.helpers.command_lines import call
 from tests.helpers.tiny_runs import RUN, cache_latency, changed, write_run
@@ -83,6 +86,38 @@ def test_fine_tuning_goes_on_from_the_subnet_at_a_smaller_rate_and_stands_beside
     places = (run / "subnet", run / "subnet" / "fine-tuned", run / "retrain")
     first, after, scratch = (load_trained(place).network.stem.conv.weight.detach() for place in places)
     assert float((after - first).abs().max()) < float((scratch - first).abs().max())
+
+
+def test_a_network_is_cut_to_shares_of_its_costs_and_computes_the_same_where_nothing_goes(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("prune", run / "retrain", "--keep", "macs=70%", "--keep", "params=80%", "--out", tmp_path / "cut")
+    places = (run / "retrain", tmp_path / "cut")
+    before, after = (load_architecture(place / "architecture.json").network for place in places)
+    old, new = network_counts(before), network_counts(after)
+    assert new.macs <= 0.7 * old.macs
+    assert new.params <= 0.8 * old.params
+    assert [block.kernel for block in after.blocks] == [block.kernel for block in before.blocks]
+    assert [block.se is None for block in after.blocks] == [block.se is None for block in before.blocks]
+    told = capsys.readouterr().out
+    assert "before it was cut: " in told
+    assert (
+        se_nas.evaluate(tmp_path / "cut").top1 == read_record(SubnetResult, tmp_path / "cut/result.json").test_accuracy
+    )
+    assert call("retrain", "--from", tmp_path / "cut", "--epochs", 1, "--device", "cpu") == 0
+    whole = prune(
+        run / "retrain", {"macs": "100%"}, tmp_path / "all", data_dir=None, device=torch.device("cpu"), say=print
+    )
+    assert load_architecture(tmp_path / "all" / "architecture.json").network.blocks == before.blocks
+    assert whole.accuracy_before is not None
+    image = torch.randn(2, 3, 8, 8)
+    networks = [load_trained(place).network for place in (run / "retrain", tmp_path / "all")]
+    for network in networks:
+        recalibrate(network, [torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))])
+    with torch.no_grad():
+        assert torch.allclose(networks[0](image), networks[1](image), atol=1e-4)
+    assert call("prune", run / "retrain", "--keep", "macs=fast", "--out", tmp_path / "no") == 2
+    assert "macs: must be a share such as 70%, but got 'fast'" in capsys.readouterr().err
 
 
 def test_what_is_no_search_or_says_too_much_is_refused(

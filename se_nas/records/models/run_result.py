@@ -135,7 +135,9 @@ class SubnetResult(Record):
     """Of a network with the weights that it inherits from a search's supernet.
 
     Attributes:
-        run: the name of the run.
+        run: the name of the run, or of the folder of the network that it was cut from.
+        validation_accuracy: on the run's validation part; None of a network that was cut.
+        accuracy_before: on the test images, of the network that it was cut from; None of one that was not.
         calibration_images: training images that its batch norms were recalibrated on.
     """
 
@@ -145,7 +147,8 @@ class SubnetResult(Record):
     data: str
     seed: Seed
     calibration_images: Count
-    validation_accuracy: Share
+    validation_accuracy: Share | None = None
+    accuracy_before: Share | None = None
     test_accuracy: Share
     test_images: PositiveInt
 

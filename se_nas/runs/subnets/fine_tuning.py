@@ -87,7 +87,7 @@ def open_fine_tuning(
     """
     home = RunFolder(folder)
     run = Path(str(home.config["run"]))
-    own = _config(run).get(RETRAINING)
+    own = _config(run).get(RETRAINING) or _config(run).get("recipe")
     found = (
         load_recipe(recipe or usual, {})
         if recipe is not None or own is None
@@ -108,14 +108,17 @@ def accuracy_lines(folder: Path) -> list[str]:
         ConfigError: a file is damaged.
     """
     own = read_record(SubnetResult, folder / "result.json")
-    lines = [_line("with the supernet's weights", own.test_accuracy, own.test_images)]
+    before = own.accuracy_before
+    lines = [] if before is None else [_line("before it was cut", before, own.test_images)]
+    as_it_is = "with the supernet's weights" if before is None else "cut"
+    lines.append(_line(as_it_is, own.test_accuracy, own.test_images))
     tuned = folder / FINE_TUNED / "result.json"
     if tuned.exists():
         result = read_record(RetrainResult, tuned).retrain
         what = f"fine-tuned for {counted(result.epochs, 'epoch')}"
         lines.append(_line(what, result.test_accuracy, result.test_images))
     run = Path(str(RunFolder(folder).config.get("run", "")))
-    if (run / "result.json").exists() and (run / ARCHITECTURE).exists():
+    if before is None and (run / "result.json").exists() and (run / ARCHITECTURE).exists():
         scratch = read_record(RunResult, run / "result.json").retrain
         same = load_architecture(run / ARCHITECTURE).network == load_architecture(folder / ARCHITECTURE).network
         if scratch is not None and same:

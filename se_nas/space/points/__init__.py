@@ -1,1 +1,1 @@
-"""Which architecture of a space a network is that comes from elsewhere."""
+"""Networks from elsewhere: which architecture of a space one is, and the space of what one can be cut to."""

@@ -34,7 +34,7 @@ def sort_channels(
         images: (B, C, H, W) that mean gates are taken over; without any, importance is that of the weights alone.
     """
     state = network.state_dict()
-    gates = _mean_gates(network, images)
+    gates = mean_gates(network, images)
     least = _least(space, architecture)
     touched: set[str] = set()
     for group in channel_groups(network.spec):
@@ -66,7 +66,8 @@ def importance(group: Channels, state: Mapping[str, Tensor], gates: Mapping[int,
     return found
 
 
-def _mean_gates(network: Network, images: Iterable[Tensor]) -> dict[int, Tensor]:
+@torch.no_grad()
+def mean_gates(network: Network, images: Iterable[Tensor]) -> dict[int, Tensor]:
     """Of each block that scales its middle by gates, by the block's number: (C,), or (1,) where channels share one."""
     sums: dict[int, list[Tensor]] = {}
 
