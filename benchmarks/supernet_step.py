@@ -9,6 +9,7 @@ the greatest MACs, forward, backward and update. They take turns, on the same im
 hardly matter, so a second pair compares the space with 2 SE options ("none" and 2) to the same space with 8.
 Peak memory is what each step adds in a process of its own. Run:
 python benchmarks/supernet_step.py [--space search_spaces/mbconv_cifar.yaml] [--batch-size 64] [--repeats 9]
+python benchmarks/supernet_step.py --activations relu hard_swish, with activations as a choice of every block;
 python benchmarks/supernet_step.py --family all [--batch-size 16] [--repeats 9].
 The last line is one JSON object.
 """
@@ -37,6 +38,7 @@ from se_nas.cost.table import count_tables
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.device import autocast_for, pick_device
 from se_nas.hardware.environment import processor_name
+from se_nas.layers.activations import ACTIVATIONS
 from se_nas.layers.network import Network, initialise
 from se_nas.search.budgets.decode import greatest_cost
 from se_nas.search.differentiable.budget_projection import BudgetProjection
@@ -52,6 +54,9 @@ RECIPE = default_recipe(learning_rate=0.01, weight_decay=4e-5)
 BARS = {"time_ratio": 1.25, "memory_ratio": 1.25, "se_options_ratio": 1.03}
 BARS_OF_PLACES = {**BARS, "time_ratio": 1.6, "memory_ratio": 1.6}
 """Where SE's places are a choice."""
+BARS_OF_ACTIVATIONS = {"time_ratio": 1.4, "memory_ratio": 1.3}
+"""Where blocks choose between two activations: no convolution more and no map more, but each is computed of every map
+that it may stand behind, and again in backward, and so is its slope: about a tenth of a network's time each."""
 TWO, EIGHT = (None, 2), (None, 2, 3, 4, 6, 8, 16, 32)
 """SE options of the second comparison; both largest networks are the same."""
 
@@ -104,6 +109,18 @@ def with_se_options(space: SearchSpace, options: tuple[float | None, ...]) -> Se
         for stage in space.stages
     )
     return replace(space, name=f"{space.name}, {len(options)} SE options", stages=stages)
+
+
+def asked_for(options: argparse.Namespace) -> SearchSpace:
+    """The space of --space, each block with the activations of --activations."""
+    space = load_space(options.space)
+    if not options.activations:
+        return space
+    several = tuple(options.activations)
+    stages = tuple(
+        replace(stage, ops=tuple(replace(op, activation=several) for op in stage.ops)) for stage in space.stages
+    )
+    return replace(space, stages=stages)
 
 
 def differentiable_step(space: SearchSpace, x: torch.Tensor, y: torch.Tensor) -> Step:
@@ -179,12 +196,13 @@ def peak_mib(kind: str, options: argparse.Namespace) -> float:
     """Peak memory that two steps add to a process that has loaded everything else."""
     command = [sys.executable, __file__, "--space", str(options.space), "--device", options.device]
     command += ["--batch-size", str(options.batch_size), "--peak-of", kind]
+    command += ["--activations", *options.activations] if options.activations else []
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
 def print_peak(kind: str, options: argparse.Namespace) -> None:
     """What the process started by `peak_mib` does."""
-    device, space = pick_device(options.device), load_space(options.space)
+    device, space = pick_device(options.device), asked_for(options)
     x, y = images(space, options.batch_size, device)
     # resident now, in pages; the peak so far may be that of an import
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
@@ -244,6 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", type=Path, default=SPACE)
     parser.add_argument("--family", choices=("all", *FAMILIES), help="small spaces instead of --space")
+    parser.add_argument("--activations", nargs="+", choices=ACTIVATIONS, help="what every block of --space chooses from")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, mps or xpu")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=9, help="timed steps of each kind, at least 2")
@@ -260,8 +279,10 @@ def main() -> None:
         holds = all(family["time_ratio"] <= FAMILY_BAR for family in found.values())
         print_answer(options, device, tuned, {"figures": found, "bars": {"time_ratio": FAMILY_BAR}, "holds": holds})
         return
-    space = load_space(options.space)
-    bars = BARS_OF_PLACES if any(choice.place.part == "se_position" for choice in space.choices) else BARS
+    space = asked_for(options)
+    open_parts = {choice.place.part for choice in space.choices}
+    bars = BARS_OF_PLACES if "se_position" in open_parts else BARS
+    bars = BARS_OF_ACTIVATIONS if "activation" in open_parts else bars
     x, y = images(space, options.batch_size, device)
     main_pair = in_turn(
         {"mixture": differentiable_step(space, x, y), "largest": largest_step(space, x, y)}, device, options.repeats

@@ -37,4 +37,4 @@ def call_source(name: str, values: Sequence[object], **options: object) -> str:
 
 def activation_source(name: str) -> str:
     """An activation of a name in ACTIVATIONS."""
-    return f"nn.{type(ACTIVATIONS[name]()).__name__}()"
+    return f"nn.{ACTIVATIONS[name]()!r}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,16 @@ from torch.nn import functional as F
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
+    "leaky_relu": nn.LeakyReLU,  # of slope 0.01
+    "elu": nn.ELU,
     "silu": nn.SiLU,
     "hard_swish": nn.Hardswish,
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, "tanh"),
+    "mish": nn.Mish,
     "identity": nn.Identity,
 }
-"""Activation name to a maker of its module; every one is element by element, and none works in place."""
+"""Activation name to a maker of its module; every one is element by element, 0 at 0, and none works in place."""
 
 _of = torch.ops.aten
 ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -23,8 +23,8 @@ class Place:
     Attributes:
         stage: number of the stage, from 1, or "stem" or "head"; None for what is chosen once for the whole network.
         block: number of the block in it, from 1; None for what is chosen once for the whole stage.
-        part: "width", "depth", "block" (its kind), "kernel", "expansion", or one of SE_PARTS; of the head "hidden"
-            too, and of the network "resolution" or "width_multiplier".
+        part: "width", "depth", "block" (its kind), "kernel", "expansion", "activation", or one of SE_PARTS; of the
+            head "hidden" too, and of the network "resolution" or "width_multiplier".
         op: the kind of block, by its name in the space, where the stage offers several; None for what all kinds have.
     """
 

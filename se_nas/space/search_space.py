@@ -16,7 +16,7 @@ from se_nas.errors import ArchitectureError
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import SE_PARTS, Axis, Choice, Option, Place
 from se_nas.space.slots.counting import networks
-from se_nas.space.slots.distinct import distinct_kernels, distinct_se
+from se_nas.space.slots.distinct import distinct_activations, distinct_kernels, distinct_se
 from se_nas.space.slots.size import Side, Size
 from se_nas.space.slots.slot import GIVEN, Slot, SlotOp, op_at
 from se_nas.space.slots.width import Width, multiplied_channels
@@ -166,7 +166,7 @@ class SearchSpace:
         here = at(*geometry[index])
         # most blocks of a stage are alike
         places = tuple(at(*place) for place in dict.fromkeys(geometry)) if "se" in stage.share else (here,)
-        options = {"kernel": distinct_kernels(here), **distinct_se(places)}
+        options = {"kernel": distinct_kernels(here), "activation": distinct_activations(here), **distinct_se(places)}
         return replace(here, axes=tuple(map(placed, here.axes)))
 
     @cached_property

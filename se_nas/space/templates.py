@@ -67,6 +67,15 @@ def options_of(value: T | tuple[T, ...]) -> tuple[T, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+def _one_alone(value: Any) -> Any:
+    if isinstance(value, list):
+        raise ValueError("must be one activation, as only a stage or a block of it may choose among several,")
+    return value
+
+
+OneActivation = Annotated[Activation, BeforeValidator(_one_alone)]
+
+
 def _few(widths: Sequence[int]) -> Sequence[int]:
     if len(widths) > MOST_WIDTHS:
         raise ValueError(f"must be at most {MOST_WIDTHS} numbers")
@@ -96,6 +105,7 @@ def _one_or_several(one: Any, listed: Any = None, *checks: Any) -> BeforeValidat
 
 
 _OF_WIDTHS = AfterValidator(_few)
+ActivationOrSeveral = Annotated[Activation | tuple[Activation, ...], _one_or_several(Activation)]
 WidthOrWidths = Annotated[Channels | tuple[Channels, ...], _one_or_several(Channels, Channels, _OF_WIDTHS)]
 PixelsOrSeveral = Annotated[Pixels | tuple[Pixels, ...], _one_or_several(Pixels, Pixels, _OF_WIDTHS)]
 WidthsOrNone = Annotated[ChannelsOrNone | tuple[Channels, ...], _one_or_several(ChannelsOrNone, Channels, _OF_WIDTHS)]
@@ -174,7 +184,7 @@ class SETemplate(SEHidden):
     """
 
     squeeze: Annotated[Squeeze | tuple[Squeeze, ...], _one_or_several(Squeeze)] = "mean"
-    activation: Annotated[Activation | tuple[Activation, ...], _one_or_several(Activation)] = "relu"
+    activation: ActivationOrSeveral = "relu"
     gate: Annotated[Gate | tuple[Gate, ...], _one_or_several(Gate)] = "hard_sigmoid"
     position: Annotated[Position | tuple[Position, ...], _one_or_several(Position)] = "inside"
     options: Annotated[
@@ -208,7 +218,7 @@ class OpTemplate:
     kernels: tuple[int, ...] = (3,)
     expansions: tuple[float, ...] = (1.0,)
     se: SETemplate = WITHOUT_SE
-    activation: Activation = "relu"
+    activation: Activation | tuple[Activation, ...] = "relu"
     form: BlockForm = field(default=BlockForm(), metadata={"since": 2})
 
     def expanded(self, block_input: int, block_output: int, expansion: Option, channel_divisor: int) -> int:
@@ -225,7 +235,8 @@ class StageTemplate:
 
     Several numbers as `width` are a choice, made once for the whole stage, so that sums agree.
 
-    `share` names what is chosen once for the whole stage instead of per block: of "kernel", "expansion", "se", "block".
+    `share` names what is chosen once for the whole stage instead of per block: of "kernel", "expansion", "activation",
+    "se", "block".
     """
 
     width: int | tuple[int, ...]
@@ -257,7 +268,7 @@ class StemConv:
     width: WidthOrWidths
     kernel: Kernel = 3
     stride: Stride = 1
-    activation: Activation = "relu"
+    activation: OneActivation = "relu"
     pool: Annotated[StemPool, BeforeValidator(_stem_pool)] = field(default=False, metadata={"since": 2})
     bias: Flag = field(default=False, metadata={"since": 2})
     norm: Flag = field(default=True, metadata={"since": 2})
@@ -300,7 +311,7 @@ class HeadTemplate:
 
     width: WidthsOrNone = 0
     hidden: WidthsOrNone = 0
-    activation: Activation = "relu"
+    activation: OneActivation = "relu"
     dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
     norm: Flag = field(default=False, metadata={"since": 2})
     max_pool: Flag = field(default=False, metadata={"since": 2})

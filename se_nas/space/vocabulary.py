@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-Activation = Literal["relu", "relu6", "silu", "hard_swish", "identity"]
+Activation = Literal[
+    "relu", "relu6", "leaky_relu", "elu", "silu", "hard_swish", "gelu", "gelu_tanh", "mish", "identity"
+]
 Gate = Literal["sigmoid", "hard_sigmoid", "tanh", "relu"]
 Squeeze = Literal["mean", "max", "none"]
 RatioOf = Literal["block_input", "expanded", "block_output"]

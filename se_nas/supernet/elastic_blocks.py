@@ -10,7 +10,7 @@ reads them, those of the block's output in the norm that writes them, so that it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial, reduce
@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from se_nas.layers.activations import activation_function
+from se_nas.layers.averaged_activations import averaged_activations
 from se_nas.layers.blocks import Block, build_whole, run_plan, run_skip
 from se_nas.layers.squeeze_excite import made_again
 from se_nas.space.attention.kind import AttentionUnit
@@ -243,13 +245,15 @@ class ElasticBlock(Block):
         return nn.ModuleDict({self._whole_name(shape): build_whole(shape.without_attention) for shape in shapes})
 
     def _whole_options(self) -> list[dict[str, Option]]:
-        return [kernel | sizes for kernel in self.op.combinations("kernel") for sizes in self.op.sizes]
+        return [own | sizes for own in self.op.combinations("kernel", "activation") for sizes in self.op.sizes]
 
     def _whole_name(self, block: BlockSpec) -> str:
-        """The name of the module of a block without a plan; channels are told where they are a choice."""
+        """The name of the module of a block without a plan; what is no size is told where it is a choice."""
         name = f"kernel{block.kernel}_expanded{block.expanded}"
         if self.op.before.varies or self.op.width.varies:
             name += f"_from{block.in_channels}_to{block.out_channels}"
+        if len(self.op.axis("activation").options) > 1:
+            name += f"_{block.activation}"
         return name
 
     def sliced(self, block: BlockSpec) -> dict[str, Tensor]:
@@ -278,7 +282,8 @@ class ElasticBlock(Block):
         se = block.se
         scales = {} if se is None else {se.position: partial(self.attention(se.position).run_sliced, block=block)}
         whole = partial(self._run_whole_of, block)
-        return run_plan(block_plan(block), x, self.activation, _Tensors(self, views, scales, whole))
+        activation = activation_function(block.activation)
+        return run_plan(block_plan(block), x, activation, _Tensors(self, views, scales, whole))
 
     def run_mixed(self, x: Tensor, probability: Probability) -> Tensor:
         """The mixture of every option at about the cost of the largest: (B, in, H, W) to (B, out, H / s, W / s)."""
@@ -301,13 +306,21 @@ class ElasticBlock(Block):
             for present in masks:
                 views |= fold_mask(_of(views, f"{name}_norm") or _of(views, name), present)
         scales = self._mixed_scales(probability, size, before, width) if self._places else {}
-        whole = partial(self._run_every_whole, probability(op.axis("kernel")), size)
-        return run_plan(self.plan, x, self.activation, _Tensors(self, views, scales, whole, bypass, kept))
+        whole = partial(self._run_every_whole, probability, size)
+        parts = _Tensors(self, views, scales, whole, bypass, kept)
+        return run_plan(self.plan, x, self._mixed_activation(probability), parts)
+
+    def _mixed_activation(self, probability: Probability) -> Run:
+        """Of a map the sum of every option's activation of it times its probability: one choice for all in the block."""
+        axis = self.op.axis("activation")
+        if len(axis.options) == 1:
+            return self.activation
+        return partial(averaged_activations, [str(name) for name in axis.options], probability(axis))
 
     def _sizes(self, probability: Probability) -> Tensor:
         """The probability of each size of the slot's block."""
         chosen = [axis for axis in self.op.size_axes if len(axis.options) > 1] or self.op.size_axes[:1]
-        return reduce(lambda a, b: torch.outer(a, b).flatten(), map(probability, chosen))
+        return _product(map(probability, chosen))
 
     def _share(self, sizes: str, size: Tensor) -> Tensor | None:
         """How probable some of the sizes are together; None where they are all or none."""
@@ -326,10 +339,11 @@ class ElasticBlock(Block):
         y: Tensor = self._whole_of(block)(x)
         return y
 
-    def _run_every_whole(self, kernel: Tensor, size: Tensor, x: Tensor) -> Tensor:
-        """Each kernel and size times its probability, in the order of `_whole_options`."""
+    def _run_every_whole(self, probability: Probability, size: Tensor, x: Tensor) -> Tensor:
+        """Each kernel, activation and size times its probability, in the order of `_whole_options`."""
         total = torch.zeros(()).to(x)
-        for options, share in zip(self._whole_options(), torch.outer(kernel, size).flatten(), strict=True):
+        of_parts = [*(probability(self.op.axis(part)) for part in ("kernel", "activation")), size]
+        for options, share in zip(self._whole_options(), _product(of_parts), strict=True):
             block = self.op.block(**options)
             y = self._run_whole_of(block, x[:, : block.in_channels]) * share.to(x.dtype)
             total = total + F.pad(y, (0, 0, 0, 0, 0, self.spec.out_channels - block.out_channels))
@@ -372,6 +386,11 @@ class ElasticBlock(Block):
             at = PlaceMixture(size, mask, functions)
             scales[place] = partial(attend, options=picked, at=at, masked=masked, without=none)
         return scales
+
+
+def _product(probabilities: Iterable[Tensor]) -> Tensor:
+    """Of every combination of options, those of the last changing fastest."""
+    return reduce(lambda a, b: torch.outer(a, b).flatten(), probabilities)
 
 
 def _totals(probabilities: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:

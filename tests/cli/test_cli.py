@@ -80,7 +80,7 @@ SPACE_FAULTS: list[tuple[str, str, Any, str]] = [
     ("empty kernels", "stages.0.kernel", [], "stages[0].kernel: must not be empty, but got []"),
     ("ratio 0", "stages.0.se.options", ["none", 0], 'stages[0].se.options[1]: must be "none" or a reduction ratio'),
     ("even kernel", "stages.0.kernel", [4], "stages[0].kernel[0]: a kernel must be odd, but got 4"),
-    ("unknown word", "stages.0.activation", "gelu", "stages[0].activation: must be 'relu', 'relu6', "),
+    ("unknown word", "stages.0.activation", "gelo", "stages[0].activation: must be 'relu', 'relu6', "),
     ("name of a path", "name", "a/b", "name: must be letters, digits, spaces, - and _ only, but got 'a/b'"),
 ]
 

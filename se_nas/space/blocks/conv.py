@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from se_nas.space.blocks.kind import BlockKind
+from se_nas.space.blocks.kind import OF_CONVOLUTIONS, BlockKind
 from se_nas.space.blocks.plan import BlockPlan, Layer
 from se_nas.space.blocks.shape import BlockShape
 
@@ -24,5 +24,12 @@ def _separable(b: BlockShape) -> BlockPlan:
     return BlockPlan(body=(depthwise,), last=Layer("project", b.in_channels, b.out_channels, b.out_resolution))
 
 
-CONV = BlockKind(name="conv", title="convolution", expansion_of="block_output", plan=_conv, fault=_conv_fault)
-SEPARABLE = BlockKind(name="separable", title="separable convolution", plan=_separable)
+CONV = BlockKind(
+    name="conv",
+    title="convolution",
+    options=OF_CONVOLUTIONS,
+    expansion_of="block_output",
+    plan=_conv,
+    fault=_conv_fault,
+)
+SEPARABLE = BlockKind(name="separable", title="separable convolution", options=OF_CONVOLUTIONS, plan=_separable)

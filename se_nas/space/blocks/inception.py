@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from se_nas.space.blocks.kind import KERNEL_AND_SE, BlockKind
+from se_nas.space.blocks.kind import OF_CONVOLUTIONS, BlockKind
 from se_nas.space.blocks.plan import BlockPlan, Branch, Layer
 from se_nas.space.blocks.shape import BlockShape
 
@@ -36,7 +36,7 @@ def _fault(b: BlockShape) -> str | None:
 INCEPTION = BlockKind(
     name="inception",
     title="Inception module",
-    options=KERNEL_AND_SE | {"branches", "pool", "pool_width"},
+    options=OF_CONVOLUTIONS | {"branches", "pool", "pool_width"},
     expansion_of="block_output",
     one_width=True,  # the branches make up the output, and the pooled input may be one of them
     plan=_inception,

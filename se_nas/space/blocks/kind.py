@@ -14,11 +14,13 @@ from se_nas.space.blocks.plan import BlockPlan
 from se_nas.space.blocks.shape import FORM, BlockShape
 from se_nas.space.counts import Counts
 
-#: What a block with a convolution has; "expansion" and the fields of `BlockForm` come on top.
+#: What a block with a convolution has; "activation", "expansion" and the fields of `BlockForm` come on top.
 KERNEL_AND_SE = frozenset({"kernel", "se"})
+#: With an activation of its own, which may be a choice.
+OF_CONVOLUTIONS = KERNEL_AND_SE | {"activation"}
 
 #: What the options that only one kind has may not be called.
-RESERVED = frozenset({"kind", "name", "kernel", "expansion", "se", "form", *FORM})
+RESERVED = frozenset({"kind", "name", "kernel", "expansion", "activation", "se", "form", *FORM})
 _MARK = 7  # letters that a box of a drawing has room for
 
 
@@ -40,7 +42,8 @@ class BlockKind:
     Attributes:
         name: what files call it.
         title: what people call it.
-        options: what may be given: "kernel", "se", "expansion", and the fields of `BlockForm`.
+        options: what may be given: "kernel", "se", "expansion", "activation", and the fields of `BlockForm`. Without
+            "activation" a block has its stage's, which must be one then.
         expansion_of: whose channels its expansion ratio multiplies.
         plan: the plan of a block of this kind.
         layer: makes the module of a BlockShape, which maps (B, in_channels, H, W) to (B, out_channels, H / stride,

@@ -5,7 +5,7 @@ Fused, and without an expansion, EfficientNetV2's is one convolution: a kind of 
 
 from __future__ import annotations
 
-from se_nas.space.blocks.kind import KERNEL_AND_SE, BlockKind
+from se_nas.space.blocks.kind import OF_CONVOLUTIONS, BlockKind
 from se_nas.space.blocks.plan import BlockPlan, Layer, Skip
 from se_nas.space.blocks.shape import BlockShape
 
@@ -51,7 +51,7 @@ def _in_parts(parts: int) -> tuple[int, ...]:
     return (1,) * parts if parts > 1 else ()
 
 
-_INVERTED = KERNEL_AND_SE | {"expansion", "skip"}
+_INVERTED = OF_CONVOLUTIONS | {"expansion", "skip"}
 _MBCONV = {"always_expands", "mixed_kernels", "expand_parts", "project_parts"}
 
 MBCONV = BlockKind(name="mbconv", title="MBConv", options=_INVERTED | _MBCONV, middle="expanded", plan=_mbconv)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from se_nas.space.blocks.kind import KERNEL_AND_SE, BlockKind
+from se_nas.space.blocks.kind import OF_CONVOLUTIONS, BlockKind
 from se_nas.space.blocks.plan import BlockPlan, Layer, Skip
 from se_nas.space.blocks.shape import BlockShape
 
-_RESIDUAL = KERNEL_AND_SE | {"expansion", "preactivation", "shortcut"}
+_RESIDUAL = OF_CONVOLUTIONS | {"expansion", "preactivation", "shortcut"}
 
 
 def _basic(b: BlockShape) -> BlockPlan:

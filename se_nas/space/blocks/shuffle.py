@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from se_nas.space.blocks.kind import KERNEL_AND_SE, BlockKind
+from se_nas.space.blocks.kind import OF_CONVOLUTIONS, BlockKind
 from se_nas.space.blocks.plan import BlockPlan, Layer
 from se_nas.space.blocks.shape import BlockShape
 
@@ -34,7 +34,7 @@ def _shuffle(b: BlockShape) -> BlockPlan:
 SHUFFLE = BlockKind(
     name="shuffle",
     title="ShuffleNet unit",
-    options=KERNEL_AND_SE | {"expansion", "groups", "dense_reduction"},
+    options=OF_CONVOLUTIONS | {"expansion", "groups", "dense_reduction"},
     expansion_of="block_output",
     middle="middle",
     one_expansion=True,  # a prefix of channels is no prefix of its groups

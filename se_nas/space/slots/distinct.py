@@ -17,6 +17,14 @@ def distinct_kernels(place: SlotOp) -> tuple[Option, ...]:
     return kernels
 
 
+def distinct_activations(place: SlotOp) -> tuple[Option, ...]:
+    """Activations of an op; the first alone where nothing in it has one."""
+    activations = place.axis("activation").options
+    if built(place.block(activation=activations[0])) == built(place.block(activation=activations[-1])):
+        return activations[:1]
+    return activations
+
+
 @lru_cache(maxsize=1024)
 def distinct_se(places: tuple[SlotOp, ...]) -> dict[str, tuple[Option, ...]]:
     """Options of each part of SE, without those that build nothing at all these places that others do not build."""

@@ -14,7 +14,7 @@ from se_nas.space.slots.size import Side
 from se_nas.space.slots.width import Width
 from se_nas.space.specs import BlockSpec, SESpec, place_in
 from se_nas.space.templates import OpTemplate, options_of, se_label
-from se_nas.space.vocabulary import Position
+from se_nas.space.vocabulary import Activation, Position
 
 #: Parts of a block that its stage and the one before decide on.
 WIDTHS = ("before", "width")
@@ -22,6 +22,8 @@ WIDTHS = ("before", "width")
 GIVEN = (*WIDTHS, "resolution")
 #: Parts that decide how many channels its convolutions have.
 _SIZES = (*WIDTHS, "expansion")
+#: Parts that make no difference to which options of SE build the same.
+_NOT_OF_SE = (*SE_PARTS, "resolution", "kernel", "activation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +103,7 @@ class SlotOp:
         Args:
             options: of the other parts.
         """
-        unread = (*SE_PARTS, "kernel", "resolution")
-        return _se_classes(self.unnamed, tuple((p, o) for p, o in options.items() if p not in unread))
+        return _se_classes(self.unnamed, tuple((p, o) for p, o in options.items() if p not in _NOT_OF_SE))
 
     def se_spec(self, label: Option) -> SESpec | None:
         """The SE unit that an option's name stands for, with the first of its other options."""
@@ -129,7 +130,7 @@ class SlotOp:
             resolution=self.side.of(of["resolution"]),
             kernel=int(of["kernel"]),
             expanded=self.template.expanded(before, width, of["expansion"], self.channel_divisor),
-            activation=self.template.activation,
+            activation=cast(Activation, of["activation"]),
             se=self.se_spec(of["se"]),
             form=self.template.form,
         )
@@ -183,6 +184,7 @@ def op_at(template: OpTemplate, before: Width, width: Width, stride: int, side: 
             side.axis,
             Axis("kernel", None, template.kernels),
             Axis("expansion", None, template.expansions),
+            Axis("activation", None, options_of(template.activation)),
             Axis("se", None, tuple(map(se_label, template.se.options))),
             *(Axis(f"se_{name}", None, options_of(getattr(template.se, name))) for name in SE_FIELDS),
         ),

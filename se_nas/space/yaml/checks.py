@@ -54,6 +54,7 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
                     continue
                 for name in sorted(extra - kind.options - own):
                     yield f"{where}.blocks[{b}].{name}: a {kind.name} block has no such option"
+        yield from _activation_problems(stage, where)
         ops = stage_template(stage).ops
         names = [op.name.replace(" ", "_") for op in ops]  # as choices are named
         if len(set(names)) != len(names):
@@ -141,6 +142,21 @@ def _resolution_problems(model: SpaceModel) -> Iterable[str]:
         if len(theirs) not in (1, len(ours)):
             many = f" or a list of {len(ours)}, one for each of the space's" if len(ours) > 1 else ""
             yield f"scaling.{data}.resolution: must be one number{many}, but got {list(theirs)}"
+
+
+def _activation_problems(stage: StageModel, where: str) -> Iterable[str]:
+    """Lists of activations that a block cannot choose from, and what a stage says of blocks that all have their own."""
+    blocks = [block for block in stage.blocks or [] if not BLOCKS[block.kind].passes_through]
+    held = [block.kind for block in blocks if "activation" not in BLOCKS[block.kind].options]
+    if held and isinstance(stage.activation, tuple):
+        yield (
+            f"{where}.activation: must be one, as a {held[0]} block does not choose among several, "
+            f"but got {list(stage.activation)}"
+        )
+    given = "activation" in stage.model_fields_set
+    if given and blocks and all(block.activation is not None for block in blocks):
+        got = stage.activation if isinstance(stage.activation, str) else list(stage.activation)
+        yield f"{where}.activation: must be left out, as every block of the stage has its own, but got {got}"
 
 
 def _tied(model: SpaceModel) -> bool:

@@ -83,7 +83,8 @@ def dump_space(space: SearchSpace, plugins: Sequence[str] = ()) -> str:
     """The space as YAML that `parse_space` reads back to an equal space; `plugins` are those that it is to name."""
 
     def parts(op: OpTemplate) -> dict[str, object]:
-        options = {"kernel": list(op.kernels), "expansion": list(op.expansions), **_values(op.form, FORM)}
+        options = {"kernel": list(op.kernels), "expansion": list(op.expansions), "activation": _plain(op.activation)}
+        options |= _values(op.form, FORM)
         options |= {"branches": list(map(list, op.form.branches)), "mixed_kernels": list(op.form.mixed_kernels)}
         given = {name: value for name, value in options.items() if name in BLOCKS[op.kind].options}
         given |= {name: _plain(value) for name, value in op.form.own}
@@ -95,13 +96,14 @@ def dump_space(space: SearchSpace, plugins: Sequence[str] = ()) -> str:
     stem, *then = (_values(conv, _names(StemConv)) for conv in space.stem.convs)
     stages = []
     for stage in space.stages:
-        activations = [op.activation for op in stage.ops if not BLOCKS[op.kind].passes_through]
+        kinds = [(op, BLOCKS[op.kind]) for op in stage.ops]
+        held = [op.activation for op, k in kinds if not k.passes_through and "activation" not in k.options]
         stages.append(
             {
                 "width": _plain(stage.width),
                 "stride": stage.stride,
                 "depth": list(stage.depths),
-                "activation": activations[0] if activations else "relu",
+                **({"activation": held[0]} if held else {}),
                 "blocks": [{"kind": op.kind, "name": op.name, **parts(op)} for op in stage.ops],
                 "share": list(stage.share),
             }

@@ -16,6 +16,7 @@ from se_nas.space.blocks.kind import BlockKind
 from se_nas.space.blocks.shape import FORM, BlockForm, Kernel, own_values
 from se_nas.space.templates import (
     WITHOUT_SE,
+    ActivationOrSeveral,
     Channels,
     Depth,
     HeadTemplate,
@@ -28,6 +29,7 @@ from se_nas.space.templates import (
     Stride,
     WidthOrWidths,
     distinct,
+    options_of,
     plain_number,
 )
 from se_nas.space.vocabulary import Activation
@@ -64,9 +66,10 @@ class BlockModel(YamlModel):
 
     Attributes:
         kind: a kind of block.
-        name: what the block is called in picks; without it, its kind, kernel and expansion.
+        name: what the block is called in picks; without it, its kind, kernel and expansion, and its own activation.
         kernel: side of the kxk convolution, or a list to choose from.
         expansion: channels of the kxk convolution as a multiple of the block's input or output, or a list of such.
+        activation: of its convolutions, or a list to choose from; null is the stage's.
         se: the block's SE; null is no SE.
     """
 
@@ -74,6 +77,7 @@ class BlockModel(YamlModel):
     name: Name | None = None
     kernel: OneOrMore[Kernel] = [3]
     expansion: OneOrMore[Multiple] = [1.0]
+    activation: ActivationOrSeveral | None = None
     se: SETemplate | None = None
 
     def form(self) -> BlockForm:
@@ -116,7 +120,7 @@ class StageModel(YamlModel):
         width: channels that every block of the stage puts out, or a list to choose from, once for the whole stage.
         stride: stride of the first block.
         depth: number of blocks, or a list to choose from.
-        activation: activation of the stage's blocks.
+        activation: activation of the stage's blocks, or a list that each of them chooses from.
         kernel, expansion, se: as under `blocks`, for a stage without them, whose blocks are all of one kind.
         blocks: whole blocks that each block of the stage chooses among.
         share: what is chosen once for the whole stage and not for each block.
@@ -125,12 +129,12 @@ class StageModel(YamlModel):
     width: WidthOrWidths
     stride: Stride = 1
     depth: OneOrMore[Depth] = [1]
-    activation: Activation = "relu"
+    activation: ActivationOrSeveral = "relu"
     kernel: OneOrMore[Kernel] | None = None
     expansion: OneOrMore[Multiple] | None = None
     se: SETemplate | None = None
     blocks: Annotated[list[Annotated[BlockModel, BeforeValidator(_of_its_kind)]], Field(min_length=1)] | None = None
-    share: Annotated[list[Literal["kernel", "expansion", "se", "block"]], AfterValidator(distinct)] = []
+    share: Annotated[list[Literal["kernel", "expansion", "activation", "se", "block"]], AfterValidator(distinct)] = []
 
 
 class ScalingModel(YamlModel):
@@ -203,8 +207,12 @@ def stage_template(stage: StageModel) -> StageTemplate:
     )
 
 
-def op_template(block: BlockModel, activation: Activation) -> OpTemplate:
-    """The template of one kind of block, named by what it is where it has no name."""
+def op_template(block: BlockModel, of_stage: Activation | tuple[Activation, ...]) -> OpTemplate:
+    """The template of one kind of block, named by what it is where it has no name.
+
+    Args:
+        of_stage: the activation of blocks that have none of their own.
+    """
     kind = BLOCKS[block.kind]
     if kind.passes_through:
         return OpTemplate(kind=kind.name, name=block.name or kind.name, kernels=(1,), activation="identity")
@@ -214,6 +222,8 @@ def op_template(block: BlockModel, activation: Activation) -> OpTemplate:
         name += f" k{'-'.join(map(str, block.kernel))}"
     if "expansion" in kind.options:
         name += f" e{'-'.join(map(str, expansions))}".replace(".", "_")
+    if block.activation is not None:
+        name += f" {'-'.join(options_of(block.activation))}"
     form, kernels = block.form(), tuple(block.kernel) if "kernel" in kind.options else (1,)
     if form.mixed_kernels and "kernel" not in block.model_fields_set:
         kernels = (max(form.mixed_kernels),)
@@ -223,6 +233,6 @@ def op_template(block: BlockModel, activation: Activation) -> OpTemplate:
         kernels=kernels,
         expansions=expansions,
         se=block.se or WITHOUT_SE,
-        activation=activation,
+        activation=of_stage if block.activation is None else block.activation,
         form=form,
     )

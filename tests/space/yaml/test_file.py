@@ -117,7 +117,7 @@ FAULTS: list[tuple[str, Change, str]] = [
     ("empty depths", stage(depth=[]), f"{STAGE}.depth: "),
     ("depth 0", stage(depth=[0, 1]), f"{STAGE}.depth[0]: "),
     ("duplicated depth", stage(depth=[2, 2]), f"{STAGE}.depth: options must be distinct, but got [2, 2]"),
-    ("unknown activation", stage(activation="gelu"), f"{STAGE}.activation: "),
+    ("unknown activation", stage(activation="gelo"), f"{STAGE}.activation: "),
     ("SE as truth", stage(se=False), f"{STAGE}.se: "),
     ("SE as a list", stage(se=["none", 4]), f"{STAGE}.se: "),
     ("empty SE options", se_options(), f"{STAGE}.se.options: "),
