@@ -262,7 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", type=Path, default=SPACE)
     parser.add_argument("--family", choices=("all", *FAMILIES), help="small spaces instead of --space")
-    parser.add_argument("--activations", nargs="+", choices=ACTIVATIONS, help="what every block of --space chooses from")
+    parser.add_argument("--activations", nargs="+", choices=ACTIVATIONS, help="what each block of --space chooses from")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, mps or xpu")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=9, help="timed steps of each kind, at least 2")

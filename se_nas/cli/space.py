@@ -60,10 +60,10 @@ def _or(options: Sequence[float | str]) -> str:
 def _print_stages(space: SearchSpace) -> None:
     from rich.table import Table
 
-    from se_nas.space.templates import NO_SE
+    from se_nas.space.templates import NO_SE, options_of
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    columns = ("stage", "width", "stride", "depth", "block", "kernel", "expansion")
+    columns = ("stage", "width", "stride", "depth", "block", "kernel", "expansion", "activation")
     for column in (*columns, "SE", "ratio of", "SE at, squeeze, activation, gate", "once per stage"):
         table.add_column(column, overflow="fold")
     for number, stage in enumerate(space.stages, 1):
@@ -76,6 +76,7 @@ def _print_stages(space: SearchSpace) -> None:
                 op.name if len(stage.ops) > 1 else op.kind,
                 " ".join(map(str, op.kernels)),
                 " ".join(f"{e:g}" for e in op.expansions),
+                " ".join(options_of(op.activation)),
                 options,
                 op.se.ratio_of if options != NO_SE else "",
                 _functions(op.se) if options != NO_SE else "",

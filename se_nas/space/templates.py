@@ -69,7 +69,7 @@ def options_of(value: T | tuple[T, ...]) -> tuple[T, ...]:
 
 def _one_alone(value: Any) -> Any:
     if isinstance(value, list):
-        raise ValueError("must be one activation, as only a stage or a block of it may choose among several,")
+        raise ValueError("must be one activation, as only a stage or a block of it may choose among several")
     return value
 
 

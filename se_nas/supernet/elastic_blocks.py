@@ -311,7 +311,7 @@ class ElasticBlock(Block):
         return run_plan(self.plan, x, self._mixed_activation(probability), parts)
 
     def _mixed_activation(self, probability: Probability) -> Run:
-        """Of a map the sum of every option's activation of it times its probability: one choice for all in the block."""
+        """The sum of every option times its probability, for all places of the block in one."""
         axis = self.op.axis("activation")
         if len(axis.options) == 1:
             return self.activation

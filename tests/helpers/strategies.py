@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.vocabulary import Activation
 from se_nas.space.yaml.file import parse_space
 
-ACTIVATIONS = ("relu", "relu6", "silu", "hard_swish", "identity")
+ACTIVATIONS = get_args(Activation)
 ATTENTION = ("none", 1, 2, 2.5, 4, 8, 16, "eca", "ese", "spatial", "cbam/2", "cbam/4")
 
 
@@ -112,10 +113,13 @@ def _stage(
     tied: bool,
 ) -> dict[str, Any]:
     depth = picks.options(draw, (1, 2, 3), 1, most=depths)
-    share = draw(st.lists(st.sampled_from(("kernel", "expansion", "se", "block")), unique=True))
+    share = draw(st.lists(st.sampled_from(("kernel", "expansion", "activation", "se", "block")), unique=True))
 
     def places(part: str) -> int:
         return 1 if part in share else max(depth)
+
+    def activation() -> dict[str, Any]:
+        return {"activation": _one(picks.options(draw, ACTIVATIONS, places("activation"), most=2))}
 
     def options(expansions: tuple[float, ...] | None) -> dict[str, Any]:
         return {
@@ -128,7 +132,6 @@ def _stage(
         "width": _one(width),
         "stride": stride,
         "depth": depth,
-        "activation": draw(st.sampled_from(ACTIVATIONS)),
         "share": share,
     }
     # no expansion is in two of these, so that no two blocks of a stage can be the same
@@ -138,7 +141,7 @@ def _stage(
     sums = keeps_shape or max(depth) > 1
     if draw(st.booleans()):
         block = _placed({"kind": "mbconv", **options(few)}, sums)
-        return {**stage, **{name: value for name, value in block.items() if name != "kind"}}
+        return {**stage, **activation(), **{name: value for name, value in block.items() if name != "kind"}}
     middle = (1, 2, 3) if divisor == 8 else (0.5, 1, 2)
     expansions = {
         "narrow": few,
@@ -180,7 +183,11 @@ def _stage(
                 "entry": 1.0 if width_of_groups == 1 else draw(st.sampled_from((0.5, 1.0))),
                 "stride_at": draw(st.sampled_from(("kxk", "1x1"))),
             }
+        if name != "identity" and draw(st.booleans()):
+            block |= activation()
         blocks.append(_placed(block, sums))
+    if any("activation" not in block for block in blocks):
+        stage["activation"] = draw(st.sampled_from(ACTIVATIONS))
     return {**stage, "blocks": blocks}
 
 

@@ -75,7 +75,9 @@ def family_space(name: str, position: str = "standard") -> SearchSpace:
                 "pool": "ceil",
                 "then": [{"width": 8, "kernel": 1, "activation": "identity", "norm": False}],
             },
-            "stages": [{"width": 16, "stride": stride, "depth": [1, 2], "activation": "silu", "blocks": [block]}],
+            "stages": [
+                {"width": 16, "stride": stride, "depth": [1, 2], "activation": ["silu", "gelu"], "blocks": [block]}
+            ],
             "head": {
                 "norm": True,
                 "max_pool": True,

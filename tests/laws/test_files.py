@@ -166,7 +166,7 @@ def extremes(space: SearchSpace, metric: str) -> tuple[int, int]:
 
 def of_the_stage(space: SearchSpace, number: int) -> set[str]:
     """Choices that a stage makes once for all its blocks, but for its width and depth."""
-    parts = {"kernel", "expansion", "se", "block"}
+    parts = {"kernel", "expansion", "activation", "se", "block"}
     every = (choice for choice in space.choices if choice.place.stage == number and choice.place.block is None)
     return {choice.name for choice in every if choice.place.part in parts}
 

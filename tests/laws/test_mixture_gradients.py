@@ -26,7 +26,7 @@ SMOOTH_SPACE = {
         {
             "width": [3, 5],
             "depth": [1, 2],
-            "activation": "silu",
+            "activation": ["silu", "gelu"],
             "kernel": [1, 3],
             "expansion": [2, 3],
             "se": {
@@ -58,6 +58,7 @@ SMOOTH_SPACE = {
                     "kind": "bottleneck",
                     "kernel": [1, 3],
                     "expansion": [0.5, 1],
+                    "activation": ["gelu_tanh", "mish", "silu"],
                     "se": {
                         "options": ["none", 1, 2],
                         "divisor": 1,

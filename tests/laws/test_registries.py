@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch import nn
 
 import se_nas
 from se_nas.cost.latency.timing import latency_key, measure_blocks
@@ -22,13 +23,15 @@ from se_nas.export.agreement import greatest_difference
 from se_nas.export.plain_module import load_plain_module, write_plain_module
 from se_nas.export.torch_program import load_program, write_program
 from se_nas.export.write import export_network
+from se_nas.layers.activations import ACTIVATIONS
 from se_nas.layers.network import Network
 from se_nas.report.plots.architecture import draw_architecture_svg
 from se_nas.report.theme.palette import attention_tone, tones
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.attention import ATTENTION, register_attention
 from se_nas.space.block_plan import block_plan
-from se_nas.space.blocks import BLOCKS, register_block
+from se_nas.space.blocks import BLOCKS, BlockKind, register_block
+from se_nas.space.blocks.shape import BlockShape
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import NO_SE
 from se_nas.space.yaml.file import dump_space, parse_space
@@ -69,6 +72,8 @@ def space_of(block: str, attention: str = "se", position: str = "standard") -> S
     given: dict[str, Any] = {"kind": block, "name": "mine", **OWN.get(block, {})}
     if "kernel" in kind.options:
         given["kernel"] = [3, 5]
+    if "activation" in kind.options:
+        given["activation"] = ["silu", "gelu"]
     if "expansion" in kind.options:
         given.setdefault("expansion", [1, 2])
     if "se" in kind.options:
@@ -116,6 +121,29 @@ def with_the_kind(space: SearchSpace) -> Network:
 @pytest.mark.parametrize("block", BLOCK_NAMES)
 def test_a_block_is_one_function_in_the_supernet_alone_and_mixed_and_every_count_agrees(block: str) -> None:
     check_one_supernet(space_of(block))
+
+
+def test_a_block_without_a_plan_chooses_its_activation_where_its_options_say_so() -> None:
+    def layer(shape: BlockShape) -> nn.Module:
+        conv = nn.Conv2d(shape.in_channels, shape.out_channels, 1, shape.stride)
+        return nn.Sequential(conv, ACTIVATIONS[shape.activation]())
+
+    register_block(BlockKind(name="point", title="point", options=frozenset({"activation"}), layer=layer))
+    try:
+        space = space_of("point")
+        assert space.choice_by_name["stage1.block1.mine.activation"].options == ("silu", "gelu")
+        check_one_supernet(space)
+    finally:
+        del BLOCKS["point"]
+
+
+def test_a_block_that_says_no_activation_is_refused_where_its_stage_has_several() -> None:
+    data = yaml.safe_load(dump_space(space_of(GHOST.name)))
+    data["stages"][0]["activation"] = ["silu", "relu"]
+    with pytest.raises(
+        ConfigError, match=r"stages\[0\]\.activation: must be one, as a ghost block does not choose among several, "
+    ):
+        parse_space(data, "space.yaml")
 
 
 @pytest.mark.parametrize("position", ["inside", "pre", "post"])

@@ -28,6 +28,7 @@ GROUPS: dict[str, list[dict[str, Any]]] = {
     "inverted": [
         *({"kind": "mbconv", "expansion": [1, 2], **se(position)} for position in POSITIONS),
         {"kind": "mbconv", "kernel": [3, 5], "expansion": 3},
+        {"kind": "mbconv", "kernel": [3, 5], "expansion": 3, "activation": ["silu", "relu"]},
         {"kind": "mbconv", "mixed_kernels": [3, 5], "expansion": 3},
         {"kind": "mbconv", "expand_parts": 2, "expansion": 3},
         {"kind": "mbconv", "project_parts": 2, "kernel": [3, 5], "expansion": 3},
@@ -50,6 +51,7 @@ GROUPS: dict[str, list[dict[str, Any]]] = {
         *({**BASIC, "shortcut": shortcut} for shortcut in ("pad", "conv3x3", "pooled")),
         *({**BASIC, "preactivation": True, "shortcut": shortcut} for shortcut in ("pad", "projection")),
         {**BASIC, "kernel": [1, 3], "expansion": [0.5, 1]},
+        {**BASIC, "activation": ["gelu", "mish"], **se("post")},
     ],
     "bottleneck": [
         *({**BOTTLENECK, "stride_at": "1x1", "group_width": width} for width in (0, 4, 8)),

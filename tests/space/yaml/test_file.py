@@ -39,6 +39,8 @@ stages:
 """
 STAGE, BLOCKS = "stages[0]", "stages[1].blocks"
 
+ONE_ACTIVATION = "must be one activation, as only a stage or a block of it may choose among several"
+
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -117,7 +119,35 @@ FAULTS: list[tuple[str, Change, str]] = [
     ("empty depths", stage(depth=[]), f"{STAGE}.depth: "),
     ("depth 0", stage(depth=[0, 1]), f"{STAGE}.depth[0]: "),
     ("duplicated depth", stage(depth=[2, 2]), f"{STAGE}.depth: options must be distinct, but got [2, 2]"),
-    ("unknown activation", stage(activation="gelo"), f"{STAGE}.activation: "),
+    ("unknown activation", stage(activation="gelo"), f"{STAGE}.activation: must be 'relu', 'relu6', "),
+    (
+        "unknown among activations",
+        stage(activation=["silu", "gelo"]),
+        f"{STAGE}.activation[1]: must be 'relu', 'relu6', ",
+    ),
+    ("no activation", stage(activation=[]), f"{STAGE}.activation: must not be empty, but got []"),
+    ("duplicated activation", stage(activation=["silu"] * 2), f"{STAGE}.activation: options must be distinct"),
+    (
+        "unknown activation of a block",
+        block(1, activation="gelo"),
+        f"{BLOCKS}[1].activation: must be 'relu', 'relu6', ",
+    ),
+    ("activation of an identity", block(0, activation="relu"), f"{BLOCKS}[0]: an identity block takes only"),
+    (
+        "activations of a stem",
+        assign("stem", "activation", to=["relu", "silu"]),
+        f"stem.activation: {ONE_ACTIVATION}, but got ['relu', 'silu']",
+    ),
+    (
+        "activations of a head",
+        assign("head", to={"activation": ["relu"]}),
+        f"head.activation: {ONE_ACTIVATION}, but got ['relu']",
+    ),
+    (
+        "an activation that no block has",
+        lambda data: data["stages"][1].update(activation="silu", blocks=[{"kind": "conv", "activation": "relu"}]),
+        "stages[1].activation: must be left out, as every block of the stage has its own, but got silu",
+    ),
     ("SE as truth", stage(se=False), f"{STAGE}.se: "),
     ("SE as a list", stage(se=["none", 4]), f"{STAGE}.se: "),
     ("empty SE options", se_options(), f"{STAGE}.se.options: "),
