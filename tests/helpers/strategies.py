@@ -186,7 +186,7 @@ def _stage(
         if name != "identity" and draw(st.booleans()):
             block |= activation()
         blocks.append(_placed(block, sums))
-    if any("activation" not in block for block in blocks):
+    if any("activation" not in block for block in blocks if block["kind"] != "identity"):
         stage["activation"] = draw(st.sampled_from(ACTIVATIONS))
     return {**stage, "blocks": blocks}
 

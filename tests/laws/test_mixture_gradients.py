@@ -58,7 +58,7 @@ SMOOTH_SPACE = {
                     "kind": "bottleneck",
                     "kernel": [1, 3],
                     "expansion": [0.5, 1],
-                    "activation": ["gelu_tanh", "mish", "silu"],
+                    "activation": ["gelu_tanh", "silu"],
                     "se": {
                         "options": ["none", 1, 2],
                         "divisor": 1,

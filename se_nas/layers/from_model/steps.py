@@ -7,6 +7,7 @@ library calls them. SE is one step; what does nothing in evaluation is none.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
@@ -14,6 +15,7 @@ from typing import Any, Literal, cast, get_args
 from torch import fx, nn
 
 from se_nas.errors import MOST_SHOWN, ModelError, cut
+from se_nas.layers.activations import ACTIVATIONS
 from se_nas.space.vocabulary import Activation, Gate
 
 _Layer = Literal["conv", "norm", "activation", "max_pool", "average_pool", "mean", "linear", "dropout", "se"]
@@ -29,6 +31,14 @@ _ELEMENTWISE = {
     "sigmoid": "sigmoid",
     "tanh": "tanh",
 }
+#: Functions with options, which are these where none is given; the modules by what they say of themselves.
+_WITH_OPTIONS: dict[str, dict[str, float]] = {
+    "gelu": {},
+    "mish": {},
+    "elu": {"alpha": 1.0},
+    "leaky_relu": {"negative_slope": 0.01},
+}
+_MODULES = {repr(make()): name for name, make in ACTIVATIONS.items()}
 _SUMS, _PRODUCTS = {"add", "iadd"}, {"mul", "imul"}
 #: What gives back its input in evaluation, or the same numbers in another shape. StochasticDepth is torchvision's.
 _PASSES = {"identity", "flatten", "contiguous", "stochastic_depth", "stochasticdepth", "droppath"}
@@ -186,8 +196,8 @@ def _of_module(layer: Any, where: str, inputs: tuple[Step, ...]) -> Step:
         step.does = "mean"
     elif type(layer) is nn.Dropout:
         step.does, step.rate = "dropout", layer.p
-    elif name in _ELEMENTWISE:
-        step.does, step.function = "activation", _ELEMENTWISE[name]
+    elif function := _ELEMENTWISE.get(name) or _MODULES.get(re.sub(r"(, )?inplace=True", "", repr(layer))):
+        step.does, step.function = "activation", function
     return step
 
 
@@ -217,7 +227,10 @@ def _of_function(node: fx.Node, name: str, where: str, inputs: tuple[Step, ...])
         return inputs[0]
     step = Step("unknown", where, inputs)
     two = len(node.args) == 2 and len(inputs) == 2 and not node.kwargs
-    if word in _ELEMENTWISE:
+    options = {name: value for name, value in node.kwargs.items() if name != "inplace"}
+    if word in _WITH_OPTIONS and len(node.args) == 1 and options.items() <= _WITH_OPTIONS[word].items():
+        step.does, step.function = "activation", word
+    elif word in _ELEMENTWISE:
         step.does, step.function = "activation", _ELEMENTWISE[word]
     elif word == "dropout":
         step.does, step.rate = "dropout", float(cast(float, node.kwargs.get("p", [*node.args, 0.5][1])))

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import se_nas
@@ -236,6 +237,42 @@ def test_a_tiny_model_of_its_own_is_a_space() -> None:
     again = se_nas.space_of(Tiny(), se=(None, 2.0))
     assert again.space.digest == found.space.digest
     assert se_nas.space_of(Tiny(), se="eca").space.stages[0].ops[0].se.options == ("eca", None)
+
+
+class Functional(nn.Module):
+    """An activation that a module calls as a function."""
+
+    def __init__(self, function: Any, **options: Any) -> None:
+        super().__init__()
+        self.function, self.options = function, options
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.function(x, **self.options)
+        return y
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (nn.GELU(), "gelu"),
+        (nn.GELU("tanh"), "gelu_tanh"),
+        (nn.LeakyReLU(inplace=True), "leaky_relu"),
+        (nn.Mish(inplace=True), "mish"),
+        (Functional(F.gelu), "gelu"),
+        (Functional(F.elu, inplace=True), "elu"),
+        (nn.LeakyReLU(0.2), None),
+        (Functional(F.gelu, approximate="tanh"), None),
+    ],
+)
+def test_an_activation_is_known_by_its_function_and_by_its_options(module: nn.Module, name: str | None) -> None:
+    own = conv()
+    own[2] = module
+    if name is None:
+        with pytest.raises(se_nas.SeNasError, match=r"depthwise\.2"):
+            se_nas.space_of(Tiny(depthwise=own))
+    else:
+        (block,) = se_nas.space_of(Tiny(depthwise=own)).network.spec.blocks
+        assert block.activation == name
 
 
 def test_a_densenet_and_a_transformer_are_refused_by_the_module(torchvision: ModuleType) -> None:
