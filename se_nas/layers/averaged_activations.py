@@ -68,6 +68,8 @@ class _AveragedActivations(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, names: tuple[str, ...], shares: Tensor, x: Tensor) -> Tensor:
         y = torch.empty_like(x)
+        if y.stride() != x.stride():  # a part of a map, with gaps in memory
+            x = torch.empty_like(x).copy_(x)
         first, *others = zip(names, shares.unbind(), strict=True)
         for part, result in _parts(x, y):
             torch.mul(activation_function(first[0])(part), first[1], out=result)
@@ -101,13 +103,14 @@ class _AveragedActivations(torch.autograd.Function):
 
 def _parts(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The numbers of maps of one layout in memory, on a CPU a few at a time."""
-    order = sorted(range(maps[0].dim()), key=lambda d: (-maps[0].stride(d), -maps[0].shape[d]))
+    steps, shape = maps[0].stride(), maps[0].shape
+    order = sorted(range(len(shape)), key=lambda d: (-steps[d], -shape[d]))
     rows = [t.permute(order).view(-1) for t in maps]
     if maps[0].device.type != "cpu":
         yield tuple(rows)
         return
     size = _PART_BYTES // maps[0].element_size() * torch.get_num_threads()
-    yield from zip(*(row.split(size) for row in rows), strict=True)
+    yield from zip(*(torch.split(row, size) for row in rows), strict=True)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -63,6 +63,14 @@ def test_a_gradient_of_another_layout_is_the_same_gradient() -> None:
     torch.testing.assert_close(*found)
 
 
+def test_a_part_of_a_map_is_as_good_as_a_map() -> None:
+    x = torch.randn(2, 6, 4, 4).to(memory_format=torch.channels_last).requires_grad_()
+    weights = torch.tensor([0.25, 0.75])
+    found = [f(("relu", "silu"), weights, x[:, 1:4, ::2]) for f in (averaged_activations, written_out)]
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), x)[0] for y in found))
+
+
 def test_it_keeps_its_input_and_nothing_else_of_that_size() -> None:
     kept: list[int] = []
     x = torch.randn(2, 8, 4, 4, requires_grad=True)
