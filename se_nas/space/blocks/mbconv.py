@@ -65,7 +65,7 @@ FUSED_MBCONV = BlockKind(
 RESIDUAL_CONV = BlockKind(
     name="residual_conv",
     title="residual convolution",
-    options=KERNEL_AND_SE | {"skip"},
+    options=OF_CONVOLUTIONS | {"skip"},
     expansion_of="block_output",
     plan=_residual_conv,
 )
