@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from se_nas.layers.activations import activation_function
-from se_nas.layers.squeeze_excite import hand_written_backward_applies
+from se_nas.layers.gate import hand_written_backward_applies
 
 _PART_BYTES = 512 * 1024
 """What of a map a CPU thread works on at once: a few such parts stay in its level-2 cache."""
