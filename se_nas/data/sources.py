@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from se_nas.data.in_memory.images import DataInfo, ImageSet
     from se_nas.data.in_memory.options import DataOptions
     from se_nas.data.on_disk.encoded_images import EncodedImages
+    from se_nas.data.on_disk.training_set import TrainingSet
     from se_nas.data.pixels import Reading
 
 
@@ -37,7 +38,7 @@ class DataSource:
 
 @dataclass(frozen=True)
 class OnDiskSource:
-    """How a data set is opened whose images stay on disk: no search learns from it, a retraining does.
+    """How a data set is opened whose images stay on disk, and are decoded as they are needed.
 
     Attributes:
         open: training and held-out images of a folder, as pictures of any size, for a reading, and a file of labels
@@ -83,9 +84,9 @@ def stays_on_disk(name: str) -> bool:
     return isinstance(DATASETS[name], OnDiskSource)
 
 
-def name_in_memory(name: Any) -> str:
-    """The name of a data set that fits the memory, as a validator of pydantic's."""
-    return DATASETS.checked(name, where=lambda source: isinstance(source, DataSource))
+def data_name(name: Any) -> str:
+    """The name of a data set, as a validator of pydantic's."""
+    return DATASETS.checked(name)
 
 
 def open_on_disk(
@@ -103,6 +104,27 @@ def open_on_disk(
     if data_dir is None:
         raise DataError(f"the data set {name} needs the folder of its images: name it with --data-dir")
     return source.open(data_dir, files.reading(channels), files.val_labels)
+
+
+def load_searched(
+    options: DataOptions, workers: int, say: Callable[[str], None]
+) -> tuple[DataInfo, ImageSet | TrainingSet]:
+    """The facts about a data set and its training images, in memory or on disk: all that a search may see.
+
+    Args:
+        workers: processes that decode images on disk, for each part that is trained on.
+        say: is given a line for each damaged image that these meet.
+
+    Raises:
+        DataError: no such data set, or the data are missing or damaged.
+    """
+    if not stays_on_disk(options.name):
+        return load_train(options)
+    from se_nas.data.on_disk.stream_workers import DamageLog
+    from se_nas.data.on_disk.training_set import TrainingSet, described
+
+    images, _ = open_on_disk(options.name, options.data_dir, options.channels or 3, options.files)
+    return described(options, images), TrainingSet(images, workers, DamageLog(options.files.max_damaged, say))
 
 
 def load_train(options: DataOptions) -> tuple[DataInfo, ImageSet]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from se_nas.data.in_memory.batches import DeviceImages
+from se_nas.data.in_memory.images import ImageSet
 from se_nas.hardware.device import autocast_for
 from se_nas.records.files import write_atomic
 from se_nas.search.one_shot.inheritance import inherit
@@ -35,7 +35,7 @@ class InheritedGuesses:
 
     def __init__(self, problem: SearchProblem, supernet: SuperNet, calibration_images: int, folder: Path) -> None:
         self._problem, self._supernet, self._calibration_images = problem, supernet, calibration_images
-        self._images = DeviceImages(problem.info, problem.train, problem.device)
+        self._images = problem.images()
         self._folder = folder
         self._conditions = self._digest()
 
@@ -76,6 +76,7 @@ class InheritedGuesses:
         problem = self._problem
         tensors = {f"supernet.{name}": value for name, value in self._supernet.state_dict().items()}
         tensors |= {name: problem.parts[name] for name in ("weights", "validation")}
+        assert isinstance(problem.train, ImageSet)  # evidence is refused where images stay on disk
         tensors |= {"labels": problem.train.labels, "images": problem.train.images}
         found = hashlib.sha256(json.dumps([self._calibration_images, problem.seed]).encode())
         for name, value in tensors.items():

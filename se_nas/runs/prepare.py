@@ -25,7 +25,8 @@ from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.parts import load_parts, save_parts, split_parts
-from se_nas.data.sources import check_test, load_train
+from se_nas.data.on_disk.training_set import TrainingSet
+from se_nas.data.sources import check_test, load_searched, load_train, stays_on_disk
 from se_nas.errors import ConfigError
 from se_nas.hardware.contention import crowd_warning
 from se_nas.hardware.device import pick_device
@@ -63,6 +64,7 @@ class Setting:
     Attributes:
         latencies: of each device the table of the space, or the conditions alone where the run makes none; and the
             table of energy where a budget or an objective is on it.
+        train: in memory, or on disk to be decoded as they are needed.
         start: the weights that the search's supernet starts from; None for random ones, and where it joins a run.
         options: how the images are loaded, the test images by the retraining alone.
     """
@@ -74,18 +76,21 @@ class Setting:
     tables: Mapping[str, CostTable]
     latencies: Latencies
     info: DataInfo
-    train: ImageSet
+    train: ImageSet | TrainingSet
     parts: Mapping[str, torch.Tensor]
     options: DataOptions
     device: torch.device
     start: Start | None
 
     def images_at(self, resolution: int) -> tuple[DataInfo, ImageSet, DataOptions]:
-        """The training images at the resolution of a network of the space, and how the test images are loaded."""
+        """The training images at the resolution of a network of the space, and how the test images are loaded.
+
+        They are in memory, or DataError is raised.
+        """
         options = replace(self.options, resolution=resolution)
-        return (
-            (self.info, self.train, options) if resolution == self.info.resolution else (*load_train(options), options)
-        )
+        if resolution == self.info.resolution and isinstance(self.train, ImageSet):
+            return self.info, self.train, options
+        return (*load_train(options), options)
 
     def problem(
         self,
@@ -167,19 +172,25 @@ def make_setting(
     space_file = find_space(config.space, run_file.parent)
     space = load_space(space_file)
     options = config.data.options(space, config.seed)
-    info, train = load_train(options)
+    info, train = load_searched(options, config.data.workers, say)
+    digest = train.digest() if isinstance(train, TrainingSet) else None
     check_space_channels(space_file, space, info)
     for line in train.notes:
         say(line)
-    if config.retrain is not None and not joins:
-        check_test(options)
+    if digest is not None and config.retrain is not None and config.retrain.batch_size > len(train):
+        must = f"must be at most the number of training images, {len(train)}"
+        raise ConfigError(str(run_file), [f"retrain.batch_size: {must}, but got {config.retrain.batch_size}"])
+    if config.retrain is not None and not joins and not stays_on_disk(options.name):
+        check_test(options)  # of images on disk both halves have been found
     space = replace(space, classes=info.classes)
     if begun and run.space.digest != space.digest:
         raise ConfigError(
             str(space_file), [f"must be the space of the run that --resume continues, {run / 'space.yaml'}"]
         )
     parts = (
-        load_parts(run / "parts.json", train.labels) if begun else split_parts(train.labels, config.parts, config.seed)
+        load_parts(run / "parts.json", train.labels, digest)
+        if begun
+        else split_parts(train.labels, config.parts, config.seed)
     )
     sizes = ", ".join(f"{len(indices)} for {name}" for name, indices in parts.items())
     size = rounded_size(space.size)
@@ -234,7 +245,7 @@ def make_setting(
     if not begun:
         write_atomic(run / "space.yaml", dump_space(space, words))
         write_json(run / "choices.json", {choice.name: list(choice.options) for choice in space.choices})
-        save_parts(run / "parts.json", parts, train.labels, config.seed)
+        save_parts(run / "parts.json", parts, train.labels, config.seed, digest)
         for metric, latency in latencies.items():
             if isinstance(latency, LatencyTable):
                 write_record(run / latency_file(metric), latency.record())

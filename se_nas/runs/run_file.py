@@ -28,10 +28,10 @@ from se_nas.cost.metrics import device_of, latency_on
 from se_nas.data.file_options import FileOptions
 from se_nas.data.image_file import MAX_DAMAGED
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.sources import name_in_memory
+from se_nas.data.sources import data_name, stays_on_disk
 from se_nas.errors import ConfigError
 from se_nas.plugins import load_plugins
-from se_nas.records.bounds import MOST_COUNT
+from se_nas.records.bounds import MOST_COUNT, MOST_WORKERS
 from se_nas.records.fields import PathText
 from se_nas.records.numbers import Count, CountFromZero, Seed, Workers
 from se_nas.records.record import Record
@@ -43,6 +43,7 @@ from se_nas.search.strategies import DEFAULT, STRATEGIES, parse_search, strategy
 from se_nas.search.strategy_config import StrategyConfig
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import not_empty
+from se_nas.training.images import check_for_disk
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import default_recipe, recipe_faults, whole_recipe
 
@@ -51,7 +52,8 @@ class DataConfig(Record):
     """Which images a run learns from; see `data.in_memory.options.DataOptions`.
 
     Attributes:
-        name: "digits", "cifar10", "cifar100", "folder" or "synthetic".
+        name: "digits", "cifar10", "cifar100", "folder" or "synthetic", of which the images are held in memory; those of
+            "imagenet" stay on disk, and any in its layout are meant.
         dir: the folder that holds them, relative to the run file; --data-dir replaces it, relative to the shell.
         download: fetch a CIFAR data set into `dir` if it is not there.
         size: how many images "synthetic" makes.
@@ -59,9 +61,10 @@ class DataConfig(Record):
         value_range: the values that become black and white in images of more than 8 bits; null is the range of 16.
         max_damaged: so many images of a folder may be damaged; each is named and left out.
         val_labels: a file with the classes of a folder's test images, where these lie unsorted.
+        workers: processes that decode the images of one part, where these stay on disk; 0 decodes in the search's own.
     """
 
-    name: Annotated[str, AfterValidator(name_in_memory)] = "digits"
+    name: Annotated[str, AfterValidator(data_name)] = "digits"
     dir: PathText | None = None
     download: bool = False
     size: Count = 2000
@@ -69,6 +72,7 @@ class DataConfig(Record):
     value_range: tuple[FiniteFloat, FiniteFloat] | None = None
     max_damaged: CountFromZero = MAX_DAMAGED
     val_labels: PathText | None = None
+    workers: int = Field(4, ge=0, le=MOST_WORKERS)
 
     def options(self, space: SearchSpace, seed: int) -> DataOptions:
         """What to load, for a space's resolution and channels.
@@ -331,9 +335,23 @@ def _problems_between_keys(config: RunConfig, budgets: Sequence[Budget]) -> Iter
     """Faults of a run file that no single key shows."""
     if config.retrain is not None:
         yield from (f"retrain.{fault}" for fault in recipe_faults(config.retrain))
+    yield from _problems_on_disk(config)
     yield from literal_secrets(config.nni.training_service, "nni.training_service")
     yield from literal_secrets(config.nni.experiment, "nni.experiment")
     yield from config.latency_faults(used_metrics(config, budgets))
+
+
+def _problems_on_disk(config: RunConfig) -> Iterator[str]:
+    """What is asked for and cannot be had of images that stay on disk."""
+    if not stays_on_disk(config.data.name):
+        return
+    if config.retrain is not None:
+        try:
+            check_for_disk(config.retrain)
+        except ConfigError as error:
+            yield from (f"retrain.{problem}" for problem in error.problems)
+    if config.evidence is not None:
+        yield f"evidence: must be null for images that stay on disk, as those of {config.data.name} do"
 
 
 def used_metrics(config: RunConfig, budgets: Sequence[Budget]) -> list[tuple[str, str]]:

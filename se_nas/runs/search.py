@@ -22,9 +22,9 @@ from se_nas.records.record import parse_record, read_record, read_value, write_r
 from se_nas.records.run_log import logging_to
 from se_nas.report.pages.run import write_report
 from se_nas.runs.prepare import Say, Setting, make_setting
-from se_nas.runs.retraining.in_memory import retrain, retrained, spent
+from se_nas.runs.retraining.of_answer import Training, retrain_answer
 from se_nas.runs.run_file import RunConfig, load_run
-from se_nas.runs.run_folder import RETRAINING, SEARCH, RunFolder, alone_in
+from se_nas.runs.run_folder import SEARCH, RunFolder, alone_in
 from se_nas.runs.shown import shown_configuration
 from se_nas.search.answer import Answer
 from se_nas.search.result import STOPPED, SearchResult
@@ -33,7 +33,6 @@ from se_nas.search.strategies import answer_again, answer_picked, strategy_of, s
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.size import stored_size
-from se_nas.training.in_memory import Retrained
 
 
 def run_search(
@@ -91,22 +90,8 @@ def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress:
 
     trained = None
     if config.retrain is not None:
-        info, train, options = setting.images_at(answer.network.resolution)
-        with logging_to(config.loggers):
-            trained = retrain(
-                ArchitectureFile.of(setting.space, answer.architecture),
-                config.retrain,
-                info,
-                train,
-                options,
-                device=setting.device,
-                seed=config.seed,
-                folder=run / RETRAINING,
-                resume=resume,
-                progress=progress,
-                say=say,
-            )
-        say(f"retrained: {trained.test_accuracy:.2%} on the test images")
+        trained = retrain_answer(setting, config.retrain, answer, resume=resume, progress=progress, say=say)
+        say(f"retrained: {trained[0].test_accuracy:.2%} on the test images")
     write_record(run / "result.json", _result(setting, found, answer, accuracy, trained))
     write_report(run.path, shown_configuration(run / "config.yaml"))
 
@@ -218,7 +203,7 @@ def _table_words(metric: str) -> str:
 
 
 def _result(
-    setting: Setting, found: SearchResult, answer: Answer, accuracy: float, trained: Retrained | None
+    setting: Setting, found: SearchResult, answer: Answer, accuracy: float, trained: Training | None
 ) -> RunResult:
     config, info, space = setting.config, setting.info, setting.space
     ledger = list(found.ledger)
@@ -228,7 +213,7 @@ def _result(
         if isinstance(found, LatencyTable)
     ]
     if trained is not None:
-        ledger.append(spent("retraining", trained))
+        ledger.append(trained[1])
     summary = {
         **{name: value for name, value in found.summary.items() if name in SearchSummary.model_fields},
         "own": {name: value for name, value in found.summary.items() if name not in SearchSummary.model_fields},
@@ -252,7 +237,7 @@ def _result(
         ),
         budgets={budget.metric: budget.limit for budget in setting.budgets},
         search=parse_record(SearchSummary, summary, f"summary of the search by {config.search.strategy}"),
-        retrain=retrained(trained, config.retrain) if trained and config.retrain else None,
+        retrain=trained and trained[0],
         environment=read_record(Environment, setting.run / "environment.json"),
         cost_ledger=tuple(ledger),
     )

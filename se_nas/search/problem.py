@@ -13,8 +13,10 @@ from torch import Tensor
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.data.on_disk.training_set import TrainingSet
 from se_nas.search.starting import Start
 from se_nas.space.search_space import SearchSpace
+from se_nas.training.search_images import SearchImages, images_of_search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class SearchProblem:
     Attributes:
         budgets: all must be kept by the answer.
         tables: cost tables by metric; every budgeted metric is among them.
-        train: training images; `parts` indexes them.
+        train: training images, in memory or on disk; `parts` indexes them.
         parts: disjoint (n,) indices: `weights` for weight steps, `choices` for choice steps, `validation`.
         folder: where checkpoints and logs of the search go.
         resume: continue from what `folder` holds.
@@ -39,7 +41,7 @@ class SearchProblem:
     budgets: tuple[Budget, ...]
     tables: Mapping[str, CostTable]
     info: DataInfo
-    train: ImageSet
+    train: ImageSet | TrainingSet
     parts: Mapping[str, Tensor]
     device: torch.device
     seed: int
@@ -50,3 +52,7 @@ class SearchProblem:
     max_seconds: float | None = None
     start: Start | None = None
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None
+
+    def images(self, *, augmented: bool = False) -> SearchImages:
+        """The training images on the device; see `images_of_search`."""
+        return images_of_search(self.info, self.train, self.device, augmented=augmented)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.hardware.device import autocast_for
 from se_nas.hardware.distributed import Ranks
+from se_nas.training.search_images import SearchImages
 
 
-def accuracy(network: nn.Module, images: DeviceImages, indices: Tensor, batch_size: int = 500) -> float:
+def accuracy(network: nn.Module, images: SearchImages, indices: Tensor, batch_size: int = 500) -> float:
     """Share of the images at `indices` that the network, put into evaluation mode for it, classifies correctly."""
     return top_accuracies(network, images.evaluate_batches(indices, batch_size), images.device).top1
 

@@ -21,8 +21,8 @@ from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatch
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.pillow_images import PillowImages
 from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
-from se_nas.data.on_disk.stream_workers import StreamedImages
-from se_nas.data.on_disk.transforms import MEAN, STD, EvalTransform, normalise
+from se_nas.data.on_disk.stream_workers import DamageLog, StreamedImages
+from se_nas.data.on_disk.transforms import MEAN, STD, EvalTransform, on_device
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pins
 from se_nas.hardware.distributed import Ranks
@@ -113,7 +113,7 @@ class StreamedTraining:
     def parts(self, epoch: int, step: int, seed: int) -> Iterator[Batch]:
         """See `TrainingImages`; the stream draws by its own seed, the epoch and the place in it."""
         for batch in self._stream.micro_batches(epoch, step):
-            yield _on_device(batch, self._device, self._mean, self._std)
+            yield on_device(batch, self._device, self._mean, self._std)
 
     def close(self) -> None:
         """End the workers."""
@@ -138,12 +138,7 @@ class StreamedHeldOut:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._stream:
-            yield _on_device(batch, self._device, self._mean, self._std)
-
-
-def _on_device(batch: Batch, device: torch.device, mean: tuple[float, ...], std: tuple[float, ...]) -> Batch:
-    images, labels = batch
-    return normalise(images.to(device, non_blocking=True), mean, std), labels.to(device, non_blocking=True)
+            yield on_device(batch, self._device, self._mean, self._std)
 
 
 # --- on disk ------------------------------------------------------------------------------------
@@ -174,8 +169,9 @@ def images_on_disk(
     device: torch.device,
     seed: int,
     workers: int,
-    say: Say,
+    say: Say | None = None,
     max_damaged: int = MAX_DAMAGED,
+    damage: DamageLog | None = None,
     mean: tuple[float, ...] = MEAN,
     std: tuple[float, ...] = STD,
 ) -> tuple[StreamedTraining, StreamedHeldOut]:
@@ -186,6 +182,7 @@ def images_on_disk(
         workers: processes of this rank that decode; 0 decodes in this one.
         max_damaged: images of this rank that may be left out because they cannot be decoded.
         say: is given a line for each of these.
+        damage: in place of these two, a log that other streams share.
         mean, std: by which the images are normalised; of ImageNet where nothing else is said.
 
     Raises:
@@ -207,6 +204,7 @@ def images_on_disk(
         max_damaged=max_damaged,
         pin_memory=pins(device),
         say=say,
+        damage=damage,
     )
     looked_at = EvaluationStream(
         held_out,
@@ -218,6 +216,7 @@ def images_on_disk(
         max_damaged=max_damaged,
         pin_memory=pins(device),
         say=say,
+        damage=damage,
     )
     training = StreamedTraining(stream, recipe.batch_size, device, mean, std)
     return training, StreamedHeldOut(looked_at, device, mean, std)

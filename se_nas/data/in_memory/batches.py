@@ -123,6 +123,13 @@ class DeviceImages:
             columns = torch.where(flipped, columns.flip(1), columns)
         return self._cut(indices[part], rows[part], columns[part])
 
+    def training_batches(self, indices: Tensor, batch_size: int, seed: int, *, balanced: bool = False) -> EpochBatches:
+        """Training batches of some of the images."""
+        return EpochBatches(self, indices, batch_size, seed, balanced=balanced)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
     def evaluate_batches(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The images as they are, in the order of `indices`, as `batch` returns them; the last batch may be smaller."""
         padding = self.augment.crop_padding

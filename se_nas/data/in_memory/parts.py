@@ -29,6 +29,7 @@ class PartsRecord(Record):
     seed: int
     images: int
     labels_sha256: str
+    images_sha256: str | None = None
     sizes: dict[str, int]
     parts: dict[str, list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]]]
 
@@ -69,8 +70,11 @@ def split_parts(labels: Tensor, fractions: Mapping[str, float], seed: int) -> di
     return parts
 
 
-def save_parts(path: Path, parts: Mapping[str, Tensor], labels: Tensor, seed: int) -> None:
+def save_parts(path: Path, parts: Mapping[str, Tensor], labels: Tensor, seed: int, images: str | None = None) -> None:
     """Write parts as JSON, atomically, with the seed and a digest of the labels they were made from.
+
+    Args:
+        images: a digest of the images themselves, where they have one.
 
     Raises:
         OutputError: the file cannot be written.
@@ -79,27 +83,33 @@ def save_parts(path: Path, parts: Mapping[str, Tensor], labels: Tensor, seed: in
         seed=seed,
         images=len(labels),
         labels_sha256=_digest(labels),
+        images_sha256=images,
         sizes={name: len(part) for name, part in parts.items()},
         parts={name: part.tolist() for name, part in parts.items()},
     )
     write_atomic(path, record.model_dump_json() + "\n")  # not indented: it has a line for every image otherwise
 
 
-def load_parts(path: Path, labels: Tensor) -> dict[str, Tensor]:
+def load_parts(path: Path, labels: Tensor, images: str | None = None) -> dict[str, Tensor]:
     """The parts in a file that `save_parts` wrote.
 
     Args:
         path: the file.
         labels: (N,) int64, of the data set at hand.
+        images: see `save_parts`.
 
     Raises:
         ConfigError: the file cannot be read, or is no such file.
-        DataError: it was made from other labels, or does not hold each image once.
+        DataError: it was made from other labels or images, or does not hold each image once.
     """
     record = read_record(PartsRecord, path)
     if record.labels_sha256 != _digest(labels):
         got = f"{record.images} images where there are {len(labels)}"
         raise DataError(f"{path}: the parts must be of this data set, but they are of other labels ({got})")
+    if record.images_sha256 != images:
+        raise DataError(
+            f"{path}: the parts must be of this data set, but they are of as many images with other names or classes"
+        )
     parts = {name: torch.tensor(part, dtype=torch.int64) for name, part in record.parts.items()}
     if record.sizes != {name: len(part) for name, part in parts.items()} or record.images != len(labels):
         raise DataError(f"{path}: the parts must be as many and as large as 'sizes' and 'images' say, but are not")

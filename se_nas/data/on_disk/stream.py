@@ -49,6 +49,7 @@ class TrainStream:
         max_damaged: so many images may be damaged.
         pin_memory: put batches where a CUDA device copies from fastest.
         say: is given one line for every damaged image that is met first.
+        damage: in place of max_damaged and say, a log that several streams share.
 
     Attributes:
         steps_per_epoch: whole batches in an epoch.
@@ -74,6 +75,7 @@ class TrainStream:
         max_damaged: int = MAX_DAMAGED,
         pin_memory: bool = False,
         say: Callable[[str], None] | None = None,
+        damage: DamageLog | None = None,
     ) -> None:
         least = {"batch_size": batch_size, "ranks": ranks, "accumulate": accumulate, "repeats": repeats}
         _check_at_least(1, least)
@@ -86,14 +88,14 @@ class TrainStream:
                 f"an epoch must hold a whole batch of {batch_size}, but got {counted(len(images), 'image')}"
             )
         self.steps_per_epoch = len(images) // batch_size
-        self._log = DamageLog(max_damaged, say)
+        self._log = damage or DamageLog(max_damaged, say)
         self._reader = TrainReader(
             images,
             transform.build(),
             transform.resolution,
             seed=seed,
             repeats=repeats,
-            max_damaged=max_damaged,
+            max_damaged=self._log.limit,
             balanced=balanced,
         )
         self._batch_size = batch_size
@@ -170,6 +172,7 @@ class EvaluationStream:
         max_damaged: so many images may be damaged.
         pin_memory: put batches where a CUDA device copies from fastest.
         say: is given one line for every damaged image that is met first.
+        damage: in place of max_damaged and say, a log that several streams share.
 
     Attributes:
         damaged: name and reason of each damaged image that this rank met.
@@ -190,10 +193,11 @@ class EvaluationStream:
         max_damaged: int = MAX_DAMAGED,
         pin_memory: bool = False,
         say: Callable[[str], None] | None = None,
+        damage: DamageLog | None = None,
     ) -> None:
         _check_at_least(1, {"batch_size": batch_size, "ranks": ranks})
         _check_at_least(0, {"workers": workers, "max_damaged": max_damaged})
-        self._log = DamageLog(max_damaged, say)
+        self._log = damage or DamageLog(max_damaged, say)
         self._reader = EvaluationReader(images, transform.build(), transform.resolution)
         self._indices = np.arange(rank, len(images), ranks)
         self._batch_size, self._workers, self._pin_memory = batch_size, workers, pin_memory

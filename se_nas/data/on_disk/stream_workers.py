@@ -81,11 +81,16 @@ class Result:
 
 
 class DamageLog:
-    """Damaged images by name, with the reason, up to a limit."""
+    """Damaged images by name, with the reason, up to a limit; streams of one set may share it.
+
+    Attributes:
+        found: reasons by name.
+        limit: so many images may be damaged.
+    """
 
     def __init__(self, limit: int, say: Callable[[str], None] | None) -> None:
         self.found: dict[str, str] = {}
-        self._limit, self._say = limit, say
+        self.limit, self._say = limit, say
 
     def add(self, damaged: dict[str, str]) -> None:
         """Take in what was met; DataError where it is more than the limit."""
@@ -94,13 +99,13 @@ class DamageLog:
                 continue
             self.found[name] = reason
             if self._say is not None:
-                within = len(self.found) <= self._limit
-                count = f"{len(self.found)} {'of at most' if within else 'where there may be'} {self._limit}"
+                within = len(self.found) <= self.limit
+                count = f"{len(self.found)} {'of at most' if within else 'where there may be'} {self.limit}"
                 self._say(f"{name}: the image is damaged and left out ({reason}); {count}")
-        if len(self.found) > self._limit:
+        if len(self.found) > self.limit:
             name, reason = list(self.found.items())[-1]
             got = f"{len(self.found)} are, the last {name} ({reason})"
-            raise DataError(f"at most {counted(self._limit, 'image')} may be damaged (max_damaged), but {got}")
+            raise DataError(f"at most {counted(self.limit, 'image')} may be damaged (max_damaged), but {got}")
 
 
 @dataclass

@@ -181,6 +181,14 @@ def normalise(images: Tensor, mean: tuple[float, ...] = MEAN, std: tuple[float, 
     return images.to(torch.float32, memory_format=torch.channels_last).mul_(factor).add_(offset)
 
 
+def on_device(
+    batch: tuple[Tensor, Tensor], device: torch.device, mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[Tensor, Tensor]:
+    """Images as `normalise` makes them, and their labels, on the device that learns from them."""
+    images, labels = batch
+    return normalise(images.to(device, non_blocking=True), mean, std), labels.to(device, non_blocking=True)
+
+
 @lru_cache(maxsize=4)
 def _factors(
     height: int, width: int, device: torch.device, mean: tuple[float, ...], std: tuple[float, ...]

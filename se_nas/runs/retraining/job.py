@@ -30,6 +30,7 @@ class Job:
         keep_every: see `training.train.train`.
         weights: a file to start from instead of random weights; see `training.initial_weights.read_initial_weights`.
         phases: the trainings that those weights are of, where it goes on from them.
+        scaled: whether the network is the one scaled to the data, where these stay on disk, and not the file's own.
     """
 
     architecture: Path
@@ -44,6 +45,7 @@ class Job:
     keep_every: int | None = None
     weights: Path | None = None
     phases: tuple[TrainingPhase, ...] = ()
+    scaled: bool = True
 
     def going_on(self, from_it: Extension) -> Job:
         """The same for the epochs that come after a finished training."""

@@ -131,7 +131,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     """Read and check all that a training needs, and mark the folder as holding it."""
     recipe, options = job.read_recipe(ranks.size), job.data
     file = open_architecture(job.architecture, job.space)
-    spec = network_for(file, options.name)
+    spec = network_for(file, options.name) if job.scaled else file.network
     check_for_disk(recipe, spec.in_channels)
     train, held_out = open_on_disk(options.name, options.data_dir, spec.in_channels, options.files)
     check_channels(job.architecture, spec, train.channels)
@@ -215,7 +215,7 @@ def _conclude(
     retrained = ImageNetSummary(
         data=job.data.name,
         classes=len(prepared.train.classes),
-        recipe=job.recipe if isinstance(job.recipe, str) else "of the training that it goes on from",
+        recipe=job.recipe if isinstance(job.recipe, str) else _whose_recipe(job),
         source=recipe.source,
         epochs=recipe.epochs,
         seed=job.seed,
@@ -243,6 +243,10 @@ def _conclude(
     result = ImageNetResult(retrain=retrained, ledger=ledger, environment=environment)
     write_record(run / "result.json", result)
     return result
+
+
+def _whose_recipe(job: Job) -> str:
+    return "of the training that it goes on from" if job.phases else "of the run file"
 
 
 def _search_certificate(job: Job) -> Path | None:

@@ -21,7 +21,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from se_nas.cost.metrics import is_aside
-from se_nas.data.in_memory.batches import EpochBatches, at_side
+from se_nas.data.in_memory.batches import at_side
 from se_nas.hardware.device import autocast_for
 from se_nas.records.former_names import by_present_names
 from se_nas.records.models.history import Epoch, History
@@ -124,8 +124,8 @@ class _Search(WeightTrainer):
         self.projection = BudgetProjection(problem.budgets)
         # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
         self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
-        self.choice_batches = EpochBatches(
-            self.images, problem.parts["choices"], config.batch_size, problem.seed, balanced=config.balanced_sampling
+        self.choice_batches = self.images.training_batches(
+            problem.parts["choices"], config.batch_size, problem.seed, balanced=config.balanced_sampling
         )
         plain = self.recipe.model_copy(update={"label_smoothing": 0.0})
         self.choice_criterion = self.criterion_for(self.choice_batches, plain)

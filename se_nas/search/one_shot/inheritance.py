@@ -10,19 +10,20 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from se_nas.data.in_memory.batches import DeviceImages, epoch_order
+from se_nas.data.in_memory.batches import epoch_order
 from se_nas.layers.network import Network
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.supernet.calibration import recalibrate
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.evaluate import accuracy
+from se_nas.training.search_images import SearchImages
 
 
 def inherit(
     supernet: SuperNet,
     architecture: Architecture,
-    images: DeviceImages,
+    images: SearchImages,
     problem: SearchProblem,
     calibration_images: int,
 ) -> Network:
@@ -43,7 +44,7 @@ def inherit(
     return network
 
 
-def calibration_batches(images: DeviceImages, problem: SearchProblem, calibration_images: int) -> Iterator[Tensor]:
+def calibration_batches(images: SearchImages, problem: SearchProblem, calibration_images: int) -> Iterator[Tensor]:
     """The images (B, C, H, W) that batch norms are averaged over, at least 1; see `inherit`."""
     order = epoch_order(len(problem.parts["weights"]), problem.seed, 0)
     chosen = problem.parts["weights"][order[:calibration_images]]
@@ -55,7 +56,7 @@ def calibration_batches(images: DeviceImages, problem: SearchProblem, calibratio
 def inherited_accuracy(
     supernet: SuperNet,
     architecture: Architecture,
-    images: DeviceImages,
+    images: SearchImages,
     problem: SearchProblem,
     calibration_images: int,
 ) -> float:
@@ -76,7 +77,7 @@ class SupernetEvaluator:
     def __init__(self, problem: SearchProblem, supernet: SuperNet, calibration_images: int) -> None:
         self._problem, self._supernet = problem, supernet
         self._calibration_images = calibration_images
-        self._images = DeviceImages(problem.info, problem.train, problem.device)
+        self._images = problem.images()
 
     def __call__(self, architecture: Architecture) -> float:
         """Accuracy, from 0 to 1, on the `validation` part; ArchitectureError when it is of another space."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any, Literal
 
 import torch
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from se_nas.data.balance import balanced_weights
-from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatches, at_side
+from se_nas.data.in_memory.batches import at_side
 from se_nas.errors import ConfigError
 from se_nas.records.former_names import without_constants
 from se_nas.records.models.history import History
@@ -25,6 +26,7 @@ from se_nas.training.loop import Loop, StepContext
 from se_nas.training.optimizer import WeightUpdate
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import default_recipe
+from se_nas.training.search_images import TrainingBatches
 from se_nas.training.timm_parts import make_loss
 
 #: File in a problem's folder that the training of its supernet goes on from, and that holds it when it is done.
@@ -91,10 +93,9 @@ class WeightTrainer:
         if problem.start is not None:
             problem.start.put_into(self.supernet)
         self.supernet.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        augmentation = Augmentation(problem.info.flip, problem.info.crop_padding)
-        self.images = DeviceImages(problem.info, problem.train, problem.device, augmentation)
-        self.batches = EpochBatches(
-            self.images, indices, weights.batch_size, problem.seed, balanced=weights.balanced_sampling
+        self.images = problem.images(augmented=True)
+        self.batches = self.images.training_batches(
+            indices, weights.batch_size, problem.seed, balanced=weights.balanced_sampling
         )
         self.criterion = self.criterion_for(self.batches, self.recipe)
         self.update = WeightUpdate(
@@ -105,7 +106,7 @@ class WeightTrainer:
         """Images (B, C, H, W) at the resolution of an architecture."""
         return at_side(x, self.problem.space.side.picked(architecture.as_dict()))
 
-    def criterion_for(self, batches: EpochBatches, recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
+    def criterion_for(self, batches: TrainingBatches, recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
         """The recipe's loss of logits and labels, with the weights of classes among these images where it has any."""
         if recipe.class_weights is None:
             return make_loss(recipe)
@@ -134,7 +135,7 @@ class WeightTrainer:
             CheckpointError, TrainingError: see `training.loop.Loop.run`.
         """
         problem = self.problem
-        with RunLog(problem.folder) as log:
+        with RunLog(problem.folder) as log, closing(self.images):
             loop = Loop(
                 name=name,
                 epochs=self.recipe.epochs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import torch
 from rich.console import Console
 
 from se_nas.data.in_memory.images import ImageSet, at_resolution
+from se_nas.data.on_disk.training_set import TrainingSet
+from se_nas.errors import ConfigError
 from se_nas.hardware.distributed import Ranks
 from se_nas.records.locks import locked
 from se_nas.records.run_log import read_log, without_services
 from se_nas.search.black_box.evaluation import OnEpoch, Pruned
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
-from se_nas.training.images import images_in_memory
+from se_nas.training.images import HeldOutImages, TrainingImages, check_for_disk, images_in_memory, images_on_disk
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import checked_recipe, whole_recipe
 from se_nas.training.train import HeldOut, train
@@ -61,8 +64,8 @@ class StandAloneEvaluator:
 
     def __init__(self, problem: SearchProblem, config: Recipe, folder: Path) -> None:
         self._problem, self._config, self._folder = problem, config, folder
-        self._train = _subset(problem.train, torch.cat([problem.parts["weights"], problem.parts["choices"]]))
-        self._validation = _subset(problem.train, problem.parts["validation"])
+        learned = torch.cat([problem.parts["weights"], problem.parts["choices"]])
+        self._images = _candidate_images(problem, config, learned, problem.parts["validation"])
 
     def evaluate(self, architecture: Architecture, on_epoch: OnEpoch) -> float:
         """Accuracy, from 0 to 1, on the `validation` part after the last epoch.
@@ -103,17 +106,7 @@ class StandAloneEvaluator:
                 tell_once(line["epoch"], line["validation_accuracy"])
         device, seed = self._problem.device, self._problem.seed
         spec = self._problem.space.resolve(architecture)
-        info, train_set = at_resolution(self._problem.info, self._train, spec.resolution)
-        _, validation_set = at_resolution(self._problem.info, self._validation, spec.resolution)
-        images, held_out = images_in_memory(
-            self._config,
-            info,
-            train_set,
-            validation_set,
-            ranks=Ranks(),
-            device=device,
-            seed=seed,
-        )
+        images, held_out = self._images(spec.resolution)
         outcome = train(
             spec,
             self._config,
@@ -135,6 +128,40 @@ class StandAloneEvaluator:
         """Of all that an accuracy depends on, so that no training goes on from another one's checkpoint."""
         parts = (architecture.space_digest, architecture.picks, self._config.model_dump(), self._problem.seed)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _candidate_images(
+    problem: SearchProblem, recipe: Recipe, learned: torch.Tensor, validation: torch.Tensor
+) -> Callable[[int], tuple[TrainingImages, HeldOutImages]]:
+    """What makes the images of a short training of a network of some resolution, as of the retraining of an answer."""
+    train, info = problem.train, problem.info
+    if isinstance(train, TrainingSet):
+        try:
+            check_for_disk(recipe, info.channels)
+        except ConfigError as error:
+            raise ConfigError("search.stand_alone", error.problems) from error
+        parts = train.part(learned), train.part(validation)
+        return lambda resolution: images_on_disk(
+            recipe,
+            resolution,
+            *parts,
+            ranks=Ranks(),
+            device=problem.device,
+            seed=problem.seed,
+            workers=train.workers,
+            damage=train.damage,
+            mean=info.mean,
+            std=info.std,
+        )
+    halves = _subset(train, learned), _subset(train, validation)
+
+    def in_memory(resolution: int) -> tuple[TrainingImages, HeldOutImages]:
+        (resized, train_set), (_, validation_set) = (at_resolution(info, half, resolution) for half in halves)
+        return images_in_memory(
+            recipe, resized, train_set, validation_set, ranks=Ranks(), device=problem.device, seed=problem.seed
+        )
+
+    return in_memory
 
 
 def _subset(images: ImageSet, indices: torch.Tensor) -> ImageSet:

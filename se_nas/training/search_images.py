@@ -1,0 +1,159 @@
+"""What a search asks of its training images, and images in memory or on disk behind it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from se_nas.data.in_memory.batches import Augmentation, DeviceImages
+from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
+from se_nas.data.on_disk.training_set import TrainingSet
+from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform, on_device
+from se_nas.hardware.device import pins
+
+Batch = tuple[Tensor, Tensor]
+"""Images (B, C, H, W) float32, channels_last, normalised, and labels (B,) int64, on the device of the search."""
+
+
+class TrainingBatches(Protocol):
+    """Augmented batches of a part of the images, numbered over a whole training, each pass in an order of its own.
+
+    Attributes:
+        per_epoch: batches in a pass.
+        labels: (n,) the class of each image of the part.
+    """
+
+    per_epoch: int
+    labels: NDArray[np.int64]
+
+    def __getitem__(self, number: int) -> Batch: ...
+
+    def seen(self, batches: int) -> int:
+        """How many images so many batches have."""
+        ...
+
+
+class SearchImages(Protocol):
+    """The training images of a search, had by their numbers, on its device."""
+
+    @property
+    def device(self) -> torch.device:  # noqa: D102
+        ...
+
+    def at(self, side: int) -> SearchImages:
+        """The same images, with sides of so many pixels where they are evaluated."""
+        ...
+
+    def training_batches(
+        self, indices: Tensor, batch_size: int, seed: int, *, balanced: bool = False
+    ) -> TrainingBatches:
+        """Batches to learn from; of fewer images than a batch has, all.
+
+        Args:
+            balanced: every class comes equally often in a pass, which keeps its length.
+        """
+        ...
+
+    def evaluate_batches(self, indices: Tensor, batch_size: int) -> Iterator[Batch]:
+        """The images without augmentation, in the order of `indices`; a batch may be smaller."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the training batches hold, such as processes; they begin anew if they are asked again."""
+        ...
+
+
+def images_of_search(
+    info: DataInfo, train: ImageSet | TrainingSet, device: torch.device, *, augmented: bool = False
+) -> SearchImages:
+    """The training images of a search.
+
+    Args:
+        augmented: whether they are learned from, and not evaluated alone.
+    """
+    if isinstance(train, TrainingSet):
+        return DecodedImages(info, train, device)
+    return DeviceImages(info, train, device, Augmentation(info.flip, info.crop_padding) if augmented else None)
+
+
+class DecodedImages:
+    """Images on disk as `SearchImages`: no more of them are held than the batches that are decoded ahead.
+
+    What is learned from is a crop of random size and its mirror image, at the side of `info`; a network of a smaller
+    side sees it resized, as from memory. What is evaluated is resized and cut out as in a retraining.
+    """
+
+    def __init__(self, info: DataInfo, train: TrainingSet, device: torch.device) -> None:
+        self._info, self._train, self._side = info, train, info.resolution
+        self._opened: list[DecodedBatches] = []
+        self.device = device
+
+    def at(self, side: int) -> DecodedImages:
+        """See `SearchImages`."""
+        other = copy.copy(self)
+        other._side = side
+        return other
+
+    def training_batches(
+        self, indices: Tensor, batch_size: int, seed: int, *, balanced: bool = False
+    ) -> DecodedBatches:
+        """See `SearchImages`; the crops, mirrored or not, depend on the seed and the batch's number alone."""
+        train = self._train
+        stream = TrainStream(
+            train.part(indices),
+            TrainTransform(self._info.resolution, flip=0.5 * self._info.flip),
+            batch_size=min(batch_size, len(indices)),
+            seed=seed,
+            workers=train.workers,
+            balanced=balanced,
+            pin_memory=pins(self.device),
+            damage=train.damage,
+        )
+        batches = DecodedBatches(stream, min(batch_size, len(indices)), self._info, self.device)
+        self._opened.append(batches)
+        return batches
+
+    def evaluate_batches(self, indices: Tensor, batch_size: int) -> Iterator[Batch]:
+        """See `SearchImages`; damaged images are left out."""
+        train = self._train
+        stream = EvaluationStream(
+            train.part(indices),
+            EvalTransform(self._side),
+            batch_size=batch_size,
+            workers=train.workers,
+            pin_memory=pins(self.device),
+            damage=train.damage,
+        )
+        return (on_device(batch, self.device, self._info.mean, self._info.std) for batch in stream)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        for batches in self._opened:
+            batches.close()
+
+
+class DecodedBatches:
+    """Training batches of a stream, as `TrainingBatches`: those that follow each other are decoded ahead."""
+
+    def __init__(self, stream: TrainStream, batch_size: int, info: DataInfo, device: torch.device) -> None:
+        self._stream, self._size, self._info, self._device = stream, batch_size, info, device
+        self.per_epoch, self.labels = stream.steps_per_epoch, stream.labels
+
+    def __getitem__(self, number: int) -> Batch:
+        (batch,) = self._stream.micro_batches(*divmod(number, self.per_epoch))
+        return on_device(batch, self._device, self._info.mean, self._info.std)
+
+    def seen(self, batches: int) -> int:
+        """How many images so many batches have."""
+        return batches * self._size
+
+    def close(self) -> None:
+        """End the workers."""
+        self._stream.close()
