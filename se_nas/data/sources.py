@@ -48,6 +48,11 @@ class OnDiskSource:
     open: Callable[[Path, Reading, Path | None], tuple[EncodedImages, EncodedImages]]
 
 
+def _on_disk(function: str) -> OnDiskSource:
+    """What a function of `on_disk` opens; it is imported when it is asked to."""
+    return OnDiskSource(lambda *words: imported(f"se_nas.data.on_disk.{function}")(*words))
+
+
 def _shipped(module: str, *, may_be_missing: bool = False) -> DataSource:
     """What a module of `in_memory` loads; it is imported when it is asked to, so that a help can list the names."""
 
@@ -65,9 +70,9 @@ DATASETS: Registry[DataSource | OnDiskSource] = Registry(
         "cifar100": _shipped("cifar", may_be_missing=True),
         "folder": _shipped("folder", may_be_missing=True),
         "synthetic": _shipped("synthetic"),
-        "imagenet": OnDiskSource(
-            lambda *words: imported("se_nas.data.on_disk.encoded_images:open_encoded_images")(*words)
-        ),
+        "imagenet": _on_disk("encoded_images:open_encoded_images"),
+        "shards": _on_disk("encoded_images:open_encoded_shards"),
+        "folder_on_disk": _on_disk("image_folder:open_split_folder"),
     },
 )
 

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from se_nas.cost.latencies import cost_tables, latency_file
 from se_nas.cost.metrics import ENERGY
 from se_nas.cost.table import CostTable, count_tables
-from se_nas.data.sources import load_train
+from se_nas.data.sources import load_searched
 from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError, counted
 from se_nas.nni_bridge.experiment import addresses, manager, nni_calls
 from se_nas.nni_bridge.experiment import status as experiment_status
@@ -177,7 +177,7 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
         return
     space_file = find_space(config.space, run_file.parent)
     space = load_space(space_file)
-    info, _ = load_train(config.data.options(space, config.seed))
+    info, _ = load_searched(config.data.options(space, config.seed), config.data.workers, say=lambda line: None)
     check_space_channels(space_file, space, info)
     space = replace(space, classes=info.classes)
 

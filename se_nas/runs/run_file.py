@@ -52,8 +52,8 @@ class DataConfig(Record):
     """Which images a run learns from; see `data.in_memory.options.DataOptions`.
 
     Attributes:
-        name: "digits", "cifar10", "cifar100", "folder" or "synthetic", of which the images are held in memory; those of
-            "imagenet" stay on disk, and any in its layout are meant.
+        name: "digits", "cifar10", "cifar100", "folder" or "synthetic", whose images are held in memory; those of
+            "imagenet" (any in its layout), "shards" and "folder_on_disk" stay on disk and are decoded when needed.
         dir: the folder that holds them, relative to the run file; --data-dir replaces it, relative to the shell.
         download: fetch a CIFAR data set into `dir` if it is not there.
         size: how many images "synthetic" makes.

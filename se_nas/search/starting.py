@@ -11,8 +11,8 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.data.on_disk.training_set import TrainingSet
 from se_nas.layers.network import Network
 from se_nas.layers.pairing import CLASSIFIER
 from se_nas.records.checkpoint import load_checkpoint, save_checkpoint
@@ -26,6 +26,7 @@ from se_nas.supernet.supernet import SuperNet
 from se_nas.supernet.warm_start.sorting import sort_channels
 from se_nas.supernet.warm_start.taking import Came, take
 from se_nas.training.evaluate import accuracy
+from se_nas.training.search_images import images_of_search
 
 #: In the problem's folder: what the supernet starts from, and where that comes from.
 START, START_RECORD = "start.pt", "start.json"
@@ -116,13 +117,13 @@ class TrainedPoint:
         self,
         space: SearchSpace,
         info: DataInfo,
-        train: ImageSet,
+        train: ImageSet | TrainingSet,
         parts: Mapping[str, Tensor],
         device: torch.device,
     ) -> tuple[Start, StartingWeights]:
         """The start of a search, and what is said of it; changes the network."""
         classifier = any(name.startswith(CLASSIFIER) for name in self.trained)
-        images = DeviceImages(info, train, device).at(self.network.spec.resolution)
+        images = images_of_search(info, train, device).at(self.network.spec.resolution)
         self.network.to(device).eval()
         share = accuracy(self.network, images, parts["validation"]) if classifier else None
         chosen = images.evaluate_batches(parts["weights"][:_GATE_IMAGES], 64)

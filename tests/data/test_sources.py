@@ -12,21 +12,21 @@ from se_nas.runs.run_file import parse_run
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     for load in (load_train, load_test, check_test):
-        with pytest.raises(DataError, match=r"one of digits, cifar10, .*, synthetic, imagenet, but got 'mnist'"):
+        with pytest.raises(DataError, match=r"one of digits, cifar10, .*, synthetic, imagenet, .*, but got 'mnist'"):
             load(DataOptions("mnist"))
 
 
-def test_images_that_stay_on_disk_are_for_no_search_and_those_in_memory_are_not_opened() -> None:
-    assert [name for name in DATASETS if stays_on_disk(name)] == ["imagenet"]
+def test_images_that_stay_on_disk_are_not_loaded_and_those_in_memory_are_not_opened() -> None:
+    assert [name for name in DATASETS if stays_on_disk(name)] == ["imagenet", "shards", "folder_on_disk"]
     for load in (load_train, load_test, check_test):
         with pytest.raises(DataError, match=r"one that fits the memory \(digits, .*, synthetic\), but got 'imagenet'"):
             load(DataOptions("imagenet"))
-    with pytest.raises(DataError, match=r"one whose images stay on disk \(imagenet\), but got 'digits'"):
+    with pytest.raises(DataError, match=r"one whose images stay on disk \(imagenet, .*\), but got 'digits'"):
         open_on_disk("digits", None, 3, USUAL)
-    with pytest.raises(DataError, match=r"synthetic, imagenet, but got 'imagnet'.*imagenet"):
+    with pytest.raises(DataError, match=r"synthetic, imagenet, .*, but got 'imagnet'.*imagenet"):
         stays_on_disk("imagnet")
-    with pytest.raises(ConfigError, match=r"data\.name: must be one of digits, .*, synthetic, but got 'imagenet'"):
-        parse_run({"space": "x.yaml", "data": {"name": "imagenet"}, "search": {"strategy": "differentiable"}}, "r.yaml")
+    with pytest.raises(ConfigError, match=r"data\.name: must be one of digits, .*, but got 'imagnet'"):
+        parse_run({"space": "x.yaml", "data": {"name": "imagnet"}, "search": {"strategy": "differentiable"}}, "r.yaml")
 
 
 @pytest.mark.parametrize("name", ["digits", "synthetic"])

@@ -88,16 +88,32 @@ def open_encoded_images(
     if (root / "train").is_dir():
         train, val = open_image_folder(root, reading, val_labels)
     elif shard_files(root, "train"):
-        if val_labels is not None:
-            raise DataError(f"{val_labels}: --val-labels must be left out for tar files, which hold their labels")
-        train, val = open_shards(root, reading)
+        return open_encoded_shards(root, reading, val_labels)
     else:
         got = "there is neither"
         if packed := compressed_files(root):
             got = f"{packed[0]} is compressed (unpack it with gunzip), so that no image in it can be read by itself"
         raise DataError(f"{where}: there must be train/CLASS/* or train-*.tar (and the same of val), but {got}")
+    _check_halves(where, train, val)
+    return train, val
+
+
+def open_encoded_shards(
+    root: Path, reading: Reading = RGB, val_labels: Path | None = None
+) -> tuple[EncodedImages, EncodedImages]:
+    """As `open_encoded_images`, of tar files alone."""
+    where = printable(str(root))
+    if not Path(root).is_dir():
+        raise DataError(f"{where}: --data-dir must name a folder of tar files, but there is no such folder")
+    if val_labels is not None:
+        raise DataError(f"{val_labels}: --val-labels must be left out for tar files, which hold their labels")
+    train, val = open_shards(Path(root), reading)
+    _check_halves(where, train, val)
+    return train, val
+
+
+def _check_halves(where: str, train: EncodedImages, val: EncodedImages) -> None:
     absent = np.flatnonzero(np.bincount(val.labels, minlength=len(train.classes)) == 0)
     if len(absent):
         names = few([train.classes[label] for label in absent])
         raise DataError(f"{where}: every class of train must have an image in val, but {names} missing there or empty")
-    return train, val

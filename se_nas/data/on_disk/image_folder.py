@@ -20,6 +20,7 @@ from se_nas.data.class_folders import (
 )
 from se_nas.data.image_file import decode
 from se_nas.data.pixels import RGB, Picture, Reading
+from se_nas.data.split_folder import test_files, train_files
 from se_nas.errors import DataError
 
 
@@ -116,6 +117,27 @@ def open_image_folder(
     val = _of_classes(root, found, classes, reading)
     train.notes, val.notes = (passed.lines(root) for passed in over)
     return train, val
+
+
+def open_split_folder(
+    root: Path, reading: Reading = RGB, val_labels: Path | None = None
+) -> tuple[FolderImages, FolderImages]:
+    """Training and test images of a folder that `split_folder` divides.
+
+    Raises:
+        DataError: see there; or there is no such folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        where = printable(str(root))
+        raise DataError(f"{where}: --data-dir must name a folder of images, but there is no such folder")
+    halves = []
+    for found in (train_files(root), test_files(root, val_labels)):
+        images = _of_classes(root, found.files, found.classes, reading)
+        images.notes = found.passed_over.lines(root)
+        halves.append(images)
+    train, test = halves
+    return train, test
 
 
 def _sorted_images(root: Path, folders: list[str], over: PassedOver) -> list[list[str]]:

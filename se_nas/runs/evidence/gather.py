@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from se_nas.data.sources import stays_on_disk
 from se_nas.errors import ConfigError, DeviceError
 from se_nas.hardware.environment import describe_environment, resumed_elsewhere
 from se_nas.records.record import Record, write_record
@@ -56,6 +57,9 @@ def gather_evidence(
     if run.config.get("retrain") is None:
         must = "must hold a recipe, by which the controls are trained, but it is null"
         raise ConfigError(str(run / "config.yaml"), [f"retrain: {must}"])
+    if stays_on_disk(data := run.config["data"]["name"]):
+        must = f"must be of images in memory for evidence to be gathered, but is {data}, whose images stay on disk"
+        raise ConfigError(str(run / "config.yaml"), [f"data.name: {must}"])
     with alone_in(folder):
         config = resolve_evidence(run, changes)
         setting = open_setting(folder, data_dir=data_dir, device=device)

@@ -30,13 +30,14 @@ from se_nas.records.models.history import HISTORY, write_history
 from se_nas.records.models.run_result import ImageNetLedger, ImageNetResult, ImageNetSummary
 from se_nas.records.record import read_record, write_record
 from se_nas.report.pages.retraining import write_retrain_report
+from se_nas.runs.data_folder import data_folder
 from se_nas.runs.networks.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import pin_threads
 from se_nas.runs.retraining.extending import all_phases
 from se_nas.runs.retraining.in_memory import resumes
 from se_nas.runs.retraining.job import Job
 from se_nas.runs.retraining.teacher import open_teacher
-from se_nas.runs.run_folder import RunFolder, alone_in
+from se_nas.runs.run_folder import RETRAINING, RunFolder, alone_in
 from se_nas.search.certificate import extend_certificate
 from se_nas.space.architecture_file import ArchitectureFile, network_for, save_architecture
 from se_nas.space.specs import NetworkSpec
@@ -211,7 +212,8 @@ def _conclude(
     run, recipe, last = job.folder, prepared.recipe, training.history[-1]
     write_history(run / HISTORY, training.history)
     environment = read_record(Environment, run / "environment.json")
-    left_out = sum(name.startswith("val") for name in training.damaged)  # names begin with the half that they are of
+    named = {prepared.held_out.name(index) for index in range(len(prepared.held_out))} if training.damaged else set()
+    left_out = len(named.intersection(training.damaged))
     retrained = ImageNetSummary(
         data=job.data.name,
         classes=len(prepared.train.classes),
@@ -292,7 +294,8 @@ def evaluate_from_disk(
     """The accuracy of a retraining on the held-out images, each counted once whatever the number of ranks.
 
     Args:
-        source: the folder of a retraining.
+        source: the folder of a retraining, or of a run whose answer was retrained.
+        data_dir: of the images; of a run by default the one that it names.
         weights, average: see `training.trained_network.load_trained`.
         resolution, crop: of the test images; by default as the recipe tested.
         val_labels: the classes of images that lie unsorted; by default as in the training, as all else of their files.
@@ -304,6 +307,9 @@ def evaluate_from_disk(
         SeNasError: the folder, its weights or the images are missing, damaged or do not fit each other.
     """
     pin_threads()
+    if (source / RETRAINING).is_dir():
+        data_dir = data_dir or _named_folder(RunFolder(source))
+        source = source / RETRAINING
     with join_ranks(device) as (ranks, own_device):
         with ranks.together():
             run = RunFolder(source)
@@ -336,6 +342,12 @@ def evaluate_from_disk(
         found = top_accuracies(network, shown, own_device, ranks, recipe.precision)
         damaged = sum(len(part) for part in ranks.gathered(dict(images.damaged)))
         return OnDiskEvaluation(found, transform.resolution, damaged) if ranks.first else None
+
+
+def _named_folder(run: RunFolder) -> Path | None:
+    data = run.config.get("data")
+    word = data.get("dir") if isinstance(data, dict) else None
+    return data_folder(run / "config.yaml", word) if isinstance(word, str) else None
 
 
 def data_of(run: RunFolder) -> str:

@@ -10,7 +10,7 @@ import torch
 from se_nas.cost.budget import Budget
 from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.data.on_disk.transforms import EvalTransform
-from se_nas.data.sources import load_test
+from se_nas.data.sources import load_test, stays_on_disk
 from se_nas.errors import ConfigError, OutputError
 from se_nas.records.models.run_result import SubnetResult
 from se_nas.records.record import write_record
@@ -55,6 +55,9 @@ def make_subnet(
             raise OutputError(f"{out}: {must}; choose another --out")
         setting = open_setting(folder, data_dir=data_dir, device=device)
         run, config = setting.run, setting.config
+        if stays_on_disk(setting.options.name):
+            must = "must be of images in memory for its networks to be written with their inherited weights, but it is"
+            raise ConfigError(str(run / "config.yaml"), [f"data.name: {must} {setting.options.name}"])
         problem = setting.problem(resume=True, progress=False)
         supernet = load_supernet(problem.folder, setting.space)
         if supernet is None:
@@ -65,7 +68,7 @@ def make_subnet(
         else:
             architecture = setting.space.architecture(answer_of(folder, out).architecture.as_dict())
         supernet.to(setting.device)
-        images = DeviceImages(setting.info, setting.train, setting.device)
+        images = problem.images()
         count = strategy_of(config.search).calibration_images(config.search)
         network = inherit(supernet, architecture, images, problem, count)
         side = network.spec.resolution
