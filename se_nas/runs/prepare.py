@@ -299,6 +299,7 @@ def _unused(run: RunFolder, config: RunConfig) -> str | None:
     read = "|".join(["strategy", *strategy_of(config.search).file_keys])
     left = any((search / name).exists() for name in (STUDY_NAME, SCORES, EVALUATIONS))
     used = {
+        r"data\.workers": False,  # decide no image
         rf"search\.(?!{read}).*": left or any(search.rglob("checkpoint*")),
         r"retrain(\..*)?": any(retraining.glob("checkpoint*")) or (retraining / WEIGHTS).exists(),
         # tables are timed before the run begins; without them the answer alone is

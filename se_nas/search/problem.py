@@ -14,9 +14,9 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.on_disk.training_set import TrainingSet
+from se_nas.data.search_images import SearchImages, images_of_search
 from se_nas.search.starting import Start
 from se_nas.space.search_space import SearchSpace
-from se_nas.training.search_images import SearchImages, images_of_search
 
 
 @dataclass(frozen=True, kw_only=True)

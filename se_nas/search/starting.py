@@ -13,6 +13,7 @@ from torch import Tensor
 
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.on_disk.training_set import TrainingSet
+from se_nas.data.search_images import images_of_search
 from se_nas.layers.network import Network
 from se_nas.layers.pairing import CLASSIFIER
 from se_nas.records.checkpoint import load_checkpoint, save_checkpoint
@@ -26,7 +27,6 @@ from se_nas.supernet.supernet import SuperNet
 from se_nas.supernet.warm_start.sorting import sort_channels
 from se_nas.supernet.warm_start.taking import Came, take
 from se_nas.training.evaluate import accuracy
-from se_nas.training.search_images import images_of_search
 
 #: In the problem's folder: what the supernet starts from, and where that comes from.
 START, START_RECORD = "start.pt", "start.json"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from se_nas.data.search_images import SearchImages
 from se_nas.hardware.device import autocast_for
 from se_nas.hardware.distributed import Ranks
-from se_nas.training.search_images import SearchImages
 
 
 def accuracy(network: nn.Module, images: SearchImages, indices: Tensor, batch_size: int = 500) -> float:

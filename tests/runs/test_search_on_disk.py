@@ -53,7 +53,9 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_run_searches_retrains_and_is_evaluated_on_imagenets_layout(home: Path, se_nas: Run) -> None:
+def test_a_run_searches_retrains_and_is_evaluated_on_imagenets_layout(
+    home: Path, se_nas: Run, unreported: None
+) -> None:
     (home / "images/train/class01/2.jpg").write_bytes(b"broken")
     said = searched(home, RUN)
     assert sum("train/class01/2.jpg: the image is damaged and left out" in line for line in said) == 1

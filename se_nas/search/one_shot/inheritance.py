@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from se_nas.data.in_memory.batches import epoch_order
+from se_nas.data.search_images import SearchImages
 from se_nas.layers.network import Network
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.supernet.calibration import recalibrate
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.evaluate import accuracy
-from se_nas.training.search_images import SearchImages
 
 
 def inherit(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from se_nas.data.balance import balanced_weights
 from se_nas.data.in_memory.batches import at_side
+from se_nas.data.search_images import TrainingBatches
 from se_nas.errors import ConfigError
 from se_nas.records.former_names import without_constants
 from se_nas.records.models.history import History
@@ -26,7 +27,6 @@ from se_nas.training.loop import Loop, StepContext
 from se_nas.training.optimizer import WeightUpdate
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import default_recipe
-from se_nas.training.search_images import TrainingBatches
 from se_nas.training.timm_parts import make_loss
 
 #: File in a problem's folder that the training of its supernet goes on from, and that holds it when it is done.

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from se_nas.data import search_images
 from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.search.black_box.evaluation import evaluate_with
-from se_nas.search.one_shot import inheritance
 from se_nas.search.one_shot.inheritance import SupernetEvaluator, inherited_accuracy
 from se_nas.search.problem import SearchProblem
 from se_nas.space.search_space import SearchSpace
@@ -57,7 +57,7 @@ def test_the_images_are_put_on_the_device_once(
         made.append(arguments)
         return DeviceImages(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(inheritance, "DeviceImages", counted)
+    monkeypatch.setattr(search_images, "DeviceImages", counted)
     evaluator = SupernetEvaluator(problem, supernet, 50)
     for architecture in list(problem.space.enumerate())[:3]:
         evaluator(architecture)

@@ -11,9 +11,9 @@ import torch
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.parts import split_parts
 from se_nas.data.on_disk.training_set import TrainingSet
+from se_nas.data.search_images import SearchImages, images_of_search
 from se_nas.data.sources import load_searched
 from se_nas.errors import DataError
-from se_nas.training.search_images import SearchImages, images_of_search
 from tests.helpers.tiny_imagenet import write_images
 
 CPU = torch.device("cpu")
