@@ -27,8 +27,13 @@ _of = torch.ops.aten
 ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "relu": lambda grad, x: _of.threshold_backward(grad, x, 0),
     "relu6": lambda grad, x: _of.hardtanh_backward(grad, x, 0, 6),
+    "leaky_relu": lambda grad, x: _of.leaky_relu_backward(grad, x, 0.01, False),
+    "elu": lambda grad, x: _of.elu_backward(grad, 1, 1, 1, False, x),
     "silu": _of.silu_backward,
     "hard_swish": _of.hardswish_backward,
+    "gelu": _of.gelu_backward,
+    "gelu_tanh": lambda grad, x: _of.gelu_backward(grad, x, approximate="tanh"),
+    "mish": _of.mish_backward,
     "identity": lambda grad, x: grad,
 }
 """Activation name to the gradient at x, of that of its result."""

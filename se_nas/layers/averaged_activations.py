@@ -7,33 +7,18 @@ that stay in the cache, so that its many passes are seldom passes over memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from se_nas.layers.activations import activation_function
+from se_nas.layers.activations import ACTIVATION_GRADIENTS, activation_function
 from se_nas.layers.gate import hand_written_backward_applies
 
 _PART_BYTES = 512 * 1024
 """What of a map a CPU thread works on at once: a few such parts stay in its level-2 cache."""
-
-_of = torch.ops.aten
-_BACKWARDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "relu": lambda grad, x: _of.threshold_backward(grad, x, 0),
-    "relu6": lambda grad, x: _of.hardtanh_backward(grad, x, 0, 6),
-    "leaky_relu": lambda grad, x: _of.leaky_relu_backward(grad, x, 0.01, False),
-    "elu": lambda grad, x: _of.elu_backward(grad, 1, 1, 1, False, x),
-    "silu": _of.silu_backward,
-    "hard_swish": _of.hardswish_backward,
-    "gelu": _of.gelu_backward,
-    "gelu_tanh": lambda grad, x: _of.gelu_backward(grad, x, approximate="tanh"),
-    "mish": _of.mish_backward,
-    "identity": lambda grad, x: grad,
-}
-"""Activation name to the gradient at x, of that of its result."""
 
 _LINEAR_ON_EACH_SIDE = ("relu", "leaky_relu", "identity")
 """Activations that are x times their derivative, and need not be computed again where that is."""
@@ -90,7 +75,7 @@ class _AveragedActivations(torch.autograd.Function):
         products: list[Tensor] = []
         for part, slope, result in _parts(x, grad, dx):
             for place, (name, share) in enumerate(zip(ctx.names, shares.unbind(), strict=True)):
-                own = _BACKWARDS[name](slope, part)
+                own = ACTIVATION_GRADIENTS[name](slope, part)
                 if of_shares and name in _LINEAR_ON_EACH_SIDE:
                     products.append(_dot(own, part))
                 elif of_shares:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from se_nas.layers.activations import ACTIVATIONS
+from se_nas.layers.activations import ACTIVATION_GRADIENTS, ACTIVATIONS
 from se_nas.layers.blocks import Block
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.blocks.shape import BlockForm
@@ -107,6 +107,14 @@ def test_activations_work_element_by_element_and_not_in_place(name: str) -> None
     y = ACTIVATIONS[name]()(x)
     assert torch.equal(x, before)
     torch.testing.assert_close(y[5:9], ACTIVATIONS[name]()(x[5:9]))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_gradient_of_an_activation_is_torch_s_own(name: str) -> None:
+    x = torch.linspace(-8, 8, 33).requires_grad_()
+    grad = torch.linspace(1, 2, 33)
+    (expected,) = torch.autograd.grad(ACTIVATIONS[name]()(x), x, grad)
+    torch.testing.assert_close(ACTIVATION_GRADIENTS[name](grad, x.detach()), expected)
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
