@@ -29,8 +29,9 @@ MOST_KERNEL = 127
 MOST_STRIDE = 64
 MOST_STAGE, MOST_BLOCKS = 1000, 10_000
 MOST_HIDDEN_LAYERS = 100
-#: Widths that one place may choose among: with those of the place before, each pair is a block of its own.
-MOST_WIDTHS = 64
+#: Widths that one place may choose among, of which each pair with those of the place before is a block of its own, and
+#: resolutions of a space.
+MOST_SIZES = 64
 #: Weights of all convolutions and linear layers together; 16 GB in float32.
 MOST_WEIGHTS = 4 * 10**9
 

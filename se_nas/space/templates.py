@@ -15,8 +15,8 @@ from se_nas.records.bounds import (
     MOST_CHANNELS,
     MOST_HIDDEN_LAYERS,
     MOST_PIXELS,
+    MOST_SIZES,
     MOST_STAGE,
-    MOST_WIDTHS,
     size_within,
 )
 from se_nas.space.attention import ATTENTION, OF_BARE_RATIO
@@ -76,10 +76,10 @@ def _one_alone(value: Any) -> Any:
 OneActivation = Annotated[Activation, BeforeValidator(_one_alone)]
 
 
-def _few(widths: Sequence[int]) -> Sequence[int]:
-    if len(widths) > MOST_WIDTHS:
-        raise ValueError(f"must be at most {MOST_WIDTHS} numbers")
-    return widths
+def _few(sizes: Sequence[int]) -> Sequence[int]:
+    if len(sizes) > MOST_SIZES:
+        raise ValueError(f"must be at most {MOST_SIZES} numbers")
+    return sizes
 
 
 def _one_or_several(one: Any, listed: Any = None, *checks: Any) -> BeforeValidator:
@@ -104,11 +104,11 @@ def _one_or_several(one: Any, listed: Any = None, *checks: Any) -> BeforeValidat
     return BeforeValidator(checked)
 
 
-_OF_WIDTHS = AfterValidator(_few)
+_OF_SIZES = AfterValidator(_few)
 ActivationOrSeveral = Annotated[Activation | tuple[Activation, ...], _one_or_several(Activation)]
-WidthOrWidths = Annotated[Channels | tuple[Channels, ...], _one_or_several(Channels, Channels, _OF_WIDTHS)]
-PixelsOrSeveral = Annotated[Pixels | tuple[Pixels, ...], _one_or_several(Pixels, Pixels, _OF_WIDTHS)]
-WidthsOrNone = Annotated[ChannelsOrNone | tuple[Channels, ...], _one_or_several(ChannelsOrNone, Channels, _OF_WIDTHS)]
+WidthOrWidths = Annotated[Channels | tuple[Channels, ...], _one_or_several(Channels, Channels, _OF_SIZES)]
+PixelsOrSeveral = Annotated[Pixels | tuple[Pixels, ...], _one_or_several(Pixels, Pixels, _OF_SIZES)]
+WidthsOrNone = Annotated[ChannelsOrNone | tuple[Channels, ...], _one_or_several(ChannelsOrNone, Channels, _OF_SIZES)]
 
 
 def plain_number(value: float) -> float:

@@ -20,6 +20,8 @@ LEAST_NETWORKS = 24
 _LEAST_VISITS = 2
 #: Share of a bound that is planned for.
 _PLANNED = 0.9
+#: Seconds above which whoever waits without a bound is told of one.
+_LONG_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def plan_words(plan: Plan, blocks: int, metric: str = LATENCY) -> str:
         what = f"{plan.blocks:,}{of} distinct blocks and {what}"
     often = f" in {plan.visits} visits" if plan.visits > 1 else ""
     bound = f", within max_seconds {plan.max_seconds:g}" if plan.max_seconds is not None else ""
+    if not bound and plan.seconds > _LONG_SECONDS:
+        bound = "; max_seconds bounds that"
     rest = "; the other blocks are predicted" if 0 < plan.blocks < blocks else ""
     how = "timing" if metric == LATENCY else "measuring"
     seconds = format_seconds(round(plan.seconds))

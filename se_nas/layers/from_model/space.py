@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from se_nas.errors import ModelError, short
+from se_nas.errors import ConfigError, ModelError, short
 from se_nas.layers.from_model.blocks import blocks_of
 from se_nas.layers.from_model.convention import OwnSE, own_se
 from se_nas.layers.from_model.found import FoundBlock, FoundHead, FoundStem, Unit
@@ -109,6 +109,8 @@ def space_of(
         "head": _head(head),
     }
     space = parse_space(found, source)
+    if len(space.resolutions) > 1:
+        raise ConfigError(source, [f"resolution: must be one number, but got {list(space.resolutions)}"])
     architecture = space.architecture(dict(_picks(space, blocks)))
     network = Network(space.resolve(architecture)).double().eval()
     with torch.no_grad():

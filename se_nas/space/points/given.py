@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from se_nas.space.block_plan import block_plan
-from se_nas.space.blocks.plan import BlockPlan, Layer
+from se_nas.space.blocks.plan import BlockPlan
 from se_nas.space.specs import BlockSpec, ConvSpec, HeadSpec, NetworkSpec
 
 
@@ -92,16 +92,5 @@ def _plan(block: BlockSpec) -> BlockPlan:
 def kernels_aside(block: BlockSpec) -> tuple[object, ...]:
     """What blocks have in common that differ in their kernels alone, by what they compute and not by how they are
     said."""
-    plan = _plan(block)
-
-    def bare(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-        return tuple(replace(layer, kernel=1) for layer in layers)
-
-    alike = replace(
-        plan,
-        body=bare(plan.body),
-        last=plan.last and replace(plan.last, kernel=1),
-        shortcut=plan.shortcut and replace(plan.shortcut, kernel=1),
-        branches=tuple(replace(branch, layers=bare(branch.layers)) for branch in plan.branches),
-    )
+    alike = _plan(block).with_each(lambda layer: replace(layer, kernel=1))
     return alike, block.activation, block.se_built

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-from se_nas.records.bounds import MOST_BLOCKS, MOST_CHANNELS, MOST_WEIGHTS, MOST_WIDTHS
+from se_nas.records.bounds import MOST_BLOCKS, MOST_CHANNELS, MOST_SIZES, MOST_WEIGHTS
 from se_nas.space.block_plan import built, channel_fault
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.network_faults import largest_network, weights
@@ -178,8 +178,8 @@ def _width_problems(model: SpaceModel) -> Iterable[str]:
             yield f"{path}: must be one number, as only the stem's first width may be a choice, but got {list(width)}"
     if model.width_multiplier == [1.0]:
         return
-    if len(model.width_multiplier) > MOST_WIDTHS:
-        yield f"width_multiplier: must be at most {MOST_WIDTHS} numbers, but got {len(model.width_multiplier)}"
+    if len(model.width_multiplier) > MOST_SIZES:
+        yield f"width_multiplier: must be at most {MOST_SIZES} numbers, but got {len(model.width_multiplier)}"
         return
     for path, width in named.items():
         if isinstance(width, tuple):

@@ -14,7 +14,7 @@ from se_nas.cost.latency.block_model import LEAST_BLOCKS, chosen_blocks, predict
 from se_nas.cost.latency.cache import KEPT_SECONDS
 from se_nas.cost.latency.choosing import distinct_blocks
 from se_nas.cost.latency.kept import KeptMeasurements
-from se_nas.cost.latency.plan import LEAST_NETWORKS, Plan, Speed, planned
+from se_nas.cost.latency.plan import LEAST_NETWORKS, Plan, Speed, plan_words, planned
 from se_nas.cost.latency.table import LatencyFile, LatencyTable, latency_lines
 from se_nas.errors import ConfigError
 from se_nas.records.record import parse_record
@@ -24,6 +24,13 @@ LARGE = tiny_space(
     width=16, depths=(1, 2, 3), kernels=(3, 5, 7), expansions=(1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 )
 BLOCKS = distinct_blocks(LARGE)
+
+
+def test_a_long_timing_without_a_bound_names_the_bound():
+    long, short = (Plan(blocks=4940, networks=48, visits=4, seconds=seconds) for seconds in (4680, 40))
+    words = "latency: timing 4,940 distinct blocks and 48 networks in 4 visits takes about "
+    assert plan_words(long, 4940) == words + "1 h 18 min; max_seconds bounds that"
+    assert plan_words(short, 4940) == words + "40 s"
 
 
 class SlowClock(FakeClock):

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import se_nas
+from se_nas.errors import ConfigError
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.space.templates import SETemplate
 from tests.laws.test_published_networks import scrambled
@@ -131,6 +132,11 @@ def test_an_efficientnetv2_is_a_point_of_its_space(torchvision: ModuleType) -> N
         assert torch.allclose(found.network(image), model(image), atol=1e-4)
     assert found.network.spec.blocks[-1].se is not None
     assert found.space.size == 3**6
+
+
+def test_several_resolutions_for_a_model_are_refused_in_words(timm: ModuleType) -> None:
+    with pytest.raises(ConfigError, match=r"^space_of\(ResNet\): resolution: must be one number, but got \[32, 64\]$"):
+        se_nas.space_of(timm.create_model("resnet18"), resolution=[32, 64])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "mobilenet_v3_small", "resnetv2_18", "EfficientNetV2"])
