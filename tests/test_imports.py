@@ -24,6 +24,7 @@ ADAPTERS = {
     "se_nas.search.black_box.evolution",
     "se_nas.search.black_box.search",
     "se_nas.search.black_box.storage",
+    "se_nas.search.black_box.storages.database",
     "se_nas.search.black_box.strategy",
     "se_nas.search.black_box.study",
     "se_nas.export.timm_features",

@@ -86,7 +86,7 @@ def test_kernels_may_be_swept() -> None:
 @pytest.mark.parametrize(
     ("part", "option", "words"),
     [
-        ("width", "8", "must name a part that blocks of tiny have (kernel, expansion, always_expands, "),
+        ("width", "8", "must name a part that blocks of tiny have (kernel, expansion, activation, "),
         ("se", "0.5", 'se=0.5: tiny: stages[0].blocks[0].se.options[0]: must be "none" or a reduction ratio'),
         ("se", "[", 'se=[: tiny: stages[0].blocks[0].se.options[0]: must be "none" or a reduction ratio'),
         ("kernel", "4", "kernel=4: tiny: stages[0].blocks[0].kernel[0]: a kernel must be odd, but got 4"),

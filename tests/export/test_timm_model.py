@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from torch import Tensor, nn
 
 from se_nas.data.on_disk.transforms import EvalTransform
@@ -115,7 +115,9 @@ def test_it_is_the_network(drawn: tuple[SearchSpace, Architecture]) -> None:
     model.load_state_dict(network.state_dict())
     x = images(spec)
     with torch.no_grad():
-        assert close(model(x), network(x))
+        expected = network(x)
+        assume(expected.isfinite().all())  # a deep one without norms may overflow
+        assert close(model(x), expected)
 
 
 @BOTH

@@ -15,7 +15,10 @@ from torch import Tensor
 from se_nas.cost.latency.runtimes.onnx_model import onnx_bytes
 from se_nas.layers.network import Network
 
-ELEMENTWISE = {"Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Mul", "Add", "BatchNormalization"}
+ELEMENTWISE = {
+    *("Relu", "LeakyRelu", "Elu", "Gelu", "Mish", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Clip"),
+    *("Mul", "Add", "BatchNormalization"),
+}
 RESHAPES = {"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Cast", "Identity"}
 
 #: The places that it reads, what it makes, and whether it works element by element.

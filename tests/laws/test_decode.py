@@ -219,7 +219,8 @@ def test_the_least_of_a_shipped_space_is_the_sum_of_its_stages_least(path) -> No
     tables = count_tables(space)
     for metric in ("macs", "params"):
         for extreme, best in ((least_cost, min), (greatest_cost, max)):
-            picks = {w.axis.choice: best(w.axis.options) for w in space.widths if w.axis.choice is not None}
+            sizes = (space.side, *space.widths)
+            picks = {size.axis.choice: best(size.axis.options) for size in sizes if size.axis.choice is not None}
             total = getattr(stem_counts(space.stem_of(picks)) + head_counts(space.head_of(picks)), metric)
             for number, stage in enumerate(space.stages):
                 block = [

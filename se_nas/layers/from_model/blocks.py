@@ -258,7 +258,8 @@ def _residual_conv(unit: Unit, attention: list[tuple[int, Step]]) -> FoundBlock:
     """A block of EfficientNetV2 without an expansion."""
     if not unit.is_dense or unit.stride > 1 or unit.inputs != unit.channels or unit.activation == "identity":
         raise _no_block(unit)
-    se, position = _attention(attention, 1) if attention else (None, None)
+    # an activation ends the block: only what comes before it can make up for gates that are open at the start
+    se, position = _attention(attention, 1) if attention else (None, "pre")
     return FoundBlock(
         kind="residual_conv",
         units=(unit,),

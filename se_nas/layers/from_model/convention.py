@@ -56,8 +56,7 @@ def _borrowed(index: int, block: FoundBlock, known: Sequence[tuple[int, OwnSE]])
         properties = min(known, key=lambda entry: abs(entry[0] - index))[1].properties
     else:
         properties = _OF_RESIDUALS if BLOCKS[block.kind].expansion_of == "block_output" else _OF_INVERTED
-    # where an activation ends the block, only what comes before it can make up for gates that are open at the start
-    at = {"position": "pre"} if block.kind == "residual_conv" else {}
+    at = {} if block.position is None else {"position": block.position}
     return OwnSE({**properties, **at}, NO_SE)
 
 

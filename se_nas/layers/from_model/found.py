@@ -76,7 +76,8 @@ class FoundBlock:
         units: its convolutions in the order of its plan, the shortcut's last.
         entry: the norm that comes before all of them, in a block of pre-activation.
         form: its variants, where they are not the kind's plain ones.
-        se: its SE, with the place of that.
+        se: its SE.
+        position: the place of that; of a block without SE the one where alone it could have one, if there is such.
     """
 
     kind: str

@@ -15,12 +15,22 @@ from se_nas.cost.latency.timing import Measurement
 from se_nas.cost.metrics import ENERGY
 from se_nas.runs.evidence import published_controls
 from se_nas.runs.prepare import Setting
+from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.space.specs import NetworkSpec
+from se_nas.space.yaml.file import parse_space
 from tests.helpers.tiny_runs import SPACE, changed, write_yaml
 
 ONE = changed(changed(SPACE, "stages.0", {"width": 16, "kernel": 3, "expansion": 2, "depth": 1}), "stages.1.kernel", 3)
 NETWORK = changed(ONE, "stages.1.se", {"options": [4]})
 MACS_A_MS = {"a": 1e5, "b": 4e5}
+
+
+def setting_in(run: Path, **values: Any) -> Setting:
+    """Of a run whose answer is there."""
+    space = parse_space(NETWORK, "network")
+    answer = ArchitectureFile.of(space, next(space.enumerate()))
+    save_architecture(run / "architecture.json", answer)
+    return cast(Setting, SimpleNamespace(run=run, info=SimpleNamespace(classes=10, channels=1), **values))
 
 
 def test_it_keeps_the_budgets_of_all_devices_and_its_times_are_kept(
@@ -36,12 +46,10 @@ def test_it_keeps_the_budgets_of_all_devices_and_its_times_are_kept(
     monkeypatch.setattr("se_nas.cost.latencies.measure_network", clock)
     write_yaml(tmp_path / "known.yaml", NETWORK)
     values: dict[str, Any] = {
-        "space": SimpleNamespace(resolution=8),
-        "info": SimpleNamespace(classes=10, channels=1),
         "budgets": (Budget("params", 5e5), Budget("latency_ms.a", 20.0), Budget("latency_ms.b", 0.5)),
         "latencies": {f"latency_ms.{name}": LatencyKey(name) for name in MACS_A_MS},
     }
-    setting = cast(Setting, SimpleNamespace(**values))
+    setting = setting_in(tmp_path, **values)
     found = published_controls.published_control(setting, tmp_path, "known.yaml", print)
     assert found is not None
     control, ms = found
@@ -66,12 +74,10 @@ def test_it_keeps_a_budget_on_energy_which_is_measured_once(tmp_path: Path, monk
     monkeypatch.setattr("se_nas.cost.latencies.needed_energy", counter)
     write_yaml(tmp_path / "known.yaml", NETWORK)
     values: dict[str, Any] = {
-        "space": SimpleNamespace(resolution=8),
-        "info": SimpleNamespace(classes=10, channels=1),
         "budgets": (Budget("params", 5e5), Budget(ENERGY, 0.5)),
         "latencies": {"latency_ms": LatencyKey("a"), ENERGY: LatencyKey("a")},
     }
-    setting = cast(Setting, SimpleNamespace(**values))
+    setting = setting_in(tmp_path, **values)
     found = published_controls.published_control(setting, tmp_path, "known.yaml", print)
     assert found is not None
     control, measured = found
