@@ -69,7 +69,7 @@ def test_evidence_is_gathered(run: Path, tmp_path: Path, se_nas: Run) -> None:
     assert code == 0, errors
 
 
-@pytest.mark.parametrize("evaluator", ["supernet", "stand_alone"])
+@pytest.mark.parametrize("evaluator", ["supernet", pytest.param("stand_alone", marks=pytest.mark.slow)])
 def test_optuna_searches(evaluator: str, tmp_path: Path, se_nas: Run) -> None:
     settings = {"supernet": {**QUICK, "epochs": 2}, "stand_alone": {"epochs": 1, "batch_size": 20}}
     search = {"strategy": "optuna", "max_evaluations": 4, "population": 2, "evaluator": evaluator}
@@ -87,6 +87,7 @@ def test_a_supernet_is_trained_in_each_way(sampling: str, tmp_path: Path, se_nas
     assert se_nas("search", file, "--out", "out", "--quiet")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_differentiable_search_trains_on_mixtures(tmp_path: Path, se_nas: Run) -> None:
     search = {"pretrain_epochs": 0, **QUICK, "weight_step": "mixture", "relaxation": "softmax", "restarts": 2}
     file = write_run(tmp_path, {**ON_GPU, "search": search, "retrain": None})

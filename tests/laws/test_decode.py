@@ -82,7 +82,7 @@ class BruteForce:
         ]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.data(), spaces(most_picks=1500), st.integers(0, 2**16))
 def test_a_decode_is_the_brute_force_optimum(data: st.DataObject, space: SearchSpace, seed: int) -> None:
     tables, scores = random_tables(space, seed), random_scores(space, seed)
@@ -173,7 +173,7 @@ def test_the_least_and_the_greatest_of_a_greatest_part_are_brute_force_s(space: 
         least_cost(space, tables, PEAK, [Budget("params", 1e-3)])
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(spaces(most_picks=300), st.integers(0, 2**16))
 def test_a_limit_at_an_architecture_s_costs_lets_it_be_found(space: SearchSpace, seed: int) -> None:
     """Scored best, it is the answer; and with its limits lowered by a hair it is not."""

@@ -125,9 +125,9 @@ def plain(trial: FrozenTrial) -> dict[str, Any]:
             {"evaluator": "stand_alone", "pruner": "successive_halving", "sampler": "evolution", "population": 4},
             marks=pytest.mark.slow,
         ),
-        {"sampler": "nsga2", "objectives": ("accuracy", "macs"), "population": 4},
+        pytest.param({"sampler": "nsga2", "objectives": ("accuracy", "macs"), "population": 4}, marks=pytest.mark.slow),
         pytest.param({"sampler": "tpe"}, marks=pytest.mark.slow),
-        pytest.param({"sampler": "random"}, marks=pytest.mark.slow),
+        {"sampler": "random"},
     ],
     ids=["evolution", "nsga2", "tpe", "random"],
 )
