@@ -15,10 +15,9 @@ from torch import Tensor
 from se_nas.cost.latency.runtimes.onnx_model import onnx_bytes
 from se_nas.layers.network import Network
 
-ELEMENTWISE = {
-    *("Relu", "LeakyRelu", "Elu", "Gelu", "Mish", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Clip"),
-    *("Mul", "Add", "BatchNormalization"),
-}
+#: What activations are made of that no exporter has a node of: silu, mish and both forms of gelu.
+_PIECES = {"Sigmoid", "Softplus", "Tanh", "Erf", "Mul", "Div", "Add"}
+ELEMENTWISE = {*_PIECES, "Relu", "Clip", "LeakyRelu", "Elu", "HardSwish", "HardSigmoid", "BatchNormalization"}
 RESHAPES = {"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Cast", "Identity"}
 
 #: The places that it reads, what it makes, and whether it works element by element.
@@ -54,7 +53,7 @@ def live_numbers(model: onnx.ModelProto) -> int:
     (source,), (target,) = model.graph.input, model.graph.output
     maps: dict[str, Tensor] = {source.name: torch.empty(shapes[source.name], device="meta")}
     operations: list[_Operation] = []
-    for node in _with_silu_as_one(list(model.graph.node)):
+    for node in _with_activations_as_one(list(model.graph.node)):
         reads = [name for name in node.input if name in maps]
         name = node.output[0]
         if not reads or name not in shapes:
@@ -74,17 +73,22 @@ def live_numbers(model: onnx.ModelProto) -> int:
     return _most_live(maps[source.name], operations, maps[target.name])
 
 
-def _with_silu_as_one(nodes: list[Any]) -> list[Any]:
-    """x times sigmoid(x) is an activation of which no exporter has a node."""
-    sigmoids = {node.output[0]: node.input[0] for node in nodes if node.op_type == "Sigmoid"}
-    silu = {
-        name
-        for node in nodes
-        if node.op_type == "Mul"
-        for name, other in (node.input, node.input[::-1])
-        if sigmoids.get(name) == other
-    }
-    return [node for node in nodes if node.output[0] not in silu]
+def _with_activations_as_one(nodes: list[Any]) -> list[Any]:
+    """Without the pieces of activations that end in x times what is made of x alone."""
+    making = {node.output[0]: node for node in nodes}
+
+    def pieces(name: str, x: str) -> set[str] | None:
+        """What is made on the way from x to this; None where it is made of something else too."""
+        node = making.get(name)
+        if name == x or node is None or node.op_type == "Constant":
+            return set() if name == x or node is not None else None
+        parts = [pieces(one, x) for one in node.input] if node.op_type in _PIECES else [None]
+        return None if None in parts else {name}.union(*(part for part in parts if part))
+
+    ends = [node.input for node in nodes if node.op_type == "Mul"]
+    inner = (pieces(name, x) for one, other in ends for name, x in ((one, other), (other, one)) if name != x)
+    dropped = {name for found in inner if found for name in found}
+    return [node for node in nodes if node.output[0] not in dropped]
 
 
 def _most_live(source: Tensor, operations: list[_Operation], target: Tensor) -> int:
