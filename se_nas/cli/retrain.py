@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -239,7 +240,6 @@ def _extension(
     source: Path, recipe: RecipeOptions, teacher: TeacherOptions, files: ImageFiles, options: TrainingOptions
 ) -> Extension:
     """The finished training that is trained on; what it has settled must not be said again."""
-    from se_nas.data.file_options import USUAL
     from se_nas.hardware.rank import rank_of_environment
     from se_nas.runs.retraining.extending import open_extension
 
@@ -247,20 +247,32 @@ def _extension(
         "--recipe": recipe.recipe is not None,
         "--epochs": recipe.epochs is not None,
         "--teacher": teacher.teacher is not None or teacher.teacher_checkpoint is not None,
-        "--data": options.data is not None,
         "--seed": options.seed is not None,
+    }
+    _check_unsaid("--extend", "as in the training that goes on", given, files, options)
+    changes = {name: value for name, value in recipe.changes().items() if name != "epochs"}
+    extension = open_extension(source, recipe.extend or 0, changes, options.data_dir)
+    if rank_of_environment() == 0:
+        say(extension.words())
+    return extension
+
+
+def _check_unsaid(
+    option: str, why: str, given: Mapping[str, bool], files: ImageFiles, options: TrainingOptions
+) -> None:
+    """Refuse what an option's folder has settled: the images and the network, and what else is given."""
+    from se_nas.data.file_options import USUAL
+
+    given = {
+        **given,
+        "--data": options.data is not None,
         "--space": options.space is not None,
         "--weights": options.weights is not None,
         "--download": options.download,
         "how images are read": files.chosen() != USUAL,
     }
     if said := [name for name, is_said in given.items() if is_said]:
-        raise ConfigError("--extend", [f"{', '.join(said)}: must be left out, as in the training that goes on"])
-    changes = {name: value for name, value in recipe.changes().items() if name != "epochs"}
-    extension = open_extension(source, recipe.extend or 0, changes, options.data_dir)
-    if rank_of_environment() == 0:
-        say(extension.words())
-    return extension
+        raise ConfigError(option, [f"{', '.join(said)}: must be left out, {why}"])
 
 
 def _fine_tuning(
@@ -271,23 +283,13 @@ def _fine_tuning(
     options: TrainingOptions,
 ) -> FineTuning:
     """The subnet that is trained on; a run's is made where there is none yet."""
-    from se_nas.data.file_options import USUAL
     from se_nas.hardware.rank import rank_of_environment
     from se_nas.runs.run_folder import SUBNET
     from se_nas.runs.subnets.fine_tuning import no_subnet, open_fine_tuning, subnet_in
     from se_nas.runs.subnets.inherited import make_subnet
 
-    given = {
-        "ARCHITECTURE": architecture is not None,
-        "--extend": recipe.extend is not None,
-        "--data": options.data is not None,
-        "--space": options.space is not None,
-        "--weights": options.weights is not None,
-        "--download": options.download,
-        "how images are read": files.chosen() != USUAL,
-    }
-    if said := [name for name, is_said in given.items() if is_said]:
-        raise ConfigError("--from", [f"{', '.join(said)}: must be left out, as the run says it"])
+    given = {"ARCHITECTURE": architecture is not None, "--extend": recipe.extend is not None}
+    _check_unsaid("--from", "as the run says it", given, files, options)
     found = subnet_in(source)
     if found is None and not (source / "space.yaml").exists():
         raise no_subnet(source)
