@@ -29,21 +29,17 @@ RESTART = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extension:
-    """A finished training and the recipe by which it goes on.
+class TrainedOn:
+    """A network with weights, and the recipe by which it is trained on.
 
     Attributes:
-        folder: that the training left its weights in.
-        data: the images that it learned from.
-        phases: what was trained so far.
+        folder: that of the network and its weights.
+        data: the images that these come from.
     """
 
     folder: Path
     data: DataOptions
     recipe: Recipe
-    teacher: Teacher | None
-    seed: int
-    phases: tuple[TrainingPhase, ...]
 
     @property
     def architecture(self) -> Path:
@@ -54,6 +50,19 @@ class Extension:
     def weights(self) -> Path:
         """The file that the training goes on from."""
         return self.folder / WEIGHTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extension(TrainedOn):
+    """A finished training and the recipe by which it goes on.
+
+    Attributes:
+        phases: what was trained so far.
+    """
+
+    teacher: Teacher | None
+    seed: int
+    phases: tuple[TrainingPhase, ...]
 
     @property
     def default_folder(self) -> Path:
@@ -142,6 +151,12 @@ def images_of(home: RunFolder, data_dir: Path | None) -> DataOptions:
     return DataOptions(known["name"], place, seed=config.get("seed", 0), size=size, files=FileOptions.of(known))
 
 
+def restarted_rate(recipe: Recipe) -> float:
+    """`RESTART` of a recipe's learning rate, or the rate itself where that would be no more than the floor."""
+    rate = recipe.learning_rate * RESTART
+    return rate if rate > recipe.min_learning_rate else recipe.learning_rate
+
+
 def recipe_to_extend(recipe: Recipe, epochs: int, changes: Mapping[str, Any], *, restarts: bool) -> Recipe:
     """The recipe of the epochs to come: as it was, but for its length and its schedule.
 
@@ -154,10 +169,9 @@ def recipe_to_extend(recipe: Recipe, epochs: int, changes: Mapping[str, Any], *,
     Raises:
         ConfigError: the changes have faults.
     """
-    rate = recipe.learning_rate * (RESTART if restarts else 1.0)
     values = recipe.model_dump(mode="json") | {
         "epochs": epochs,
-        "learning_rate": rate if rate > recipe.min_learning_rate else recipe.learning_rate,
+        "learning_rate": restarted_rate(recipe) if restarts else recipe.learning_rate,
         "schedule": "cosine",
         "warmup_epochs": 0.0,
         "warmup_learning_rate": 0.0,

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError, counted
 from se_nas.records.models.run_result import RetrainResult, RunResult, SubnetResult
 from se_nas.records.record import read_record
-from se_nas.runs.retraining.extending import RESTART, images_of
+from se_nas.runs.retraining.extending import TrainedOn, images_of, restarted_rate
 from se_nas.runs.run_folder import RETRAINING, SUBNET, RunFolder
 from se_nas.space.architecture_file import load_architecture
-from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import changed_recipe, load_recipe, stored_recipe
 from se_nas.training.trained_network import ARCHITECTURE, WEIGHTS
 
@@ -23,27 +21,8 @@ FINE_TUNED = "fine-tuned"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuning:
-    """A network with inherited weights, and the recipe by which it is trained on.
-
-    Attributes:
-        folder: the subnet's.
-        data: the images of the search.
-    """
-
-    folder: Path
-    data: DataOptions
-    recipe: Recipe
-
-    @property
-    def architecture(self) -> Path:
-        """The file of the network."""
-        return self.folder / ARCHITECTURE
-
-    @property
-    def weights(self) -> Path:
-        """The file of its weights."""
-        return self.folder / WEIGHTS
+class FineTuning(TrainedOn):
+    """A network with inherited weights, and the recipe by which it is trained on."""
 
     @property
     def default_folder(self) -> Path:
@@ -76,7 +55,7 @@ def open_fine_tuning(
 ) -> FineTuning:
     """How the network in a subnet's folder is trained on.
 
-    The learning rate is `RESTART` of the recipe's, unless the changes say otherwise.
+    The learning rate is the recipe's `restarted_rate`, unless the changes say otherwise.
 
     Args:
         recipe: a name or a file; None for the recipe by which the run trains its answer or, without one, `usual`.
@@ -93,9 +72,7 @@ def open_fine_tuning(
         if recipe is not None or own is None
         else stored_recipe(run / "config.yaml", own)
     )
-    values = found.model_dump(mode="json") | {"learning_rate": found.learning_rate * RESTART}
-    if values["learning_rate"] <= found.min_learning_rate:
-        values["learning_rate"] = found.learning_rate
+    values = found.model_dump(mode="json") | {"learning_rate": restarted_rate(found)}
     return FineTuning(
         folder=folder, data=images_of(home, data_dir), recipe=changed_recipe(values, changes, "recipe of --from")
     )
