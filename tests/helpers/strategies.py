@@ -7,7 +7,9 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from se_nas.space.architecture import Architecture
+from se_nas.space.attention import ATTENTION as KINDS
 from se_nas.space.search_space import SearchSpace
+from se_nas.space.templates import kind_and_ratio
 from se_nas.space.vocabulary import Activation
 from se_nas.space.yaml.file import parse_space
 
@@ -229,14 +231,20 @@ def _inception(draw: st.DrawFn, width: int, passes: bool) -> dict[str, Any]:
 
 
 def _se(draw: st.DrawFn, picks: _Picks, places: int) -> dict[str, Any]:
+    options = picks.options(draw, ATTENTION, places, most=4)
+    kinds = [KINDS[kind_and_ratio(option)[0]] for option in options if option != "none"]
+    # a list that no option reads is refused
+    any_unit, squeezed = len(kinds) > 0, any(kind.reads_squeeze for kind in kinds)
+    hidden = any(kind.has_ratio for kind in kinds)
+    positions = ("inside", "standard", "pre", "post", "identity")
     return {
-        "options": picks.options(draw, ATTENTION, places, most=4),
+        "options": options,
         "ratio_of": draw(st.sampled_from(("block_input", "expanded", "block_output"))),
         "divisor": draw(st.sampled_from((1, 2, 8))),
-        "position": picks.options(draw, ("inside", "standard", "pre", "post", "identity"), places),
-        "squeeze": picks.options(draw, ("mean", "max", "none"), places, most=2),
-        "activation": picks.options(draw, ACTIVATIONS, places, most=2),
-        "gate": picks.options(draw, ("sigmoid", "hard_sigmoid", "tanh", "relu"), places, most=2),
+        "position": picks.options(draw, positions, places, most=3 if any_unit else 1),
+        "squeeze": picks.options(draw, ("mean", "max", "none"), places, most=2 if squeezed else 1),
+        "activation": picks.options(draw, ACTIVATIONS, places, most=2 if hidden else 1),
+        "gate": picks.options(draw, ("sigmoid", "hard_sigmoid", "tanh", "relu"), places, most=2 if any_unit else 1),
     }
 
 

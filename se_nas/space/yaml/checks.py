@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from se_nas.records.bounds import MOST_BLOCKS, MOST_CHANNELS, MOST_SIZES, MOST_WEIGHTS
 from se_nas.space.block_plan import built, channel_fault
 from se_nas.space.blocks import BLOCKS
+from se_nas.space.choice import SE_FIELDS
 from se_nas.space.network_faults import largest_network, weights
 from se_nas.space.scaling import scaled_to
 from se_nas.space.search_space import SearchSpace
@@ -85,10 +86,15 @@ def problems_between_fields(model: SpaceModel) -> Iterable[str]:
                     )
         places = [(b, w, stage.stride) for b, w in first] + [(b, w, 1) for b, w in later]
         for b, op in enumerate(ops):
+            prefix = f"{where}.blocks[{b}]" if stage.blocks is not None else where
             nowhere = not any(_has_sum(op, *place) for place in places)
             if nowhere and "identity" in options_of(op.se.position) and any(op.se.options):
-                prefix = f"{where}.blocks[{b}]" if stage.blocks is not None else where
                 yield f"{prefix}.se.position: must not be identity where no {op.kind} block of the stage has a shortcut"
+            units = [unit for option in op.se.options if (unit := op.se.spec(option)) is not None]
+            for name in SE_FIELDS:
+                several = options_of(getattr(op.se, name))
+                if len(several) > 1 and not any(unit.reads(name) for unit in units):
+                    yield f"{prefix}.se.{name}: must be one, as none of the options reads it, but got {list(several)}"
         # of one kind alone nothing is compared, and its combinations may be thousands
         found = [[_outcomes(op, *place, model.channel_divisor) for place in places] for op in ops if len(ops) > 1]
         for (a, one), (b, other) in itertools.combinations(enumerate(found), 2):

@@ -173,6 +173,16 @@ FAULTS: list[tuple[str, Change, str]] = [
     ("SE position twice", se(position=["pre", "pre"]), f"{STAGE}.se.position: options must be distinct"),
     ("no SE gate", se(gate=[]), f"{STAGE}.se.gate: must not be empty"),
     ("SE squeeze", se(squeeze="median"), f"{STAGE}.se.squeeze: "),
+    (
+        "squeezes that no option reads",
+        se(options=["none", "spatial"], squeeze=["mean", "max"]),
+        f"{STAGE}.se.squeeze: must be one, as none of the options reads it, but got ['mean', 'max']",
+    ),
+    (
+        "positions of no SE",
+        se(options=["none"], position=["pre", "post"]),
+        f"{STAGE}.se.position: must be one, as none of the options reads it, but got ['pre', 'post']",
+    ),
     ("SE as its own relative", se_options("se"), f"{STAGE}.se.options[0]: must be "),
     (
         "CBAM without a ratio",
