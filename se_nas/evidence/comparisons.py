@@ -14,13 +14,18 @@ import numpy.typing as npt
 from se_nas.evidence.controls import Control
 from se_nas.evidence.statistics import Estimate, crossed_difference, holm, paired_difference
 from se_nas.records.models.evidence import ComparisonEntry
+from se_nas.records.models.plan import Rival
 
 #: Accuracies, from 0 to 1, by network's name and seed; a training that is not done or diverged is absent.
 Accuracies = Mapping[str, Mapping[int, float]]
 
 
 def compare(
-    controls: Sequence[Control], accuracies: Accuracies, seeds: Sequence[int], test_images: int
+    controls: Sequence[Control],
+    accuracies: Accuracies,
+    seeds: Sequence[int],
+    test_images: int,
+    claim: Rival | None = None,
 ) -> list[ComparisonEntry]:
     """The comparisons of the first control, the answer, with every other one, as `controls.json` has them.
 
@@ -33,6 +38,7 @@ def compare(
         controls: the answer first.
         seeds: that were asked for.
         test_images: that every accuracy is a share of.
+        claim: the comparison that was planned, which is tested alone; Holm's correction is of the others.
     """
     answer, *others = controls
     entries: list[tuple[dict[str, object], Estimate, dict[str, float]]] = []
@@ -44,13 +50,15 @@ def compare(
         rows = _table(names, shared, accuracies)
         label = "one random network" if len(names) == 1 else f"the mean of {len(names)} random networks"
         estimate = difference(answer.name, names, accuracies, shared, test_images)
-        entries.append(({"label": label, **sides}, estimate, _by_seed(shared, mine - rows.mean(axis=0))))
+        about = {"label": label, **sides, **_claimed(claim, "random_mean")}
+        entries.append((about, estimate, _by_seed(shared, mine - rows.mean(axis=0))))
         if len(names) > 1 and len(shared) > 1:
             best = _best_by_training(rows)
             estimate = paired_difference(mine, best, resolution=1 / test_images)
             estimate = replace(estimate, method=f"{estimate.method}; the best chosen by the mean of the other seeds")
             label = f"the best of {len(names)} random networks by training"
-            entries.append(({"label": label, **sides, "selected": True}, estimate, _by_seed(shared, mine - best)))
+            about = {"label": label, **sides, "selected": True, **_claimed(claim, "random_best")}
+            entries.append((about, estimate, _by_seed(shared, mine - best)))
     for control in others:
         if control.kind != "random":
             shared = _shared([answer.name, control.name], accuracies, seeds)
@@ -58,11 +66,15 @@ def compare(
             about = {"label": control.label, "theirs": [control.name], "networks": 1}
             estimate = difference(answer.name, [control.name], accuracies, shared, test_images)
             entries.append((about, estimate, _by_seed(shared, mine - theirs)))
-    adjusted = holm([estimate.p for _, estimate, _ in entries])
+    adjusted = holm([None if about.get("primary") else estimate.p for about, estimate, _ in entries])
     return [
         estimate.entry_of(ComparisonEntry, ours=answer.name, **about, by_seed=by_seed, p_holm=p)
         for (about, estimate, by_seed), p in zip(entries, adjusted, strict=True)
     ]
+
+
+def _claimed(claim: Rival | None, this: Rival) -> dict[str, object]:
+    return {"primary": True} if claim == this else {}
 
 
 def difference(

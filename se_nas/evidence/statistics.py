@@ -133,12 +133,12 @@ def crossed_difference(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Estimate:
     ms_a = n * float(networks.var(ddof=1))
     ms_b = k * float(seeds.var(ddof=1))
     ms_e = float((residuals**2).sum()) / ((k - 1) * (n - 1))
-    total, dof = _crossed_variance(ms_a, ms_b, ms_e, k, n)
+    total, dof = crossed_variance(ms_a, ms_b, ms_e, k, n)
     low, high, p = _student(mean, math.sqrt(total / (k * n)), dof)
     return Estimate(mean, low, high, n, method, p)
 
 
-def _crossed_variance(ms_a: float, ms_b: float, ms_e: float, k: int, n: int) -> tuple[float, float]:
+def crossed_variance(ms_a: float, ms_b: float, ms_e: float, k: int, n: int) -> tuple[float, float]:
     """k n times the variance of the mean of a two-way layout, and its degrees of freedom."""
     total = ms_a + ms_b - ms_e
     if total <= max(ms_a, ms_b):

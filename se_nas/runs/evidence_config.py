@@ -19,7 +19,7 @@ from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import parse_record, read_record
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml, validation_problems
-from se_nas.runs.run_file import EvidenceConfig, RunConfig
+from se_nas.runs.run_file import SEEDS, EvidenceConfig, RunConfig
 from se_nas.runs.run_folder import RunFolder
 from se_nas.space.architecture_file import load_architecture
 from se_nas.space.size import exact_size
@@ -84,6 +84,8 @@ def check_unchanged(run: RunFolder, config: RunConfig) -> None:
         if not isinstance(value, dict):
             return value
         whole = {**EvidenceConfig().model_dump(mode="json"), **value}
+        if whole["primary"] is None and whole["seeds"] is None:
+            whole["seeds"] = list(SEEDS)  # as runs of before there were plans have it
         return whole | {key: [Path(word).name for word in whole[key]] for key in ("published", "others")}
 
     asked = None if config.evidence is None else config.evidence.model_dump(mode="json")
@@ -93,16 +95,31 @@ def check_unchanged(run: RunFolder, config: RunConfig) -> None:
         raise ConfigError(str(run / _CONFIG), [f"evidence: {must}; {change}"])
 
 
-def resolve_evidence(run: RunFolder, changes: Mapping[str, Any]) -> EvidenceConfig:
-    """The configuration of a run's evidence: what it last was, else the run file's `evidence:`, else the defaults.
+@dataclass(frozen=True)
+class Resolved:
+    """The configuration of a run's evidence, and what is in the files that it names, by their names in its folder."""
 
-    It is kept in the folder with copies of the files that it names, so that a part can be gathered again by its name.
+    config: EvidenceConfig
+    copies: Mapping[str, bytes]
+
+    def keep(self, folder: Path) -> None:
+        """Write it into the folder of the evidence, so that a part can be gathered again by its name."""
+        for name, content in self.copies.items():
+            write_atomic(folder / name, content)
+        text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
+        stored = folder / _CONFIG
+        if not stored.exists() or stored.read_text() != text:
+            write_atomic(stored, text)
+
+
+def resolve_evidence(run: RunFolder, changes: Mapping[str, Any]) -> Resolved:
+    """The configuration of a run's evidence: what it last was, else the run file's `evidence:`, else the defaults.
 
     Args:
         changes: values by key that replace the others; paths are relative to the working folder.
 
     Raises:
-        ConfigError: with every fault found; nothing has been written then.
+        ConfigError: with every fault found.
     """
     folder = run / FOLDER
     stored = folder / _CONFIG
@@ -111,18 +128,13 @@ def resolve_evidence(run: RunFolder, changes: Mapping[str, Any]) -> EvidenceConf
         raise ConfigError(str(stored), [f"file: must be a mapping, but got {type(value).__name__}"])
     source = "--set" if changes else str(stored if stored.exists() else run / _CONFIG)
     try:
-        before, now = EvidenceConfig.model_validate(value), EvidenceConfig.model_validate({**value, **changes})
+        now = EvidenceConfig.model_validate({**value, **changes})
     except ValidationError as error:
         raise ConfigError(source, validation_problems(error, EvidenceConfig)) from error
     places = {name: Path() if name in changes else folder for name in ("published", "others")}
     own = read_record(RunResult, run / "result.json")
     problem = Problem(run.space.digest, own.budgets, own.data.name)
-    config, copies = _complete(now, places, problem, int(run.config["seed"]), source)
-    for name, content in copies.items():
-        write_atomic(folder / name, content)
-    if config != before or not stored.exists():
-        write_atomic(stored, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    return config
+    return Resolved(*_complete(now, places, problem, int(run.config["seed"]), source))
 
 
 def _complete(

@@ -33,6 +33,7 @@ from se_nas.errors import ConfigError
 from se_nas.plugins import load_plugins
 from se_nas.records.bounds import MOST_COUNT, MOST_WORKERS
 from se_nas.records.fields import PathText
+from se_nas.records.models.plan import Primary
 from se_nas.records.numbers import Count, CountFromZero, Seed, Workers
 from se_nas.records.record import Record
 from se_nas.records.run_log import LOGGERS
@@ -142,11 +143,18 @@ LoggerName = Annotated[str, AfterValidator(lambda name: LOGGERS.checked(name))]
 Seeds = Annotated[tuple[Seed, ...], AfterValidator(_distinct)]
 
 
+#: Of every comparison where there is no plan, and none are given.
+SEEDS = (0, 1, 2)
+
+
 class EvidenceConfig(Record):
     """What `se-nas evidence` compares a run's answer with, and how often.
 
     Attributes:
-        seeds: every network of a comparison is trained with each of these, so that differences are paired.
+        primary: the one comparison that is the claim, planned before anything is trained; null for none, so that all
+            comparisons share Holm's correction.
+        seeds: every network of a comparison is trained with each of these, so that differences are paired; null for as
+            many as the plan of `primary` needs, and 0, 1 and 2 without one.
         random: random networks at the same budgets; null for as many as could be trained in the time that the search
             took, and 5 at least.
         best_of: random networks at the same budgets among which the supernet picks one.
@@ -161,7 +169,8 @@ class EvidenceConfig(Record):
         timed: how many of the best networks by the supernet are timed, and how many random ones.
     """
 
-    seeds: Annotated[Seeds, AfterValidator(not_empty)] = (0, 1, 2)
+    primary: Primary | None = None
+    seeds: Annotated[Seeds, AfterValidator(not_empty)] | None = None
     random: Count | None = None
     best_of: Count = 50
     ratios: Annotated[tuple[Annotated[float, Field(ge=1)], ...], AfterValidator(_distinct)] = (4, 16)

@@ -10,7 +10,8 @@ from scipy.stats import ttest_rel
 
 from se_nas.evidence.comparisons import compare
 from se_nas.evidence.controls import Control, ControlKind
-from se_nas.evidence.statistics import crossed_difference, paired_difference
+from se_nas.evidence.statistics import crossed_difference, holm, paired_difference
+from se_nas.records.models.plan import Rival
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 
@@ -78,6 +79,20 @@ def test_random_networks_are_one_comparison_and_the_first(spec: NetworkSpec) -> 
     for entry in found:
         assert list(entry.by_seed) == [str(seed) for seed in SEEDS]
         assert np.mean(list(entry.by_seed.values())) == pytest.approx(entry.value)
+
+
+@pytest.mark.parametrize("claim", ["random_mean", "random_best"])
+def test_the_planned_comparison_is_tested_alone_and_the_others_together(spec: NetworkSpec, claim: Rival) -> None:
+    accuracies = {name: noisy(0.75, i, 0.01) for i, name in enumerate(("answer", "random_1", "random_2", "plain"))}
+    controls = named(spec, answer="answer", random_1="random", random_2="random", plain="baseline")
+    entries = compare(controls, accuracies, SEEDS, 10_000, claim)
+    planned = entries[["random_mean", "random_best"].index(claim)]
+    others = [entry for entry in entries if entry is not planned]
+    assert [entry.primary for entry in entries].count(True) == 1
+    assert planned.primary
+    assert planned.p_holm is None
+    assert [entry.p_holm for entry in others] == holm([entry.p for entry in others])
+    assert [entry.p for entry in entries] == [entry.p for entry in compare(controls, accuracies, SEEDS, 10_000)]
 
 
 def test_the_best_random_network_is_chosen_by_the_other_seeds(spec: NetworkSpec) -> None:

@@ -19,6 +19,7 @@ from pydantic import (
 from se_nas.records.fields import LATENCY, Amount, Count, Metric, Number, Seconds, Seed, Share
 from se_nas.records.models.certificate import LatencyConditions
 from se_nas.records.models.environment import Commit
+from se_nas.records.models.plan import EvidencePlan
 from se_nas.records.record import Record
 
 #: A seed as a key of JSON.
@@ -101,6 +102,7 @@ class ComparisonEntry(EstimateEntry):
     by_seed: dict[SeedKey, Number] | None = None
     p_holm: Share | None = None
     selected: bool | None = None
+    primary: bool | None = None
 
 
 class ControlsPart(Record):
@@ -114,6 +116,7 @@ class ControlsPart(Record):
     budgets: dict[Metric, PositiveFloat] | None = None
     networks: tuple[ControlEntry, ...]
     comparisons: tuple[ComparisonEntry, ...]
+    plan: EvidencePlan | None = None
 
     @model_validator(mode="after")
     def _known_networks(self) -> Self:

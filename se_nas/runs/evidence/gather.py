@@ -61,9 +61,10 @@ def gather_evidence(
         must = f"must be of images in memory for evidence to be gathered, but is {data}, whose images stay on disk"
         raise ConfigError(str(run / "config.yaml"), [f"data.name: {must}"])
     with alone_in(folder):
-        config = resolve_evidence(run, changes)
+        resolved = resolve_evidence(run, changes)
         setting = open_setting(folder, data_dir=data_dir, device=device)
-        gathering = Gathering(setting, config, conditions, say)
+        gathering = Gathering(setting, resolved.config, conditions, say)
+        resolved.keep(run / FOLDER)  # once nothing of it is refused
         began, used = run / FOLDER / "environment.json", setting.device.type
         for line in resumed_elsewhere(began if began.exists() else run / "environment.json", used):
             say(line)

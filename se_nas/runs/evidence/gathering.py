@@ -22,12 +22,13 @@ from se_nas.records.models.evidence import NetworkCosts, TrainingRecord
 from se_nas.records.models.run_result import RetrainSummary, RunResult
 from se_nas.records.record import read_record
 from se_nas.runs.evidence.ledger import Spending
+from se_nas.runs.evidence.plan import plan_evidence
 from se_nas.runs.evidence.published_controls import published_control
 from se_nas.runs.evidence.supernet_scores import SupernetScores
 from se_nas.runs.evidence.trainings import COLUMNS, Task, Trainings
 from se_nas.runs.evidence_config import FOLDER
 from se_nas.runs.prepare import Say, Setting
-from se_nas.runs.run_file import EvidenceConfig
+from se_nas.runs.run_file import SEEDS, EvidenceConfig
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import load_supernet
@@ -86,6 +87,11 @@ class Gathering:
                 commit=environment.commit,
             )
             self.trainings.adopt(Task(self.answer.spec, seed), record)
+
+        own = self.trainings.record(Task(self.answer.spec, setting.config.seed)) is not None
+        trained = len(self.trainings.records()) - own
+        self.plan = plan_evidence(self.run, config, self.random_count, trained)
+        self.seeds = self.plan.seeds if self.plan is not None else config.seeds or SEEDS
 
     # ---- what is compared
 
@@ -195,7 +201,7 @@ class Gathering:
         return {
             network.name: {
                 seed: accuracy
-                for seed in self.config.seeds
+                for seed in self.seeds
                 if (accuracy := self.trainings.accuracy(Task(network.spec, seed))) is not None
             }
             for network in networks
@@ -203,7 +209,7 @@ class Gathering:
 
     def failures(self, network: Control) -> dict[str, str]:
         """By seed, why its trainings that diverged did."""
-        words = {str(seed): self.trainings.failure(Task(network.spec, seed)) for seed in self.config.seeds}
+        words = {str(seed): self.trainings.failure(Task(network.spec, seed)) for seed in self.seeds}
         return {seed: why for seed, why in words.items() if why is not None}
 
     def costs(self, network: Control) -> NetworkCosts:

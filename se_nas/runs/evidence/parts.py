@@ -52,14 +52,15 @@ CHANCE = 100
 
 def controls_part(gathering: Gathering) -> ControlsPart:
     """The answer against its controls, see `evidence.comparisons`."""
-    gathering.train(gathering.controls, gathering.config.seeds)
+    gathering.train(gathering.controls, gathering.seeds)
     accuracies = gathering.accuracies(gathering.controls)
     mine = [control for control in gathering.controls if control.architecture is not None]
     scores = gathering.scores([c.architecture for c in mine if c.architecture]) if gathering.scores else []
     score_of = dict(zip((control.name for control in mine), scores, strict=False))
-    compared = compare(gathering.controls, accuracies, gathering.config.seeds, test_images=gathering.test_images)
+    claim = gathering.plan.primary.against if gathering.plan is not None else None
+    compared = compare(gathering.controls, accuracies, gathering.seeds, gathering.test_images, claim)
     return ControlsPart(
-        seeds=gathering.config.seeds,
+        seeds=gathering.seeds,
         test_images=gathering.test_images,
         recipe=gathering.recipe,
         budgets={budget.metric: budget.limit for budget in gathering.setting.budgets},
@@ -77,6 +78,7 @@ def controls_part(gathering: Gathering) -> ControlsPart:
             for control in gathering.controls
         ),
         comparisons=tuple(compared),
+        plan=gathering.plan,
     )
 
 
@@ -102,8 +104,8 @@ def ranking_part(gathering: Gathering) -> RankingPart | None:
             for i, a in enumerate(whole)
         ],
     }
-    gathering.train([network for networks in sets.values() for network in networks], gathering.config.seeds[:1])
-    seeds = gathering.config.seeds
+    gathering.train([network for networks in sets.values() for network in networks], gathering.seeds[:1])
+    seeds = gathering.seeds
     return RankingPart(
         seeds=seeds,
         test_images=gathering.test_images,
@@ -139,7 +141,7 @@ def stability_part(gathering: Gathering) -> StabilityPart | None:
             answers[seed] = gathering.answer_in(folder, f"search_{seed}", "search_seed", label)
     if len(answers) < 2:
         return None
-    gathering.train(list(answers.values()), gathering.config.seeds)
+    gathering.train(list(answers.values()), gathering.seeds)
     accuracies = gathering.accuracies(list(answers.values()))
     found = [
         SearchAnswer(control.name, seed, control.architecture, accuracies[control.name])
@@ -180,12 +182,12 @@ def _stand_alone_gains(gathering: Gathering) -> tuple[StandAloneGain, ...]:
         if answer[choice] != NO_SE and NO_SE in op.axis("se").options
         for a in [gathering.space.architecture({**answer.as_dict(), choice: NO_SE})]
     ]
-    gathering.train([gathering.answer, *without], gathering.config.seeds)
+    gathering.train([gathering.answer, *without], gathering.seeds)
     accuracies = gathering.accuracies([gathering.answer, *without])
     found = []
     for control in without:
         choice = control.name.removeprefix("without_")
-        gain = difference("answer", [control.name], accuracies, gathering.config.seeds, gathering.test_images)
+        gain = difference("answer", [control.name], accuracies, gathering.seeds, gathering.test_images)
         found.append(gain.entry_of(StandAloneGain, block=places[choice], option=answer[choice]))
     return tuple(found)
 

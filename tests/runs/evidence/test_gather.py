@@ -30,6 +30,7 @@ from se_nas.evidence.published_networks import fitted
 from se_nas.records.files import write_json
 from se_nas.records.models.evidence import TrainingRecord
 from se_nas.records.record import write_record
+from se_nas.report.pages.evidence.sections import evidence_sections
 from se_nas.runs import search as whole
 from se_nas.runs.evidence import gather as evidence
 from se_nas.runs.evidence import parts as evidence_parts
@@ -184,7 +185,8 @@ def test_every_part_is_there_and_in_the_report(done: Path) -> None:
         if part != "ledger":
             assert f"--part {part}" in page
     stored = yaml.safe_load((done / "evidence/config.yaml").read_text())
-    assert stored == {**SETTINGS, "published": ["published/plain.yaml"], "others": ["others/twin", "others/other"]}
+    copied = {"published": ["published/plain.yaml"], "others": ["others/twin", "others/other"]}
+    assert stored == {**SETTINGS, **copied, "primary": None}
 
 
 def test_the_controls_keep_the_budgets_and_are_trained_with_every_seed(done: Path) -> None:
@@ -485,6 +487,31 @@ def test_what_is_finished_is_shown_with_its_number(
     for entries in read_json(copy / "evidence/ranking.json")["sets"]:
         assert len(entries["networks"]) <= 1
         assert "correlations" not in entries
+
+
+def test_a_claim_is_planned_before_anything_is_trained_and_cannot_be_chosen_later(
+    finished: Path, done: Path, tmp_path: Path, gather: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "copy"))
+    primary = {"against": "random_mean", "difference": 0.05, "noise": 0.02, "spread": 0.01}
+    settings = {name: value for name, value in SETTINGS.items() if name != "seeds"}
+    monkeypatch.setattr(trainings, "train_network", refuse)
+    gather(copy, "controls", finished_only=True, primary=primary, **settings)
+    plan, part = read_json(copy / "evidence/plan.json"), read_json(copy / "evidence/controls.json")
+    assert part["plan"] == plan
+    assert (plan["primary"]["against"], plan["networks"], plan["seeds"]) == ("random_mean", 3, part["seeds"])
+    assert [entry["label"] for entry in part["comparisons"] if entry.get("primary")] == [
+        "the mean of 3 random networks"
+    ]
+    shown = "\n".join(claim.strong + claim.rest for claim in evidence_sections(copy, "copy").compared)
+    assert f"One comparison was planned on {plan['written']}" in shown
+    assert "It came out: no pair of trainings yet." in shown
+    with pytest.raises(ConfigError, match="primary: must be as planned on "):
+        gather(copy, "controls", primary={**primary, "against": "random_best"})
+    gather(copy, "controls", finished_only=True)  # what was refused left nothing behind
+    later = Path(shutil.copytree(done, tmp_path / "later"))
+    with pytest.raises(ConfigError, match="primary: must be planned before the first training"):
+        gather(later, "controls", primary=primary)
 
 
 def test_the_search_can_be_resumed_after_its_evidence(home: Path, copy: Path, gather: Callable[..., list[str]]) -> None:

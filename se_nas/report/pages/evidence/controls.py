@@ -87,17 +87,43 @@ def _claims(found: ControlsPart, networks: Networks, searches: int) -> list[Clai
     if random and searches < _FEW_SEARCHES:
         claims.append(Claim("", "It is one search: another seed may give another answer."))
     seeds, count = len(found.seeds), len(found.comparisons)
+    of = "all the comparisons" if found.plan is None else "all but the planned comparison"
     how = (
         f"{count} comparison{'s' * (count != 1)} in all, each over at most {seeds} seed{'s' * (seeds != 1)}, on "
         f"{found.test_images:,} test images; a difference counts where its interval leaves out 0 and its p-value, "
-        f"by Holm's correction for all the comparisons, is below {SIGNIFICANT}."
+        f"by Holm's correction for {of}, is below {SIGNIFICANT}."
     )
-    return [*claims, Claim("", how)]
+    return [*_planned(found), *claims, Claim("", how)]
+
+
+def _planned(found: ControlsPart) -> list[Claim]:
+    """The comparison that was planned, how it came out, and the plan."""
+    plan = found.plan
+    if plan is None:
+        return []
+    primary = plan.primary
+    against = {"random_mean": "the mean of", "random_best": "the best by training of"}[primary.against]
+    outcome = [
+        verdict(one) + (f", p {p_words(one.p)}" if one.p is not None else "")
+        for one in found.comparisons
+        if one.primary
+    ]
+    short = "" if plan.power >= primary.power else f", where {primary.power:.2f} were asked for"
+    found_by = (
+        f"{len(plan.seeds)} seeds, which find {100 * primary.difference:g} points with power {plan.power:.2f}{short}"
+    )
+    spread = f"{100 * primary.noise:g} between trainings and {100 * primary.spread:g} between networks"
+    rest = (
+        f" on {plan.written}, before the first training, and is tested alone: the answer against {against} "
+        f"{plan.networks} random networks at the budgets, over {found_by} at a spread of {spread}. It came out: "
+        f"{outcome[0] if outcome else 'not trained yet'}."
+    )
+    return [Claim("One comparison was planned", rest)]
 
 
 def _in_short(found: ControlsPart, networks: Networks) -> list[Claim]:
     """Against random networks, and against the largest within the budgets without SE and with one SE everywhere."""
-    claims = []
+    claims = _planned(found)
     for one in found.comparisons:
         theirs = [networks[name] for name in one.theirs]
         if all(network.kind == "random" for network in theirs) and not one.selected:
@@ -156,8 +182,13 @@ def _control_row(comparison: ComparisonEntry, networks: Networks, metrics: Seque
         means = [mean for mean in map(trained_accuracy, theirs) if mean is not None]
         spread, costs = spread_words(means), mean_costs(theirs)
     return Row(
-        [comparison.label, *cost_cells(costs, metrics), spread, p_words(comparison.p_holm)], verdict=verdict(comparison)
+        [comparison.label, *cost_cells(costs, metrics), spread, _p_cell(comparison)], verdict=verdict(comparison)
     )
+
+
+def _p_cell(comparison: ComparisonEntry) -> str:
+    """Holm's p, or of the comparison that was planned its own."""
+    return f"{p_words(comparison.p)} (planned)" if comparison.primary else p_words(comparison.p_holm)
 
 
 def _notes(found: ControlsPart, networks: Networks) -> list[str]:

@@ -1,0 +1,56 @@
+"""What a run's evidence is to show, said before it is gathered: `evidence/plan.json`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from se_nas.records.fields import Count, Seed, Share
+from se_nas.records.models.environment import Commit
+from se_nas.records.record import Record
+
+#: What the answer's claim is against: the mean of the random networks at the budgets, or the best of them by training.
+Rival = Literal["random_mean", "random_best"]
+
+
+class Primary(Record):
+    """The one comparison that is the claim; the others are beside it.
+
+    Attributes:
+        against: "random_mean" is the average network that the budgets allow; "random_best" what random search hands
+            back, the best of as many as the search's time would have trained.
+        difference: of accuracies, as a share, that is to be found.
+        noise: standard deviation of the accuracy of one network over trainings, as a share, from a pilot.
+        spread: standard deviation of the accuracies of random networks at the budgets without the noise, as a share.
+        power: the chance to find a difference so large, if there is one.
+    """
+
+    against: Rival
+    difference: float = Field(gt=0, lt=1)
+    noise: float = Field(gt=0, lt=1)
+    spread: float = Field(ge=0, lt=1)
+    power: float = Field(0.8, ge=0.5, lt=1)
+
+
+class EvidencePlan(Record):
+    """`plan.json`, written before the first training that the evidence asks for.
+
+    Attributes:
+        written: when, in UTC.
+        commit: of the code.
+        networks: how many random ones there are.
+        seeds: with which every network is trained.
+        power: that the comparison has with so many seeds.
+        needed: seeds that reach the power asked for; None where no number does.
+    """
+
+    format: Literal["se_nas plan"] = "se_nas plan"
+    version: Literal[1] = 1
+    written: str
+    commit: Commit | None
+    primary: Primary
+    networks: Count
+    seeds: tuple[Seed, ...]
+    power: Share
+    needed: Count | None

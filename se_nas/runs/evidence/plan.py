@@ -1,0 +1,73 @@
+"""The plan of a run's evidence: what its claim is, and from how many trainings, said before the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from se_nas.errors import ConfigError
+from se_nas.evidence.power import MOST_SEEDS, power_against_mean, power_against_one, seeds_for
+from se_nas.hardware.environment import describe_environment
+from se_nas.records.models.plan import EvidencePlan, Primary
+from se_nas.records.record import read_record, write_record
+from se_nas.runs.evidence_config import FOLDER
+from se_nas.runs.run_file import EvidenceConfig
+from se_nas.runs.run_folder import RunFolder
+
+
+def plan_evidence(run: RunFolder, config: EvidenceConfig, networks: int, trained: int) -> EvidencePlan | None:
+    """The plan that the evidence was begun with, or one that is written now; None where nothing is the claim.
+
+    Args:
+        networks: random ones among the controls.
+        trained: trainings that the evidence has already, beside the run's own.
+
+    Raises:
+        ConfigError: the plan is another than that which was written, or comes after results.
+    """
+    path = run / FOLDER / "plan.json"
+    known = read_record(EvidencePlan, path) if path.exists() else None
+    if known is not None:
+        _check_kept(known, config, networks, str(run.path))
+        return known
+    if config.primary is None:
+        return None
+    if trained:
+        must = "must be planned before the first training, but the evidence has results"
+        raise ConfigError(str(run.path), [f"primary: {must} of {trained} already; plan it in a copy without evidence/"])
+    power = power_of(config.primary, networks)
+    needed = seeds_for(config.primary.power, power)
+    if needed is None and config.seeds is None:
+        must = f"must be {power(MOST_SEEDS):.2f} at most, or `random` more than {networks} networks"
+        why = f"as no number of seeds reaches it, but got {config.primary.power}"
+        raise ConfigError(str(run.path), [f"primary.power: {must}, {why}"])
+    seeds = config.seeds or tuple(range(needed or 0))
+    environment = describe_environment()
+    plan = EvidencePlan(
+        written=environment.time,
+        commit=environment.commit,
+        primary=config.primary,
+        networks=networks,
+        seeds=seeds,
+        power=power(len(seeds)) if len(seeds) > 1 else 0.0,
+        needed=needed,
+    )
+    write_record(path, plan)
+    return plan
+
+
+def power_of(primary: Primary, networks: int) -> Callable[[int], float]:
+    """The power of the claim's comparison by the number of seeds."""
+    if primary.against == "random_best":
+        return partial(power_against_one, primary.difference, primary.noise)
+    return partial(power_against_mean, primary.difference, primary.noise, primary.spread, networks)
+
+
+def _check_kept(plan: EvidencePlan, config: EvidenceConfig, networks: int, source: str) -> None:
+    """What was planned stays: a claim that is chosen, or ended, by its results is none."""
+    asked = {"primary": config.primary, "seeds": config.seeds or plan.seeds, "random": networks}
+    kept = {"primary": plan.primary, "seeds": plan.seeds, "random": plan.networks}
+    other = [name for name in kept if asked[name] != kept[name]]
+    if other:
+        must = f"must be as planned on {plan.written}, before the first training; see {FOLDER}/plan.json"
+        raise ConfigError(source, [f"{', '.join(other)}: {must}"])
