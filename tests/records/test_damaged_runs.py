@@ -25,7 +25,8 @@ TABULAR = {
     "max_evaluations": 12,
     "objectives": ["accuracy", "macs"],
 }
-SETTINGS = ("random=1", "best_of=2", "ratios=[]", "seeds=[3]", "within=2", "space=3", "contexts=1", "timed=2")
+PRIMARY = "primary={against: random_mean, difference: 0.01, noise: 0.01, spread: 0.01}"
+SETTINGS = (PRIMARY, "random=1", "best_of=2", "ratios=[]", "seeds=[3]", "within=2", "space=3", "contexts=1", "timed=2")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _cases() -> Iterator[Case]:
     for file in ("architecture.json", "data.json", "export/export.json"):
         yield Case("differentiable", f"retrain/{file}", handed_on)
     told = ("evidence", "{run}", "--part", "ledger", "--finished-only", "--quiet")
-    for file in ("result.json", "evidence/spent.json", "evidence/trainings/*.json"):
+    for file in ("result.json", "evidence/spent.json", "evidence/plan.json", "evidence/trainings/*.json"):
         yield Case("differentiable", file, told)
     compared = ("evidence", "{run}", "--part", "controls", "--finished-only", "--quiet")
     for file in ("evidence/supernet_scores.json", "evidence/trainings/*.json"):
