@@ -67,6 +67,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
     return Scheduling(config, log)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """The hook by which pytest-xdist asks what `-n auto` is: one more than cores, as some tests wait for processes."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def tiny_space() -> SearchSpace:
     """20 x 7 networks: depth, kernel and SE by block, then an identity or a block of two expansions and three SEs."""
