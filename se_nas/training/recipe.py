@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
 from se_nas.errors import ConfigError
+from se_nas.hardware.graph_step import Asked
 from se_nas.records.former_names import without_constants
 from se_nas.records.numbers import BatchSize, Count, CountFromZero
 from se_nas.records.record import Record
@@ -108,7 +109,10 @@ class Recipe(Record):
         clip: greatest norm of all gradients together; null does not clip.
         zero_init_last: start the last norm of each residual branch at 0 (https://arxiv.org/abs/1706.02677).
         precision: "auto" is bfloat16 on a GPU that computes in it, else float32.
-        compile: whether the network is compiled by torch.
+        compile: whether the network is compiled by torch; "auto" does so on CUDA devices with Triton, in trainings of at
+            least 20,000 steps.
+        cuda_graphs: whether CUDA captures a step's forward and backward pass, which is then one launch. "auto" does so
+            on CUDA devices, in trainings of at least 200 steps on one rank, without `accumulate` and float16.
         accumulate: parts that each rank computes its share of a batch in, one after the other.
         train_resolution, test_resolution: side of the images in pixels; null is the network's own.
         test_crop: side of the centre crop, as a share of the shorter side that the image is resized to; null tests on
@@ -171,7 +175,8 @@ class Recipe(Record):
     zero_init_last: bool = False
 
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    compile: bool = False
+    compile: Asked = "auto"
+    cuda_graphs: Asked = "auto"
     accumulate: Count = 1
 
     train_resolution: int | None = Field(None, ge=8, le=4096)

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from se_nas.cost.memory import least_training_bytes
 from se_nas.data.balance import balanced_weights
-from se_nas.errors import CheckpointError
+from se_nas.errors import CheckpointError, ConfigError
 from se_nas.hardware.device import arithmetic, autocast_dtype, autocast_for
 from se_nas.hardware.distributed import Ranks
+from se_nas.hardware.graph_step import Compiled, GraphStep, captures, compiles
 from se_nas.hardware.memory import check_fits
 from se_nas.layers.network import Network, initialise
 from se_nas.records.checkpoint import StateDict, load_checkpoint, previous_path
@@ -39,6 +40,7 @@ from se_nas.training.guard import GuardConfig, Stateful
 from se_nas.training.images import HeldOutImages, TrainingImages
 from se_nas.training.initial_weights import InitialWeights
 from se_nas.training.loop import Loop, StepContext
+from se_nas.training.metrics import print_line
 from se_nas.training.optimizer import WeightUpdate, make_average
 from se_nas.training.recipe import Recipe
 from se_nas.training.timm_parts import distillation_loss, make_cutout, make_erasing, make_loss, make_mixup
@@ -160,9 +162,12 @@ def train(
     what = f"training: the network with batches of {batch:,} images takes"
     check_fits(least_training_bytes(spec, batch), device, what)
     network = _network(spec, recipe, seed, initial, device)
-    wrapped = ranks.wrapped(torch.compile(network) if recipe.compile else network, device)  # type: ignore[arg-type]
+    steps = recipe.epochs * images.steps_per_epoch
+    compiled = Compiled(network) if compiles(recipe.compile, device, steps) else None
+    wrapped = ranks.wrapped(compiled or network, device)
 
     halves = autocast_dtype(device, recipe.precision) == torch.float16
+    captured = _captures(recipe, device, steps, ranks, halves)
     update = WeightUpdate(network, recipe, images.steps_per_epoch, device=device, scaled=halves)
     weights_of_classes = None
     if recipe.class_weights is not None:
@@ -174,10 +179,27 @@ def train(
     averaged = average.module if average is not None else None
     best = _Best(folder / BEST_WEIGHTS if ranks.first and held_out.keep_best else None)
 
+    def passes(x: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+        """The loss and, of labels that are not mixed, the accuracy of a part, whose gradients are added."""
+        with autocast_for(device, recipe.precision):
+            logits = wrapped(x)
+        loss = criterion(logits.float(), target)
+        if teacher is not None and recipe.distillation is not None:
+            loss = _distilled(recipe, loss, logits, teacher, x, device)
+        update.backward(loss / recipe.accumulate)
+        hits = () if target.dim() > 1 else ((logits.detach().argmax(1) == target).float().mean(),)
+        return loss.detach(), *hits
+
+    def say(line: str) -> None:
+        if ranks.first:
+            print_line(console or Console(stderr=True), f"{name}: {line}")
+
+    run = GraphStep(passes, network, compiled=compiled, captured=captured, say=say)
+
     def step(context: StepContext) -> dict[str, float | Tensor]:
         rate = update.begin(context)
         network.train()
-        losses, hits = [], []
+        found = []
         mixing = mixup if recipe.mixes_in(context.epoch) else None
         for number, (x, y) in enumerate(images.parts(context.epoch, context.step_in_epoch, context.seed)):
             part_seed = _part_seed(context.seed, number * ranks.size + ranks.rank)
@@ -189,21 +211,13 @@ def train(
             torch.manual_seed(part_seed)
             last = number + 1 == recipe.accumulate
             with nullcontext() if last or ranks.size == 1 else wrapped.no_sync():  # type: ignore[operator]
-                with autocast_for(device, recipe.precision):
-                    logits = wrapped(x)
-                loss = criterion(logits.float(), target)
-                if teacher is not None and recipe.distillation is not None:
-                    loss = _distilled(recipe, loss, logits, teacher, x, device)
-                update.backward(loss / recipe.accumulate)
-            losses.append(loss.detach())
-            if mixing is None:
-                hits.append((logits.detach().argmax(1) == y).float().mean())
+                found.append(run(x, target))
         update.end()
         ranks.average_(network.buffers())
         if average is not None:
             average.update(context.step)
-        metrics: dict[str, float | Tensor] = {"loss": torch.stack(losses).mean(), "lr": rate}
-        return metrics | ({"accuracy": torch.stack(hits).mean()} if hits else {})
+        losses, *hits = (torch.stack(each).mean() for each in zip(*found, strict=True))
+        return {"loss": losses, "lr": rate} | ({"accuracy": hits[0]} if hits else {})
 
     def look(epoch: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -297,6 +311,20 @@ def _network(
     if recipe.dropout is not None:
         network.set_dropout(recipe.dropout)
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _captures(recipe: Recipe, device: torch.device, steps: int, ranks: Ranks, halves: bool) -> bool:
+    """Whether CUDA captures the steps."""
+    hindrances = {
+        "on several ranks, which wait for each other": ranks.size > 1,
+        "where the gradients of several parts add up (accumulate)": recipe.accumulate > 1,
+        "with float16, whose gradients are scaled": halves,
+    }
+    hindrance = next((words for words, holds in hindrances.items() if holds), None)
+    try:
+        return captures(recipe.cuda_graphs, device, steps, hindrance)
+    except ValueError as error:
+        raise ConfigError("recipe", [str(error)]) from error
 
 
 def _distilled(

@@ -89,6 +89,15 @@ void (*on_wait)(const char*) = nullptr;
 const std::set<std::string> NO_LAUNCH{
     "empty", "empty_strided", "as_strided", "view", "_reshape_alias", "alias", "unfold", "set_", "resize_",
     "_local_scalar_dense", "view_as_real", "view_as_complex", "is_set_to", "record_stream"};
+// what a graph that is captured will do again
+struct Recorded {
+  c10::OperatorHandle op;
+  std::vector<c10::IValue> arguments, results;
+};
+std::map<long, std::vector<Recorded>> graphs;
+long recording = 0;  // the graph that is captured, from 1
+std::map<void*, std::pair<c10::Storage, std::string>> before_capture;  // what was where: nothing is done while one captures
+bool replaying = false;
 // the size or the value of the result is asked of the device
 const std::set<std::string> WAITING{
     "_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal", "bincount"};
@@ -246,9 +255,20 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
     }
   }
   if (WAITING.count(name)) wait_for_device(name);
-  if (!NO_LAUNCH.count(name)) {
+  if (!NO_LAUNCH.count(name) && !replaying && !capturing) {
     std::lock_guard guard(lock);
     launches[name] += kernels(name, arguments);
+  }
+  std::vector<c10::IValue> given;
+  if (capturing) {
+    given.assign(stack->end() - count, stack->end());
+    for (const auto& pair : call.pairs) {
+      const c10::Storage& storage = pair.here.storage();
+      auto& [kept, bytes] = before_capture[storage.mutable_data()];
+      if (kept) continue;
+      kept = storage;
+      bytes.assign(static_cast<const char*>(storage.data()), storage.nbytes());
+    }
   }
   torch::jit::drop(*stack, count);
   for (auto& argument : arguments) stack->push_back(std::move(argument));
@@ -257,6 +277,26 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   for (size_t i = stack->size() - schema.returns().size(); i < stack->size(); i++) {
     (*stack)[i] = each((*stack)[i], [&](const at::Tensor& t) { return call.to_device(t); });
   }
+  if (capturing) {
+    std::vector<c10::IValue> results(stack->end() - schema.returns().size(), stack->end());
+    std::lock_guard guard(lock);
+    graphs[recording].push_back({op, std::move(given), std::move(results)});
+  }
+}
+
+// what was computed anew, into where it was put when the graph was captured; a view or a change in place is there
+void put(const c10::IValue& from, const c10::IValue& to) {
+  std::vector<at::Tensor> values;
+  each(from, [&](const at::Tensor& t) { values.push_back(t); return t; });
+  size_t next = 0;
+  each(to, [&](const at::Tensor& t) {
+    const at::Tensor& value = values[next++];
+    if (t.defined() && t.storage().data() != value.storage().data()) {
+      Call call;
+      call.to_cpu(t).copy_(call.to_cpu(value));
+    }
+    return t;
+  });
 }
 
 void set_storage(const c10::OperatorHandle& op, Stack* stack) {
@@ -313,7 +353,31 @@ void install(void (*tell)(const char*)) {
   }
 }
 
-void set_capturing(bool now) { capturing = now; }
+// returns the number of the graph
+long start_capturing() {
+  capturing = true;
+  return ++recording;
+}
+
+void stop_capturing() {
+  capturing = false;
+  for (auto& [data, kept] : before_capture) std::copy(kept.second.begin(), kept.second.end(), static_cast<char*>(data));
+  before_capture.clear();
+}
+
+void replay(long graph) {
+  at::NoGradGuard no_gradients;
+  replaying = true;
+  launches["graph"]++;
+  for (auto& each_of : graphs[graph]) {
+    Stack stack(each_of.arguments.begin(), each_of.arguments.end());
+    run(each_of.op, &stack);
+    for (size_t i = 0; i < stack.size(); i++) put(stack[i], each_of.results[i]);
+  }
+  replaying = false;
+}
+
+void forget_graph(long graph) { graphs.erase(graph); }
 
 void wait_now(const char* what) { wait_for_device(what); }
 

@@ -36,11 +36,17 @@ class Event:
 
 
 class Graph:
-    captured = False
+    """Does again what it captured, on the same memory, as one launch; random numbers are new ones, as on a GPU."""
+
+    captured = 0
 
     def replay(self) -> None:
         assert self.captured
         counts.replays += 1
+        _device.replay(self.captured)
+
+    def __del__(self) -> None:
+        _device.forget_graph(self.captured)
 
     def pool(self) -> tuple[int, int]:
         return (0, id(self))
@@ -50,13 +56,14 @@ class Graph:
 def capturing(graph: Graph, pool: object = None, **kwargs: object) -> Iterator[None]:
     counts.pools.append(pool)
     counts.capturing = True
-    _device.set_capturing(True)
+    number, random = _device.start_capturing(), torch.get_rng_state()
     try:
         yield
     finally:
-        _device.set_capturing(False)
+        _device.stop_capturing()
+        torch.set_rng_state(random)
         counts.capturing = False
-    graph.captured = True
+    graph.captured = number
 
 
 _clone = torch.UntypedStorage.clone
