@@ -112,7 +112,7 @@ def of_training(problem: SearchProblem, recipe: Recipe, folder: Path) -> dict[st
     class Counting(Loop):
         def run(self, resume: bool) -> History:
             steps = iter(range(10**6))
-            for _ in range(2):
+            for _ in range(7 if recipe.cuda_graphs is True else 2):  # before one is captured
                 self._step(context(next(steps), 0))
             found.update(counted(lambda: self._step(context(next(steps), 0)), STEPS))
             raise _Counted
@@ -136,6 +136,8 @@ def every(space: Path, folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
     yield from of_search(search)
     in_memory = default_recipe(epochs=1, batch_size=BATCH, average_decay=0.99, cutout=4)
     yield "stand-alone step", of_training(search.problem, in_memory, folder)
+    captured = in_memory.model_copy(update={"cuda_graphs": True})
+    yield "stand-alone step, captured", of_training(search.problem, captured, folder)
     streamed = in_memory.model_copy(update={"color_jitter": 0.1, "cutout": None})
     yield "step on images that workers decode", of_training(search.problem, streamed, folder)
 

@@ -129,6 +129,9 @@ class GraphStep:
     def _compiling(self, compiled: Compiled, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The first compiled call, which compiles."""
         kept = [(buffer, buffer.clone()) for buffer in self._module.buffers()]
+        device = inputs[0].device
+        generators = [torch] if device.type == "cpu" else [torch, torch.get_device_module(device)]
+        random = [generator.get_rng_state() for generator in generators]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of torch about its own parts
@@ -140,6 +143,8 @@ class GraphStep:
         with torch.no_grad():
             for buffer, value in kept:
                 buffer.copy_(value)
+        for generator, state in zip(generators, random, strict=True):
+            generator.set_rng_state(state)
         compiled.on, self._compiled = False, None
         return self._work(*inputs)
 

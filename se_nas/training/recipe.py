@@ -109,8 +109,8 @@ class Recipe(Record):
         clip: greatest norm of all gradients together; null does not clip.
         zero_init_last: start the last norm of each residual branch at 0 (https://arxiv.org/abs/1706.02677).
         precision: "auto" is bfloat16 on a GPU that computes in it, else float32.
-        compile: whether the network is compiled by torch; "auto" does so on CUDA devices with Triton, in trainings of at
-            least 20,000 steps.
+        compile: whether the network is compiled by torch; "auto" does so on CUDA devices with Triton, in trainings of
+            at least 20,000 steps.
         cuda_graphs: whether CUDA captures a step's forward and backward pass, which is then one launch. "auto" does so
             on CUDA devices, in trainings of at least 200 steps on one rank, without `accumulate` and float16.
         accumulate: parts that each rank computes its share of a batch in, one after the other.

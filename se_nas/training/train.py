@@ -216,8 +216,9 @@ def train(
         ranks.average_(network.buffers())
         if average is not None:
             average.update(context.step)
-        losses, *hits = (torch.stack(each).mean() for each in zip(*found, strict=True))
-        return {"loss": losses, "lr": rate} | ({"accuracy": hits[0]} if hits else {})
+        loss, *hits = (torch.stack(each).mean() for each in zip(*found, strict=True))
+        metrics: dict[str, float | Tensor] = {"loss": loss, "lr": rate}
+        return metrics | ({"accuracy": hits[0]} if hits else {})
 
     def look(epoch: int) -> dict[str, Any]:
         result: dict[str, Any] = {}

@@ -41,6 +41,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float
         ("look for NaN", 1),
         ("end of epoch with validation", 10),
         ("stand-alone step", 0),
+        ("stand-alone step, captured", 0),
         ("step on images that workers decode", 0),
     ],
 )

@@ -52,6 +52,7 @@ class DiskJob:
     frozen_norms: bool = False
     fault: Fault | None = None
     save_always: bool = False
+    device: torch.device = CPU
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -139,7 +140,7 @@ def _train(job: DiskJob, ranks: _WatchedRanks, patch: pytest.MonkeyPatch) -> Wat
             job.spec.resolution,
             *open_encoded_images(job.images),
             ranks=ranks,
-            device=CPU,
+            device=job.device,
             seed=0,
             say=lambda line: console.print(line, soft_wrap=True),
             **of_images,
@@ -150,7 +151,7 @@ def _train(job: DiskJob, ranks: _WatchedRanks, patch: pytest.MonkeyPatch) -> Wat
         images,
         HeldOut(held_out, {"top1": "val_top1", "top5": "val_top5"}, keep_best=True),
         ranks=ranks,
-        device=CPU,
+        device=job.device,
         folder=job.folder,
         console=console,
         **{"seed": 0, "resume": False, "progress": False, **options},
@@ -192,7 +193,7 @@ def _digest(value: Any) -> str:
 
     def add(item: Any) -> None:
         if isinstance(item, Tensor):
-            known.update(item.detach().contiguous().numpy().tobytes())
+            known.update(item.detach().cpu().contiguous().numpy().tobytes())
         elif isinstance(item, dict):
             for name, inner in item.items():
                 known.update(repr(name).encode())
