@@ -69,10 +69,19 @@ class RecipeOptions:
         Path | None,
         typer.Option(
             "--from",
-            metavar="RUN",
-            help="Fine-tune the network that a search's supernet leaves: the folder of a subnet, or of a run, whose "
-            "subnet is made where there is none yet. In place of ARCHITECTURE; by default with the run's images and "
-            "recipe, at a tenth of its learning rate, in fine-tuned/ beside the subnet's weights.",
+            metavar="RUN|FILE",
+            help="Train on from trained weights, in place of ARCHITECTURE: the folder of a run, whose subnet is made "
+            "where there is none yet, of a subnet or of a retraining, or a file of weights in one. By default with the "
+            "images and the recipe of these weights, at a tenth of its learning rate, in fine-tuned/ beside them. With "
+            "--data of another set it is a transfer, in transfer-DATA/: the classifier is replaced.",
+        ),
+    ] = None
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PARTS",
+            help="Parts of trained weights that stay as they are: stem, numbers of stages, head (what stands before "
+            "the classifier), or all of these; with commas, such as stem,1,2.",
         ),
     ] = None
     batch_size: Annotated[
@@ -82,7 +91,12 @@ class RecipeOptions:
 
     def changes(self) -> dict[str, object]:
         """What is said otherwise than the recipe, by name."""
-        shorthand = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
+        shorthand = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "freeze": self.freeze,
+        }
         given = {name: value for name, value in shorthand.items() if value is not None}
         return {**parse_changes(self.change), **given}
 
@@ -200,8 +214,8 @@ def retrain(
     files: ImageFiles,
     options: TrainingOptions,
 ) -> None:
-    """Train a network from scratch, from given weights, or from those that a search leaves, and report its accuracy on
-    the test images.
+    """Train a network from scratch or from trained weights, also on other images than these know, and report its
+    accuracy on the test images.
 
     For images on disk, such as ImageNet's, the network is scaled as its space says. With the same options,
     `torchrun --standalone --nproc-per-node N -m se_nas retrain ...` trains on N devices, whatever the images.
@@ -210,12 +224,13 @@ def retrain(
     from se_nas.hardware.rank import rank_of_environment
     from se_nas.runs.networks.open_architecture import open_architecture
     from se_nas.runs.subnets.fine_tuning import FineTuning, accuracy_lines
+    from se_nas.runs.subnets.on_page import show_on_page
 
     going_on: Extension | FineTuning | None = None
     if recipe.from_ is not None:
         going_on = _fine_tuning(recipe.from_, architecture, recipe, files, options)
     elif architecture is None:
-        raise ConfigError("ARCHITECTURE", ["must be given, or --from and the folder of a run, but got neither"])
+        raise ConfigError("ARCHITECTURE", ["must be given, or --from and what is trained, but got neither"])
     elif recipe.extend is not None:
         going_on = _extension(architecture, recipe, teacher, files, options)
     else:
@@ -234,6 +249,7 @@ def retrain(
     if isinstance(going_on, FineTuning) and rank_of_environment() == 0:
         for line in accuracy_lines(going_on.folder):
             say(line)
+        show_on_page(going_on.folder, say)
 
 
 def _extension(
@@ -248,6 +264,7 @@ def _extension(
         "--epochs": recipe.epochs is not None,
         "--teacher": teacher.teacher is not None or teacher.teacher_checkpoint is not None,
         "--seed": options.seed is not None,
+        "--data": options.data is not None,
     }
     _check_unsaid("--extend", "as in the training that goes on", given, files, options)
     changes = {name: value for name, value in recipe.changes().items() if name != "epochs"}
@@ -260,16 +277,18 @@ def _extension(
 def _check_unsaid(
     option: str, why: str, given: Mapping[str, bool], files: ImageFiles, options: TrainingOptions
 ) -> None:
-    """Refuse what an option's folder has settled: the images and the network, and what else is given."""
+    """Refuse what an option's folder has settled: the network, the images unless others are named, and what else is
+    given.
+    """
     from se_nas.data.file_options import USUAL
 
+    same_images = options.data is None
     given = {
         **given,
-        "--data": options.data is not None,
         "--space": options.space is not None,
         "--weights": options.weights is not None,
-        "--download": options.download,
-        "how images are read": files.chosen() != USUAL,
+        "--download": same_images and options.download,
+        "how images are read": same_images and files.chosen() != USUAL,
     }
     if said := [name for name, is_said in given.items() if is_said]:
         raise ConfigError(option, [f"{', '.join(said)}: must be left out, {why}"])
@@ -282,24 +301,33 @@ def _fine_tuning(
     files: ImageFiles,
     options: TrainingOptions,
 ) -> FineTuning:
-    """The subnet that is trained on; a run's is made where there is none yet."""
+    """The weights that are trained on; a run's subnet is made where there is none yet."""
+    from se_nas.data.in_memory.options import DataOptions
+    from se_nas.data.sources import stays_on_disk
     from se_nas.hardware.rank import rank_of_environment
     from se_nas.runs.run_folder import SUBNET
-    from se_nas.runs.subnets.fine_tuning import no_subnet, open_fine_tuning, subnet_in
+    from se_nas.runs.subnets.fine_tuning import no_weights, open_fine_tuning, weights_in
     from se_nas.runs.subnets.inherited import make_subnet
+    from se_nas.training.trained_network import WEIGHTS
 
     given = {"ARCHITECTURE": architecture is not None, "--extend": recipe.extend is not None}
     _check_unsaid("--from", "as the run says it", given, files, options)
-    found = subnet_in(source)
+    found, other, usual = weights_in(source), None, SMALL_RECIPE
+    if options.data is not None:
+        usual = ON_DISK_RECIPE if stays_on_disk(options.data) else SMALL_RECIPE
+        other = DataOptions(
+            options.data, options.data_dir, download=options.download, seed=options.seed or 0, files=files.chosen()
+        )
     if found is None and not (source / "space.yaml").exists():
-        raise no_subnet(source)
+        raise no_weights(source)
     if found is None and rank_of_environment() == 0:
-        make_subnet(source, (), source / SUBNET, data_dir=options.data_dir, device=options.device, say=say)
-        found = source / SUBNET
+        own_images = options.data_dir if other is None else None
+        make_subnet(source, (), source / SUBNET, data_dir=own_images, device=options.device, say=say)
+        found = source / SUBNET / WEIGHTS
     if found is None:
         must = f"{source}: must have its subnet before several ranks train it: se-nas subnet {source}"
         raise ConfigError("--from", [must])
-    fine_tuning = open_fine_tuning(found, recipe.recipe, SMALL_RECIPE, recipe.changes(), options.data_dir)
+    fine_tuning = open_fine_tuning(found, recipe.recipe, usual, recipe.changes(), options.data_dir, other)
     if rank_of_environment() == 0:
         say(fine_tuning.words())
     return fine_tuning
@@ -337,7 +365,15 @@ def _job(
         return job
     job = replace(job, folder=options.output or going_on.default_folder)
     if isinstance(going_on, FineTuning):
-        return replace(job, data=going_on.data, recipe=going_on.recipe, changes={}, weights=going_on.weights)
+        return replace(
+            job,
+            data=going_on.data,
+            recipe=going_on.recipe,
+            changes={},
+            weights=going_on.weights,
+            same_classes=not going_on.transfers,
+            scaled=False,
+        )
     return job.going_on(going_on)
 
 

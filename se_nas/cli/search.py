@@ -159,6 +159,7 @@ def subnet(
     from se_nas.runs.run_folder import SUBNET
     from se_nas.runs.subnets.fine_tuning import accuracy_lines
     from se_nas.runs.subnets.inherited import make_subnet
+    from se_nas.runs.subnets.on_page import show_on_page
 
     load_plugins_of(run / "config.yaml")
     budgets = parse_budget_options(budget or [], "--budget")
@@ -167,6 +168,7 @@ def subnet(
     make_subnet(run, budgets, folder, data_dir=data_dir, device=device, say=say)
     for line in accuracy_lines(folder):
         say(line)
+    show_on_page(folder, say)
     say(f"network with its weights: {folder}")
 
 

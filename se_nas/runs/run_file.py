@@ -29,7 +29,7 @@ from se_nas.data.file_options import FileOptions
 from se_nas.data.image_file import MAX_DAMAGED
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.sources import data_name, stays_on_disk
-from se_nas.errors import ConfigError
+from se_nas.errors import ConfigError, short
 from se_nas.plugins import load_plugins
 from se_nas.records.bounds import MOST_COUNT, MOST_WORKERS
 from se_nas.records.fields import PathText
@@ -344,6 +344,9 @@ def _problems_between_keys(config: RunConfig, budgets: Sequence[Budget]) -> Iter
     """Faults of a run file that no single key shows."""
     if config.retrain is not None:
         yield from (f"retrain.{fault}" for fault in recipe_faults(config.retrain))
+        if config.retrain.freeze:
+            must = "must be left out, as the winner is trained from random weights"
+            yield f"retrain.freeze: {must}, but got {short(', '.join(config.retrain.freeze))}"
     yield from _problems_on_disk(config)
     yield from literal_secrets(config.nni.training_service, "nni.training_service")
     yield from literal_secrets(config.nni.experiment, "nni.experiment")

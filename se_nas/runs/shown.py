@@ -21,7 +21,7 @@ _ACCOUNT = re.compile(r"[^\s/:@]+:[^\s/@]+@")
 #: Harmless names that no model of a run file has: parts, metrics, a retraining's images, and what NNI's training
 #: services and machines are given. Not its commands, images and accounts: these may hold a secret.
 _MORE = {
-    *("weights", "choices", "validation", "train", "val", "digest"),
+    *("weights", "choices", "validation", "train", "val", "digest", "normalised_as"),
     *("platform", "machine_list", "host", "port", "user", "ssh_key_file", "python_path", "nni_manager_ip"),
     *("use_active_gpu", "gpu_indices", "max_trial_number_per_gpu", "trial_gpu_number", "tuner_gpu_indices"),
     *("max_trial_number", "max_trial_duration", "max_experiment_duration", "reuse_mode", "debug", "log_level"),

@@ -298,6 +298,17 @@ class NetworkSpec:
         """Every convolution of the stem."""
         return (self.stem, *self.stem_more)
 
+    @property
+    def stages(self) -> tuple[tuple[BlockSpec, ...], ...]:
+        """The blocks in rows, in each of which all but the first keep their shape."""
+        rows: list[tuple[BlockSpec, ...]] = []
+        for block in self.blocks:
+            if rows and block.keeps_shape:
+                rows[-1] = (*rows[-1], block)
+            else:
+                rows.append((block,))
+        return tuple(rows)
+
     def to_dict(self) -> dict[str, object]:
         """JSON-able form; `se_nas.space.architecture_file.network_from_dict` reads it back."""
         return asdict(self, dict_factory=_without_what_came_late)

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +31,12 @@ class InitialWeights:
     Attributes:
         tensors: by name in the network; without those of a classifier for other classes.
         digest: sixteen hexadecimal digits of the file that they are of.
+        accuracy: theirs on the held-out images of their training, where the file says it.
     """
 
     tensors: Mapping[str, Tensor]
     digest: str
+    accuracy: float | None = None
 
     def put_into(self, network: nn.Module) -> None:
         """Replace the weights of a network; a tensor that is not there stays as it is."""
@@ -48,16 +50,24 @@ def read_initial_weights(path: Path, spec: NetworkSpec) -> InitialWeights:
         CheckpointError: the file is missing, unreadable, altered as far as its own checksums tell, of another
             architecture, or has values that are not finite.
     """
-    state, digest = read_state_dict(path)
+    held = read_state_dict(path)
     try:
-        tensors = paired_by_order(state, Network(spec).state_dict())
+        tensors = paired_by_order(held.state, Network(spec).state_dict())
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return InitialWeights(tensors, digest)
+    return InitialWeights(tensors, held.digest, held.accuracy)
 
 
-def read_state_dict(path: Path) -> tuple[Mapping[str, Tensor], str]:
-    """The state dict that a file holds, in its order, and sixteen hexadecimal digits of the file.
+class HeldWeights(NamedTuple):
+    """A state dict in its order, and of the file that holds it the digest and the accuracy, as `InitialWeights`."""
+
+    state: Mapping[str, Tensor]
+    digest: str
+    accuracy: float | None
+
+
+def read_state_dict(path: Path) -> HeldWeights:
+    """The state dict that a file holds.
 
     Raises:
         CheckpointError: the file is missing, unreadable, altered as far as its own checksums tell, or holds no weights.
@@ -69,12 +79,13 @@ def read_state_dict(path: Path) -> tuple[Mapping[str, Tensor], str]:
     try:
         if (fault := checksum_fault(content)) is not None:
             raise CheckpointError(f"the file of weights must be whole, but {fault}")
-        return _state_dict(path, content), hashlib.sha256(content).hexdigest()[:16]
+        state, accuracy = _state_dict(path, content)
+        return HeldWeights(state, hashlib.sha256(content).hexdigest()[:16], accuracy)
     except CheckpointError as error:
         raise CheckpointError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
 
 
-def _state_dict(path: Path, content: bytes) -> Mapping[str, Tensor]:
+def _state_dict(path: Path, content: bytes) -> tuple[Mapping[str, Tensor], float | None]:
     if path.suffix == ".safetensors":
         raise CheckpointError(
             "the file must keep the order of its tensors, which .safetensors does not: "
@@ -84,11 +95,13 @@ def _state_dict(path: Path, content: bytes) -> Mapping[str, Tensor]:
         held: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or foreign file fails in a dozen ways, none of them documented
         raise CheckpointError(f"the file must hold tensors and plain values, but got {type(error).__name__}") from error
+    accuracy = None
     if isinstance(held, dict) and held.get("kind") == KIND:
         saved = load_checkpoint(path)
-        held = saved.get(better_kind(saved))
+        kind = better_kind(saved)
+        held, accuracy = saved.get(kind), (saved.get("accuracies") or {}).get(kind)
     elif isinstance(held, dict):
         held = next((held[key] for key in _WRAPPED if isinstance(held.get(key), dict)), held)
     if not isinstance(held, dict) or not held or not all(isinstance(value, Tensor) for value in held.values()):
         raise CheckpointError("the file must hold the state dict of a network, but holds something else")
-    return held
+    return held, accuracy

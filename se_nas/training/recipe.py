@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
 from se_nas.errors import ConfigError
 from se_nas.hardware.graph_step import Asked
+from se_nas.layers.freezing import FrozenParts
 from se_nas.records.former_names import without_constants
 from se_nas.records.numbers import BatchSize, Count, CountFromZero
 from se_nas.records.record import Record
@@ -120,6 +121,9 @@ class Recipe(Record):
         test_interpolation: how test images are resized.
         evaluate_every: epochs between two evaluations; there is one after the last epoch anyhow.
         distillation: learning from a teacher too; null is off.
+        freeze: parts of a network with trained weights that stay as they are, their norms' statistics too: stem,
+            numbers of stages from 1 (rows of blocks of one width and size), head (what stands before the classifier),
+            or all of these.
     """
 
     source: str = Field(min_length=1)
@@ -186,6 +190,7 @@ class Recipe(Record):
     evaluate_every: Count = 1
 
     distillation: Distillation | None = None
+    freeze: FrozenParts = ()
 
     @model_validator(mode="before")
     @classmethod

@@ -89,8 +89,10 @@ def make_timm_optimizer(network: nn.Module, recipe: Recipe, learning_rate: float
     from timm.optim import create_optimizer_v2
 
     options = {name: getattr(recipe, name) for name in _OPTIMIZER_OPTIONS if getattr(recipe, name) is not None}
+    # timm leaves frozen parameters out where it sorts them into groups, and there alone
+    grouped = recipe.weight_decay > 0 and not recipe.decay_norm_and_bias
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
-        network,
+        network if grouped else [parameter for parameter in network.parameters() if parameter.requires_grad],
         opt=recipe.optimizer,
         lr=learning_rate,
         weight_decay=recipe.weight_decay,

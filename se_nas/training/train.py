@@ -27,6 +27,7 @@ from se_nas.hardware.device import arithmetic, autocast_dtype, autocast_for
 from se_nas.hardware.distributed import Ranks
 from se_nas.hardware.graph_step import Compiled, GraphStep, captures, compiles
 from se_nas.hardware.memory import check_fits
+from se_nas.layers.freezing import freeze
 from se_nas.layers.network import Network, initialise
 from se_nas.records.checkpoint import StateDict, load_checkpoint, previous_path
 from se_nas.records.files import write_json
@@ -162,6 +163,9 @@ def train(
     what = f"training: the network with batches of {batch:,} images takes"
     check_fits(least_training_bytes(spec, batch), device, what)
     network = _network(spec, recipe, seed, initial, device)
+    frozen = freeze(network, recipe.freeze)
+    kept = {buffer for module in frozen for buffer in module.buffers()}
+    running = [buffer for buffer in network.buffers() if buffer not in kept]
     steps = recipe.epochs * images.steps_per_epoch
     compiled = Compiled(network) if compiles(recipe.compile, device, steps) else None
     wrapped = ranks.wrapped(compiled or network, device)
@@ -199,6 +203,8 @@ def train(
     def step(context: StepContext) -> dict[str, float | Tensor]:
         rate = update.begin(context)
         network.train()
+        for module in frozen:
+            module.eval()
         found = []
         mixing = mixup if recipe.mixes_in(context.epoch) else None
         for number, (x, y) in enumerate(images.parts(context.epoch, context.step_in_epoch, context.seed)):
@@ -213,7 +219,7 @@ def train(
             with nullcontext() if last or ranks.size == 1 else wrapped.no_sync():  # type: ignore[operator]
                 found.append(run(x, target))
         update.end()
-        ranks.average_(network.buffers())
+        ranks.average_(running)
         if average is not None:
             average.update(context.step)
         loss, *hits = (torch.stack(each).mean() for each in zip(*found, strict=True))

@@ -11,6 +11,7 @@ from se_nas.records.former_names import by_present_names
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import DecodeTry
 from se_nas.records.models.environment import Environment
+from se_nas.records.models.started_from import StartedFrom
 from se_nas.records.models.stopped import Stopped
 from se_nas.records.record import Record
 
@@ -86,7 +87,11 @@ class TrainingPhase(Record):
 
 
 class RetrainSummary(Record):
-    """A training on all training images that fit the memory; `phases`, with those that it went on from."""
+    """A training on all training images that fit the memory; `phases`, with those that it went on from.
+
+    Attributes:
+        started_from: the weights that it began with in place of random ones.
+    """
 
     epochs: Count
     seconds: Seconds
@@ -97,6 +102,7 @@ class RetrainSummary(Record):
     train_accuracy: Share | None
     test_images: PositiveInt
     phases: tuple[TrainingPhase, ...] | None = None
+    started_from: StartedFrom | None = None
 
 
 class LedgerEntry(Record):
@@ -165,7 +171,7 @@ class BestEpoch(Record):
 
 
 class ImageNetSummary(Record):
-    """A retraining on ImageNet; `phases`, with those that it went on from."""
+    """A retraining on ImageNet; `phases` and `started_from` as of `RetrainSummary`."""
 
     data: str
     classes: PositiveInt
@@ -183,6 +189,7 @@ class ImageNetSummary(Record):
     held_out_images: PositiveInt
     damaged_images: Count
     phases: tuple[TrainingPhase, ...] | None = None
+    started_from: StartedFrom | None = None
 
 
 class ImageNetLedger(Record):

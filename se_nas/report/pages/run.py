@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from se_nas.records.files import write_atomic
+from se_nas.report.pages.accuracies.known import of_run
 from se_nas.report.pages.evidence.sections import evidence_sections
 from se_nas.report.pages.int8.section import int8_section
 from se_nas.report.pages.render import render
@@ -59,6 +60,7 @@ def write_report(run_folder: Path, configuration: str = "") -> Path:
         headline=headline(run, evidence.compared),
         next=run_next(folder, run),
         run=run_sections(run),
+        accuracies=of_run(folder),
         learned=run.learned,
         int8=int8_section(folder / "retrain"),
         evidence=evidence,

@@ -69,7 +69,7 @@ def check_same_file(config: StartingConfig, record: StartingWeights | None) -> N
     if record is None or config.weights is None or config.weights.startswith(TIMM):
         return
     path = Path(config.weights)
-    if path.is_file() and read_state_dict(path)[1] != record.weights.digest:
+    if path.is_file() and read_state_dict(path).digest != record.weights.digest:
         must = f"must be the file of the run that --resume continues, with SHA-256 {record.weights.digest}..."
         raise ConfigError(_WEIGHTS, [f"{path}: {must}, but it is another"])
 
@@ -97,7 +97,7 @@ def _point(weights: str, architecture: str | None, space: SearchSpace) -> Traine
         source = WeightsSource(source=weights, digest=digest_of(model.state_dict()), licence=licence_of(model))
         return _of_model(model, source, space)
     path = Path(weights)
-    state, digest = read_state_dict(path)
+    state, digest, _ = read_state_dict(path)
     source = WeightsSource(source=f"{path.parent.name}/{path.name}", digest=digest)
     try:
         check_finite(state)

@@ -19,18 +19,20 @@ from se_nas.hardware.environment import describe_environment, resumed_elsewhere
 from se_nas.records.models.environment import Environment
 from se_nas.records.models.history import HISTORY, write_history
 from se_nas.records.models.run_result import LedgerEntry, RetrainResult, RetrainSummary, TrainingPhase
+from se_nas.records.models.started_from import StartedFrom
 from se_nas.records.record import read_record, write_record
 from se_nas.runs.networks.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import Say, pin_threads
 from se_nas.runs.retraining.extending import all_phases
 from se_nas.runs.retraining.job import Job
+from se_nas.runs.retraining.start import Start, open_start
 from se_nas.runs.retraining.teacher import open_teacher
 from se_nas.runs.run_file import completed
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.training.images import test_transform
 from se_nas.training.in_memory import Retrained, train_network
-from se_nas.training.initial_weights import InitialWeights, read_initial_weights
+from se_nas.training.initial_weights import InitialWeights
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import whole_recipe
 from se_nas.training.train import Outcome
@@ -97,7 +99,7 @@ class _Prepared:
     train: ImageSet
     options: DataOptions
     teacher: nn.Module | None
-    initial: InitialWeights | None
+    start: Start
     begun: bool
 
 
@@ -115,6 +117,7 @@ def retrain_exported(job: Job, device: torch.device, *, resume: bool, progress: 
         with ranks.together():
             if ranks.first:
                 work.enter_context(alone_in(job.folder))
+            say = say if ranks.first else silent
             prepared = _prepare(job, ranks, own_device, resume or ranks.was_begun(), say)
         trained = retrain(
             prepared.file,
@@ -131,7 +134,7 @@ def retrain_exported(job: Job, device: torch.device, *, resume: bool, progress: 
             workers=job.workers,
             teacher=prepared.teacher,
             keep_every=job.keep_every,
-            initial=prepared.initial,
+            initial=prepared.start.initial,
             say=say,
         )
         if not ranks.first:
@@ -139,7 +142,12 @@ def retrain_exported(job: Job, device: torch.device, *, resume: bool, progress: 
         result = RetrainResult(
             data=job.data.name,
             seed=job.seed,
-            retrain=retrained(trained, prepared.recipe, all_phases(job.phases, prepared.recipe, trained)),
+            retrain=retrained(
+                trained,
+                prepared.recipe,
+                all_phases(job.phases, prepared.recipe, trained),
+                prepared.start.record,
+            ),
             environment=read_record(Environment, job.folder / "environment.json"),
         )
         write_record(job.folder / "result.json", result)
@@ -157,16 +165,20 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Sa
         say(line)
     check_channels(job.architecture, file.network, info.channels)
     spec = replace(file.network, head=replace(file.network.head, classes=info.classes))
+    start = open_start(job, recipe, spec, info.class_names, info.mean, info.std)
+    info = replace(info, mean=start.normalisation.mean, std=start.normalisation.std)
     teacher = open_teacher(job.teacher, recipe, info.class_names, info.mean, info.std, device)
-    initial = read_initial_weights(job.weights, spec) if job.weights else None
+    for line in start.lines:
+        say(line)
     data = job.data
     resolved = {
         "network": json.loads(json.dumps(spec.to_dict())),
         "data": {"name": data.name, "dir": str(data.data_dir.resolve()) if data.data_dir else None, "size": data.size}
-        | data.files.stated(),
+        | data.files.stated()
+        | start.stated(),
         "recipe": recipe.model_dump(mode="json"),
         "teacher": asdict(job.teacher) if job.teacher else None,
-        "weights": initial.digest if initial else None,
+        "weights": start.initial.digest if start.initial else None,
         "seed": job.seed,
     }
     run = RunFolder(job.folder)
@@ -183,7 +195,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Sa
         train=train,
         options=options,
         teacher=teacher,
-        initial=initial,
+        start=start,
         begun=begun,
     )
 
@@ -210,12 +222,21 @@ def resumes(run: RunFolder, resolved: dict[str, object], resume: bool, device: t
     return True
 
 
+def silent(line: str) -> None:
+    """For ranks that do not speak."""
+
+
 def spent(part: str, training: Outcome) -> LedgerEntry:
     """What a training took, as a part of a run."""
     return LedgerEntry(part=part, seconds=training.seconds, cpu_seconds=training.cpu_seconds, images=training.images)
 
 
-def retrained(trained: Retrained, recipe: Recipe, phases: tuple[TrainingPhase, ...] | None = None) -> RetrainSummary:
+def retrained(
+    trained: Retrained,
+    recipe: Recipe,
+    phases: tuple[TrainingPhase, ...] | None = None,
+    started_from: StartedFrom | None = None,
+) -> RetrainSummary:
     """What `result.json` says of a training."""
     return RetrainSummary(
         epochs=recipe.epochs,
@@ -227,4 +248,5 @@ def retrained(trained: Retrained, recipe: Recipe, phases: tuple[TrainingPhase, .
         train_accuracy=trained.history[-1].accuracy,
         test_images=trained.test_images,
         phases=phases,
+        started_from=started_from,
     )

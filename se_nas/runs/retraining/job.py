@@ -30,6 +30,7 @@ class Job:
         keep_every: see `training.train.train`.
         weights: a file to start from instead of random weights; see `training.initial_weights.read_initial_weights`.
         phases: the trainings that those weights are of, where it goes on from them.
+        same_classes: whether the images must be of the classes that these weights know.
         scaled: whether the network is the one scaled to the data, where these stay on disk, and not the file's own.
     """
 
@@ -45,6 +46,7 @@ class Job:
     keep_every: int | None = None
     weights: Path | None = None
     phases: tuple[TrainingPhase, ...] = ()
+    same_classes: bool = False
     scaled: bool = True
 
     def going_on(self, from_it: Extension) -> Job:
@@ -58,6 +60,7 @@ class Job:
             seed=from_it.seed,
             weights=from_it.weights,
             phases=from_it.phases,
+            same_classes=True,
         )
 
     def read_recipe(self, ranks: int) -> Recipe:

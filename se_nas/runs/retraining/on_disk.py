@@ -34,8 +34,9 @@ from se_nas.runs.data_folder import data_folder
 from se_nas.runs.networks.open_architecture import check_channels, open_architecture
 from se_nas.runs.prepare import pin_threads
 from se_nas.runs.retraining.extending import all_phases
-from se_nas.runs.retraining.in_memory import resumes
+from se_nas.runs.retraining.in_memory import resumes, silent
 from se_nas.runs.retraining.job import Job
+from se_nas.runs.retraining.start import Start, open_start
 from se_nas.runs.retraining.teacher import open_teacher
 from se_nas.runs.run_folder import RETRAINING, RunFolder, alone_in
 from se_nas.search.certificate import extend_certificate
@@ -43,7 +44,6 @@ from se_nas.space.architecture_file import ArchitectureFile, network_for, save_a
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.evaluate import TopAccuracies, top_accuracies
 from se_nas.training.images import StreamedHeldOut, check_for_disk, images_on_disk
-from se_nas.training.initial_weights import InitialWeights, read_initial_weights
 from se_nas.training.metrics import print_line
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import stored_recipe
@@ -69,7 +69,7 @@ def retrain_from_disk(
                 if ranks.first:
                     work.enter_context(alone_in(job.folder))
                 resume = resume or ranks.was_begun()
-                prepared = _prepare(job, ranks, own_device, resume, say if ranks.first else _silent)
+                prepared = _prepare(job, ranks, own_device, resume, say if ranks.first else silent)
             begun = ranks.from_first(prepared.begun)
             with ranks.together():
                 images, held_out = images_on_disk(
@@ -83,8 +83,8 @@ def retrain_from_disk(
                     workers=job.workers,
                     max_damaged=job.data.files.max_damaged,
                     say=_to_screen,
-                    mean=prepared.mean,
-                    std=prepared.std,
+                    mean=prepared.start.normalisation.mean,
+                    std=prepared.start.normalisation.std,
                 )
             training = train(
                 prepared.spec,
@@ -98,7 +98,7 @@ def retrain_from_disk(
                 resume=begun,
                 teacher=prepared.teacher,
                 keep_every=job.keep_every,
-                initial=prepared.initial,
+                initial=prepared.start.initial,
                 progress=progress,
             )
             if not ranks.first:
@@ -121,10 +121,8 @@ class _Prepared:
     recipe: Recipe
     train: EncodedImages
     held_out: EncodedImages
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     teacher: nn.Module | None
-    initial: InitialWeights | None
+    start: Start
     begun: bool
 
 
@@ -142,9 +140,11 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
         problem = f"batch_size: must be at most the number of training images, {len(train)}"
         raise ConfigError("recipe", [f"{problem}, but got {recipe.batch_size}"])
     spec = replace(spec, head=replace(spec.head, classes=len(train.classes)))
-    mean, std = normalisation(train)
+    start = open_start(job, recipe, spec, train.classes, *normalisation(train))
+    mean, std = start.normalisation.mean, start.normalisation.std
     teacher = open_teacher(job.teacher, recipe, train.classes, mean, std, device)
-    initial = read_initial_weights(job.weights, spec) if job.weights else None
+    for line in start.lines:
+        say(line)
     if (certificate := _search_certificate(job)) is not None:
         read_record(Certificate, certificate)  # a damaged one fails now, not after the training
     resolved = {
@@ -156,10 +156,11 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
             "val": len(held_out),
             "digest": _digest(train, held_out),
             **options.files.stated(),
+            **start.stated(),
         },
         "recipe": recipe.model_dump(mode="json"),
         "teacher": asdict(job.teacher) if job.teacher else None,
-        "weights": initial.digest if initial else None,
+        "weights": start.initial.digest if start.initial else None,
         "seed": job.seed,
     }
     run = RunFolder(job.folder)
@@ -184,10 +185,8 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
         recipe=recipe,
         train=train,
         held_out=held_out,
-        mean=mean,
-        std=std,
         teacher=teacher,
-        initial=initial,
+        start=start,
         begun=begun,
     )
 
@@ -231,6 +230,7 @@ def _conclude(
         held_out_images=len(prepared.held_out) - left_out,
         damaged_images=len(training.damaged),
         phases=all_phases(job.phases, recipe, training),
+        started_from=prepared.start.record,
     )
     ledger = ImageNetLedger(
         seconds=training.seconds,
@@ -384,7 +384,3 @@ def images_for(
 def _to_screen(line: str) -> None:
     """A line for whoever watches, of every rank: each has images of its own."""
     print_line(Console(stderr=True), line)
-
-
-def _silent(line: str) -> None:
-    """For ranks that do not speak."""

@@ -1,4 +1,4 @@
-"""Training on from the weights that a network inherits, and how accurate it is before, after, and from scratch."""
+"""Training on from trained weights, on the images that they come from or on others."""
 
 from __future__ import annotations
 
@@ -7,43 +7,55 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.data.sources import stays_on_disk
 from se_nas.errors import ConfigError, counted
-from se_nas.records.models.run_result import RetrainResult, RunResult, SubnetResult
-from se_nas.records.record import read_record
+from se_nas.layers.freezing import ALL
+from se_nas.report.pages.accuracies.known import FINE_TUNED, TRANSFERRED, known_accuracies
 from se_nas.runs.retraining.extending import TrainedOn, images_of, restarted_rate
 from se_nas.runs.run_folder import RETRAINING, SUBNET, RunFolder
-from se_nas.space.architecture_file import load_architecture
 from se_nas.training.recipe_files import changed_recipe, load_recipe, stored_recipe
 from se_nas.training.trained_network import ARCHITECTURE, WEIGHTS
-
-#: In a subnet's folder, where it is trained on.
-FINE_TUNED = "fine-tuned"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning(TrainedOn):
-    """A network with inherited weights, and the recipe by which it is trained on."""
+    """A network with trained weights, and the recipe by which it is trained on.
+
+    Attributes:
+        file: the weights.
+        whose: the recipe's name, or where it comes from.
+        transfers: whether the images are others than those of the weights.
+    """
+
+    file: Path
+    whose: str
+    transfers: bool
+
+    @property
+    def weights(self) -> Path:  # noqa: D102
+        return self.file
 
     @property
     def default_folder(self) -> Path:
         """Where it is trained on, if nothing else is said."""
-        return self.folder / FINE_TUNED
+        return self.folder / (f"{TRANSFERRED}{self.data.name}" if self.transfers else FINE_TUNED)
 
     def words(self) -> str:
         """What is done, in one line."""
+        where = f" on {self.data.name}" if self.transfers else ""
         return (
-            f"fine-tuning {self.weights} for {counted(self.recipe.epochs, 'epoch')} at a learning rate of "
-            f"{self.recipe.peak_learning_rate:g} (--epochs and --learning-rate set others)"
+            f"fine-tuning {self.weights}{where} for {counted(self.recipe.epochs, 'epoch')} by the recipe {self.whose}, "
+            f"at a learning rate of {self.recipe.peak_learning_rate:g} (--epochs and --learning-rate set others)"
         )
 
 
-def subnet_in(source: Path) -> Path | None:
-    """The folder of a network with inherited weights: a folder itself, or that in a run's; None where there is none."""
-    return next((place for place in (source, source / SUBNET) if _is_subnet(place)), None)
-
-
-def _is_subnet(folder: Path) -> bool:
-    return (folder / WEIGHTS).exists() and "run" in _config(folder)
+def weights_in(source: Path) -> Path | None:
+    """The trained weights that a word names: a file beside its architecture, those of a subnet's or a retraining's
+    folder, or of a run's subnet; None where there are none.
+    """
+    places = (source, source / WEIGHTS, source / SUBNET / WEIGHTS)
+    return next((path for path in places if path.is_file() and (path.parent / ARCHITECTURE).exists()), None)
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
@@ -51,63 +63,67 @@ def _config(folder: Path) -> Mapping[str, Any]:
 
 
 def open_fine_tuning(
-    folder: Path, recipe: str | None, usual: str, changes: Mapping[str, Any], data_dir: Path | None
+    weights: Path,
+    recipe: str | None,
+    usual: str,
+    changes: Mapping[str, Any],
+    data_dir: Path | None,
+    other: DataOptions | None = None,
 ) -> FineTuning:
-    """How the network in a subnet's folder is trained on.
+    """How the network that weights are of is trained on.
 
-    The learning rate is the recipe's `restarted_rate`, unless the changes say otherwise.
+    The learning rate is the recipe's `restarted_rate`, unless the changes say otherwise, the recipe is that of a
+    training from weights already, or every part but the classifier is frozen: nothing is there to be undone.
 
     Args:
-        recipe: a name or a file; None for the recipe by which the run trains its answer or, without one, `usual`.
+        recipe: a name or a file; None for the recipe of the run or the training that the weights come from or, where
+            that is for images kept elsewhere than those now, or is not known, `usual`.
         changes: values by dotted path that replace the recipe's.
+        data_dir: where the images of before lie now.
+        other: the images, where they are others than those of before.
 
     Raises:
         ConfigError: the recipe has faults, or the folder does not say what it is of.
     """
-    home = RunFolder(folder)
-    run = Path(str(home.config["run"]))
+    folder = weights.parent
+    # a subnet's folder names its run, and that of a run's winner leaves it to the run around it
+    home = next((RunFolder(place) for place in (folder, folder.parent) if _config(place)), RunFolder(folder))
+    data = images_of(home, data_dir) if other is None else other
+    run = Path(str(home.config["run"])) if "run" in _config(home.path) else home.path
     own = _config(run).get(RETRAINING) or _config(run).get("recipe")
-    found = (
-        load_recipe(recipe or usual, {})
-        if recipe is not None or own is None
-        else stored_recipe(run / "config.yaml", own)
-    )
-    values = found.model_dump(mode="json") | {"learning_rate": restarted_rate(found)}
+    if other is not None and own is not None:
+        before = (_config(home.path).get("data") or {}).get("name")
+        if before is None or stays_on_disk(str(before)) != stays_on_disk(other.name):
+            own = None
+    if recipe is not None or own is None:
+        whose, found = recipe or usual, load_recipe(recipe or usual, {})
+    else:
+        whose, found = f"of {run.name or run}", stored_recipe(run / "config.yaml", own)
+    values, name = found.model_dump(mode="json") | {"freeze": []}, "recipe of --from"
+    slowed = recipe is None and _config(run).get("weights") is not None  # by a training like this one
+    if not slowed and ALL not in changed_recipe(dict(values), changes, name).freeze:
+        values["learning_rate"] = restarted_rate(found)
     return FineTuning(
-        folder=folder, data=images_of(home, data_dir), recipe=changed_recipe(values, changes, "recipe of --from")
+        folder=folder,
+        file=weights,
+        data=data,
+        recipe=changed_recipe(values, changes, name),
+        whose=whose,
+        transfers=other is not None,
     )
 
 
 def accuracy_lines(folder: Path) -> list[str]:
-    """How accurate a subnet is as it is, fine-tuned, and trained from scratch by its run, as far as that is known.
+    """How accurate the network in a folder of trained weights is with each that it has, as far as that is known.
 
     Raises:
         ConfigError: a file is damaged.
     """
-    own = read_record(SubnetResult, folder / "result.json")
-    before = own.accuracy_before
-    lines = [] if before is None else [_line("before it was cut", before, own.test_images)]
-    as_it_is = "with the supernet's weights" if before is None else "cut"
-    lines.append(_line(as_it_is, own.test_accuracy, own.test_images))
-    tuned = folder / FINE_TUNED / "result.json"
-    if tuned.exists():
-        result = read_record(RetrainResult, tuned).retrain
-        what = f"fine-tuned for {counted(result.epochs, 'epoch')}"
-        lines.append(_line(what, result.test_accuracy, result.test_images))
-    run = Path(str(RunFolder(folder).config.get("run", "")))
-    if before is None and (run / "result.json").exists() and (run / ARCHITECTURE).exists():
-        scratch = read_record(RunResult, run / "result.json").retrain
-        same = load_architecture(run / ARCHITECTURE).network == load_architecture(folder / ARCHITECTURE).network
-        if scratch is not None and same:
-            what = f"trained from scratch for {counted(scratch.epochs, 'epoch')}"
-            lines.append(_line(what, scratch.test_accuracy, scratch.test_images))
-    return lines
+    run = _config(folder).get("run")
+    return [row.words() for row in known_accuracies(folder, Path(str(run)) if run is not None else None)]
 
 
-def _line(what: str, share: float, images: int) -> str:
-    return f"{what}: {share:.2%} of {images:,} test images"
-
-
-def no_subnet(source: Path) -> ConfigError:
-    """The error of a folder that is neither a run's nor a subnet's."""
-    return ConfigError("--from", [f"{source}: must be the folder of a finished search or of a subnet, but is neither"])
+def no_weights(source: Path) -> ConfigError:
+    """The error of a word that names no trained weights."""
+    must = "must be a file of weights beside its architecture.json, or the folder of a finished search, of a subnet or "
+    return ConfigError("--from", [f"{source}: {must}of a retraining, but is none of these"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -35,13 +34,13 @@ def narrowed(spec: NetworkSpec, name: str) -> SearchSpace:
     """
     divisor = _divisor(spec)
     stages: list[StageTemplate] = []
-    for run in _runs(spec.blocks):
-        templates = dict.fromkeys(_template(block, divisor) for block in run)
+    for row in spec.stages:
+        templates = dict.fromkeys(_template(block, divisor) for block in row)
         ops = tuple(replace(template, name=f"block {number}") for number, template in enumerate(templates, 1))
-        first = run[0]
-        fixed = first.keeps_shape or any(BLOCKS[block.kind].one_width for block in run)
+        first = row[0]
+        fixed = first.keeps_shape or any(BLOCKS[block.kind].one_width for block in row)
         width = first.out_channels if fixed else _fewer(first.out_channels, divisor)
-        stages.append(StageTemplate(width, first.stride, (len(run),), ops))
+        stages.append(StageTemplate(width, first.stride, (len(row),), ops))
     head = spec.head
     own = {field.name: getattr(head, field.name) for field in fields(HeadTemplate) if hasattr(head, field.name)}
     sizes = {part: _fewer(own[part], divisor) for part in ("width", "hidden") if own[part]}
@@ -56,17 +55,6 @@ def narrowed(spec: NetworkSpec, name: str) -> SearchSpace:
         classes=head.classes,
         channel_divisor=divisor,
     )
-
-
-def _runs(blocks: Sequence[BlockSpec]) -> list[list[BlockSpec]]:
-    """The blocks in rows, in each of which all but the first keep their shape."""
-    runs: list[list[BlockSpec]] = []
-    for block in blocks:
-        if runs and block.keeps_shape:
-            runs[-1].append(block)
-        else:
-            runs.append([block])
-    return runs
 
 
 def _divisor(spec: NetworkSpec) -> int:
