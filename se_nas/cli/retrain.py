@@ -373,6 +373,7 @@ def _job(
             weights=going_on.weights,
             same_classes=not going_on.transfers,
             scaled=False,
+            whose=going_on.whose,
         )
     return job.going_on(going_on)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from markupsafe import escape
 
 import se_nas
 from se_nas.cost.counts import network_counts
@@ -73,19 +74,50 @@ def certificate(folder: Path) -> SearchCertificate:
 def test_fine_tuning_goes_on_from_the_subnet_at_a_smaller_rate_and_stands_beside_the_training_from_scratch(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tuning = open_fine_tuning(run / "subnet", None, "small-images", {}, None)
+    tuning = open_fine_tuning(run / "subnet" / "network.pt", None, "small-images", {}, None)
     recipe = load_run(run / "config.yaml").retrain
     assert recipe is not None
     assert tuning.recipe == recipe.model_copy(update={"learning_rate": recipe.learning_rate * 0.1})
-    assert open_fine_tuning(run / "subnet", None, "", {"learning_rate": 0.2}, None).recipe.learning_rate == 0.2
+    faster = open_fine_tuning(run / "subnet" / "network.pt", None, "", {"learning_rate": 0.2}, None)
+    assert faster.recipe.learning_rate == 0.2
     call("retrain", "--from", run, "--epochs", 1, "--device", "cpu")
     tuned = read_record(RetrainResult, run / "subnet" / "fine-tuned" / "result.json")
     words = [line.partition(":")[0] for line in accuracy_lines(run / "subnet")]
     assert words == ["with the supernet's weights", "fine-tuned for 1 epoch", "trained from scratch for 1 epoch"]
+    page = (run / "report.html").read_text()  # which was written again
+    places = [page.index(f"<td>{escape(word)}</td>") for word in words]
+    assert places == sorted(places)
     assert f"fine-tuned for 1 epoch: {tuned.retrain.test_accuracy:.2%} of" in capsys.readouterr().out
     places = (run / "subnet", run / "subnet" / "fine-tuned", run / "retrain")
     first, after, scratch = (load_trained(place).network.stem.conv.weight.detach() for place in places)
     assert float((after - first).abs().max()) < float((scratch - first).abs().max())
+
+
+def test_a_run_shows_what_its_network_is_worth_on_other_images_with_the_weights_of_either(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("fine-tuned")))
+    words = ("--data", "digits", "--epochs", 1, "--batch-size", 200, "--device", "cpu")
+    assert call("retrain", "--from", home, "--freeze", "stem,1", *words) == 0
+    assert call("retrain", "--from", home / "retrain", "--freeze", "all", *words) == 0
+    results = [
+        read_record(RetrainResult, home / place / "transfer-digits" / "result.json").retrain
+        for place in ("subnet", "retrain")
+    ]
+    known = [
+        read_record(SubnetResult, home / "subnet/result.json"),
+        read_record(RunResult, home / "result.json").retrain,
+    ]
+    assert [result.started_from and result.started_from.source_accuracy for result in results] == [
+        found and found.test_accuracy for found in known
+    ]
+    told = capsys.readouterr().out
+    anew = "transferred with a new classifier for 1 epoch"
+    assert f"{anew}, stem, stage 1 frozen: {results[0].test_accuracy:.2%} of 355 test images of digits" in told
+    page = (home / "report.html").read_text()
+    for row in (f"<td>{anew}</td><td>stem, stage 1</td><td>digits</td>", f"<td>from scratch, then {anew}</td>"):
+        assert row in page
+    assert page.count("<td>synthetic</td><td class=\"n\">10</td>") == 2  # as it was inherited, and trained from scratch
 
 
 def test_a_network_is_cut_to_shares_of_its_costs_and_computes_the_same_where_nothing_goes(
@@ -124,9 +156,9 @@ def test_what_is_no_search_or_says_too_much_is_refused(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, told in (
-        (("--from", tmp_path), "must be the folder of a finished search or of a subnet, but is neither"),
-        ((run / "architecture.json", "--from", run, "--data", "digits"), "ARCHITECTURE, --data: must be left out"),
-        (("--epochs", 1), "must be given, or --from and the folder of a run, but got neither"),
+        (("--from", tmp_path), "of a subnet or of a retraining, but is none of these"),
+        ((run / "architecture.json", "--from", run), "ARCHITECTURE: must be left out"),
+        (("--epochs", 1), "must be given, or --from and what is trained, but got neither"),
     ):
         assert call("retrain", *words) == 2
         (line,) = capsys.readouterr().err.splitlines()

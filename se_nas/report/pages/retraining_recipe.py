@@ -44,6 +44,8 @@ def recipe_section(run: FinishedRetraining) -> RecipeSection:
     lead = f"{name}, after {run.recipe.source}"
     notes = ["FOLDER is where this page lies, and DIR is where the images are."]
     notes += ["The recipe's file is at the end of this page."] if shipped is None else []
+    if (started := run.result.retrain.started_from) is not None:
+        notes += [f"WEIGHTS is {started.weights.source}, of SHA-256 {started.weights.digest}."]
     notes += ["TEACHER is the file of the teacher's weights."] if run.teacher and run.teacher.checkpoint else []
     return RecipeSection(
         lead=f"{lead}, with {counted(len(changes), 'value')} changed; the recipe's own stand in brackets."
@@ -93,9 +95,10 @@ def _file(recipe: Recipe) -> str:
 
 def _command(run: FinishedRetraining, changes: Mapping[str, object], named: bool) -> str:
     ranks, found = run.result.ledger.ranks, run.result.retrain
+    begun = "" if found.started_from is None else " --weights WEIGHTS"
     words = [
         "se-nas" if ranks == 1 else f"torchrun --standalone --nproc-per-node {ranks} -m se_nas",
-        f"retrain FOLDER/architecture.json --data {run.data.name} --data-dir DIR",
+        f"retrain FOLDER/architecture.json{begun} --data {run.data.name} --data-dir DIR",
         f"--recipe {found.recipe if named else 'recipe.yaml'}",
         *(f"--set {shlex.quote(f'{path}={_in_yaml(value)}')}" for path, value in changes.items()),
         *_teacher(run.teacher),

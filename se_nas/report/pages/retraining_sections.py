@@ -9,18 +9,19 @@ from typing import Any
 from pydantic import ConfigDict
 
 from se_nas.cost.metrics import is_aside
-from se_nas.errors import format_seconds
+from se_nas.errors import counted, format_seconds
 from se_nas.evidence.intervals import accuracy_interval
 from se_nas.records.fields import Count
 from se_nas.records.models.certificate import Certificate
 from se_nas.records.models.history import Epoch
 from se_nas.records.models.run_result import ImageNetResult
+from se_nas.records.models.started_from import StartedFrom
 from se_nas.records.record import Record
 from se_nas.report.pages.class_accuracy import ClassTable
 from se_nas.report.pages.costs import CostTable, architecture_words, cost_checks, cost_table, named_cost
 from se_nas.report.pages.rows import Rows, environment_rows, plain, record_rows, spaced
 from se_nas.report.plots.figure import metric_word
-from se_nas.report.theme.words import TIMES, format_percent
+from se_nas.report.theme.words import ABSENT, TIMES, format_percent
 from se_nas.space.architecture_file import ArchitectureFile
 from se_nas.training.recipe import Recipe
 
@@ -180,7 +181,21 @@ def _facts(run: FinishedRetraining) -> Rows:
         ("trained at", _side_by_side(recipe.train_transform(network.resolution).resolution)),
         ("epochs", f"{recipe.epochs:,}"),
         ("device-hours", f"{run.result.ledger.device_hours:.3g}"),
+        *_started_from(run.result.retrain.started_from),
     ]
+
+
+def _started_from(found: StartedFrom | None) -> Rows:
+    """The weights that a training began with, what they were worth where they come from, and what stayed of them."""
+    if found is None:
+        return []
+    rows: Rows = [("started from", found.weights.words())]
+    if found.source_data is not None:
+        classes = counted(found.source_classes or 0, "class", "classes")
+        share = "" if found.source_accuracy is None else f"{format_percent(found.source_accuracy, 2)} of "
+        rows.append(("before, there", f"{share}{found.source_data}, {classes}"))
+    classifier = f"new, of {counted(found.classes, 'class', 'classes')}" if found.replaced else "kept"
+    return [*rows, ("classifier", classifier), ("frozen", found.frozen_words or ABSENT)]
 
 
 def _accuracies(run: FinishedRetraining) -> list[AccuracyRow]:

@@ -25,6 +25,7 @@ class Job:
         data: the images; of such as stay on disk the name may also say how the space scales its networks.
         recipe: a name in `training.recipe_files.RECIPES`, a YAML file, or the recipe itself, changed already.
         changes: values by name, or dotted path, that replace the recipe's.
+        whose: the name of a recipe that is given itself, or where it comes from.
         folder: what is written to.
         workers: processes of each rank that decode and transform images, where any are needed.
         keep_every: see `training.train.train`.
@@ -48,6 +49,7 @@ class Job:
     phases: tuple[TrainingPhase, ...] = ()
     same_classes: bool = False
     scaled: bool = True
+    whose: str = "of the run file"
 
     def going_on(self, from_it: Extension) -> Job:
         """The same for the epochs that come after a finished training."""
@@ -61,6 +63,7 @@ class Job:
             weights=from_it.weights,
             phases=from_it.phases,
             same_classes=True,
+            whose="of the training that it goes on from",
         )
 
     def read_recipe(self, ranks: int) -> Recipe:

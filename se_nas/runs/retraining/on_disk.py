@@ -216,7 +216,7 @@ def _conclude(
     retrained = ImageNetSummary(
         data=job.data.name,
         classes=len(prepared.train.classes),
-        recipe=job.recipe if isinstance(job.recipe, str) else _whose_recipe(job),
+        recipe=job.recipe if isinstance(job.recipe, str) else job.whose,
         source=recipe.source,
         epochs=recipe.epochs,
         seed=job.seed,
@@ -245,10 +245,6 @@ def _conclude(
     result = ImageNetResult(retrain=retrained, ledger=ledger, environment=environment)
     write_record(run / "result.json", result)
     return result
-
-
-def _whose_recipe(job: Job) -> str:
-    return "of the training that it goes on from" if job.phases else "of the run file"
 
 
 def _search_certificate(job: Job) -> Path | None:
