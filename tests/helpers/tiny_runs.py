@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.timing import Measurement, latency_key
+from se_nas.search import certificate
 from se_nas.space.specs import BlockSpec, NetworkSpec
 from se_nas.space.yaml.file import load_space
 
@@ -100,6 +102,11 @@ def cache_latency(cache: Path, folder: Path) -> None:
     later = time.time() + 86400
     for path in (cache / "latency").iterdir():
         os.utime(path, (later, later))  # as if of this very moment, however long the tests take
+
+
+def no_clock(patch: pytest.MonkeyPatch) -> None:
+    """Let certificates hold a latency that no clock has measured, which takes a second each."""
+    patch.setattr(certificate, "measure_network", lambda network, key: Measurement(0.1, 0.1, (0.1, 0.1), 10))
 
 
 def _time_blocks(blocks: Sequence[BlockSpec], key: LatencyKey, report: Callable[[int, int], None]) -> list[float]:

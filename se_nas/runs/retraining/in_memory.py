@@ -29,6 +29,7 @@ from se_nas.runs.retraining.start import Start, open_start
 from se_nas.runs.retraining.teacher import open_teacher
 from se_nas.runs.run_file import completed
 from se_nas.runs.run_folder import RunFolder, alone_in
+from se_nas.search.certificate import extend_certificate
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.training.images import test_transform
 from se_nas.training.in_memory import Retrained, train_network
@@ -150,6 +151,10 @@ def retrain_exported(job: Job, device: torch.device, *, resume: bool, progress: 
             ),
             environment=read_record(Environment, job.folder / "environment.json"),
         )
+        if prepared.start.record is not None:  # the search's own may be of another classifier
+            told = {"data": result.data, **result.retrain.plain()}
+            certificate = extend_certificate(job.search_certificate, prepared.file.network, own_device.type, told, say)
+            write_record(job.folder / "certificate.json", certificate)
         write_record(job.folder / "result.json", result)
         return trained
 
@@ -170,6 +175,8 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Sa
     teacher = open_teacher(job.teacher, recipe, info.class_names, info.mean, info.std, device)
     for line in start.lines:
         say(line)
+    if start.record is not None:
+        job.check_certificate()
     data = job.data
     resolved = {
         "network": json.loads(json.dumps(spec.to_dict())),

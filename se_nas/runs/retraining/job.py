@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from se_nas.data.in_memory.options import DataOptions
+from se_nas.records.models.certificate import Certificate
 from se_nas.records.models.run_result import TrainingPhase
+from se_nas.records.record import read_record
 from se_nas.runs.retraining.extending import Extension
 from se_nas.runs.retraining.teacher import Teacher
 from se_nas.training.recipe import Recipe
@@ -65,6 +67,17 @@ class Job:
             same_classes=True,
             whose="of the training that it goes on from",
         )
+
+    @property
+    def search_certificate(self) -> Path | None:
+        """What the search certified, where it lies beside the architecture."""
+        path = self.architecture.with_name("certificate.json")
+        return path if path.exists() else None
+
+    def check_certificate(self) -> None:
+        """Raise ConfigError where that is damaged, before a training and not after it."""
+        if self.search_certificate is not None:
+            read_record(Certificate, self.search_certificate)
 
     def read_recipe(self, ranks: int) -> Recipe:
         """The recipe with its changes; ConfigError when its batches cannot be shared out to so many ranks."""

@@ -24,7 +24,6 @@ from se_nas.hardware.device import pins
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
 from se_nas.hardware.progress_bar import tracked
-from se_nas.records.models.certificate import Certificate
 from se_nas.records.models.environment import Environment
 from se_nas.records.models.history import HISTORY, write_history
 from se_nas.records.models.run_result import ImageNetLedger, ImageNetResult, ImageNetSummary
@@ -145,8 +144,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     teacher = open_teacher(job.teacher, recipe, train.classes, mean, std, device)
     for line in start.lines:
         say(line)
-    if (certificate := _search_certificate(job)) is not None:
-        read_record(Certificate, certificate)  # a damaged one fails now, not after the training
+    job.check_certificate()
     resolved = {
         "network": json.loads(json.dumps(spec.to_dict())),
         "data": {
@@ -240,17 +238,11 @@ def _conclude(
         images=training.images,
         images_per_second=training.images / training.seconds,
     )
-    certificate = extend_certificate(_search_certificate(job), prepared.spec, device.type, retrained.plain(), say)
+    certificate = extend_certificate(job.search_certificate, prepared.spec, device.type, retrained.plain(), say)
     write_record(run / "certificate.json", certificate)
     result = ImageNetResult(retrain=retrained, ledger=ledger, environment=environment)
     write_record(run / "result.json", result)
     return result
-
-
-def _search_certificate(job: Job) -> Path | None:
-    """What the search certified, where it lies beside the architecture."""
-    path = job.architecture.with_name("certificate.json")
-    return path if path.exists() else None
 
 
 def _report(folder: Path, say: Callable[[str], None]) -> None:

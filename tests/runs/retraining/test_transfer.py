@@ -25,11 +25,16 @@ from se_nas.training.recipe_files import default_recipe
 from se_nas.training.trained_network import DataCard, load_trained, save_weights
 from tests.helpers.command_lines import call
 from tests.helpers.tiny_imagenet import NETWORK, tiny_network, write_images
-from tests.helpers.tiny_runs import read_json, write_yaml
+from tests.helpers.tiny_runs import no_clock, read_json, write_yaml
 
 SPACE = {**NETWORK, "resolution": 8, "scaling": {}}
 CLASSES = tuple(f"thing {number}" for number in range(10))
 WORDS = ("--workers", "0", "--device", "cpu", "--quiet", "--epochs", "1", "--batch-size", "200")
+
+
+@pytest.fixture(autouse=True)
+def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_clock(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +147,9 @@ def test_images_of_a_folder_of_other_size_and_fewer_classes_are_transferred_to_r
     assert (result.started_from.classes, result.started_from.frozen) == (3, ("stem", "1", "2", "head"))
     assert se_nas.evaluate(out, device="cpu").top1 == result.test_accuracy
     assert se_nas.export_trained(out, tmp_path / "export", ["plain"]).forms
+    certificate = read_json(out / "certificate.json")["retrained"]
+    assert (certificate["classes"], certificate["cross_check"]["agree"]) == (3, True)
+    assert certificate["trained"]["started_from"]["frozen"] == ["stem", "1", "2", "head"]
     card = DataCard.load(out)
     assert card is not None
     assert (card.mean, len(card.classes)) == ((0.1, 0.2, 0.3), 3)
