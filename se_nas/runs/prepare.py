@@ -226,7 +226,7 @@ def make_setting(
             start = Start.load(run / SEARCH, space)
         elif (point := trained_point(config.search, space)) is not None:
             start, record = point.prepare(space, info, train, parts, found_device)
-            for line in (*start_lines(record), *other_images(config.search, info)):
+            for line in (*start_lines(record, config.search.weight_rate), *other_images(config.search, info)):
                 say(line)
     latencies: dict[str, Latency] = {}
     for metric, key in keys.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from pydantic import model_validator
@@ -32,6 +32,8 @@ from se_nas.training.evaluate import accuracy
 START, START_RECORD = "start.pt", "start.json"
 #: The keys of `StartingConfig`.
 STARTING_KEYS = ("weights", "architecture")
+#: What the peak learning rate of random weights is divided by where none is said.
+_SLOWER = 10
 #: Training images over which mean gates are taken.
 _GATE_IMAGES = 256
 
@@ -51,11 +53,25 @@ class StartingConfig(StrategyConfig):
     weights: PathText | None = None
     architecture: PathText | None = None
 
+    @property
+    def weight_rate(self) -> float | None:
+        """Peak learning rate of the supernet's weights; None of a strategy that does not say it."""
+        return None
+
     @model_validator(mode="after")
     def _of_weights(self) -> Self:
         if self.architecture is not None and self.weights is None:
             raise ValueError("architecture must be left out without weights, whose it is")
         return self
+
+
+def slower(settings: Any, usual: float) -> Any:
+    """How a supernet is trained that starts from trained weights: where the settings say no learning rate, at a tenth
+    of the `usual` one, which would undo these.
+    """
+    if not isinstance(settings, dict) or "learning_rate" in settings:
+        return settings
+    return {**settings, "learning_rate": usual / _SLOWER}
 
 
 @dataclass(frozen=True)
@@ -146,8 +162,8 @@ class TrainedPoint:
         return start, record
 
 
-def start_lines(record: StartingWeights) -> list[str]:
-    """What a run says of the weights that its supernet starts from."""
+def start_lines(record: StartingWeights, rate: float | None) -> list[str]:
+    """What a run says of the weights that its supernet starts from, which move at a learning rate."""
     first = f"weights: {record.weights.words()}: {record.taken} tensors"
     if record.accuracy is not None:
         first += f", top-1 {record.accuracy:.2%} on the validation images before the search"
@@ -158,4 +174,5 @@ def start_lines(record: StartingWeights) -> list[str]:
         f"{record.random} tensors of the supernet stay random" if record.random else "",
         "" if record.classifier else "the classifier, which is for other classes, is random",
     ]
-    return [first, "of them " + "; ".join(part for part in parts if part)]
+    moves = [] if rate is None else [f"the supernet's weights move at a learning rate of at most {rate:g}"]
+    return [first, "of them " + "; ".join(part for part in parts if part), *moves]

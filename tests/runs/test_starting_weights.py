@@ -16,11 +16,12 @@ from se_nas.errors import CheckpointError, ConfigError, SeNasError
 from se_nas.layers.network import Network
 from se_nas.records.checkpoint import load_checkpoint, save_checkpoint
 from se_nas.records.models.certificate import SearchCertificate
-from se_nas.records.models.starting_weights import StartingWeights
+from se_nas.records.models.starting_weights import StartingWeights, WeightsSource
 from se_nas.records.record import read_record
 from se_nas.runs.networks.starting_weights import trained_point
 from se_nas.runs.run_file import load_run
 from se_nas.runs.search import run_search
+from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.starting import Start, StartingConfig
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
@@ -86,6 +87,7 @@ def check_start(folder: Path, said: list[str], trained: Network, space: SearchSp
     count = sum("num_batches" not in name for name in trained.state_dict())
     assert (record.taken, record.classifier, record.sorted) == (count, True, 0)
     assert any(line.startswith("weights: ") and f"{count} tensors" in line for line in said)
+    assert "the supernet's weights move at a learning rate of at most 0.01" in said
     certificate = read_record(SearchCertificate, folder / "certificate.json")
     assert certificate.started_from == record.weights
     assert record.weights.digest in (folder / "report.html").read_text()
@@ -289,6 +291,64 @@ def test_weights_of_timm_are_paired_by_what_its_layers_do(tmp_path: Path) -> Non
         point_of(tmp_path / "w.pt", space, "timm:resnet10x")
     with pytest.raises(CheckpointError, match=r"must be of this architecture, with .* but got"):
         point_of(tmp_path / "w.pt", space, "timm:resnet18")
+
+
+def test_weights_that_timm_downloads_come_from_the_hubs_cache_and_their_lack_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By timm's and the hub's own code: the cache in its layout stands for the download."""
+    from huggingface_hub import constants
+    from safetensors.torch import save_file
+
+    from se_nas.layers.from_model.pretrained import digest_of, timm_model
+    from se_nas.layers.from_model.space import space_of
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    torch.manual_seed(0)
+    model: Any = timm_model("test_resnet", "test", pretrained=False)
+    for name, value in model.state_dict().items():
+        if "running" in name:
+            torch.nn.init.uniform_(value, 0.5, 1.5)
+    space = space_of(model, resolution=32, se=["none", 8]).space
+    config = StartingConfig(strategy="any", weights="timm:test_resnet")
+    repository, commit = tmp_path / f"models--timm--test_resnet.{model.pretrained_cfg['tag']}", 40 * "a"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    file = repository / "snapshots" / commit / "model.safetensors"
+    file.parent.mkdir(parents=True)
+    for content in (None, b"not weights"):
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(CheckpointError) as caught:
+            trained_point(config, space)
+        (line,) = str(caught.value).splitlines()
+        must = "timm's weights of test_resnet must be on this machine, or within reach of it, but got "
+        assert line.startswith(f"search.weights: {must}")
+        assert len(line) < 400
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, file)
+    point = trained_point(config, space)
+    assert point is not None
+    assert point.source == WeightsSource(
+        source="timm:test_resnet", digest=digest_of(model.state_dict()), licence="apache-2.0"
+    )
+    start = point_of(Path("timm:test_resnet"), space)
+    supernet = SuperNet(space).eval()
+    start.put_into(supernet)
+    image = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(supernet.activate(start.architecture)(image), model(image), atol=1e-5)
+
+
+def test_the_supernets_rate_is_a_tenth_unless_one_is_said() -> None:
+    rates = [DifferentiableConfig(**more).weight_rate for more in ({}, {"weights": "w"})]
+    assert rates == [0.1, 0.01]
+    assert DifferentiableConfig(weights="w", learning_rate=0.3).weight_rate == 0.3
+    inner = [OptunaConfig(supernet=more, weights="w").weight_rate for more in ({"epochs": 3}, {"learning_rate": 0.2})]
+    assert inner == [0.01, 0.2]
+    assert OptunaConfig().weight_rate == 0.1
+    again = OptunaConfig.model_validate(OptunaConfig(weights="w").model_dump())  # as a run's folder holds it
+    assert again == OptunaConfig(weights="w")
 
 
 def test_keys_that_have_no_use_are_refused() -> None:

@@ -16,7 +16,7 @@ def timm_model(name: str, source: str, *, pretrained: bool, classes: int | None 
     """The timm model of a name, in evaluation mode.
 
     Args:
-        source: what asks for it, named in errors.
+        source: what asks for it, named where there is no such model.
         pretrained: whether it has the weights that timm has for it, which are downloaded where they are not here yet.
         classes: how many it tells apart; None for as many as timm's weights do.
 
@@ -35,7 +35,7 @@ def timm_model(name: str, source: str, *, pretrained: bool, classes: int | None 
             raise
         first = cut(" ".join(str(error).split()), 200)
         must = f"timm's weights of {name} must be on this machine, or within reach of it"
-        raise CheckpointError(f"{source}: {must}, but got {type(error).__name__}: {first}") from error
+        raise CheckpointError(f"{must}, but got {type(error).__name__}: {first}") from error
     return model.eval()
 
 

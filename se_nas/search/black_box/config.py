@@ -14,7 +14,7 @@ from se_nas.search.black_box.evaluators.registry import EVALUATORS
 from se_nas.search.black_box.evaluators.stand_alone import checked_short_recipe, short_recipe
 from se_nas.search.black_box.samplers import AUTO, SAMPLERS
 from se_nas.search.one_shot.training import OneShotConfig
-from se_nas.search.starting import StartingConfig
+from se_nas.search.starting import StartingConfig, slower
 from se_nas.search.stopping import StoppingConfig
 from se_nas.training.recipe import Recipe
 
@@ -75,6 +75,22 @@ class OptunaConfig(StoppingConfig, StartingConfig):
         name = value.get("evaluator", "supernet") if isinstance(value, dict) else None
         entry = EVALUATORS.get(name) if isinstance(name, str) else None
         return {"objectives": (entry.measure.name,), **value} if entry else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _slower_supernet(cls, value: Any) -> Any:
+        """Of trained weights, where the supernet is the evaluator."""
+        if not isinstance(value, dict) or value.get("weights") is None:
+            return value
+        if value.get("evaluator", "supernet") != "supernet":
+            return value
+        usual = OneShotConfig.model_fields["learning_rate"].default
+        return {**value, "supernet": slower(value.get("supernet", {}), usual)}
+
+    @property
+    def weight_rate(self) -> float:
+        """See `StartingConfig`."""
+        return self.supernet.learning_rate
 
     @model_validator(mode="after")
     def _parts_fit(self) -> OptunaConfig:

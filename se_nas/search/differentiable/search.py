@@ -35,7 +35,7 @@ from se_nas.search.differentiable.watchdog import warnings_of
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.weight_training import WeightConfig, WeightTrainer
 from se_nas.search.problem import SearchProblem
-from se_nas.search.starting import StartingConfig
+from se_nas.search.starting import StartingConfig, slower
 from se_nas.search.stopping import StoppingConfig, since_better
 from se_nas.space.architecture import Architecture
 from se_nas.supernet.supernet import SuperNet
@@ -77,7 +77,13 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
     def _by_present_names(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return by_present_names(value, {"warmup_epochs": "pretrain_epochs"}, "search")
+        value = by_present_names(value, {"warmup_epochs": "pretrain_epochs"}, "search")
+        return value if value.get("weights") is None else slower(value, cls.model_fields["learning_rate"].default)
+
+    @property
+    def weight_rate(self) -> float:
+        """See `StartingConfig`."""
+        return self.learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
