@@ -234,8 +234,9 @@ def prune(
     keep: Annotated[
         list[str],
         typer.Option(
-            metavar="METRIC=SHARE",
-            help="What may be left of a cost that is counted, such as macs=70% or params=50%; may be repeated.",
+            metavar="METRIC=SHARE|LIMIT",
+            help="What may be left of a cost that is counted: a share such as macs=70%, or a limit such as params=50k; "
+            "may be repeated.",
         ),
     ],
     output: Annotated[
@@ -256,7 +257,11 @@ def prune(
     from se_nas.runs.subnets.pruning import prune as cut
 
     if wrong := [word for word in keep if word.count("=") != 1]:
-        raise ConfigError("--keep", [f"must be METRIC=SHARE such as macs=70%, but got {short(w)}" for w in wrong])
+        must = "must be METRIC=SHARE such as macs=70%, or METRIC=LIMIT"
+        raise ConfigError("--keep", [f"{must}, but got {short(w)}" for w in wrong])
+    metrics = [word.partition("=")[0] for word in keep]
+    if twice := [metric for metric in dict.fromkeys(metrics) if metrics.count(metric) > 1]:
+        raise ConfigError("--keep", [f"{short(metric)}: must be given once, but is given twice" for metric in twice])
     folder = output or source / "pruned"
     tune_allocator()
     shares = dict(word.split("=") for word in keep)

@@ -25,7 +25,12 @@ from se_nas.space.architecture_file import load_architecture
 from se_nas.supernet.calibration import recalibrate
 from se_nas.training.trained_network import load_trained
 from tests.helpers.command_lines import call
-from tests.helpers.tiny_runs import RUN, cache_latency, changed, write_run
+from tests.helpers.tiny_runs import RUN, cache_latency, changed, no_clock, write_run
+
+
+@pytest.fixture(autouse=True)
+def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_clock(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +122,7 @@ def test_a_run_shows_what_its_network_is_worth_on_other_images_with_the_weights_
     page = (home / "report.html").read_text()
     for row in (f"<td>{anew}</td><td>stem, stage 1</td><td>digits</td>", f"<td>from scratch, then {anew}</td>"):
         assert row in page
-    assert page.count("<td>synthetic</td><td class=\"n\">10</td>") == 2  # as it was inherited, and trained from scratch
+    assert page.count('<td>synthetic</td><td class="n">10</td>') == 2  # as it was inherited, and trained from scratch
 
 
 def test_a_network_is_cut_to_shares_of_its_costs_and_computes_the_same_where_nothing_goes(
@@ -148,8 +153,18 @@ def test_a_network_is_cut_to_shares_of_its_costs_and_computes_the_same_where_not
         recalibrate(network, [torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))])
     with torch.no_grad():
         assert torch.allclose(networks[0](image), networks[1](image), atol=1e-4)
-    assert call("prune", run / "retrain", "--keep", "macs=fast", "--out", tmp_path / "no") == 2
-    assert "macs: must be a share such as 70%, but got 'fast'" in capsys.readouterr().err
+    limits = ("--keep", f"macs={0.8 * old.macs:.0f}", "--keep", "params=80%")
+    assert call("prune", run / "retrain", *limits, "--out", tmp_path / "limits") == 0
+    assert network_counts(load_architecture(tmp_path / "limits" / "architecture.json").network).macs <= 0.8 * old.macs
+    for words, told in (
+        (("macs=fast",), "macs: must be a share such as 70% or a limit such as 1.2M, but got 'fast'"),
+        (("macs=170%",), "macs: must be a share above 0% and at most 100%, but got '170%'"),
+        (("latency_ms=70%",), "must be on what is counted without running a network, macs, params"),
+        (("macs=70%", "macs=50k"), "macs: must be given once, but is given twice"),
+    ):
+        assert call("prune", run / "retrain", *(f"--keep={word}" for word in words), "--out", tmp_path / "no") == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert told in line
 
 
 def test_what_is_no_search_or_says_too_much_is_refused(

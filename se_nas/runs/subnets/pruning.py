@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from se_nas.cost.budget import Budget, format_cost
+from se_nas.cost.budget import Budget, format_cost, parse_budgets
 from se_nas.cost.latency.timing import latency_key, measure_network
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
@@ -109,19 +109,27 @@ def prune(
 
 
 def _budgets(keep: Mapping[str, str], tables: Mapping[str, CostTable], whole: Architecture) -> list[Budget]:
-    found = []
-    for metric, word in keep.items():
-        if metric not in tables:
-            raise ConfigError("--keep", [f"must be on one of {', '.join(tables)}, but got {short(metric)}"])
-        share = word.removesuffix("%")
+    return [_budget(metric, word, tables, whole) for metric, word in keep.items()]
+
+
+def _budget(metric: str, word: str, tables: Mapping[str, CostTable], whole: Architecture) -> Budget:
+    """A share of what the network costs, or a limit by itself."""
+    if metric not in tables:
+        must = f"must be on what is counted without running a network, {', '.join(tables)}"
+        raise ConfigError("--keep", [f"{must}, but got {short(metric)}"])
+    if not word.endswith("%"):
         try:
-            value = float(share) / 100
-        except ValueError:
-            value = 0.0
-        if not word.endswith("%") or not 0 < value <= 1:
-            raise ConfigError("--keep", [f"{metric}: must be a share such as 70%, but got {short(word)}"])
-        found.append(Budget(metric, value * tables[metric].cost(whole)))
-    return found
+            return parse_budgets({metric: word}, "--keep")[0]
+        except ConfigError as error:
+            must = "must be a share such as 70% or a limit such as 1.2M"
+            raise ConfigError("--keep", [f"{metric}: {must}, but got {short(word)}"]) from error
+    try:
+        value = float(word.removesuffix("%")) / 100
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise ConfigError("--keep", [f"{metric}: must be a share above 0% and at most 100%, but got {short(word)}"])
+    return Budget(metric, value * tables[metric].cost(whole))
 
 
 def _scores(
