@@ -16,6 +16,7 @@ from se_nas.errors import ConfigError, OutputError
 from se_nas.records.models.certificate import SearchCertificate
 from se_nas.records.models.run_result import RetrainResult, RunResult, SubnetResult
 from se_nas.records.record import read_record
+from se_nas.report.plots import figure
 from se_nas.runs.run_file import load_run
 from se_nas.runs.search import run_search
 from se_nas.runs.subnets.fine_tuning import accuracy_lines, open_fine_tuning
@@ -29,8 +30,10 @@ from tests.helpers.tiny_runs import RUN, cache_latency, changed, no_clock, write
 
 
 @pytest.fixture(autouse=True)
-def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+def _untimed_and_undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     no_clock(monkeypatch)
+    monkeypatch.setattr(figure, "figure_png", lambda drawn: b"")
+    monkeypatch.setattr(figure, "figure_svg", lambda drawn, name: "")
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +163,7 @@ def test_a_network_is_cut_to_shares_of_its_costs_and_computes_the_same_where_not
         (("macs=fast",), "macs: must be a share such as 70% or a limit such as 1.2M, but got 'fast'"),
         (("macs=170%",), "macs: must be a share above 0% and at most 100%, but got '170%'"),
         (("latency_ms=70%",), "must be on what is counted without running a network, macs, params"),
-        (("macs=70%", "macs=50k"), "macs: must be given once, but is given twice"),
+        (("macs=70%", "macs=50k"), "'macs': must be given once, but is given twice"),
     ):
         assert call("prune", run / "retrain", *(f"--keep={word}" for word in words), "--out", tmp_path / "no") == 2
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
