@@ -13,11 +13,12 @@ import pytest
 import se_nas
 
 ROOT = Path(__file__).resolve().parents[1]
-OPTIONAL = ("nni", "onnx", "onnxruntime", "optuna", "sqlalchemy", "timm", "torchvision")
+OPTIONAL = ("nni", "onnx", "onnxruntime", "optuna", "sqlalchemy", "timm", "torchvision", "triton")
 
 #: Adapters that cannot be imported without their library: the black-box search, the tuners that NNI imports,
-#: and the model that is imported for timm.
+#: the model that is imported for timm, and the kernels in Triton.
 ADAPTERS = {
+    "se_nas.layers.triton_excitation",
     "se_nas.search.black_box.importance",
     "se_nas.search.black_box.pruner",
     "se_nas.search.black_box.architecture_sampler",

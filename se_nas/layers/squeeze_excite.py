@@ -8,8 +8,9 @@ Written with autograd it passes over the map 13 times, forward and backward; 7 i
     backward   ds = sum(grad * x)               reads grad and x
                dx = grad * s + dz / (H * W)     reads grad, writes dx
 
-On a CPU the products of the third step stay in the cache, a few samples at a time, which passes do not count; on a GPU,
-where torch has no such reduction in one kernel, they are written and read once more, which makes 9.
+On a CPU the products of the third step stay in the cache, a few samples at a time, which passes do not count; on a GPU
+a kernel in Triton adds them up as it reads. Without it, as torch has no such reduction in one kernel, they are written
+and read once more, which makes 9.
 
 Where channels are squeezed to their maxima, too, a pass more finds them and where they are. Their gradient goes there,
 as pooling's does: to the first of positions that share one.
@@ -30,6 +31,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from se_nas.layers.gate import ByAutograd, Gate, HandWrittenGate, hand_written_backward_applies
+from se_nas.layers.kernels import kernels_for
 
 _ROW = 64
 """Numbers in a row from which on torch's reductions and products with a vector of channels are vector code."""
@@ -221,7 +223,9 @@ _OF_MEANS_AND_MAXIMA: dict[str, Callable[[Any], tuple[Any, Any]]] = {
 def _sum_of_products(grad: Tensor, x: Tensor) -> Tensor:
     """Return sum(grad * x) over height and width, (B, C), on a CPU without writing a whole map of products."""
     if x.device.type != "cpu":
-        return (grad * x).sum((2, 3))
+        kernels = kernels_for(x.device)
+        found = None if kernels is None else kernels.sum_of_products(grad, x)
+        return (grad * x).sum((2, 3)) if found is None else found
     times, size = _in_a_row(grad, x), _chunk_samples(x)
     rows = [_rows(t, times) if times else t.flatten(2).movedim(1, 2) for t in (grad, x)]
     products = torch.empty_like(rows[1][:size])

@@ -27,14 +27,19 @@ class TwoLinears(GatePart):
 
     def __init__(self, widths: Sequence[int], channels: int) -> None:
         #: Options in a row whose second map is one product, over as many hidden units as the first of them has.
-        self._groups: list[tuple[slice, int]] = []
+        self._on_cpu: list[tuple[slice, int]] = []
         first, largest = 0, max(widths)
         for option, width in enumerate(widths):
             saved = (largest - width) * channels * (len(widths) - option)
             if saved > _OWN_PRODUCT and max(widths[option:]) == width:
-                self._groups.append((slice(first, option), largest))
+                self._on_cpu.append((slice(first, option), largest))
                 first, largest = option, width
-        self._groups.append((slice(first, len(widths)), largest))
+        self._on_cpu.append((slice(first, len(widths)), largest))
+        self._elsewhere = [(slice(0, len(widths)), max(widths))]
+
+    def _groups(self, z: Tensor) -> list[tuple[slice, int]]:
+        """One for all where launches are what costs."""
+        return self._on_cpu if z.device.type == "cpu" else self._elsewhere
 
     def excitations(
         self, activation: Activation, z: Tensor, *tensors: Tensor
@@ -43,7 +48,7 @@ class TwoLinears(GatePart):
         masks, w1, b1, w2, b2 = tensors
         before = F.linear(z, w1, b1)
         hidden, beside = activation(before), masks[:, None]
-        masked = [hidden[:, :width] * beside[options, :, :width] for options, width in self._groups]
+        masked = [hidden[:, :width] * beside[options, :, :width] for options, width in self._groups(z)]
         excited = [F.linear(units, w2[:, : units.shape[-1]], b2) for units in masked]
         return excited[0] if len(excited) == 1 else torch.cat(excited), (before, hidden, masked)
 
@@ -58,7 +63,7 @@ class TwoLinears(GatePart):
         """See `GatePart`."""
         (masks, w1, _, w2, _), (before, hidden, masked) = tensors, kept
         beside, of_masks, of_hidden, of_w2 = masks[:, None], [], [], []
-        for (options, width), units in zip(self._groups, masked, strict=True):
+        for (options, width), units in zip(self._groups(z), masked, strict=True):
             excited = grad[options].flatten(0, 1)
             of_units = torch.mm(excited, w2[:, :width]).view(units.shape)
             of_masks.append(_widened((of_units * hidden[:, :width]).sum(1), masks))

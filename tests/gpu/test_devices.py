@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from se_nas.cost.latency.timing import latency_conditions, latency_key, measure_
 from se_nas.errors import DeviceError
 from se_nas.hardware.device import UNTUNED, pick_device, take_turn
 from se_nas.hardware.distributed import join_ranks
+from se_nas.layers.kernels import kernels_for
 from se_nas.layers.network import Network
 from se_nas.space.search_space import SearchSpace
 from se_nas.supernet.supernet import SuperNet
@@ -121,3 +124,10 @@ def test_an_exported_network_is_the_supernet_s_on_its_device(tiny_space: SearchS
         network: Network = supernet.export(architecture)
         assert {tensor.device.type for tensor in network.state_dict().values()} == {"cuda"}
         torch.testing.assert_close(network(x), supernet.activate(architecture)(x))
+
+
+@pytest.mark.skipif("tests.simulated_cuda.plugin" in sys.modules, reason="Triton compiles for real devices")
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton: pip install triton")
+def test_kernels_in_triton_compute_what_torch_does() -> None:
+    kernels_for.cache_clear()
+    assert kernels_for(torch.zeros(1, device="cuda").device) is not None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from se_nas.layers.activations import ACTIVATIONS, GATES
-from se_nas.layers.gate import Gate
+from se_nas.layers.gate import ByAutograd, Gate
+from se_nas.layers.kernels import kernels_for
 from se_nas.layers.squeeze_excite import ChannelAttention
 from se_nas.space.attention.kind import AttentionUnit
 
@@ -67,7 +69,35 @@ def gate_function(activation: str, gate: str) -> Gate:
         activation: a name in ACTIVATIONS, between the two linear maps.
         gate: a name in GATES, after them.
     """
-    return partial(_two_layer_gate, ACTIVATIONS[activation]().forward, GATES[gate])
+    return _TwoLayerGate(activation, gate)
+
+
+class _TwoLayerGate(ByAutograd):
+    """By kernels of its own where there are some; when it is called, by torch's, so that anything can follow it."""
+
+    def __init__(self, activation: str, gate: str) -> None:
+        self._names = (activation, gate)
+        self._formula = partial(_two_layer_gate, ACTIVATIONS[activation]().forward, GATES[gate])
+        super().__init__(self._formula)
+
+    def forward(self, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Any]:
+        """See `HandWrittenGate`."""
+        kernels = kernels_for(z.device)
+        if kernels is None or not kernels.excites(self._names[0], z, parameters):
+            return super().forward(z, *parameters)
+        scale, excited = kernels.excite(self._names, z.detach(), *(t.detach() for t in parameters))
+        return scale, excited
+
+    def gradients(self, z: Tensor, parameters: Sequence[Tensor], kept: Any, grad: Tensor) -> Sequence[Tensor | None]:
+        """See `HandWrittenGate`."""
+        if isinstance(kept, tuple):
+            return super().gradients(z, parameters, kept, grad)
+        found: list[Tensor | None] = kept.gradients(z, parameters, grad, any(t.requires_grad for t in parameters))
+        return found
+
+    def __call__(self, z: Tensor, *parameters: Tensor) -> Tensor:
+        """See `Gate`."""
+        return self._formula(z, *parameters)
 
 
 def _two_layer_gate(

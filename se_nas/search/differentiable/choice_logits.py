@@ -42,6 +42,8 @@ class ChoiceLogits(nn.Module):
         self.resolutions = space.side.axis.options if resolutions is None else tuple(resolutions)
         counts = [len(choice.options) for choice in space.choices]
         self.logits = nn.Parameter(torch.zeros(len(counts), max(counts, default=1)))
+        self._names = [choice.name for choice in space.choices]
+        self._sizes = [size for count in counts for size in (count, self.logits.shape[1] - count)]
         absent = torch.arange(self.logits.shape[1])[None, :] >= torch.tensor(counts)[:, None]
         learned = [choice.name != space.side.axis.choice for choice in space.choices]
         for row, choice in enumerate(space.choices):
@@ -52,7 +54,8 @@ class ChoiceLogits(nn.Module):
 
     def rows(self, matrix: Tensor) -> dict[str, Tensor]:
         """For each choice its (options,) of a (choices, most options) matrix."""
-        return {c.name: matrix[i, : len(c.options)] for i, c in enumerate(self.space.choices)}
+        # one operation for all, and one for its gradient
+        return dict(zip(self._names, torch.split_with_sizes(matrix.flatten(), self._sizes)[::2], strict=True))
 
     def probabilities(self) -> dict[str, Tensor]:
         """For each choice the (options,) probabilities, differentiable in the logits."""
