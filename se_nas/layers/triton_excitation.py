@@ -194,7 +194,7 @@ class Excited:
 
     def gradients(self, z: Tensor, parameters: Sequence[Tensor], ds: Tensor, of_weights: bool) -> list[Tensor | None]:
         """That of z, and of the weights and biases where they are wanted, of the gradient of the scale."""
-        w1, b1, w2, b2 = parameters
+        w1, _, w2, _ = parameters
         (samples, channels), hidden = z.shape, w1.shape[0]
         ds = ds.contiguous()
         du, dz = (ds.new_empty(ds.shape, dtype=torch.float32) for _ in range(2))
