@@ -1,8 +1,9 @@
 """The processes of a distributed training, one per device, as torchrun or srun starts them: who they are and how they
 agree.
 
-Each process is a rank. Gradients are averaged by torch's DistributedDataParallel; what stands here is the rest:
-joining, numbers and plain values that all ranks must have in common, and errors that concern all of them.
+Each process is a rank. Where all have the same gradients, torch's DistributedDataParallel averages them. What stands
+here is the rest: joining, numbers and plain values that all ranks must have in common, gradients of which each has
+some, and errors that concern all of them.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -28,12 +29,16 @@ from torch.distributed.rendezvous import rendezvous
 from se_nas.errors import DeviceError, SeNasError, TrainingError
 
 _TIMEOUT = datetime.timedelta(minutes=30)
+#: How long the others wait for what the first rank does alone; of a search by Optuna that is all its evaluations.
+_LONGEST = datetime.timedelta(days=30)
 _BEGUN = "se_nas/begun"
 # Groups that were joined, alive to the end of the process. Torch joins the threads of a gloo group when its last owner,
 # a wrapped module perhaps, is freed, and does so with the interpreter locked; a thread that is about to free what is
 # left of its last operation waits for that lock, and the rank hangs.
 _JOINED: list[dist.ProcessGroup | None] = []
 _LOST = re.compile(r"gloo|nccl|connection|broken pipe|socket|process ?group", re.IGNORECASE)
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,14 @@ class Ranks:
         rank: from 0.
         size: how many there are.
         control: the group that plain numbers and values travel in, on the CPU whatever the device is.
+        patient: the same with time for whatever the first rank does alone.
         job: torchrun's store, which outlives the processes that it starts.
     """
 
     rank: int = 0
     size: int = 1
     control: Any = None
+    patient: Any = None
     job: Any = None
 
     @property
@@ -107,11 +114,60 @@ class Ranks:
         if not found:
             return
         flat = torch.cat([tensor.flatten() for tensor in found])
-        dist.all_reduce(flat)
+        dist.all_reduce(flat, group=self._group_of(flat))
         flat /= self.size
-        parts = torch.split(flat, [tensor.numel() for tensor in found])
-        with torch.no_grad():
-            torch._foreach_copy_(found, [part.view(t.shape) for t, part in zip(found, parts, strict=True)])
+        _put_back(flat, found)
+
+    def average_gradients_(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Set the gradients that any rank has to their mean over all, that of a rank that has none counted as 0.
+
+        Those that none has stay None.
+        """
+        if self.size == 1:
+            return
+        each = list(parameters)
+        there = torch.tensor([parameter.grad is not None for parameter in each], dtype=torch.uint8)
+        dist.all_reduce(there, dist.ReduceOp.MAX, group=self.control)
+        gradients = []
+        for parameter, any_has in zip(each, there.tolist(), strict=True):
+            if any_has:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                gradients.append(parameter.grad)
+        self.average_(gradients)
+
+    def copy_first_(self, tensors: Iterable[Tensor]) -> None:
+        """Set floating-point tensors of one device to those of the first rank."""
+        if self.size == 1:
+            return
+        found = [tensor for tensor in tensors if tensor.is_floating_point()]
+        flat = torch.cat([tensor.detach().flatten() for tensor in found])
+        dist.broadcast(flat, 0, group=self._group_of(flat))
+        _put_back(flat, found)
+
+    def _group_of(self, tensor: Tensor) -> Any:
+        return self.control if tensor.device.type == "cpu" else None
+
+    def by_first(self, work: Callable[[], Value]) -> Value | None:
+        """What the first rank does alone, for however long; the others wait, and get None.
+
+        Raises:
+            SeNasError: on the first rank; see `together`.
+        """
+        value = None
+        with self.together():
+            try:
+                value = work() if self.first else None
+            except SeNasError:
+                with contextlib.suppress(RuntimeError):  # the others may be gone
+                    self._await_first()
+                raise
+            self._await_first()
+        return value
+
+    def _await_first(self) -> None:
+        if self.size > 1:
+            dist.barrier(self.patient)
 
     def wrapped(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module with gradients that are averaged over all ranks; itself where there is one rank.
@@ -178,6 +234,12 @@ class Ranks:
         return tensor
 
 
+@torch.no_grad()
+def _put_back(flat: Tensor, tensors: list[Tensor]) -> None:
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(tensors, [part.view(t.shape) for t, part in zip(tensors, parts, strict=True)])
+
+
 @contextmanager
 def join_ranks(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
     """Join the job that torchrun or srun started, by nccl on CUDA devices and gloo elsewhere; or stay alone.
@@ -208,10 +270,11 @@ def join_ranks(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         store = _store_of_this_start(job, rank, size)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
         control = dist.new_group(backend="gloo", timeout=_TIMEOUT) if backend != "gloo" else None
+        patient = dist.new_group(backend="gloo", timeout=_LONGEST)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"the ranks of a job must be able to meet, but got: {_reason(error)}") from error
-    _JOINED.extend([dist.group.WORLD, control])
-    ranks = Ranks(rank, size, control, job)
+    _JOINED.extend([dist.group.WORLD, control, patient])
+    ranks = Ranks(rank, size, control, patient, job)
     with ranks.losing_none():
         yield ranks, device
     # not after an error: taking leave waits for ranks that may be gone

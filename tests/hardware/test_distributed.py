@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import datetime
 import math
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from se_nas.errors import DataError, DeviceError, TrainingError
+from se_nas.hardware import distributed
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.rank import rank_of_environment
 from tests.helpers.rank_processes import on_ranks, start_ranks
@@ -113,6 +116,33 @@ def test_three_ranks_agree_on_what_they_exchange(tmp_path: Path) -> None:
     assert [value["number"] for value in found] == [7, 8, 9]  # integers are left alone
 
 
+def gradients_of_some() -> list[list[float] | None]:
+    """Of four weights: one that every rank used, one that two did, one that the last did, one that none did."""
+    with join_ranks(CPU) as (ranks, _):
+        weights = [nn.Parameter(torch.zeros(2)) for _ in range(4)]
+        for weight, users in zip(weights, [(0, 1, 2), (0, 1), (2,), ()], strict=True):
+            if ranks.rank in users:
+                weight.grad = torch.tensor([3.0, 3.0 * ranks.rank])
+        ranks.average_gradients_(weights)
+        return [None if weight.grad is None else weight.grad.tolist() for weight in weights]
+
+
+def test_gradients_that_some_ranks_have_are_averaged_and_those_of_none_stay_none(tmp_path: Path) -> None:
+    expected = [[3.0, 3.0], [2.0, 1.0], [1.0, 2.0], None]
+    assert on_ranks(SIZE, tmp_path / "job", gradients_of_some) == [expected] * SIZE
+
+
+def copied() -> list[Any]:
+    with join_ranks(CPU) as (ranks, _):
+        tensors = [torch.full((2,), float(ranks.rank + 1)), torch.tensor(10.0 + ranks.rank), torch.tensor(ranks.rank)]
+        ranks.copy_first_(tensors)
+        return [tensor.tolist() for tensor in tensors]
+
+
+def test_all_take_over_the_tensors_of_the_first_rank(tmp_path: Path) -> None:
+    assert on_ranks(2, tmp_path / "job", copied) == [[[1.0, 1.0], 10.0, 0], [[1.0, 1.0], 10.0, 1]]
+
+
 def test_gradients_are_averaged_and_running_statistics_are_left_to_each_rank(tmp_path: Path) -> None:
     found = on_ranks(SIZE, tmp_path / "job", statistics_and_gradient)
     assert [value["bias"] for value in found] == pytest.approx([2.0] * SIZE)
@@ -163,6 +193,59 @@ def test_an_error_of_any_rank_ends_all_and_the_first_tells_it(
     tmp_path: Path, failing: tuple[int, ...], expected: list[str]
 ) -> None:
     assert on_ranks(SIZE, tmp_path / "job", prepare, failing) == expected
+
+
+def by_first(fails: bool) -> str:
+    """What ranks come to of which the first works alone for longer than a collective may take."""
+    with join_ranks(CPU) as (ranks, _):
+
+        def work() -> str:
+            assert ranks.first
+            time.sleep(1.5)
+            if fails:
+                raise DataError("no images")
+            return "done"
+
+        try:
+            return str(ranks.by_first(work))
+        except DataError as error:
+            return str(error)
+        except SystemExit as error:
+            return f"exit {error.code}"
+
+
+@pytest.mark.parametrize(("fails", "expected"), [(False, ["done", "None"]), (True, ["no images", "exit 2"])])
+def test_the_others_wait_for_what_the_first_does_alone_and_for_its_error(
+    tmp_path: Path, fails: bool, expected: list[str]
+) -> None:
+    assert on_ranks(2, tmp_path / "job", within_seconds, 1.0, by_first, fails) == expected
+
+
+def within_seconds(seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+    """A job of which no rank may keep the others waiting for longer."""
+    distributed._TIMEOUT = datetime.timedelta(seconds=seconds)
+    return function(*arguments)
+
+
+def hang(hanging: int) -> str:
+    text = ""
+    try:
+        with join_ranks(CPU) as (ranks, _):
+            ranks.sum([1.0])
+            if ranks.rank == hanging:
+                time.sleep(60)
+            ranks.average_([torch.ones(1000)])
+    except TrainingError as error:
+        text = str(error)
+    os._exit(0 if "\n" not in text and _told(int(os.environ["RANK"]), text) else 3)
+
+
+def test_a_rank_that_hangs_is_a_clear_error_on_the_other(tmp_path: Path) -> None:
+    job = start_ranks(2, tmp_path / "job", within_seconds, 2.0, hang, 1)
+    assert job.wait_until(lambda: not job.members[0].is_alive())
+    job.send(1, signal.SIGKILL)
+    ended = job.join(30)
+    assert [rank.code for rank in ended] == [0, -signal.SIGKILL], ended
 
 
 def lose_one(lost: int) -> str:
