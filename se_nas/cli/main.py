@@ -63,6 +63,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
 }
 #: What several processes of a job may run; the others would do the same work at once, in the same folder.
 SHARED: dict[Callable[..., None], Processes] = {
+    search.search: "ranks",
     search.worker: "any",
     retrain.retrain: "ranks",
     trained.evaluate: "ranks",

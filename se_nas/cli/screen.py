@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from se_nas.errors import TrainingInterrupted, wrapped
+from se_nas.errors import SeNasError, TrainingInterrupted, wrapped
 from se_nas.hardware.rank import rank_of_environment
 
 if TYPE_CHECKING:
@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from se_nas.records.models.certificate import SearchCertificate
     from se_nas.records.models.run_result import RetrainSummary
     from se_nas.report.pages.compare.reading import ComparedRun
+
+
+@contextmanager
+def told_by_first() -> Iterator[None]:
+    """For what every rank of a job does alike before they meet: the first tells of a fault, the others just end."""
+    try:
+        yield
+    except SeNasError as error:
+        if rank_of_environment():
+            raise SystemExit(2) from error
+        raise
 
 
 def say(line: str) -> None:

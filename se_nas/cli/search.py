@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from se_nas.cli.options import Budgets, DataDir, NewRun, Quiet, Resume, RunChanges, Storage
-from se_nas.cli.screen import print_answer, say, stop_explained, tune_allocator
+from se_nas.cli.screen import print_answer, say, stop_explained, told_by_first, tune_allocator
 from se_nas.errors import ConfigError, counted
 from se_nas.records.shipped import find_run_file, place_of_results
 
@@ -35,17 +36,38 @@ def search(
 
     Everything lands in the run folder; open report.html there. A run that was stopped, however hard, continues with
     --resume and ends with the same numbers.
+
+    `torchrun --standalone --nproc-per-node N -m se_nas search ...` trains the supernet and the winner on N devices.
     """
+    from se_nas.hardware.device import pick_device
+    from se_nas.hardware.distributed import join_ranks
     from se_nas.runs.run_folder import alone_in
     from se_nas.runs.search import run_search
 
-    run_file = find_run_file(run_file)
-    config = changes.read(run_file)
-    tune_allocator()
+    with told_by_first():
+        run_file = find_run_file(run_file)
+        config = changes.read(run_file)
+        tune_allocator()
+        wanted = pick_device(config.device)
     folder = output or place_of_results(run_file) / config.name
-    with alone_in(folder):  # for its evidence too
-        with stop_explained():
-            run = run_search(run_file, config, folder, resume=resume, progress=not quiet, say=say, storage=storage)
+    with ExitStack() as work:
+        with stop_explained(), join_ranks(wanted) as (ranks, device):
+            with ranks.together():
+                if ranks.first:
+                    work.enter_context(alone_in(folder))  # for its evidence too
+            run = run_search(
+                run_file,
+                config,
+                folder,
+                resume=resume,
+                progress=not quiet,
+                say=say,
+                storage=storage,
+                ranks=ranks,
+                device=device,
+            )
+        if not ranks.first:
+            return
         print_answer(run.path)
         gather_if_asked(run.path, quiet)
         say(f"report: {run / 'report.html'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -17,26 +17,34 @@ from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
 from se_nas.data.on_disk.training_set import TrainingSet
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform, on_device
 from se_nas.hardware.device import pins
+from se_nas.hardware.distributed import Ranks
 
 Batch = tuple[Tensor, Tensor]
 """Images (B, C, H, W) float32, channels_last, normalised, and labels (B,) int64, on the device of the search."""
 
 
 class TrainingBatches(Protocol):
-    """Augmented batches of a part of the images, numbered over a whole training, each pass in an order of its own.
+    """One rank's share of augmented batches of some images, numbered over a whole training; each pass over the images
+    has an order of its own.
 
     Attributes:
         per_epoch: batches in a pass.
-        labels: (n,) the class of each image of the part.
+        labels: (n,) the class of each of the images.
     """
 
     per_epoch: int
     labels: NDArray[np.int64]
 
-    def __getitem__(self, number: int) -> Batch: ...
+    def parts(self, number: int, seed: int) -> Iterable[Batch]:
+        """This rank's parts of a batch.
+
+        Args:
+            seed: of what is drawn for the whole batch; another one after a rollback.
+        """
+        ...
 
     def seen(self, batches: int) -> int:
-        """How many images so many batches have."""
+        """How many images so many batches have, over all ranks."""
         ...
 
 
@@ -52,17 +60,31 @@ class SearchImages(Protocol):
         ...
 
     def training_batches(
-        self, indices: Tensor, batch_size: int, seed: int, *, balanced: bool = False
+        self,
+        indices: Tensor,
+        batch_size: int,
+        seed: int,
+        *,
+        balanced: bool = False,
+        ranks: Ranks | None = None,
+        accumulate: int = 1,
     ) -> TrainingBatches:
         """Batches to learn from; of fewer images than a batch has, all.
 
         Args:
+            batch_size: over all ranks and parts; image i of a batch is of part i modulo their number.
             balanced: every class comes equally often in a pass, which keeps its length.
+            ranks: who share each batch.
+            accumulate: parts that each rank takes its share in.
         """
         ...
 
     def evaluate_batches(self, indices: Tensor, batch_size: int) -> Iterator[Batch]:
         """The images without augmentation, in the order of `indices`; a batch may be smaller."""
+        ...
+
+    def tell_of_damage(self, ranks: Ranks) -> None:
+        """Let all ranks know of the damaged images that any of them met; DataError where they are too many."""
         ...
 
     def close(self) -> None:
@@ -102,14 +124,24 @@ class DecodedImages:
         return other
 
     def training_batches(
-        self, indices: Tensor, batch_size: int, seed: int, *, balanced: bool = False
+        self,
+        indices: Tensor,
+        batch_size: int,
+        seed: int,
+        *,
+        balanced: bool = False,
+        ranks: Ranks | None = None,
+        accumulate: int = 1,
     ) -> DecodedBatches:
         """See `SearchImages`; the crops, mirrored or not, depend on the seed and the batch's number alone."""
-        train = self._train
+        train, ranks = self._train, ranks or Ranks()
         stream = TrainStream(
             train.part(indices),
             TrainTransform(self._info.resolution, flip=0.5 * self._info.flip),
             batch_size=min(batch_size, len(indices)),
+            rank=ranks.rank,
+            ranks=ranks.size,
+            accumulate=accumulate,
             seed=seed,
             workers=train.workers,
             balanced=balanced,
@@ -133,6 +165,11 @@ class DecodedImages:
         )
         return (on_device(batch, self.device, self._info.mean, self._info.std) for batch in stream)
 
+    def tell_of_damage(self, ranks: Ranks) -> None:
+        """See `SearchImages`; the first rank's log says a line of each."""
+        for met in ranks.gathered(dict(self._train.damage.found)):
+            self._train.damage.add(met)
+
     def close(self) -> None:
         """End the worker processes."""
         for batches in self._opened:
@@ -146,12 +183,13 @@ class DecodedBatches:
         self._stream, self._size, self._info, self._device = stream, batch_size, info, device
         self.per_epoch, self.labels = stream.steps_per_epoch, stream.labels
 
-    def __getitem__(self, number: int) -> Batch:
-        (batch,) = self._stream.micro_batches(*divmod(number, self.per_epoch))
-        return on_device(batch, self._device, self._info.mean, self._info.std)
+    def parts(self, number: int, seed: int) -> Iterator[Batch]:
+        """See `TrainingBatches`; the stream draws by its own seed, the pass and the place in it."""
+        for batch in self._stream.micro_batches(*divmod(number, self.per_epoch)):
+            yield on_device(batch, self._device, self._info.mean, self._info.std)
 
     def seen(self, batches: int) -> int:
-        """How many images so many batches have."""
+        """How many images so many batches have, over all ranks."""
         return batches * self._size
 
     def close(self) -> None:

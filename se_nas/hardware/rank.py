@@ -19,8 +19,8 @@ _STARTERS = {
     "mpiexec": ("PMI_SIZE", "PMI_RANK"),
 }
 _INSTEAD = (
-    "`retrain` and `evaluate` share their work where torchrun or srun starts them, and any number of `worker` "
-    "processes join an Optuna-driven search"
+    "`search`, `retrain` and `evaluate` share their work where torchrun or srun starts them, and any number of "
+    "`worker` processes join an Optuna-driven search"
 )
 #: Set by torchrun, which under srun counts the ranks of all its machines.
 _OF_TORCHRUN = "TORCHELASTIC_RUN_ID"

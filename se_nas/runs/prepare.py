@@ -30,6 +30,7 @@ from se_nas.data.sources import check_test, load_searched, load_train, stays_on_
 from se_nas.errors import ConfigError
 from se_nas.hardware.contention import crowd_warning
 from se_nas.hardware.device import pick_device
+from se_nas.hardware.distributed import Ranks
 from se_nas.hardware.environment import describe_environment, resumed_elsewhere
 from se_nas.hardware.memory import check_fits
 from se_nas.plugins import Plugin, check_plugins, load_plugins, plugin_records, write_plugins
@@ -99,6 +100,7 @@ class Setting:
         progress: bool,
         storage: str | None = None,
         on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+        ranks: Ranks | None = None,
     ) -> SearchProblem:
         """The problem that the run's search is given."""
         return SearchProblem(
@@ -115,6 +117,7 @@ class Setting:
             progress=progress,
             storage=storage,
             start=self.start,
+            ranks=ranks or Ranks(),
             on_epoch=on_epoch,
         )
 
@@ -129,12 +132,14 @@ def make_setting(
     say: Say,
     joins: bool = False,
     device: str | None = None,
+    ranks: int = 1,
 ) -> Setting:
     """Load or make all that a run needs, and mark its folder; nothing is trained yet.
 
     Args:
         joins: whether this process works on a run of another one, which may have no test images.
         device: of this process, where it joins a run that may have another; it times no network then.
+        ranks: how many processes share the training of a supernet, and the retraining.
 
     Raises:
         ConfigError: a fault in the configuration, or `resume` with another one.
@@ -144,6 +149,10 @@ def make_setting(
     """
     run = RunFolder(folder)
     pin_threads()
+    if ranks > 1:
+        strategy_of(config.search).check_ranks(config.search, ranks)
+        if config.retrain is not None:
+            config.retrain.micro_batch(ranks, "retrain")
     plugins = _plugins(run_file, config)
     config, copies = _with_copies(run_file, config, folder)
     words = [record.name for record in plugin_records(plugins)]
@@ -209,7 +218,7 @@ def make_setting(
     batch = strategy_of(config.search).supernet_batch(config.search)
     if batch is not None and not begun:
         what = f"search: the supernet of {space.name} with batches of {batch:,} images takes"
-        check_fits(least_supernet_bytes(space, greatest, batch), found_device, what)
+        check_fits(least_supernet_bytes(space, greatest, batch // ranks), found_device, what)
     if not begun:
         strategy_of(config.search).check(config.search, space, copies, say)
         check_evidence(run_file, config, Problem.of(space.digest, budgets, info.name))

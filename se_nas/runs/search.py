@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from se_nas.cost.budget import Budget, format_cost
 from se_nas.cost.latencies import Latencies, cost_tables, read_latencies
@@ -13,6 +16,7 @@ from se_nas.cost.latency.table import LatencyTable
 from se_nas.cost.metrics import ENERGY, device_of
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import ConfigError, OutputError
+from se_nas.hardware.distributed import Ranks
 from se_nas.records.files import write_json
 from se_nas.records.models.certificate import DecodeTry, SearchCertificate
 from se_nas.records.models.environment import Environment
@@ -21,7 +25,7 @@ from se_nas.records.models.stopped import Stopped, parse_stopped
 from se_nas.records.record import parse_record, read_record, read_value, write_record
 from se_nas.records.run_log import logging_to
 from se_nas.report.pages.run import write_report
-from se_nas.runs.prepare import Say, Setting, make_setting
+from se_nas.runs.prepare import Say, Setting, make_setting, open_setting
 from se_nas.runs.retraining.of_answer import Training, retrain_answer
 from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.runs.run_folder import SEARCH, RunFolder, alone_in
@@ -45,11 +49,17 @@ def run_search(
     say: Say,
     storage: str | None = None,
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+    ranks: Ranks | None = None,
+    device: torch.device | None = None,
 ) -> RunFolder:
     """Do a whole run, or what is left of one.
 
+    Several ranks share the training of the supernet and the retraining; the first one does the rest. A job that
+    torchrun starts again, once begun, resumes.
+
     Args:
         storage, on_epoch: see `SearchProblem`.
+        ranks, device: those who do it, and the device of this one, which is the configuration's by default.
 
     Raises:
         ConfigError: a fault in the configuration, or `resume` with another one.
@@ -64,22 +74,74 @@ def run_search(
         from se_nas.search.black_box.storage import check_storage  # needs Optuna
 
         check_storage(storage)
-    with logging_to(config.loggers), alone_in(folder):
-        setting = make_setting(run_file, config, folder, resume=resume, progress=progress, say=say)
-        problem = setting.problem(resume=resume, progress=progress, storage=storage, on_epoch=on_epoch)
-        found = strategy_of(setting.config.search).search(problem, setting.config.search)
-        finish_run(setting, found, resume=resume, progress=progress, say=say)
+    ranks = ranks or Ranks()
+    resume = ranks.from_first(resume or ranks.was_begun())
+    with ExitStack() as work, logging_to(config.loggers):
+
+        def make() -> Setting:
+            work.enter_context(alone_in(folder))
+            made = make_setting(run_file, config, folder, resume=resume, progress=progress, say=say, ranks=ranks.size)
+            ranks.mark_begun()
+            return made
+
+        made = ranks.by_first(make)
+        with ranks.together():
+            setting = made or open_setting(folder)
+        setting = replace(setting, device=device or setting.device)
+        problem = setting.problem(resume=resume, progress=progress, storage=storage, on_epoch=on_epoch, ranks=ranks)
+        strategy, found = strategy_of(setting.config.search), None
+        if ranks.first:
+            found = strategy.search(problem, setting.config.search)
+        else:
+            strategy.help(problem, setting.config.search)
+        finish_run(setting, found, resume=resume, progress=progress, say=say, ranks=ranks)
         return setting.run
 
 
-def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress: bool, say: Say) -> None:
-    """What follows a search: the certified answer, its retraining, `result.json` and the report."""
-    config, run = setting.config, setting.run
+@dataclass(frozen=True)
+class _Conclusion:
+    found: SearchResult
+    answer: Answer
+    accuracy: float
+
+
+def finish_run(
+    setting: Setting,
+    found: SearchResult | None,
+    *,
+    resume: bool,
+    progress: bool,
+    say: Say,
+    ranks: Ranks | None = None,
+) -> None:
+    """What follows a search: the certified answer, its retraining, `result.json` and the report.
+
+    Args:
+        found: None on ranks other than the first, which take part in the retraining alone.
+    """
+    config, run, ranks = setting.config, setting.run, ranks or Ranks()
+    conclusion = ranks.by_first(lambda: _concluded(setting, found, say))
+    trained = None
+    if config.retrain is not None:
+        architecture = ranks.from_first(conclusion and conclusion.answer.architecture)
+        trained = retrain_answer(
+            setting, config.retrain, architecture, ranks=ranks, resume=resume, progress=progress, say=say
+        )
+        if trained is not None:
+            say(f"retrained: {trained[0].test_accuracy:.2%} on the test images")
+    if conclusion is not None:
+        write_record(run / "result.json", _result(setting, conclusion, trained))
+        write_report(run.path, shown_configuration(run / "config.yaml"))
+
+
+def _concluded(setting: Setting, found: SearchResult | None, say: Say) -> _Conclusion:
+    """The answer of a search, certified and told."""
+    assert found is not None  # as of the first rank
     stopped = parse_stopped(found.summary)
     for part in stopped:
         then = "--resume with another limit goes on with it" if part.goes_on else "its weights stay as they are"
         say(f"the search was ended by search.{part.words}; {then}")
-    _keep_former_answer(run, stopped, say)
+    _keep_former_answer(setting.run, stopped, say)
     answer = _answer(setting, found)
     for entry in answer.certificate.budgets:
         value, limit = (format_cost(entry.metric, number) for number in (entry.value, entry.limit))
@@ -87,13 +149,7 @@ def finish_run(setting: Setting, found: SearchResult, *, resume: bool, progress:
     accuracy = found.accuracy(answer.architecture)
     images = f" on {len(setting.parts['validation'])} validation images" if found.measure.on_images else ""
     say(f"{found.measure.name} {found.measure.source}: {found.measure.show(accuracy)}{images}")
-
-    trained = None
-    if config.retrain is not None:
-        trained = retrain_answer(setting, config.retrain, answer, resume=resume, progress=progress, say=say)
-        say(f"retrained: {trained[0].test_accuracy:.2%} on the test images")
-    write_record(run / "result.json", _result(setting, found, answer, accuracy, trained))
-    write_report(run.path, shown_configuration(run / "config.yaml"))
+    return _Conclusion(found, answer, accuracy)
 
 
 def decode_again(folder: Path, budgets: Sequence[Budget], out: Path) -> Answer:
@@ -202,9 +258,8 @@ def _table_words(metric: str) -> str:
     return f"{device}: latency table" if (device := device_of(metric)) else "latency table"
 
 
-def _result(
-    setting: Setting, found: SearchResult, answer: Answer, accuracy: float, trained: Training | None
-) -> RunResult:
+def _result(setting: Setting, conclusion: _Conclusion, trained: Training | None) -> RunResult:
+    found = conclusion.found
     config, info, space = setting.config, setting.info, setting.space
     ledger = list(found.ledger)
     ledger[:0] = [
@@ -220,9 +275,9 @@ def _result(
         "strategy": config.search.strategy,
         "seconds": found.seconds,
         "images": found.images,
-        "validation_accuracy": accuracy,
+        "validation_accuracy": conclusion.accuracy,
         "measure": found.measure,
-        "decodes": answer.decodes,
+        "decodes": conclusion.answer.decodes,
     }
     return RunResult(
         name=config.name,

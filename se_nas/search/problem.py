@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from se_nas.cost.table import CostTable
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.on_disk.training_set import TrainingSet
 from se_nas.data.search_images import SearchImages, images_of_search
+from se_nas.hardware.distributed import Ranks
 from se_nas.search.starting import Start
 from se_nas.space.search_space import SearchSpace
 
@@ -34,6 +35,7 @@ class SearchProblem:
         max_seconds: of a black-box search, for what comes before its first evaluation, such as the training of a
             supernet: it may take `stopping.PREPARE_SHARE` of it; None for any time.
         start: weights of one of its networks that the supernet starts from; None for random ones.
+        ranks: the processes that share the training of a supernet; `device` is this one's, and the first alone writes.
         on_epoch: is told what is known after each epoch of a differentiable search, for who watches it live.
     """
 
@@ -51,6 +53,7 @@ class SearchProblem:
     storage: str | None = None
     max_seconds: float | None = None
     start: Start | None = None
+    ranks: Ranks = field(default_factory=Ranks)
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None
 
     def images(self, *, augmented: bool = False) -> SearchImages:

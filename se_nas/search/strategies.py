@@ -18,10 +18,11 @@ from se_nas.records.registry import Registry
 from se_nas.search.answer import Answer, answer, answer_among
 from se_nas.search.black_box.config import OptunaConfig, model_with_evaluators
 from se_nas.search.black_box.evaluation import EvaluationsFile, best_first, evaluations_in, read_evaluations
+from se_nas.search.black_box.evaluators.registry import EVALUATORS
 from se_nas.search.black_box.evaluators.table import TableEvaluator
 from se_nas.search.black_box.pareto import front_in
 from se_nas.search.budgets.baselines import known_baselines
-from se_nas.search.differentiable.restarts import search_with_restarts
+from se_nas.search.differentiable.restarts import help_with_restarts, search_with_restarts
 from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import EVALUATIONS, SCORES, TABLE, SearchResult, read_scores
@@ -55,7 +56,15 @@ class DifferentiableStrategy(Strategy[DifferentiableConfig]):
 
     def supernet_batch(self, config: DifferentiableConfig) -> int:
         """Its own."""
-        return config.batch_size
+        return config.batch_size // config.accumulate
+
+    def check_ranks(self, config: DifferentiableConfig, ranks: int) -> None:
+        """Refuse a batch that does not divide."""
+        config.check_ranks(ranks)
+
+    def help(self, problem: SearchProblem, config: DifferentiableConfig) -> None:
+        """See `help_with_restarts`."""
+        help_with_restarts(problem, config)
 
 
 class BlackBoxStrategy(Strategy[OptunaConfig]):
@@ -115,7 +124,22 @@ class BlackBoxStrategy(Strategy[OptunaConfig]):
 
     def supernet_batch(self, config: OptunaConfig) -> int | None:
         """The supernet's, where that is what judges."""
-        return config.supernet.batch_size if config.evaluator == "supernet" else None
+        return config.supernet.batch_size // config.supernet.accumulate if config.evaluator == "supernet" else None
+
+    def check_ranks(self, config: OptunaConfig, ranks: int) -> None:
+        """Refuse an evaluator without a supernet, and a batch of one that does not divide."""
+        if not EVALUATORS[config.evaluator].has_supernet:
+            must = f"must be one that trains a supernet where {ranks} ranks share a search"
+            instead = "any number of `worker` processes join a search without one"
+            raise ConfigError("search", [f"evaluator: {must}, but is {config.evaluator}; {instead}"])
+        config.settings.check_ranks(ranks)
+
+    def help(self, problem: SearchProblem, config: OptunaConfig) -> None:
+        """Train the supernet with the others; the evaluations are the first rank's, and workers'."""
+        from se_nas.search.black_box.strategy import begin_study_together, prepare
+
+        begin_study_together(problem, config)
+        prepare(problem, config)
 
     def study(self, config: OptunaConfig) -> OptunaConfig:
         """Its own."""

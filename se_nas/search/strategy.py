@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from se_nas.errors import ConfigError
 from se_nas.records.files import beside
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.problem import SearchProblem
@@ -90,8 +91,27 @@ class Strategy(Generic[Config]):
         return 0
 
     def supernet_batch(self, config: Config) -> int | None:
-        """Images in a step of the supernet's training, whose memory is reckoned before; None where it trains none."""
+        """Images that the supernet's training takes at once, for which memory must be there; None where it trains none.
+
+        Several ranks share them.
+        """
         return None
+
+    def check_ranks(self, config: Config, ranks: int) -> None:
+        """Refuse several ranks where they cannot share what the search trains.
+
+        Raises:
+            ConfigError: they cannot, which is so for every search unless it says otherwise.
+        """
+        must = f"must be a search whose training {ranks} ranks can share, such as differentiable"
+        raise ConfigError("search", [f"strategy: {must}, but is {config.strategy}"])
+
+    def help(self, problem: SearchProblem, config: Config) -> None:
+        """The part in the search of a rank other than the first, which does `search` meanwhile: it writes nothing.
+
+        Only of a strategy that `check_ranks` allows several.
+        """
+        raise NotImplementedError
 
     def study(self, config: Config) -> OptunaConfig | None:
         """How it is driven as one study whose evaluations other processes share; None where they cannot.

@@ -13,9 +13,16 @@ from se_nas.hardware.device import autocast_for
 from se_nas.hardware.distributed import Ranks
 
 
-def accuracy(network: nn.Module, images: SearchImages, indices: Tensor, batch_size: int = 500) -> float:
-    """Share of the images at `indices` that the network, put into evaluation mode for it, classifies correctly."""
-    return top_accuracies(network, images.evaluate_batches(indices, batch_size), images.device).top1
+def accuracy(
+    network: nn.Module, images: SearchImages, indices: Tensor, batch_size: int = 500, ranks: Ranks | None = None
+) -> float:
+    """Share of the images at `indices` that the network, put into evaluation mode for it, classifies correctly.
+
+    Several ranks share them out.
+    """
+    ranks = ranks or Ranks()
+    share = images.evaluate_batches(indices[ranks.rank :: ranks.size], batch_size)
+    return top_accuracies(network, share, images.device, ranks).top1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ with k parts sees.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -32,6 +33,11 @@ Batch = tuple[Tensor, Tensor]
 """Images (B, C, H, W) float32, normalised, and labels (B,) int64, on the device that trains."""
 
 Say = Callable[[str], None]
+
+
+def part_seed(seed: int, part: int | str) -> int:
+    """A seed of what is drawn for one part of a step's batch, or for another thing of the step by its name."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {part}".encode(), digest_size=8).digest(), "little") >> 1
 
 
 class TrainingImages(Protocol):
@@ -230,16 +236,14 @@ class GatheredTraining:
 
     damaged: Mapping[str, str] = {}
 
-    def __init__(self, batches: EpochBatches, ranks: Ranks, accumulate: int = 1) -> None:
-        self._batches, self._rank, self._ranks, self._accumulate = batches, ranks.rank, ranks.size, accumulate
+    def __init__(self, batches: EpochBatches) -> None:
+        self._batches = batches
         self.labels = batches.labels
         self.steps_per_epoch, self.images_per_step = batches.per_epoch, batches.seen(1)
 
     def parts(self, epoch: int, step: int, seed: int) -> Iterator[Batch]:
         """See `TrainingImages`."""
-        count = self._ranks * self._accumulate
-        for part in range(self._rank, count, self._ranks):
-            yield self._batches.part(epoch * self.steps_per_epoch + step, slice(part, None, count), seed)
+        return self._batches.parts(epoch * self.steps_per_epoch + step, seed)
 
     def close(self) -> None:
         """There is nothing to let go of."""
@@ -290,10 +294,15 @@ def images_in_memory(
             what = f"must be at most the number of training images, {len(train)}, to be mixed or divided"
             raise ConfigError("recipe", [f"batch_size: {what}, but got {recipe.batch_size}"])
         images = DeviceImages(info, train, device, Augmentation(flip > 0, info.crop_padding))
-        batches = EpochBatches(
-            images, torch.arange(len(train)), recipe.batch_size, seed, balanced=recipe.balanced_sampling
+        batches = images.training_batches(
+            torch.arange(len(train)),
+            recipe.batch_size,
+            seed,
+            balanced=recipe.balanced_sampling,
+            ranks=ranks,
+            accumulate=recipe.accumulate,
         )
-        training = GatheredTraining(batches, ranks, recipe.accumulate)
+        training = GatheredTraining(batches)
     else:
         transform = replace(
             recipe.train_transform(info.resolution),

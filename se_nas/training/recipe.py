@@ -216,8 +216,11 @@ class Recipe(Record):
         """Whether batches of this epoch, counted from 0, are mixed."""
         return self.mixes and (self.mixup_off_epoch == 0 or epoch < self.mixup_off_epoch)
 
-    def micro_batch(self, ranks: int) -> int:
+    def micro_batch(self, ranks: int, where: str = "recipe") -> int:
         """Images in one forward pass of one of `ranks` ranks.
+
+        Args:
+            where: what the values are of, in an error.
 
         Raises:
             ConfigError: the batch does not divide into such parts, a part has one image, or an odd number of them that
@@ -226,13 +229,13 @@ class Recipe(Record):
         size, left = divmod(self.batch_size, ranks * self.accumulate)
         parts = f"ranks ({ranks}) times accumulate ({self.accumulate})"
         if left or not size:
-            raise ConfigError("recipe", [f"batch_size: must be a multiple of {parts}, but got {self.batch_size}"])
+            raise ConfigError(where, [f"batch_size: must be a multiple of {parts}, but got {self.batch_size}"])
         if self.mixes and size % 2:
             what = f"must divide into even parts over {parts}, since Mixup and CutMix pair images"
-            raise ConfigError("recipe", [f"batch_size: {what}, but got {self.batch_size}, parts of {size}"])
+            raise ConfigError(where, [f"batch_size: {what}, but got {self.batch_size}, parts of {size}"])
         if size < 2:
             what = f"each part must have at least 2 images, for batch norm, over {parts}"
-            raise ConfigError("recipe", [f"batch_size: {what}, but got {self.batch_size}"])
+            raise ConfigError(where, [f"batch_size: {what}, but got {self.batch_size}"])
         return size
 
     def train_transform(self, resolution: int) -> TrainTransform:

@@ -8,7 +8,6 @@ ranks.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -38,7 +37,7 @@ from se_nas.records.run_log import RunLog, SilentLog
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.guard import GuardConfig, Stateful
-from se_nas.training.images import HeldOutImages, TrainingImages
+from se_nas.training.images import HeldOutImages, TrainingImages, part_seed
 from se_nas.training.initial_weights import InitialWeights
 from se_nas.training.loop import Loop, StepContext
 from se_nas.training.metrics import print_line
@@ -208,13 +207,13 @@ def train(
         found = []
         mixing = mixup if recipe.mixes_in(context.epoch) else None
         for number, (x, y) in enumerate(images.parts(context.epoch, context.step_in_epoch, context.seed)):
-            part_seed = _part_seed(context.seed, number * ranks.size + ranks.rank)
+            own_seed = part_seed(context.seed, number * ranks.size + ranks.rank)
             target = y
             if mixing is not None:
-                x, target = mixing(x, y, part_seed)
+                x, target = mixing(x, y, own_seed)
             for change in changes:
-                x = change(x, part_seed)
-            torch.manual_seed(part_seed)
+                x = change(x, own_seed)
+            torch.manual_seed(own_seed)
             last = number + 1 == recipe.accumulate
             with nullcontext() if last or ranks.size == 1 else wrapped.no_sync():  # type: ignore[operator]
                 found.append(run(x, target))
@@ -343,10 +342,6 @@ def _distilled(
     with torch.no_grad(), autocast_for(device, recipe.precision):
         wanted = teacher(x)
     return (1 - alpha) * loss + alpha * distillation_loss(logits.float(), wanted.float(), temperature)
-
-
-def _part_seed(seed: int, part: int) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed} {part}".encode(), digest_size=8).digest(), "little") >> 1
 
 
 def _record_damaged(folder: Path, ranks: Ranks, damaged: Mapping[str, str]) -> dict[str, str]:

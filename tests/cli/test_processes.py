@@ -23,7 +23,6 @@ SRUN = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}
 MPIRUN = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}
 
 FOR_ONE = [
-    ["search", "digits"],
     ["decode", "digits", "--budget", "macs=1M"],
     ["launch", "digits_nni"],
     ["resume", "digits_nni"],
@@ -70,7 +69,7 @@ def test_a_command_for_one_process_is_refused_where_a_job_starts_several_and_nam
     assert run(monkeypatch, words, variables) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "must be run by one process, but " + starter in line
-    assert "`retrain` and `evaluate` share their work where torchrun or srun starts them" in line
+    assert "`search`, `retrain` and `evaluate` share their work where torchrun or srun starts them" in line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,7 +77,7 @@ def test_a_command_for_one_process_is_refused_where_a_job_starts_several_and_nam
 def test_the_other_processes_of_the_job_say_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variables: dict[str, str]
 ) -> None:
-    assert run(monkeypatch, ["search", "digits"], variables) == 2
+    assert run(monkeypatch, ["report", "digits"], variables) == 2
     assert capsys.readouterr().err == ""
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.parts import split_parts
 from se_nas.data.on_disk.training_set import TrainingSet
-from se_nas.data.search_images import SearchImages, images_of_search
+from se_nas.data.search_images import SearchImages, TrainingBatches, images_of_search
 from se_nas.data.sources import load_searched
 from se_nas.errors import DataError
 from tests.helpers.tiny_imagenet import write_images
@@ -29,6 +30,12 @@ def opened(
     return train, images_of_search(info, train, CPU, augmented=True)
 
 
+def one(batches: TrainingBatches, number: int) -> tuple[Tensor, Tensor]:
+    """A batch that is not divided; no random number of memory's is drawn for it."""
+    (batch,) = batches.parts(number, seed=0)
+    return batch
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("images"), classes=4, train=16)
@@ -38,17 +45,18 @@ def test_a_batch_is_a_function_of_the_seed_and_its_number_whatever_came_before_i
     train, images = opened(root)
     part = split_parts(train.labels, PARTS, 0)["weights"]
     walked = images.training_batches(part, 8, seed=3)
-    in_order = [walked[number] for number in range(9)]
+    in_order = [one(walked, number) for number in range(9)]
     alone = images.training_batches(part, 8, seed=3)
     _, by_workers = opened(root, workers=1)
     decoded = by_workers.training_batches(part, 8, seed=3)
     for batches, numbers in ((alone, (7, 2, 8)), (decoded, (7, 8))):
         for number in numbers:
-            assert torch.equal(batches[number][0], in_order[number][0])
-            assert torch.equal(batches[number][1], in_order[number][1])
+            x, y = one(batches, number)
+            assert torch.equal(x, in_order[number][0])
+            assert torch.equal(y, in_order[number][1])
     by_workers.close()
     assert in_order[7][0].shape == (8, 3, 16, 16)
-    assert not torch.equal(images.training_batches(part, 8, seed=4)[7][0], in_order[7][0])
+    assert not torch.equal(one(images.training_batches(part, 8, seed=4), 7)[0], in_order[7][0])
     assert not torch.equal(in_order[0][0], in_order[len(part) // 8][0])  # another pass
 
 
@@ -58,10 +66,10 @@ def test_batches_hold_the_images_of_their_part_alone_each_once_a_pass(root: Path
     batches = images.training_batches(of_two, 8, seed=0)
     assert batches.per_epoch == 4
     assert batches.seen(batches.per_epoch) == len(of_two)
-    labels = torch.cat([batches[number][1] for number in range(4)])
+    labels = torch.cat([one(batches, number)[1] for number in range(4)])
     assert labels.bincount().tolist() == [0, 16, 16]
     few = images.training_batches(of_two[:5], 8, seed=0)
-    assert (few.per_epoch, few.seen(1), len(few[0][1])) == (1, 5, 5)  # as in memory
+    assert (few.per_epoch, few.seen(1), len(one(few, 0)[1])) == (1, 5, 5)  # as in memory
 
 
 def test_evaluation_has_the_images_in_the_order_asked_for_at_the_side_asked_for(root: Path) -> None:
@@ -83,7 +91,7 @@ def test_a_damaged_image_is_named_once_whichever_part_meets_it_and_too_many_end_
     everything = torch.arange(len(train))
     for _ in range(2):
         assert sum(len(y) for _, y in images.evaluate_batches(everything, 4)) == 14
-    assert len(images.training_batches(everything, 16, seed=0)[0][1]) == 16  # others in their place
+    assert len(one(images.training_batches(everything, 16, seed=0), 0)[1]) == 16  # others in their place
     assert sorted(line.split(":")[0] for line in said) == ["train/class00/1.jpg", "train/class00/4.jpg"]
     train.damage.limit = 1
     with pytest.raises(DataError, match=r"at most 1 image may be damaged \(max_damaged\), but 2 are"):
@@ -100,7 +108,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     batches = images.training_batches(torch.arange(len(train)), 20, seed=0)
     pages: list[int] = []
     for number in range(batches.per_epoch):
-        batches[number]
+        one(batches, number)
         pages.append(int(Path("/proc/self/statm").read_text().split()[1]))
     growth = (max(pages) - pages[2]) * os.sysconf("SC_PAGE_SIZE")
     in_memory = len(train) * 128 * 128 * 3

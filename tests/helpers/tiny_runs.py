@@ -16,6 +16,8 @@ import yaml
 from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.timing import Measurement, latency_key
+from se_nas.records.checkpoint import load_checkpoint
+from se_nas.records.run_log import read_log
 from se_nas.search import certificate
 from se_nas.space.specs import BlockSpec, NetworkSpec
 from se_nas.space.yaml.file import load_space
@@ -131,3 +133,27 @@ def read_json(path: Path) -> Any:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below `folder`, by its relative path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def weights(checkpoint: Path, part: str) -> dict[str, Any]:
+    return {name: value.tolist() for name, value in load_checkpoint(checkpoint)[part].items()}
+
+
+def numbers(out: Path) -> dict[str, Any]:
+    """All numbers of a finished run that no clock made."""
+    result = read_json(out / "result.json")
+    certificate = read_json(out / "certificate.json")
+    files = ("search/scores.json", "search/history.json", "architecture.json", "retrain/history.json", "choices.json")
+    return {
+        **{name: read_json(out / name) for name in files},
+        "parts": (out / "parts.json").read_text(),
+        "budgets": certificate["budgets"],
+        "decodes": [{k: v for k, v in d.items() if k != "measured_ms"} for d in read_json(out / "decodes.json")],
+        "validation": result["search"]["validation_accuracy"],
+        "test": result["retrain"]["test_accuracy"],
+        "weights": weights(out / "retrain/network.pt", "network"),
+        "logs": {
+            part: [{k: v for k, v in line.items() if k != "time"} for line in read_log(out / part / "log.jsonl")]
+            for part in ("search", "retrain")
+        },
+    }

@@ -15,12 +15,11 @@ from typing import Any
 
 import pytest
 
-from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.run_log import read_log
 from se_nas.runs.run_file import load_run
 from se_nas.runs.search import run_search
 from se_nas.space.yaml.file import load_space
-from tests.helpers.tiny_runs import RUN, cache_latency, changed, read_json, write_run
+from tests.helpers.tiny_runs import RUN, cache_latency, changed, numbers, read_json, weights, write_run
 from tests.search.known_worth import write_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,30 +120,6 @@ def kill_when(process: subprocess.Popen[str], due: Callable[[], bool], delay: fl
 def finish(process: subprocess.Popen[str]) -> None:
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
-
-
-def weights(checkpoint: Path, part: str) -> dict[str, Any]:
-    return {name: value.tolist() for name, value in load_checkpoint(checkpoint)[part].items()}
-
-
-def numbers(out: Path) -> dict[str, Any]:
-    """All numbers of a finished run that no clock made."""
-    result = read_json(out / "result.json")
-    certificate = read_json(out / "certificate.json")
-    files = ("search/scores.json", "search/history.json", "architecture.json", "retrain/history.json", "choices.json")
-    return {
-        **{name: read_json(out / name) for name in files},
-        "parts": (out / "parts.json").read_text(),
-        "budgets": certificate["budgets"],
-        "decodes": [{k: v for k, v in d.items() if k != "measured_ms"} for d in read_json(out / "decodes.json")],
-        "validation": result["search"]["validation_accuracy"],
-        "test": result["retrain"]["test_accuracy"],
-        "weights": weights(out / "retrain/network.pt", "network"),
-        "logs": {
-            part: [{k: v for k, v in line.items() if k != "time"} for line in read_log(out / part / "log.jsonl")]
-            for part in ("search", "retrain")
-        },
-    }
 
 
 def uninterrupted_run(at: Place) -> Path:

@@ -20,6 +20,7 @@ from se_nas.data.balance import balanced_order
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.errors import DataError
 from se_nas.hardware.device import sent
+from se_nas.hardware.distributed import Ranks
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,21 @@ class DeviceImages:
             columns = torch.where(flipped, columns.flip(1), columns)
         return self._cut(indices[part], rows[part], columns[part])
 
-    def training_batches(self, indices: Tensor, batch_size: int, seed: int, *, balanced: bool = False) -> EpochBatches:
+    def training_batches(
+        self,
+        indices: Tensor,
+        batch_size: int,
+        seed: int,
+        *,
+        balanced: bool = False,
+        ranks: Ranks | None = None,
+        accumulate: int = 1,
+    ) -> EpochBatches:
         """Training batches of some of the images."""
-        return EpochBatches(self, indices, batch_size, seed, balanced=balanced)
+        return EpochBatches(self, indices, batch_size, seed, balanced=balanced, ranks=ranks, accumulate=accumulate)
+
+    def tell_of_damage(self, ranks: Ranks) -> None:
+        """None of them is damaged."""
 
     def close(self) -> None:
         """There is nothing to let go of."""
@@ -151,7 +164,10 @@ class EpochBatches:
 
     Args:
         indices: (n,) of the images.
+        batch_size: over all ranks and parts.
         balanced: every class comes equally often in a pass, which keeps its length.
+        ranks: who share each batch; `parts` are those of this one.
+        accumulate: parts that each rank takes its share in. Image i of a batch is of part i modulo their number.
 
     Attributes:
         per_epoch: batches in a pass.
@@ -159,21 +175,29 @@ class EpochBatches:
     """
 
     def __init__(
-        self, images: DeviceImages, indices: Tensor, batch_size: int, seed: int, *, balanced: bool = False
+        self,
+        images: DeviceImages,
+        indices: Tensor,
+        batch_size: int,
+        seed: int,
+        *,
+        balanced: bool = False,
+        ranks: Ranks | None = None,
+        accumulate: int = 1,
     ) -> None:
         self._images, self._indices, self._size, self._seed = images, indices, batch_size, seed
         self.labels: NDArray[np.int64] = images.labels.cpu()[indices.cpu()].numpy()
         self._balanced = balanced
         self.per_epoch = batches_per_epoch(len(indices), batch_size)
+        ranks = ranks or Ranks()
+        count = ranks.size * accumulate
+        self._parts = [slice(part, None, count) for part in range(ranks.rank, count, ranks.size)]
         self._turn, self._order = -1, indices
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        """A whole batch; its augmentation is drawn from torch's global generator."""
-        return self._images.batch(self._at(number))
-
-    def part(self, number: int, part: slice, seed: int) -> tuple[Tensor, Tensor]:
-        """Some images of a batch, augmented as one seed says for the whole of it."""
-        return self._images.batch(self._at(number), torch.Generator().manual_seed(seed), part)
+    def parts(self, number: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This rank's parts of a batch, augmented as one seed says for the whole of it."""
+        for part in self._parts:
+            yield self._images.batch(self._at(number), torch.Generator().manual_seed(seed), part)
 
     def seen(self, batches: int) -> int:
         """How many images so many batches have."""

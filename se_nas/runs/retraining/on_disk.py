@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -51,9 +51,18 @@ from se_nas.training.trained_network import ARCHITECTURE, WEIGHTS, DataCard, che
 
 
 def retrain_from_disk(
-    job: Job, device: torch.device, *, resume: bool, progress: bool, say: Callable[[str], None]
+    job: Job,
+    device: torch.device,
+    *,
+    resume: bool,
+    progress: bool,
+    say: Callable[[str], None],
+    ranks: Ranks | None = None,
 ) -> ImageNetResult | None:
     """Do a job, on every rank that torchrun started; a job that it starts again, once begun, resumes.
+
+    Args:
+        ranks: who do it, where they have met already; `device` is then this one's.
 
     Returns:
         What `result.json` holds; None on ranks other than the first.
@@ -63,7 +72,7 @@ def retrain_from_disk(
     """
     pin_threads()
     with ExitStack() as work:
-        with join_ranks(device) as (ranks, own_device):
+        with join_ranks(device) if ranks is None else nullcontext((ranks, device)) as (ranks, own_device):
             with ranks.together():
                 if ranks.first:
                     work.enter_context(alone_in(job.folder))

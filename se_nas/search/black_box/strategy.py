@@ -57,11 +57,19 @@ def search_optuna(problem: SearchProblem, config: OptunaConfig) -> SearchResult:
         CheckpointError, TrainingError: see `training.loop.Loop.run`.
     """
     # the study before the supernet, which a storage out of reach must not cost
-    with storage_faults_told(problem.storage), closing(begin_study(problem, config)) as study:
+    begun = begin_study_together(problem, config)
+    assert begun is not None  # as of the first rank
+    with storage_faults_told(problem.storage), closing(begun) as study:
         prepared = prepare(problem, config)
         evaluator = open_evaluator(problem, config)
         worked = work(study, evaluator, config.max_evaluations, problem.progress, prepared.seconds)
         return finish(problem, config, study, evaluator, prepared, worked)
+
+
+def begin_study_together(problem: SearchProblem, config: OptunaConfig) -> ArchitectureStudy | None:
+    """The study of the first rank, for which the others wait; they get None."""
+    with problem.ranks.together(), storage_faults_told(problem.storage):
+        return begin_study(problem, config) if problem.ranks.first else None
 
 
 def begin_study(problem: SearchProblem, config: OptunaConfig, *, parallel: bool = False) -> ArchitectureStudy:

@@ -56,6 +56,11 @@ def search_with_restarts(problem: SearchProblem, config: DifferentiableConfig) -
     )
 
 
+def help_with_restarts(problem: SearchProblem, config: DifferentiableConfig) -> None:
+    """Take part in every search, as a rank other than the first, which writes what comes of them."""
+    _searched(problem, config)
+
+
 def _searched(
     problem: SearchProblem, config: DifferentiableConfig
 ) -> tuple[list[SearchProblem], list[DifferentiableResult]]:

@@ -40,6 +40,7 @@ from se_nas.search.stopping import StoppingConfig, since_better
 from se_nas.space.architecture import Architecture
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.guard import Stateful
+from se_nas.training.images import part_seed
 from se_nas.training.loop import StepContext
 
 
@@ -130,9 +131,7 @@ class _Search(WeightTrainer):
         self.projection = BudgetProjection(problem.budgets)
         # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
         self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
-        self.choice_batches = self.images.training_batches(
-            problem.parts["choices"], config.batch_size, problem.seed, balanced=config.balanced_sampling
-        )
+        self.choice_batches = self.shared_out(problem.parts["choices"])
         plain = self.recipe.model_copy(update={"label_smoothing": 0.0})
         self.choice_criterion = self.criterion_for(self.choice_batches, plain)
         self.choice_steps_per_epoch = math.ceil(self.batches.per_epoch / config.choice_every)
@@ -148,25 +147,27 @@ class _Search(WeightTrainer):
         return metrics
 
     def _weight_step(self, context: StepContext, searching: bool) -> dict[str, float | Tensor]:
-        config = self.config
         rate = self.update.begin(context)
-        x, y = self.batches[context.step]
-        rng = np.random.default_rng(context.seed)
+        losses, hits = [], []
         self.supernet.train()
-        if searching and config.weight_step == "mixture":
-            with torch.no_grad():
-                self.supernet.mix(self._relaxed(context.epoch))
-            x = at_side(x, self.logits.drawn_resolution(rng))
-        else:
-            architecture = self.logits.sample(rng) if searching else self._sampled(rng)
-            self.supernet.activate(architecture)
-            x = self.seen_by(architecture, x)
-        with autocast_for(self.problem.device):
-            predicted = self.supernet(x)
-            loss = self.criterion(predicted.float(), y)
-        self.update.backward(loss)
-        self.update.end()
-        return {"loss": loss.detach(), "accuracy": (predicted.argmax(1) == y).float().mean(), "lr": rate}
+        for part, x, y in self.parts_of(self.batches, context.step, context.seed):
+            rng = np.random.default_rng([context.seed, part])
+            if searching and self.config.weight_step == "mixture":
+                with torch.no_grad():
+                    self.supernet.mix(self._relaxed(context.epoch))
+                x = at_side(x, self.logits.drawn_resolution(rng))
+            else:
+                architecture = self.logits.sample(rng) if searching else self._sampled(rng)
+                self.supernet.activate(architecture)
+                x = self.seen_by(architecture, x)
+            with autocast_for(self.problem.device):
+                predicted = self.supernet(x)
+                loss = self.criterion(predicted.float(), y)
+            self.update.backward(loss / self.recipe.accumulate)
+            losses.append(loss.detach())
+            hits.append((predicted.argmax(1) == y).float().mean())
+        self.end_update()
+        return {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(hits).mean(), "lr": rate}
 
     def _sampled(self, rng: np.random.Generator) -> Architecture:
         """One drawn uniformly, of a resolution at which something keeps the budgets."""
@@ -176,16 +177,22 @@ class _Search(WeightTrainer):
 
     def _choice_step(self, context: StepContext) -> dict[str, float | Tensor]:
         before = (context.epoch - self.config.pretrain_epochs) * self.choice_steps_per_epoch
-        x, y = self.choice_batches[before + context.step_in_epoch // self.config.choice_every]
-        x = at_side(x, self.logits.drawn_resolution(np.random.default_rng([context.seed, 1])))
-        with autocast_for(self.problem.device):
-            loss = self.choice_criterion(self.supernet.mix(self._relaxed(context.epoch))(x).float(), y)
-        # where the resolution is the one choice, the loss does not depend on them
-        (gradient,) = torch.autograd.grad(loss, [self.logits.logits], materialize_grads=True)
-        self.logits.logits.grad = gradient
+        batch = before + context.step_in_epoch // self.config.choice_every
+        seed = part_seed(context.seed, "choice step")
+        losses, logits = [], self.logits.logits
+        logits.grad = torch.zeros_like(logits)
+        for part, x, y in self.parts_of(self.choice_batches, batch, seed):
+            x = at_side(x, self.logits.drawn_resolution(np.random.default_rng([seed, part])))
+            with autocast_for(self.problem.device):
+                loss = self.choice_criterion(self.supernet.mix(self._relaxed(context.epoch))(x).float(), y)
+            # where the resolution is the one choice, the loss does not depend on them
+            (gradient,) = torch.autograd.grad(loss, [logits], materialize_grads=True)
+            logits.grad.add_(gradient, alpha=1 / self.recipe.accumulate)
+            losses.append(loss.detach())
+        self.ranks.average_([logits.grad])
         self.choice_optimizer.step()
         self.projection.project(self.logits, self.problem.tables)
-        return {"choice_loss": loss.detach()}
+        return {"choice_loss": torch.stack(losses).mean()}
 
     def _relaxed(self, epoch: int) -> dict[str, Tensor]:
         return self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel", self.problem.device)
@@ -206,15 +213,18 @@ class _Search(WeightTrainer):
         """What the report shows of an epoch, and the accuracy of what would be decoded now."""
         config = self.config
         searching = epoch >= config.pretrain_epochs
+        self.ranks.copy_first_([self.logits.logits])  # other processors may round otherwise
         entropies = self.logits.entropy()
         due = searching and ((epoch + 1) % config.validate_every == 0 or epoch + 1 == self.total_epochs)
         accuracies = {}
         if due:
+            decoded = decoded_at_each(self.decoder, self.logits.scores()) if self.ranks.first else {}
+            architectures = {str(resolution): found.architecture for resolution, found in decoded.items()}
             accuracies = {
-                str(resolution): inherited_accuracy(
-                    self.supernet, found.architecture, self.images, self.problem, config.calibration_images
+                resolution: inherited_accuracy(
+                    self.supernet, architecture, self.images, self.problem, config.calibration_images, self.ranks
                 )
-                for resolution, found in decoded_at_each(self.decoder, self.logits.scores()).items()
+                for resolution, architecture in self.ranks.from_first(architectures).items()
             }
         with torch.no_grad():
             drawn = self.logits.probabilities()
@@ -238,7 +248,7 @@ class _Search(WeightTrainer):
         }
         if accuracies and self.problem.space.side.varies:
             entry["accuracy_at"] = accuracies
-        if self.problem.on_epoch is not None:
+        if self.problem.on_epoch is not None and self.ranks.first:
             self.problem.on_epoch({"epoch": epoch, **entry})
         return entry
 
@@ -256,8 +266,9 @@ def search_differentiable(
         InfeasibleBudgetError: before any training, when no architecture keeps the budgets.
         CheckpointError, TrainingError: see `training.loop.Loop.run`.
     """
-    check_feasible(problem.space, problem.tables, problem.budgets)
-    search = _Search(problem, config)
+    with problem.ranks.together():
+        check_feasible(problem.space, problem.tables, problem.budgets)
+        search = _Search(problem, config)
     more: dict[str, Stateful] = {
         "logits": search.logits,
         "projection": search.projection,

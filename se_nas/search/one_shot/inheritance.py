@@ -12,6 +12,7 @@ from torch import Tensor
 
 from se_nas.data.in_memory.batches import epoch_order
 from se_nas.data.search_images import SearchImages
+from se_nas.hardware.distributed import Ranks
 from se_nas.layers.network import Network
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
@@ -59,10 +60,14 @@ def inherited_accuracy(
     images: SearchImages,
     problem: SearchProblem,
     calibration_images: int,
+    ranks: Ranks | None = None,
 ) -> float:
-    """Accuracy, from 0 to 1, on the `validation` part with inherited weights; see `inherit`."""
+    """Accuracy, from 0 to 1, on the `validation` part with inherited weights; see `inherit`.
+
+    Several ranks share out the part; each recalibrates its copy of the network itself.
+    """
     network = inherit(supernet, architecture, images, problem, calibration_images)
-    return accuracy(network, images.at(network.spec.resolution), problem.parts["validation"])
+    return accuracy(network, images.at(network.spec.resolution), problem.parts["validation"], ranks=ranks)
 
 
 class SupernetEvaluator:

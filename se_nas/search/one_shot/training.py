@@ -3,7 +3,8 @@
 Which subnets a step trains is the one idea here, and there are three answers: the sandwich rule with in-place
 distillation (arXiv 1903.05134; BigNAS, arXiv 2003.11142), strict fairness (FairNAS, arXiv 1907.01845, section 3) and
 one subnet drawn uniformly (SPOS, arXiv 1904.00420). Every subnet runs sliced, at its own cost, and gives up its
-activations before the next one starts, so that a step needs the memory of its largest subnet alone.
+activations before the next one starts, so that a step needs the memory of its largest subnet alone. Of a batch in
+several parts (`weight_training`) each part is a step of its own in this, all of them before one update.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class OneShotConfig(WeightConfig):
         sampling: what a step trains. "sandwich": the subnet of the most MACs on the labels, then the one of the fewest
             and `random_subnets` drawn uniformly on the soft answers of the first. "strict_fairness": as many subnets as
             the largest choice has options, see `fair_picks`. "uniform": one subnet drawn uniformly. The gradients of a
-            step's subnets add up, each with weight 1, for one update. Distillation has no label smoothing.
+            step's subnets add up, each with weight 1, for one update; of several parts the mean of their sums is taken.
+            Distillation has no label smoothing.
         random_subnets: subnets drawn in a sandwich step; the other samplings do not read it.
         epochs: passes over the images that train the weights.
         validate_every: epochs between two validations of the largest and the smallest subnet; the last epoch has one.
@@ -79,12 +81,13 @@ class _OneShot(WeightTrainer):
         self.largest = greatest_cost(problem.space, problem.tables, "macs").architecture
         self.smallest = least_cost(problem.space, problem.tables, "macs").architecture
 
-    def subnets(self, context: StepContext) -> list[Architecture]:
-        """What a step trains; under the sandwich rule the first is the others' teacher."""
+    def subnets(self, context: StepContext, part: int = 0) -> list[Architecture]:
+        """What a part of a step trains; under the sandwich rule the first is the others' teacher."""
         space, config = self.problem.space, self.config
         if config.sampling == "strict_fairness":
-            return [space.architecture(picks) for picks in fair_picks(space, self.problem.seed, context.step)]
-        rng = np.random.default_rng(context.seed)
+            turn = context.step * self.ranks.size * self.recipe.accumulate + part
+            return [space.architecture(picks) for picks in fair_picks(space, self.problem.seed, turn)]
+        rng = np.random.default_rng([context.seed, part])
         if config.sampling == "uniform":
             return [space.sample(rng)]
         return [self.largest, self.smallest, *(space.sample(rng) for _ in range(config.random_subnets))]
@@ -92,9 +95,12 @@ class _OneShot(WeightTrainer):
     def step(self, context: StepContext) -> dict[str, float | Tensor]:
         """One update from the added gradients of the step's subnets."""
         rate = self.update.begin(context)
-        metrics = self.add_gradients(self.subnets(context), *self.batches[context.step])
-        self.update.end()
-        return {**metrics, "lr": rate}
+        found = [
+            self.add_gradients(self.subnets(context, part), x, y)
+            for part, x, y in self.parts_of(self.batches, context.step, context.seed)
+        ]
+        self.end_update()
+        return {**{name: torch.stack([metrics[name] for metrics in found]).mean() for name in found[0]}, "lr": rate}
 
     def add_gradients(self, subnets: Sequence[Architecture], x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Run the subnets one after another, each at its resolution, backwards too; returns their mean losses."""
@@ -112,7 +118,7 @@ class _OneShot(WeightTrainer):
             else:
                 loss = divergence(predicted, teacher)
                 divergences.append(loss.detach())
-            self.update.backward(loss)
+            self.update.backward(loss / self.recipe.accumulate)
             if self.config.sampling == "sandwich" and teacher is None:
                 teacher = predicted
         metrics = {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(accuracies).mean()}
@@ -134,7 +140,7 @@ class _OneShot(WeightTrainer):
     def validate(self, architecture: Architecture) -> float:
         """Accuracy on the validation part with inherited weights and recalibrated norms."""
         return inherited_accuracy(
-            self.supernet, architecture, self.images, self.problem, self.config.calibration_images
+            self.supernet, architecture, self.images, self.problem, self.config.calibration_images, self.ranks
         )
 
 
@@ -148,7 +154,8 @@ def train_one_shot(problem: SearchProblem, config: OneShotConfig) -> OneShotResu
         ConfigError: the space leaves no choice.
         CheckpointError, TrainingError: see `training.loop.Loop.run`.
     """
-    training = _OneShot(problem, config)
+    with problem.ranks.together():
+        training = _OneShot(problem, config)
     history, seconds, cpu_seconds = training.run("supernet", {})
     images = training.batches.seen(len(history) * training.batches.per_epoch)
     return OneShotResult(training.supernet, history, seconds, cpu_seconds, images)

@@ -1,8 +1,12 @@
-"""What every training of a supernet's weights shares: its set-up, the order of its batches and the end of its steps."""
+"""What every training of a supernet's weights shares: its set-up, the parts of its batches and the end of its steps.
+
+A step's batch is cut into ranks * accumulate parts, each of which has an architecture and noise of its own, drawn from
+the step's seed and the part's number: k ranks therefore take the step of one rank that accumulates k parts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, Literal
 
@@ -18,11 +22,12 @@ from se_nas.records.former_names import without_constants
 from se_nas.records.models.history import History
 from se_nas.records.numbers import BatchSize, Count
 from se_nas.records.record import Record
-from se_nas.records.run_log import RunLog
+from se_nas.records.run_log import RunLog, SilentLog
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.guard import GuardConfig, Stateful
+from se_nas.training.images import part_seed
 from se_nas.training.loop import Loop, StepContext
 from se_nas.training.optimizer import WeightUpdate
 from se_nas.training.recipe import Recipe
@@ -40,7 +45,9 @@ class WeightConfig(Record):
     """How the weights of a supernet are trained.
 
     Attributes:
-        batch_size: images in one step.
+        batch_size: images in one step, over all ranks and accumulated parts.
+        accumulate: parts that each rank takes its share of a step's batch in, one after the other. Each part has an
+            architecture of its own, and their gradients are averaged.
         learning_rate: peak of the schedule, which rises linearly for one epoch and then falls to 0 as half a cosine.
         momentum, weight_decay: what SGD with Nesterov momentum takes; norms and biases do not decay.
         label_smoothing: share of the target that is spread over all classes.
@@ -53,6 +60,7 @@ class WeightConfig(Record):
     """
 
     batch_size: BatchSize = 128
+    accumulate: Count = 1
     learning_rate: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(4e-5, ge=0)
@@ -69,8 +77,12 @@ class WeightConfig(Record):
 
     def recipe(self, epochs: int) -> Recipe:
         """As a recipe of so many epochs."""
-        names = ("batch_size", "learning_rate", "momentum", "weight_decay", "label_smoothing", "clip", *_BALANCE)
-        return default_recipe(epochs=epochs, **{name: getattr(self, name) for name in names})
+        names = ("batch_size", "accumulate", "learning_rate", "momentum", "weight_decay", "label_smoothing", "clip")
+        return default_recipe(epochs=epochs, **{name: getattr(self, name) for name in (*names, *_BALANCE)})
+
+    def check_ranks(self, ranks: int) -> None:
+        """Raise ConfigError unless the batch divides among so many ranks."""
+        self.recipe(1).micro_batch(ranks, "search")
 
 
 class WeightTrainer:
@@ -81,22 +93,21 @@ class WeightTrainer:
         epochs: of the whole training.
 
     Raises:
-        ConfigError: the space leaves no choice.
+        ConfigError: the space leaves no choice, or a batch cannot be divided.
     """
 
     def __init__(self, problem: SearchProblem, weights: WeightConfig, indices: Tensor, epochs: int) -> None:
         if not problem.space.choices:
             raise ConfigError(f"space {problem.space.name}", ["a space to search must leave a choice, but it has none"])
-        self.problem, self.recipe = problem, weights.recipe(epochs)
+        self.problem, self.ranks, self.recipe = problem, problem.ranks, weights.recipe(epochs)
+        weights.check_ranks(self.ranks.size)
         torch.manual_seed(problem.seed)
         self.supernet = SuperNet(problem.space)
         if problem.start is not None:
             problem.start.put_into(self.supernet)
         self.supernet.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.images = problem.images(augmented=True)
-        self.batches = self.images.training_batches(
-            indices, weights.batch_size, problem.seed, balanced=weights.balanced_sampling
-        )
+        self.batches = self.shared_out(indices)
         self.criterion = self.criterion_for(self.batches, self.recipe)
         self.update = WeightUpdate(
             self.supernet, self.recipe, self.batches.per_epoch, device=problem.device, fused=False
@@ -105,6 +116,39 @@ class WeightTrainer:
     def seen_by(self, architecture: Architecture, x: Tensor) -> Tensor:
         """Images (B, C, H, W) at the resolution of an architecture."""
         return at_side(x, self.problem.space.side.picked(architecture.as_dict()))
+
+    def shared_out(self, indices: Tensor) -> TrainingBatches:
+        """This rank's share of batches of some of the images.
+
+        Raises:
+            ConfigError: a batch of all of them is to be divided.
+        """
+        recipe = self.recipe
+        if len(indices) < recipe.batch_size and self.ranks.size * recipe.accumulate > 1:
+            what = f"must be at most the images of each part of the data, here {len(indices)}, to be divided"
+            raise ConfigError("search", [f"batch_size: {what}, but got {recipe.batch_size}"])
+        return self.images.training_batches(
+            indices,
+            recipe.batch_size,
+            self.problem.seed,
+            balanced=recipe.balanced_sampling,
+            ranks=self.ranks,
+            accumulate=recipe.accumulate,
+        )
+
+    def parts_of(self, batches: TrainingBatches, number: int, seed: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """This rank's parts of a batch, each with its number among those of all ranks; torch's generator is seeded for
+        each.
+        """
+        for own, (x, y) in enumerate(batches.parts(number, seed)):
+            part = own * self.ranks.size + self.ranks.rank
+            torch.manual_seed(part_seed(seed, part))
+            yield part, x, y
+
+    def end_update(self) -> None:
+        """Move the weights by the gradients of all ranks' parts."""
+        self.ranks.average_gradients_(self.supernet.parameters())
+        self.update.end()
 
     def criterion_for(self, batches: TrainingBatches, recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
         """The recipe's loss of logits and labels, with the weights of classes among these images where it has any."""
@@ -126,7 +170,7 @@ class WeightTrainer:
         return False
 
     def run(self, name: str, more: Mapping[str, Stateful]) -> tuple[History, float, float]:
-        """Train, or go on; the history, and wall and CPU seconds, added up over resumed processes.
+        """Train, or go on; the history, and wall and CPU seconds, added up over resumed processes; CPU over all ranks.
 
         Args:
             more: what is saved and taken up again beside the supernet and its optimizer.
@@ -134,21 +178,38 @@ class WeightTrainer:
         Raises:
             CheckpointError, TrainingError: see `training.loop.Loop.run`.
         """
-        problem = self.problem
-        with RunLog(problem.folder) as log, closing(self.images):
+        problem, ranks = self.problem, self.ranks
+        # a library, or another kind of processor, may have drawn other weights on another machine
+        ranks.copy_first_([*self.supernet.parameters(), *self.supernet.buffers()])
+        with RunLog(problem.folder) if ranks.first else SilentLog() as log, closing(self.images):
             loop = Loop(
                 name=name,
                 epochs=self.recipe.epochs,
                 steps_per_epoch=self.batches.per_epoch,
-                step=self.step,
-                end_epoch=self.end_epoch,
-                enough=self.enough,
+                step=self._step,
+                end_epoch=self._end_epoch,
+                enough=lambda history, seconds: ranks.from_first(self.enough(history, seconds)),
                 state={"supernet": self.supernet, **self.update.state, **more},
                 checkpoint=problem.folder / CHECKPOINT,
                 log=log,
                 seed=problem.seed,
                 guard=GuardConfig.for_device(problem.device),
                 progress=problem.progress,
+                ranks=ranks,
             )
             history = loop.run(problem.resume)
-        return history, loop.seconds, loop.cpu_seconds
+        # a rank that counted other seconds would start other restarts
+        seconds: float = ranks.from_first(loop.seconds)
+        (cpu_seconds,) = ranks.sum([loop.cpu_seconds])
+        return history, seconds, cpu_seconds
+
+    def _step(self, context: StepContext) -> dict[str, float | Tensor]:
+        metrics = self.step(context)
+        self.ranks.average_(self.supernet.buffers())
+        return metrics
+
+    def _end_epoch(self, epoch: int) -> Mapping[str, object]:
+        found = self.end_epoch(epoch)
+        with self.ranks.together():
+            self.images.tell_of_damage(self.ranks)
+        return found

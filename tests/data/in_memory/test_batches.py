@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatches, batches_per_epoch, epoch_order
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.errors import DataError
+from se_nas.hardware.distributed import Ranks
 
 _INFO = DataInfo(
     name="some",
@@ -132,15 +133,14 @@ def test_negative_pixels_are_refused() -> None:
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_the_parts_of_a_batch_are_the_images_of_the_whole_one(parts: int) -> None:
     device_images = DeviceImages(_INFO, _image_set(), "cpu", Augmentation(True, 2))
-    batches = EpochBatches(device_images, torch.arange(12), 6, seed=3)
-    images, labels = batches.part(3, slice(None), 5)
-    for part in range(parts):
-        found = batches.part(3, slice(part, None, parts), 5)
-        assert torch.equal(found[0], images[part::parts])
-        assert torch.equal(found[1], labels[part::parts])
-    assert not torch.equal(batches.part(3, slice(None), 6)[0], images)
-    torch.manual_seed(5)
-    assert torch.equal(batches[3][0], images)
+    ((images, labels),) = EpochBatches(device_images, torch.arange(12), 6, seed=3).parts(3, 5)
+    accumulated = EpochBatches(device_images, torch.arange(12), 6, seed=3, accumulate=parts)
+    for part, own in enumerate(accumulated.parts(3, 5)):
+        of_rank = EpochBatches(device_images, torch.arange(12), 6, seed=3, ranks=Ranks(part, parts))
+        for found in (own, *of_rank.parts(3, 5)):
+            assert torch.equal(found[0], images[part::parts])
+            assert torch.equal(found[1], labels[part::parts])
+    assert not torch.equal(next(accumulated.parts(3, 6))[0], images[::parts])
 
 
 @given(st.integers(0, 200), st.integers(-5, 2**40), st.integers(0, 1000))

@@ -176,9 +176,9 @@ def test_weights_and_choices_learn_from_their_own_images_only(
     calls: list[Tensor] = []
     batch = DeviceImages.batch
 
-    def recorded(self: DeviceImages, indices: Tensor, generator: torch.Generator | None = None) -> Any:
+    def recorded(self: DeviceImages, indices: Tensor, *arguments: Any) -> Any:
         calls.append(indices)
-        return batch(self, indices, generator)
+        return batch(self, indices, *arguments)
 
     monkeypatch.setattr(DeviceImages, "batch", recorded)
     search_differentiable(problem, config(pretrain_epochs=0, epochs=2))
@@ -215,10 +215,10 @@ def plant(monkeypatch: pytest.MonkeyPatch, call: int) -> Callable[[], int]:
     calls = 0
     batch = DeviceImages.batch
 
-    def planted(self: DeviceImages, indices: Tensor, generator: torch.Generator | None = None) -> Any:
+    def planted(self: DeviceImages, indices: Tensor, *arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        x, y = batch(self, indices, generator)
+        x, y = batch(self, indices, *arguments)
         return (torch.full_like(x, math.nan) if calls == call else x), y
 
     monkeypatch.setattr(DeviceImages, "batch", planted)

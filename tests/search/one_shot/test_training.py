@@ -170,10 +170,10 @@ def test_a_batch_of_nan_rolls_back_and_the_training_ends_finite(
     calls = 0
     batch = DeviceImages.batch
 
-    def planted(self: Any, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def planted(self: Any, indices: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
         nonlocal calls
         calls += 1
-        x, y = batch(self, indices)
+        x, y = batch(self, indices, *arguments)
         return (torch.full_like(x, math.nan) if calls == 12 else x), y
 
     monkeypatch.setattr(DeviceImages, "batch", planted)
@@ -319,10 +319,10 @@ def test_what_no_subnet_of_a_step_holds_stays_as_it_is(tiny_space: SearchSpace, 
     """Neither weight decay nor the momentum of earlier steps moves it."""
     problem = make_problem(tiny_space, tmp_path)
     training = one_shot._OneShot(problem, config(sampling="uniform", weight_decay=0.1))
-    training.subnets = lambda at: [training.largest]  # type: ignore[method-assign]
+    training.subnets = lambda at, part: [training.largest]  # type: ignore[method-assign]
     training.step(context(0))
     before = {name: p.detach().clone() for name, p in training.supernet.named_parameters()}
-    training.subnets = lambda at: [training.smallest]  # type: ignore[method-assign]
+    training.subnets = lambda at, part: [training.smallest]  # type: ignore[method-assign]
     training.step(context(1))
     moved = {name: not torch.equal(p, before[name]) for name, p in training.supernet.named_parameters()}
     second_block = [name for name in moved if name.startswith("slots.1.")]  # the smallest is too shallow for it

@@ -37,7 +37,8 @@ class Evaluator:
         measure: what it says of an architecture.
         config: the model of its settings, all of which must have defaults; None where it has none.
         epochs: how many epochs an evaluation reports; None where it reports none, and so cannot be pruned.
-        has_supernet: whether `prepare` trains a supernet, from `problem.start` where there is one.
+        has_supernet: whether `prepare` trains a supernet, from `problem.start` where there is one, and on all of
+            `problem.ranks`, of which the first alone writes.
         known: the architectures that it can judge, which alone are proposed; None where it can judge all.
         prepare: done once, in the run's own process, before anything is evaluated; what it took. It keeps to the
             problem's `max_seconds`. What `build` needs of it lies in the problem's folder, the last of it under the
@@ -59,9 +60,13 @@ PREPARED_EARLY = "prepared_early.json"
 
 
 def _train_supernet(problem: SearchProblem, settings: OneShotConfig) -> LedgerEntry:
-    limit, done = problem.max_seconds, (problem.folder / SUPERNET).exists()
+    ranks, limit = problem.ranks, problem.max_seconds
+    done = ranks.from_first((problem.folder / SUPERNET).exists())
     # what was evaluated with its weights must be comparable with what will be: it is not trained on
     result = train_one_shot(replace(problem, max_seconds=0.0) if done else problem, settings)
+    spent = LedgerEntry(part="supernet", seconds=result.seconds, cpu_seconds=result.cpu_seconds, images=result.images)
+    if not ranks.first:
+        return spent
     write_history(problem.folder / HISTORY, result.history)
     if not done:
         epochs = len(result.history)
@@ -76,7 +81,7 @@ def _train_supernet(problem: SearchProblem, settings: OneShotConfig) -> LedgerEn
             )
             write_record(problem.folder / PREPARED_EARLY, ended)
         save_checkpoint(problem.folder / SUPERNET, {"supernet": result.supernet.state_dict()})
-    return LedgerEntry(part="supernet", seconds=result.seconds, cpu_seconds=result.cpu_seconds, images=result.images)
+    return spent
 
 
 def _supernet(problem: SearchProblem, settings: OneShotConfig) -> SupernetEvaluator:

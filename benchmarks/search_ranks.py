@@ -1,0 +1,125 @@
+"""Claim: two ranks of one machine search at least as fast as one rank that has the threads of both.
+
+A differentiable search's steps on `mbconv_cifar_small`, on noise: one weight step and one choice step each, of the same
+batch over all ranks together. Two ranks take half of it each, on an architecture of their own, with half of the
+threads, and average their gradients. The one rank takes the batch as it is, and again in two parts, which are the same
+step as the two ranks'. The ways take turns, as processes of their own.
+
+Run: `python benchmarks/search_ranks.py [--batch-size 128] [--steps 6] [--repeats 3]`. The last line is one JSON object
+with images per second and their ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from se_nas.cost.budget import Budget
+from se_nas.cost.table import count_tables
+from se_nas.data.in_memory.images import DataInfo, ImageSet
+from se_nas.data.in_memory.parts import split_parts
+from se_nas.hardware.allocator import tune_allocator
+from se_nas.hardware.distributed import Ranks, join_ranks
+from se_nas.search.differentiable.search import DifferentiableConfig, _Search
+from se_nas.search.problem import SearchProblem
+from se_nas.space.yaml.file import load_space
+from se_nas.training.loop import StepContext
+
+SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "mbconv_cifar_small.yaml"
+BAR = 1.0
+#: Ranks, and parts that each takes.
+WAYS = {"one rank": (1, 1), "one rank, two parts": (1, 2), "two ranks": (2, 1)}
+
+
+def images_per_second(ranks: Ranks, batch_size: int, accumulate: int, steps: int) -> float:
+    """Over all ranks, of both kinds of step, after one of each."""
+    space = load_space(SPACE)
+    count = 3 * batch_size * (steps + 1)
+    shape = (count, space.resolution, space.resolution, space.channels)
+    noise = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    train = ImageSet(noise, torch.arange(count) % space.classes)
+    info = DataInfo.of("noise", tuple(map(str, range(space.classes))), train, flip=True)
+    tables = count_tables(space)
+    rng = np.random.default_rng(0)
+    limit = float(np.median([tables["macs"].cost(space.sample(rng)) for _ in range(99)]))
+    with tempfile.TemporaryDirectory() as folder:
+        problem = SearchProblem(
+            space=space,
+            budgets=(Budget("macs", limit),),
+            tables=tables,
+            info=info,
+            train=train,
+            parts=split_parts(train.labels, {"weights": 0.4, "choices": 0.4, "validation": 0.2}, 0),
+            device=torch.device("cpu"),
+            seed=0,
+            folder=Path(folder),
+            ranks=ranks,
+        )
+        config = DifferentiableConfig(pretrain_epochs=0, epochs=1, batch_size=batch_size, accumulate=accumulate)
+        search = _Search(problem, config)
+        started = 0.0
+        for step in range(steps + 1):
+            if step == 1:
+                ranks.sum([0.0])  # all are there
+                started = time.perf_counter()
+            search._step(StepContext(step, 0, step, 0, 1.0, step))
+        ranks.sum([0.0])
+        return 2 * steps * batch_size / (time.perf_counter() - started)
+
+
+def measure(way: str, options: argparse.Namespace) -> float:
+    """One way in processes of its own."""
+    size, accumulate = WAYS[way]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
+    words = ["--as-rank", str(accumulate), "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
+    threads = str(max(1, len(os.sched_getaffinity(0)) // size))
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*torchrun, __file__, *words], env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=600
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Measure, and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--as-rank", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.as_rank is not None:
+        tune_allocator()
+        with join_ranks(torch.device("cpu")) as (ranks, _):
+            found = images_per_second(ranks, options.batch_size, options.as_rank, options.steps)
+            if ranks.first:
+                print(found)
+        return
+    rates: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(options.repeats):
+        for way, each in rates.items():
+            each.append(measure(way, options))
+            print(f"{way}: {each[-1]:.1f} images/s", flush=True)
+    figures = {f"images_per_second, {way}": round(statistics.median(each), 1) for way, each in rates.items()}
+    figures |= {
+        f"two ranks over {way}": round(
+            statistics.median(a / b for a, b in zip(rates["two ranks"], rates[way], strict=True)), 3
+        )
+        for way in ("one rank", "one rank, two parts")
+    }
+    holds = figures["two ranks over one rank"] >= BAR
+    print(json.dumps({"figures": figures, "bars": {"two ranks over one rank": BAR}, "holds": holds}))
+
+
+if __name__ == "__main__":
+    main()
