@@ -31,7 +31,7 @@ def opened(
 
 
 def one(batches: TrainingBatches, number: int) -> tuple[Tensor, Tensor]:
-    """A batch that is not divided; no random number of memory's is drawn for it."""
+    """A whole batch."""
     (batch,) = batches.parts(number, seed=0)
     return batch
 
