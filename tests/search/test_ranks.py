@@ -94,7 +94,7 @@ def compare_searches(folder: Path, size: int, accumulate: int, space: dict[str, 
     assert several[0].validated == pytest.approx(alone.validated, abs=1.5 / 40)  # an image of 40 may be on the edge
     assert any(abs(score) > 0.05 for scores in alone.scores.values() for score in scores)
     epochs = [line["epoch"] for line in read_log(folder / "several" / "log.jsonl") if line["event"] == "epoch"]
-    assert epochs == [0, 1, 2]  # written by one
+    assert epochs == list(range(1 + changes.get("epochs", 2)))  # written by one
 
 
 def test_two_ranks_search_as_one_that_takes_two_parts(tmp_path: Path) -> None:
@@ -108,7 +108,8 @@ def test_two_ranks_search_as_one_that_takes_two_parts(tmp_path: Path) -> None:
 def test_ranks_search_as_one_that_takes_as_many_parts(
     tmp_path: Path, size: int, accumulate: int, changes: dict[str, Any], space: dict[str, Any]
 ) -> None:
-    compare_searches(tmp_path, size, accumulate, space, **changes)
+    # of one epoch: Adam makes a step of any gradient, of one that is rounding alone too, and the next epoch draws by it
+    compare_searches(tmp_path, size, accumulate, space, **changes, epochs=1)
 
 
 def compare_one_shot(folder: Path, size: int, samplings: tuple[str, ...]) -> None:
