@@ -156,6 +156,7 @@ class Ranks:
         """
         value = None
         with self.together():
+            self.sum([0.0])  # one that hangs already is not waited for so long
             try:
                 value = work() if self.first else None
             except SeNasError:
@@ -272,7 +273,8 @@ def join_ranks(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         control = dist.new_group(backend="gloo", timeout=_TIMEOUT) if backend != "gloo" else None
         patient = dist.new_group(backend="gloo", timeout=_LONGEST)
     except (RuntimeError, ValueError) as error:
-        raise TrainingError(f"the ranks of a job must be able to meet, but got: {_reason(error)}") from error
+        must = f"the ranks of a job must be able to meet, {os.environ['WORLD_SIZE']} by WORLD_SIZE"
+        raise TrainingError(f"{must}, but got: {_reason(error)}") from error
     _JOINED.extend([dist.group.WORLD, control, patient])
     ranks = Ranks(rank, size, control, patient, job)
     with ranks.losing_none():

@@ -298,7 +298,7 @@ def test_ranks_that_cannot_meet_are_one_line(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("RANK", "0")
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    expected = r"the ranks of a job must be able to meet, but got: .*MASTER_"
+    expected = r"the ranks of a job must be able to meet, . by WORLD_SIZE, but got: .*MASTER_"
     with pytest.raises(TrainingError, match=expected) as caught, join_ranks(CPU):
         pass
     assert "\n" not in str(caught.value)

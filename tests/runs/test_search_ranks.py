@@ -1,14 +1,18 @@
-"""Whole searches on two ranks: a rank that is killed, jobs that cannot be, and what is left to the first rank."""
+"""Whole searches on two ranks: bad clusters, jobs that cannot be, and what is left to the first rank."""
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from se_nas.hardware import distributed
 from se_nas.records.run_log import read_log
 from tests.helpers.rank_processes import Ended, RankProcesses, run_cli, start_ranks
 from tests.helpers.tiny_runs import RUN, cache_latency, changed, numbers, read_json, write_run
@@ -17,15 +21,35 @@ from tests.helpers.tiny_runs import RUN, cache_latency, changed, numbers, read_j
 SEARCH = changed(RUN, "search.epochs", 5)
 
 
-def search(cache: Path, *words: str) -> None:
+@dataclass(frozen=True)
+class Cluster:
+    """What ranks find.
+
+    Attributes:
+        patience: seconds that they wait for each other.
+        world_size: how many ranks they are told that there are, where it is not how many there are.
+        room: bytes that a file of the first rank may have.
+    """
+
+    patience: float = 60
+    world_size: int | None = None
+    room: int | None = None
+
+
+def search(cache: Path, cluster: Cluster, *words: str) -> None:
     """`se-nas search WORDS` with a latency table that no clock made."""
     os.environ["SE_NAS_CACHE"] = str(cache)
+    distributed._TIMEOUT = timedelta(seconds=cluster.patience)
+    if cluster.world_size is not None:
+        os.environ["WORLD_SIZE"] = str(cluster.world_size)
+    if cluster.room is not None and os.environ["RANK"] == "0":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (cluster.room, resource.RLIM_INFINITY))
     run_cli(["search", *words, "--quiet"])
 
 
-def start(folder: Path, out: Path, job: str, *words: str, size: int = 2) -> RankProcesses:
+def start(folder: Path, out: Path, job: str, *words: str, size: int = 2, cluster: Cluster = Cluster()) -> RankProcesses:
     run_file = str(folder / "run.yaml")
-    return start_ranks(size, folder / job, search, folder / "cache", run_file, "--out", str(out), *words)
+    return start_ranks(size, folder / job, search, folder / "cache", cluster, run_file, "--out", str(out), *words)
 
 
 def place(folder: Path, run: dict[str, Any]) -> Path:
@@ -44,25 +68,82 @@ def assert_well(ended: list[Ended]) -> None:
     assert all(rank.out == rank.err == "" for rank in ended[1:]), ended[1:]  # the first speaks for all
 
 
-@pytest.mark.slow
-def test_a_search_of_which_a_rank_is_killed_resumes_to_the_same_numbers(tmp_path: Path) -> None:
-    folder = place(tmp_path / "run", SEARCH)
-    whole, out = folder / "whole", folder / "out"
-    ended = start(folder, whole, "whole.job").join()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return place(tmp_path_factory.mktemp("run"), SEARCH)
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Path:
+    """The folder of the search that nothing stops."""
+    ended = start(folder, folder / "whole", "whole.job").join()
     assert_well(ended)
     assert "retrained: " in ended[0].out
+    return folder / "whole"
+
+
+def told(rank: Ended) -> str:
+    """The one line of a rank beside those of its epochs."""
+    (line,) = [line for line in rank.err.splitlines() if not line.startswith("search: epoch ")]
+    return line
+
+
+def assert_resumes(folder: Path, out: Path, whole: Path) -> None:
+    assert not (out / "result.json").exists()
+    assert_well(start(folder, out, f"{out.name}.resumed.job", "--resume").join())
+    assert numbers(out) == numbers(whole)
+
+
+@pytest.mark.slow
+def test_a_search_of_which_a_rank_is_killed_resumes_to_the_same_numbers(folder: Path, whole: Path) -> None:
+    out = folder / "killed"
     job = start(folder, out, "killed.job")
     assert job.wait_until(lambda: epochs_in(out) >= 2)
     job.send(1, signal.SIGKILL)
     first, second = job.join()
     assert (first.code, second.code) == (2, -signal.SIGKILL)
-    (line,) = [line for line in first.err.splitlines() if not line.startswith("search: epoch ")]
-    assert line.startswith("error: rank 0 of 2: every rank must stay alive, but contact with another was lost (")
-    assert line.endswith("start the job again with --resume")
-    assert not (out / "result.json").exists()
-    ended = start(folder, out, "resumed.job", "--resume").join()
-    assert_well(ended)
-    assert numbers(out) == numbers(whole)
+    assert told(first).startswith("error: rank 0 of 2: every rank must stay alive, but contact with another was lost (")
+    assert told(first).endswith("start the job again with --resume")
+    assert_resumes(folder, out, whole)
+
+
+@pytest.mark.slow
+def test_a_search_of_which_a_rank_hangs_ends_after_its_patience_and_resumes(folder: Path, whole: Path) -> None:
+    out = folder / "hanging"
+    job = start(folder, out, "hanging.job", cluster=Cluster(patience=5))
+    assert job.wait_until(lambda: epochs_in(out) >= 2)
+    job.send(1, signal.SIGSTOP)
+    assert job.members[0].exitcode is None
+    job.members[0].join(60)
+    job.send(1, signal.SIGKILL)
+    first, _ = job.join()
+    assert first.code == 2
+    assert told(first).startswith("error: rank 0 of 2: every rank must stay alive, but contact with another was lost (")
+    assert "imed out" in told(first)
+    assert_resumes(folder, out, whole)
+
+
+@pytest.mark.slow
+def test_a_search_whose_first_rank_finds_no_room_on_its_disk_says_so_and_resumes(folder: Path, whole: Path) -> None:
+    out = folder / "full"
+    checkpoint = (whole / "search" / "checkpoint.pt").stat().st_size
+    first, second = start(folder, out, "full.job", cluster=Cluster(room=checkpoint - 1)).join()
+    assert (first.code, second.code) == (2, 2)
+    assert told(first).startswith("error: ")
+    assert "checkpoint.pt" in told(first)
+    assert told(second).startswith("rank 1: error: rank 1 of 2: every rank must stay alive")
+    assert_resumes(folder, out, whole)
+
+
+@pytest.mark.slow
+def test_ranks_that_are_told_of_one_more_say_that_it_is_missing(folder: Path) -> None:
+    out = folder / "more"
+    ended = start(folder, out, "more.job", cluster=Cluster(patience=3, world_size=3)).join()
+    assert [rank.code for rank in ended] == [2, 2]
+    must = "error: the ranks of a job must be able to meet, 3 by WORLD_SIZE, but got: "
+    assert told(ended[0]).startswith(must)
+    assert told(ended[1]).startswith(f"rank 1: {must}")
+    assert not out.exists()
 
 
 REFUSED = [
