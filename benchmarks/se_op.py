@@ -111,11 +111,11 @@ def milliseconds(module: nn.Module, x: Tensor, grad: Tensor) -> float:
     return (time.perf_counter() - start) * 1e3 / STEPS
 
 
-def measure(channels: int, size: int, device: str, repeats: int) -> dict[str, Any]:
+def measure(channels: int, size: int, device: str, repeats: int, batch: int) -> dict[str, Any]:
     """Time both modules in turn on one shape; return the figures of that shape."""
     theirs, ours = (module.to(device) for module in pair(channels, channels // REDUCTION))
     x, grad = (
-        torch.randn(BATCH, channels, size, size, device=device).to(memory_format=torch.channels_last) for _ in range(2)
+        torch.randn(batch, channels, size, size, device=device).to(memory_format=torch.channels_last) for _ in range(2)
     )
     x.requires_grad_()
     # also the warm-up
@@ -127,7 +127,7 @@ def measure(channels: int, size: int, device: str, repeats: int) -> dict[str, An
             times[name].append(milliseconds(module, x, grad))
     ratios = statistics.quantiles([a / b for a, b in zip(times["timm"], times["ours"], strict=True)], n=4)
     return {
-        "shape": [BATCH, channels, size, size],
+        "shape": [batch, channels, size, size],
         **{f"{name}_ms": summary(values) for name, values in times.items()},
         "ratio": round(statistics.median(times["timm"]) / statistics.median(times["ours"]), 3),
         "paired_ratio_quartiles": [round(q, 3) for q in ratios],
@@ -147,10 +147,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repeats", type=int, default=15, help="timed repeats of each side, at least 2")
+    parser.add_argument("--batch-size", type=int, default=BATCH)
     options = parser.parse_args()
     tuned = tune_allocator()
     torch.manual_seed(0)
-    figures = [measure(channels, size, options.device, options.repeats) for channels, size in SHAPES]
+    figures = [
+        measure(channels, size, options.device, options.repeats, options.batch_size) for channels, size in SHAPES
+    ]
     table = Table(title="Squeeze-and-Excitation, forward and backward, float32, channels_last")
     for heading in ("feature map", "timm ms (quartiles)", "ours ms (quartiles)", "ratio", "timm passes", "our passes"):
         table.add_column(heading, justify="right")

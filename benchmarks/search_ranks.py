@@ -2,11 +2,11 @@
 
 A differentiable search's steps on `mbconv_cifar_small`, on noise: one weight step and one choice step each, of the same
 batch over all ranks together. Two ranks take half of it each, on an architecture of their own, with half of the
-threads, and average their gradients. The one rank takes the batch as it is, and again in two parts, which are the same
-step as the two ranks'. The ways take turns, as processes of their own.
+threads or a GPU of their own, and average their gradients. The one rank takes the batch as it is, and again in two
+parts, which are the same step as the two ranks'. The ways take turns, as processes of their own.
 
-Run: `python benchmarks/search_ranks.py [--batch-size 128] [--steps 6] [--repeats 3]`. The last line is one JSON object
-with images per second and their ratios.
+Run: `python benchmarks/search_ranks.py [--device cpu] [--batch-size 128] [--steps 6] [--repeats 3]`. The last line is
+one JSON object with images per second and their ratios.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.parts import split_parts
 from se_nas.hardware.allocator import tune_allocator
+from se_nas.hardware.device import pick_device
 from se_nas.hardware.distributed import Ranks, join_ranks
+from se_nas.hardware.environment import processor_name
 from se_nas.search.differentiable.search import DifferentiableConfig, _Search
 from se_nas.search.problem import SearchProblem
 from se_nas.space.yaml.file import load_space
@@ -41,7 +43,7 @@ BAR = 1.0
 WAYS = {"one rank": (1, 1), "one rank, two parts": (1, 2), "two ranks": (2, 1)}
 
 
-def images_per_second(ranks: Ranks, batch_size: int, accumulate: int, steps: int) -> float:
+def images_per_second(ranks: Ranks, device: torch.device, batch_size: int, accumulate: int, steps: int) -> float:
     """Over all ranks, of both kinds of step, after one of each."""
     space = load_space(SPACE)
     count = 3 * batch_size * (steps + 1)
@@ -60,19 +62,22 @@ def images_per_second(ranks: Ranks, batch_size: int, accumulate: int, steps: int
             info=info,
             train=train,
             parts=split_parts(train.labels, {"weights": 0.4, "choices": 0.4, "validation": 0.2}, 0),
-            device=torch.device("cpu"),
+            device=device,
             seed=0,
             folder=Path(folder),
             ranks=ranks,
         )
         config = DifferentiableConfig(pretrain_epochs=0, epochs=1, batch_size=batch_size, accumulate=accumulate)
         search = _Search(problem, config)
+        wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
         started = 0.0
         for step in range(steps + 1):
             if step == 1:
+                wait()
                 ranks.sum([0.0])  # all are there
                 started = time.perf_counter()
             search._step(StepContext(step, 0, step, 0, 1.0, step))
+        wait()
         ranks.sum([0.0])
         return 2 * steps * batch_size / (time.perf_counter() - started)
 
@@ -81,7 +86,16 @@ def measure(way: str, options: argparse.Namespace) -> float:
     """One way in processes of its own."""
     size, accumulate = WAYS[way]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
-    words = ["--as-rank", str(accumulate), "--batch-size", str(options.batch_size), "--steps", str(options.steps)]
+    words = [
+        "--as-rank",
+        str(accumulate),
+        "--device",
+        options.device,
+        "--batch-size",
+        str(options.batch_size),
+        "--steps",
+        str(options.steps),
+    ]
     threads = str(max(1, len(os.sched_getaffinity(0)) // size))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
@@ -93,32 +107,42 @@ def measure(way: str, options: argparse.Namespace) -> float:
 def main() -> None:
     """Measure, and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="of every way, at least 2")
     parser.add_argument("--as-rank", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.as_rank is not None:
         tune_allocator()
-        with join_ranks(torch.device("cpu")) as (ranks, _):
-            found = images_per_second(ranks, options.batch_size, options.as_rank, options.steps)
+        with join_ranks(pick_device(options.device)) as (ranks, device):
+            found = images_per_second(ranks, device, options.batch_size, options.as_rank, options.steps)
             if ranks.first:
                 print(found)
         return
+    load_before = os.getloadavg()
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(options.repeats):
         for way, each in rates.items():
             each.append(measure(way, options))
             print(f"{way}: {each[-1]:.1f} images/s", flush=True)
-    figures = {f"images_per_second, {way}": round(statistics.median(each), 1) for way, each in rates.items()}
-    figures |= {
-        f"two ranks over {way}": round(
-            statistics.median(a / b for a, b in zip(rates["two ranks"], rates[way], strict=True)), 3
-        )
-        for way in ("one rank", "one rank, two parts")
+    figures: dict[str, float | list[float]] = {
+        f"images_per_second, {way}": round(statistics.median(each), 1) for way, each in rates.items()
     }
-    holds = figures["two ranks over one rank"] >= BAR
-    print(json.dumps({"figures": figures, "bars": {"two ranks over one rank": BAR}, "holds": holds}))
+    for way in ("one rank", "one rank, two parts"):
+        ratios = [a / b for a, b in zip(rates["two ranks"], rates[way], strict=True)]
+        low, median, high = (round(value, 3) for value in statistics.quantiles(ratios, n=4, method="inclusive"))
+        figures |= {f"two ranks over {way}": median, f"two ranks over {way}, quartiles": [low, high]}
+    bars = {"two ranks over one rank": BAR}
+    setting = {
+        "hardware": processor_name(options.device),
+        "torch": torch.__version__,
+        "batch_size": options.batch_size,
+        "n": options.repeats,
+        "load_average": [load_before, os.getloadavg()],
+    }
+    holds = all(figures[name] >= bar for name, bar in bars.items())
+    print(json.dumps({"benchmark": "search_ranks", **setting, "figures": figures, "bars": bars, "holds": holds}))
 
 
 if __name__ == "__main__":

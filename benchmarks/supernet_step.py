@@ -126,9 +126,9 @@ def asked_for(options: argparse.Namespace) -> SearchSpace:
 def differentiable_step(space: SearchSpace, x: torch.Tensor, y: torch.Tensor) -> Step:
     """One step of all weights and all choice logits through the mixture."""
     supernet = SuperNet(space).to(x.device, memory_format=torch.channels_last)
-    logits = ChoiceLogits(space).to(x.device)
+    logits = ChoiceLogits(space)  # on the CPU, as in a search, and the projection too
     tables = count_tables(space)
-    projection = BudgetProjection([Budget("macs", 20e6), Budget("params", 1e6)]).to(x.device)
+    projection = BudgetProjection([Budget("macs", 20e6), Budget("params", 1e6)])
     optimizer = make_optimizer(supernet, RECIPE)
     choice_optimizer = torch.optim.Adam(logits.parameters(), 0.01)
 
@@ -136,7 +136,7 @@ def differentiable_step(space: SearchSpace, x: torch.Tensor, y: torch.Tensor) ->
         optimizer.zero_grad(set_to_none=True)
         choice_optimizer.zero_grad(set_to_none=True)
         with autocast_for(x.device):
-            loss = F.cross_entropy(supernet.mix(logits.relaxed(1.0, gumbel=True))(x).float(), y)
+            loss = F.cross_entropy(supernet.mix(logits.relaxed(1.0, gumbel=True, device=x.device))(x).float(), y)
         loss.backward()
         optimizer.step()
         choice_optimizer.step()

@@ -1,0 +1,3 @@
+"""Python imports this as it starts where the folder is on its path."""
+
+import tests.simulated_cuda.plugin  # noqa: F401
