@@ -108,13 +108,14 @@ def parts() -> dict[str, Part]:
             "train_step",
             90,
             "--device cuda --batch-size 128 --resolution 224 --precision bfloat16 --rounds 5",
-            "--device cuda --batch-size 2 --resolution 32 --rounds 2 --turn 10",
+            "--device cuda --batch-size 2 --resolution 32 --rounds 2"
+            " --network search_spaces/baselines/mobilenetv1.yaml",
         ),
         "latency_table": benchmark(
             "latency_table",
             120,
             "--device cuda --fresh --max-seconds 40 --held-out 10",
-            "--device cuda --fresh --max-seconds 1 --held-out 2 --space search_spaces/mbconv_digits.yaml",
+            "--device cuda --fresh --max-seconds 40 --held-out 2 --space search_spaces/mbconv_digits.yaml",
         ),
         "search_ranks": benchmark("search_ranks", 120, "--device cuda --batch-size 1024", "", unless=no_second_rank),
     }
@@ -185,7 +186,7 @@ def run_all(chosen: dict[str, Part], seconds: float, tiny: bool, say: Callable[[
             found[name] = {"skipped": f"it may take {part.seconds:.0f} s, and {max(0.0, left):.0f} s were left"}
         else:
             say(f"{name} ...")
-            found[name] = run(part, min(part.seconds, left), tiny)
+            found[name] = run(part, left if tiny else min(part.seconds, left), tiny)
         say(f"{name}: {in_a_line(found[name])}")
     return found
 

@@ -115,7 +115,7 @@ def _install() -> None:
         "empty_cache": lambda: None,
         "Stream": lambda *args, **kwargs: stream,
         "current_stream": lambda device=None: stream,
-        "stream": lambda of: contextlib.nullcontext(),
+        "stream": lambda stream: contextlib.nullcontext(),
         "Event": Event,
         "CUDAGraph": Graph,
         "graph": capturing,
