@@ -114,3 +114,8 @@ def autocast_for(device: torch.device, precision: str = "auto") -> AbstractConte
     """A fresh context for one forward pass in the type of `autocast_dtype`."""
     dtype = autocast_dtype(device, precision)
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def pin_threads() -> None:
+    """Fix the number of threads at what it is, as measuring latency does, so that a resumed process sums alike."""
+    torch.set_num_threads(torch.get_num_threads())

@@ -29,7 +29,7 @@ from se_nas.data.on_disk.training_set import TrainingSet
 from se_nas.data.sources import check_test, load_searched, load_train, stays_on_disk
 from se_nas.errors import ConfigError
 from se_nas.hardware.contention import crowd_warning
-from se_nas.hardware.device import pick_device
+from se_nas.hardware.device import pick_device, pin_threads
 from se_nas.hardware.distributed import Ranks
 from se_nas.hardware.environment import describe_environment, resumed_elsewhere
 from se_nas.hardware.memory import check_fits
@@ -325,11 +325,6 @@ def check_space_channels(space_file: Path, space: SearchSpace, info: DataInfo) -
     if space.channels != info.channels:
         must = f"must be {info.channels}, as the images of {info.name} have"
         raise ConfigError(str(space_file), [f"channels: {must}, but got {space.channels}"])
-
-
-def pin_threads() -> None:
-    """Fix the number of threads at what it is, as measuring latency does, so that a resumed process sums alike."""
-    torch.set_num_threads(torch.get_num_threads())
 
 
 def _plugins(run_file: Path, config: RunConfig) -> list[Plugin]:

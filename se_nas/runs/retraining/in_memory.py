@@ -14,6 +14,7 @@ from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.on_disk.transforms import EvalTransform
 from se_nas.data.sources import check_test, load_test, load_train
+from se_nas.hardware.device import pin_threads
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment, resumed_elsewhere
 from se_nas.records.models.environment import Environment
@@ -22,7 +23,7 @@ from se_nas.records.models.run_result import LedgerEntry, RetrainResult, Retrain
 from se_nas.records.models.started_from import StartedFrom
 from se_nas.records.record import read_record, write_record
 from se_nas.runs.networks.open_architecture import check_channels, open_architecture
-from se_nas.runs.prepare import Say, pin_threads
+from se_nas.runs.prepare import Say
 from se_nas.runs.retraining.extending import all_phases
 from se_nas.runs.retraining.job import Job
 from se_nas.runs.retraining.start import Start, open_start

@@ -20,7 +20,7 @@ from se_nas.data.on_disk.stream import EvaluationStream
 from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.data.sources import DATASETS, open_on_disk, stays_on_disk
 from se_nas.errors import ConfigError, counted
-from se_nas.hardware.device import pins
+from se_nas.hardware.device import pin_threads, pins
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
 from se_nas.hardware.progress_bar import tracked
@@ -31,7 +31,6 @@ from se_nas.records.record import read_record, write_record
 from se_nas.report.pages.retraining import write_retrain_report
 from se_nas.runs.data_folder import data_folder
 from se_nas.runs.networks.open_architecture import check_channels, open_architecture
-from se_nas.runs.prepare import pin_threads
 from se_nas.runs.retraining.extending import all_phases
 from se_nas.runs.retraining.in_memory import resumes, silent
 from se_nas.runs.retraining.job import Job
