@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import lzma
+import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +20,9 @@ import torch
 
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.batches import DeviceImages
+from se_nas.records.locks import locked
+from se_nas.records.models.network_table import NetworkTable
+from se_nas.records.record import read_record
 from se_nas.search.black_box.evaluators.table import TableEvaluator
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.training import OneShotConfig, train_one_shot
@@ -266,3 +272,56 @@ def test_a_decode_is_timed_where_blocks_are_tied_and_every_bar_counts(decoding: 
     for part in ("decoder_seconds", "decoder_mb"):
         assert not decoding.holds(figures | {decoding.LARGE: figures[decoding.LARGE] | {part: 301.0}}, pairs)
     assert not decoding.holds(figures | {"200 blocks": {"repair_slowest": 1.1}}, pairs)
+
+
+@pytest.fixture(scope="module")
+def se_table() -> Iterator[ModuleType]:
+    yield from loaded("se_table")
+
+
+@pytest.fixture
+def small_table(se_table: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script on a space of two networks of 8x8 pixels, one epoch each."""
+    stage = {"width": 8, "stride": 2, "kernel": 3, "expansion": 4, "se": {"options": ["none", 4], "divisor": 1}}
+    space = {"name": "small", "resolution": 8, "stem": {"width": 8}, "stages": [stage]}
+    (tmp_path / "space.yaml").write_text(json.dumps(space))
+    monkeypatch.setattr(se_table, "SPACE", tmp_path / "space.yaml")
+    monkeypatch.setattr(se_table, "DATA", "synthetic")
+    monkeypatch.setattr(se_table, "CHANGES", {"epochs": 1, "batch_size": 500, "warmup_epochs": 0})
+    monkeypatch.setattr(se_table, "VISITS", 2)
+    monkeypatch.setattr(se_table, "ROUNDS", 1)
+    return se_table
+
+
+def test_a_table_of_placements_is_trained_once_timed_and_read_by_the_evaluator(
+    small_table: ModuleType, tmp_path: Path
+) -> None:
+    folder = tmp_path / "made"
+    options = argparse.Namespace(data_dir=None, seeds=[0, 1], pilot=False, set=None)
+    (folder / "work").mkdir(parents=True)
+    with locked(folder / "work" / "0-1.lock"):  # which another process is at
+        found = small_table.train(folder, options)
+    assert (found["trained"], found["networks"]) == (3, 2)
+    assert small_table.train(folder, options)["trained"] == 1
+    assert small_table.train(folder, options)["trained"] == 0
+    small_table.time_latencies(folder)
+    merged = small_table.merge(folder, tmp_path / "table.json")
+    assert (merged["networks"], merged["of"], merged["trainings"]) == (2, 2, 4)
+    space = load_space(small_table.SPACE)
+    table = TableEvaluator.load(
+        tmp_path / "table.json", space, ["params", "latency_ms.eager", "latency_ms.onnxruntime"]
+    )
+    stored = read_record(NetworkTable, tmp_path / "table.json")
+    for architecture, network in zip(space.enumerate(), stored.networks, strict=True):
+        assert sorted(network.accuracies) == ["0", "1"]
+        assert table(architecture) == pytest.approx(sum(network.accuracies.values()) / 2)
+    with pytest.raises(SystemExit, match="its recipe has another epochs"):
+        small_table.train(folder, argparse.Namespace(**{**vars(options), "set": ["epochs=2"]}))
+
+
+def test_noise_between_seeds_is_pooled_over_the_networks_that_have_several(se_table: ModuleType) -> None:
+    noise = se_table.noise_of([[0.50, 0.52], [0.60, 0.60, 0.66], [0.70]])
+    pooled = math.sqrt((2 * 0.01**2 + (2 * 0.02**2 + 0.04**2)) / 3)
+    assert noise.between_seeds == pytest.approx(100 * pooled, abs=1e-3)
+    assert noise.between_networks == pytest.approx(100 * statistics.stdev([0.51, 0.62, 0.70]), abs=1e-3)
+    assert se_table.noise_of([[0.5], [0.7]]).between_seeds is None

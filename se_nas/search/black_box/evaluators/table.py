@@ -1,7 +1,8 @@
 """Judge architectures by a table of known accuracies, such as a published tabular benchmark (NAS-Bench-101,
 arXiv 1902.09635, began these; NAS-Bench-Macro, arXiv 2103.11922, is one of chains of blocks).
 
-The table is a file of JSON lines, one trained architecture each: `{"picks": {choice: option}, "accuracy": 0.93}`.
+The table is a file of JSON lines, one trained architecture each: `{"picks": {choice: option}, "accuracy": 0.93}`; or it
+is a `NetworkTable`, which names its space, and whose accuracies are means over its seeds.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.errors import ArchitectureError, ConfigError, short
 from se_nas.records.files import check_regular, parse_json
 from se_nas.records.measure import ACCURACY
+from se_nas.records.models.network_table import NetworkTable
+from se_nas.records.record import read_record
 from se_nas.search.black_box.evaluation import Unjudged
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
@@ -44,26 +47,27 @@ class TableEvaluator:
             metrics: what every line must have beside its picks; `accuracy` in any case. Others may be there.
 
         Raises:
-            ConfigError: the file cannot be read, holds no line, or some lines are at fault; with the first few of them.
+            ConfigError: the file cannot be read, holds no line, or some lines are at fault, with the first few of them;
+                or it is a `NetworkTable` of another space.
         """
         names = tuple(dict.fromkeys(("accuracy", *metrics)))
         found: dict[Architecture, dict[str, float]] = {}
-        first: dict[Architecture, int] = {}
+        first: dict[Architecture, str] = {}
         problems: list[str] = []
-        for number, line in _lines(Path(path)):
+        for where, entry in _entries(Path(path), space):
             try:
-                picks, values = _entry(line, names)
+                picks, values = _checked(entry, names)
                 architecture = space.architecture(picks)
                 known = found.setdefault(architecture, values)
                 if known != values:
                     raise ValueError(
-                        f"must be as line {first[architecture]}, which is of the same architecture and has "
+                        f"must be as {first[architecture]}, which is of the same architecture and has "
                         f"{_words(known)}, but got {_words(values)}"
                     )
             except (ValueError, OverflowError, RecursionError, ArchitectureError) as error:
-                problems.append(f"line {number}: {_shortened(str(error))}")
+                problems.append(f"{where}: {_shortened(str(error))}")
             else:
-                first.setdefault(architecture, number)
+                first.setdefault(architecture, where)
         if not found and not problems:
             problems.append("file: must hold one architecture or more, but it is empty")
         if len(problems) > TOLD:
@@ -87,26 +91,42 @@ class TableEvaluator:
         return known["accuracy"]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1."""
+def _entries(path: Path, space: SearchSpace) -> Iterator[tuple[str, Any]]:
+    """Where each entry stands, and its text, or its value."""
     try:
         check_regular(path)
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
+                if line.strip() == "{" and number == 1:  # a file that is one value, not a value a line
+                    break
                 if line.strip():
-                    yield number, line
+                    yield f"line {number}", line
+            else:
+                return
     except OSError as error:
         raise ConfigError(str(path), [f"file: must be readable, but got: {error.strerror or error}"]) from error
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), ["file: must be text in UTF-8, but it is not"]) from error
+    for i, network in enumerate(_table_of(space, path).networks):
+        yield f"networks[{i}]", {"picks": network.picks, "accuracy": network.accuracy, **network.costs}
 
 
-def _entry(line: str, names: Sequence[str]) -> tuple[dict[str, Option], dict[str, float]]:
-    """The picks and the named metrics of a line; ValueError says what is wrong with it."""
-    try:
-        entry = parse_json(line, "line")
-    except ConfigError as error:
-        raise ValueError(error.problems[0].removeprefix("file: ")) from error
+def _table_of(space: SearchSpace, path: Path) -> NetworkTable:
+    """The record in a file, which must be of the space."""
+    table = read_record(NetworkTable, path)
+    if table.space.digest != space.digest:
+        must = f"space.digest: must be {space.digest}, that of space {space.name}"
+        raise ConfigError(str(path), [f"{must}, but got {short(table.space.digest)}, of {short(table.space.name)}"])
+    return table
+
+
+def _checked(entry: Any, names: Sequence[str]) -> tuple[dict[str, Option], dict[str, float]]:
+    """The picks and the named metrics of an entry; ValueError says what is wrong with it."""
+    if isinstance(entry, str):
+        try:
+            entry = parse_json(entry, "line")
+        except ConfigError as error:
+            raise ValueError(error.problems[0].removeprefix("file: ")) from error
     if not isinstance(entry, dict) or not isinstance(entry.get("picks"), dict):
         raise ValueError('must be an object with picks, such as {"picks": {"stage1.depth": 2}, "accuracy": 0.93}')
     missing = [name for name in names if name not in entry]

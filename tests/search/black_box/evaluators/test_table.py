@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from se_nas.errors import ArchitectureError, ConfigError
+from se_nas.records.files import write_json
 from se_nas.search.black_box.evaluation import Unjudged
 from se_nas.search.black_box.evaluators.table import TableEvaluator
 from se_nas.space.architecture import Architecture
@@ -142,3 +143,54 @@ def test_a_file_that_cannot_be_read_is_told(tiny_space: SearchSpace, tmp_path: P
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="file: must be text in UTF-8"):
         TableEvaluator.load(tmp_path / "binary", tiny_space)
+
+
+def network_table(space: SearchSpace, accuracies: dict[Architecture, dict[str, float]], digest: str) -> dict[str, Any]:
+    return {
+        "format": "se_nas network table",
+        "version": 1,
+        "space": {"name": "some space", "digest": digest},
+        "data": "synthetic",
+        "train_images": 100,
+        "test_images": 20,
+        "recipe": {"epochs": 1},
+        "noise": {"between_seeds": 0.3, "between_networks": 0.5},
+        "cpu_seconds": 2.0,
+        "latency": {},
+        "environments": [],
+        "networks": [
+            {"picks": a.as_dict(), "accuracies": found, "costs": {"macs": 10, "params": 7}, "cpu_seconds": 1.0}
+            for a, found in accuracies.items()
+        ],
+    }
+
+
+def test_a_table_of_trainings_is_read_as_their_means(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    one, other, third, *_ = tiny_space.enumerate()
+    accuracies = {one: {"0": 0.5, "1": 0.75}, other: {"0": 0.25}}
+    path = write_json(tmp_path / "table.json", network_table(tiny_space, accuracies, tiny_space.digest))
+    table = TableEvaluator.load(path, tiny_space, ("params",))
+    assert table.metrics == {one: {"accuracy": 0.625, "params": 7.0}, other: {"accuracy": 0.25, "params": 7.0}}
+    with pytest.raises(Unjudged, match="must be in the table"):
+        table(third)
+
+
+@pytest.mark.parametrize("fault", ["another space", "a network of none", "an accuracy above 1"])
+def test_a_table_of_trainings_that_is_not_of_the_space_is_one_line(
+    tiny_space: SearchSpace, tmp_path: Path, fault: str
+) -> None:
+    one, *_ = tiny_space.enumerate()
+    other_space = fault == "another space"
+    digest = "0" * 16 if other_space else tiny_space.digest
+    value = network_table(tiny_space, {one: {"0": 1.5 if fault == "an accuracy above 1" else 0.5}}, digest)
+    if fault == "a network of none":
+        value["networks"][0]["picks"] = {"stage9.depth": 1}
+    path = write_json(tmp_path / "table.json", value)
+    words = {
+        "another space": rf"space\.digest: must be {tiny_space.digest}, .* but got '?0000",
+        "a network of none": r"networks\[0\]: .*stage9",
+        "an accuracy above 1": r"networks\[0\]\.accuracies\.0: must be less",
+    }
+    with pytest.raises(ConfigError, match=words[fault]) as raised:
+        TableEvaluator.load(path, tiny_space)
+    assert len(raised.value.problems) == 1
