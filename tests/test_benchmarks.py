@@ -8,7 +8,7 @@ import json
 import lzma
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -325,3 +325,69 @@ def test_noise_between_seeds_is_pooled_over_the_networks_that_have_several(se_ta
     assert noise.between_seeds == pytest.approx(100 * pooled, abs=1e-3)
     assert noise.between_networks == pytest.approx(100 * statistics.stdev([0.51, 0.62, 0.70]), abs=1e-3)
     assert se_table.noise_of([[0.5], [0.7]]).between_seeds is None
+
+
+@pytest.fixture(scope="module")
+def placements() -> Iterator[ModuleType]:
+    yield from loaded("se_table_answers")
+
+
+def made_up_table(worth: Callable[[tuple[int, ...]], float], noise: float) -> NetworkTable:
+    """All settings of three blocks, whose accuracies in points are given, and two trainings with noise of that sd."""
+    rng, options = np.random.default_rng(0), ("none", "r4", "r16")
+    networks = [
+        {
+            "picks": {f"block{i}.se": options[option] for i, option in enumerate(row)},
+            "accuracies": {str(s): 0.7 + worth(row) / 100 + rng.normal(0, noise) / 100 for s in range(2)},
+            "costs": {"params": 100 + sum((0, 4, 1)[option] for option in row)},
+            "cpu_seconds": 1.0,
+        }
+        for row in itertools.product(range(3), repeat=3)
+    ]
+    return NetworkTable.model_validate(
+        {
+            "space": {"name": "made up", "digest": "0"},
+            "data": "none",
+            "train_images": 1,
+            "test_images": 1,
+            "recipe": {},
+            "noise": {"between_seeds": noise, "between_networks": 1.0},
+            "cpu_seconds": 1.0,
+            "latency": {},
+            "environments": [],
+            "networks": networks,
+        }
+    )
+
+
+def test_effects_and_additivity_of_placements_are_found_again(placements: ModuleType) -> None:
+    def additive(row: tuple[int, ...]) -> float:
+        return (0.0, 2.0, 1.0)[row[0]] + (0.0, 0.5, 0.4)[row[1]]
+
+    found = placements.answers(placements.Placements(made_up_table(additive, 0.1)))
+    for block, option, worth in (("block0.se", "r4", 2), ("block0.se", "r16", 1), ("block2.se", "r4", 0)):
+        gain = found["effects"][block][option]
+        assert gain["low"] - 0.05 < worth < gain["high"] + 0.05
+        assert gain["high"] - gain["low"] < 0.3
+    assert found["additive"]["p"] > 0.01
+    together = placements.answers(placements.Placements(made_up_table(lambda row: 2.0 * (0 not in row[:2]), 0.1)))
+    assert together["additive"]["p"] < 0.001
+    assert together["with_pairs"]["p"] > 0.01
+    assert together["with_pairs"]["r2"] > together["additive"]["r2"]
+
+
+def test_one_ratio_everywhere_is_off_the_front_where_one_block_gains_all(placements: ModuleType) -> None:
+    table = placements.Placements(made_up_table(lambda row: 2.0 * (row[0] > 0), 0.001))
+    costs = placements.answers(table)["costs"]["params"]
+    assert not costs["r4 everywhere"]["on_the_front"]
+    assert costs["none everywhere"]["on_the_front"]
+    assert costs["none everywhere"]["gain_of_placing"] == 0
+    noisy = placements.Placements(made_up_table(lambda row: 0.0, 1.0))
+    gain = placements.gain_at_no_more_cost(noisy, noisy.costs["params"], noisy.everywhere("r4"))
+    assert gain < noisy.means.max() - noisy.means[noisy.everywhere("r4")]
+
+
+def test_a_table_that_lacks_a_placement_is_refused(placements: ModuleType) -> None:
+    whole = made_up_table(lambda row: 0.0, 0.1)
+    with pytest.raises(SystemExit, match="has 26 of 27"):
+        placements.Placements(whole.model_copy(update={"networks": whole.networks[1:]}))
