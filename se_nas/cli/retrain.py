@@ -306,7 +306,7 @@ def _fine_tuning(
     from se_nas.data.sources import stays_on_disk
     from se_nas.hardware.rank import rank_of_environment
     from se_nas.runs.run_folder import SUBNET
-    from se_nas.runs.subnets.fine_tuning import no_weights, open_fine_tuning, weights_in
+    from se_nas.runs.subnets.fine_tuning import accuracy_lines, no_weights, open_fine_tuning, weights_in
     from se_nas.runs.subnets.inherited import make_subnet
     from se_nas.training.trained_network import WEIGHTS
 
@@ -328,6 +328,7 @@ def _fine_tuning(
         must = f"{source}: must have its subnet before several ranks train it: se-nas subnet {source}"
         raise ConfigError("--from", [must])
     fine_tuning = open_fine_tuning(found, recipe.recipe, usual, recipe.changes(), options.data_dir, other)
+    accuracy_lines(fine_tuning.folder)  # a damaged record is told now, and not after the training
     if rank_of_environment() == 0:
         say(fine_tuning.words())
     return fine_tuning
