@@ -33,6 +33,7 @@ _FILES: Mapping[str, str] = {
     "search/supernet.pt": "the supernet",
     "retrain/history.json": "the retraining's epochs",
     f"retrain/{WEIGHTS}": "the trained weights",
+    "subnet": "the network with the supernet's weights",
     "evidence": "the evidence, a file a part",
     "retrain/export": "exported networks",
     "excitation/excitation.html": "what SE learned",
@@ -66,6 +67,8 @@ def run_next(folder: Path, run: FinishedRun) -> RunNext:
     if (folder / "retrain" / WEIGHTS).exists():
         export = "hand the trained network on: ONNX, torch.export, plain PyTorch, timm"
         commands.insert(0, Command(export, command_line(folder, "export", "/retrain")))
+        other = command_line(folder, "retrain --from", "/retrain", "--data folder --data-dir DIR")
+        commands.insert(2, Command("take the trained network to other images", other))
     compare = None
     if run.result.retrain is not None:
         compare = command_line(folder, "evidence", more="--part controls")
