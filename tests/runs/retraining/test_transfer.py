@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 import se_nas
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.errors import ConfigError
 from se_nas.layers.freezing import freeze, parts_of
 from se_nas.layers.network import Network, initialise
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.models.run_result import RetrainResult
 from se_nas.records.models.started_from import StartedFrom
 from se_nas.records.record import read_record
+from se_nas.runs.run_file import load_run
 from se_nas.runs.subnets.fine_tuning import open_fine_tuning
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture, save_architecture
 from se_nas.space.yaml.file import parse_space
@@ -25,7 +27,7 @@ from se_nas.training.recipe_files import default_recipe
 from se_nas.training.trained_network import DataCard, load_trained, save_weights
 from tests.helpers.command_lines import call
 from tests.helpers.tiny_imagenet import NETWORK, tiny_network, write_images
-from tests.helpers.tiny_runs import no_clock, read_json, write_yaml
+from tests.helpers.tiny_runs import RUN, changed, no_clock, read_json, write_run, write_yaml
 
 SPACE = {**NETWORK, "resolution": 8, "scaling": {}}
 CLASSES = tuple(f"thing {number}" for number in range(10))
@@ -192,7 +194,7 @@ def test_images_that_stay_on_disk_are_transferred_to_and_the_page_says_it(source
 
 
 def test_the_rate_is_a_tenth_unless_nothing_can_be_undone_and_the_recipe_is_that_of_the_weights(source: Path) -> None:
-    other = se_nas_options("digits")
+    other = DataOptions("digits")
     rate = default_recipe().learning_rate
     some, every, own, again = (
         open_fine_tuning(source / "network.pt", None, "small-images", changes, None, other).recipe
@@ -201,12 +203,6 @@ def test_the_rate_is_a_tenth_unless_nothing_can_be_undone_and_the_recipe_is_that
     assert some.learning_rate == pytest.approx(0.1 * rate)
     assert every.learning_rate == pytest.approx(rate)
     assert (own.learning_rate, own.freeze, again.freeze) == (0.3, (), ())
-
-
-def se_nas_options(name: str) -> Any:
-    from se_nas.data.in_memory.options import DataOptions
-
-    return DataOptions(name)
 
 
 def test_stages_are_rows_of_blocks_that_keep_their_shape_and_a_bare_head_is_no_part() -> None:
@@ -239,6 +235,14 @@ def test_what_cannot_be_transferred_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
     assert not (tmp_path / "out" / "config.yaml").exists()
+
+
+def test_what_begins_with_random_weights_freezes_nothing(tmp_path: Path) -> None:
+    frozen = {"epochs": 1, "freeze": ["stem", 1]}
+    short = {"strategy": "optuna", "evaluator": "stand_alone", "stand_alone": frozen}
+    for number, run in enumerate((changed(RUN, "retrain", frozen), changed(RUN, "search", short))):
+        with pytest.raises(ConfigError, match="freeze: must be left out"):
+            load_run(write_run(tmp_path / str(number), run))
 
 
 def test_weights_of_another_network_nan_and_images_of_other_classes_are_one_line(

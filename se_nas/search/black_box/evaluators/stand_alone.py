@@ -48,6 +48,8 @@ def checked_short_recipe(recipe: Recipe) -> Recipe:
         raise ValueError(f"average_decay: must be null in a short training, but got {recipe.average_decay:g}")
     if recipe.distillation is not None:
         raise ValueError("distillation: must be null in a short training, which has no teacher")
+    if recipe.freeze:
+        raise ValueError("freeze: must be left out in a short training, which begins with random weights")
     return checked_recipe(recipe)
 
 
