@@ -100,7 +100,9 @@ SETUPS = (
     Setup("tpe", BOTH),
     Setup("gp", evaluations=200, seeds=5),
     Setup("random"),
+    Setup("predictor"),
     Setup("evolution", noisy=True),
+    Setup("predictor", noisy=True),
 )
 DEFAULT = SETUPS[0]
 """What `sampler: auto` is for accuracy alone."""

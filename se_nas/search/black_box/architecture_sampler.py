@@ -106,7 +106,10 @@ class ArchitectureSampler(BaseSampler):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             config = self._config
-            return self._sampler.build(SamplerSettings(config.population, config.tournament, seed, self._parallel))
+            decode = self._repair.best
+            return self._sampler.build(
+                SamplerSettings(config.population, config.tournament, seed, self._parallel, decode)
+            )
 
     def _proposed(self, study: optuna.Study, trial: FrozenTrial, seed: int) -> Mapping[str, Option]:
         with warnings.catch_warnings():

@@ -34,7 +34,8 @@ class OptunaConfig(StoppingConfig, StartingConfig):
 
     Attributes:
         strategy: "optuna".
-        sampler: "auto" is NSGA-II for several objectives and regularised evolution for accuracy alone.
+        sampler: "auto" is NSGA-II for several objectives and regularised evolution for accuracy alone; "predictor"
+            learns what each pick is worth and decodes the best network, for accuracy alone.
         objectives: what the evaluator measures, and any costs beside it, which are to be low. Budgets bind whether they
             are objectives or not.
         max_evaluations: distinct architectures to evaluate, pruned ones included.

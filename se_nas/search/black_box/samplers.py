@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from se_nas.records.registry import Registry
+from se_nas.space.choice import Option
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -20,12 +24,14 @@ class SamplerSettings:
         population, tournament: as the run file has them; see `OptunaConfig`.
         seed: another one for each proposal, as a sampler is made for each anew.
         parallel: whether several proposals are evaluated at a time.
+        decode: the best picks within the budgets, given for each choice a score of each option.
     """
 
     population: int
     tournament: int
     seed: int
     parallel: bool
+    decode: Callable[[Mapping[str, NDArray[np.float64]]], Mapping[str, Option]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,12 @@ def _evolution(settings: SamplerSettings) -> BaseSampler:
     return RegularizedEvolutionSampler(settings.population, settings.tournament, settings.seed)
 
 
+def _thompson(settings: SamplerSettings) -> BaseSampler:
+    from se_nas.search.black_box.thompson import ThompsonSampler
+
+    return ThompsonSampler(settings.decode, settings.seed)
+
+
 SAMPLERS: Registry[Sampler] = Registry(
     "sampler",
     {
@@ -90,6 +102,7 @@ SAMPLERS: Registry[Sampler] = Registry(
         "gp": Sampler("a Gaussian process", _gp),
         "random": Sampler("chance", _random),
         "evolution": Sampler("regularised evolution", _evolution, several=False),
+        "predictor": Sampler("Thompson sampling with a linear predictor", _thompson, several=False),
     },
 )
 #: Stands for regularised evolution with one objective, and for NSGA-II with several.

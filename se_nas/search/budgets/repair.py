@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
-from se_nas.search.budgets.decode import Decoder
+from se_nas.search.budgets.decode import Decoder, Scores
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
@@ -61,6 +61,12 @@ class Repair:
             wanted[choice] = option
             return self._architecture(wanted)
         return self._architecture(self._redrawn(wanted, self._fewest_changes(wanted, rng), rng))
+
+    def best(self, scores: Scores) -> dict[str, Option]:
+        """The picks within the budgets whose scores sum to most; see `Decoder.best`."""
+        gap = RELATIVE_GAP if len(self.space.choices) > EXACT_UP_TO else 0.0
+        picks, _ = self._decoder.best(scores, relative_gap=gap)
+        return picks
 
     def _fewest_changes(self, wanted: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
         """Option indices that keep the budgets with the fewest changes; among equals, whose drawn weights are least."""
