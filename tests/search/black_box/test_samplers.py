@@ -33,7 +33,7 @@ def test_the_configuration_takes_every_sampler_that_is_registered_and_says_which
         OptunaConfig(sampler="nsga")
     (line,) = validation_problems(error.value, OptunaConfig)
     assert line.startswith(
-        "sampler: must be one of auto, nsga2, nsga3, tpe, gp, random, evolution, but got 'nsga'; did you mean"
+        "sampler: must be one of auto, nsga2, nsga3, tpe, gp, random, evolution, predictor, but got 'nsga'; did you "
     )
 
 
