@@ -67,7 +67,7 @@ class ThompsonSampler(BaseSampler):
 
         spread = float(values.std())
         if spread == 0.0:  # nothing is known of any option
-            blind: npt.NDArray[np.float64] = self._rng.standard_normal(rows.shape[1])
+            blind: npt.NDArray[np.float64] = self._rng.standard_normal((rows.shape[1],))
             return blind
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a fit that has not converged, which is as good
