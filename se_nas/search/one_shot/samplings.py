@@ -1,21 +1,15 @@
-"""Which subnets a step of one-shot training takes: uniform, strictly fair, or by the sandwich rule."""
+"""How the subnets of a step of one-shot training are drawn, where that is more than uniformly."""
 
 from __future__ import annotations
 
 import hashlib
 
 import numpy as np
-from torch import Tensor
-from torch.nn import functional as F
 
+from se_nas.cost.table import CostTable
+from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
-
-
-def divergence(predicted: Tensor, teacher: Tensor) -> Tensor:
-    """KL divergence of soft answers from a teacher's, 0-d, of logits (B, classes); the teacher gets no gradient."""
-    target = F.log_softmax(teacher.detach(), 1)
-    return F.kl_div(F.log_softmax(predicted, 1), target, reduction="batchmean", log_target=True)
 
 
 def fair_picks(space: SearchSpace, seed: int, step: int) -> list[dict[str, Option]]:
@@ -50,3 +44,24 @@ def random_order(options: int, seed: int, choice: str, number: int) -> list[int]
     words = repr((seed, choice, number)).encode()
     digest = hashlib.blake2b(words, digest_size=8).digest()
     return [int(i) for i in np.random.default_rng(int.from_bytes(digest, "little")).permutation(options)]
+
+
+#: Architectures that are drawn for each one that `alike` gives: the more, the nearer these are in cost.
+_DRAWN_FOR_EACH = 32
+
+
+def alike(table: CostTable, rng: np.random.Generator, count: int) -> list[Architecture]:
+    """Architectures of about one cost: the first drawn uniformly, the others the nearest to it of many.
+
+    So the costs are distributed as those of uniformly drawn architectures, as in AttentiveNAS (arXiv 2011.09011), which
+    draws a cost from that distribution and then architectures of its bin.
+    """
+    space = table.space
+    options = [len(choice.options) for choice in space.choices]
+    rows = rng.integers(options, size=(count * _DRAWN_FOR_EACH, len(options)))
+    costs = table.costs(rows)
+    nearest = np.argsort(np.abs(costs - costs[0]), kind="stable")[:count]
+    return [
+        space.architecture({choice.name: choice.options[i] for choice, i in zip(space.choices, row, strict=True)})
+        for row in rows[nearest].tolist()
+    ]
