@@ -29,7 +29,7 @@ from se_nas.supernet.supernet import SuperNet
 from se_nas.training.guard import GuardConfig, Stateful
 from se_nas.training.images import part_seed
 from se_nas.training.loop import Loop, StepContext
-from se_nas.training.optimizer import WeightUpdate
+from se_nas.training.optimizer import WeightUpdate, make_average
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import default_recipe
 from se_nas.training.timm_parts import make_loss
@@ -113,6 +113,16 @@ class WeightTrainer:
             self.supernet, self.recipe, self.batches.per_epoch, device=problem.device, fused=False
         )
 
+        self.average = make_average(self.supernet, self.recipe)
+
+    @property
+    def trained(self) -> SuperNet:
+        """The supernet, or its running average where the recipe has one."""
+        if self.average is None:
+            return self.supernet
+        assert isinstance(self.average.module, SuperNet)
+        return self.average.module
+
     def seen_by(self, architecture: Architecture, x: Tensor) -> Tensor:
         """Images (B, C, H, W) at the resolution of an architecture."""
         return at_side(x, self.problem.space.side.picked(architecture.as_dict()))
@@ -179,6 +189,7 @@ class WeightTrainer:
             CheckpointError, TrainingError: see `training.loop.Loop.run`.
         """
         problem, ranks = self.problem, self.ranks
+        average = {} if self.average is None else {"average": self.average}
         # a library, or another kind of processor, may have drawn other weights on another machine
         ranks.copy_first_([*self.supernet.parameters(), *self.supernet.buffers()])
         with RunLog(problem.folder) if ranks.first else SilentLog() as log, closing(self.images):
@@ -189,7 +200,7 @@ class WeightTrainer:
                 step=self._step,
                 end_epoch=self._end_epoch,
                 enough=lambda history, seconds: ranks.from_first(self.enough(history, seconds)),
-                state={"supernet": self.supernet, **self.update.state, **more},
+                state={"supernet": self.supernet, **self.update.state, **average, **more},
                 checkpoint=problem.folder / CHECKPOINT,
                 log=log,
                 seed=problem.seed,
@@ -206,6 +217,8 @@ class WeightTrainer:
     def _step(self, context: StepContext) -> dict[str, float | Tensor]:
         metrics = self.step(context)
         self.ranks.average_(self.supernet.buffers())
+        if self.average is not None:
+            self.average.update(context.step)
         return metrics
 
     def _end_epoch(self, epoch: int) -> Mapping[str, object]:
