@@ -24,8 +24,8 @@ from se_nas.records.bounds import MOST_COUNT
 from se_nas.records.models.history import History
 from se_nas.records.numbers import Count, CountFromZero
 from se_nas.search.budgets.decode import greatest_cost, least_cost
-from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.distillation import DIVERGENCES
+from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.samplings import alike, fair_picks
 from se_nas.search.one_shot.weight_training import WeightConfig, WeightTrainer
 from se_nas.search.problem import SearchProblem
@@ -34,7 +34,6 @@ from se_nas.space.architecture import Architecture
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.loop import StepContext
 from se_nas.training.recipe import Decay, Recipe
-
 
 #: Samplings that choose among several subnets, and those whose steps begin with the largest one.
 ATTENTIVE = ("best_up", "worst_up")
@@ -91,7 +90,9 @@ class OneShotConfig(WeightConfig):
     @classmethod
     def _something_to_learn_from(cls, value: str, info: ValidationInfo) -> str:
         if value in DIVERGENCES and info.data.get("sampling", "sandwich") not in IN_PLACE:
-            raise ValueError(f"must be none unless sampling is one of {', '.join(IN_PLACE)}, which have a largest subnet")
+            raise ValueError(
+                f"must be none unless sampling is one of {', '.join(IN_PLACE)}, which have a largest subnet"
+            )
         return value
 
     def recipe(self, epochs: int) -> Recipe:
@@ -147,7 +148,9 @@ class _OneShot(WeightTrainer):
         if config.sampling == "uniform":
             return [space.sample(rng)]
         both = [self.largest, self.smallest]
-        return both if config.sampling in ATTENTIVE else both + [space.sample(rng) for _ in range(config.random_subnets)]
+        return (
+            both if config.sampling in ATTENTIVE else both + [space.sample(rng) for _ in range(config.random_subnets)]
+        )
 
     @torch.no_grad()
     def attended(self, context: StepContext, part: int, x: Tensor, y: Tensor) -> list[Architecture]:
