@@ -39,8 +39,9 @@ from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.files import write_json
+from se_nas.search.one_shot.config import OneShotConfig
 from se_nas.search.one_shot.inheritance import calibration_batches
-from se_nas.search.one_shot.training import OneShotConfig, train_one_shot
+from se_nas.search.one_shot.training import train_one_shot
 from se_nas.search.one_shot.weight_training import CHECKPOINT
 from se_nas.search.problem import SearchProblem
 from se_nas.space.yaml.file import load_space

@@ -62,8 +62,9 @@ from se_nas.report.plots.figure import WIDTH, drawn, figure_png
 from se_nas.report.theme.palette import RAMP_STEPS, light
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.search import search_architectures
+from se_nas.search.one_shot.config import OneShotConfig
 from se_nas.search.one_shot.inheritance import calibration_batches
-from se_nas.search.one_shot.training import OneShotConfig, OneShotResult, train_one_shot
+from se_nas.search.one_shot.training import OneShotResult, train_one_shot
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace

@@ -24,8 +24,9 @@ from se_nas.records.locks import locked
 from se_nas.records.models.network_table import NetworkTable
 from se_nas.records.record import read_record
 from se_nas.search.black_box.evaluators.table import TableEvaluator
+from se_nas.search.one_shot.config import OneShotConfig
 from se_nas.search.one_shot.inheritance import inherited_accuracy
-from se_nas.search.one_shot.training import OneShotConfig, train_one_shot
+from se_nas.search.one_shot.training import train_one_shot
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.yaml.file import load_space, parse_space
 from se_nas.training.evaluate import accuracy

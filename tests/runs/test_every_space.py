@@ -16,7 +16,7 @@ from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.strategy import search_optuna
 from se_nas.search.budgets.decode import decode, greatest_cost, least_cost
 from se_nas.search.differentiable.search import DifferentiableConfig, search_differentiable
-from se_nas.search.one_shot.training import OneShotConfig
+from se_nas.search.one_shot.config import OneShotConfig
 from se_nas.search.problem import SearchProblem
 from se_nas.space.choice import Option
 from se_nas.space.slots.slot import Slot

@@ -16,7 +16,8 @@ from se_nas.errors import ConfigError
 from se_nas.hardware.distributed import join_ranks
 from se_nas.records.run_log import read_log
 from se_nas.search.differentiable.search import DifferentiableConfig, search_differentiable
-from se_nas.search.one_shot.training import OneShotConfig, train_one_shot
+from se_nas.search.one_shot.config import OneShotConfig
+from se_nas.search.one_shot.training import train_one_shot
 from se_nas.search.problem import SearchProblem
 from se_nas.space.yaml.file import parse_space
 from tests.helpers.rank_processes import on_ranks

@@ -22,8 +22,9 @@ from se_nas.search.budgets.decode import decode
 from se_nas.search.differentiable import search as differentiable
 from se_nas.search.differentiable.search import DifferentiableConfig, search_differentiable
 from se_nas.search.one_shot import training as one_shot
+from se_nas.search.one_shot.config import OneShotConfig
 from se_nas.search.one_shot.inheritance import SupernetEvaluator, inherit
-from se_nas.search.one_shot.training import OneShotConfig, train_one_shot
+from se_nas.search.one_shot.training import train_one_shot
 from se_nas.search.problem import SearchProblem
 from se_nas.space.search_space import SearchSpace
 from se_nas.supernet.supernet import SuperNet

@@ -13,7 +13,7 @@ from se_nas.records.numbers import Count
 from se_nas.search.black_box.evaluators.registry import EVALUATORS
 from se_nas.search.black_box.evaluators.stand_alone import checked_short_recipe, short_recipe
 from se_nas.search.black_box.samplers import AUTO, SAMPLERS
-from se_nas.search.one_shot.training import OneShotConfig
+from se_nas.search.one_shot.config import OneShotConfig
 from se_nas.search.starting import StartingConfig, slower
 from se_nas.search.stopping import StoppingConfig
 from se_nas.training.recipe import Recipe

@@ -10,100 +10,30 @@ several parts (`weight_training`) each part is a step of its own in this, all of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationInfo, field_validator
-from torch import Tensor
+from torch import Tensor, nn
 
+from se_nas.data.in_memory.batches import at_side
+from se_nas.errors import ConfigError
 from se_nas.hardware.device import autocast_for
-from se_nas.records.bounds import MOST_COUNT
+from se_nas.layers.from_model.pretrained import digest_of
+from se_nas.layers.network import Network
+from se_nas.records.checkpoint import StateDict
 from se_nas.records.models.history import History
-from se_nas.records.numbers import Count, CountFromZero
 from se_nas.search.budgets.decode import greatest_cost, least_cost
-from se_nas.search.one_shot.distillation import DIVERGENCES
+from se_nas.search.one_shot.config import ATTENTIVE, CANDIDATES, OneShotConfig
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.samplings import alike, fair_picks
-from se_nas.search.one_shot.weight_training import WeightConfig, WeightTrainer
+from se_nas.search.one_shot.weight_training import WeightTrainer
 from se_nas.search.problem import SearchProblem
 from se_nas.search.stopping import PREPARE_SHARE
 from se_nas.space.architecture import Architecture
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.loop import StepContext
-from se_nas.training.recipe import Decay, Recipe
-
-#: Samplings that choose among several subnets, and those whose steps begin with the largest one.
-ATTENTIVE = ("best_up", "worst_up")
-IN_PLACE = ("sandwich", *ATTENTIVE)
-#: Subnets to choose among, unless the run file says otherwise: as many as AttentiveNAS has where it looks at the loss.
-_CANDIDATES = 3
-
-
-class OneShotConfig(WeightConfig):
-    """How a supernet is trained for a black-box search; see also `WeightConfig`.
-
-    Attributes:
-        sampling: what a step trains. "sandwich": the subnet of the most MACs on the labels, then the one of the fewest
-            and `random_subnets` drawn uniformly on the soft answers of the first. "best_up", "worst_up": the same, but
-            each of the latter is, of `candidates` subnets of about one number of MACs, the one of the least or of the
-            greatest loss on the step's own images and labels, with the supernet's weights of then; AttentiveNAS has a
-            trained predictor of accuracy beside this loss. "strict_fairness": as many subnets as the largest choice has
-            options, see `fair_picks`. "uniform": one subnet drawn uniformly. The gradients of a step's subnets add up,
-            each with weight 1, for one update; of several parts the mean of their sums is taken.
-        random_subnets: subnets drawn in a step of the sandwich rule and its kin; the other samplings do not read it.
-        candidates: subnets among which "best_up" and "worst_up" choose, each run forward once more; null is 3 there.
-        distillation: what is learned from soft answers. "kl": the KL divergence from them; "alpha": AlphaNet's
-            divergence (arXiv 2102.07954), see `alpha_divergence`; "none": all subnets learn from the labels alone.
-            "auto" is "kl" where there is a largest subnet to learn from, else "none". It has no label smoothing.
-        average_decay: decay of a running average of the supernet's weights, as timm's; it is then what validation,
-            evaluation and inheritance take. null is no average.
-        epochs: passes over the images that train the weights.
-        validate_every: epochs between two validations of the largest and the smallest subnet; the last epoch has one.
-    """
-
-    sampling: Literal["sandwich", "best_up", "worst_up", "strict_fairness", "uniform"] = "sandwich"
-    random_subnets: CountFromZero = 2
-    candidates: int | None = Field(None, ge=2, le=MOST_COUNT)
-    distillation: Literal["auto", "none", "kl", "alpha"] = "auto"
-    average_decay: Decay | None = None
-    epochs: Count = 30
-    validate_every: Count = 5
-
-    @field_validator("random_subnets")
-    @classmethod
-    def _some_to_choose(cls, value: int, info: ValidationInfo) -> int:
-        if value == 0 and info.data.get("sampling") in ATTENTIVE:
-            raise ValueError(f"must be at least 1 with sampling {info.data['sampling']}, which chooses these")
-        return value
-
-    @field_validator("candidates")
-    @classmethod
-    def _chosen_among(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value is not None and info.data.get("sampling", "best_up") not in ATTENTIVE:
-            raise ValueError(f"must be null unless sampling is {' or '.join(ATTENTIVE)}, which alone choose")
-        return value
-
-    @field_validator("distillation")
-    @classmethod
-    def _something_to_learn_from(cls, value: str, info: ValidationInfo) -> str:
-        if value in DIVERGENCES and info.data.get("sampling", "sandwich") not in IN_PLACE:
-            raise ValueError(
-                f"must be none unless sampling is one of {', '.join(IN_PLACE)}, which have a largest subnet"
-            )
-        return value
-
-    def recipe(self, epochs: int) -> Recipe:
-        """With the average."""
-        return super().recipe(epochs).model_copy(update={"average_decay": self.average_decay})
-
-    @property
-    def divergence(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """Of a subnet's answers from a teacher's, what it learns by; None where all learn from the labels."""
-        auto = "kl" if self.sampling in IN_PLACE else "none"
-        return DIVERGENCES.get(auto if self.distillation == "auto" else self.distillation)
 
 
 @dataclass(frozen=True)
@@ -112,7 +42,7 @@ class OneShotResult:
 
     Attributes:
         history: an entry an epoch: epoch, step; loss and accuracy of training, means over the subnets that learn from
-            labels; distillation, the mean divergence of the others from their teacher, where they have one; lr;
+            labels; distillation, the mean divergence of those that have a teacher from it; lr;
             largest_accuracy and smallest_accuracy on the validation part, None in epochs without validation.
         seconds, cpu_seconds: wall and CPU time of the training, added up over resumed processes.
         images: training images seen, an image of a batch counted once however many subnets it trained.
@@ -132,7 +62,11 @@ class _OneShot(WeightTrainer):
         # no choice steps here, so that their images are free to train the weights
         indices = torch.cat([problem.parts["weights"], problem.parts["choices"]])
         super().__init__(problem, config, indices, config.epochs)
-        self.config, self.divergence = config, config.divergence
+        if (config.teacher is None) != (problem.teacher is None):
+            raise ConfigError(
+                "search.supernet", ["teacher: must be given with the network that it names, but is alone"]
+            )
+        self.config, self.divergence, self.teacher = config, config.divergence, problem.teacher
         self.largest = greatest_cost(problem.space, problem.tables, "macs").architecture
         self.smallest = least_cost(problem.space, problem.tables, "macs").architecture
 
@@ -156,7 +90,7 @@ class _OneShot(WeightTrainer):
     def attended(self, context: StepContext, part: int, x: Tensor, y: Tensor) -> list[Architecture]:
         """Of several draws of alike subnets each time the one that is best, or worst, on these images."""
         rng = np.random.default_rng([context.seed, part])
-        table, count = self.problem.tables["macs"], self.config.candidates or _CANDIDATES
+        table, count = self.problem.tables["macs"], self.config.candidates or CANDIDATES
         drawn = [alike(table, rng, count) for _ in range(self.config.random_subnets)]
         self.supernet.train()
         losses = torch.stack([self.criterion(self.answers(subnet, x), y) for group in drawn for subnet in group])
@@ -168,6 +102,16 @@ class _OneShot(WeightTrainer):
         """Logits (B, classes) float32 of a subnet, of images at its resolution."""
         with autocast_for(self.problem.device):
             logits: Tensor = self.supernet.activate(subnet)(self.seen_by(subnet, x))
+        return logits.float()
+
+    @torch.no_grad()
+    def taught(self, x: Tensor) -> Tensor | None:
+        """Logits (B, classes) float32 of the teacher, of images at its resolution where that is known; None without."""
+        if self.teacher is None:
+            return None
+        seen = at_side(x, self.teacher.spec.resolution) if isinstance(self.teacher, Network) else x
+        with autocast_for(self.problem.device):
+            logits: Tensor = self.teacher(seen)
         return logits.float()
 
     def step(self, context: StepContext) -> dict[str, float | Tensor]:
@@ -185,20 +129,21 @@ class _OneShot(WeightTrainer):
     def add_gradients(self, subnets: Sequence[Architecture], x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Run the subnets one after another, each at its resolution, backwards too; returns their mean losses."""
         self.supernet.train()
-        teacher: Tensor | None = None
+        soft = self.taught(x)
+        in_place = soft is None and self.divergence is not None
         losses, accuracies, divergences = [], [], []
         for subnet in subnets:
-            predicted = self.answers(subnet, x)
-            if teacher is None or self.divergence is None:
-                loss = self.criterion(predicted, y)
-                losses.append(loss.detach())
+            predicted, parts = self.answers(subnet, x), []
+            if soft is None or not in_place:
+                parts.append(self.criterion(predicted, y))
+                losses.append(parts[-1].detach())
                 accuracies.append((predicted.detach().argmax(1) == y).float().mean())
-            else:
-                loss = self.divergence(predicted, teacher)
-                divergences.append(loss.detach())
-            self.update.backward(loss / self.recipe.accumulate)
-            if teacher is None and self.config.sampling in IN_PLACE:
-                teacher = predicted.detach()
+            if soft is not None and self.divergence is not None:
+                parts.append(self.divergence(predicted, soft))
+                divergences.append(parts[-1].detach())
+            self.update.backward(torch.stack(parts).sum() / self.recipe.accumulate)
+            if soft is None and in_place:
+                soft = predicted.detach()
         metrics = {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(accuracies).mean()}
         return metrics | ({"distillation": torch.stack(divergences).mean()} if divergences else {})
 
@@ -222,6 +167,21 @@ class _OneShot(WeightTrainer):
         )
 
 
+class _SameTeacher:
+    """That a training which goes on has the teacher that it began with, as a part of its state."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        self._digest = digest_of(teacher.state_dict())
+
+    def state_dict(self) -> StateDict:
+        return {"digest": self._digest}
+
+    def load_state_dict(self, state: StateDict, /) -> None:
+        if state.get("digest") != self._digest:
+            must = "search.supernet.teacher must be the network that the training began with"
+            raise ValueError(f"{must}, of SHA-256 {state.get('digest')}..., but it is another")
+
+
 def train_one_shot(problem: SearchProblem, config: OneShotConfig) -> OneShotResult:
     """Train, or resume training, the supernet of a problem on its parts "weights" and "choices" together.
 
@@ -229,11 +189,13 @@ def train_one_shot(problem: SearchProblem, config: OneShotConfig) -> OneShotResu
     epoch, where it took its share of the problem's `max_seconds`.
 
     Raises:
-        ConfigError: the space leaves no choice.
-        CheckpointError, TrainingError: see `training.loop.Loop.run`.
+        ConfigError: the space leaves no choice, or the teacher is not that of the configuration.
+        CheckpointError: the teacher is another than that of the training to resume; see `training.loop.Loop.run`.
+        TrainingError: see `training.loop.Loop.run`.
     """
     with problem.ranks.together():
         training = _OneShot(problem, config)
-    history, seconds, cpu_seconds = training.run("supernet", {})
+    more = {} if problem.teacher is None else {"teacher": _SameTeacher(problem.teacher)}
+    history, seconds, cpu_seconds = training.run("supernet", more)
     images = training.batches.seen(len(history) * training.batches.per_epoch)
     return OneShotResult(training.trained, history, seconds, cpu_seconds, images)

@@ -20,9 +20,10 @@ from se_nas.data.in_memory.images import ImageSet
 from se_nas.errors import ConfigError
 from se_nas.records.run_log import read_log
 from se_nas.search.one_shot import training as one_shot
+from se_nas.search.one_shot.config import OneShotConfig
 from se_nas.search.one_shot.distillation import divergence
 from se_nas.search.one_shot.samplings import fair_picks
-from se_nas.search.one_shot.training import OneShotConfig, OneShotResult, train_one_shot
+from se_nas.search.one_shot.training import OneShotResult, train_one_shot
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace

@@ -18,8 +18,9 @@ from se_nas.records.registry import Registry
 from se_nas.search.black_box.evaluation import Evaluate, EvaluatorWithEpochs
 from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator
 from se_nas.search.black_box.evaluators.table import TableEvaluator
+from se_nas.search.one_shot.config import OneShotConfig
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
-from se_nas.search.one_shot.training import OneShotConfig, train_one_shot
+from se_nas.search.one_shot.training import train_one_shot
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import SUPERNET, TABLE
 from se_nas.space.architecture import Architecture
