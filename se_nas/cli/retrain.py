@@ -27,9 +27,9 @@ from se_nas.records.bounds import MOST_COUNT, MOST_SEED, MOST_WORKERS
 from se_nas.records.shipped import find_space, place_of_results
 
 if TYPE_CHECKING:
+    from se_nas.runs.networks.teacher import Teacher
     from se_nas.runs.retraining.extending import Extension
     from se_nas.runs.retraining.job import Job
-    from se_nas.runs.retraining.teacher import Teacher
     from se_nas.runs.subnets.fine_tuning import FineTuning
 
 #: Heading in the help of options that only such a retraining has.
@@ -128,7 +128,7 @@ class TeacherOptions:
 
     def teacher_named(self) -> Teacher | None:
         """The teacher, if there is one."""
-        from se_nas.runs.retraining.teacher import Teacher
+        from se_nas.runs.networks.teacher import Teacher
 
         if self.teacher is None:
             if self.teacher_checkpoint is not None:

@@ -41,6 +41,7 @@ from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.data_folder import with_data_folder
 from se_nas.runs.evidence_config import Problem, check_evidence, check_recipe, check_unchanged
 from se_nas.runs.networks.starting_weights import check_same_file, other_images, trained_point, with_whole_paths
+from se_nas.runs.networks.teacher import teacher_of_supernet, with_whole_teacher
 from se_nas.runs.run_file import RunConfig, completed, load_run, used_metrics
 from se_nas.runs.run_folder import SEARCH, RunFolder
 from se_nas.search.budgets.decode import Decoder, check_feasible, greatest_cost
@@ -117,6 +118,7 @@ class Setting:
             progress=progress,
             storage=storage,
             start=self.start,
+            teacher=teacher_of_supernet(self.config.search, self.info, self.device),
             ranks=ranks or Ranks(),
             on_epoch=on_epoch,
         )
@@ -211,6 +213,8 @@ def make_setting(
     # an infeasible count budget ends here, before minutes of timing
     check_feasible(space, tables, [b for b in budgets if b.metric in tables])
     check_recipe(run_file, config)
+    if not begun and (teacher := teacher_of_supernet(config.search, info, found_device)) is not None:
+        teacher()
     greatest = space.resolve(greatest_cost(space, tables, "macs").architecture)
     for key in keys.values():
         if RUNTIMES[key.runtime].timed:
@@ -373,6 +377,7 @@ def _with_places(run_file: Path, config: RunConfig) -> RunConfig:
     )
     if isinstance(config.search, StartingConfig):
         config = config.model_copy(update={"search": with_whole_paths(run_file, config.search)})
+    config = config.model_copy(update={"search": with_whole_teacher(run_file, config.search)})
     evidence = config.evidence
     if evidence is None:
         return config

@@ -36,8 +36,8 @@ class SearchProblem:
             supernet: it may take `stopping.PREPARE_SHARE` of it; None for any time.
         start: weights of one of its networks that the supernet starts from; None for random ones.
         ranks: the processes that share the training of a supernet; `device` is this one's, and the first alone writes.
-        teacher: on the device and in evaluation mode, the network that `search.supernet.teacher` of a run file names;
-            None where it names none.
+        teacher: opens the network that `search.supernet.teacher` of a run file names, on the device and in evaluation
+            mode; None where it names none.
         on_epoch: is told what is known after each epoch of a differentiable search, for who watches it live.
     """
 
@@ -55,7 +55,7 @@ class SearchProblem:
     storage: str | None = None
     max_seconds: float | None = None
     start: Start | None = None
-    teacher: nn.Module | None = None
+    teacher: Callable[[], nn.Module] | None = None
     ranks: Ranks = field(default_factory=Ranks)
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None
 

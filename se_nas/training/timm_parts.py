@@ -267,12 +267,18 @@ class TimmTeacher(nn.Module):
 
 
 def make_teacher(
-    name: str, checkpoint: str | Path, classes: int, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD
+    name: str,
+    checkpoint: str | Path,
+    classes: int,
+    mean: tuple[float, ...] = MEAN,
+    std: tuple[float, ...] = STD,
+    named: str = "--teacher",
 ) -> TimmTeacher:
     """The timm model called `name` with the weights of a file: a state dict, a timm checkpoint or safetensors.
 
     Args:
         mean, std: that the images which it will see are normalised by.
+        named: what asks for it, named in errors.
 
     Raises:
         ConfigError: timm has no such model.
@@ -281,7 +287,7 @@ def make_teacher(
     timm = import_timm()
     if not timm.is_model(name):
         meant = did_you_mean(name, timm.list_models())
-        raise ConfigError("--teacher", [f"must be a timm model, but got {name!r}{meant}"])
+        raise ConfigError(named, [f"must be a timm model, but got {name!r}{meant}"])
     model = timm.create_model(name, num_classes=classes)
     expected = f"{checkpoint}: the teacher's checkpoint must hold the weights of {name} with {classes} classes"
     if not Path(checkpoint).is_file():

@@ -16,7 +16,7 @@ from se_nas.records.fields import Count, Seconds, Share
 from se_nas.records.models.run_result import ImageNetLedger, TrainingPhase
 from se_nas.records.record import Record, read_record
 from se_nas.runs.data_folder import data_folder
-from se_nas.runs.retraining.teacher import Teacher
+from se_nas.runs.networks.teacher import Teacher
 from se_nas.runs.run_folder import RETRAINING, RunFolder
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import changed_recipe, stored_recipe

@@ -27,7 +27,7 @@ from se_nas.runs.prepare import Say
 from se_nas.runs.retraining.extending import all_phases
 from se_nas.runs.retraining.job import Job
 from se_nas.runs.retraining.start import Start, open_start
-from se_nas.runs.retraining.teacher import open_teacher
+from se_nas.runs.retraining.teacher import teacher_of_recipe
 from se_nas.runs.run_file import completed
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.search.certificate import extend_certificate
@@ -173,7 +173,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Sa
     spec = replace(file.network, head=replace(file.network.head, classes=info.classes))
     start = open_start(job, recipe, spec, info.class_names, info.mean, info.std)
     info = replace(info, mean=start.normalisation.mean, std=start.normalisation.std)
-    teacher = open_teacher(job.teacher, recipe, info.class_names, info.mean, info.std, device)
+    teacher = teacher_of_recipe(job.teacher, recipe, info.class_names, info.mean, info.std, device)
     for line in start.lines:
         say(line)
     if start.record is not None:

@@ -11,8 +11,8 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.records.models.certificate import Certificate
 from se_nas.records.models.run_result import TrainingPhase
 from se_nas.records.record import read_record
+from se_nas.runs.networks.teacher import Teacher
 from se_nas.runs.retraining.extending import Extension
-from se_nas.runs.retraining.teacher import Teacher
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import load_recipe
 

@@ -35,7 +35,7 @@ from se_nas.runs.retraining.extending import all_phases
 from se_nas.runs.retraining.in_memory import resumes, silent
 from se_nas.runs.retraining.job import Job
 from se_nas.runs.retraining.start import Start, open_start
-from se_nas.runs.retraining.teacher import open_teacher
+from se_nas.runs.retraining.teacher import teacher_of_recipe
 from se_nas.runs.run_folder import RETRAINING, RunFolder, alone_in
 from se_nas.search.certificate import extend_certificate
 from se_nas.space.architecture_file import ArchitectureFile, network_for, save_architecture
@@ -149,7 +149,7 @@ def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Ca
     spec = replace(spec, head=replace(spec.head, classes=len(train.classes)))
     start = open_start(job, recipe, spec, train.classes, *normalisation(train))
     mean, std = start.normalisation.mean, start.normalisation.std
-    teacher = open_teacher(job.teacher, recipe, train.classes, mean, std, device)
+    teacher = teacher_of_recipe(job.teacher, recipe, train.classes, mean, std, device)
     for line in start.lines:
         say(line)
     job.check_certificate()

@@ -66,7 +66,7 @@ class _OneShot(WeightTrainer):
             raise ConfigError(
                 "search.supernet", ["teacher: must be given with the network that it names, but is alone"]
             )
-        self.config, self.divergence, self.teacher = config, config.divergence, problem.teacher
+        self.config, self.divergence, self.teacher = config, config.divergence, problem.teacher and problem.teacher()
         self.largest = greatest_cost(problem.space, problem.tables, "macs").architecture
         self.smallest = least_cost(problem.space, problem.tables, "macs").architecture
 
@@ -195,7 +195,7 @@ def train_one_shot(problem: SearchProblem, config: OneShotConfig) -> OneShotResu
     """
     with problem.ranks.together():
         training = _OneShot(problem, config)
-    more = {} if problem.teacher is None else {"teacher": _SameTeacher(problem.teacher)}
+    more = {} if training.teacher is None else {"teacher": _SameTeacher(training.teacher)}
     history, seconds, cpu_seconds = training.run("supernet", more)
     images = training.batches.seen(len(history) * training.batches.per_epoch)
     return OneShotResult(training.trained, history, seconds, cpu_seconds, images)
