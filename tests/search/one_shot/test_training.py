@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
@@ -17,13 +18,16 @@ from torch.nn import functional as F
 from se_nas.cost.counts import network_counts
 from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.data.in_memory.images import ImageSet
-from se_nas.errors import ConfigError
+from se_nas.errors import CheckpointError, ConfigError
+from se_nas.layers.network import Network
+from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.run_log import read_log
 from se_nas.search.one_shot import training as one_shot
 from se_nas.search.one_shot.config import OneShotConfig
-from se_nas.search.one_shot.distillation import divergence
-from se_nas.search.one_shot.samplings import fair_picks
+from se_nas.search.one_shot.distillation import alpha_divergence
+from se_nas.search.one_shot.samplings import alike, fair_picks
 from se_nas.search.one_shot.training import OneShotResult, train_one_shot
+from se_nas.search.one_shot.weight_training import CHECKPOINT
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -33,6 +37,8 @@ from tests.helpers.strategies import spaces
 from tests.search.problems import make_problem
 
 SAMPLINGS = ("sandwich", "strict_fairness", "uniform")
+#: Options whose state a resumed training must take up again, in one training.
+WITH_OPTIONS = {"sampling": "best_up", "random_subnets": 1, "distillation": "alpha", "average_decay": 0.9}
 
 #: 160 images of two parts in batches of 20: 8 steps an epoch.
 CONFIG = OneShotConfig(epochs=3, batch_size=20, validate_every=2, calibration_images=40)
@@ -184,6 +190,42 @@ def test_a_batch_of_nan_rolls_back_and_the_training_ends_finite(
     assert all(tensor.isfinite().all() for tensor in result.supernet.state_dict().values())
 
 
+def test_a_training_with_every_option_resumed_ends_as_one_never_stopped(
+    tiny_space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The candidates, the average and what the teacher is, too."""
+    options = config(**WITH_OPTIONS, epochs=2, teacher="somewhere")
+    problem = make_problem(tiny_space, tmp_path / "whole", teacher=lambda: teacher_of(tiny_space))
+    result = train_one_shot(problem, options)
+    saved = load_checkpoint(tmp_path / "whole" / CHECKPOINT)["parts"]
+    for name, tensor in result.supernet.state_dict().items():
+        assert torch.equal(tensor, saved["average"][name]), name
+    assert any(not torch.equal(saved["average"][name], tensor) for name, tensor in saved["supernet"].items())
+
+    problem = dataclasses.replace(problem, folder=tmp_path / "stopped")
+    step = one_shot._OneShot.step
+
+    def interrupted(self: Any, at: StepContext) -> Any:
+        if at.step == 11:
+            raise KeyboardInterrupt
+        return step(self, at)
+
+    monkeypatch.setattr(one_shot._OneShot, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_one_shot(problem, options)
+    monkeypatch.setattr(one_shot._OneShot, "step", step)
+    again = dataclasses.replace(problem, resume=True)
+    with pytest.raises(CheckpointError, match=r"search\.supernet\.teacher must be the network that the training began"):
+        train_one_shot(dataclasses.replace(again, teacher=lambda: teacher_of(tiny_space, seed=1)), options)
+    assert_same(train_one_shot(again, options), result)
+
+
+def teacher_of(space: SearchSpace, seed: int = 0) -> Network:
+    torch.manual_seed(seed)
+    space = dataclasses.replace(space, classes=10, channels=3)
+    return Network(space.resolve(next(space.enumerate()))).eval()
+
+
 # ---- what a step trains
 
 
@@ -248,6 +290,50 @@ def test_uniform_sampling_trains_one_subnet_a_step(tiny_space: SearchSpace, tmp_
     assert len({subnets[0] for subnets in drawn}) > 15
 
 
+@pytest.mark.parametrize("sampling", ["best_up", "worst_up"])
+def test_the_best_or_the_worst_of_alike_subnets_on_the_steps_images_is_trained(
+    tiny_space: SearchSpace, tmp_path: Path, sampling: str
+) -> None:
+    problem = make_problem(tiny_space, tmp_path)
+    training = one_shot._OneShot(problem, config(sampling=sampling, random_subnets=2, candidates=4))
+    x, y = training.images.at(8).batch(problem.parts["weights"][:20])
+    at = context(0, seed=5)
+    assert training.subnets(at) == [training.largest, training.smallest]
+    chosen = training.attended(at, 0, x, y)
+    rng = np.random.default_rng([5, 0])
+    for found in chosen:
+        candidates = alike(problem.tables["macs"], rng, 4)
+        with torch.no_grad():
+            losses = [
+                F.cross_entropy(training.supernet.activate(subnet)(x), y, label_smoothing=0.1) for subnet in candidates
+            ]
+        wanted = max if sampling == "worst_up" else min
+        assert found == candidates[losses.index(wanted(losses))]
+        assert min(losses) < max(losses)
+    assert all(p.grad is None for p in training.supernet.parameters())
+    others = {tuple(training.attended(context(0, seed=seed), 0, x, y)) for seed in range(4)}
+    assert len(others) > 1
+
+
+def test_the_average_is_of_the_weights_after_each_step_and_is_what_is_validated(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    training = one_shot._OneShot(make_problem(tiny_space, tmp_path), config(sampling="uniform", average_decay=0.1))
+    kept = []
+    for step in range(2):
+        training._step(context(step, seed=step))
+        kept.append({name: tensor.clone() for name, tensor in training.supernet.state_dict().items()})
+    averaged = training.trained.state_dict()
+    for name, tensor in averaged.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, 0.1 * kept[0][name] + 0.9 * kept[1][name])
+    assert training.trained is not training.supernet
+    for p in training.supernet.parameters():
+        p.data.fill_(math.nan)
+    assert training.validate(training.largest) >= 0
+    assert all(tensor.isfinite().all() for tensor in training.trained.state_dict().values())
+
+
 # ---- gradients
 
 
@@ -304,17 +390,33 @@ def test_the_gradient_of_a_sandwich_is_that_of_the_labels_and_of_a_fixed_teacher
     assert_sum(together, alone)
 
 
-def test_distillation_teaches_the_student_alone() -> None:
-    student = torch.randn(6, 4, requires_grad=True)
-    teacher = torch.randn(6, 4, requires_grad=True)
-    p, q = teacher.softmax(1), student.softmax(1)
-    loss = divergence(student, teacher)
-    assert loss.item() == pytest.approx((p * (p / q).log()).sum(1).mean().item(), rel=1e-5)
-    loss.backward()
-    assert teacher.grad is None
-    assert student.grad is not None
-    torch.testing.assert_close(student.grad, (q - p).detach() / 6)
-    assert divergence(teacher, teacher).item() == pytest.approx(0, abs=1e-6)
+@pytest.mark.parametrize(("distillation", "taught"), [("none", False), ("alpha", False), ("alpha", True)])
+def test_the_gradient_of_a_step_follows_what_is_learned_from(
+    tiny_space: SearchSpace, tmp_path: Path, distillation: str, taught: bool
+) -> None:
+    """Labels alone; the largest one's answers; and with a teacher, of every subnet, its answers beside the labels."""
+    teacher = teacher_of(tiny_space) if taught else None
+    problem = make_problem(tiny_space, tmp_path, teacher=teacher and (lambda: teacher))
+    options = {"distillation": distillation, "teacher": "somewhere" if taught else None, "random_subnets": 1}
+    training = one_shot._OneShot(problem, config(**options))
+    x, y = training.images.at(8).batch(problem.parts["weights"][:20])
+    subnets = training.subnets(context(3))
+    metrics = training.add_gradients(subnets, x, y)
+    assert ("distillation" in metrics) == (distillation != "none")
+    together = gradients(training)
+    alone = []
+    soft = teacher(x).detach() if teacher is not None else training.supernet.activate(training.largest)(x).detach()
+    for number, subnet in enumerate(subnets):
+        training.supernet.zero_grad()
+        predicted = training.supernet.activate(subnet)(x)
+        loss = torch.zeros(())
+        if taught or distillation == "none" or number == 0:
+            loss = loss + F.cross_entropy(predicted, y, label_smoothing=0.1)
+        if taught or (distillation == "alpha" and number > 0):
+            loss = loss + alpha_divergence(predicted, soft)
+        loss.backward()
+        alone.append(gradients(training))
+    assert_sum(together, alone)
 
 
 def test_what_no_subnet_of_a_step_holds_stays_as_it_is(tiny_space: SearchSpace, tmp_path: Path) -> None:
@@ -342,6 +444,38 @@ def test_what_no_subnet_of_a_step_holds_stays_as_it_is(tiny_space: SearchSpace, 
 def test_a_configuration_that_cannot_run_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         OneShotConfig.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key", "must"),
+    [
+        ({"sampling": "uniform", "distillation": "kl"}, "distillation", "without a teacher, unless sampling is one of"),
+        ({"sampling": "strict_fairness", "distillation": "alpha"}, "distillation", "without a teacher, unless"),
+        ({"distillation": "none", "teacher": "there"}, "distillation", "must be auto, kl or alpha with a teacher"),
+        ({"teacher_checkpoint": "there.pt"}, "teacher_checkpoint", "must be left out without teacher"),
+        ({"candidates": 5}, "candidates", "must be null unless sampling is best_up or worst_up"),
+        ({"sampling": "best_up", "candidates": 1}, "candidates", "greater than or equal to 2"),
+        ({"sampling": "worst_up", "random_subnets": 0}, "random_subnets", "at least 1 with sampling worst_up"),
+        ({"average_decay": 1.0}, "average_decay", "less than 1"),
+    ],
+)
+def test_options_that_make_no_sense_together_are_refused_by_the_one_that_does_not_fit(
+    wrong: dict[str, Any], key: str, must: str
+) -> None:
+    with pytest.raises(ValidationError, match=must) as error:
+        OneShotConfig.model_validate(wrong)
+    assert [fault["loc"] for fault in error.value.errors()] == [(key,)]
+
+
+def test_a_teacher_that_is_named_but_not_given_is_refused(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"search\.supernet.*teacher: must be given"):
+        train_one_shot(make_problem(tiny_space, tmp_path), config(teacher="somewhere"))
+
+
+def test_what_a_configuration_gives_back_it_takes() -> None:
+    for values in ({}, WITH_OPTIONS, {"sampling": "uniform"}):
+        options = OneShotConfig.model_validate(values)
+        assert OneShotConfig.model_validate(options.model_dump(mode="json")) == options
 
 
 def test_a_space_without_a_choice_is_refused_before_any_training(tmp_path: Path) -> None:
