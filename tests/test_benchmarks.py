@@ -48,6 +48,11 @@ def ranking(macro: ModuleType) -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
+def options(ranking: ModuleType) -> Iterator[ModuleType]:
+    yield from loaded("supernet_options")  # which imports both
+
+
+@pytest.fixture(scope="module")
 def train_step() -> Iterator[ModuleType]:
     yield from loaded("train_step")
 
@@ -209,6 +214,38 @@ def test_samplings_are_compared_over_as_many_subnets(ranking: ModuleType) -> Non
     }
     with pytest.raises(SystemExit, match="multiple of 3"):
         ranking.epochs_of("sandwich", 4)
+
+
+def test_options_are_compared_at_equal_work(options: ModuleType) -> None:
+    """A subnet that is trained counts 1, a candidate that is looked at a third, in as many passes over the images."""
+    for changes, work in options.WAYS.values():
+        config = OneShotConfig(**changes, random_subnets=1)
+        trained = 1 if config.sampling == "uniform" else 3
+        looked_at = 3 if config.sampling in ("best_up", "worst_up") else 0
+        assert work == trained + looked_at / 3
+        assert options.WORK % work == 0
+
+
+def test_an_option_gains_what_its_way_has_over_its_baseline(options: ModuleType) -> None:
+    true, rng = np.arange(30.0), np.random.default_rng(0)
+    known = {"uniform": 0.0, "sandwich, labels": 30.0, "sandwich, kl": 3.0}  # the noise of their accuracies
+    supernets = {
+        name: {
+            seed: {"accuracies": {kind: (true + noise * rng.normal(size=30)).tolist() for kind in ("last", "average")}}
+            for seed in ("0", "1")
+        }
+        for name, noise in known.items()
+    }
+    outcome = options.told(supernets, true, -true)
+    assert outcome["macs_alone"]["value"] == pytest.approx(-1)
+    assert outcome["ways"]["uniform last"]["mean_tau"] == pytest.approx(1)
+    gains = outcome["gains"]
+    assert set(gains) == {
+        *("sandwich", "in-place distillation, kl", "average of uniform", "average of sandwich, kl"),
+    }
+    assert gains["sandwich"]["over_seeds"]["value"] < 0 < gains["in-place distillation, kl"]["over_seeds"]["value"]
+    assert gains["sandwich"]["each"]["1"]["value"] < 0
+    assert "| sandwich | -" in "\n".join(options.markdown(outcome))
 
 
 @pytest.mark.parametrize("recipe", ["mobile-150", "mobile-600"])
