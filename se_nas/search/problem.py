@@ -36,7 +36,7 @@ class SearchProblem:
             supernet: it may take `stopping.PREPARE_SHARE` of it; None for any time.
         start: weights of one of its networks that the supernet starts from; None for random ones.
         ranks: the processes that share the training of a supernet; `device` is this one's, and the first alone writes.
-        teacher: opens the network that `search.supernet.teacher` of a run file names, on the device and in evaluation
+        teacher: opens the network that a run file names as `teacher` of `supernet`, on the device and in evaluation
             mode; None where it names none.
         on_epoch: is told what is known after each epoch of a differentiable search, for who watches it live.
     """
