@@ -32,7 +32,7 @@ def _known(parts: tuple[str, ...]) -> tuple[str, ...]:
         if part == _CLASSIFIER:
             raise ValueError(f"must leave the {_CLASSIFIER} free, which a training changes at least")
         if part not in (STEM, HEAD, ALL) and not (part.isdecimal() and part.isascii()):
-            raise ValueError(f"must be {STEM}, numbers of stages, {HEAD}, or {ALL} of these, but has {short(part)}")
+            raise ValueError(f"must be {STEM}, numbers of stages, {HEAD}, or {ALL} of these")
     return parts
 
 

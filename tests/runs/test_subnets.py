@@ -29,13 +29,6 @@ from tests.helpers.command_lines import call
 from tests.helpers.tiny_runs import RUN, cache_latency, changed, no_clock, write_run
 
 
-@pytest.fixture(autouse=True)
-def _untimed_and_undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_clock(monkeypatch)
-    monkeypatch.setattr(figure, "figure_png", lambda drawn: b"")
-    monkeypatch.setattr(figure, "figure_svg", lambda drawn, name: "")
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished run whose winner was retrained for an epoch, and its subnet in it."""
@@ -44,6 +37,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     cache_latency(home / "cache", home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SE_NAS_CACHE", str(home / "cache"))
+        patch.setattr(figure, "figure_png", lambda drawn: b"")  # what a figure shows is drawn, and not rendered
+        patch.setattr(figure, "figure_svg", lambda drawn, name: "")
+        no_clock(patch)
         run_search(run_file, load_run(run_file), home / "out", resume=False, progress=False, say=print)
         make_subnet(home / "out", (), home / "out" / "subnet", say=print)
         yield home / "out"
