@@ -305,21 +305,27 @@ def _fine_tuning(
     from se_nas.data.in_memory.options import DataOptions
     from se_nas.data.sources import stays_on_disk
     from se_nas.hardware.rank import rank_of_environment
+    from se_nas.runs.networks.open_architecture import open_architecture
+    from se_nas.runs.run_file import load_plugins_of
     from se_nas.runs.run_folder import SUBNET
     from se_nas.runs.subnets.fine_tuning import accuracy_lines, no_weights, open_fine_tuning, weights_in
     from se_nas.runs.subnets.inherited import make_subnet
-    from se_nas.training.trained_network import WEIGHTS
+    from se_nas.training.trained_network import ARCHITECTURE, WEIGHTS
 
     given = {"ARCHITECTURE": architecture is not None, "--extend": recipe.extend is not None}
     _check_unsaid("--from", "as the run says it", given, files, options)
     found, other, usual = weights_in(source), None, SMALL_RECIPE
+    if found is None and not (source / "space.yaml").exists():
+        raise no_weights(source)
+    if found is not None:  # their plugins may add the data set; what else is wrong with the file is told later
+        with suppress(SeNasError):
+            open_architecture(found.with_name(ARCHITECTURE))
+    load_plugins_of(source / "config.yaml")
     if options.data is not None:
         usual = ON_DISK_RECIPE if stays_on_disk(options.data) else SMALL_RECIPE
         other = DataOptions(
             options.data, options.data_dir, download=options.download, seed=options.seed or 0, files=files.chosen()
         )
-    if found is None and not (source / "space.yaml").exists():
-        raise no_weights(source)
     if found is None and rank_of_environment() == 0:
         own_images = options.data_dir if other is None else None
         make_subnet(source, (), source / SUBNET, data_dir=own_images, device=options.device, say=say)

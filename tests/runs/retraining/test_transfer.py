@@ -14,6 +14,7 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
 from se_nas.layers.freezing import freeze, parts_of
 from se_nas.layers.network import Network, initialise
+from se_nas.plugins import load_plugins
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.models.run_result import RetrainResult
 from se_nas.records.models.started_from import StartedFrom
@@ -26,6 +27,7 @@ from se_nas.training.optimizer import make_optimizer
 from se_nas.training.recipe_files import default_recipe
 from se_nas.training.trained_network import DataCard, load_trained, save_weights
 from tests.helpers.command_lines import call
+from tests.helpers.plugins import no_plugins
 from tests.helpers.tiny_imagenet import NETWORK, tiny_network, write_images
 from tests.helpers.tiny_runs import RUN, changed, no_clock, read_json, write_run, write_yaml
 
@@ -235,6 +237,19 @@ def test_what_cannot_be_transferred_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
     assert not (tmp_path / "out" / "config.yaml").exists()
+
+
+def test_a_data_set_of_a_plugin_that_the_weights_name_is_known_without_naming_the_plugin_again(
+    source: Path, tmp_path: Path
+) -> None:
+    plugin, copy = tmp_path / "more.py", Path(shutil.copytree(source, tmp_path / "copy"))
+    plugin.write_text("from se_nas.data.sources import DATASETS\n\nDATASETS['figures'] = DATASETS['digits']\n")
+    with no_plugins():
+        load_plugins([str(plugin)], "test")
+        save_architecture(copy / "architecture.json", load_architecture(copy / "architecture.json"))
+    with no_plugins():
+        assert call("retrain", "--from", copy, "--data", "figures", *WORDS) == 0
+    assert started(copy / "transfer-figures").data == "figures"
 
 
 def test_what_begins_with_random_weights_freezes_nothing(tmp_path: Path) -> None:
