@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from se_nas.cost.metrics import METRICS
 from se_nas.cost.table import CostTable
 from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
-from se_nas.evidence.correct_images import InheritedGuesses
 from se_nas.evidence.statistics import paired_difference
 from se_nas.records.models.evidence import BlockGains, GainEntry, WherePart
+from se_nas.search.one_shot.correct_images import InheritedGuesses
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option

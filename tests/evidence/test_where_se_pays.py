@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from se_nas.cost.table import count_tables
-from se_nas.evidence import correct_images as inherited_guesses
 from se_nas.evidence.statistics import paired_difference
 from se_nas.evidence.where_se_pays import where_se_pays
+from se_nas.search.one_shot import correct_images as inherited_guesses
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture

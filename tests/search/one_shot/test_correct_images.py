@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from se_nas.errors import ArchitectureError
-from se_nas.evidence import correct_images as inherited_guesses
-from se_nas.evidence.correct_images import InheritedGuesses
+from se_nas.search.one_shot import correct_images as inherited_guesses
+from se_nas.search.one_shot.correct_images import InheritedGuesses
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
