@@ -40,6 +40,7 @@ class SearchResult:
         summary: what `result.json` says of the search.
         seconds: wall time, added up over resumed processes; images: training images seen.
         ledger: the same by parts of the search, with CPU seconds where they were counted.
+        others: what it would answer beside, in the budgets as they are predicted, best first.
     """
 
     answer: Callable[[Latencies], Answer]
@@ -49,6 +50,7 @@ class SearchResult:
     images: int
     ledger: tuple[LedgerEntry, ...]
     measure: Measure = ACCURACY
+    others: Callable[[], Sequence[Architecture]] = tuple
 
 
 #: In the problem's folder: the rules that had ended the search when the run gave its answer.
@@ -69,6 +71,7 @@ def result_by_scores(
     images: int = 0,
     ledger: Sequence[LedgerEntry] = (),
     measure: Measure = ACCURACY,
+    others: Callable[[], Sequence[Architecture]] = tuple,
 ) -> SearchResult:
     """What a search found that scores options: the answer is the exact decode of its scores, under any budgets.
 
@@ -84,6 +87,7 @@ def result_by_scores(
         images=images,
         ledger=tuple(ledger),
         measure=measure,
+        others=others,
     )
 
 

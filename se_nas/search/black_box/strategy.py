@@ -229,6 +229,7 @@ def finish(
             LedgerEntry(part="evaluations", seconds=seconds),
         ),
         measure=config.measure,
+        others=lambda: [e.architecture for e in ranked[1:]],
     )
 
 

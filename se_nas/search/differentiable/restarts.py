@@ -13,6 +13,7 @@ from se_nas.records.measure import SUPERNET_ACCURACY
 from se_nas.records.models.history import HISTORY, write_history
 from se_nas.records.models.run_result import LedgerEntry
 from se_nas.records.models.stopped import Stopped
+from se_nas.search.budgets.decode import decode
 from se_nas.search.differentiable.search import DifferentiableConfig, DifferentiableResult, search_differentiable
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem
@@ -53,6 +54,11 @@ def search_with_restarts(problem: SearchProblem, config: DifferentiableConfig) -
             for number, each in enumerate(results)
         ],
         measure=SUPERNET_ACCURACY,
+        others=lambda: [
+            decode(problem.space, problem.tables, problem.budgets, results[number].scores).architecture
+            for number in sorted(range(len(results)), key=lambda number: -(accuracies[number] or 0.0))
+            if number != best
+        ],
     )
 
 

@@ -1,0 +1,229 @@
+"""Finalists: a search's answer is chosen among several networks by trainings of their own, on its training images.
+
+A supernet ranks networks roughly, but knows neighbours of its answer hardly apart (Yu et al., arXiv 1902.08142). The
+best of some by short trainings, more and more of fewer and fewer, are successive halving (Jamieson and Talwalkar, arXiv
+1502.07943).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import AfterValidator, Field
+
+from se_nas.cost.latencies import Latencies
+from se_nas.records.bounds import MOST_COUNT
+from se_nas.records.fields import Seconds, Share
+from se_nas.records.models.run_result import LedgerEntry
+from se_nas.records.record import Record, read_record, write_record
+from se_nas.search.answer import answer_among
+from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator
+from se_nas.search.budgets.repair import Repair
+from se_nas.search.problem import SearchProblem
+from se_nas.search.result import SearchResult
+from se_nas.space.architecture import Architecture
+from se_nas.training.recipe import Recipe
+
+#: Networks that the search judges for a place among the finalists: neighbours of its answer, and random ones.
+POOL = 64
+#: Picks by which a finalist differs from each that is better placed, so that they are not all the same network.
+DIFFER = 2
+#: Picks of the answer that a neighbour changes at most, before it is made to keep the budgets.
+NEAR = 4
+#: In the problem's folder.
+FINALISTS = "finalists.json"
+
+
+def _ascending(epochs: tuple[int, ...]) -> tuple[int, ...]:
+    if not epochs or list(epochs) != sorted(set(epochs)):
+        raise ValueError("must be one number or more, each greater than the one before")
+    return epochs
+
+
+class FinalistsConfig(Record):
+    """Which trainings decide among the finalists.
+
+    Attributes:
+        count: networks of the first round, the search's own answer among them.
+        epochs: of each training of a round. As many networks go on to the next round as make it take as many epochs
+            in all as the first, and at least one.
+    """
+
+    count: Annotated[int, Field(ge=2, le=MOST_COUNT)] = 8
+    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_ascending)] = (3, 12)
+
+    @property
+    def rounds(self) -> list[tuple[int, int]]:
+        """How many networks are trained for how many epochs."""
+        return [(max(self.count * self.epochs[0] // epochs, 1), epochs) for epochs in self.epochs]
+
+
+class Finalist(Record):
+    """A network that was in the choice.
+
+    Attributes:
+        picks: its architecture.
+        origin: how it came to be one.
+        judged: what the search said of it, where it was asked.
+        accuracies: on the validation images, after its training in each round that it was in.
+        seconds, cpu_seconds: of these trainings.
+    """
+
+    picks: dict[str, int | float | str]
+    origin: Literal["answer", "neighbour", "random", "other"]
+    judged: float | None
+    accuracies: tuple[Share, ...] = ()
+    seconds: Seconds = 0.0
+    cpu_seconds: Seconds = 0.0
+
+
+class FinalistsFile(Record):
+    """`finalists.json` of a search: best first once they are through."""
+
+    format: Literal["se_nas finalists"] = "se_nas finalists"
+    version: Literal[1] = 1
+    rounds: tuple[tuple[int, int], ...]
+    finalists: tuple[Finalist, ...]
+    done: bool = False
+
+
+def check_finalists(config: FinalistsConfig, recipe: Recipe | None) -> list[str]:
+    """Faults of what finalists are trained by."""
+    if recipe is None:
+        return ["finalists: need a recipe in `retrain`, by which they are trained, but it is null"]
+    if recipe.distillation is not None:
+        return ["finalists: must be null where `retrain` has a distillation, as short trainings have no teacher"]
+    return []
+
+
+def with_finalists(
+    problem: SearchProblem,
+    found: SearchResult,
+    latencies: Latencies,
+    config: FinalistsConfig,
+    recipe: Recipe,
+    say: Callable[[str], None],
+) -> SearchResult:
+    """The same finding with the best of its finalists as the answer, and their time as the search's.
+
+    A killed call goes on with the training that it was in. Other budgets are answered by the search alone.
+
+    Args:
+        latencies: as for `SearchResult.answer`.
+        recipe: of the trainings, but for their epochs.
+
+    Raises:
+        InfeasibleBudgetError: no architecture keeps the budgets.
+        TrainingError: the loss of a training does not stay finite.
+    """
+    path = problem.folder / FINALISTS
+    rounds = config.rounds
+    if path.exists():
+        file = read_record(FinalistsFile, path)
+    else:
+        chosen = _chosen(problem, found, latencies, rounds[0][0])
+        file = FinalistsFile(rounds=tuple(rounds), finalists=tuple(chosen))
+        write_record(path, file)
+    for number, (count, epochs) in enumerate(rounds):
+        evaluator = StandAloneEvaluator(problem, shortened(recipe, epochs), problem.folder / "finalists")
+        for place, one in enumerate(file.finalists[:count]):
+            if len(one.accuracies) > number:
+                continue
+            say(f"finalists: round {number + 1} of {len(rounds)}, {place + 1} of {count}, {epochs} epochs")
+            began, cpu_began = time.monotonic(), time.process_time()
+            accuracy = evaluator.evaluate(problem.space.architecture(one.picks), lambda epoch, value: None)
+            trained = {
+                "accuracies": (*one.accuracies, accuracy),
+                "seconds": one.seconds + time.monotonic() - began,
+                "cpu_seconds": one.cpu_seconds + time.process_time() - cpu_began,
+            }
+            listed = list(file.finalists)
+            listed[place] = one.model_copy(update=trained)
+            file = file.model_copy(update={"finalists": tuple(listed)})
+            write_record(path, file)
+        # who was in the longest trainings first, and among them the best
+        order = sorted(file.finalists, key=lambda one: (len(one.accuracies), one.accuracies[-1:]), reverse=True)
+        file = file.model_copy(update={"finalists": tuple(order), "done": number + 1 == len(rounds)})
+        write_record(path, file)
+    return _answering(problem, found, file)
+
+
+def shortened(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe for so many epochs: what it counts in epochs in the same proportion, and no average of weights."""
+    share = epochs / recipe.epochs
+    return recipe.model_copy(
+        update={
+            "epochs": epochs,
+            "evaluate_every": 1,
+            "warmup_epochs": recipe.warmup_epochs * share,
+            "decay_epochs": None if recipe.decay_epochs is None else recipe.decay_epochs * share,
+            "mixup_off_epoch": round(recipe.mixup_off_epoch * share),
+            "average_decay": None,
+            "average_warmup": False,
+        }
+    )
+
+
+def _chosen(problem: SearchProblem, found: SearchResult, latencies: Latencies, count: int) -> list[Finalist]:
+    """The search's answer, and of its pool those that it judges best and that differ enough, best first."""
+    first = found.answer(latencies).architecture
+    pool: dict[Architecture, Finalist] = {}
+    for architecture, origin in _pool(problem, found, first):
+        if architecture not in pool:
+            picks = dict(architecture.as_dict())
+            pool[architecture] = Finalist(picks=picks, origin=origin, judged=found.accuracy(architecture))
+    worth = found.measure.worth
+    ranked = sorted(pool, key=lambda a: worth(pool[a].judged or 0.0), reverse=True)
+    placed = [first]
+    for differ in (DIFFER, 1):  # where too few differ enough, some that hardly do
+        for architecture in ranked:
+            if len(placed) < count and min(_differing(architecture, other) for other in placed) >= differ:
+                placed.append(architecture)
+    return [pool[architecture] for architecture in placed]
+
+
+def _pool(
+    problem: SearchProblem, found: SearchResult, first: Architecture
+) -> Iterator[tuple[Architecture, Literal["answer", "neighbour", "random", "other"]]]:
+    """The answer, what else the search would name, and where it judges any network, neighbours and random ones."""
+    yield first, "answer"
+    for other in found.others():
+        yield other, "other"
+    if not found.measure.on_images:
+        return
+    space, rng = problem.space, np.random.default_rng([problem.seed, 3])
+    repair = Repair(space, problem.tables, problem.budgets)
+    for i in range(POOL):
+        drawn = space.sample(rng).as_dict()
+        if i % 2:
+            yield repair.nearest(drawn, rng), "random"
+        else:
+            most = min(NEAR, len(space.choices))
+            changed = rng.choice(len(space.choices), size=int(rng.integers(1, most + 1)), replace=False)
+            names = {space.choices[c].name for c in changed}
+            picks = {name: drawn[name] if name in names else option for name, option in first.as_dict().items()}
+            yield repair.nearest(picks, rng), "neighbour"
+
+
+def _differing(one: Architecture, other: Architecture) -> int:
+    theirs = other.as_dict()
+    return sum(option != theirs[name] for name, option in one.as_dict().items())
+
+
+def _answering(problem: SearchProblem, found: SearchResult, file: FinalistsFile) -> SearchResult:
+    ranked = [(problem.space.architecture(one.picks), one.accuracies[-1]) for one in file.finalists]
+    seconds = sum(one.seconds for one in file.finalists)
+    cpu_seconds = sum(one.cpu_seconds for one in file.finalists)
+    learned = len(problem.parts["weights"]) + len(problem.parts["choices"])
+    images = learned * sum(epochs for one in file.finalists for _, epochs in file.rounds[: len(one.accuracies)])
+    return replace(
+        found,
+        answer=lambda latencies: answer_among(problem.space, problem.tables, latencies, problem.budgets, ranked),
+        seconds=found.seconds + seconds,
+        images=found.images + images,
+        ledger=(*found.ledger, LedgerEntry(part="finalists", seconds=seconds, cpu_seconds=cpu_seconds, images=images)),
+    )
