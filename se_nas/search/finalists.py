@@ -10,14 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from pydantic import AfterValidator, Field
 
 from se_nas.cost.latencies import Latencies
 from se_nas.records.bounds import MOST_COUNT
-from se_nas.records.fields import Seconds, Share
+from se_nas.records.models.finalists import Finalist, FinalistsFile, Origin
 from se_nas.records.models.run_result import LedgerEntry
 from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.answer import answer_among
@@ -60,35 +60,6 @@ class FinalistsConfig(Record):
     def rounds(self) -> list[tuple[int, int]]:
         """How many networks are trained for how many epochs."""
         return [(max(self.count * self.epochs[0] // epochs, 1), epochs) for epochs in self.epochs]
-
-
-class Finalist(Record):
-    """A network that was in the choice.
-
-    Attributes:
-        picks: its architecture.
-        origin: how it came to be one.
-        judged: what the search said of it, where it was asked.
-        accuracies: on the validation images, after its training in each round that it was in.
-        seconds, cpu_seconds: of these trainings.
-    """
-
-    picks: dict[str, int | float | str]
-    origin: Literal["answer", "neighbour", "random", "other"]
-    judged: float | None
-    accuracies: tuple[Share, ...] = ()
-    seconds: Seconds = 0.0
-    cpu_seconds: Seconds = 0.0
-
-
-class FinalistsFile(Record):
-    """`finalists.json` of a search: best first once they are through."""
-
-    format: Literal["se_nas finalists"] = "se_nas finalists"
-    version: Literal[1] = 1
-    rounds: tuple[tuple[int, int], ...]
-    finalists: tuple[Finalist, ...]
-    done: bool = False
 
 
 def check_finalists(config: FinalistsConfig, recipe: Recipe | None) -> list[str]:
@@ -186,9 +157,7 @@ def _chosen(problem: SearchProblem, found: SearchResult, latencies: Latencies, c
     return [pool[architecture] for architecture in placed]
 
 
-def _pool(
-    problem: SearchProblem, found: SearchResult, first: Architecture
-) -> Iterator[tuple[Architecture, Literal["answer", "neighbour", "random", "other"]]]:
+def _pool(problem: SearchProblem, found: SearchResult, first: Architecture) -> Iterator[tuple[Architecture, Origin]]:
     """The answer, what else the search would name, and where it judges any network, neighbours and random ones."""
     yield first, "answer"
     for other in found.others():

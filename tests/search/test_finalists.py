@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from se_nas.cost.latency.timing import latency_key
 from se_nas.records.fields import LATENCY
 from se_nas.records.measure import SUPERNET_ACCURACY
+from se_nas.records.models.finalists import FinalistsFile
 from se_nas.records.record import read_record
 from se_nas.search import finalists
 from se_nas.search.answer import answer
 from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator
-from se_nas.search.finalists import FinalistsConfig, FinalistsFile, check_finalists, shortened, with_finalists
+from se_nas.search.finalists import FinalistsConfig, check_finalists, shortened, with_finalists
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import SearchResult
 from se_nas.space.architecture import Architecture

@@ -17,6 +17,7 @@ from se_nas.evidence.se_by_runtime import SEInBlock, se_by_runtime
 from se_nas.records.fields import Number, Share
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import SearchCertificate
+from se_nas.records.models.finalists import FinalistsFile
 from se_nas.records.models.history import Epoch
 from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import read_record
@@ -72,6 +73,7 @@ class FinishedRun:
     study: Study | None
     configuration: str
     learned: Learned | None
+    finalists: FinalistsFile | None
 
 
 def read_run(folder: Path, configuration: str) -> FinishedRun:
@@ -94,7 +96,14 @@ def read_run(folder: Path, configuration: str) -> FinishedRun:
         study=_study(folder, architecture.architecture),
         configuration=configuration,
         learned=read_learned(folder),
+        finalists=_finalists(folder),
     )
+
+
+def _finalists(folder: Path) -> FinalistsFile | None:
+    """The networks among which the answer was chosen by trainings, if it was."""
+    path = folder / "search" / "finalists.json"
+    return read_record(FinalistsFile, path) if path.exists() else None
 
 
 def _se_by_device(folder: Path, certificate: SearchCertificate) -> list[SEInBlock]:

@@ -15,6 +15,7 @@ from se_nas.evidence.se_by_runtime import CLEAR, SEInBlock
 from se_nas.records.fields import Metric
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import DecodeTry
+from se_nas.records.models.finalists import FinalistsFile, Origin
 from se_nas.report.pages.class_accuracy import ClassTable
 from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table, named_cost
 from se_nas.report.pages.rows import Rows, environment_rows, record_rows, spaced
@@ -58,6 +59,28 @@ class Front:
     metrics: Sequence[str]
     rows: Sequence[FrontRow]
     measured: bool
+
+
+@dataclass(frozen=True)
+class FinalistRow:
+    """A network among which the answer was chosen: its cells, and whether it is the answer."""
+
+    cells: Sequence[str]
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Finalists:
+    """The networks among which the answer was chosen by trainings.
+
+    Attributes:
+        words: how many there are, and what the trainings were.
+        rounds: the head of the column of each round.
+    """
+
+    words: str
+    rounds: Sequence[str]
+    rows: Sequence[FinalistRow]
 
 
 @dataclass(frozen=True)
@@ -107,6 +130,7 @@ class RunSections:
     """The sections of the page; None of what the run has not."""
 
     architecture: str
+    finalists: Finalists | None
     front: Front | None
     classes: ClassTable | None
     latencies: Sequence[PredictedLatency]
@@ -123,6 +147,7 @@ def run_sections(run: FinishedRun) -> RunSections:
     certificate, decodes = run.certificate, run.result.search.decodes
     return RunSections(
         architecture=architecture_words(run.architecture.network),
+        finalists=None if run.finalists is None else _finalists(run, run.finalists),
         front=None if run.study is None else _front(run.study),
         classes=run.classes,
         latencies=[_latency(metric, table) for metric, table in run.latencies.items()],
@@ -133,6 +158,45 @@ def run_sections(run: FinishedRun) -> RunSections:
         watchdog=_watchdog(run),
         provenance=_provenance(run),
     )
+
+
+# ---- the finalists
+
+
+_ORIGINS: Mapping[Origin, str] = {
+    "answer": "the search's own answer",
+    "neighbour": "a neighbour of it",
+    "random": "drawn within the budgets",
+    "other": "what the search would answer beside",
+}
+
+
+def _finalists(run: FinishedRun, file: FinalistsFile) -> Finalists:
+    rounds = [f"{networks} for {counted(epochs, 'epoch')}" for networks, epochs in file.rounds]
+    trained = format_seconds(sum(one.seconds for one in file.finalists))
+    words = (
+        "Each was trained from scratch on the training images without the validation part, "
+        f"{', then '.join(rounds)}, in {trained} that count as the search's. The accuracies are of the validation "
+        "images: the best of the last round is the answer, and by being the best it reads high there."
+    )
+    measure, answer = run.result.search.measure or Measure(), run.architecture.architecture.as_dict()
+    rows = [
+        FinalistRow(
+            [
+                _ORIGINS[one.origin],
+                ABSENT if one.judged is None else measure.show(one.judged),
+                *(_accuracy_cell(one.accuracies, number) for number in range(len(rounds))),
+            ],
+            chosen=one.picks == answer,
+        )
+        for one in file.finalists
+    ]
+    return Finalists(words, [f"after {counted(epochs, 'epoch')}" for _, epochs in file.rounds], rows)
+
+
+def _accuracy_cell(accuracies: Sequence[float], number: int) -> str:
+    """The accuracy after a round, of a network that was in it."""
+    return format_percent(accuracies[number], 2) if number < len(accuracies) else ABSENT
 
 
 # ---- the front

@@ -1,0 +1,50 @@
+"""The networks among which a search's answer was chosen by trainings: `finalists.json` in the folder of a search."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from se_nas.records.fields import Count, Number, Seconds, Share
+from se_nas.records.record import Record
+
+#: The search's own answer, a network near it, one drawn within the budgets, or what the search would answer beside.
+Origin = Literal["answer", "neighbour", "random", "other"]
+
+
+class Finalist(Record):
+    """A network that was in the choice.
+
+    Attributes:
+        picks: its architecture.
+        origin: how it came to be one.
+        judged: what the search said of it, where it was asked.
+        accuracies: on the validation images, after its training in each round that it was in.
+        seconds, cpu_seconds: of these trainings.
+    """
+
+    picks: dict[str, int | Number | str]
+    origin: Origin
+    judged: Number | None
+    accuracies: tuple[Share, ...] = ()
+    seconds: Seconds = 0.0
+    cpu_seconds: Seconds = 0.0
+
+
+class FinalistsFile(Record):
+    """`finalists.json` of a search: best first once they are through."""
+
+    format: Literal["se_nas finalists"] = "se_nas finalists"
+    version: Literal[1] = 1
+    rounds: tuple[tuple[Count, Count], ...]
+    finalists: tuple[Finalist, ...]
+    done: bool = False
+
+    @model_validator(mode="after")
+    def _in_rounds(self) -> Self:
+        if not self.rounds or self.rounds[0][0] < len(self.finalists) or not self.finalists:
+            raise ValueError("finalists must be one or more, and no more than the first round has")
+        if any(len(one.accuracies) > len(self.rounds) for one in self.finalists):
+            raise ValueError("a finalist must have no more accuracies than there are rounds")
+        return self
