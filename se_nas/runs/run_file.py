@@ -40,6 +40,7 @@ from se_nas.records.run_log import LOGGERS
 from se_nas.records.yaml_input import read_yaml, unknown_keys, validation_problems
 from se_nas.runs.secret_references import literal_secrets
 from se_nas.search.differentiable.search import DifferentiableConfig
+from se_nas.search.finalists import FinalistsConfig, check_finalists, with_recipe
 from se_nas.search.strategies import DEFAULT, STRATEGIES, parse_search, strategy_of
 from se_nas.search.strategy_config import StrategyConfig
 from se_nas.space.search_space import SearchSpace
@@ -210,6 +211,8 @@ class RunConfig(Record):
         budgets: limits by metric, such as `macs: 20M`.
         retrain: the recipe by which the winner is trained from scratch, as the values that differ from those of a
             shipped recipe, `base`; null for no training.
+        finalists: the networks that are trained at the end of the search, of which the best is its answer; null for the
+            search's own answer.
         evidence: what the answer is compared with once it is trained; null for nothing.
     """
 
@@ -225,6 +228,7 @@ class RunConfig(Record):
     search: SearchConfig = DifferentiableConfig()
     retrain: RetrainConfig | None = Field(default_factory=default_recipe)
     nni: NNIConfig = NNIConfig()
+    finalists: FinalistsConfig | None = None
     evidence: EvidenceConfig | None = None
     loggers: Annotated[tuple[LoggerName, ...], AfterValidator(_distinct)] | None = None
 
@@ -348,20 +352,28 @@ def _problems_between_keys(config: RunConfig, budgets: Sequence[Budget]) -> Iter
             must = "must be left out, as the winner is trained from random weights"
             yield f"retrain.freeze: {must}, but got {short(', '.join(config.retrain.freeze))}"
     yield from _problems_on_disk(config)
+    yield from _problems_of_finalists(config)
     yield from literal_secrets(config.nni.training_service, "nni.training_service")
     yield from literal_secrets(config.nni.experiment, "nni.experiment")
     yield from config.latency_faults(used_metrics(config, budgets))
+
+
+def _problems_of_finalists(config: RunConfig) -> Iterator[str]:
+    if config.finalists is not None:
+        yield from check_finalists(with_recipe(config.finalists, config.retrain))
 
 
 def _problems_on_disk(config: RunConfig) -> Iterator[str]:
     """What is asked for and cannot be had of images that stay on disk."""
     if not stays_on_disk(config.data.name):
         return
-    if config.retrain is not None:
+    own = config.finalists.recipe if config.finalists is not None else None
+    for name, recipe in (("retrain", config.retrain), ("finalists.recipe", own)):
         try:
-            check_for_disk(config.retrain)
+            if recipe is not None:
+                check_for_disk(recipe)
         except ConfigError as error:
-            yield from (f"retrain.{problem}" for problem in error.problems)
+            yield from (f"{name}.{problem}" for problem in error.problems)
     if config.evidence is not None:
         yield f"evidence: must be null for images that stay on disk, as those of {config.data.name} do"
 

@@ -28,7 +28,7 @@ MAY_CHANGE = re.compile(r"data\.(dir|download|max_damaged|val_labels)|evidence(\
 
 #: What a run's folder holds of its answer, that by which a resumed run knows it first.
 OF_ANSWER = ("certificate.json", "decodes.json", "architecture.json", "result.json", "report.html", "plots", "retrain",
-             "evidence", "excitation", "export", "decodes", "subnet")  # fmt: skip
+             "finalists", "evidence", "excitation", "export", "decodes", "subnet")  # fmt: skip
 
 #: Name of the folder in a run's with what its search saves.
 SEARCH = "search"

@@ -31,6 +31,7 @@ from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.runs.run_folder import SEARCH, RunFolder, alone_in
 from se_nas.runs.shown import shown_configuration
 from se_nas.search.answer import Answer
+from se_nas.search.finalists import with_finalists, with_recipe
 from se_nas.search.result import STOPPED, SearchResult
 from se_nas.search.starting import start_record
 from se_nas.search.strategies import answer_again, answer_picked, strategy_of, study_config
@@ -120,7 +121,7 @@ def finish_run(
         found: None on ranks other than the first, which take part in the retraining alone.
     """
     config, run, ranks = setting.config, setting.run, ranks or Ranks()
-    conclusion = ranks.by_first(lambda: _concluded(setting, found, say))
+    conclusion = ranks.by_first(lambda: _concluded(setting, found, progress, say))
     trained = None
     if config.retrain is not None:
         architecture = ranks.from_first(conclusion and conclusion.answer.architecture)
@@ -134,7 +135,7 @@ def finish_run(
         write_report(run.path, shown_configuration(run / "config.yaml"))
 
 
-def _concluded(setting: Setting, found: SearchResult | None, say: Say) -> _Conclusion:
+def _concluded(setting: Setting, found: SearchResult | None, progress: bool, say: Say) -> _Conclusion:
     """The answer of a search, certified and told."""
     assert found is not None  # as of the first rank
     stopped = parse_stopped(found.summary)
@@ -142,6 +143,12 @@ def _concluded(setting: Setting, found: SearchResult | None, say: Say) -> _Concl
         then = "--resume with another limit goes on with it" if part.goes_on else "its weights stay as they are"
         say(f"the search was ended by search.{part.words}; {then}")
     _keep_former_answer(setting.run, stopped, say)
+    if (finalists := setting.config.finalists) is not None:
+        problem, config = (
+            setting.problem(resume=True, progress=progress),
+            with_recipe(finalists, setting.config.retrain),
+        )
+        found = with_finalists(problem, found, setting.latencies, config, setting.run / "finalists", say)
     answer = _answer(setting, found)
     for entry in answer.certificate.budgets:
         value, limit = (format_cost(entry.metric, number) for number in (entry.value, entry.limit))

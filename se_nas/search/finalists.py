@@ -10,12 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from se_nas.cost.latencies import Latencies
+from se_nas.errors import counted
 from se_nas.records.bounds import MOST_COUNT
 from se_nas.records.models.finalists import Finalist, FinalistsFile, Origin
 from se_nas.records.models.run_result import LedgerEntry
@@ -27,6 +29,7 @@ from se_nas.search.problem import SearchProblem
 from se_nas.search.result import SearchResult
 from se_nas.space.architecture import Architecture
 from se_nas.training.recipe import Recipe
+from se_nas.training.recipe_files import whole_recipe
 
 #: Networks that the search judges for a place among the finalists: neighbours of its answer, and random ones.
 POOL = 64
@@ -34,7 +37,7 @@ POOL = 64
 DIFFER = 2
 #: Picks of the answer that a neighbour changes at most, before it is made to keep the budgets.
 NEAR = 4
-#: In the problem's folder.
+#: In the folder of the finalists.
 FINALISTS = "finalists.json"
 
 
@@ -51,10 +54,12 @@ class FinalistsConfig(Record):
         count: networks of the first round, the search's own answer among them.
         epochs: of each training of a round. As many networks go on to the next round as make it take as many epochs
             in all as the first, and at least one.
+        recipe: of the trainings, but for their epochs; null for that of `retrain`.
     """
 
     count: Annotated[int, Field(ge=2, le=MOST_COUNT)] = 8
     epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_ascending)] = (3, 12)
+    recipe: Annotated[Recipe, BeforeValidator(whole_recipe)] | None = None
 
     @property
     def rounds(self) -> list[tuple[int, int]]:
@@ -62,12 +67,17 @@ class FinalistsConfig(Record):
         return [(max(self.count * self.epochs[0] // epochs, 1), epochs) for epochs in self.epochs]
 
 
-def check_finalists(config: FinalistsConfig, recipe: Recipe | None) -> list[str]:
-    """Faults of what finalists are trained by."""
-    if recipe is None:
-        return ["finalists: need a recipe in `retrain`, by which they are trained, but it is null"]
-    if recipe.distillation is not None:
-        return ["finalists: must be null where `retrain` has a distillation, as short trainings have no teacher"]
+def with_recipe(config: FinalistsConfig, retrain: Recipe | None) -> FinalistsConfig:
+    """The same with the recipe of the retraining where it has none."""
+    return config.model_copy(update={"recipe": config.recipe or retrain})
+
+
+def check_finalists(config: FinalistsConfig) -> list[str]:
+    """Faults of what finalists are trained by, which the configuration has by now."""
+    if config.recipe is None:
+        return ["finalists.recipe: must be given where `retrain` is null, as finalists are trained by it"]
+    if config.recipe.distillation is not None:
+        return ["finalists.recipe: must have no distillation, as finalists have no teacher, but has (or `retrain` has)"]
     return []
 
 
@@ -76,7 +86,7 @@ def with_finalists(
     found: SearchResult,
     latencies: Latencies,
     config: FinalistsConfig,
-    recipe: Recipe,
+    folder: Path,
     say: Callable[[str], None],
 ) -> SearchResult:
     """The same finding with the best of its finalists as the answer, and their time as the search's.
@@ -85,14 +95,15 @@ def with_finalists(
 
     Args:
         latencies: as for `SearchResult.answer`.
-        recipe: of the trainings, but for their epochs.
+        config: with a recipe.
+        folder: theirs.
 
     Raises:
         InfeasibleBudgetError: no architecture keeps the budgets.
         TrainingError: the loss of a training does not stay finite.
     """
-    path = problem.folder / FINALISTS
-    rounds = config.rounds
+    assert config.recipe is not None
+    path, rounds = folder / FINALISTS, config.rounds
     if path.exists():
         file = read_record(FinalistsFile, path)
     else:
@@ -100,7 +111,7 @@ def with_finalists(
         file = FinalistsFile(rounds=tuple(rounds), finalists=tuple(chosen))
         write_record(path, file)
     for number, (count, epochs) in enumerate(rounds):
-        evaluator = StandAloneEvaluator(problem, shortened(recipe, epochs), problem.folder / "finalists")
+        evaluator = StandAloneEvaluator(problem, shortened(config.recipe, epochs), folder / "trainings")
         for place, one in enumerate(file.finalists[:count]):
             if len(one.accuracies) > number:
                 continue
@@ -118,8 +129,16 @@ def with_finalists(
             write_record(path, file)
         # who was in the longest trainings first, and among them the best
         order = sorted(file.finalists, key=lambda one: (len(one.accuracies), one.accuracies[-1:]), reverse=True)
-        file = file.model_copy(update={"finalists": tuple(order), "done": number + 1 == len(rounds)})
-        write_record(path, file)
+        now = file.model_copy(update={"finalists": tuple(order), "done": number + 1 == len(rounds)})
+        if now != file:
+            file = now
+            write_record(path, file)
+    best, own = file.finalists[0], next(one for one in file.finalists if one.origin == "answer")
+    words = f"the best of {len(file.finalists)} has {best.accuracies[-1]:.2%} on the validation images"
+    if best is not own:
+        epochs = config.epochs[len(own.accuracies) - 1]
+        words += f"; the search's own answer had {own.accuracies[-1]:.2%} after {counted(epochs, 'epoch')}"
+    say(f"finalists: {words}")
     return _answering(problem, found, file)
 
 

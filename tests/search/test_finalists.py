@@ -25,13 +25,14 @@ from se_nas.search.problem import SearchProblem
 from se_nas.search.result import SearchResult
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
+from se_nas.training.recipe import Distillation
 from se_nas.training.recipe_files import default_recipe
 from tests.search.known_worth import worth
 from tests.search.problems import make_problem
 
 RECIPE = default_recipe().model_copy(update={"epochs": 4, "batch_size": 20, "warmup_epochs": 1.0})
 HERE = {LATENCY: latency_key()}
-CONFIG = FinalistsConfig(count=6, epochs=(1, 2))
+CONFIG = FinalistsConfig(count=6, epochs=(1, 2), recipe=RECIPE)
 
 
 @pytest.fixture
@@ -56,8 +57,10 @@ def found_in(problem: SearchProblem, accuracy: Callable[[Architecture], float] =
 def chosen(
     problem: SearchProblem, config: FinalistsConfig = CONFIG, **changes: Any
 ) -> tuple[SearchResult, FinalistsFile]:
-    result = with_finalists(problem, replace(found_in(problem), **changes), HERE, config, RECIPE, lambda line: None)
-    return result, read_record(FinalistsFile, problem.folder / "finalists.json")
+    result = with_finalists(
+        problem, replace(found_in(problem), **changes), HERE, config, problem.folder / "finalists", lambda line: None
+    )
+    return result, read_record(FinalistsFile, problem.folder / "finalists/finalists.json")
 
 
 @given(st.integers(2, 200), st.lists(st.integers(1, 300), min_size=1, max_size=5, unique=True))
@@ -91,7 +94,7 @@ def test_they_are_the_searchs_answer_and_the_best_that_differ(
     problem: SearchProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StandAloneEvaluator, "evaluate", lambda self, architecture, on_epoch: 0.5)
-    _, file = chosen(problem, FinalistsConfig(count=6, epochs=(1,)))
+    _, file = chosen(problem, CONFIG.model_copy(update={"epochs": (1,)}))
     networks = [problem.space.architecture(one.picks) for one in file.finalists]
     first = found_in(problem).answer(HERE).architecture
     assert networks[0] == first
@@ -172,8 +175,10 @@ def test_values_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
         FinalistsConfig.model_validate(wrong)
 
 
-def test_without_a_recipe_there_are_none() -> None:
-    assert check_finalists(CONFIG, None) == [
-        "finalists: need a recipe in `retrain`, by which they are trained, but it is null"
-    ]
-    assert check_finalists(CONFIG, RECIPE) == []
+def test_without_a_recipe_or_with_a_teacher_there_are_none() -> None:
+    assert check_finalists(CONFIG) == []
+    (fault,) = check_finalists(FinalistsConfig())
+    assert fault == "finalists.recipe: must be given where `retrain` is null, as finalists are trained by it"
+    taught = RECIPE.model_copy(update={"distillation": Distillation(alpha=0.5, temperature=2.0)})
+    (fault,) = check_finalists(FinalistsConfig(recipe=taught))
+    assert "must have no distillation" in fault

@@ -1,4 +1,4 @@
-"""The networks among which a search's answer was chosen by trainings: `finalists.json` in the folder of a search."""
+"""The networks among which a search's answer was chosen by trainings: `finalists/finalists.json` of a run."""
 
 from __future__ import annotations
 

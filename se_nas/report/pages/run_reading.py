@@ -102,7 +102,7 @@ def read_run(folder: Path, configuration: str) -> FinishedRun:
 
 def _finalists(folder: Path) -> FinalistsFile | None:
     """The networks among which the answer was chosen by trainings, if it was."""
-    path = folder / "search" / "finalists.json"
+    path = folder / "finalists" / "finalists.json"
     return read_record(FinalistsFile, path) if path.exists() else None
 
 

@@ -41,6 +41,7 @@ from se_nas.records.record import read_record
 from se_nas.runs.evidence.gathering import TRAININGS, Gathering
 from se_nas.runs.evidence.ledger import Amount, run_entries, training_entry
 from se_nas.runs.search import run_search
+from se_nas.search.finalists import with_recipe
 from se_nas.space.architecture import Architecture
 from se_nas.space.templates import NO_SE
 
@@ -133,7 +134,10 @@ def stability_part(gathering: Gathering) -> StabilityPart | None:
         folder = gathering.search_folder(seed)
         if not (gathering.conditions.finished_only or (folder / "result.json").exists()):
             gathering.say(f"evidence: a search with seed {seed}")
-            config = gathering.setting.config.model_copy(update={"seed": seed, "retrain": None, "evidence": None})
+            own = gathering.setting.config
+            finalists = own.finalists and with_recipe(own.finalists, own.retrain)
+            others = {"seed": seed, "retrain": None, "evidence": None, "finalists": finalists}
+            config = own.model_copy(update=others)
             again, progress = gathering.run / "config.yaml", gathering.conditions.progress
             run_search(again, config, folder, resume=True, progress=progress, say=lambda line: None)
         if (folder / "result.json").exists():

@@ -1,0 +1,64 @@
+"""A run whose answer is chosen among finalists, by its command, its page and its restarts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.command_lines import Run
+from tests.helpers.tiny_runs import RUN, cache_latency, changed, read_json, write_run
+
+FINALISTS = {**changed(RUN, "search.epochs", 1), "finalists": {"count": 4, "epochs": [1, 2]}}
+
+
+@pytest.fixture
+def run_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_run(tmp_path, FINALISTS)
+    cache_latency(tmp_path / "cache", tmp_path)
+    monkeypatch.setenv("SE_NAS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "run.yaml"
+
+
+def test_a_run_answers_with_the_best_finalist_counts_its_time_and_shows_them(run_file: Path, se_nas: Run) -> None:
+    restarted = ("--set", "search.restarts=2")
+    code, _, said = se_nas("search", run_file, "--out", "out", *restarted)
+    assert code == 0
+    file = read_json(Path("out/finalists/finalists.json"))
+    best, *others = file["finalists"]
+    assert [len(one["accuracies"]) for one in file["finalists"]] == [2, 2, 1, 1]
+    assert best["accuracies"][1] >= others[0]["accuracies"][1]
+    assert read_json(Path("out/architecture.json"))["picks"] == best["picks"]
+    result = read_json(Path("out/result.json"))
+    spent = {entry["part"]: entry["seconds"] for entry in result["cost_ledger"]}
+    assert spent["finalists"] == pytest.approx(sum(one["seconds"] for one in file["finalists"]))
+    assert result["search"]["seconds"] == pytest.approx(spent["search"] + spent["search 2"] + spent["finalists"])
+    assert f"finalists: the best of 4 has {best['accuracies'][1]:.2%} on the validation images" in said
+    page = Path("out/report.html").read_text()
+    assert "The finalists" in page
+    assert "2 for 2 epochs" in page
+    code, errors, _ = se_nas("search", run_file, "--out", "out", *restarted, "--resume", "--set", "finalists.count=5")
+    assert (code, ["finalists.count: must be as in the run" in line for line in errors]) == (2, [True])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        (("retrain=null",), "finalists.recipe: must be given where `retrain` is null"),
+        (("finalists.count=1",), "finalists.count: "),
+        (
+            ("finalists.epochs=[3, 2]",),
+            "finalists.epochs: must be one number or more, each greater than the one before",
+        ),
+        (("finalists.recipe={epochs: 0}",), "finalists.recipe"),
+    ],
+)
+def test_finalists_that_cannot_be_are_refused_before_anything(
+    run_file: Path, se_nas: Run, wrong: tuple[str, ...], fault: str
+) -> None:
+    settings: list[Any] = [word for setting in wrong for word in ("--set", setting)]
+    code, errors, _ = se_nas("search", run_file, "--out", "out", *settings)
+    assert code == 2
+    assert any(fault in line for line in errors)
+    assert not Path("out").exists()
