@@ -23,7 +23,7 @@ from se_nas.records.models.finalists import Finalist, FinalistsFile, Origin
 from se_nas.records.models.run_result import LedgerEntry
 from se_nas.records.record import Record, read_record, write_record
 from se_nas.search.answer import answer_among
-from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator
+from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator, checked_short_recipe
 from se_nas.search.budgets.repair import Repair
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import SearchResult
@@ -76,8 +76,11 @@ def check_finalists(config: FinalistsConfig) -> list[str]:
     """Faults of what finalists are trained by, which the configuration has by now."""
     if config.recipe is None:
         return ["finalists.recipe: must be given where `retrain` is null, as finalists are trained by it"]
-    if config.recipe.distillation is not None:
-        return ["finalists.recipe: must have no distillation, as finalists have no teacher, but has (or `retrain` has)"]
+    try:
+        for epochs in config.epochs:
+            checked_short_recipe(shortened(config.recipe, epochs))
+    except ValueError as error:
+        return [f"finalists.recipe.{error}"]
     return []
 
 
