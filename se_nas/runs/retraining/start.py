@@ -23,7 +23,7 @@ class Normalisation:
     """Mean and deviation of each channel, by which images from 0 to 1 are normalised.
 
     Attributes:
-        of: the data set whose they are, where it is another than that of the images.
+        of: the data set of the training that they are taken over from, where they are not the images' own.
     """
 
     mean: tuple[float, ...]
@@ -49,7 +49,7 @@ class Start:
         """What is said of it."""
         lines = [] if self.record is None else [self.record.words()]
         if self.normalisation.of is not None:
-            lines.append(f"images are normalised as those of {self.normalisation.of}, which the weights know")
+            lines.append(f"images are normalised as in the training on {self.normalisation.of}, which the weights know")
         return lines
 
     def stated(self) -> dict[str, str]:

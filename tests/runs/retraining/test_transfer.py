@@ -98,7 +98,7 @@ def test_frozen_parts_stay_to_the_bit_in_the_weights_and_their_average_and_all_e
     assert (record.data, record.classes) == ("digits", 10)
     assert f"{record.kept} tensors kept, {record.frozen_tensors} of them frozen (stem, stage 2, head)" in told
     assert "the classifier, 2 tensors, starts anew for 10 classes of digits" in told
-    assert "images are normalised as those of things" in told
+    assert "images are normalised as in the training on things" in told
 
 
 @pytest.mark.parametrize("everything", [False, True])
