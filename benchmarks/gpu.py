@@ -163,13 +163,14 @@ def run(part: Part, seconds: float, tiny: bool) -> Found:
         took = {"seconds": round(time.monotonic() - started, 1)}
         out.seek(0)
         errors.seek(0)
-        said, complaint = out.read(), (errors.read().strip().splitlines() or ["it said nothing"])[-1][:400]
+        said, complained = out.read(), errors.read()
+    last = ((complained.strip() or said.strip()).splitlines() or ["it said nothing"])[-1][:400]
     if code is None:
-        return {"failed": f"it must end within {seconds:.3g} s, but did not: {complaint}", **took}
+        return {"failed": f"it must end within {seconds:.3g} s, but did not: {last}", **took}
     try:
         return {**part.read(said), **took}
     except (ValueError, IndexError):
-        return {"failed": f"it ended with {code}: {complaint}", **took}
+        return {"failed": f"it ended with {code}: {last}", **took}
 
 
 def run_all(chosen: dict[str, Part], seconds: float, tiny: bool, say: Callable[[str], None]) -> dict[str, Found]:
