@@ -16,7 +16,7 @@ import torch
 from se_nas.records.checkpoint import load_checkpoint
 from tests.helpers.rank_processes import run_cli, start_ranks
 from tests.helpers.tiny_imagenet import EVERYTHING, epochs_in, write_job
-from tests.helpers.tiny_runs import read_json
+from tests.helpers.tiny_runs import RUN, changed, numbers, read_json, write_run
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 15
@@ -160,6 +160,22 @@ def test_a_killed_rank_is_restarted_by_torchrun_and_the_job_resumes_by_itself(
     assert job.end() == 0, job.errors
     assert "resumed at step" in job.errors
     assert_same(out, unbroken)
+
+
+@pytest.mark.slow
+def test_a_search_of_which_a_rank_is_killed_is_restarted_by_torchrun_and_resumes_by_itself(
+    tmp_path: Path, torchrun: Start
+) -> None:
+    run = changed(changed(RUN, "search.epochs", 5), "latency", {"table": False})
+    words = ["search", str(write_run(tmp_path, run)), "--quiet", "--out"]
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    ended = start_ranks(2, tmp_path / "job", run_cli, [*words, str(whole)]).join()
+    assert [rank.code for rank in ended] == [0, 0], ended
+    job = torchrun([*words, str(out)], "--max-restarts", "1")
+    job.wait_until(lambda: len(epochs_in(out / "search")) >= 2)
+    job.kill_rank(0)
+    assert job.end() == 0, job.errors
+    assert numbers(out) == numbers(whole)
 
 
 @pytest.mark.slow  # a killed rank that is restarted is a test of the default suite too
