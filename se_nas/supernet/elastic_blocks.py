@@ -118,7 +118,9 @@ class _Tensors:
     def layer(self, layer: Layer, x: Tensor) -> Tensor:
         if layer.name == self.block.bypassed:
             self.unexpanded = x
-        with made_again(x) if len(self.scales) > 1 else nullcontext():
+        # torch's compiler itself says what is kept
+        again = len(self.scales) > 1 and not torch.compiler.is_compiling()
+        with made_again(x) if again else nullcontext():
             y = self._convolution(layer, x)
         return self._norm(f"{layer.name}_norm", y) if layer.norm else y
 

@@ -60,7 +60,7 @@ class SuperNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, side, side) to (B, classes), as `activate` or `mix` last said."""
-        return self._run_active(x) if self._probabilities is None else self._run_mixture(x, self._probabilities)
+        return self._run_active(x) if self._probabilities is None else self.run_mixture(x, self._probabilities)
 
     def export(self, architecture: Architecture) -> Network:
         """The plain network of an architecture with a copy of its weights and statistics.
@@ -102,7 +102,8 @@ class SuperNet(nn.Module):
             x = elastic.run_sliced(x, block)
         return self.head.run_sliced(x, self._active.head)
 
-    def _run_mixture(self, x: Tensor, probabilities: Mapping[str, Tensor]) -> Tensor:
+    def run_mixture(self, x: Tensor, probabilities: Mapping[str, Tensor]) -> Tensor:
+        """What `forward` returns after `mix`."""
         certain = next(self.parameters()).new_ones(1)
 
         def probability(axis: Axis) -> Tensor:

@@ -9,12 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from se_nas.hardware.device import sent
 from se_nas.space.architecture import Architecture
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
-
-CPU = torch.device("cpu")
 
 
 class ChoiceLogits(nn.Module):
@@ -65,15 +62,15 @@ class ChoiceLogits(nn.Module):
         """The same as one (choices, most options) matrix, in which absent options have 0."""
         return torch.softmax(self.logits + self.mask, 1)
 
-    def relaxed(self, temperature: float, gumbel: bool, device: torch.device = CPU) -> dict[str, Tensor]:
-        """The softmax at a temperature, of logits with Gumbel noise (arXiv 1611.01144, eq. 2) or without, on a device.
+    def relaxed(self, temperature: float, gumbel: bool) -> Tensor:
+        """The softmax at a temperature, of logits with Gumbel noise (arXiv 1611.01144, eq. 2) or without; see `rows`.
 
         The noise comes from torch's global generator of the CPU.
         """
         values = self.logits + self.mask
         if gumbel:
             values = values - torch.log(-torch.log(torch.rand(values.shape).clamp_(1e-10, 1 - 1e-7)))
-        return self.rows(sent(torch.softmax(values / temperature, 1), device))
+        return torch.softmax(values / temperature, 1)
 
     @torch.no_grad()
     def tilt(self, direction: Tensor, length: float) -> None:

@@ -35,7 +35,7 @@ def test_probabilities_sum_to_one_over_each_choice_s_own_options(
 ) -> None:
     logits = random_logits(space, seed)
     torch.manual_seed(seed)
-    for found in (logits.probabilities(), logits.relaxed(temperature, gumbel)):
+    for found in (logits.probabilities(), logits.rows(logits.relaxed(temperature, gumbel))):
         assert list(found) == [choice.name for choice in space.choices]
         for choice in space.choices:
             p = found[choice.name]
@@ -48,7 +48,7 @@ def test_probabilities_are_the_softmax_of_the_scores(tiny_space: SearchSpace) ->
     logits = random_logits(tiny_space, 0)
     for name, p in logits.probabilities().items():
         torch.testing.assert_close(p, torch.tensor(logits.scores()[name]).softmax(0))
-    for name, p in logits.relaxed(2.0, gumbel=False).items():
+    for name, p in logits.rows(logits.relaxed(2.0, gumbel=False)).items():
         torch.testing.assert_close(p, (torch.tensor(logits.scores()[name]) / 2).softmax(0))
 
 
@@ -72,11 +72,11 @@ def test_a_low_temperature_makes_one_option_certain(tiny_space: SearchSpace) -> 
     logits = random_logits(tiny_space, 1)
     torch.manual_seed(0)
     for gumbel in (False, True):
-        for p in logits.relaxed(1e-3, gumbel).values():
+        for p in logits.rows(logits.relaxed(1e-3, gumbel)).values():
             assert p.max().item() > 0.999
-    for name, p in logits.relaxed(1e-3, gumbel=False).items():
+    for name, p in logits.rows(logits.relaxed(1e-3, gumbel=False)).items():
         assert p.argmax() == logits.probabilities()[name].argmax()
-    for p in logits.relaxed(1e3, gumbel=True).values():
+    for p in logits.rows(logits.relaxed(1e3, gumbel=True)).values():
         assert (p - 1 / len(p)).abs().max().item() < 0.01
 
 
@@ -86,7 +86,7 @@ def test_gumbel_noise_makes_each_option_win_as_often_as_it_is_probable(tiny_spac
     torch.manual_seed(0)
     with torch.no_grad():
         for _ in range(DRAWS):
-            for name, p in logits.relaxed(1.0, gumbel=True).items():
+            for name, p in logits.rows(logits.relaxed(1.0, gumbel=True)).items():
                 wins[name][int(p.argmax())] += 1
     for name, p in logits.probabilities().items():
         assert chi_square_is_likely(wins[name], DRAWS * p.detach().double().numpy()), name
@@ -123,7 +123,7 @@ def test_an_option_of_no_probability_is_never_drawn(tiny_space: SearchSpace) -> 
 def test_the_gradient_reaches_every_option_and_no_absent_one(tiny_space: SearchSpace) -> None:
     logits = random_logits(tiny_space, 5)
     torch.manual_seed(0)
-    for found in (logits.probabilities(), logits.relaxed(0.7, gumbel=True)):
+    for found in (logits.probabilities(), logits.rows(logits.relaxed(0.7, gumbel=True))):
         loss = sum((p.square().sum() for p in found.values()), torch.zeros(()))
         (gradient,) = torch.autograd.grad(loss, [logits.logits])
         assert gradient.isfinite().all()
