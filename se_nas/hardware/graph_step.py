@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from se_nas.errors import SeNasError
+from se_nas.errors import ConfigError, SeNasError
 
 Asked = Literal["auto", True, False]
 """What a configuration says of compiling or capturing; "auto" is where it is known to pay, or should by calculation."""
+
+#: What steps on several ranks, or in parts, cannot be captured by.
+RANKS, PARTS = "on several ranks, which wait for each other", "where the gradients of several parts add up (accumulate)"
 
 #: Steps from which on compiling pays: it takes about a minute and saves a few milliseconds a step, by calculation.
 _COMPILED_FROM = 20_000
@@ -43,20 +46,20 @@ def compiles(asked: Asked, device: torch.device, steps: int) -> bool:
     return device.type == "cuda" and steps >= _COMPILED_FROM and importlib.util.find_spec("triton") is not None
 
 
-def captures(asked: Asked, device: torch.device, steps: int, hindrance: str | None = None) -> bool:
+def captures(asked: Asked, device: torch.device, steps: int, where: str, hindrances: Mapping[str, bool]) -> bool:
     """Whether CUDA captures the steps of a training of so many.
 
     Args:
-        hindrance: why it cannot, if it cannot.
+        where: what the configuration is of, in an error.
+        hindrances: what it cannot be on or with, and whether that is so.
 
     Raises:
-        ValueError: it is asked for where it cannot be.
+        ConfigError: it is asked for where it cannot be.
     """
-    if device.type != "cuda":
-        hindrance = f"on {device.type}"
-    if asked is True and hindrance is not None:
-        raise ValueError(f"cuda_graphs: must be auto or false {hindrance}, but got true")
-    return hindrance is None and (asked is True or (asked == "auto" and steps >= _CAPTURED_FROM))
+    there = [f"on {device.type}"] if device.type != "cuda" else [words for words, holds in hindrances.items() if holds]
+    if asked is True and there:
+        raise ConfigError(where, [f"cuda_graphs: must be auto or false {there[0]}, but got true"])
+    return not there and (asked is True or (asked == "auto" and steps >= _CAPTURED_FROM))
 
 
 class Compiled(nn.Module):

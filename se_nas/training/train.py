@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from se_nas.cost.memory import least_training_bytes
 from se_nas.data.balance import balanced_weights
-from se_nas.errors import CheckpointError, ConfigError
+from se_nas.errors import CheckpointError
 from se_nas.hardware.device import arithmetic, autocast_dtype, autocast_for
 from se_nas.hardware.distributed import Ranks
-from se_nas.hardware.graph_step import Compiled, GraphStep, captures, compiles
+from se_nas.hardware.graph_step import PARTS, RANKS, Compiled, GraphStep, captures, compiles
 from se_nas.hardware.memory import check_fits
 from se_nas.layers.freezing import freeze
 from se_nas.layers.network import Network, initialise
@@ -170,7 +170,12 @@ def train(
     wrapped = ranks.wrapped(compiled or network, device)
 
     halves = autocast_dtype(device, recipe.precision) == torch.float16
-    captured = _captures(recipe, device, steps, ranks, halves)
+    hindrances = {
+        RANKS: ranks.size > 1,
+        PARTS: recipe.accumulate > 1,
+        "with float16, whose gradients are scaled": halves,
+    }
+    captured = captures(recipe.cuda_graphs, device, steps, "recipe", hindrances)
     update = WeightUpdate(network, recipe, images.steps_per_epoch, device=device, scaled=halves)
     weights_of_classes = None
     if recipe.class_weights is not None:
@@ -317,20 +322,6 @@ def _network(
     if recipe.dropout is not None:
         network.set_dropout(recipe.dropout)
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def _captures(recipe: Recipe, device: torch.device, steps: int, ranks: Ranks, halves: bool) -> bool:
-    """Whether CUDA captures the steps."""
-    hindrances = {
-        "on several ranks, which wait for each other": ranks.size > 1,
-        "where the gradients of several parts add up (accumulate)": recipe.accumulate > 1,
-        "with float16, whose gradients are scaled": halves,
-    }
-    hindrance = next((words for words, holds in hindrances.items() if holds), None)
-    try:
-        return captures(recipe.cuda_graphs, device, steps, hindrance)
-    except ValueError as error:
-        raise ConfigError("recipe", [str(error)]) from error
 
 
 def _distilled(

@@ -74,12 +74,12 @@ def test_a_training_that_cannot_be_compiled_goes_on_plainly_and_says_so_once(
 def test_steps_are_compiled_and_captured_by_themselves_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     assert compiles("auto", CUDA, 10**6)
-    assert captures("auto", CUDA, 10**4)
+    assert captures("auto", CUDA, 10**4, "recipe", {"on ranks": False})
     assert not compiles("auto", CPU, 10**6)
-    assert not captures("auto", CPU, 10**6)
+    assert not captures("auto", CPU, 10**6, "recipe", {})
     assert not compiles("auto", CUDA, 100)
-    assert not captures("auto", CUDA, 100)
-    assert not captures("auto", CUDA, 10**6, "with float16")
+    assert not captures("auto", CUDA, 100, "recipe", {})
+    assert not captures("auto", CUDA, 10**6, "recipe", {"with float16": True})
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert not compiles("auto", CUDA, 10**6)
     assert compiles(True, CUDA, 100)
@@ -89,5 +89,5 @@ def test_steps_are_compiled_and_captured_by_themselves_where_it_pays(monkeypatch
 def test_capturing_is_refused_where_it_cannot_be(images: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cuda_graphs: must be auto or false on cpu, but got true"):
         train(DiskJob(tmp_path, images, SPEC, recipe_of(VALUES, cuda_graphs=True)))
-    with pytest.raises(ValueError, match="must be auto or false with float16"):
-        captures(True, CUDA, 1, "with float16")
+    with pytest.raises(ConfigError, match="must be auto or false with float16, but got true"):
+        captures(True, CUDA, 1, "recipe", {"on several ranks": False, "with float16": True})

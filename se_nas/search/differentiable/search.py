@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, model_validator
+from rich.console import Console
 from torch import Tensor
 
 from se_nas.cost.metrics import is_aside
 from se_nas.data.in_memory.batches import at_side
-from se_nas.hardware.device import autocast_for
+from se_nas.hardware.device import autocast_for, sent
+from se_nas.hardware.graph_step import PARTS, RANKS, Asked, captures, compiles
 from se_nas.records.former_names import by_present_names
 from se_nas.records.models.history import Epoch, History
 from se_nas.records.models.stopped import Stopped
@@ -31,6 +34,7 @@ from se_nas.search.budgets.decode import Decoder, check_feasible
 from se_nas.search.budgets.resolutions import decoded_at_each, resolutions_within, with_resolutions
 from se_nas.search.differentiable.budget_projection import BudgetProjection
 from se_nas.search.differentiable.choice_logits import ChoiceLogits
+from se_nas.search.differentiable.mixture_passes import Graphs, choice_passes, weight_passes
 from se_nas.search.differentiable.watchdog import warnings_of
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.weight_training import WeightConfig, WeightTrainer
@@ -42,6 +46,7 @@ from se_nas.supernet.supernet import SuperNet
 from se_nas.training.guard import Stateful
 from se_nas.training.images import part_seed
 from se_nas.training.loop import StepContext
+from se_nas.training.metrics import print_line
 
 
 class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
@@ -60,6 +65,8 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
         temperature: temperature of the relaxation in the first and in the last epoch; it falls geometrically between.
         weight_step: "sampled" trains the weights on whole architectures, "mixture" on the relaxed mixture.
         validate_every: epochs between two evaluations of the architecture that would be decoded now.
+        compile: whether the mixture's steps are compiled by torch; see `Recipe`.
+        cuda_graphs: whether CUDA captures the mixture's steps; see `Recipe`.
     """
 
     strategy: Literal["differentiable"] = "differentiable"
@@ -72,6 +79,8 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
     temperature: tuple[PositiveFloat, PositiveFloat] = (3.0, 0.5)
     weight_step: Literal["sampled", "mixture"] = "sampled"
     validate_every: Count = 1
+    compile: Asked = "auto"
+    cuda_graphs: Asked = "auto"
 
     @model_validator(mode="before")
     @classmethod
@@ -135,6 +144,28 @@ class _Search(WeightTrainer):
         plain = self.recipe.model_copy(update={"label_smoothing": 0.0})
         self.choice_criterion = self.criterion_for(self.choice_batches, plain)
         self.choice_steps_per_epoch = math.ceil(self.batches.per_epoch / config.choice_every)
+        weight_graphs = self._graphs(self.batches.per_epoch, {PARTS: self.recipe.accumulate > 1})
+        self._weight_passes = weight_passes(self.supernet, self.logits, self.criterion, self._backward, weight_graphs)
+        choice_graphs = self._graphs(self.choice_steps_per_epoch, {})
+        self._choice_passes = choice_passes(self.supernet, self.logits, self.choice_criterion, choice_graphs)
+
+    def _graphs(self, steps_per_epoch: int, hindrances: Mapping[str, bool]) -> Graphs:
+        """How the mixture's passes are run.
+
+        Raises:
+            ConfigError: they cannot be captured, as they are to be.
+        """
+        config, device, steps = self.config, self.problem.device, self.config.epochs * steps_per_epoch
+        hindrances = {RANKS: self.ranks.size > 1, **hindrances}
+        return Graphs(
+            compiled=compiles(config.compile, device, steps),
+            captured=captures(config.cuda_graphs, device, steps, "search", hindrances),
+            say=self._say,
+        )
+
+    def _say(self, line: str) -> None:
+        if self.ranks.first:
+            print_line(Console(stderr=True), f"search: the mixture's steps are {line}")
 
     # ---- steps
 
@@ -148,26 +179,31 @@ class _Search(WeightTrainer):
 
     def _weight_step(self, context: StepContext, searching: bool) -> dict[str, float | Tensor]:
         rate = self.update.begin(context)
-        losses, hits = [], []
+        found = []
         self.supernet.train()
         for part, x, y in self.parts_of(self.batches, context.step, context.seed):
             rng = np.random.default_rng([context.seed, part])
             if searching and self.config.weight_step == "mixture":
                 with torch.no_grad():
-                    self.supernet.mix(self._relaxed(context.epoch))
+                    relaxed = self._relaxed(context.epoch)
                 x = at_side(x, self.logits.drawn_resolution(rng))
+                found.append(self._weight_passes(x, y, sent(relaxed, self.problem.device)))
             else:
-                architecture = self.logits.sample(rng) if searching else self._sampled(rng)
-                self.supernet.activate(architecture)
-                x = self.seen_by(architecture, x)
-            with autocast_for(self.problem.device):
-                predicted = self.supernet(x)
-                loss = self.criterion(predicted.float(), y)
-            self.update.backward(loss / self.recipe.accumulate)
-            losses.append(loss.detach())
-            hits.append((predicted.argmax(1) == y).float().mean())
+                found.append(self._sampled_passes(self.logits.sample(rng) if searching else self._sampled(rng), x, y))
         self.end_update()
-        return {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(hits).mean(), "lr": rate}
+        loss, accuracy = (torch.stack(each).mean() for each in zip(*found, strict=True))
+        return {"loss": loss, "accuracy": accuracy, "lr": rate}
+
+    def _sampled_passes(self, architecture: Architecture, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        self.supernet.activate(architecture)
+        with autocast_for(self.problem.device):
+            predicted = self.supernet(self.seen_by(architecture, x))
+            loss = self.criterion(predicted.float(), y)
+        self._backward(loss)
+        return loss.detach(), (predicted.argmax(1) == y).float().mean()
+
+    def _backward(self, loss: Tensor) -> None:
+        self.update.backward(loss / self.recipe.accumulate)
 
     def _sampled(self, rng: np.random.Generator) -> Architecture:
         """One drawn uniformly, of a resolution at which something keeps the budgets."""
@@ -183,19 +219,18 @@ class _Search(WeightTrainer):
         logits.grad = torch.zeros_like(logits)
         for part, x, y in self.parts_of(self.choice_batches, batch, seed):
             x = at_side(x, self.logits.drawn_resolution(np.random.default_rng([seed, part])))
-            with autocast_for(self.problem.device):
-                loss = self.choice_criterion(self.supernet.mix(self._relaxed(context.epoch))(x).float(), y)
-            # where the resolution is the one choice, the loss does not depend on them
-            (gradient,) = torch.autograd.grad(loss, [logits], materialize_grads=True)
+            relaxed = self._relaxed(context.epoch)
+            loss, of_relaxed = self._choice_passes(x, y, sent(relaxed.detach(), self.problem.device))
+            (gradient,) = torch.autograd.grad(relaxed, [logits], of_relaxed.to(relaxed.device))
             logits.grad.add_(gradient, alpha=1 / self.recipe.accumulate)
-            losses.append(loss.detach())
+            losses.append(loss)
         self.ranks.average_([logits.grad])
         self.choice_optimizer.step()
         self.projection.project(self.logits, self.problem.tables)
         return {"choice_loss": torch.stack(losses).mean()}
 
-    def _relaxed(self, epoch: int) -> dict[str, Tensor]:
-        return self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel", self.problem.device)
+    def _relaxed(self, epoch: int) -> Tensor:
+        return self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel")
 
     def temperature(self, epoch: int) -> float:
         """Of the relaxation in an epoch; the first one's until pretraining is over."""

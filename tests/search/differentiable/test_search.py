@@ -250,19 +250,19 @@ def test_the_option_that_the_loss_asks_for_is_found(
     problem = make_problem(tiny_space, tmp_path)
     wanted = {choice.name: len(choice.options) - 1 for choice in problem.space.choices}
     mixed: dict[str, Tensor] = {}
-    mix = differentiable.SuperNet.mix
+    run_mixture = differentiable.SuperNet.run_mixture
     cross_entropy = F.cross_entropy
 
-    def noted(self: Any, probabilities: dict[str, Tensor]) -> Any:
+    def noted(self: Any, x: Tensor, probabilities: dict[str, Tensor]) -> Any:
         mixed.update(probabilities)
-        return mix(self, probabilities)
+        return run_mixture(self, x, probabilities)
 
     def planted(*arguments: Any, **options: Any) -> Tensor:
         loss = cross_entropy(*arguments, **options)
         asked = sum((1 - mixed.pop(name)[i] for name, i in wanted.items() if name in mixed), torch.zeros(()))
         return loss + 5 * asked
 
-    monkeypatch.setattr(differentiable.SuperNet, "mix", noted)
+    monkeypatch.setattr(differentiable.SuperNet, "run_mixture", noted)
     monkeypatch.setattr(F, "cross_entropy", planted)
     result = search_differentiable(problem, config(pretrain_epochs=0, epochs=6, validate_every=6))
     for name, i in wanted.items():
