@@ -42,6 +42,7 @@ from tests.simulated_cuda import counts
 CUDA = torch.device("cuda")
 BATCH = 8
 STEPS = 8
+BEFORE_CAPTURED = 7
 BARS = {
     "waits": {
         "weight step, pretraining": 0,
@@ -83,7 +84,7 @@ def profiled(work: Callable[[], object], times: int) -> dict[str, float]:
     return {"launches": launches / times, "waits": waits / times}
 
 
-def search_of(path: Path, folder: Path) -> _Search:
+def search_of(path: Path, folder: Path, captured: bool = False) -> _Search:
     """A differentiable search on noise, with a budget on MACs that half of the space keeps."""
     space = load_space(path)
     generator = torch.Generator().manual_seed(0)
@@ -108,7 +109,8 @@ def search_of(path: Path, folder: Path) -> _Search:
         folder=folder,
         progress=False,
     )
-    return _Search(problem, DifferentiableConfig(pretrain_epochs=1, epochs=2, batch_size=BATCH, calibration_images=32))
+    values = {"pretrain_epochs": 1, "epochs": 2, "batch_size": BATCH, "calibration_images": 32}
+    return _Search(problem, DifferentiableConfig.model_validate({**values, "cuda_graphs": captured}))
 
 
 def context(step: int, epoch: int = 1) -> StepContext:
@@ -145,7 +147,7 @@ def of_training(problem: SearchProblem, recipe: Recipe, folder: Path) -> dict[st
     class Counting(Loop):
         def run(self, resume: bool) -> History:
             steps = iter(range(10**6))
-            for _ in range(7 if recipe.cuda_graphs is True else 2):  # before one is captured
+            for _ in range(BEFORE_CAPTURED if recipe.cuda_graphs is True else 2):
                 self._step(context(next(steps), 0))
             found.update(counted(lambda: self._step(context(next(steps), 0)), STEPS))
             raise _Counted
@@ -167,6 +169,11 @@ def every(space: Path, folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
     """All that is counted, each under its name."""
     search = search_of(space, folder)
     yield from of_search(search)
+    search = search_of(space, folder, captured=True)
+    steps = iter(range(10**6))
+    for _ in range(BEFORE_CAPTURED):
+        search._choice_step(context(next(steps)))
+    yield "choice step, captured", counted(lambda: search._choice_step(context(next(steps))), STEPS)
     in_memory = default_recipe(epochs=1, batch_size=BATCH, average_decay=0.99, cutout=4)
     yield "stand-alone step", of_training(search.problem, in_memory, folder)
     captured = in_memory.model_copy(update={"cuda_graphs": True})

@@ -12,7 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from se_nas.hardware.graph_step import GraphStep
+from se_nas.search.differentiable.search import DifferentiableConfig, search_differentiable
+from se_nas.space.yaml.file import parse_space
 from tests.helpers.tiny_imagenet import EVERYTHING, recipe_of, tiny_network, write_images
+from tests.helpers.tiny_runs import SPACE
+from tests.search.problems import make_problem
 from tests.training.disk_jobs import DiskJob, Fault, train
 
 pytestmark = [
@@ -89,3 +93,25 @@ def test_a_step_that_waits_for_the_device_is_not_captured_and_goes_on(monkeypatc
     assert len(set(stepping(work, network, 12, said))) == 12
     assert len(said) == 1
     assert said[0].startswith("not captured, as CUDA cannot: ")
+
+
+@pytest.mark.slow
+def test_a_captured_search_is_the_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mixtures for the weights and for the choices, on images of two sizes, of which each has its graphs."""
+    space = parse_space({**SPACE, "resolution": [8, 12], "stages": SPACE["stages"][:1]}, "two")
+    replays, found = watched_replays(monkeypatch), []
+    for captured in (False, True):
+        problem = make_problem(space, tmp_path / str(captured), macs=0.6, device=CUDA)
+        values = {"pretrain_epochs": 1, "epochs": 4, "batch_size": 20, "weight_step": "mixture"}
+        found.append(
+            search_differentiable(problem, DifferentiableConfig(**values, cuda_graphs=captured, compile=False))
+        )
+        assert (len(replays) > 0) == captured
+    assert len(set(map(id, replays))) == 4
+    plain, graphs = found
+    if SIMULATED:
+        assert graphs.scores == plain.scores
+        for name, tensor in graphs.supernet.state_dict().items():
+            assert torch.equal(tensor, plain.supernet.state_dict()[name]), name
+    for name, row in graphs.scores.items():
+        assert row == pytest.approx(plain.scores[name], abs=0.2), name
