@@ -48,6 +48,7 @@ BARS = {
         "weight step, pretraining": 0,
         "weight step": 0,
         "choice step": 1,
+        "choice step, captured": 1,
         "clipping and optimizer": 0,
         "snapshot": 0,
         "look for NaN": 1,
@@ -56,7 +57,13 @@ BARS = {
         "stand-alone step, captured": 0,
         "step on images that workers decode": 0,
     },
-    "launches": {"clipping and optimizer": 40, "snapshot": 20, "look for NaN": 20},
+    "launches": {
+        "clipping and optimizer": 40,
+        "snapshot": 20,
+        "look for NaN": 20,
+        "choice step, captured": 20,
+        "stand-alone step, captured": 40,
+    },
 }
 """Most of each for the parts that are held to something."""
 

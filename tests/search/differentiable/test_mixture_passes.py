@@ -49,7 +49,7 @@ def images(space: SearchSpace) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.slow  # torch traces both for seconds
 def test_a_search_is_two_graphs_whatever_is_mixed_and_drawn(tmp_path: Path, graphs: CompileCounterWithBackend) -> None:
-    """One for the weights and one for the choices, over temperatures, noise and learning rates; SE at several places."""
+    """One for the weights and one for the choices, over temperatures, noise and rates; SE at several places."""
     se = {"options": ["none", 2], "position": ["inside", "post"]}
     stage = {"width": 8, "depth": [1, 2], "kernel": [3, 5], "expansion": 2, "se": se}
     problem = make_problem(parse_space({**SPACE, "stages": [stage]}, "places"), tmp_path / "compiled", macs=0.4)
