@@ -34,6 +34,7 @@ _FILES: Mapping[str, str] = {
     "retrain/history.json": "the retraining's epochs",
     f"retrain/{WEIGHTS}": "the trained weights",
     "subnet": "the network with the supernet's weights",
+    "finalists/finalists.json": "the networks that the answer was chosen among",
     "evidence": "the evidence, a file a part",
     "retrain/export": "exported networks",
     "excitation/excitation.html": "what SE learned",

@@ -165,7 +165,7 @@ def run_sections(run: FinishedRun) -> RunSections:
 
 _ORIGINS: Mapping[Origin, str] = {
     "answer": "the search's own answer",
-    "neighbour": "a neighbour of it",
+    "neighbour": "a neighbour of that answer",
     "random": "drawn within the budgets",
     "other": "what the search would answer beside",
 }
