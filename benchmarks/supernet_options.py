@@ -1,10 +1,11 @@
-"""Claim: the sandwich rule, soft answers, BestUp, WorstUp and a running average each make a supernet rank better.
+"""Claim: the sandwich rule, soft answers, BestUp, WorstUp, a teacher and an average each make a supernet rank better.
 
 Supernets of NAS-Bench-Macro are trained on some of CIFAR-10's images, one for each way and seed, all with equal work:
 as many forward and backward passes of a subnet over an image, where a forward pass alone, by which BestUp and WorstUp
-look at their candidates, counts a third. Each keeps a running average of its weights too. Random networks, the same for
-all, are judged with inherited weights and recalibrated batch norms, and ranked beside the published accuracies of
-32x32 pixels. A seed gives all ways the same first weights and the same images.
+look at their candidates and a teacher answers, counts a third. The teacher is the largest subnet of the sandwich rule's
+supernet, whose own training is not counted. Two ways keep a running average of their weights, which is judged too.
+Random networks, the same for all, are judged with inherited weights and recalibrated batch norms, and ranked beside the
+published accuracies of 32x32 pixels. A seed gives all ways the same first weights and the same images.
 
 The table and CIFAR-10 are those of `supernet_ranking.py`. Run:
 python benchmarks/supernet_options.py TABLE.json --data-dir DIR --work FOLDER [--results FOLDER].
@@ -39,21 +40,25 @@ from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.files import write_json
+from se_nas.search.budgets.decode import greatest_cost
 from se_nas.search.one_shot.config import OneShotConfig
-from se_nas.search.one_shot.inheritance import calibration_batches
+from se_nas.search.one_shot.inheritance import calibration_batches, inherit
 from se_nas.search.one_shot.training import train_one_shot
 from se_nas.search.one_shot.weight_training import CHECKPOINT
 from se_nas.search.problem import SearchProblem
 from se_nas.space.yaml.file import load_space
 from se_nas.supernet.supernet import SuperNet
 
-WAYS: dict[str, tuple[dict[str, Any], int]] = {
+TEACHER = "sandwich, kl"
+"""The way whose largest subnet, of the same seed, is the teacher."""
+WAYS: dict[str, tuple[dict[str, Any], float]] = {
     "uniform": ({"sampling": "uniform"}, 1),
     "sandwich, labels": ({"sampling": "sandwich", "distillation": "none"}, 3),
     "sandwich, kl": ({"sampling": "sandwich", "distillation": "kl"}, 3),
     "sandwich, alpha": ({"sampling": "sandwich", "distillation": "alpha"}, 3),
     "best_up, kl": ({"sampling": "best_up", "distillation": "kl"}, 4),
     "worst_up, kl": ({"sampling": "worst_up", "distillation": "kl"}, 4),
+    "uniform, teacher": ({"sampling": "uniform", "distillation": "kl", "teacher": TEACHER}, 4 / 3),
 }
 """The changes of a way, and its work in one step: largest, smallest and one more, of three candidates."""
 #: What an option is compared with, each with its baseline.
@@ -63,6 +68,7 @@ PAIRS = {
     "alpha in place of kl": ("sandwich, alpha", "sandwich, kl"),
     "best_up": ("best_up, kl", "sandwich, kl"),
     "worst_up": ("worst_up, kl", "sandwich, kl"),
+    "teacher": ("uniform, teacher", "uniform"),
 }
 AVERAGED = ("uniform", "sandwich, kl")
 """Ways whose running average of the weights is judged too."""
@@ -92,6 +98,13 @@ def problem_of(options: argparse.Namespace, way: str, seed: int) -> SearchProble
     )
 
 
+def last_supernet(problem: SearchProblem) -> SuperNet:
+    """With the weights that its training ended with."""
+    supernet = SuperNet(problem.space)
+    supernet.load_state_dict(load_checkpoint(problem.folder / CHECKPOINT)["parts"]["supernet"])
+    return supernet.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
 def supernet_of(options: argparse.Namespace, way: str, seed: int, rows: Rows) -> dict[str, Any]:
     """What is told of one supernet, with the accuracies of the rows by its weights of the end and their average."""
     changes, work = WAYS[way]
@@ -99,19 +112,21 @@ def supernet_of(options: argparse.Namespace, way: str, seed: int, rows: Rows) ->
     config = OneShotConfig(
         **changes,
         random_subnets=1,
-        epochs=WORK // work,
-        validate_every=WORK // work,
+        epochs=round(WORK / work),
+        validate_every=round(WORK / work),
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         average_decay=options.average_decay if way in AVERAGED else None,
         calibration_images=options.calibration_images,
     )
-    load = os.getloadavg()[0]
+    load, images = os.getloadavg()[0], problem.images()
+    if config.teacher is not None:
+        largest = greatest_cost(problem.space, problem.tables, "macs").architecture
+        taught = last_supernet(problem_of(options, config.teacher, seed))
+        teacher = inherit(taught, largest, images, problem, options.calibration_images).eval()
+        problem = replace(problem, teacher=lambda: teacher)
     trained = train_one_shot(problem, config)
-    last = SuperNet(problem.space)
-    last.load_state_dict(load_checkpoint(problem.folder / CHECKPOINT)["parts"]["supernet"])
-    last.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = problem.images()
+    last = last_supernet(problem)
     calibration = list(calibration_batches(images, problem, options.calibration_images))
     validation = list(images.evaluate_batches(problem.parts["validation"], 500))
     accuracies = {}
