@@ -335,7 +335,7 @@ def test_a_table_of_placements_is_trained_once_timed_and_read_by_the_evaluator(
     small_table: ModuleType, tmp_path: Path
 ) -> None:
     folder = tmp_path / "made"
-    options = argparse.Namespace(data_dir=None, seeds=[0, 1], pilot=False, set=None)
+    options = argparse.Namespace(data_dir=None, seeds=[0, 1], pilot=False, only=(), set=None)
     (folder / "work").mkdir(parents=True)
     with locked(folder / "work" / "0-1.lock"):  # which another process is at
         found = small_table.train(folder, options)
@@ -355,6 +355,21 @@ def test_a_table_of_placements_is_trained_once_timed_and_read_by_the_evaluator(
         assert table(architecture) == pytest.approx(sum(network.accuracies.values()) / 2)
     with pytest.raises(SystemExit, match="its recipe has another epochs"):
         small_table.train(folder, argparse.Namespace(**{**vars(options), "set": ["epochs=2"]}))
+
+
+def test_a_part_of_the_placements_can_be_named(se_table: ModuleType) -> None:
+    space = load_space(se_table.SPACE)
+    named = list(se_table.jobs(space, [0, 3], False, ["00000", "12001"]))
+    assert [(se_table.key_of(space, network), seed) for network, seed in named] == [
+        ("00000", 0),
+        ("12001", 0),
+        ("00000", 3),
+        ("12001", 3),
+    ]
+    assert named[1][0]["stage3.block2.se"] == "r4"
+    assert len(set(se_table.jobs(space, [0, 1], False, ()))) == 2 * 243
+    with pytest.raises(SystemExit, match=r"--only: .* but got 90000"):
+        list(se_table.jobs(space, [0], False, ["90000"]))
 
 
 def test_noise_between_seeds_is_pooled_over_the_networks_that_have_several(se_table: ModuleType) -> None:
