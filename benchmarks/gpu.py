@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import json
 import os
 import re
@@ -93,18 +92,6 @@ def no_second_rank() -> str | None:
     return None if torch.distributed.is_nccl_available() else "torch has no NCCL"
 
 
-def no_triton() -> str | None:
-    """Why nothing can be compiled."""
-    return None if importlib.util.find_spec("triton") else "there is no Triton"
-
-
-def training(seconds: float, words: str, size: str = "--batch-size 64 --resolution 64", **more: Any) -> Part:
-    """Our loop against timm's; by default steps so small that launches are their time, as they are or as graphs."""
-    real = f"--device cuda --precision bfloat16 --rounds 5 {size} {words}"
-    tiny = "--device cuda --batch-size 2 --resolution 32 --rounds 2 --network search_spaces/baselines/mobilenetv1.yaml"
-    return benchmark("train_step", seconds, real, f"{tiny} {words}", **more)
-
-
 def parts() -> dict[str, Part]:
     """What is checked, by name, the most telling first."""
     return {
@@ -117,9 +104,13 @@ def parts() -> dict[str, Part]:
             "--device cuda --batch-size 256",
             "--device cuda --batch-size 2 --repeats 2 --family mbconv",
         ),
-        "train_step": training(90, "--cuda-graphs false --compile false", "--batch-size 128 --resolution 224"),
-        "train_step_plain": training(60, "--cuda-graphs false --compile false"),
-        "train_step_captured": training(60, "--cuda-graphs true --compile false"),
+        "train_step": benchmark(
+            "train_step",
+            75,
+            "--device cuda --batch-size 128 --resolution 224 --precision bfloat16 --rounds 5",
+            "--device cuda --batch-size 2 --resolution 32 --rounds 2"
+            " --network search_spaces/baselines/mobilenetv1.yaml",
+        ),
         "latency_table": benchmark(
             "latency_table",
             120,
@@ -127,8 +118,13 @@ def parts() -> dict[str, Part]:
             "--device cuda --fresh --max-seconds 40 --held-out 2 --space search_spaces/mbconv_digits.yaml",
         ),
         "search_ranks": benchmark("search_ranks", 120, "--device cuda --batch-size 1024", "", unless=no_second_rank),
-        # torch's compiler alone takes about a minute
-        "train_step_compiled": training(150, "--cuda-graphs true --compile true", unless=no_triton),
+        # last, since torch's compiler takes minutes
+        "graph_step": benchmark(
+            "graph_step",
+            150,
+            "--device cuda --space search_spaces/mbconv_cifar.yaml",
+            "--device cuda --batch-size 2 --repeats 2 --space search_spaces/mbconv_digits.yaml --what network",
+        ),
     }
 
 

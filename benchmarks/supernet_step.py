@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import count_tables
 from se_nas.hardware.allocator import tune_allocator
-from se_nas.hardware.device import autocast_for, pick_device
+from se_nas.hardware.device import autocast_for, pick_device, sent
 from se_nas.hardware.environment import processor_name
 from se_nas.layers.activations import ACTIVATIONS
 from se_nas.layers.network import Network, initialise
@@ -136,7 +136,8 @@ def differentiable_step(space: SearchSpace, x: torch.Tensor, y: torch.Tensor) ->
         optimizer.zero_grad(set_to_none=True)
         choice_optimizer.zero_grad(set_to_none=True)
         with autocast_for(x.device):
-            loss = F.cross_entropy(supernet.mix(logits.relaxed(1.0, gumbel=True, device=x.device))(x).float(), y)
+            probabilities = logits.rows(sent(logits.relaxed(1.0, gumbel=True), x.device))
+            loss = F.cross_entropy(supernet.mix(probabilities)(x).float(), y)
         loss.backward()
         optimizer.step()
         choice_optimizer.step()

@@ -7,8 +7,7 @@ train.py does, of timm's own parts. Both train the same network from the same we
 the same recipe and precision. A round is 20 steps of each, in turns of `--turn` steps, since our loop copies the state
 every 20 steps. What a round leaves out is our checkpoint every two minutes, and the evaluation. Run:
 python benchmarks/train_step.py [--network search_spaces/baselines/mobilenetv3_large.yaml] [--recipe mobile-150]
-[--resolution 128] [--batch-size 16] [--precision bfloat16] [--device cuda] [--cuda-graphs true] [--compile true].
-Steps of ours that are captured or compiled are told by the JSON's "recipe_says".
+[--resolution 128] [--batch-size 16] [--precision bfloat16] [--device cuda].
 The last line is one JSON object.
 """
 
@@ -52,8 +51,6 @@ SEED = 0
 ROUND = GuardConfig().snapshot_every
 BATCHES = 4
 """Different batches in memory."""
-AS_GRAPHS = ("cuda_graphs", "compile")
-"""Keys of a recipe that make its steps graphs."""
 BARS = {"ratio": 0.98}
 """Least images/s of ours over timm's: the median of the rounds."""
 
@@ -286,8 +283,6 @@ def main() -> None:
     parser.add_argument("--recipe", default="mobile-150")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
-    for key in AS_GRAPHS:
-        parser.add_argument(f"--{key.replace('_', '-')}", choices=("auto", "true", "false"), default="auto")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, mps or xpu")
     parser.add_argument("--rounds", type=int, default=7, help=f"timed, of {ROUND} steps of each loop; at least 2")
     parser.add_argument("--turn", type=int, default=2, help=f"steps at a stretch, a divisor of {ROUND}")
@@ -295,10 +290,7 @@ def main() -> None:
     if options.rounds < 2 or options.turn < 1 or ROUND % options.turn:
         parser.error(f"--rounds must be at least 2 and --turn a divisor of {ROUND}")
     load_before, tuned, device = os.getloadavg(), tune_allocator(), pick_device(options.device)
-    graphs = {
-        key: {"true": True, "false": False}.get(word, word) for key in AS_GRAPHS if (word := getattr(options, key))
-    }
-    recipe = one_epoch(options.recipe, options.batch_size, options.precision, **graphs)
+    recipe = one_epoch(options.recipe, options.batch_size, options.precision)
     spec = replace(open_architecture(options.network).network, resolution=options.resolution)
     stream, losses = measure(spec, recipe, device, turn=options.turn, rounds=options.rounds)
     wall, cpu = ({name: by_round(v, options.turn) for name, v in times.items()} for times in (stream.wall, stream.cpu))
@@ -330,7 +322,6 @@ def main() -> None:
         "network": options.network.stem,
         "resolution": spec.resolution,
         "recipe": options.recipe,
-        "recipe_says": graphs,
         "batch_size": options.batch_size,
         "precision": str(autocast_dtype(device, recipe.precision) or torch.float32).removeprefix("torch."),
         "turn": options.turn,
