@@ -91,7 +91,9 @@ def measure(way: str, options: argparse.Namespace) -> list[float]:
     kept = {"space": options.space, "device": options.device, "batch-size": options.batch_size, "steps": options.steps}
     words = ["--as-rank", str(accumulate), *(f"--{name}={value}" for name, value in kept.items())]
     threads = str(max(1, len(os.sched_getaffinity(0)) // size))
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": os.pathsep.join(sys.path)}
+    # threads that spin as they wait take the processors that other processes need
+    waiting = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
+    environment = {**os.environ, **waiting, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [*torchrun, __file__, *words], env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=600
     )
