@@ -152,7 +152,12 @@ def test_two_ranks_train_a_supernet_fairly_as_one_that_takes_two_parts(tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "accumulate"), [(2, 2), (4, 1)])
 def test_ranks_train_a_supernet_as_one_that_takes_as_many_parts(tmp_path: Path, size: int, accumulate: int) -> None:
-    compare_one_shot(tmp_path, size, accumulate, ("strict_fairness", "sandwich", "uniform"), **CALM)
+    compare_one_shot(tmp_path, size, accumulate, ("strict_fairness", "sandwich", "best_up", "uniform"), **CALM)
+
+
+@pytest.mark.slow
+def test_ranks_average_the_weights_of_a_supernet_alike(tmp_path: Path) -> None:
+    compare_one_shot(tmp_path, 2, 1, ("worst_up",), **CALM, average_decay=0.5, distillation="alpha")
 
 
 @pytest.mark.slow
