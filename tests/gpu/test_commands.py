@@ -19,8 +19,15 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 ATTENTION = {"options": ["none", 2, "eca", "ese", "cbam/2", "spatial"]}
-TRAINED = {"epochs": 2, "batch_size": 20, "average_decay": 0.9, "cutout": 2, "clip": 1.0}
-ON_GPU: dict[str, Any] = {**RUN, "device": "cuda", "latency": {"table": False}, "retrain": TRAINED}
+CAPTURED = {"cuda_graphs": True}  # which by itself is for longer ones
+TRAINED = {"epochs": 2, "batch_size": 20, "average_decay": 0.9, "cutout": 2, "clip": 1.0, **CAPTURED}
+ON_GPU: dict[str, Any] = {
+    **RUN,
+    "device": "cuda",
+    "latency": {"table": False},
+    "search": {**RUN["search"], **CAPTURED},
+    "retrain": TRAINED,
+}
 QUICK = {"epochs": 1, "batch_size": 20, "calibration_images": 48}
 
 
