@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,18 @@ def space(tiny_space: SearchSpace) -> SearchSpace:
 def sides_of(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int | None]]:
     """The sides of what supernets are shown from now on, each with the resolution of the architecture that runs."""
     seen: list[tuple[int, int | None]] = []
-    forward = SuperNet.forward
+    run_active, run_mixture = SuperNet._run_active, SuperNet.run_mixture
 
-    def told(self: SuperNet, x: Tensor) -> Tensor:
-        active = self._active if self._probabilities is None else None
-        seen.append((x.shape[-1], None if active is None else active.resolution))
-        return forward(self, x)
+    def active(self: SuperNet, x: Tensor) -> Tensor:
+        seen.append((x.shape[-1], None if self._active is None else self._active.resolution))
+        return run_active(self, x)
 
-    monkeypatch.setattr(SuperNet, "forward", told)
+    def mixture(self: SuperNet, x: Tensor, probabilities: Mapping[str, Tensor]) -> Tensor:
+        seen.append((x.shape[-1], None))
+        return run_mixture(self, x, probabilities)
+
+    monkeypatch.setattr(SuperNet, "_run_active", active)
+    monkeypatch.setattr(SuperNet, "run_mixture", mixture)
     return seen
 
 
