@@ -46,7 +46,7 @@ from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import load_space
 from se_nas.training.in_memory import train_network
 from se_nas.training.recipe import Recipe
-from se_nas.training.recipe_files import load_recipe
+from se_nas.training.recipe_files import load_recipe, stored_recipe
 
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "se_table.yaml"
 DATA = "cifar10"
@@ -148,8 +148,9 @@ def check_plan(folder: Path, space: SearchSpace, recipe: Recipe) -> None:
             write_record(path, plan)
             return
     found = read_record(Plan, path)
-    if found != plan:
-        apart = [name for name, value in plan.recipe.items() if found.recipe.get(name) != value]
+    begun = stored_recipe(path, found.recipe)  # which may lack keys that are newer than the folder
+    apart = [name for name in Recipe.model_fields if getattr(begun, name) != getattr(recipe, name)]
+    if apart or (found.space, found.data) != (plan.space, plan.data):
         what = f"its recipe has another {', '.join(apart)}" if apart else "it is of another space or data set"
         raise SystemExit(f"{path}: must be the plan of these trainings, but {what}; choose another folder")
 
