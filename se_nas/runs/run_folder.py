@@ -23,8 +23,10 @@ from se_nas.space.yaml.file import load_space
 
 #: Values that may differ when a run is resumed: that the data are the same is seen by the parts, and what may differ in
 #: the evidence, which is gathered when the answer is given, `evidence_config.check_unchanged` says. What else takes the
-#: numbers changes none.
-MAY_CHANGE = re.compile(r"data\.(dir|download|max_damaged|val_labels)|evidence(\..*)?|loggers")
+#: numbers changes none, nor whether a device compiles or captures what computes them, but for rounding.
+MAY_CHANGE = re.compile(
+    r"data\.(dir|download|max_damaged|val_labels)|evidence(\..*)?|loggers|(search|retrain|recipe)\.(compile|cuda_graphs)"
+)
 
 #: What a run's folder holds of its answer, that by which a resumed run knows it first.
 OF_ANSWER = ("certificate.json", "decodes.json", "architecture.json", "result.json", "report.html", "plots", "retrain",

@@ -15,7 +15,7 @@ import yaml
 
 from se_nas.errors import OutputError
 from se_nas.records.locks import locked
-from se_nas.runs.run_folder import LOCK, alone_in
+from se_nas.runs.run_folder import LOCK, RunFolder, alone_in
 from tests.helpers.command_lines import call
 from tests.helpers.tiny_runs import cache_latency, changed, contents, read_json, write_run, write_yaml
 
@@ -28,6 +28,14 @@ def at_work(folder: Path) -> Iterator[None]:
     with locked(folder / LOCK, wait=False) as held:
         assert held
         yield
+
+
+def test_a_run_may_be_compiled_or_captured_from_where_it_is_resumed(tmp_path: Path) -> None:
+    """As runs are that began before both were decided by themselves."""
+    run, began = RunFolder(tmp_path), {"search": {"epochs": 2}, "retrain": {"epochs": 3, "compile": False}}
+    run.begin(began)
+    now = {"search": {"epochs": 2, "cuda_graphs": "auto"}, "retrain": {"epochs": 3, "compile": "auto"}}
+    assert run.corrections(now, lambda known: known, None) == []
 
 
 @pytest.fixture(scope="module")
