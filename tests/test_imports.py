@@ -28,6 +28,7 @@ ADAPTERS = {
     "se_nas.search.black_box.storages.database",
     "se_nas.search.black_box.strategy",
     "se_nas.search.black_box.study",
+    "se_nas.search.black_box.thompson",
     "se_nas.export.timm_features",
     "se_nas.export.timm_folder",
     "se_nas.export.timm_model",
