@@ -39,8 +39,8 @@ Work = Callable[..., tuple[Tensor, ...]]
 def compiles(asked: Asked, device: torch.device, steps: int) -> bool:
     """Whether a training of so many steps is compiled: by "auto" on CUDA devices where Triton is there.
 
-    On a CPU it saved 3 ms of 24 of a network's step and 9 of 32 of a mixture's, which pays for minutes of compiling after
-    tens of thousands of steps (benchmarks/graph_step.py); it can be asked for.
+    On a CPU it saved 3 ms of 24 of a network's step and 9 of 32 of a mixture's, which pays for minutes of compiling
+    after tens of thousands of steps (benchmarks/graph_step.py); it can be asked for.
     """
     if asked != "auto":
         return asked
