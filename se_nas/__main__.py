@@ -1,5 +1,5 @@
 """`python -m se_nas` is `se-nas`."""
 
-from se_nas.cli.main import main
+from se_nas.cli.main import run
 
-main()
+run()

@@ -16,7 +16,7 @@ from se_nas.cli import data, evidence, init, latency, nni, retrain, search, spac
 from se_nas.cli.command import Commands
 from se_nas.cli.screen import fitted, say
 from se_nas.errors import SeNasError, cut, short
-from se_nas.hardware.rank import Processes, check_rank, rank_of_environment
+from se_nas.hardware.rank import Processes, check_rank, leave_job, rank_of_environment
 
 app = Commands(
     name="se-nas",
@@ -128,6 +128,15 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     sys.exit(code)
+
+
+def run() -> None:
+    """What a shell starts: `main`, and the end of the process as the others of its job need it."""
+    try:
+        main()
+    except SystemExit as end:
+        leave_job(end.code)
+        raise
 
 
 def _fail(lines: list[str]) -> NoReturn:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
+import sys
 from typing import Literal
 
 from se_nas.errors import ConfigError, short
@@ -32,6 +34,21 @@ def rank_of_environment() -> int:
         if size in os.environ:
             return _number(number) or 0
     return 0
+
+
+def leave_job(code: object) -> None:
+    """End this process with a code of `SystemExit` where it is one of several ranks; return where it is alone.
+
+    A thread of gloo's frees what is left of its last operation with the interpreter locked. Where the interpreter is
+    taken down before it comes to that, Python ends the thread and C++ then aborts the process, upon which torchrun ends
+    the other ranks, at work on their last files.
+    """
+    if (_number("WORLD_SIZE") or 1) == 1:
+        return
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def check_rank() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -229,3 +231,20 @@ def test_a_rank_that_is_none_is_one_line(
     assert run(monkeypatch, ["version"], variables) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"error: environment: {expected}" in line
+
+
+def test_a_rank_s_process_ends_before_the_interpreter_that_threads_of_gloo_still_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[object] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: ended.append("functions of atexit"))
+    monkeypatch.setattr(cli, "main", lambda: sys.exit(143))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(SystemExit):
+        cli.run()
+    assert ended == []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        cli.run()
+    assert ended == ["functions of atexit", 143]

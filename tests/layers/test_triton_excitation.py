@@ -125,3 +125,5 @@ def test_kernels_that_compute_otherwise_are_found_out(interpreted: ModuleType, m
     real = interpreted.sum_of_products
     monkeypatch.setattr(interpreted, "sum_of_products", lambda one, other: real(one, other) * 1.1)
     assert "off by" in str(kernels._fault_of(interpreted, cpu))
+    monkeypatch.setattr(interpreted, "sum_of_products", lambda one, other: real(one, other) * float("nan"))
+    assert "off by nan" in str(kernels._fault_of(interpreted, cpu))
