@@ -54,6 +54,7 @@ from se_nas.search.strategies import strategy_of
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.size import rounded_size
 from se_nas.space.yaml.file import dump_space, load_space
+from se_nas.training.train import captures_steps
 from se_nas.training.trained_network import WEIGHTS
 
 Say = Callable[[str], None]
@@ -175,6 +176,8 @@ def make_setting(
             r"search\.(max_seconds|patience)" if isinstance(config.search, StoppingConfig) else None,
         )
     found_device = pick_device(device or config.device)
+    if not joins:
+        _check_graphs(config, found_device, ranks)
     keys = {m: LatencyConfig().key(device) if device else config.latency_key(m) for m in config.latencies}
     budgets = parse_budgets(config.budgets, str(run_file))
     for where, metric in used_metrics(config, budgets):
@@ -404,3 +407,11 @@ def latency_table_of(
     if not table.better_than_macs:
         raise ConfigError(str(path), [f"file: must predict better than a line on MACs, but is {verdict(table)}"])
     return table
+
+
+def _check_graphs(config: RunConfig, device: torch.device, ranks: int) -> None:
+    """Refuse, before hours of search, trainings after it whose steps cannot be captured as they are to be."""
+    if config.retrain is not None:
+        captures_steps(config.retrain, device, ranks, 0, "retrain")
+    if config.finalists is not None and config.finalists.recipe is not None:
+        captures_steps(config.finalists.recipe, device, 1, 0, "finalists.recipe")

@@ -113,12 +113,16 @@ def with_finalists(
         chosen = _chosen(problem, found, latencies, rounds[0][0])
         file = FinalistsFile(rounds=tuple(rounds), finalists=tuple(chosen))
         write_record(path, file)
+    if len(file.finalists) < config.count:
+        say(f"finalists: {len(file.finalists)} in place of {config.count}, as no more networks were found that differ")
     for number, (count, epochs) in enumerate(rounds):
         evaluator = StandAloneEvaluator(problem, shortened(config.recipe, epochs), folder / "trainings")
-        for place, one in enumerate(file.finalists[:count]):
+        among = file.finalists[:count]
+        for place, one in enumerate(among):
             if len(one.accuracies) > number:
                 continue
-            say(f"finalists: round {number + 1} of {len(rounds)}, {place + 1} of {count}, {epochs} epochs")
+            said = f"{place + 1} of {len(among)}, {counted(epochs, 'epoch')}"
+            say(f"finalists: round {number + 1} of {len(rounds)}, {said}")
             began, cpu_began = time.monotonic(), time.process_time()
             accuracy = evaluator.evaluate(problem.space.architecture(one.picks), lambda epoch, value: None)
             trained = {

@@ -170,12 +170,7 @@ def train(
     wrapped = ranks.wrapped(compiled or network, device)
 
     halves = autocast_dtype(device, recipe.precision) == torch.float16
-    hindrances = {
-        RANKS: ranks.size > 1,
-        PARTS: recipe.accumulate > 1,
-        "with float16, whose gradients are scaled": halves,
-    }
-    captured = captures(recipe.cuda_graphs, device, steps, "recipe", hindrances)
+    captured = captures_steps(recipe, device, ranks.size, steps)
     update = WeightUpdate(network, recipe, images.steps_per_epoch, device=device, scaled=halves)
     weights_of_classes = None
     if recipe.class_weights is not None:
@@ -307,6 +302,16 @@ def accuracies_in(epoch: Mapping[str, float | None], held_out: HeldOut) -> Accur
     """What an epoch of the history says of the held-out images."""
     column = held_out.columns["top1"]
     return {"network": epoch.get(column), "average": epoch.get(f"ema_{column}")}
+
+
+def captures_steps(recipe: Recipe, device: torch.device, ranks: int, steps: int, where: str = "recipe") -> bool:
+    """Whether CUDA captures the steps of a training by a recipe; see `captures`."""
+    hindrances = {
+        RANKS: ranks > 1,
+        PARTS: recipe.accumulate > 1,
+        "with float16, whose gradients are scaled": autocast_dtype(device, recipe.precision) == torch.float16,
+    }
+    return captures(recipe.cuda_graphs, device, steps, where, hindrances)
 
 
 def _network(

@@ -52,6 +52,8 @@ def test_a_run_answers_with_the_best_finalist_counts_its_time_and_shows_them(run
             "finalists.epochs: must be one number or more, each greater than the one before",
         ),
         (("finalists.recipe={epochs: 0}",), "finalists.recipe"),
+        (("retrain.cuda_graphs=true",), "retrain: cuda_graphs: must be auto or false on cpu"),
+        (("finalists.recipe={cuda_graphs: true}",), "finalists.recipe: cuda_graphs: must be auto or false on cpu"),
     ],
 )
 def test_finalists_that_cannot_be_are_refused_before_anything(

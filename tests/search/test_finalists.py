@@ -182,3 +182,13 @@ def test_without_a_recipe_or_with_a_teacher_there_are_none() -> None:
     taught = RECIPE.model_copy(update={"distillation": Distillation(alpha=0.5, temperature=2.0)})
     (fault,) = check_finalists(FinalistsConfig(recipe=taught))
     assert fault == "finalists.recipe.distillation: must be null in a short training, which has no teacher"
+
+
+def test_fewer_networks_than_were_asked_for_are_told(problem: SearchProblem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StandAloneEvaluator, "evaluate", lambda self, architecture, on_epoch: 0.5)
+    said: list[str] = []
+    config = CONFIG.model_copy(update={"count": 1000})
+    with_finalists(problem, found_in(problem), HERE, config, problem.folder / "finalists", said.append)
+    count = len(read_record(FinalistsFile, problem.folder / "finalists/finalists.json").finalists)
+    assert said[0] == f"finalists: {count} in place of 1000, as no more networks were found that differ"
+    assert said[1] == f"finalists: round 1 of 2, 1 of {count}, 1 epoch"
