@@ -233,9 +233,12 @@ def excite(names: tuple[str, str], z: Tensor, w1: Tensor, b1: Tensor, w2: Tensor
 
 
 def sum_of_products(one: Tensor, other: Tensor) -> Tensor | None:
-    """The sum of one * other over height and width (B, C), in float32; None of maps whose rows do not follow on."""
+    """The sum of one * other over height and width (B, C), in float32; None of maps whose rows do not follow on, and of
+    float64.
+    """
     samples, channels, height, width = one.shape
-    if any(t.stride(2) != width * t.stride(3) and height > 1 for t in (one, other)):
+    follow = all(t.stride(2) == width * t.stride(3) or height == 1 for t in (one, other))
+    if not follow or any(t.dtype not in _TYPES for t in (one, other)):
         return None
     out = one.new_empty(samples, channels, dtype=torch.float32)
     steps = [step for t in (one, other) for step in (t.stride(0), t.stride(1), t.stride(3))]

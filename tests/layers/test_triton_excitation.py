@@ -106,6 +106,7 @@ def test_products_of_half_precision_are_added_up_unrounded(interpreted: ModuleTy
     expanded = torch.ones(1, 1, 1, 1).expand(2, 5, 9, 11)
     torch.testing.assert_close(interpreted.sum_of_products(expanded, one).double(), one.double().sum((2, 3)))
     assert interpreted.sum_of_products(one[..., ::2, 1:], one[..., ::2, 1:]) is None  # rows do not follow on
+    assert interpreted.sum_of_products(one.double(), other.double()) is None  # would be rounded
 
 
 def test_what_has_no_kernel_is_torch_s(interpreted: ModuleType) -> None:
