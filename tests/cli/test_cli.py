@@ -617,9 +617,11 @@ def test_a_retraining_starts_from_the_weights_of_another(se_nas: Run, finished: 
     assert all(torch.allclose(value, second[name], atol=1e-6) for name, value in first.items())
     before = contents(tmp_path)
     assert_refused(se_nas(*words, "gone.pth", "--out", "third"), "gone.pth: the file of weights must be readable, but")
-    must = "weights: must be as in the run that --resume continues"
+    must = "must be as in the run that --resume continues"
     torch.save(load_trained(tmp_path / "first")[0].state_dict(), tmp_path / "again.pth")
-    assert_refused(se_nas(*words, "again.pth", "--out", "second", "--resume"), f"second/config.yaml: {must}")
+    # a file alone does not say what its network saw
+    refused = [f"second/config.yaml: {key}: {must}" for key in ("data.normalised_as", "weights")]
+    assert_refused(se_nas(*words, "again.pth", "--out", "second", "--resume"), *refused)
     (tmp_path / "again.pth").unlink()
     assert contents(tmp_path) == before
 

@@ -98,7 +98,7 @@ def test_training_a_slice_moves_the_same_statistics(drawn: tuple[SearchSpace, Ar
 def test_gradients_of_a_slice_are_the_exported_network_s(drawn: tuple[SearchSpace, Architecture], seed: int) -> None:
     space, architecture = drawn
     supernet = lively_supernet(space, seed).train()
-    exported, x = supernet.export(architecture), images(space)
+    exported, x = supernet.export(architecture), images(space, architecture=architecture)
     for network in (supernet.activate(architecture), exported):
         run(network, x).square().sum().backward()
     expected = sum(float(p.grad.square().sum()) for p in exported.parameters() if p.grad is not None)

@@ -112,7 +112,8 @@ def test_a_block_is_offered_no_place_twice() -> None:
     space = space_of(BLOCKS["mbconv"], {**SE, "position": ["post", "standard", "identity", "pre"]}, depth=(2,))
     offered = [space.choice_by_name[f"stage1.block{number}.se_position"].options for number in (1, 2)]
     assert offered == [("post", "pre"), ("post", "standard", "identity", "pre")]
-    spatial = space_of(BLOCKS["basic"], {**SE, "options": ["none", "spatial"]}, depth=(1,))
+    read = {**SE, "options": ["none", "spatial"], "squeeze": "max", "activation": "relu"}
+    spatial = space_of(BLOCKS["basic"], read, depth=(1,))
     assert {choice.place.part for choice in spatial.choices} == {"se", "se_position", "se_gate", "expansion"}
     without = space_of(BLOCKS["mbconv"], {**SE, "options": [4, 8], "position": ["pre", "identity"]}, depth=(1, 2))
     assert without.choice_by_name["stage1.block1.se_position"].options == ("pre", "identity")

@@ -148,7 +148,8 @@ def test_what_a_differentiable_search_expects_of_energy_is_projected_onto_the_bu
     monkeypatch.setattr("se_nas.runs.search.write_report", lambda *given: None)
     search(done.home, {**HELD, "search": RUN["search"], "budgets": {ENERGY: 3.3, "macs": "100k"}}, "projected")
     first, *_, last = read_json(done.home / "projected/search/history.json")
-    assert first["expected"][ENERGY] > 3.3 >= last["expected"][ENERGY]
+    assert first["expected"][ENERGY] > 3.31
+    assert last["expected"][ENERGY] <= 3.3 * (1 + 1e-4)  # logits are of single precision
     energy, macs = read_json(done.home / "projected/certificate.json")["budgets"]
     assert energy["ci95"][1] <= 3.3
     assert macs["value"] <= 100_000

@@ -11,6 +11,7 @@ import pytest
 from se_nas.cost.counts import network_counts
 from se_nas.cost.table import count_tables
 from se_nas.search.budgets.decode import greatest_cost, least_cost
+from se_nas.space.architecture_file import load_architecture
 from se_nas.space.block_plan import built
 from se_nas.space.choice import Option
 from se_nas.space.search_space import SearchSpace
@@ -18,6 +19,7 @@ from se_nas.space.specs import BlockSpec, NetworkSpec
 from se_nas.space.yaml.file import load_space
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
+RESULTS = FOLDER.parent / "runs" / "results"
 
 INSIDE = [
     ("cifar_resnet_se", "resnet110"),
@@ -36,6 +38,8 @@ INSIDE = [
     ("vgg_se", "vgg16_bn"),
     ("vgg_se", "se_vgg16_bn"),
 ]
+
+STARTS = ("mbconv", "resnet")
 
 
 def network_of(name: str) -> NetworkSpec:
@@ -86,7 +90,16 @@ def test_a_published_network_is_an_architecture_of_the_space(space_name: str, pu
 
 def test_every_claim_of_a_header_is_tried() -> None:
     said = {path.stem for path in FOLDER.glob("*.yaml") if "inside" in path.read_text().partition("name:")[0]}
-    assert said - {space for space, _ in INSIDE} == {"mbconv_imagenet"}  # which has their sizes inside
+    sizes = {"mbconv_imagenet"}  # which has their sizes inside
+    assert said - {space for space, _ in INSIDE} == sizes | {f"warm_start_{name}" for name in STARTS}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_the_network_that_the_warm_start_begins_with_is_an_architecture_of_its_space(name: str) -> None:
+    space = load_space(f"warm_start_{name}")
+    file = load_architecture(RESULTS / "warm_start" / f"{name}.json")
+    assert space.resolve(space.architecture(file.architecture.as_dict())) == file.network
+    assert all(block.se is None for block in file.network.blocks)
 
 
 @pytest.mark.parametrize("published", ["mobilenetv3_large", "efficientnet_b0"])

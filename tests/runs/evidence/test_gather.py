@@ -56,7 +56,8 @@ from tests.helpers.command_lines import Run, assert_refused, call
 from tests.helpers.tiny_runs import RUN, SPACE, cache_latency, changed, contents, read_json, write_run, write_yaml
 from tests.search.known_worth import write_table
 
-TINY = changed(changed(changed(RUN, "seed", 0), "retrain.epochs", 2), "budgets", {"macs": "90k", "params": "3k"})
+# its answer is none of the random networks
+TINY = changed(changed(changed(RUN, "seed", 0), "retrain.epochs", 2), "search.epochs", 3)
 PUBLISHED = {
     "name": "plain",
     "resolution": 32,

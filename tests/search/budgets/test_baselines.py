@@ -46,6 +46,8 @@ def hidden_widths(name: str, space: SearchSpace, network: NetworkSpec, architect
         else:
             asked = op.template.se.spec(float(name.removeprefix("se_r")))
             assert asked is not None
+            if block.se is None or block.se.kind != asked.kind:  # a relative may have the same hidden width
+                return False
             wanted = asked.hidden(block.in_channels, block.expanded, block.out_channels)
         if block.se_hidden != wanted:
             return False

@@ -110,6 +110,7 @@ def test_the_copies_of_a_block_are_other_blocks_of_the_same_shapes():
 
 @pytest.mark.parametrize("block", [BLOCK, SHRINKING])
 def test_a_quantised_chain_computes_in_integers_in_every_copy_as_a_quantised_network_does(tmp_path, onnxruntime, block):
+    torch.manual_seed(0)  # of some weights a ReLU lets nothing pass, and what it ends folds into a constant
     (chain,) = chains(block, (4,), share=True)
     operations = optimised(onnx_bytes(chain, [torch.randn(1, 8, 8, 8)], "int8"), tmp_path, onnxruntime)
     assert operations.count("QLinearConv") == 4 * 3  # expand, depthwise, project
