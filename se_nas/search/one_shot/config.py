@@ -88,7 +88,7 @@ class OneShotConfig(WeightConfig):
         if value in DIVERGENCES and teacher is None and not largest:
             raise ValueError(f"must be none without a teacher, unless sampling is one of {', '.join(IN_PLACE)}")
         if value == "none" and teacher is not None:
-            raise ValueError("must be auto, kl or alpha with a teacher, but is none")
+            raise ValueError("must be auto, kl or alpha with a teacher")
         return value
 
     def recipe(self, epochs: int) -> Recipe:
