@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from scipy.stats import nct, t
 
 from se_nas.evidence.statistics import COVERAGE, crossed_variance
+from se_nas.records.models.plan import Primary
 
 #: No plan asks for more trainings of each network.
 MOST_SEEDS = 100
@@ -55,6 +57,22 @@ def seeds_for(power: float, of: Callable[[int], float]) -> int | None:
         of: the power by the number of seeds.
     """
     return next((seeds for seeds in range(2, MOST_SEEDS + 1) if of(seeds) >= power), None)
+
+
+def power_of(primary: Primary, networks: int) -> Callable[[int], float]:
+    """The power of a claim's comparison with so many random networks, by the number of seeds."""
+    if primary.spread is None:
+        return partial(power_against_one, primary.difference, primary.noise)
+    return partial(power_against_mean, primary.difference, primary.noise, primary.spread, networks)
+
+
+def power_fault(primary: Primary, networks: int) -> str | None:
+    """Why no number of seeds reaches the power that is asked for, if none does."""
+    power = power_of(primary, networks)
+    if seeds_for(primary.power, power) is not None:
+        return None
+    must = f"must be {power(MOST_SEEDS):.2f} at most, or `random` more than {networks} networks"
+    return f"primary.power: {must}, as no number of seeds reaches it, but got {primary.power}"
 
 
 def _power(difference: float, error: float, dof: float) -> float:

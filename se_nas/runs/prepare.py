@@ -152,10 +152,10 @@ def make_setting(
     """
     run = RunFolder(folder)
     pin_threads()
-    if ranks > 1:
+    if ranks > 1 or strategy_of(config.search).supernet_batch(config.search) is not None:
         strategy_of(config.search).check_ranks(config.search, ranks)
-        if config.retrain is not None:
-            config.retrain.micro_batch(ranks, "retrain")
+    if ranks > 1 and config.retrain is not None:
+        config.retrain.micro_batch(ranks, "retrain")
     plugins = _plugins(run_file, config)
     config, copies = with_copies(run_file, config, folder)
     words = [record.name for record in plugin_records(plugins)]

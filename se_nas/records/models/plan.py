@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from se_nas.records.fields import Count, Seed, Share
 from se_nas.records.models.environment import Commit
@@ -22,15 +22,22 @@ class Primary(Record):
             back, the best of as many as the search's time would have trained.
         difference: of accuracies, as a share, that is to be found.
         noise: standard deviation of the accuracy of one network over trainings, as a share, from a pilot.
-        spread: standard deviation of the accuracies of random networks at the budgets without the noise, as a share.
+        spread: standard deviation of the accuracies of random networks at the budgets without the noise, as a share; of
+            "random_mean" alone.
         power: the chance to find a difference so large, if there is one.
     """
 
     against: Rival
     difference: float = Field(gt=0, lt=1)
     noise: float = Field(gt=0, lt=1)
-    spread: float = Field(ge=0, lt=1)
+    spread: float | None = Field(None, ge=0, lt=1)
     power: float = Field(0.8, ge=0.5, lt=1)
+
+    @model_validator(mode="after")
+    def _spread_of_a_mean(self) -> Self:
+        if (self.spread is None) == (self.against == "random_mean"):
+            raise ValueError("spread must be given with against random_mean, and only then")
+        return self
 
 
 class EvidencePlan(Record):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from se_nas.errors import ConfigError
-from se_nas.evidence.power import MOST_SEEDS, power_against_mean, power_against_one, seeds_for
+from se_nas.evidence.power import power_fault, power_of, seeds_for
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.models.plan import EvidencePlan, Primary
+from se_nas.records.models.plan import EvidencePlan
 from se_nas.records.record import read_record, write_record
 from se_nas.runs.evidence_config import FOLDER
 from se_nas.runs.run_file import EvidenceConfig
@@ -37,10 +34,8 @@ def plan_evidence(run: RunFolder, config: EvidenceConfig, networks: int, trained
         raise ConfigError(str(run.path), [f"primary: {must} of {trained} already; plan it in a copy without evidence/"])
     power = power_of(config.primary, networks)
     needed = seeds_for(config.primary.power, power)
-    if needed is None and config.seeds is None:
-        must = f"must be {power(MOST_SEEDS):.2f} at most, or `random` more than {networks} networks"
-        why = f"as no number of seeds reaches it, but got {config.primary.power}"
-        raise ConfigError(str(run.path), [f"primary.power: {must}, {why}"])
+    if config.seeds is None and (fault := power_fault(config.primary, networks)) is not None:
+        raise ConfigError(str(run.path), [fault])
     seeds = config.seeds or tuple(range(needed or 0))
     environment = describe_environment()
     plan = EvidencePlan(
@@ -54,13 +49,6 @@ def plan_evidence(run: RunFolder, config: EvidenceConfig, networks: int, trained
     )
     write_record(path, plan)
     return plan
-
-
-def power_of(primary: Primary, networks: int) -> Callable[[int], float]:
-    """The power of the claim's comparison by the number of seeds."""
-    if primary.against == "random_best":
-        return partial(power_against_one, primary.difference, primary.noise)
-    return partial(power_against_mean, primary.difference, primary.noise, primary.spread, networks)
 
 
 def _check_kept(plan: EvidencePlan, config: EvidenceConfig, networks: int, source: str) -> None:

@@ -508,7 +508,7 @@ def test_a_claim_is_planned_before_anything_is_trained_and_cannot_be_chosen_late
     assert f"One comparison was planned on {plan['written']}" in shown
     assert "It came out: no pair of trainings yet." in shown
     with pytest.raises(ConfigError, match="primary: must be as planned on "):
-        gather(copy, "controls", primary={**primary, "against": "random_best"})
+        gather(copy, "controls", primary={**primary, "against": "random_best", "spread": None})
     gather(copy, "controls", finished_only=True)  # what was refused left nothing behind
     later = Path(shutil.copytree(done, tmp_path / "later"))
     with pytest.raises(ConfigError, match="primary: must be planned before the first training"):
@@ -734,6 +734,7 @@ def test_a_folder_without_a_finished_run_that_was_retrained_is_refused(
     assert not (run / "evidence").exists()
 
 
+FAINT = {"against": "random_mean", "difference": 0.001, "noise": 0.02, "spread": 0.05}
 ASKED: list[tuple[dict[str, Any], str]] = [
     ({"evidence": {"searches": [1, 0]}}, "run.yaml: evidence.searches: must be seeds other than 0"),
     ({"evidence": {}, "retrain": None}, "run.yaml: retrain: must hold a recipe, by which the controls of `evidence`"),
@@ -742,6 +743,7 @@ ASKED: list[tuple[dict[str, Any], str]] = [
     ({"evidence": {"published": ["se_r4.yaml"]}}, "run.yaml: evidence.published, evidence.others: names must not be"),
     ({"evidence": {"others": ["nowhere"]}}, "HERE/nowhere/result.json: file: must be readable"),
     ({"evidence": {"others": ["other"]}}, "HERE/other: budgets: must be "),
+    ({"evidence": {"random": 3, "primary": FAINT}}, "run.yaml: evidence.primary.power: must be 0.0"),
 ]
 
 

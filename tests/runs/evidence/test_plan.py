@@ -58,7 +58,7 @@ def test_a_second_call_has_the_plan_of_the_first(run: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("then", "named"),
     [
-        ({"primary": {**PRIMARY, "against": "random_best"}}, "primary: "),
+        ({"primary": {**PRIMARY, "against": "random_best", "spread": None}}, "primary: "),
         ({}, "primary: "),
         ({"primary": PRIMARY, "seeds": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}, "seeds: "),
         ({"primary": PRIMARY, "networks": 11}, "random: "),
@@ -86,4 +86,10 @@ def test_a_power_that_no_number_of_seeds_reaches_is_refused(run: RunFolder) -> N
 )
 def test_values_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=rf"primary\.{next(iter(wrong))}"):
+        EvidenceConfig.model_validate({"primary": {**PRIMARY, **wrong}})
+
+
+@pytest.mark.parametrize("wrong", [{"spread": None}, {"against": "random_best"}])
+def test_the_spread_of_networks_is_of_their_mean_alone(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="spread must be given with against random_mean, and only then"):
         EvidenceConfig.model_validate({"primary": {**PRIMARY, **wrong}})

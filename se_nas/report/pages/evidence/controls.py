@@ -112,7 +112,8 @@ def _planned(found: ControlsPart) -> list[Claim]:
     found_by = (
         f"{len(plan.seeds)} seeds, which find {100 * primary.difference:g} points with power {plan.power:.2f}{short}"
     )
-    spread = f"{100 * primary.noise:g} between trainings and {100 * primary.spread:g} between networks"
+    networks = "" if primary.spread is None else f" and {100 * primary.spread:g} between networks"
+    spread = f"{100 * primary.noise:g} between trainings{networks}"
     rest = (
         f" on {plan.written}, before the first training, and is tested alone: the answer against {against} "
         f"{plan.networks} random networks at the budgets, over {found_by} at a spread of {spread}. It came out: "
