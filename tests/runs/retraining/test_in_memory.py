@@ -45,7 +45,13 @@ def words_of(folder: Path, cifar: Path, recipe: dict[str, Any]) -> list[str]:
     return [str(word) for word in [*words, "--workers", 0, "--device", "cpu", "--quiet"]]
 
 
-@pytest.mark.parametrize("values", [EVERYTHING, GATHERED], ids=["each image transformed", "gathered on the device"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(EVERYTHING, id="each image transformed", marks=pytest.mark.slow),
+        pytest.param(GATHERED, id="gathered on the device"),
+    ],
+)
 def test_two_ranks_train_on_cifar_as_one_with_two_parts(tmp_path: Path, cifar: Path, values: dict[str, Any]) -> None:
     """By a recipe of timm's parts, with all that is random and every kind of state."""
     words = words_of(tmp_path, cifar, {**values, "batch_size": 12, "reference_batch_size": 12})
