@@ -9,6 +9,7 @@ import atexit
 import itertools
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import IO
 
 from torch import Tensor, nn
 
@@ -29,6 +31,8 @@ from se_nas.errors import DeviceError
 
 #: Seconds that a process which no longer answers is given to end by itself, so that it can be said how.
 _TO_END = 5.0
+#: Seconds between two looks whether the process that is to answer still runs.
+_LOOK_EVERY = 1.0
 
 
 def prepare(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sampler:
@@ -109,6 +113,10 @@ class _Process:
             requests.write(f"forget {self.forgotten.pop()}\n".encode())
         requests.write(f"{request}\n".encode() + data)
         requests.flush()
+        # another process that was forked in the wrong moment may hold the pipe open, which then has no end
+        while not _readable(answers, _LOOK_EVERY):
+            if not self.running and not _readable(answers, 0.0):
+                raise OSError("it has ended without an answer")
         found: list[float] | str = json.loads(answers.readline())
         return found
 
@@ -124,6 +132,10 @@ class _Process:
         if os.getpid() == self._owner:  # and not one that was forked
             end(self._process)
             self._errors.close()
+
+
+def _readable(pipe: IO[bytes], seconds: float) -> bool:
+    return bool(select.select([pipe], [], [], seconds)[0])
 
 
 #: By the process that started it: one that was forked would share the pipes of another.

@@ -82,6 +82,17 @@ def test_where_the_process_dies_one_line_says_how_and_the_next_network_has_anoth
     assert measure_network(NETWORK, key, rounds=2).n == 2
 
 
+def test_a_process_that_dies_while_another_holds_its_pipe_open_is_no_hang(sampler):
+    dying = process()._process
+    held = os.open(f"/proc/{dying.pid}/fd/1", os.O_WRONLY)  # as one has it that was forked in the wrong moment
+    try:
+        dying.kill()
+        with pytest.raises(DeviceError, match="its process died of signal 9"):
+            sampler(1)
+    finally:
+        os.close(held)
+
+
 def test_a_process_that_cannot_start_is_told_with_its_last_words(tmp_path, monkeypatch):
     script = tmp_path / "broken.py"
     script.write_text("import sys; print('libtbb.so.12: no such file', file=sys.stderr); sys.exit(3)")
