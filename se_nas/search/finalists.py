@@ -136,9 +136,8 @@ def with_finalists(
             write_record(path, file)
         # who was in the longest trainings first, and among them the best
         order = sorted(file.finalists, key=lambda one: (len(one.accuracies), one.accuracies[-1:]), reverse=True)
-        now = file.model_copy(update={"finalists": tuple(order), "done": number + 1 == len(rounds)})
-        if now != file:
-            file = now
+        if order != list(file.finalists):
+            file = file.model_copy(update={"finalists": tuple(order)})
             write_record(path, file)
     best, own = file.finalists[0], next(one for one in file.finalists if one.origin == "answer")
     words = f"the best of {len(file.finalists)} has {best.accuracies[-1]:.2%} on the validation images"
@@ -174,7 +173,7 @@ def _chosen(problem: SearchProblem, found: SearchResult, latencies: Latencies, c
             picks = dict(architecture.as_dict())
             pool[architecture] = Finalist(picks=picks, origin=origin, judged=found.accuracy(architecture))
     worth = found.measure.worth
-    ranked = sorted(pool, key=lambda a: worth(pool[a].judged or 0.0), reverse=True)
+    ranked = sorted(pool, key=lambda a: worth(pool[a].judged), reverse=True)
     placed = [first]
     for differ in (DIFFER, 1):  # where too few differ enough, some that hardly do
         for architecture in ranked:

@@ -19,27 +19,26 @@ class Finalist(Record):
     Attributes:
         picks: its architecture.
         origin: how it came to be one.
-        judged: what the search said of it, where it was asked.
+        judged: what the search says of it.
         accuracies: on the validation images, after its training in each round that it was in.
         seconds, cpu_seconds: of these trainings.
     """
 
     picks: dict[str, int | Number | str]
     origin: Origin
-    judged: Number | None
+    judged: Number
     accuracies: tuple[Share, ...] = ()
     seconds: Seconds = 0.0
     cpu_seconds: Seconds = 0.0
 
 
 class FinalistsFile(Record):
-    """`finalists.json` of a search: best first once they are through."""
+    """`finalists.json`: those of the longest trainings first, and among them the best, once a round is through."""
 
     format: Literal["se_nas finalists"] = "se_nas finalists"
     version: Literal[1] = 1
     rounds: tuple[tuple[Count, Count], ...]
     finalists: tuple[Finalist, ...]
-    done: bool = False
 
     @model_validator(mode="after")
     def _in_rounds(self) -> Self:

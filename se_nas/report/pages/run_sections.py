@@ -184,7 +184,7 @@ def _finalists(run: FinishedRun, file: FinalistsFile) -> Finalists:
         FinalistRow(
             [
                 _ORIGINS[one.origin],
-                ABSENT if one.judged is None else measure.show(one.judged),
+                measure.show(one.judged),
                 *(_accuracy_cell(one.accuracies, number) for number in range(len(rounds))),
             ],
             chosen=one.picks == answer,
