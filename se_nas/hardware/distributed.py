@@ -27,6 +27,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from se_nas.errors import DeviceError, SeNasError, TrainingError
+from se_nas.hardware.interrupt import outlive_end_of_job
 
 _TIMEOUT = datetime.timedelta(minutes=30)
 #: How long the others wait for what the first rank does alone; of a search by Optuna that is all its evaluations.
@@ -224,6 +225,7 @@ class Ranks:
         except RuntimeError as error:
             if self.size == 1 or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
                 raise
+            outlive_end_of_job()
             raise TrainingError(
                 f"rank {self.rank} of {self.size}: every rank must stay alive, but contact with another was lost "
                 f"({_reason(error)}); start the job again with --resume"

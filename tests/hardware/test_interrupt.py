@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from se_nas.errors import TrainingInterrupted
-from se_nas.hardware.interrupt import signals_to
+from se_nas.hardware.interrupt import outlive_end_of_job, signals_to
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -41,3 +41,15 @@ def test_another_thread_than_the_main_one_changes_nothing() -> None:
     thread.start()
     thread.join()
     assert found == [before]
+
+
+def test_who_ends_by_itself_is_not_ended_by_sigterm_before_it_has_said_why() -> None:
+    before, noted = signal.getsignal(signal.SIGTERM), list[int]()
+    try:
+        with signals_to(noted.append):
+            outlive_end_of_job()
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)  # as when the checkpoint is still written
+        assert noted == []
+    finally:
+        signal.signal(signal.SIGTERM, before)
