@@ -20,6 +20,7 @@ import torch
 
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.batches import DeviceImages
+from se_nas.errors import ConfigError
 from se_nas.records.locks import locked
 from se_nas.records.models.network_table import NetworkTable
 from se_nas.records.record import read_record
@@ -447,3 +448,37 @@ def test_a_table_that_lacks_a_placement_is_refused(placements: ModuleType) -> No
     whole = made_up_table(lambda row: 0.0, 0.1)
     with pytest.raises(SystemExit, match="has 26 of 27"):
         placements.Placements(whole.model_copy(update={"networks": whole.networks[1:]}))
+
+
+@pytest.fixture(scope="module")
+def regime() -> Iterator[ModuleType]:
+    yield from loaded("regime")
+
+
+def test_the_regime_is_measured_once_and_by_the_recipe_that_it_began_with(regime: ModuleType, tmp_path: Path) -> None:
+    stage = {"width": 8, "stride": 2, "kernel": 3, "expansion": 4, "se": {"options": ["none", 2, 4], "divisor": 1}}
+    space = {"name": "small", "resolution": 8, "stem": {"width": 8}, "stages": [stage]}
+    (tmp_path / "space.yaml").write_text(json.dumps(space))
+    recipe, data = {"epochs": 1, "batch_size": 50, "warmup_epochs": 0}, {"name": "synthetic", "size": 100}
+    run = {"name": "small", "device": "cpu", "space": "space.yaml", "data": data, "retrain": recipe}
+    (tmp_path / "run.yaml").write_text(json.dumps(run))
+    options = argparse.Namespace(
+        run_file=tmp_path / "run.yaml",
+        data_dir=None,
+        out=tmp_path / "out",
+        networks=3,
+        repeated=2,
+        seeds=2,
+        jobs=1,
+        set=None,
+    )
+    found = regime.measure(argparse.Namespace(**vars(options), finished_only=False))
+    assert [sorted(row["accuracies"]) for row in found["rows"]] == [[0, 1], [0, 1], [0]]
+    assert (found["of"], found["trainings"], found["noise"]["n"]) == (5, 5, 2)
+    assert found["ratio"]["low"] <= found["ratio"]["value"] <= found["ratio"]["high"]
+    again = regime.measure(argparse.Namespace(**vars(options), finished_only=True))
+    assert again == found
+    assert json.loads((tmp_path / "out/regime.json").read_text())["holds"] == found["holds"]
+    options.set = ["retrain.epochs=2"]
+    with pytest.raises(ConfigError, match=r"must be the recipe that the folder began with; .* another epochs"):
+        regime.measure(argparse.Namespace(**vars(options), finished_only=True))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from se_nas.cost.budget import Budget
 from se_nas.errors import ConfigError
-from se_nas.evidence.power import power_fault
+from se_nas.evidence.pilot.power import power_fault
 from se_nas.records.files import read_json, write_atomic
 from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import parse_record, read_record

@@ -105,6 +105,33 @@ class ComparisonEntry(EstimateEntry):
     primary: bool | None = None
 
 
+#: The spread of networks is at least so many times the noise of a training where trainings tell networks apart.
+LEAST_RATIO = 3.0
+
+
+class Regime(Record):
+    """How far networks differ beside how far trainings of one do; standard deviations of accuracies, as shares.
+
+    Attributes:
+        networks: that were trained, all at the budgets; `repeated` of them with several seeds.
+        noise: of the accuracy of one network over trainings; its n counts degrees of freedom.
+        spread: of the accuracies of networks without the noise.
+        ratio: of the spread to the noise.
+    """
+
+    networks: Count
+    repeated: Count
+    trainings: Count
+    noise: EstimateEntry
+    spread: EstimateEntry
+    ratio: EstimateEntry
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the spread is `LEAST_RATIO` times the noise, as far as was measured; None where neither is known."""
+        return None if self.ratio.value is None else self.ratio.value >= LEAST_RATIO
+
+
 class ControlsPart(Record):
     """`controls.json`."""
 

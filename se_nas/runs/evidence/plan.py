@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from se_nas.errors import ConfigError
-from se_nas.evidence.power import power_fault, power_of, seeds_for
+from se_nas.evidence.pilot.power import power_fault, power_of, seeds_for
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.models.plan import EvidencePlan
 from se_nas.records.record import read_record, write_record

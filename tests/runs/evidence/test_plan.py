@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from se_nas.errors import ConfigError
-from se_nas.evidence.power import power_against_mean
+from se_nas.evidence.pilot.power import power_against_mean
 from se_nas.records.models.plan import EvidencePlan
 from se_nas.runs.evidence.plan import plan_evidence
 from se_nas.runs.run_file import EvidenceConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from se_nas.evidence.power import MOST_SEEDS, power_against_mean, power_against_one, seeds_for
+from se_nas.evidence.pilot.power import MOST_SEEDS, power_against_mean, power_against_one, seeds_for
 from se_nas.evidence.statistics import crossed_difference, paired_difference
 
 TIMES = 1500
