@@ -210,14 +210,16 @@ def _differing(one: Architecture, other: Architecture) -> int:
 
 def _answering(problem: SearchProblem, found: SearchResult, file: FinalistsFile) -> SearchResult:
     ranked = [(problem.space.architecture(one.picks), one.accuracies[-1]) for one in file.finalists]
-    seconds = sum(one.seconds for one in file.finalists)
     cpu_seconds = sum(one.cpu_seconds for one in file.finalists)
     learned = len(problem.parts["weights"]) + len(problem.parts["choices"])
     images = learned * sum(epochs for one in file.finalists for _, epochs in file.rounds[: len(one.accuracies)])
     return replace(
         found,
         answer=lambda latencies: answer_among(problem.space, problem.tables, latencies, problem.budgets, ranked),
-        seconds=found.seconds + seconds,
+        seconds=found.seconds + file.seconds,
         images=found.images + images,
-        ledger=(*found.ledger, LedgerEntry(part="finalists", seconds=seconds, cpu_seconds=cpu_seconds, images=images)),
+        ledger=(
+            *found.ledger,
+            LedgerEntry(part="finalists", seconds=file.seconds, cpu_seconds=cpu_seconds, images=images),
+        ),
     )

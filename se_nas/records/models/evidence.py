@@ -133,7 +133,7 @@ class Regime(Record):
 
 
 class ControlsPart(Record):
-    """`controls.json`."""
+    """`controls.json`; `regime` is of the random networks, and not known of evidence from before it was reckoned."""
 
     format: Literal["se_nas controls"] = "se_nas controls"
     version: Literal[1] = 1
@@ -144,6 +144,17 @@ class ControlsPart(Record):
     networks: tuple[ControlEntry, ...]
     comparisons: tuple[ComparisonEntry, ...]
     plan: EvidencePlan | None = None
+    regime: Regime | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Trainings that are not done yet."""
+        return sum(self.waiting_for(network) for network in self.networks)
+
+    def waiting_for(self, network: ControlEntry) -> int:
+        """The same of one network."""
+        done = {seed for seed, accuracy in network.accuracies.items() if accuracy is not None}
+        return len({str(seed) for seed in self.seeds} - done - set(network.failed or {}))
 
     @model_validator(mode="after")
     def _known_networks(self) -> Self:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from se_nas.records.files import write_atomic
 from se_nas.report.pages.accuracies.known import of_run
+from se_nas.report.pages.evidence.first_screen import first_screen
 from se_nas.report.pages.evidence.sections import evidence_sections
 from se_nas.report.pages.int8.section import int8_section
 from se_nas.report.pages.render import render
@@ -58,6 +59,15 @@ def write_report(run_folder: Path, configuration: str = "") -> Path:
         "run.html",
         title=run.result.name,
         headline=headline(run, evidence.compared),
+        first=first_screen(
+            folder,
+            evidence.controls,
+            evidence.searches,
+            run.architecture.network,
+            run.finalists,
+            run.result.search.seconds,
+            retrained=run.result.retrain is not None,
+        ),
         next=run_next(folder, run),
         run=run_sections(run),
         accuracies=of_run(folder),

@@ -173,7 +173,7 @@ _ORIGINS: Mapping[Origin, str] = {
 
 def _finalists(run: FinishedRun, file: FinalistsFile) -> Finalists:
     rounds = [f"{networks} for {counted(epochs, 'epoch')}" for networks, epochs in file.rounds]
-    trained = format_seconds(sum(one.seconds for one in file.finalists))
+    trained = format_seconds(file.seconds)
     words = (
         "Each was trained from scratch on the training images without the validation part, "
         f"{', then '.join(rounds)}, in {trained} that count as the search's. The accuracies are of the validation "

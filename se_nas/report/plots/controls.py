@@ -1,15 +1,17 @@
-"""The answer beside its controls: differences with their intervals, and accuracies against MACs."""
+"""The answer beside its controls: its trainings beside random networks', differences, and accuracies against MACs."""
 
 from __future__ import annotations
 
+import math
 import textwrap
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.cost.budget import format_cost
-from se_nas.records.models.evidence import ComparisonEntry, ControlsPart
+from se_nas.records.models.evidence import ComparisonEntry, ControlEntry, ControlsPart
 from se_nas.report.plots.evidence import _DASHES, is_significant, points, seed_differences, trained_accuracy
 from se_nas.report.plots.figure import (
     PANEL,
@@ -53,6 +55,83 @@ def controls(found: ControlsPart) -> Plot:
         return Plot([forest, plane], keys, columns=2)
 
     return drawn(make)
+
+
+def trainings(found: ControlsPart) -> Plot | None:
+    """Every training of the answer and of the random networks on one axis, over the noise and the spread of these.
+
+    None where there is no comparison of both yet.
+    """
+    kinds = {network.name: network.kind for network in found.networks}
+    compared = [one for one in found.comparisons if one.value is not None and kinds[one.theirs[0]] == "random"]
+    if not compared:
+        return None
+
+    def make() -> Plot:
+        shown = next((one for one in compared if one.primary), compared[0])
+        trained = [(trained_accuracy(one), one) for one in found.networks if one.kind == "random"]
+        networks = [
+            one for mean, one in sorted((pair for pair in trained if pair[0]), key=lambda pair: -(pair[0] or 0))
+        ]
+        figure, axes = panel(1.45 + min(0.12 * len(networks), 1.6), width=PANEL)
+        _trainings(axes, found, shown, networks)
+        return Plot([figure], columns=1)
+
+    return drawn(make)
+
+
+def _trainings(axes: Axes, found: ControlsPart, shown: ComparisonEntry, networks: Sequence[ControlEntry]) -> None:
+    answer = next(network for network in found.networks if network.name == shown.ours)
+    seeds = [int(seed) for seed in shown.by_seed or {}]
+    mine = trained_accuracy(answer, seeds)
+    assert mine is not None
+    assert shown.value is not None
+    rival = 100 * (mine - shown.value)
+    pitch = min(1.0, 14 / len(networks))
+    first = 4.2
+    last = first + pitch * (len(networks) - 1)
+    rows = [(0.0, answer, "orange", 6.0), *((first + pitch * i, one, "muted", 4.0) for i, one in enumerate(networks))]
+    every = [100 * value for _, one, _, _ in rows for value in one.accuracies.values() if value is not None]
+    room = max(0.5 * (max(every) - min(every)), 0.2)
+    lead = None if shown.low is None or shown.high is None else (rival + 100 * shown.low, rival + 100 * shown.high)
+    reach = [*every, *(lead or ())]
+    ends = max(min(reach), min(every) - room) - 0.15 * room, min(max(reach), max(every) + room) + 0.15 * room
+    for place, network, tone, size in rows:
+        values = {seed: 100 * value for seed, value in network.accuracies.items() if value is not None}
+        axes.plot(
+            [min(values.values()), max(values.values())], [place] * 2, color=light(tone), linewidth=0.9, alpha=0.6
+        )
+        (dots,) = axes.plot(list(values.values()), [place] * len(values), "o", color=light(tone), markersize=size,
+                            markeredgewidth=0, alpha=0.85, zorder=4)  # fmt: skip
+        say_on_hover(dots, [f"{network.label}, seed {seed}: {value:.2f} %" for seed, value in values.items()])
+    ticks = {0.0: "the answer", (first + last) / 2: f"{len(networks)} random\nnetworks"}
+    if lead is not None:
+        tone = light(("blue" if shown.value > 0 else "red") if is_significant(shown) else "muted")
+        _interval(axes, 1.8, *lead, ends, tone)
+        axes.plot([rival + 100 * shown.value], [1.8], "D", color=tone, markersize=5.5, zorder=4)
+        ticks[1.8] = "its lead, 95 %"
+    axes.axvline(rival, color=light("ink"), linewidth=1.0, linestyle=_DASHES, zorder=1)
+    axes.set_title(f"Dashed: {'the best' if shown.selected else 'the mean'} of the random networks", loc="left")
+    bottom = last
+    middle = math.fsum(100 * (trained_accuracy(one) or 0.0) for one in networks) / len(networks)
+    if found.regime is not None:
+        for word, deviation in (("noise", found.regime.noise), ("spread", found.regime.spread)):
+            if deviation.value is not None:
+                bottom += 2.0
+                ticks[bottom] = f"{word} ±"
+                half = 100 * deviation.value
+                axes.plot([middle - half, middle + half], [bottom] * 2, color=light("ink"), linewidth=4.5,
+                          solid_capstyle="butt", alpha=0.8)  # fmt: skip
+                axes.annotate(f"{half:.2f}", (middle + half, bottom), xytext=(5, 0), textcoords="offset points",
+                              va="center", fontsize=8.5, color=light("ink"))  # fmt: skip
+    axes.set_yticks(list(ticks), list(ticks.values()), color=light("ink"))
+    axes.set_ylim(bottom + 1.2, -1.2)
+    axes.set_xlim(*ends)
+    axes.grid(False, axis="y")
+    axes.grid(True, axis="x")
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
 
 
 def _kind_key(kind: str) -> Line2D:

@@ -17,6 +17,7 @@ from se_nas.cost.table import CostTable
 from se_nas.evidence.choices_in_use import se_ops_in_use, se_places
 from se_nas.evidence.comparisons import compare, difference
 from se_nas.evidence.controls import Control
+from se_nas.evidence.pilot.regime import regime
 from se_nas.evidence.ranking import Ranked, rank
 from se_nas.evidence.stability import SearchAnswer, stability
 from se_nas.evidence.statistics import spearman
@@ -80,6 +81,10 @@ def controls_part(gathering: Gathering) -> ControlsPart:
         ),
         comparisons=tuple(compared),
         plan=gathering.plan,
+        regime=regime(
+            [list(accuracies[control.name].values()) for control in gathering.controls if control.kind == "random"],
+            resolution=1 / gathering.test_images,
+        ),
     )
 
 

@@ -123,12 +123,16 @@ def _planned(found: ControlsPart) -> list[Claim]:
 
 
 def _in_short(found: ControlsPart, networks: Networks) -> list[Claim]:
-    """Against random networks, and against the largest within the budgets without SE and with one SE everywhere."""
-    claims = _planned(found)
+    """What stands beside the claim: against the largest within the budgets without SE and with one SE everywhere.
+
+    And against the mean of random networks, where the claim is another; without a claim that is what is said of it.
+    """
+    claims = []
     for one in found.comparisons:
         theirs = [networks[name] for name in one.theirs]
-        if all(network.kind == "random" for network in theirs) and not one.selected:
-            claims.append(_random_claim(one))
+        if all(network.kind == "random" for network in theirs):
+            if found.plan is not None and not one.primary and not one.selected:
+                claims.append(_random_claim(one))
         elif all(network.kind == "baseline" and not network.name.startswith(OF_ANSWER) for network in theirs):
             claims.append(Claim("", f"Against {one.label}: {verdict(one)}."))
     return claims

@@ -23,6 +23,7 @@ from se_nas.report.pages.evidence.ranking import show_ranking
 from se_nas.report.pages.evidence.stability import show_stability
 from se_nas.report.pages.evidence.where_se_pays import show_where_se_pays
 from se_nas.report.pages.evidence.words import Claim, Shown
+from se_nas.report.plots.controls import trainings
 from se_nas.report.plots.figure import Plot
 
 _P = TypeVar("_P", bound=Record)
@@ -39,14 +40,23 @@ class Section:
 
 @dataclass(frozen=True)
 class EvidenceParts:
-    """What `se-nas evidence` found of a run: the parts that were made, in the page's order, for `evidence.html`."""
+    """What `se-nas evidence` found of a run: the parts that were made, in the page's order, for `evidence.html`.
+
+    Attributes:
+        controls: what `controls.json` holds.
+        searches: from how many seeds the search was run.
+    """
 
     sections: Sequence[Section]
+    controls: ControlsPart | None
+    searches: int
 
     @property
     def figures(self) -> Mapping[str, Figure | Plot]:
         """By name, for the run's `plots/` and for the page."""
-        return {part.name: part.values.figure for part in self.sections if part.values.figure is not None}
+        found = {part.name: part.values.figure for part in self.sections if part.values.figure is not None}
+        trained = None if self.controls is None else trainings(self.controls)
+        return found if trained is None else {"trainings": trained, **found}
 
     @property
     def compared(self) -> Sequence[Claim]:
@@ -84,5 +94,7 @@ def evidence_sections(folder: Path, run_name: str) -> EvidenceParts:
             *section(WherePart, "where_se_pays", "where-se-pays", show_where_se_pays),
             *section(LatencyPart, "latency_check", "latency", show_latency),
             *section(LedgerPart, "ledger", "ledger", show_ledger),
-        ]
+        ],
+        controls=read(ControlsPart, "controls"),
+        searches=count,
     )
