@@ -9,10 +9,12 @@ import numpy as np
 
 from se_nas.evidence.comparisons import compare
 from se_nas.evidence.controls import Control
+from se_nas.evidence.pilot.regime import regime
 from se_nas.evidence.ranking import Ranked, rank
 from se_nas.evidence.statistics import spearman
 from se_nas.records.files import write_json
 from se_nas.records.models.evidence import NetworkCosts
+from se_nas.records.models.plan import Rival
 from se_nas.space.yaml.file import parse_space
 from tests.helpers.tiny_runs import SPACE
 
@@ -64,10 +66,10 @@ def control_networks(rng: np.random.Generator, seeds: int = 3, randoms: int = 8)
     ]
 
 
-def comparisons(networks: list[Json], seeds: int) -> list[Json]:
+def comparisons(networks: list[Json], seeds: int, claim: Rival | None = None) -> list[Json]:
     found = {n["name"]: {int(seed): value for seed, value in n["accuracies"].items()} for n in networks}
     compared = [Control(n["name"], n["kind"], n["label"], None, SPEC) for n in networks if n["kind"] != "search_seed"]
-    return [entry.plain() for entry in compare(compared, found, range(seeds), TEST_IMAGES)]
+    return [entry.plain() for entry in compare(compared, found, range(seeds), TEST_IMAGES, claim)]
 
 
 def controls(seed: int = 0, seeds: int = 3) -> Json:
@@ -80,6 +82,34 @@ def controls(seed: int = 0, seeds: int = 3) -> Json:
         "networks": networks,
         "comparisons": comparisons(networks, seeds),
     }
+
+
+def planned(lead: float, spread: float = 0.01, claim: Rival = "random_mean", seeds: int = 5, done: int = 5) -> Json:
+    """Controls with a plan, whose answer leads the mean of the random networks by so much.
+
+    Args:
+        spread: of the random networks, where a training has a noise of 0.0015.
+        done: seeds that are trained.
+    """
+    found, places = controls(seeds=seeds), np.linspace(-1.4, 1.4, 8)
+    random = [network for network in found["networks"] if network["kind"] == "random"]
+    rng, shifts = np.random.default_rng(7), np.zeros(done)
+    found["networks"][0]["accuracies"] = accuracies(rng, 0.7 + lead, shifts)
+    for network, place in zip(random, places, strict=True):
+        network["accuracies"] = accuracies(rng, 0.7 + spread * place, shifts)
+    primary = {"against": claim, "difference": 0.01, "noise": 0.0015}
+    plan = {
+        "written": "2026-11-28T09:10:11+00:00",
+        "commit": None,
+        "primary": {**primary, **({"spread": 0.01} if claim == "random_mean" else {})},
+        "networks": len(random),
+        "seeds": found["seeds"],
+        "power": 0.84,
+        "needed": seeds,
+    }
+    known = [list(network["accuracies"].values()) for network in random]
+    entries = comparisons(found["networks"], seeds, claim)
+    return {**found, "comparisons": entries, "plan": plan, "regime": regime(known, 1 / TEST_IMAGES).plain()}
 
 
 def estimate(value: float, low: float | None, high: float | None, n: int) -> Json:

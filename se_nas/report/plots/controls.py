@@ -118,12 +118,10 @@ def _trainings(axes: Axes, found: ControlsPart, shown: ComparisonEntry, networks
         for word, deviation in (("noise", found.regime.noise), ("spread", found.regime.spread)):
             if deviation.value is not None:
                 bottom += 2.0
-                ticks[bottom] = f"{word} ±"
                 half = 100 * deviation.value
+                ticks[bottom] = f"{word} ± {half:.2f}"
                 axes.plot([middle - half, middle + half], [bottom] * 2, color=light("ink"), linewidth=4.5,
                           solid_capstyle="butt", alpha=0.8)  # fmt: skip
-                axes.annotate(f"{half:.2f}", (middle + half, bottom), xytext=(5, 0), textcoords="offset points",
-                              va="center", fontsize=8.5, color=light("ink"))  # fmt: skip
     axes.set_yticks(list(ticks), list(ticks.values()), color=light("ink"))
     axes.set_ylim(bottom + 1.2, -1.2)
     axes.set_xlim(*ends)

@@ -285,3 +285,35 @@ def test_latency_is_drawn_as_measured_and_as_an_error() -> None:
     errors = [100 * (network["predicted_ms"] / network["measured_ms"] - 1) for network in networks]
     assert [y for _, y in marks(figure.axes[1])] == pytest.approx(errors)
     assert {"Best by the supernet", "Random", "± 5 %"} <= set(texts(figure))
+
+
+@pytest.mark.parametrize(("lead", "tone"), [(0.02, "blue"), (0.0, "muted"), (-0.02, "red")])
+def test_every_training_is_a_dot_on_one_axis_and_the_interval_begins_at_the_rival(lead: float, tone: str) -> None:
+    found = fake.planned(lead)
+    drawn = controls.trainings(parse_record(ControlsPart, found, "controls.json"))
+    assert drawn is not None
+    (axes,) = drawn.axes
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    kinds = [network for network in found["networks"] if network["kind"] in ("answer", "random")]
+    assert sorted(x for line in dots for x in line.get_xdata()) == pytest.approx(
+        sorted(100 * value for network in kinds for value in network["accuracies"].values())
+    )
+    one = found["comparisons"][0]
+    (rival,) = {line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"}
+    ((at, _),) = marks(axes, marker="D")
+    assert at - rival == pytest.approx(100 * one["value"])
+    (interval,) = (line for line in axes.lines if line.get_ydata()[0] == 1.8 and len(line.get_xdata()) == 2)
+    assert list(interval.get_xdata()) == pytest.approx([rival + 100 * one["low"], rival + 100 * one["high"]])
+    assert interval.get_color() == light(tone)
+    rows = {label.get_text(): tick for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
+    for word in ("noise", "spread"):
+        words = f"{word} ± {100 * found['regime'][word]['value']:.2f}"
+        (bar,) = (line for line in axes.lines if line.get_ydata()[0] == rows[words])
+        low, high = bar.get_xdata()
+        assert high - low == pytest.approx(200 * found["regime"][word]["value"])
+
+
+def test_without_random_networks_there_is_no_figure_of_trainings() -> None:
+    found = fake.controls()
+    found["comparisons"] = found["comparisons"][2:]
+    assert controls.trainings(parse_record(ControlsPart, found, "controls.json")) is None

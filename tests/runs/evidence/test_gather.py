@@ -26,10 +26,12 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.sources import load_test, load_train
 from se_nas.errors import ConfigError, DeviceError
 from se_nas.evidence.controls import RandomFeasible
+from se_nas.evidence.pilot.regime import regime
 from se_nas.evidence.published_networks import fitted
 from se_nas.records.files import write_json
 from se_nas.records.models.evidence import TrainingRecord
 from se_nas.records.record import write_record
+from se_nas.report.pages.evidence.controls import Controls
 from se_nas.report.pages.evidence.sections import evidence_sections
 from se_nas.runs import search as whole
 from se_nas.runs.evidence import gather as evidence
@@ -194,6 +196,8 @@ def test_the_controls_keep_the_budgets_and_are_trained_with_every_seed(done: Pat
     found = read_json(done / "evidence/controls.json")
     assert (found["seeds"], found["test_images"], found["recipe"]["epochs"]) == ([0, 1], 40, 2)
     assert found["budgets"] == {"macs": 90e3, "params": 3e3}
+    randoms = [list(one["accuracies"].values()) for one in found["networks"] if one["kind"] == "random"]
+    assert found["regime"] == regime(randoms, 1 / 40).plain()
     kinds = {
         "answer": "answer",
         "other": "other_answer",  # and the twin's is the answer itself
@@ -504,7 +508,9 @@ def test_a_claim_is_planned_before_anything_is_trained_and_cannot_be_chosen_late
     assert [entry["label"] for entry in part["comparisons"] if entry.get("primary")] == [
         "the mean of 3 random networks"
     ]
-    shown = "\n".join(claim.strong + claim.rest for claim in evidence_sections(copy, "copy").compared)
+    (section,) = (part for part in evidence_sections(copy, "copy").sections if part.name == "controls")
+    assert isinstance(section.values, Controls)
+    shown = "\n".join(claim.strong + claim.rest for claim in section.values.claims)
     assert f"One comparison was planned on {plan['written']}" in shown
     assert "It came out: no pair of trainings yet." in shown
     with pytest.raises(ConfigError, match="primary: must be as planned on "):
