@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ def test_without_a_plan_no_comparison_stands_alone_and_a_new_run_can_plan_one(tm
     first = shown(tmp_path, fake.controls())
     assert said(first).startswith("No claim was planned, so that none of 8 comparisons stands alone")
     assert "Against the mean of 8 random networks at the same budgets: " in said(first)
+    assert re.search(r"Holm's p (< )?0\.\d+, n = 3 seeds\.$", said(first))
     assert [fact.about for fact in first.facts] == ["noise and spread"]
     assert "--finished-only" in commands(first)[0]
     assert "not reckoned" in said(first, "noise and spread")

@@ -23,7 +23,7 @@ from se_nas.search.black_box.evaluation import Evaluation
 from se_nas.space.architecture_file import load_architecture
 from se_nas.space.yaml.file import load_space
 from tests.helpers.command_lines import parse
-from tests.report.fake_evidence import make_fake_evidence
+from tests.report.fake_evidence import planned
 from tests.report.fake_run import SPACES, fake_evaluations, make_fake_run, make_fake_study
 
 RESULTS = Path(__file__).parents[3] / "runs" / "results"
@@ -215,14 +215,21 @@ def test_the_page_begins_with_the_verdict_on_budgets_and_accuracy(run: Path, pag
     assert "--part controls" in first
 
 
-def test_the_verdict_says_against_what_the_answer_was_compared(tmp_path: Path) -> None:
-    folder = make_fake_evidence(make_fake_run(tmp_path, "mbconv_digits", epochs=4, complete=False))
-    text = " ".join(Page(write_report(folder).read_text()).text.split()).partition("What next")[0]
-    assert "compared with nothing" not in text
-    assert re.search("Against the mean of 8 random networks at the same budgets: (better|worse|no significant)", text)
-    for words in ("no SE anywhere", "SE everywhere, r = 4", "SE everywhere, r = 16"):
-        assert f"Against {words}: " in text
-    assert "Trained from scratch" not in text
+def test_the_page_begins_with_the_claim_and_what_stands_beside_it(tmp_path: Path) -> None:
+    folder = make_fake_run(tmp_path, "mbconv_digits", epochs=4, complete=False)
+    write_json(folder / "evidence/controls.json", found := planned(0.04, claim="random_best"))
+    write_json(folder / "evidence/plan.json", found["plan"])
+    text = write_report(folder).read_text()
+    told = " ".join(Page(text).text.split()).partition("What next")[0]
+    assert "compared with nothing" not in told
+    assert "Trained from scratch" not in told
+    beside = [f"Against {words}: " for words in ("no SE anywhere", "SE everywhere, r = 4", "SE everywhere, r = 16")]
+    places = list(map(told.index, ("The claim holds", "noise and spread", "SE placed", "The budget is kept", *beside)))
+    assert places == sorted(places)
+    assert "This answer is better than the average random network of equal budgets" in told
+    figure = text.index('id="trainings-')
+    assert text.index("The claim holds") < figure < text.index("noise and spread")
+    assert (folder / "plots/trainings.png").exists()
 
 
 def test_a_run_has_a_row_a_metric(run: Path, page: Page) -> None:

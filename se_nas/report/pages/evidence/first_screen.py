@@ -163,7 +163,11 @@ def _unplanned(controls: ControlsPart) -> Claim:
     kinds = {network.name: network.kind for network in controls.networks}
     random = [one for one in controls.comparisons if kinds[one.theirs[0]] == "random" and not one.selected]
     many = counted(len(controls.comparisons), "comparison")
-    outcome = f" Against {random[0].label} at the same budgets: {verdict(random[0])}." if random else ""
+    outcome = ""
+    if random and (one := random[0]).value is not None:
+        p = "" if one.p_holm is None else f"Holm's p {p_words(one.p_holm)}, "
+        seeds = counted(one.n, "seed")
+        outcome = f" Against {one.label} at the same budgets: {verdict(one)}, {p}n = {seeds}."
     return Claim(
         "No claim was planned", f", so that none of {many} stands alone (Holm's correction is of all).{outcome}"
     )
