@@ -203,6 +203,7 @@ def test_a_run_still_going_on_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
     ranking["sets"][1] = {"name": "whole space", "networks": ranking["sets"][1]["networks"][:2]}
     text = only(tmp_path, controls=controls, ranking=ranking, stability=fake.stability(searches=1))
     assert "no pair of trainings yet" in text
+    assert evidence_sections(tmp_path, "RUN").compared == []
     assert "The same search, 1 time, from other seeds." in text
     assert "Whole space: 2 trained so far, too few to rank." in text
     nothing = only(

@@ -129,6 +129,8 @@ def _in_short(found: ControlsPart, networks: Networks) -> list[Claim]:
     """
     claims = []
     for one in found.comparisons:
+        if one.value is None:
+            continue  # of no training there is nothing to say in short
         theirs = [networks[name] for name in one.theirs]
         if all(network.kind == "random" for network in theirs):
             if found.plan is not None and not one.primary and not one.selected:
