@@ -28,6 +28,7 @@ _FILES: Mapping[str, str] = {
     "space.yaml": "the space that was searched",
     "search/history.json": "the search's epochs",
     "search/evaluations.json": "every evaluation",
+    "search/screen.json": "what the first filter kept",
     "search/scores.json": "the scores that a decode takes",
     "search/checkpoint.pt": "the supernet and the state of its training",
     "search/supernet.pt": "the supernet",

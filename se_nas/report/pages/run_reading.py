@@ -26,6 +26,7 @@ from se_nas.report.pages.reading import Learned, read_history, read_if_there, re
 from se_nas.report.plots import study as study_plots
 from se_nas.search.black_box.evaluation import Evaluation, EvaluationsFile, evaluations_in
 from se_nas.search.black_box.pareto import front_in
+from se_nas.search.zero_cost.screen import SCREEN, ScreenFile
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
 from se_nas.space.choice import Option
@@ -45,6 +46,7 @@ class Study:
     evaluations: list[Evaluation]
     importance: Mapping[str, float]
     chosen: Architecture
+    screen: ScreenFile | None
 
     @cached_property
     def hypervolume(self) -> np.ndarray | None:
@@ -145,7 +147,7 @@ def _study(folder: Path, chosen: Architecture) -> Study | None:
     space = load_space(folder / "space.yaml")
     space.check(chosen)
     chosen = space.architecture(chosen.as_dict())  # its picks are options of the space
-    file = read_record(EvaluationsFile, path)
+    file, screen = read_record(EvaluationsFile, path), folder / "search" / SCREEN
     shares = folder / "search" / "importance.json"
     importance: dict[str, float] = read_if_there(dict[str, Share], shares, {})
     for name in importance.keys() - space.choice_by_name.keys():
@@ -160,4 +162,5 @@ def _study(folder: Path, chosen: Architecture) -> Study | None:
         evaluations=evaluations_in(file, space, str(path)),
         importance=importance,
         chosen=chosen,
+        screen=read_record(ScreenFile, screen) if screen.exists() else None,
     )

@@ -252,7 +252,12 @@ def _study_words(study: Study) -> str:
     told = ", ".join(f"{count:,} {words}" for count, words in outcomes if count)
     proposer = SAMPLERS[study.sampler].label if study.sampler in SAMPLERS else study.sampler
     plural = "architecture was" if len(entries) == 1 else "architectures were"
-    return f"{len(entries):,} {plural} evaluated, proposed by {proposer}{': ' if told else ''}{told}."
+    words = f"{len(entries):,} {plural} evaluated, proposed by {proposer}{': ' if told else ''}{told}."
+    if (screen := study.screen) is None:
+        return words
+    kept, unscored = counted(len(screen.kept), "network"), f", {screen.unscored:,} without a score" * bool(screen.unscored)
+    drawn = f"{counted(screen.distinct, 'random network')} within the budgets{unscored}"
+    return f"{words} Evaluated first: {kept}, the best by NASWOT, before any training, of {drawn}."
 
 
 # ---- costs

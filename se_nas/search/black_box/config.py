@@ -16,6 +16,8 @@ from se_nas.search.black_box.samplers import AUTO, SAMPLERS
 from se_nas.search.one_shot.config import OneShotConfig
 from se_nas.search.starting import StartingConfig, slower
 from se_nas.search.stopping import StoppingConfig
+from se_nas.search.zero_cost.evaluator import ZeroCostConfig
+from se_nas.search.zero_cost.screen import ScreenConfig
 from se_nas.training.recipe import Recipe
 
 
@@ -44,10 +46,12 @@ class OptunaConfig(StoppingConfig, StartingConfig):
         proposals: "feasible" repairs every proposal that breaks a budget by the exact decode; "any" evaluates it, and
             the sampler learns of the excess as an Optuna constraint.
         evaluator: "supernet": weights inherited from one supernet; "stand_alone": a short training of each; "table":
-            accuracies that are known, in `table`.
+            accuracies that are known, in `table`; "zero_cost": no training, but the NASWOT score at the start of one.
         table: path of a JSON-lines file, relative to the run file; see `TableEvaluator`.
         supernet: how the supernet of the "supernet" evaluator is trained.
         stand_alone: the short training of the "stand_alone" evaluator.
+        zero_cost: how the "zero_cost" evaluator takes a score.
+        screen: random architectures of which those of the best NASWOT score are evaluated first; null for none.
         pruner: what ends such trainings early; a pruner needs accuracy as the only objective.
         enqueue: architectures to evaluate first: architecture files, run folders, or names of baselines.
         heartbeat_seconds: with a shared storage, how often a worker shows that it lives; one that is silent for three
@@ -65,6 +69,8 @@ class OptunaConfig(StoppingConfig, StartingConfig):
     table: str | None = Field(None, min_length=1)
     supernet: OneShotConfig = OneShotConfig()
     stand_alone: ShortRecipe = Field(default_factory=lambda: Recipe.model_validate(short_recipe()))
+    zero_cost: ZeroCostConfig = ZeroCostConfig()
+    screen: ScreenConfig | None = None
     pruner: Literal["none", "successive_halving", "hyperband"] = "none"
     enqueue: tuple[str, ...] = ()
     heartbeat_seconds: int = Field(10, ge=1, le=86400)
@@ -107,6 +113,11 @@ class OptunaConfig(StoppingConfig, StartingConfig):
             raise ValueError(f"a pruner needs {must}")
         if (self.evaluator == "table") != (self.table is not None):
             raise ValueError("table must be given with evaluator table, and only then")
+        if self.screen is not None and self.evaluator == "zero_cost":
+            raise ValueError("screen must be left out with evaluator zero_cost, which judges by the same score")
+        if self.screen is not None and self.screen.kept > self.max_evaluations:
+            must = f"must be at most max_evaluations, {self.max_evaluations:,}, but got {self.screen.kept:,}"
+            raise ValueError(f"screen.kept: {must}")
         if self.weights is not None and not EVALUATORS[self.evaluator].has_supernet:
             raise ValueError(f"weights must be left out with evaluator {self.evaluator}, which trains no supernet")
         return self

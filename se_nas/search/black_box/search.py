@@ -251,7 +251,7 @@ def _evaluate(study: ArchitectureStudy, evaluate: Evaluate | EvaluatorWithEpochs
         study.tell(number, None, state="failed", seconds=time.monotonic() - started, curve=curve)
         return False
     if not math.isfinite(accuracy):
-        log.warning("evaluation %d failed: an accuracy must be finite, but got %r", number, accuracy)
+        log.warning("evaluation %d failed: %s must be finite, but got %r", number, measure.name, accuracy)
         study.tell(number, None, state="failed", seconds=time.monotonic() - started, curve=curve)
         return False
     fault = measure.fault(accuracy)

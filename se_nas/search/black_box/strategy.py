@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import replace
 from typing import Literal
@@ -32,6 +32,7 @@ from se_nas.search.black_box.study import ArchitectureStudy
 from se_nas.search.budgets.baselines import baseline, known_baselines
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import EVALUATIONS, STUDY, STUDY_NAME, SearchResult
+from se_nas.search.zero_cost.screen import SCREEN, ScreenFile, screen
 from se_nas.space.architecture import Architecture
 from se_nas.space.architecture_file import load_architecture
 
@@ -62,7 +63,8 @@ def search_optuna(problem: SearchProblem, config: OptunaConfig) -> SearchResult:
     with storage_faults_told(problem.storage), closing(begun) as study:
         prepared = prepare(problem, config)
         evaluator = open_evaluator(problem, config)
-        worked = work(study, evaluator, config.max_evaluations, problem.progress, prepared.seconds)
+        spent = prepared.seconds + sum(entry.seconds for entry in _screening(problem, config))
+        worked = work(study, evaluator, config.max_evaluations, problem.progress, spent)
         return finish(problem, config, study, evaluator, prepared, worked)
 
 
@@ -78,7 +80,26 @@ def begin_study(problem: SearchProblem, config: OptunaConfig, *, parallel: bool 
     study = open_study(problem, config, parallel=parallel, take_over=not parallel)
     for architecture in words:
         study.enqueue(architecture)
+    if config.screen is not None:
+        with stoppable(study):
+            found = screen(problem, config.screen, _known(problem, config))
+        for one in found.kept:
+            study.enqueue(problem.space.architecture(one.picks))
     return study
+
+
+def _known(problem: SearchProblem, config: OptunaConfig) -> Collection[Architecture] | None:
+    """What the evaluator can judge; None for all."""
+    known = EVALUATORS[config.evaluator].known
+    return None if known is None else known(problem)
+
+
+def _screening(problem: SearchProblem, config: OptunaConfig) -> tuple[LedgerEntry, ...]:
+    """What the screen took, where there was one."""
+    if config.screen is None:
+        return ()
+    file = read_record(ScreenFile, problem.folder / SCREEN)
+    return (LedgerEntry(part="screen", seconds=file.seconds, cpu_seconds=file.cpu_seconds),)
 
 
 def prepare(problem: SearchProblem, config: OptunaConfig) -> LedgerEntry:
@@ -150,7 +171,6 @@ def open_study(
             must = "began without a shared storage, so --storage must not be given, but it is"
         raise ConfigError(str(problem.folder.parent), [f"its search {must}"])
     name = begun.study if begun else f"{problem.folder.parent.resolve().name}-{uuid.uuid4().hex[:8]}"
-    known = EVALUATORS[config.evaluator].known
     study = ArchitectureStudy(
         name,
         problem.space,
@@ -163,7 +183,7 @@ def open_study(
         parallel=parallel,
         take_over=take_over and not shared,
         join=join or begun is not None,
-        among=None if known is None else known(problem),
+        among=_known(problem, config),
     )
     if begun is None:
         write_record(path, StudyName(study=name, shared=shared))
@@ -212,6 +232,7 @@ def finish(
 
     ranked = best_first(result.evaluations, problem.budgets)
     seconds = sum(e.seconds for e in result.evaluations)
+    screening = _screening(problem, config)
     return SearchResult(
         answer=lambda latencies: answer_among(
             problem.space,
@@ -222,10 +243,11 @@ def finish(
         ),
         accuracy=value,
         summary=_summary(config, result, prepared, seconds) | _ended_early(problem, config, result),
-        seconds=prepared.seconds + seconds,
+        seconds=prepared.seconds + seconds + sum(entry.seconds for entry in screening),
         images=prepared.images or 0,
         ledger=(
             *((prepared,) if EVALUATORS[config.evaluator].prepare else ()),
+            *screening,
             LedgerEntry(part="evaluations", seconds=seconds),
         ),
         measure=config.measure,

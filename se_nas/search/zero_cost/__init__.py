@@ -1,1 +1,1 @@
-"""Zero-cost scores: what a network that is not trained yet says of how well it will do."""
+"""What can be told of a network's worth before any training: the NASWOT score, as an evaluator and as a first filter."""

@@ -222,7 +222,7 @@ def test_evaluations_that_fail_are_noted_and_others_take_their_place(
     assert states.count("failed") == calls - 14 == len(caplog.records) > 3
     assert {e.accuracy for e in found.evaluations if e.state == "failed"} == {None}
     assert "failed: the loss is not finite" in caplog.text
-    assert "failed: an accuracy must be finite, but got nan" in caplog.text
+    assert "failed: accuracy must be finite, but got nan" in caplog.text
 
 
 def test_a_search_gives_up_when_everything_fails(tiny_space: SearchSpace, tmp_path: Path) -> None:

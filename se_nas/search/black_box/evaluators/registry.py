@@ -23,6 +23,7 @@ from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.one_shot.training import train_one_shot
 from se_nas.search.problem import SearchProblem
 from se_nas.search.result import SUPERNET, TABLE
+from se_nas.search.zero_cost.evaluator import ZeroCostConfig, ZeroCostEvaluator
 from se_nas.space.architecture import Architecture
 from se_nas.supernet.supernet import SuperNet
 from se_nas.training.recipe import Recipe
@@ -113,6 +114,11 @@ EVALUATORS: Registry[Evaluator] = Registry(
             build=lambda problem, settings: TableEvaluator.load(problem.folder / TABLE, problem.space),
             measure=Measure(source="in the table of known architectures"),
             known=lambda problem: TableEvaluator.load(problem.folder / TABLE, problem.space).metrics.keys(),
+        ),
+        "zero_cost": Evaluator(
+            build=ZeroCostEvaluator,
+            measure=Measure(name="naswot", source="before any training", lowest=None, highest=None, share=False),
+            config=ZeroCostConfig,
         ),
     },
 )
