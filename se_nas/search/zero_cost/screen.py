@@ -37,7 +37,7 @@ class ScreenConfig(ZeroCostConfig):
         kept: of the best scores, evaluated first, the best before the others.
     """
 
-    drawn: int = Field(512, ge=2, le=MOST_COUNT)
+    drawn: int = Field(192, ge=2, le=MOST_COUNT)
     kept: int = Field(24, ge=1, le=MOST_COUNT)
 
     @model_validator(mode="after")
@@ -88,7 +88,8 @@ def screen(problem: SearchProblem, config: ScreenConfig, known: Collection[Archi
         return read_record(ScreenFile, path)
     began, cpu_began = time.monotonic(), time.process_time()
     score = ZeroCostEvaluator(problem, config)
-    drawn = drawn_within(problem, config.drawn, known)
+    repair = Repair(problem.space, problem.tables, problem.budgets)
+    drawn = [a for a in drawn_by(repair, config.drawn, problem.seed) if known is None or a in known]
     shown = tracked(drawn, "first filter", len(drawn), wanted=problem.progress)
     scores = {architecture: score(architecture) for architecture in shown}
     ranked = sorted((a for a in scores if math.isfinite(scores[a])), key=scores.__getitem__, reverse=True)
@@ -107,9 +108,7 @@ def screen(problem: SearchProblem, config: ScreenConfig, known: Collection[Archi
     return file
 
 
-def drawn_within(problem: SearchProblem, count: int, known: Collection[Architecture] | None) -> list[Architecture]:
+def drawn_by(repair: Repair, count: int, seed: int) -> list[Architecture]:
     """The distinct ones of so many random architectures, each made to keep the budgets."""
-    space, rng = problem.space, np.random.default_rng([problem.seed, 4])
-    repair = Repair(space, problem.tables, problem.budgets)
-    drawn = dict.fromkeys(repair.nearest(space.sample(rng).as_dict(), rng) for _ in range(count))
-    return [architecture for architecture in drawn if known is None or architecture in known]
+    space, rng = repair.space, np.random.default_rng([seed, 4])
+    return list(dict.fromkeys(repair.nearest(space.sample(rng).as_dict(), rng) for _ in range(count)))
