@@ -3,12 +3,12 @@
 Zero-cost scores are functions of a network that is not trained and of one batch of images. Here each is taken of random
 networks, on a batch of CIFAR-10's training images; a seed draws the weights and the batch. Its Kendall tau with the
 published accuracies (Su et al., arXiv 2103.11922; the mean of three trainings) stands beside that of MACs alone and of
-parameters alone, over the whole space and within each budget. The package offers a score where the 95 % interval of (its
-tau - that of MACs alone) is above 0 within both budgets; the others live in `zero_cost_scores.py` alone. Of what is
-offered every network within the smaller budget is scored, and searches that begin with its first filter are compared
-with those of the same seeds that do not.
+parameters alone, over the whole space and within each budget. The package offers a score where the 95 % interval of
+(its tau - that of MACs alone) is above 0 within both budgets; the others live in `zero_cost_scores.py` alone. Every
+network within the smaller budget gets what is offered, and searches that begin with its first filter are compared with
+those of the same seeds that do not.
 
-The networks of a sample are the first of one random order of the space that keep the budget, so that samples share them.
+The networks of a sample are the first of one random order of the space that keep the budget; so samples share them.
 
 The table is data/nas-bench-macro_cifar10.json of https://github.com/xiusu/NAS-Bench-Macro, packed or not; --data-dir
 holds CIFAR-10 in its official Python layout. Run:
@@ -60,7 +60,7 @@ SCORES: dict[str, Callable[[Network, Tensor, Tensor], float]] = {
     "snip": snip,
     "zen": zen,
 }
-SEEDS = {score: (0, 1, 2) if score == OFFERED else (0,) for score in SCORES}
+SEEDS = {score: (0, 1) if score == OFFERED else (0,) for score in SCORES}
 #: Networks of each sample; of a budget, within it.
 SAMPLES: dict[Budget | None, int] = {None: 100, BUDGETS[1]: 100, BUDGETS[0]: 80}
 IMAGES = ZeroCostConfig().images

@@ -1,5 +1,5 @@
 """Zero-cost scores that `zero_cost.py` measures beside the package's NASWOT, each a function of an untrained network
-and of a batch: images (B, C, H, W), B at least 4, normalised, of the network's dtype and device, and their classes (B,).
+and of a batch: images (B, C, H, W), B at least 4, normalised, of the network's dtype, on its device, with classes (B,).
 
 They are read by their papers, with the summary over a network's weights of Abdelfattah et al. (arXiv 2101.08134), who
 compared them first. Each leaves the network as it is.

@@ -255,12 +255,10 @@ def _study_words(study: Study) -> str:
     words = f"{len(entries):,} {plural} evaluated, proposed by {proposer}{': ' if told else ''}{told}."
     if (screen := study.screen) is None:
         return words
-    kept, unscored = (
-        counted(len(screen.kept), "network"),
-        f", {screen.unscored:,} without a score" * bool(screen.unscored),
-    )
+    kept = f"{counted(len(screen.kept), 'network')}, the best by NASWOT, before any training"
+    unscored = f", {screen.unscored:,} of them without a score" if screen.unscored else ""
     drawn = f"{counted(screen.distinct, 'random network')} within the budgets{unscored}"
-    return f"{words} Evaluated first: {kept}, the best by NASWOT, before any training, of {drawn}."
+    return f"{words} Evaluated first: {kept}, of {drawn}."
 
 
 # ---- costs
