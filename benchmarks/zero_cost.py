@@ -65,8 +65,8 @@ SEEDS = {score: (0, 1) if score == OFFERED else (0,) for score in SCORES}
 SAMPLES: dict[Budget | None, int] = {None: 100, BUDGETS[1]: 100, BUDGETS[0]: 80}
 IMAGES = ZeroCostConfig().images
 FILTER = ScreenConfig()
-#: Searches of each kind.
-SEARCHES = {BUDGETS[0]: 20, BUDGETS[1]: 10}
+#: Searches of each kind. Within the larger budget they would need scores of thousands of networks more.
+SEARCHES = {BUDGETS[0]: 20}
 SAMPLERS = ("evolution", "predictor", "random")
 MARKS = (25, 50, 100, 200)
 TOP = (1, 8, 24, 50, 100, 200)
