@@ -82,13 +82,13 @@ def _random(settings: SamplerSettings) -> BaseSampler:
 
 
 def _evolution(settings: SamplerSettings) -> BaseSampler:
-    from se_nas.search.black_box.evolution import RegularizedEvolutionSampler
+    from se_nas.search.black_box.own_samplers.evolution import RegularizedEvolutionSampler
 
     return RegularizedEvolutionSampler(settings.population, settings.tournament, settings.seed)
 
 
 def _thompson(settings: SamplerSettings) -> BaseSampler:
-    from se_nas.search.black_box.thompson import ThompsonSampler
+    from se_nas.search.black_box.own_samplers.thompson import ThompsonSampler
 
     return ThompsonSampler(settings.decode, settings.seed)
 

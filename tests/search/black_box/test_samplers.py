@@ -16,7 +16,7 @@ from se_nas.records.yaml_input import validation_problems
 from se_nas.search.black_box.architecture_sampler import PROPOSAL, ArchitectureSampler
 from se_nas.search.black_box.candidate import Unseen
 from se_nas.search.black_box.config import OptunaConfig
-from se_nas.search.black_box.evolution import RegularizedEvolutionSampler
+from se_nas.search.black_box.own_samplers.evolution import RegularizedEvolutionSampler
 from se_nas.search.black_box.samplers import SAMPLERS
 from se_nas.search.black_box.study import ArchitectureStudy
 from se_nas.search.budgets.repair import Repair

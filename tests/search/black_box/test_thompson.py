@@ -13,8 +13,8 @@ from optuna.trial import TrialState, create_trial
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import count_tables
 from se_nas.search.black_box.config import OptunaConfig
+from se_nas.search.black_box.own_samplers.thompson import FIRST, Scores, ThompsonSampler
 from se_nas.search.black_box.search import search_architectures
-from se_nas.search.black_box.thompson import FIRST, Scores, ThompsonSampler
 from se_nas.search.budgets.decode import decode
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import parse_space

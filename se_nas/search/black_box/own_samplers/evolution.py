@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler
+from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from se_nas.search.black_box.own_samplers.at_once import SamplerAtOnce, options_of
 from se_nas.space.choice import Option
 
 
-class RegularizedEvolutionSampler(BaseSampler):
+class RegularizedEvolutionSampler(SamplerAtOnce):
     """Ageing evolution: of the last `population` complete trials, draw `tournament`, and mutate one pick of the best.
 
     Feasible trials come before infeasible ones, then the better value, then the smaller sum of violations.
     """
 
     def __init__(self, population: int, tournament: int, seed: int) -> None:
+        super().__init__(seed)
         self._population, self._tournament = population, tournament
-        self._rng = np.random.default_rng(seed)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Whatever it is given; `ArchitectureSampler` gives all choices."""
-        return {}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -45,14 +38,5 @@ class RegularizedEvolutionSampler(BaseSampler):
 
         parent = max((alive[int(i)] for i in drawn), key=fitness)
         name = sorted(search_space)[int(self._rng.integers(len(search_space)))]
-        distribution = search_space[name]
-        assert isinstance(distribution, CategoricalDistribution)
-        others = [option for option in distribution.choices if option != parent.params.get(name)]
+        others = [option for option in options_of(search_space[name]) if option != parent.params.get(name)]
         return {**parent.params, name: others[int(self._rng.integers(len(others)))]}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Uniform over the options."""
-        assert isinstance(param_distribution, CategoricalDistribution)
-        return param_distribution.choices[int(self._rng.integers(len(param_distribution.choices)))]

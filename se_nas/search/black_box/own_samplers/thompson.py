@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler
+from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from se_nas.search.black_box.own_samplers.at_once import SamplerAtOnce, options_of
 from se_nas.space.choice import Option
 
 #: Complete trials before anything is predicted; until then proposals are drawn at random.
@@ -29,7 +28,7 @@ FIRST = 16
 Scores = dict[str, npt.NDArray[np.float64]]
 
 
-class ThompsonSampler(BaseSampler):
+class ThompsonSampler(SamplerAtOnce):
     """See the module.
 
     Args:
@@ -37,19 +36,15 @@ class ThompsonSampler(BaseSampler):
     """
 
     def __init__(self, decode: Callable[[Scores], Mapping[str, Option]], seed: int) -> None:
+        super().__init__(seed)
         self._decode = decode
-        self._rng = np.random.default_rng(seed)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Whatever it is given; `ArchitectureSampler` gives all choices."""
-        return {}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Option]:
         """The picks that are best by scores drawn from the posterior; nothing while too little is known."""
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        options = {name: _options(distribution) for name, distribution in sorted(search_space.items())}
+        options = {name: options_of(distribution) for name, distribution in sorted(search_space.items())}
         if len(complete) < FIRST:
             return {}
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
@@ -74,15 +69,3 @@ class ThompsonSampler(BaseSampler):
             found = BayesianRidge().fit(rows, (values - values.mean()) / spread)
         drawn: npt.NDArray[np.float64] = self._rng.multivariate_normal(found.coef_, found.sigma_, method="eigh")
         return drawn
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Uniform over the options."""
-        options = _options(param_distribution)
-        return options[int(self._rng.integers(len(options)))]
-
-
-def _options(distribution: BaseDistribution) -> tuple[Any, ...]:
-    assert isinstance(distribution, CategoricalDistribution)
-    return distribution.choices

@@ -1,0 +1,1 @@
+"""Samplers that Optuna has not."""
