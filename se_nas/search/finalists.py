@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from se_nas.cost.latencies import Latencies
-from se_nas.errors import counted
+from se_nas.errors import TrainingError, counted
 from se_nas.records.bounds import MOST_COUNT
 from se_nas.records.models.finalists import Finalist, FinalistsFile, Origin
 from se_nas.records.models.run_result import LedgerEntry
@@ -94,7 +94,8 @@ def with_finalists(
 ) -> SearchResult:
     """The same finding with the best of its finalists as the answer, and their time as the search's.
 
-    A killed call goes on with the training that it was in. Other budgets are answered by the search alone.
+    A killed call goes on with the training that it was in. A finalist whose training fails is out, and the next best
+    takes its place in the round. Other budgets are answered by the search alone.
 
     Args:
         latencies: as for `SearchResult.answer`.
@@ -103,7 +104,7 @@ def with_finalists(
 
     Raises:
         InfeasibleBudgetError: no architecture keeps the budgets.
-        TrainingError: the loss of a training does not stay finite.
+        TrainingError: no training's loss stays finite.
     """
     assert config.recipe is not None
     path, rounds = folder / FINALISTS, config.rounds
@@ -117,35 +118,50 @@ def with_finalists(
         say(f"finalists: {len(file.finalists)} in place of {config.count}, as no more networks were found that differ")
     for number, (count, epochs) in enumerate(rounds):
         evaluator = StandAloneEvaluator(problem, shortened(config.recipe, epochs), folder / "trainings")
-        among = file.finalists[:count]
-        for place, one in enumerate(among):
-            if len(one.accuracies) > number:
-                continue
-            said = f"{place + 1} of {len(among)}, {counted(epochs, 'epoch')}"
+        while (place := _next(file, count, number)) is not None:
+            one, sound = file.finalists[place], [o for o in file.finalists if o.failed is None][:count]
+            said = f"{sound.index(one) + 1} of {len(sound)}, {counted(epochs, 'epoch')}"
             say(f"finalists: round {number + 1} of {len(rounds)}, {said}")
             began, cpu_began = time.monotonic(), time.process_time()
-            accuracy = evaluator.evaluate(problem.space.architecture(one.picks), lambda epoch, value: None)
-            trained = {
-                "accuracies": (*one.accuracies, accuracy),
-                "seconds": one.seconds + time.monotonic() - began,
-                "cpu_seconds": one.cpu_seconds + time.process_time() - cpu_began,
-            }
+            trained: dict[str, object] = {}
+            try:
+                accuracy = evaluator.evaluate(problem.space.architecture(one.picks), lambda epoch, value: None)
+                trained["accuracies"] = (*one.accuracies, accuracy)
+            except TrainingError as error:
+                trained["failed"] = str(error)
+                say(f"finalists: one is out: {error}")
+            trained["seconds"] = one.seconds + time.monotonic() - began
+            trained["cpu_seconds"] = one.cpu_seconds + time.process_time() - cpu_began
             listed = list(file.finalists)
             listed[place] = one.model_copy(update=trained)
             file = file.model_copy(update={"finalists": tuple(listed)})
             write_record(path, file)
-        # who was in the longest trainings first, and among them the best
-        order = sorted(file.finalists, key=lambda one: (len(one.accuracies), one.accuracies[-1:]), reverse=True)
+        # who was in the longest trainings first, and among them the best; at the end, who is out
+        order = sorted(file.finalists, key=_standing, reverse=True)
         if order != list(file.finalists):
             file = file.model_copy(update={"finalists": tuple(order)})
             write_record(path, file)
     best, own = file.finalists[0], next(one for one in file.finalists if one.origin == "answer")
+    if best.failed is not None:
+        raise TrainingError(f"finalists: one training or more must go well, but all failed, the first: {best.failed}")
     words = f"the best of {len(file.finalists)} has {best.accuracies[-1]:.2%} on the validation images"
-    if best is not own:
+    if own.failed is not None:
+        words += "; the training of the search's own answer failed"
+    elif best is not own:
         epochs = config.epochs[len(own.accuracies) - 1]
         words += f"; the search's own answer had {own.accuracies[-1]:.2%} after {counted(epochs, 'epoch')}"
     say(f"finalists: {words}")
     return _answering(problem, found, file)
+
+
+def _next(file: FinalistsFile, count: int, number: int) -> int | None:
+    """The place of the first, of the `count` best that are not out, that has yet to be trained in a round."""
+    sound = [place for place, one in enumerate(file.finalists) if one.failed is None][:count]
+    return next((place for place in sound if len(file.finalists[place].accuracies) <= number), None)
+
+
+def _standing(one: Finalist) -> tuple[bool, int, tuple[float, ...]]:
+    return one.failed is None, len(one.accuracies), one.accuracies[-1:]
 
 
 def shortened(recipe: Recipe, epochs: int) -> Recipe:
@@ -209,10 +225,12 @@ def _differing(one: Architecture, other: Architecture) -> int:
 
 
 def _answering(problem: SearchProblem, found: SearchResult, file: FinalistsFile) -> SearchResult:
-    ranked = [(problem.space.architecture(one.picks), one.accuracies[-1]) for one in file.finalists]
+    sound = [one for one in file.finalists if one.failed is None]
+    ranked = [(problem.space.architecture(one.picks), one.accuracies[-1]) for one in sound]
     cpu_seconds = sum(one.cpu_seconds for one in file.finalists)
     learned = len(problem.parts["weights"]) + len(problem.parts["choices"])
-    images = learned * sum(epochs for one in file.finalists for _, epochs in file.rounds[: len(one.accuracies)])
+    # a training that failed counts as a whole one: it was seldom longer, with all its rollbacks
+    images = learned * sum(epochs for one in file.finalists for _, epochs in file.rounds[: one.trainings])
     return replace(
         found,
         answer=lambda latencies: answer_among(problem.space, problem.tables, latencies, problem.budgets, ranked),

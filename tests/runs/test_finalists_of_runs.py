@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from se_nas.errors import TrainingError
+from se_nas.search.black_box.evaluation import OnEpoch
+from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator
+from se_nas.space.architecture import Architecture
 from tests.helpers.command_lines import Run
 from tests.helpers.tiny_runs import RUN, cache_latency, changed, read_json, write_run
 
@@ -21,13 +25,28 @@ def run_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "run.yaml"
 
 
-def test_a_run_answers_with_the_best_finalist_counts_its_time_and_shows_them(run_file: Path, se_nas: Run) -> None:
+@pytest.fixture
+def first_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate, calls = StandAloneEvaluator.evaluate, []
+
+    def diverging(self: StandAloneEvaluator, architecture: Architecture, on_epoch: OnEpoch) -> float:
+        calls.append(architecture)
+        if len(calls) == 1:
+            raise TrainingError("evaluation: the loss must stay finite")
+        return evaluate(self, architecture, on_epoch)
+
+    monkeypatch.setattr(StandAloneEvaluator, "evaluate", diverging)
+
+
+def test_a_run_answers_with_the_best_finalist_counts_its_time_and_shows_them(
+    run_file: Path, se_nas: Run, first_diverges: None
+) -> None:
     restarted = ("--set", "search.restarts=2")
     code, _, said = se_nas("search", run_file, "--out", "out", *restarted)
     assert code == 0
     file = read_json(Path("out/finalists/finalists.json"))
     best, *others = file["finalists"]
-    assert [len(one["accuracies"]) for one in file["finalists"]] == [2, 2, 1, 1]
+    assert [len(one["accuracies"]) for one in file["finalists"]] == [2, 2, 1, 0]
     assert best["accuracies"][1] >= others[0]["accuracies"][1]
     assert read_json(Path("out/architecture.json"))["picks"] == best["picks"]
     result = read_json(Path("out/result.json"))
@@ -35,9 +54,12 @@ def test_a_run_answers_with_the_best_finalist_counts_its_time_and_shows_them(run
     assert spent["finalists"] == pytest.approx(sum(one["seconds"] for one in file["finalists"]))
     assert result["search"]["seconds"] == pytest.approx(spent["search"] + spent["search 2"] + spent["finalists"])
     assert f"finalists: the best of 4 has {best['accuracies'][1]:.2%} on the validation images" in said
+    assert "finalists: one is out: evaluation: the loss must stay finite" in said
     page = Path("out/report.html").read_text()
     assert "The finalists" in page
     assert "2 for 2 epochs" in page
+    assert "1 could not be trained to the end, and is out." in page
+    assert ">failed</td>" in page
     code, errors, _ = se_nas("search", run_file, "--out", "out", *restarted, "--resume", "--set", "finalists.count=5")
     assert (code, ["finalists.count: must be as in the run" in line for line in errors]) == (2, [True])
 

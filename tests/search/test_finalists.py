@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from se_nas.cost.latency.timing import latency_key
+from se_nas.errors import TrainingError
 from se_nas.records.fields import LATENCY
 from se_nas.records.measure import SUPERNET_ACCURACY
 from se_nas.records.models.finalists import FinalistsFile
@@ -158,6 +159,78 @@ def test_a_killed_choice_goes_on_where_it_was(
     assert [(one.picks, one.accuracies) for one in again.finalists] == [
         (o.picks, o.accuracies) for o in whole.finalists
     ]
+
+
+@pytest.fixture
+def diverging(monkeypatch: pytest.MonkeyPatch) -> list[Architecture]:
+    """Networks are as good as they are known to be; the second training of the best of them diverges."""
+    calls: list[Architecture] = []
+
+    def evaluate(self: StandAloneEvaluator, architecture: Architecture, on_epoch: object) -> float:
+        calls.append(architecture)
+        if self._config.epochs == 2 and architecture == max(calls, key=worth):
+            raise TrainingError("evaluation: the loss must stay finite")
+        return worth(architecture)
+
+    monkeypatch.setattr(StandAloneEvaluator, "evaluate", evaluate)
+    return calls
+
+
+def test_a_finalist_whose_training_diverges_is_out_and_the_next_best_takes_its_place(
+    problem: SearchProblem, diverging: list[Architecture]
+) -> None:
+    said: list[str] = []
+    result = with_finalists(problem, found_in(problem), HERE, CONFIG, problem.folder / "finalists", said.append)
+    file = read_record(FinalistsFile, problem.folder / "finalists/finalists.json")
+    best = sorted(diverging[:6], key=worth, reverse=True)
+    assert diverging[6:] == best[:4]
+    assert result.answer(HERE).architecture == best[1]
+    assert [len(one.accuracies) for one in file.finalists] == [2, 2, 2, 1, 1, 1]
+    *others, out = file.finalists
+    assert problem.space.architecture(out.picks) == best[0]
+    assert out.failed == "evaluation: the loss must stay finite"
+    assert {one.failed for one in others} == {None}
+    assert "finalists: one is out: evaluation: the loss must stay finite" in said
+    learned = len(problem.parts["weights"]) + len(problem.parts["choices"])
+    assert result.images == 1000 + learned * (6 * 1 + 4 * 2)
+
+
+@pytest.mark.parametrize("after", [7, 8, 9])
+def test_a_killed_choice_of_which_one_is_out_goes_on_where_it_was(
+    problem: SearchProblem, diverging: list[Architecture], monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    write = finalists.write_record
+
+    def killed(path: Path, record: FinalistsFile) -> None:
+        write(path, record)
+        if sum(one.trainings for one in record.finalists) == after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finalists, "write_record", killed)
+        with pytest.raises(KeyboardInterrupt):
+            chosen(problem)
+    result, _ = chosen(problem)
+    best = sorted(diverging[:6], key=worth, reverse=True)
+    assert diverging[6:] == best[:4]
+    assert result.answer(HERE).architecture == best[1]
+
+
+def test_where_every_finalist_diverges_it_is_one_line_again_and_again(
+    problem: SearchProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+
+    def diverge(self: StandAloneEvaluator, architecture: Architecture, on_epoch: object) -> float:
+        trained.append(architecture)
+        raise TrainingError("evaluation: the loss must stay finite")
+
+    monkeypatch.setattr(StandAloneEvaluator, "evaluate", diverge)
+    for _ in range(2):
+        with pytest.raises(TrainingError, match="one training or more must go well, but all failed") as raised:
+            chosen(problem)
+        assert "\n" not in str(raised.value)
+    assert len(trained) == 6
 
 
 def test_a_shorter_training_warms_up_for_the_same_share_of_it() -> None:

@@ -21,19 +21,29 @@ class Finalist(Record):
         origin: how it came to be one.
         judged: what the search says of it.
         accuracies: on the validation images, after its training in each round that it was in.
-        seconds, cpu_seconds: of these trainings.
+        failed: why the training after these could not go on, by which the network is out; null where none failed.
+        seconds, cpu_seconds: of all these trainings.
     """
 
     picks: dict[str, int | Number | str]
     origin: Origin
     judged: Number
     accuracies: tuple[Share, ...] = ()
+    failed: str | None = None
     seconds: Seconds = 0.0
     cpu_seconds: Seconds = 0.0
 
+    @property
+    def trainings(self) -> int:
+        """How many it had, the one that failed among them."""
+        return len(self.accuracies) + (self.failed is not None)
+
 
 class FinalistsFile(Record):
-    """`finalists.json`: those of the longest trainings first, and among them the best, once a round is through."""
+    """`finalists.json`: once a round is through, those of the longest trainings first, and among them the best.
+
+    Who is out comes last.
+    """
 
     format: Literal["se_nas finalists"] = "se_nas finalists"
     version: Literal[1] = 1
@@ -44,8 +54,8 @@ class FinalistsFile(Record):
     def _in_rounds(self) -> Self:
         if not self.rounds or self.rounds[0][0] < len(self.finalists) or not self.finalists:
             raise ValueError("finalists must be one or more, and no more than the first round has")
-        if any(len(one.accuracies) > len(self.rounds) for one in self.finalists):
-            raise ValueError("a finalist must have no more accuracies than there are rounds")
+        if any(one.trainings > len(self.rounds) for one in self.finalists):
+            raise ValueError("a finalist must have no more trainings than there are rounds")
         return self
 
     @property

@@ -15,7 +15,7 @@ from se_nas.evidence.se_by_runtime import CLEAR, SEInBlock
 from se_nas.records.fields import Metric
 from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import DecodeTry
-from se_nas.records.models.finalists import FinalistsFile, Origin
+from se_nas.records.models.finalists import Finalist, FinalistsFile, Origin
 from se_nas.report.pages.class_accuracy import ClassTable
 from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table, named_cost
 from se_nas.report.pages.rows import Rows, environment_rows, record_rows, spaced
@@ -179,13 +179,15 @@ def _finalists(run: FinishedRun, file: FinalistsFile) -> Finalists:
         f"{', then '.join(rounds)}, in {trained} that count as the search's. The accuracies are of the validation "
         "images: the best of the last round is the answer, and by being the best it reads high there."
     )
+    if (failed := sum(one.failed is not None for one in file.finalists)) > 0:
+        words += f" {failed} could not be trained to the end, and {'is' if failed == 1 else 'are'} out."
     measure, answer = run.result.search.measure or Measure(), run.architecture.architecture.as_dict()
     rows = [
         FinalistRow(
             [
                 _ORIGINS[one.origin],
                 measure.show(one.judged),
-                *(_accuracy_cell(one.accuracies, number) for number in range(len(rounds))),
+                *(_accuracy_cell(one, number) for number in range(len(rounds))),
             ],
             chosen=one.picks == answer,
         )
@@ -194,9 +196,11 @@ def _finalists(run: FinishedRun, file: FinalistsFile) -> Finalists:
     return Finalists(words, [f"after {counted(epochs, 'epoch')}" for _, epochs in file.rounds], rows)
 
 
-def _accuracy_cell(accuracies: Sequence[float], number: int) -> str:
-    """The accuracy after a round, of a network that was in it."""
-    return format_percent(accuracies[number], 2) if number < len(accuracies) else ABSENT
+def _accuracy_cell(one: Finalist, number: int) -> str:
+    """The accuracy after a round, of a network that was in it, or that its training failed."""
+    if number < len(one.accuracies):
+        return format_percent(one.accuracies[number], 2)
+    return "failed" if number < one.trainings else ABSENT
 
 
 # ---- the front
