@@ -32,7 +32,7 @@ def test_slice_export_and_one_hot_mixture_are_one_network(family: str, position:
     supernet, x = lively_supernet(space, 0).eval(), images(space)
     rng = np.random.default_rng(0)
     with torch.no_grad():
-        for _ in range(6):
+        for _ in range(3):
             architecture = space.sample(rng)
             expected = supernet.export(architecture)(x)
             assert expected.abs().max() > 1e-6
@@ -55,7 +55,7 @@ def test_what_probabilities_and_weights_learn_is_the_true_derivative(family: str
         output: torch.Tensor = supernet.mix(dict(zip(names, values, strict=False)))(x)
         return output
 
-    assert torch.autograd.gradcheck(mixture, (*probabilities, *weights), atol=1e-6, rtol=1e-4)
+    assert torch.autograd.gradcheck(mixture, (*probabilities, *weights), atol=1e-6, rtol=1e-4, fast_mode=True)
     supernet.train()
     mixture(*probabilities).square().sum().backward()
     for name, parameter in supernet.named_parameters():

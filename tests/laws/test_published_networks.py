@@ -102,8 +102,12 @@ PUBLISHED = {
 #: Networks that others build too: ours, and its name in timm.
 IN_TIMM = {name: published.timm_name for name, published in PUBLISHED.items() if published.timm_name}
 
-#: Those of which every part is in another, whose outputs are compared with -m slow.
-LIKE_OTHERS = ("ecaresnet50d", "resnetrs50")
+#: Those of which every part is in another, or that are another but for their depth; their outputs are compared with
+#: -m slow, and their counts always.
+LIKE_OTHERS = (
+    *("ecaresnet50d", "resnetrs50", "efficientnet_b1"),
+    *("resnet101", "resnet152", "se_resnet101", "se_resnet152", "resnext101_32x4d", "se_resnext101_32x4d"),
+)
 
 
 def space_of(name: str) -> SearchSpace:
