@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import parse_space
 from tests.helpers.command_lines import Run, call
+from tests.helpers.figures import unrendered
 
 settings.register_profile(
     "se_nas", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
@@ -70,6 +72,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 def pytest_xdist_auto_num_workers() -> int:
     """The hook by which pytest-xdist asks what `-n auto` is: one more than cores, as some tests wait for processes."""
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures() -> Iterator[None]:
+    """Figures are not rendered; tests of what they look like say `rendered()`."""
+    with unrendered():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import pytest
 
 from se_nas.cli import main as cli
 from se_nas.layers.network import build
-from se_nas.report.plots import figure
 from se_nas.space.architecture_file import ArchitectureFile, save_architecture
 from se_nas.space.yaml.file import load_space, parse_space
 from se_nas.training.trained_network import save_weights
@@ -94,8 +93,6 @@ CASES = tuple(_cases())
 def _call(*words: object) -> tuple[int, BaseException | None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["se-nas", *map(str, words)])
-        patch.setattr(figure, "figure_png", lambda drawn: b"")  # what a figure shows is drawn, and not rendered
-        patch.setattr(figure, "figure_svg", lambda drawn, name: "")
         no_clock(patch)
         try:
             cli.main()

@@ -16,7 +16,6 @@ from se_nas.errors import ConfigError, OutputError
 from se_nas.records.models.certificate import SearchCertificate
 from se_nas.records.models.run_result import RetrainResult, RunResult, SubnetResult
 from se_nas.records.record import read_record
-from se_nas.report.plots import figure
 from se_nas.runs.run_file import load_run
 from se_nas.runs.search import run_search
 from se_nas.runs.subnets.fine_tuning import accuracy_lines, open_fine_tuning
@@ -37,8 +36,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     cache_latency(home / "cache", home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SE_NAS_CACHE", str(home / "cache"))
-        patch.setattr(figure, "figure_png", lambda drawn: b"")  # what a figure shows is drawn, and not rendered
-        patch.setattr(figure, "figure_svg", lambda drawn, name: "")
         no_clock(patch)
         run_search(run_file, load_run(run_file), home / "out", resume=False, progress=False, say=print)
         make_subnet(home / "out", (), home / "out" / "subnet", say=print)

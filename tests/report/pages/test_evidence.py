@@ -16,6 +16,7 @@ from se_nas.report.pages.evidence.sections import EvidenceParts, evidence_sectio
 from se_nas.report.pages.evidence.words import verdict
 from se_nas.report.pages.render import render
 from se_nas.report.pages.run import write_report
+from tests.helpers.figures import rendered
 from tests.report import fake_evidence as fake
 from tests.report.fake_run import make_fake_run
 from tests.report.pages.test_run import Page
@@ -277,6 +278,7 @@ def test_the_ledger_adds_up_what_is_known(tmp_path: Path) -> None:
     assert "The device reports no energy." in only(tmp_path, ledger={**fake.ledger(), "energy_source": None})
 
 
+@rendered()
 def test_names_are_escaped(tmp_path: Path) -> None:
     found = fake.controls()
     found["networks"][1]["label"] = found["comparisons"][1]["label"] = "<b onclick=x>"

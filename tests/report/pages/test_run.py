@@ -18,11 +18,11 @@ from se_nas.cost.budget import Budget, format_cost
 from se_nas.errors import ArchitectureError, ConfigError
 from se_nas.records.files import write_json
 from se_nas.report.pages.run import write_report
-from se_nas.report.plots import figure
 from se_nas.search.black_box.evaluation import Evaluation
 from se_nas.space.architecture_file import load_architecture
 from se_nas.space.yaml.file import load_space
 from tests.helpers.command_lines import parse
+from tests.helpers.figures import rendered
 from tests.report.fake_evidence import planned
 from tests.report.fake_run import SPACES, fake_evaluations, make_fake_run, make_fake_study
 
@@ -84,7 +84,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(run: Path) -> Page:
-    return Page(write_report(run).read_text())
+    with rendered():
+        return Page(write_report(run).read_text())
 
 
 def test_the_page_is_whole_and_loads_nothing(run: Path, page: Page) -> None:
@@ -135,6 +136,7 @@ def test_a_broken_budget_is_shown_as_broken(tmp_path: Path) -> None:
     assert "200.0 %" in text
 
 
+@rendered()
 def test_all_text_is_escaped_and_names_no_folder(tmp_path: Path) -> None:
     folder = make_fake_run(tmp_path, "mbconv_digits", epochs=6, complete=False)
     attack = "<script>alert('x')</script>"
@@ -284,8 +286,6 @@ def test_a_latency_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMITTED)
 def test_the_committed_runs_still_give_their_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(figure, "figure_png", lambda drawn: b"")  # drawn, and not rendered
-    monkeypatch.setattr(figure, "figure_svg", lambda drawn, name: "")
     folder = shutil.copytree(RESULTS / name, tmp_path / name)
     page = Page(write_report(folder).read_text())
     assert json.loads((folder / "result.json").read_text())["name"] in page.text
@@ -416,6 +416,7 @@ def test_importance_of_what_is_no_choice_of_the_space_is_one_line(tmp_path: Path
         write_report(folder)
 
 
+@rendered()
 def test_short_trainings_show_their_curves_and_a_supernet_its_own(tmp_path: Path) -> None:
     evaluations = digits_evaluations(9, epochs=4)
     chosen = next(entry.architecture for entry in evaluations if entry.complete)
