@@ -25,18 +25,29 @@ ABSENT = (
 )
 
 BLOCKED = """
-import sys
+import contextlib, io, json, sys
 sys.modules.update(dict.fromkeys({absent!r}))  # importing one of them is now an ImportError
 from se_nas.cli.main import main
-sys.argv = {words!r}
-main()
+ended = []
+for words in {commands!r}:
+    sys.argv, out, err, code = ["se-nas", *words], io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+    ended.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps(ended))
 """
 
 
-def without(absent: tuple[str, ...], words: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command in a process that has not these modules."""
-    code = BLOCKED.format(absent=absent, words=["se-nas", *words])
-    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=240)
+def without(absent: tuple[str, ...], commands: list[list[str]], cwd: Path) -> list[tuple[int, str, str]]:
+    """Exit codes and what was said of commands, one after the other in a process that has not these modules."""
+    code = BLOCKED.format(absent=absent, commands=commands)
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    ended: list[tuple[int, str, str]] = json.loads(done.stdout)
+    return ended
 
 
 def test_no_requirement_of_the_base_is_one_of_an_extra() -> None:
@@ -46,28 +57,28 @@ def test_no_requirement_of_the_base_is_one_of_an_extra() -> None:
 
 
 def test_the_base_alone_searches_trains_and_reports(tmp_path: Path) -> None:
-    write_run(tmp_path, changed(RUN, "budgets", {"macs": "1M"}))
-    words = ["search", "run.yaml", "--out", "out", "--quiet", "--set", "latency.table=false"]
-    done = without((*ABSENT, "fcntl"), words, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out/report.html").exists()
+    run = changed(RUN, "budgets", {"macs": "1M"})
+    write_run(tmp_path, run)
+    write_run(tmp_path / "optuna", changed(run, "search", {"strategy": "optuna"}))
+    options = ["--quiet", "--set", "latency.table=false"]
+    storage = ["--storage", "postgresql+psycopg://nobody@localhost/none"]
     missing = {
         "nni": ["launch", "run.yaml", "--out", "watched"],
         "export": ["export", "out/retrain", "--to", "onnx"],
-        "postgresql": ["worker", "out", "--storage", "postgresql+psycopg://nobody@localhost/none"],
+        "postgresql": ["search", "optuna/run.yaml", "--out", "shared", *options, *storage],
     }
-    for extra, words in missing.items():
-        if extra == "postgresql":
-            write_run(tmp_path, changed(changed(RUN, "budgets", {"macs": "1M"}), "search", {"strategy": "optuna"}))
-            words = ["search", "run.yaml", "--out", "shared", "--quiet", "--set", "latency.table=false", *words[2:]]
-        done = without(ABSENT, words, tmp_path)
-        (line,) = done.stderr.splitlines()
-        assert done.returncode == 2
+    commands = [["search", "run.yaml", "--out", "out", *options], *missing.values(), ["export", "out/retrain"]]
+    searched, *refused, exported = without((*ABSENT, "fcntl"), commands, tmp_path)
+    assert searched[0] == 0, searched
+    assert (tmp_path / "out/report.html").exists()
+    for extra, (code, _, errors) in zip(missing, refused, strict=True):
+        (line,) = errors.splitlines()
+        assert code == 2
         assert line.startswith("error: ")
         assert f"pip install 'se-nas[{extra}]'" in line
-    done = without(ABSENT, ["export", "out/retrain"], tmp_path)
-    assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out: ")]
+    code, said, errors = exported
+    assert code == 0, errors
+    (line,) = [line for line in said.splitlines() if line.startswith("left out: ")]
     assert line.startswith("left out: onnx, which needs onnx, onnxruntime and onnxscript to be installed: ")
     assert line.endswith("pip install 'se-nas[export]'")
     written = json.loads((tmp_path / "out/retrain/export/export.json").read_text())["forms"]

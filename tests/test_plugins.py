@@ -264,7 +264,7 @@ def test_the_command_line_names_plugins_and_a_faulty_one_is_one_line_and_exit_co
 
     def show(plugin: Path) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, "-m", "se_nas", "space", "show", str(space), "--plugin", str(plugin)]
-        return subprocess.run(words, capture_output=True, text=True, timeout=120)
+        return subprocess.run(words, capture_output=True, text=True, timeout=240)
 
     said = show(write_plugin(tmp_path, "1 / 0\n"))
     (line,) = [line for line in said.stderr.splitlines() if "WARNING" not in line]

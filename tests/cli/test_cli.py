@@ -657,7 +657,7 @@ def test_a_real_process_says_the_same(cache: Path, tmp_path: Path, words: list[s
         env={"PYTHONPATH": str(ROOT), "SE_NAS_CACHE": str(cache), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

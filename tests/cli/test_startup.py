@@ -55,7 +55,7 @@ def imported(code: str, names: tuple[str, ...]) -> list[str]:
 
 def last_line(code: str) -> Any:
     """The value that the code prints last, in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return ast.literal_eval(done.stdout.splitlines()[-1])
 

@@ -55,7 +55,7 @@ def _stuck(driver: str, *paths: Path) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             process.kill()
             try:
-                process.communicate(timeout=60)  # as its workers hold the other end too, this waits for them
+                process.communicate(timeout=240)  # as its workers hold the other end too, this waits for them
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)  # they are alive, so that the number of the group is theirs
                 raise

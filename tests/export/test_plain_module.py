@@ -147,7 +147,7 @@ def test_it_runs_where_there_is_only_torch(spec: NetworkSpec, tmp_path: Path) ->
         "import torch, network\n"
         "print(network.load()(torch.ones(2, 1, 8, 8)).double().tolist())"
     )
-    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     with torch.no_grad():
         expected = network.eval()(torch.ones(2, 1, 8, 8))

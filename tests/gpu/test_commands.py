@@ -127,7 +127,7 @@ def test_a_network_learns_from_a_teacher(tmp_path: Path, se_nas: Run) -> None:
 
 
 def test_a_space_is_timed_and_swept(tmp_path: Path, se_nas: Run) -> None:
-    write_run(tmp_path)
+    write_run(tmp_path, space={**SPACE, "stages": SPACE["stages"][:1]})
     words = ["--device", "cuda", "--dtype", "float16", "--quiet"]
     assert se_nas("latency", "space.yaml", *words)[0] == 0
     code, errors, _ = se_nas("space", "sweep", "space.yaml", "--set", "se=none,2", *words, "--out", "sweep")

@@ -244,7 +244,7 @@ def test_a_rank_that_hangs_is_a_clear_error_on_the_other(tmp_path: Path) -> None
     job = start_ranks(2, tmp_path / "job", within_seconds, 2.0, hang, 1)
     assert job.wait_until(lambda: not job.members[0].is_alive())
     job.send(1, signal.SIGKILL)
-    ended = job.join(30)
+    ended = job.join()
     assert [rank.code for rank in ended] == [0, -signal.SIGKILL], ended
 
 
@@ -288,7 +288,7 @@ def test_a_job_that_is_started_again_meets_in_the_store_of_the_dead_one(tmp_path
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     for start in range(2):
         job = start_ranks(SIZE, tmp_path / f"job{start}", meet, late, store_port=store.port)
-        ended = job.join(30)
+        ended = job.join()
         assert [rank.code for rank in ended] == [0] * SIZE, ended
         assert [rank.value for rank in ended] == [[0, 1, 2]] * SIZE
 

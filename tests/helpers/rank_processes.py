@@ -61,7 +61,7 @@ class RankProcesses:
 
     def wait_until(self, due: Callable[[], bool]) -> bool:
         """Wait for `due()`; False where all processes end before."""
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + 240
         while self.alive():
             if due():
                 return True
@@ -69,7 +69,7 @@ class RankProcesses:
             time.sleep(0.002)
         return False
 
-    def join(self, timeout: float = 90) -> list[Ended]:
+    def join(self, timeout: float = 240) -> list[Ended]:
         """Wait for the end of all; one that does not end is killed and fails the test."""
         limit = time.monotonic() + timeout
         for member in self.members:
@@ -129,6 +129,13 @@ def run_cli(words: list[str]) -> None:
     cli.main()
 
 
+def _await_others(folder: Path, rank: int, size: int) -> None:
+    """Begin together, as on a busy machine a job of little patience would not survive that one is started late."""
+    (folder / f"{rank}.here").touch()
+    while not all((folder / f"{other}.here").exists() for other in range(size)):
+        time.sleep(0.002)
+
+
 def _be_rank(
     rank: int,
     size: int,
@@ -145,5 +152,6 @@ def _be_rank(
         for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, **address}.items():
             os.environ[name] = str(value)
     torch.set_num_threads(1)
+    _await_others(folder, rank, size)
     value = function(*arguments)
     (folder / f"{rank}.value").write_bytes(pickle.dumps(value))

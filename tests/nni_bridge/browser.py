@@ -49,7 +49,7 @@ class Tab:
         self._number += 1
         self._connection.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
-            answer = json.loads(self._connection.recv(timeout=60))
+            answer = json.loads(self._connection.recv(timeout=240))
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]
@@ -64,7 +64,7 @@ class Tab:
         """Go to an address; what the page then loads is waited for with `until`."""
         self.send("Page.navigate", url=url)
 
-    def until(self, script: str, seconds: float = 60.0) -> Any:
+    def until(self, script: str, seconds: float = 240.0) -> Any:
         """The value of an expression as soon as it is true."""
         end = time.monotonic() + seconds
         while True:
@@ -100,14 +100,14 @@ def browser(chromium: str, folder: Path, width: int = 1400, height: int = 1000) 
     command = [chromium, *FLAGS, f"--window-size={width},{height}", f"--user-data-dir={folder}", "about:blank"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
         try:
-            end = time.monotonic() + 60
+            end = time.monotonic() + 240
             while not (folder / "DevToolsActivePort").exists():
                 assert p.poll() is None, f"{chromium} ended with {p.returncode}"
                 assert time.monotonic() < end, "the browser did not start"
                 time.sleep(0.1)
             port = (folder / "DevToolsActivePort").read_text().splitlines()[0]
             local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with local.open(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
+            with local.open(f"http://127.0.0.1:{port}/json/list", timeout=240) as answer:
                 (tab,) = [target for target in json.load(answer) if target["type"] == "page"]
             with connect(tab["webSocketDebuggerUrl"], max_size=None, proxy=None) as connection:
                 yield Tab(connection)

@@ -194,7 +194,7 @@ def play(told: Told, run_file: Path, half_way: Callable[[], object]) -> None:
     told.said["launch"] = se_nas("launch", run_file, "--out", folder, "--port", port, "--detach", "--quiet")
     assert told.said["launch"].code == 0, told.said["launch"]
     told.said["view while it runs"] = se_nas("view", folder)
-    until(half_way, 120.0)
+    until(half_way)
     told.said["stop"] = se_nas("stop", folder)
     told.left, told.listening = left(folder, read_json(folder / "nni.json")["id"]), listening(port)
     told.stopped, told.stored = status.status(folder), status.jobs(folder)

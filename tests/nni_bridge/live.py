@@ -18,7 +18,7 @@ import pytest
 from se_nas.nni_bridge.experiment import processes
 
 
-def until(true: Callable[[], object], seconds: float = 60.0) -> None:
+def until(true: Callable[[], object], seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited too long"
@@ -108,7 +108,7 @@ def ssh_server(place: Path, **environment: str) -> Iterator[int]:
     log = place / "sshd.log"
     with subprocess.Popen([server, "-D", "-f", place / "sshd_config", "-E", log]) as running:
         try:
-            until(lambda: running.poll() is not None or answers(port), 20.0)
+            until(lambda: running.poll() is not None or answers(port))
             if running.poll() is not None:
                 pytest.skip(f"sshd does not run here: {log.read_text()}")
             yield port

@@ -24,6 +24,7 @@ from tests.nni_bridge.live import free_port, kill_tuner, until
 from tests.nni_bridge.toy_trial import FAILS, LATE, WAITS, WAITS_FOR, worth
 from tests.nni_bridge.toy_tuner import open_toy_study
 
+pytestmark = pytest.mark.timeout(900)  # all of the experiment is in the first test
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS, CONCURRENCY = 8, 3
 

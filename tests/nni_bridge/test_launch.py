@@ -483,7 +483,7 @@ def test_a_launch_cut_off_a_detached_end_and_another_look(
         refused(se_nas("launch", run_file, "--out", folder, "--port", port), "cut off")
     try:
         assert se_nas("resume", folder, "--port", port, "--detach").code == 0
-        until(lambda: status.status(folder).state == "DONE", 120)
+        until(lambda: status.status(folder).state == "DONE")
         assert not (folder / "result.json").exists()
         manager.stop(folder)  # so that the jobs are read, though other things listen at the port by now
         with socket.socket() as other:

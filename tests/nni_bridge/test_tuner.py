@@ -239,7 +239,7 @@ logging.basicConfig()
 Broken("run").update_search_space({})
 print("still there")
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1
     assert "/nowhere/study" in done.stderr
     assert "still there" not in done.stdout
@@ -249,5 +249,5 @@ def test_the_tuner_connects_before_it_imports_torch() -> None:
     code = (
         "import sys; from se_nas.nni_bridge.tuner import SeNasTuner; SeNasTuner('run'); print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.stdout.strip() == "False", done.stderr

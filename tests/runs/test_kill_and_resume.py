@@ -154,7 +154,7 @@ def test_a_run_asked_to_stop_says_how_to_go_on_and_does(short: Place, whole: dic
     while epochs_done(out, "search") < 1 and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 128 + signal.SIGTERM, errors
     (line,) = [line for line in errors.splitlines() if "SIGTERM" in line]
     assert "--resume" in line
@@ -218,7 +218,7 @@ def test_an_optuna_driven_run_killed_and_then_stopped_ends_as_one_never_stopped(
     while not studied(out, size // 2)() and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 128 + signal.SIGINT, errors
     (line,) = [line for line in errors.splitlines() if "SIGINT" in line]
     assert line == (

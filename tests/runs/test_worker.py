@@ -108,7 +108,7 @@ def stop(processes: Sequence[subprocess.Popen[str]]) -> None:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    output, errors = process.communicate(timeout=150)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     return output
@@ -244,7 +244,7 @@ def test_a_storages_password_is_in_no_file_word_or_process_list_of_any_command(
     try:
         wait_for((out / "search/study.json").exists, [leader])
         seen = commands_of(leader)
-        said, errors = leader.communicate(timeout=150)
+        said, errors = leader.communicate(timeout=240)
     finally:
         stop([leader])
     assert leader.returncode == 0, errors
@@ -574,7 +574,7 @@ def test_a_storage_that_goes_away_in_the_middle_ends_the_search_with_one_line(ru
         except BaseException:
             stop([leader])
             raise
-    _, errors = leader.communicate(timeout=120)
+    _, errors = leader.communicate(timeout=240)
     assert leader.returncode == 2, errors
     (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert "the storage must be reachable" in line

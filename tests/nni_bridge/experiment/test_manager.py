@@ -79,7 +79,7 @@ def ask(url: str, body: Any = None, method: str = "PUT", **headers: str) -> tupl
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, given, method="GET" if body is None else method)
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=120) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

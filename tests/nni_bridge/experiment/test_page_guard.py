@@ -43,7 +43,7 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[tuple[list[str], Ask]]:
             if body:
                 given["Content-Length"] = str(len(body))
             head = "".join(f"{name}: {value}\r\n" for name, value in given.items() if value)
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
                 connection.sendall(f"{method} / HTTP/1.1\r\n{head}\r\n{body}".encode())
                 answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
             head, _, content = answer.partition("\r\n\r\n")

@@ -121,7 +121,7 @@ def test_a_program_that_prints_too_much_is_refused(program):
 
 def test_what_a_program_leaves_running_does_not_hold_the_table_up(program, monkeypatch):
     monkeypatch.setattr("se_nas.cost.latency.runtimes.command._LAST_WORDS", 0.2)
-    key = program("import subprocess; print(5, flush=True); subprocess.Popen(['sleep', '5'])", retries=0, timeout=4.0)
+    key = program("import subprocess; print(5, flush=True); subprocess.Popen(['sleep', '60'])", retries=0, timeout=30.0)
     assert measure_network(NETWORK, key).median_ms == 5.0
 
 
