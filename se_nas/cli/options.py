@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -189,16 +190,22 @@ class RunChanges:
     ] = None
     plugin: Plugins = None
 
-    def read(self, run_file: Path) -> RunConfig:
+    def read(self, run_file: Path, *, begun: bool = False) -> RunConfig:
         """The run file with these changes.
+
+        Args:
+            begun: whether it is of a run that goes on, whatever it has that is not read.
 
         Raises:
             ConfigError: of the run file with all its faults, or an option's words are malformed.
         """
-        from se_nas.runs.run_file import load_plugins_of, load_run
+        from se_nas.runs.run_file import load_plugins_of, load_run, unread_values
 
         load_plugins_of(run_file)  # a budget may be on a metric of one
-        return load_run(run_file, self.by_path(), self.plugin or ())
+        config = load_run(run_file, self.by_path(), self.plugin or ())
+        if not begun and (faults := unread_values(config)):
+            raise ConfigError(str(run_file), faults)
+        return config
 
     def by_path(self) -> dict[str, object]:
         """Every change by the dotted path of what it replaces.
@@ -208,22 +215,21 @@ class RunChanges:
         """
         from se_nas.cost.budget import parse_budget_options
 
-        changes = parse_changes(self.change)
-        if self.data_dir is not None:
-            changes["data.dir"] = str(self.data_dir)
+        budgets = parse_budget_options(self.budget or [], "--budget")
+        enqueued = [str(Path(word).resolve()) if Path(word).exists() else word for word in self.enqueue or []]
+        changes = with_options(
+            parse_changes(self.change),
+            {
+                "data.dir": ("--data-dir", None if self.data_dir is None else str(self.data_dir)),
+                "data.download": ("--download", self.download or None),
+                "device": ("--device", self.device),
+                "seed": ("--seed", self.seed),
+                **{f"budgets.{wanted.metric}": ("--budget", wanted.limit) for wanted in budgets},
+                "search.enqueue": ("--enqueue", enqueued or None),
+            },
+        )
         if isinstance(given := changes.get("data.dir"), str):  # what the shell says is relative to its folder
             changes["data.dir"] = str(from_home(given, "data.dir").resolve())
-        if self.download:
-            changes["data.download"] = True
-        if self.device is not None:
-            changes["device"] = self.device
-        if self.seed is not None:
-            changes["seed"] = self.seed
-        for wanted in parse_budget_options(self.budget or [], "--budget"):
-            changes[f"budgets.{wanted.metric}"] = wanted.limit
-        if self.enqueue:
-            words = [str(Path(word).resolve()) if Path(word).exists() else word for word in self.enqueue]
-            changes["search.enqueue"] = words
         return changes
 
 
@@ -290,3 +296,19 @@ def parse_changes(words: list[str] | None) -> dict[str, object]:
             raise ConfigError("--set", [f"{short(path)}: must be given once, but is given twice"])
         changes[path] = parse_yaml(value, "--set", path)
     return changes
+
+
+def with_options(changes: Mapping[str, object], options: Mapping[str, tuple[str, object]]) -> dict[str, object]:
+    """The changes with what options of their own say.
+
+    Args:
+        options: by the path of what an option replaces its name and its value, None where it was not given.
+
+    Raises:
+        ConfigError: both say what a value is to be.
+    """
+    given = {path: (name, value) for path, (name, value) in options.items() if value is not None}
+    twice = [f"{path}: must be given once, but {given[path][0]} gives it too" for path in changes if path in given]
+    if twice:
+        raise ConfigError("--set", twice)
+    return {**changes, **{path: value for path, (_, value) in given.items()}}

@@ -20,6 +20,7 @@ from se_nas.cli.options import (
     Quiet,
     Resume,
     parse_changes,
+    with_options,
 )
 from se_nas.cli.screen import say, stop_explained, tune_allocator
 from se_nas.errors import ConfigError, SeNasError, counted
@@ -90,15 +91,14 @@ class RecipeOptions:
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate, in place of the recipe's.")] = None
 
     def changes(self) -> dict[str, object]:
-        """What is said otherwise than the recipe, by name."""
-        shorthand = {
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            "freeze": self.freeze,
+        """What is said otherwise than the recipe, by name; ConfigError where two say it."""
+        shorthand: dict[str, tuple[str, object]] = {
+            "epochs": ("--epochs", self.epochs),
+            "batch_size": ("--batch-size", self.batch_size),
+            "learning_rate": ("--learning-rate", self.learning_rate),
+            "freeze": ("--freeze", self.freeze),
         }
-        given = {name: value for name, value in shorthand.items() if value is not None}
-        return {**parse_changes(self.change), **given}
+        return with_options(parse_changes(self.change), shorthand)
 
 
 @dataclass(frozen=True)

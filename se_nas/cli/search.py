@@ -46,7 +46,7 @@ def search(
 
     with told_by_first():
         run_file = find_run_file(run_file)
-        config = changes.read(run_file)
+        config = changes.read(run_file, begun=resume)
         tune_allocator()
         wanted = pick_device(config.device)
     folder = output or place_of_results(run_file) / config.name

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from se_nas.errors import MOST_PROBLEMS, MOST_SHOWN, ConfigError, cut, did_you_mean, short
 from se_nas.records.files import MOST_DEPTH
@@ -217,20 +218,36 @@ def validation_problems(error: ValidationError, kind: Any) -> list[str]:
             problems.append(f"{path}: must be given")
         else:
             # a validator of a whole mapping says itself which of its values it got
-            got = "" if ", but got " in message else f", but got {short(fault['input'])}"
+            got = "" if ", but got " in message else _got(kind, fault, message)
             hint = fault.get("ctx", {}).get("hint", "")
             problems.append(f"{path or 'file'}: {message[:1].lower() + message[1:]}{got}{hint}")
     return problems
 
 
+def _got(kind: Any, fault: ErrorDetails, message: str) -> str:
+    """What was got; of a whole mapping the values that its fault speaks of alone."""
+    got = fault["input"]
+    if fault["type"] == "value_error" and isinstance(got, dict) and (models := _models_at(kind, fault["loc"])):
+        names = dict.fromkeys(name for model in models for name in _fields(model) if name in got)
+        got = {name: got[name] for name in names if re.search(rf"\b{name}\b", message)}
+        if not got:
+            return ""
+    return f", but got {short(got)}"
+
+
 def _keys_at(kind: Any, place: tuple[int | str, ...]) -> list[str]:
     """The keys that models of this kind have where a key of theirs stands."""
+    return list(dict.fromkeys(name for model in _models_at(kind, place[:-1]) for name in _fields(model)))
+
+
+def _models_at(kind: Any, place: tuple[int | str, ...]) -> list[Any]:
+    """The models of this kind that may stand at a place in it."""
     models = _models_in(kind)
-    for part in place[:-1]:
+    for part in place:
         fields = [hints[str(part)] for hints in map(_fields, models) if str(part) in hints]
         if fields:  # else it is a place in a list, or a key of a plain mapping
             models = [model for field in fields for model in _models_in(field)]
-    return list(dict.fromkeys(name for model in models for name in _fields(model)))
+    return models
 
 
 def _models_in(kind: Any) -> list[Any]:

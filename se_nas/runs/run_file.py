@@ -41,7 +41,7 @@ from se_nas.records.yaml_input import read_yaml, unknown_keys, validation_proble
 from se_nas.runs.secret_references import literal_secrets
 from se_nas.search.differentiable.search import DifferentiableConfig
 from se_nas.search.finalists import FinalistsConfig, check_finalists, with_recipe
-from se_nas.search.strategies import DEFAULT, STRATEGIES, parse_search, strategy_of
+from se_nas.search.strategies import DEFAULT, STRATEGIES, parse_search, strategy_of, study_config
 from se_nas.search.strategy_config import StrategyConfig
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.templates import not_empty
@@ -382,6 +382,12 @@ def used_metrics(config: RunConfig, budgets: Sequence[Budget]) -> list[tuple[str
     """Where each metric stands that a budget or the search is on, and the metric."""
     found = [(f"budgets.{budget.metric}", budget.metric) for budget in budgets]
     return found + [(at, metric) for metric, at in strategy_of(config.search).metrics(config.search).items()]
+
+
+def unread_values(config: RunConfig) -> list[str]:
+    """Faults of values that the search does not read, which only a run that is begun anew is refused for."""
+    study = study_config(config.search)
+    return [] if study is None else [f"search.supernet.{fault}" for fault in study.supernet.unread()]
 
 
 def completed(model: type[Record], stored: Any, source: str) -> Any:

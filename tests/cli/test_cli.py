@@ -17,9 +17,12 @@ import yaml
 from PIL import Image
 
 from se_nas.cli import main as cli
+from se_nas.cli.options import RunChanges
+from se_nas.cli.retrain import RecipeOptions
 from se_nas.cost.budget import format_cost
 from se_nas.cost.latency.timing import Measurement
 from se_nas.cost.metrics import LATENCY, METRICS
+from se_nas.errors import ConfigError
 from se_nas.search.strategies import STRATEGIES
 from se_nas.space.yaml.file import load_space
 from se_nas.training.trained_network import load_trained
@@ -341,6 +344,20 @@ WORDS: list[tuple[list[str], str]] = [
     ),
     (["--set", "search.epoch=5"], "run.yaml: search.epoch: unknown key; did you mean epochs?"),
     (["--set", "name.x=5"], "run.yaml: name.x: `name` must be a mapping to set a value in it"),
+    (["--set", "seed=1", "--seed", "1"], "--set: seed: must be given once, but --seed gives it too"),
+    (
+        ["--set", "budgets.macs=1M", "--budget", "macs=2M"],
+        "--set: budgets.macs: must be given once, but --budget gives it too",
+    ),
+    (
+        ["--set", "search={strategy: optuna, objectives: [macs]}"],
+        "run.yaml: search: objectives must be distinct, accuracy first, but got {'objectives': ['macs']}",
+    ),
+    (
+        ["--set", "search={strategy: optuna, supernet: {sampling: uniform, random_subnets: 4}}"],
+        "run.yaml: search.supernet.random_subnets: must be left out unless sampling is one of sandwich, best_up, "
+        "worst_up, which alone draw them, but got 4 with uniform",
+    ),
     (["--budget", "macs"], "--budget: a budget must be METRIC=LIMIT such as macs=15M, but got 'macs'"),
     (["--budget", "macs=1M=2"], "--budget: a budget must be METRIC=LIMIT such as macs=15M, but got 'macs=1M=2'"),
     (["--budget", "macs=many"], "--budget: budgets.macs: a limit must be a number above 0 such as 20M or 3.5"),
@@ -367,6 +384,18 @@ def test_malformed_words_on_the_command_line(se_nas: Run, tmp_path: Path, words:
     write_run(tmp_path)
     assert_refused(se_nas("search", "run.yaml", *words), expected)
     assert not (tmp_path / "tiny").exists()
+
+
+def test_what_a_search_does_not_read_is_no_fault_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    supernet = {"sampling": "uniform", "random_subnets": 4}
+    file = write_run(tmp_path, changed(RUN, "search", {"strategy": "optuna", "supernet": supernet}))
+    assert RunChanges().read(file, begun=True).search.supernet.random_subnets == 4
+
+
+def test_a_value_of_a_recipe_is_given_once() -> None:
+    with pytest.raises(ConfigError, match=r"^--set: epochs: must be given once, but --epochs gives it too$"):
+        RecipeOptions(change=["epochs=3"], epochs=4).changes()
+    assert RecipeOptions(change=["mixup=0.2"], epochs=4).changes() == {"mixup": 0.2, "epochs": 4}
 
 
 BEYOND = [

@@ -91,6 +91,16 @@ class OneShotConfig(WeightConfig):
             raise ValueError("must be auto, kl or alpha with a teacher")
         return value
 
+    def unread(self) -> list[str]:
+        """Faults of values that were given and are not read; runs that began before they were refused have them."""
+        usual = type(self).model_fields["random_subnets"].default
+        if self.sampling in IN_PLACE or self.random_subnets == usual:
+            return []
+        return [
+            f"random_subnets: must be left out unless sampling is one of {', '.join(IN_PLACE)}, which alone draw "
+            f"them, but got {self.random_subnets} with {self.sampling}"
+        ]
+
     def recipe(self, epochs: int) -> Recipe:
         """With the average."""
         return super().recipe(epochs).model_copy(update={"average_decay": self.average_decay})
