@@ -14,6 +14,7 @@ from se_nas.runs.networks.open_architecture import open_architecture
 from se_nas.space.architecture_file import save_architecture
 from se_nas.training.trained_network import save_weights
 from tests.helpers.command_lines import Run, assert_refused, call
+from tests.helpers.figures import rendered
 from tests.helpers.tiny_imagenet import NETWORK, write_images, write_job
 from tests.helpers.tiny_runs import changed, read_json, write_yaml
 from tests.report.fake_run import make_fake_run
@@ -123,6 +124,7 @@ def test_images_of_other_channels_are_refused(se_nas: Run, tmp_path: Path, data:
     assert_refused(se_nas("excitation", tmp_path, *words, "--quiet"), told[data])
 
 
+@rendered()
 def test_fewer_images_and_named_classes(se_nas: Run, trained: Path, tmp_path: Path) -> None:
     words = ["excitation", trained, "--images", 100, "--class", "3", "--class", "7", "--out", "few", "--quiet"]
     assert se_nas(*words)[0] == 0
