@@ -114,7 +114,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def wait_for(due: Callable[[], Any], processes: Sequence[subprocess.Popen[str]], seconds: float = 120) -> Any:
+def wait_for(due: Callable[[], Any], processes: Sequence[subprocess.Popen[str]], seconds: float = 240) -> Any:
     """What `due` gives once it is true, while all processes live."""
     limit = time.monotonic() + seconds
     while not (found := due()):
@@ -143,6 +143,23 @@ def at_work(run_file: Path, storage: str, process: subprocess.Popen[str]) -> Fro
         if trial.state == TrialState.RUNNING and mine and "params" in trial.user_attrs:
             return trial
     return None
+
+
+def kill_at_work(
+    run_file: Path, storage: str, victim: subprocess.Popen[str], others: Sequence[subprocess.Popen[str]] = ()
+) -> FrozenTrial:
+    """Kill a process amid an evaluation, which is given back.
+
+    It is halted before it is looked at once more, as it may have ended the evaluation since it was seen at it.
+    """
+    while True:
+        wait_for(lambda: at_work(run_file, storage, victim), [*others, victim])
+        victim.send_signal(signal.SIGSTOP)
+        lost = at_work(run_file, storage, victim)
+        if lost is not None:
+            stop([victim])
+            return lost
+        victim.send_signal(signal.SIGCONT)
 
 
 def files_with(folder: Path, word: str) -> list[Path]:
@@ -214,8 +231,7 @@ def test_of_four_workers_two_are_killed_and_nothing_is_lost(
     killed: list[FrozenTrial] = []
     try:
         for victim in victims:
-            killed.append(wait_for(functools.partial(at_work, run_file, storage, victim), [leader, survivor, victim]))
-            stop([victim])
+            killed.append(kill_at_work(run_file, storage, victim, [leader, survivor]))
         done_here = finish(survivor)
         finish(leader)
     finally:
@@ -279,7 +295,7 @@ def test_a_killed_leader_goes_on_with_the_same_study(
     study = out / "search/study.json"
     try:
         wait_for(study.exists, [leader])
-        lost = wait_for(lambda: at_work(run_file, storage, leader), [leader])
+        lost = kill_at_work(run_file, storage, leader)
     finally:
         stop([leader])
     before = study.read_text()
