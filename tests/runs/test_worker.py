@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -240,7 +241,10 @@ def test_of_four_workers_two_are_killed_and_nothing_is_lost(
     check_whole(run_file, storage, killed)
     done = [trial for trial in trials_of(run_file, storage) if trial.state == TrialState.COMPLETE]
     by_worker = Counter(trial.user_attrs["worker"]["process"] for trial in done if "same_as" not in trial.user_attrs)
-    assert f"{by_worker[survivor.pid]} evaluations were done here" in done_here
+    # and more where a busy machine took it for dead, so that another evaluated the same
+    told = re.search(r"(\d+) evaluations? (?:was|were) done here", done_here)
+    assert told is not None
+    assert int(told[1]) >= by_worker[survivor.pid]
     assert by_worker[leader.pid] + by_worker[survivor.pid] > 0
     assert files_with(run_file.parent, server.password) == []
 

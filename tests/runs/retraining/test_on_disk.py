@@ -160,7 +160,7 @@ def test_what_is_said(trained: Path, tmp_path: Path, se_nas: Run) -> None:
 
 
 def test_overrides_come_after_the_recipe(tmp_path: Path, job: list[str], se_nas: Run) -> None:
-    words = [*job, "--set", "mixup=0.3", "--set", "epochs=9", "--epochs", "1", "--batch-size", "12"]
+    words = [*job, "--set", "mixup=0.3", "--epochs", "1", "--batch-size", "12"]
     assert se_nas(*words, "--out", tmp_path / "out")[0] == 0
     recipe = yaml.safe_load((tmp_path / "out/config.yaml").read_text())["recipe"]
     assert (recipe["epochs"], recipe["batch_size"], recipe["mixup"]) == (1, 12, 0.3)
