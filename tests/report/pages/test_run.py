@@ -217,6 +217,7 @@ def test_the_page_begins_with_the_verdict_on_budgets_and_accuracy(run: Path, pag
     assert "--part controls" in first
 
 
+@rendered()
 def test_the_page_begins_with_the_claim_and_what_stands_beside_it(tmp_path: Path) -> None:
     folder = make_fake_run(tmp_path, "mbconv_digits", epochs=4, complete=False)
     write_json(folder / "evidence/controls.json", found := planned(0.04, claim="random_best"))
