@@ -37,11 +37,11 @@ def naswot(network: Network, images: Tensor) -> float:
     Returns:
         Higher is better; -inf where two images have one code.
     """
-    kernel = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
+    agreeing = [images.new_zeros(len(images), len(images))]
 
     def count(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
         signs = torch.where(inputs[0].flatten(1) > 0, 1.0, -1.0)  # whose product is 1 where both agree, and else -1
-        kernel.add_((signs @ signs.T).double().add(signs.shape[1]).div(2))
+        agreeing.append((signs @ signs.T).add(signs.shape[1]).div(2))
 
     network.train()
     hooks = [m.register_forward_pre_hook(count) for m in network.modules() if isinstance(m, _SWITCHES)]
@@ -49,4 +49,5 @@ def naswot(network: Network, images: Tensor) -> float:
         network(images)
     for hook in hooks:
         hook.remove()
+    kernel = torch.stack(agreeing).cpu().double().sum(0)  # not every device has float64
     return float(torch.linalg.slogdet(kernel).logabsdet)
