@@ -72,20 +72,35 @@ class ChoiceLogits(nn.Module):
             values = values - torch.log(-torch.log(torch.rand(values.shape).clamp_(1e-10, 1 - 1e-7)))
         return torch.softmax(values / temperature, 1)
 
+    @staticmethod
+    def hardened(relaxed: Tensor) -> Tensor:
+        """Certainty for the most probable option of every choice of a (choices, most options) matrix."""
+        return torch.zeros_like(relaxed).scatter_(1, relaxed.detach().argmax(1, keepdim=True), 1.0)
+
     @torch.no_grad()
     def tilt(self, direction: Tensor, length: float) -> None:
         """Multiply the probabilities by exp(length * direction), (choices, most options), and normalise them."""
         self.logits.add_(direction, alpha=length)
 
     @torch.no_grad()
-    def sample(self, rng: np.random.Generator) -> Architecture:
-        """An architecture with each choice drawn from its probabilities."""
+    def draw(self, rng: np.random.Generator) -> Tensor:
+        """(choices,) numbers of options, each drawn from its choice's probabilities."""
         cumulative = torch.softmax((self.logits + self.mask).double(), 1).cumsum(1).numpy()
         draws = rng.random(len(cumulative))
-        picks = {}
-        for choice, row, draw in zip(self.space.choices, cumulative, draws, strict=True):
-            picks[choice.name] = choice.options[min(int(np.searchsorted(row, draw)), len(choice.options) - 1)]
-        return self.space.architecture(picks)
+        found = [
+            min(int(np.searchsorted(row, draw)), len(choice.options) - 1)
+            for choice, row, draw in zip(self.space.choices, cumulative, draws, strict=True)
+        ]
+        return torch.tensor(found)
+
+    def architecture(self, drawn: Tensor) -> Architecture:
+        """The architecture of (choices,) numbers of options."""
+        picks = zip(self.space.choices, drawn.tolist(), strict=True)
+        return self.space.architecture({choice.name: choice.options[number] for choice, number in picks})
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """An architecture with each choice drawn from its probabilities."""
+        return self.architecture(self.draw(rng))
 
     def drawn_resolution(self, rng: np.random.Generator) -> int:
         """A resolution for a step of the mixture."""

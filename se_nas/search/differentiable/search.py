@@ -34,7 +34,8 @@ from se_nas.search.budgets.decode import Decoder, check_feasible
 from se_nas.search.budgets.resolutions import decoded_at_each, resolutions_within, with_resolutions
 from se_nas.search.differentiable.budget_projection import BudgetProjection
 from se_nas.search.differentiable.choice_logits import ChoiceLogits
-from se_nas.search.differentiable.mixture_passes import Graphs, choice_passes, weight_passes
+from se_nas.search.differentiable.mixture_passes import Graphs, _without_gradients, choice_passes, weight_passes
+from se_nas.search.differentiable.reinforce import Baseline, score_gradient
 from se_nas.search.differentiable.watchdog import warnings_of
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.weight_training import WeightConfig, WeightTrainer
@@ -63,6 +64,9 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
         choice_every: weight steps for each choice step.
         relaxation: "gumbel" mixes under Gumbel-softmax samples, "softmax" under the probabilities themselves.
         temperature: temperature of the relaxation in the first and in the last epoch; it falls geometrically between.
+        gradient: of the choices; "mixture" is that of the relaxed mixture's loss; "straight_through" that of the sampled
+            options' alone, taken back through the relaxation; "reinforce" is the score function's, of one sampled
+            architecture's loss.
         weight_step: "sampled" trains the weights on whole architectures, "mixture" on the relaxed mixture.
         validate_every: epochs between two evaluations of the architecture that would be decoded now.
         compile: whether the mixture's steps are compiled by torch; see `Recipe`.
@@ -75,6 +79,7 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
     restarts: Count = 1
     choice_every: Count = 1
     choice_learning_rate: float = Field(0.05, gt=0)
+    gradient: Literal["mixture", "straight_through", "gdas", "reinforce"] = "mixture"
     relaxation: Literal["gumbel", "softmax"] = "gumbel"
     temperature: tuple[PositiveFloat, PositiveFloat] = (3.0, 0.5)
     weight_step: Literal["sampled", "mixture"] = "sampled"
@@ -138,6 +143,7 @@ class _Search(WeightTrainer):
         self.decoder = Decoder(problem.space, problem.tables, problem.budgets)
         self.logits = ChoiceLogits(problem.space, resolutions_within(self.decoder))
         self.projection = BudgetProjection(problem.budgets)
+        self.baseline = Baseline()
         # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
         self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
         self.choice_batches = self.shared_out(problem.parts["choices"])
@@ -217,17 +223,48 @@ class _Search(WeightTrainer):
         seed = part_seed(context.seed, "choice step")
         losses, logits = [], self.logits.logits
         logits.grad = torch.zeros_like(logits)
+        found = self._score_gradient if self.config.gradient == "reinforce" else self._path_gradient
         for part, x, y in self.parts_of(self.choice_batches, batch, seed):
-            x = at_side(x, self.logits.drawn_resolution(np.random.default_rng([seed, part])))
-            relaxed = self._relaxed(context.epoch)
-            loss, of_relaxed = self._choice_passes(x, y, sent(relaxed.detach(), self.problem.device))
-            (gradient,) = torch.autograd.grad(relaxed, [logits], of_relaxed.to(relaxed.device))
+            loss, gradient = found(x, y, np.random.default_rng([seed, part]), context.epoch)
             logits.grad.add_(gradient, alpha=1 / self.recipe.accumulate)
             losses.append(loss)
         self.ranks.average_([logits.grad])
+        if self.config.gradient == "reinforce":
+            mean = torch.stack(losses).mean().float().cpu()
+            self.ranks.average_([mean])
+            self.baseline.update(mean)
         self.choice_optimizer.step()
         self.projection.project(self.logits, self.problem.tables)
         return {"choice_loss": torch.stack(losses).mean()}
+
+    def _path_gradient(self, x: Tensor, y: Tensor, rng: np.random.Generator, epoch: int) -> tuple[Tensor, Tensor]:
+        """The loss of a mixture and the gradient of the logits through its relaxation."""
+        x = at_side(x, self.logits.drawn_resolution(rng))
+        relaxed = self._relaxed(epoch)
+        run = relaxed.detach() if self.config.gradient == "mixture" else self.logits.hardened(relaxed)
+        if self.config.gradient == "gdas":
+            numbers = dict(zip([c.name for c in self.problem.space.choices], run.argmax(1).tolist()))
+            leaf = run.requires_grad_()
+            with _without_gradients(self.supernet):
+                loss = self.choice_criterion(self.supernet.run_mixture(x, self.logits.rows(leaf), numbers), y)
+            (of_run,) = torch.autograd.grad(loss, [leaf])
+            loss = loss.detach()
+        else:
+            loss, of_run = self._choice_passes(x, y, sent(run, self.problem.device))
+        (gradient,) = torch.autograd.grad(relaxed, [self.logits.logits], of_run.to(relaxed.device))
+        return loss, gradient
+
+    @torch.no_grad()
+    def _score_gradient(self, x: Tensor, y: Tensor, rng: np.random.Generator, epoch: int) -> tuple[Tensor, Tensor]:
+        """The loss of a drawn architecture and REINFORCE's gradient of the logits."""
+        drawn = self.logits.draw(rng)
+        architecture = self.logits.architecture(drawn)
+        self.supernet.activate(architecture)
+        with autocast_for(self.problem.device):
+            predicted = self.supernet(self.seen_by(architecture, x))
+            loss = self.choice_criterion(predicted.float(), y)
+        above = (loss.cpu() - self.baseline.value) if self.baseline.known else torch.zeros(())
+        return loss, score_gradient(self.logits, drawn, above)
 
     def _relaxed(self, epoch: int) -> Tensor:
         return self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel")
@@ -307,6 +344,7 @@ def search_differentiable(
     more: dict[str, Stateful] = {
         "logits": search.logits,
         "projection": search.projection,
+        "baseline": search.baseline,
         "choice_optimizer": search.choice_optimizer,
     }
     history, seconds, cpu_seconds = search.run(name, more)

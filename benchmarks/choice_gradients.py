@@ -1,0 +1,190 @@
+"""Claim: straight-through, GDAS and REINFORCE gradients of the choice logits each end at less regret than the mixture's.
+
+Differentiable searches of NAS-Bench-Macro under 40 and 60 MMACs on some of CIFAR-10's images, all of about equal
+processor time: each way has the same pretraining, and then as many epochs as its choice steps leave time for. A seed
+gives all ways the same first weights and the same images. An answer is judged by the published accuracies of 32x32
+pixels (regret and rank within the budget), and so is the sum of an architecture's learned logits over all that keep the
+budget (Kendall's tau). Beside them stand random networks at the budget: decodes of random logits.
+
+The table and CIFAR-10 are those of `supernet_ranking.py`. Run:
+python benchmarks/choice_gradients.py TABLE.json --data-dir DIR --work FOLDER [--results FOLDER].
+It goes on from what FOLDER holds. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nas_bench_macro import BUDGETS, MacroTable, load_table
+from supernet_options import problem_of
+from supernet_ranking import Numbers, option_rows
+
+from se_nas.cost.budget import Budget
+from se_nas.errors import SeNasError
+from se_nas.evidence.statistics import kendall, paired_difference
+from se_nas.hardware.allocator import tune_allocator
+from se_nas.hardware.environment import describe_environment
+from se_nas.records.files import write_json
+from se_nas.search.budgets.decode import Decoder
+from se_nas.search.differentiable.search import DifferentiableConfig, search_differentiable
+
+PRETRAIN_EPOCHS = 10
+EPOCHS = {"mixture": 8, "straight_through": 8, "gdas": 12, "reinforce": 15}
+"""Of each way after pretraining, of about equal processor time."""
+RANDOM = 1000
+"""Random logits that are decoded at each budget."""
+
+
+def judged(table: MacroTable, budget: Budget, answer: int) -> dict[str, float]:
+    """Regret in points and rank, from 1, of a network among those that keep the budget."""
+    true = table.means[table.within(budget)]
+    own = float(table.means[answer])
+    return {"regret": round(float(true.max()) - own, 4), "rank": 1 + int((true > own).sum())}
+
+
+def search(options: argparse.Namespace, table: MacroTable, way: str, budget: Budget, seed: int) -> dict[str, Any]:
+    """What is told of one search; read from its folder where it was made before."""
+    name = f"{way}_{budget.limit / 1e6:g}"
+    problem = replace(problem_of(options, name, seed), budgets=(budget,))
+    path = problem.folder / "outcome.json"
+    if path.exists():
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return kept
+    config = DifferentiableConfig.model_validate(
+        {
+            "gradient": way,
+            "pretrain_epochs": PRETRAIN_EPOCHS,
+            "epochs": EPOCHS[way],
+            "validate_every": EPOCHS[way],
+            "batch_size": options.batch_size,
+            "learning_rate": options.learning_rate,
+            "calibration_images": options.calibration_images,
+        }
+    )
+    load = os.getloadavg()[0]
+    found = search_differentiable(problem, config)
+    answer = Decoder(problem.space, problem.tables, (budget,)).decode(found.scores).architecture
+    within = table.within(budget)
+    rows = option_rows(table.space, table.architectures)
+    scores = np.stack([np.array(found.scores[choice.name]) for choice in table.space.choices])
+    sums = scores[np.arange(len(scores)), rows].sum(axis=1)
+    outcome = {
+        **judged(table, budget, table.index[answer]),
+        "tau": round(kendall(sums[within], table.means[within]).value or 0.0, 4),
+        "macs": table.costs["macs"][table.index[answer]].item(),
+        "picks": "".join(map(str, rows[table.index[answer]].tolist())),
+        "supernet_accuracy": found.history[-1].validation_accuracy,
+        "entropy": found.history[-1].entropy,
+        "scores": {name: [round(value, 4) for value in row] for name, row in found.scores.items()},
+        "cpu_seconds": round(found.cpu_seconds, 1),
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+    }
+    write_json(path, outcome)
+    return outcome
+
+
+def at_random(table: MacroTable, budget: Budget) -> dict[str, float]:
+    """Mean and quartiles of regret and the mean rank of random networks at the budget; MACs' own tau."""
+    rng, decoder = np.random.default_rng(0), Decoder(table.space, table.tables, (budget,))
+    found = []
+    for _ in range(RANDOM):
+        scores = {choice.name: rng.normal(size=len(choice.options)).tolist() for choice in table.space.choices}
+        found.append(judged(table, budget, table.index[decoder.decode(scores).architecture]))
+    regrets, within = np.array([one["regret"] for one in found]), table.within(budget)
+    true = table.means[within]
+    q1, median, q3 = np.quantile(regrets, (0.25, 0.5, 0.75)).round(4).tolist()
+    return {
+        "networks": len(within),
+        "regret": round(float(regrets.mean()), 4),
+        "q1": q1,
+        "median": median,
+        "q3": q3,
+        "rank": round(float(np.mean([one["rank"] for one in found])), 1),
+        "uniform_regret": round(float(true.max() - true.mean()), 4),
+        "macs_alone_tau": round(kendall(table.costs["macs"][within], true).value or 0.0, 4),
+    }
+
+
+def told(searches: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """By budget: each way's means, and what it differs from the mixture by over the seeds that both have."""
+    outcome: dict[str, Any] = {}
+    for budget, ways in searches.items():
+        outcome[budget] = {}
+        for way, by_seed in ways.items():
+            each: dict[str, Numbers] = {
+                key: np.array([one[key] for one in by_seed.values()]) for key in ("regret", "rank", "tau", "cpu_seconds")
+            }
+            entry: dict[str, Any] = {"n": len(by_seed)}
+            for key, values in each.items():
+                entry[key] = {"mean": round(float(values.mean()), 4), "each": values.tolist()}
+                if len(values) > 1:
+                    entry[key]["sd"] = round(float(values.std(ddof=1)), 4)
+            seeds = [seed for seed in by_seed if seed in ways["mixture"]]
+            if way != "mixture" and len(seeds) > 1:
+                entry["over_mixture"] = {
+                    key: paired_difference(
+                        [by_seed[seed][key] for seed in seeds], [ways["mixture"][seed][key] for seed in seeds]
+                    ).entry.plain()
+                    for key in ("regret", "tau")
+                }
+            outcome[budget][way] = entry
+    return outcome
+
+
+def main() -> None:
+    """Search, seed by seed, and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path, help="the published file, or that packed as .xz or .gz")
+    parser.add_argument("--data-dir", type=Path, required=True, help="the folder that holds CIFAR-10's")
+    parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="for checkpoints and outcomes")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="write gradients.json there")
+    parser.add_argument("--images", type=int, default=2500, help="training images, of weights and choices together")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=0.05)
+    parser.add_argument("--resolution", type=int, default=16, help="pixels")
+    parser.add_argument("--calibration-images", type=int, default=256, help="for each network's norms")
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, mps or xpu")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    tune_allocator()
+    environment = describe_environment().plain()
+    table = load_table(options.table)
+    settings = ("images", "batch_size", "learning_rate", "resolution", "calibration_images")
+    outcome: dict[str, Any] = {
+        "benchmark": "choice_gradients",
+        "environment": environment,
+        "table_sha256": hashlib.sha256(table.json_lines().encode()).hexdigest(),
+        "settings": {
+            "pretrain_epochs": PRETRAIN_EPOCHS,
+            "epochs": EPOCHS,
+            **{name: getattr(options, name) for name in settings},
+        },
+        "random": {str(budget): at_random(table, budget) for budget in BUDGETS},
+    }
+    searches: dict[str, dict[str, dict[str, Any]]] = {str(budget): {way: {} for way in EPOCHS} for budget in BUDGETS}
+    for seed in range(options.seeds):
+        for budget in BUDGETS:
+            for way in EPOCHS:
+                searches[str(budget)][way][str(seed)] = search(options, table, way, budget, seed)
+        outcome |= {"told": told(searches), "searches": searches}
+        if options.results:
+            write_json(options.results / "gradients.json", outcome)
+    print(json.dumps(outcome))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (SeNasError, OSError) as error:
+        raise SystemExit(str(error)) from error
