@@ -54,7 +54,7 @@ def judged(table: MacroTable, budget: Budget, answer: int) -> dict[str, float]:
 def search(options: argparse.Namespace, table: MacroTable, way: str, budget: Budget, seed: int) -> dict[str, Any]:
     """What is told of one search; read from its folder where it was made before."""
     name = f"{way}_{budget.limit / 1e6:g}"
-    problem = replace(problem_of(options, name, seed), budgets=(budget,))
+    problem = replace(problem_of(options, name, seed), budgets=(budget,), tables=table.tables)  # at 32x32 pixels
     path = problem.folder / "outcome.json"
     if path.exists():
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -72,16 +72,16 @@ def search(options: argparse.Namespace, table: MacroTable, way: str, budget: Bud
     )
     load = os.getloadavg()[0]
     found = search_differentiable(problem, config)
-    answer = Decoder(problem.space, problem.tables, (budget,)).decode(found.scores).architecture
+    answer = table.index[Decoder(table.space, table.tables, (budget,)).decode(found.scores).architecture]
     within = table.within(budget)
     rows = option_rows(table.space, table.architectures)
     scores = np.stack([np.array(found.scores[choice.name]) for choice in table.space.choices])
     sums = scores[np.arange(len(scores)), rows].sum(axis=1)
     outcome = {
-        **judged(table, budget, table.index[answer]),
+        **judged(table, budget, answer),
         "tau": round(kendall(sums[within], table.means[within]).value or 0.0, 4),
-        "macs": table.costs["macs"][table.index[answer]].item(),
-        "picks": "".join(map(str, rows[table.index[answer]].tolist())),
+        "macs": table.costs["macs"][answer].item(),
+        "picks": "".join(map(str, rows[answer].tolist())),
         "supernet_accuracy": found.history[-1].validation_accuracy,
         "entropy": found.history[-1].entropy,
         "scores": {name: [round(value, 4) for value in row] for name, row in found.scores.items()},
