@@ -36,6 +36,7 @@ from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_json
 from se_nas.search.budgets.decode import Decoder
 from se_nas.search.differentiable.search import DifferentiableConfig, search_differentiable
+from se_nas.search.problem import SearchProblem
 
 PRETRAIN_EPOCHS = 10
 EPOCHS = {"mixture": 8, "straight_through": 8, "gdas": 12, "reinforce": 15}
@@ -51,10 +52,23 @@ def judged(table: MacroTable, budget: Budget, answer: int) -> dict[str, float]:
     return {"regret": round(float(true.max()) - own, 4), "rank": 1 + int((true > own).sum())}
 
 
+def searched(budget: Budget, table: MacroTable, problem: SearchProblem) -> Budget:
+    """The budget of the table's resolution as one of the problem's, which the same networks keep."""
+    rows = option_rows(table.space, table.architectures)
+    costs = problem.tables[budget.metric].costs(rows)
+    within = table.within(budget)
+    beyond = np.setdiff1d(np.arange(len(rows)), within)
+    limit = float(costs[within].max())
+    if limit >= costs[beyond].min():
+        raise SystemExit(f"{budget} must part the networks alike at both resolutions, but does not")
+    return Budget(budget.metric, limit)
+
+
 def search(options: argparse.Namespace, table: MacroTable, way: str, budget: Budget, seed: int) -> dict[str, Any]:
     """What is told of one search; read from its folder where it was made before."""
     name = f"{way}_{budget.limit / 1e6:g}"
-    problem = replace(problem_of(options, name, seed), budgets=(budget,), tables=table.tables)  # at 32x32 pixels
+    problem = problem_of(options, name, seed)
+    problem = replace(problem, budgets=(searched(budget, table, problem),))
     path = problem.folder / "outcome.json"
     if path.exists():
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -72,7 +86,8 @@ def search(options: argparse.Namespace, table: MacroTable, way: str, budget: Bud
     )
     load = os.getloadavg()[0]
     found = search_differentiable(problem, config)
-    answer = table.index[Decoder(table.space, table.tables, (budget,)).decode(found.scores).architecture]
+    decoded = Decoder(problem.space, problem.tables, problem.budgets).decode(found.scores).architecture
+    answer = table.index[table.space.architecture(decoded.as_dict())]
     within = table.within(budget)
     rows = option_rows(table.space, table.architectures)
     scores = np.stack([np.array(found.scores[choice.name]) for choice in table.space.choices])
