@@ -38,8 +38,8 @@ from se_nas.search.budgets.decode import Decoder
 from se_nas.search.differentiable.search import DifferentiableConfig, search_differentiable
 from se_nas.search.problem import SearchProblem
 
-PRETRAIN_EPOCHS = 10
-EPOCHS = {"mixture": 8, "straight_through": 8, "gdas": 12, "reinforce": 15}
+PRETRAIN_EPOCHS = 8
+EPOCHS = {"mixture": 6, "straight_through": 6, "gdas": 9, "reinforce": 11}
 """Of each way after pretraining, of about equal processor time."""
 RANDOM = 1000
 """Random logits that are decoded at each budget."""
