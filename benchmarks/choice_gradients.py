@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,13 +34,21 @@ from se_nas.errors import SeNasError
 from se_nas.evidence.statistics import kendall, paired_difference
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
+from se_nas.records.checkpoint import load_checkpoint, save_checkpoint
 from se_nas.records.files import write_json
 from se_nas.search.budgets.decode import Decoder
-from se_nas.search.differentiable.search import DifferentiableConfig, search_differentiable
+from se_nas.search.differentiable.search import DifferentiableConfig, _Search
 from se_nas.search.problem import SearchProblem
+from se_nas.training.images import part_seed
+from se_nas.training.loop import StepContext
 
 PRETRAIN_EPOCHS = 8
-EPOCHS = {"mixture": 6, "straight_through": 6, "gdas": 9, "reinforce": 11}
+WAYS = {
+    "mixture": {"gradient": "mixture", "epochs": 5, "choice_every": 2},
+    "straight_through": {"gradient": "straight_through", "epochs": 5, "choice_every": 2},
+    "reinforce": {"gradient": "reinforce", "epochs": 7, "choice_every": 1},
+    "gdas": {"gradient": "gdas", "epochs": 6, "choice_every": 1},
+}
 """Of each way after pretraining, of about equal processor time."""
 RANDOM = 1000
 """Random logits that are decoded at each budget."""
@@ -64,43 +73,69 @@ def searched(budget: Budget, table: MacroTable, problem: SearchProblem) -> Budge
     return Budget(budget.metric, limit)
 
 
-def search(options: argparse.Namespace, table: MacroTable, way: str, budget: Budget, seed: int) -> dict[str, Any]:
-    """What is told of one search; read from its folder where it was made before."""
-    name = f"{way}_{budget.limit / 1e6:g}"
-    problem = problem_of(options, name, seed)
-    problem = replace(problem, budgets=(searched(budget, table, problem),))
-    path = problem.folder / "outcome.json"
+def stepped(search: _Search, steps: range) -> None:
+    """Steps of a search, without the loop's guard and checkpoints."""
+    for step in steps:
+        epoch, in_epoch = divmod(step, search.batches.per_epoch)
+        seed = part_seed(search.problem.seed, f"step {step}")
+        context = StepContext(step=step, epoch=epoch, step_in_epoch=in_epoch, attempt=0, lr_scale=1.0, seed=seed)
+        metrics = search._step(context)
+        if not torch.isfinite(torch.as_tensor(metrics["loss"])):
+            raise SystemExit(f"the loss of step {step} must be finite")
+
+
+def found_by(options: argparse.Namespace, problem: SearchProblem, way: str) -> tuple[_Search, float]:
+    """A search at its end, and the processor time that it took after pretraining, which a seed's searches share."""
+    config = DifferentiableConfig.model_validate(
+        {
+            **WAYS[way],
+            "pretrain_epochs": PRETRAIN_EPOCHS,
+            "batch_size": options.batch_size,
+            "learning_rate": options.learning_rate,
+        }
+    )
+    search = _Search(problem, config)
+    pretraining = PRETRAIN_EPOCHS * search.batches.per_epoch
+    path = options.work / f"pretrained_{problem.seed}.pt"
+    if not path.exists():
+        stepped(search, range(pretraining))
+        parts = {"supernet": search.supernet, **search.update.state}
+        save_checkpoint(path, {name: part.state_dict() for name, part in parts.items()})
+        search = _Search(problem, config)
+    kept = load_checkpoint(path)
+    for name, part in {"supernet": search.supernet, **search.update.state}.items():
+        part.load_state_dict(kept[name])
+    started = time.process_time()
+    stepped(search, range(pretraining, search.total_epochs * search.batches.per_epoch))
+    return search, time.process_time() - started
+
+
+def outcome_of(
+    options: argparse.Namespace, table: MacroTable, problem: SearchProblem, way: str, budget: Budget
+) -> dict[str, Any]:
+    """What is told of one search; read from its file where it was made before."""
+    path = options.work / f"{way}_{budget.limit / 1e6:g}_{problem.seed}.json"
     if path.exists():
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return kept
-    config = DifferentiableConfig.model_validate(
-        {
-            "gradient": way,
-            "pretrain_epochs": PRETRAIN_EPOCHS,
-            "epochs": EPOCHS[way],
-            "validate_every": EPOCHS[way],
-            "batch_size": options.batch_size,
-            "learning_rate": options.learning_rate,
-            "calibration_images": options.calibration_images,
-        }
-    )
+    problem = replace(problem, budgets=(searched(budget, table, problem),))
     load = os.getloadavg()[0]
-    found = search_differentiable(problem, config)
-    decoded = Decoder(problem.space, problem.tables, problem.budgets).decode(found.scores).architecture
+    search, cpu_seconds = found_by(options, problem, way)
+    learned = search.logits.scores()
+    decoded = search.decoder.decode(learned).architecture
     answer = table.index[table.space.architecture(decoded.as_dict())]
     within = table.within(budget)
     rows = option_rows(table.space, table.architectures)
-    scores = np.stack([np.array(found.scores[choice.name]) for choice in table.space.choices])
-    sums = scores[np.arange(len(scores)), rows].sum(axis=1)
+    scores = [np.array(learned[choice.name]) for choice in table.space.choices]
+    sums = np.stack([scores[i][rows[:, i]] for i in range(len(scores))]).sum(axis=0)
     outcome = {
         **judged(table, budget, answer),
         "tau": round(kendall(sums[within], table.means[within]).value or 0.0, 4),
         "macs": table.costs["macs"][answer].item(),
         "picks": "".join(map(str, rows[answer].tolist())),
-        "supernet_accuracy": found.history[-1].validation_accuracy,
-        "entropy": found.history[-1].entropy,
-        "scores": {name: [round(value, 4) for value in row] for name, row in found.scores.items()},
-        "cpu_seconds": round(found.cpu_seconds, 1),
+        "entropy": round(float(np.mean(list(search.logits.entropy().values()))), 4),
+        "scores": {name: [round(value, 4) for value in row] for name, row in learned.items()},
+        "cpu_seconds": round(cpu_seconds, 1),
         "load": [round(load, 1), round(os.getloadavg()[0], 1)],
     }
     write_json(path, outcome)
@@ -135,6 +170,8 @@ def told(searches: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, A
     for budget, ways in searches.items():
         outcome[budget] = {}
         for way, by_seed in ways.items():
+            if not by_seed:
+                continue
             each: dict[str, Numbers] = {
                 key: np.array([one[key] for one in by_seed.values()]) for key in ("regret", "rank", "tau", "cpu_seconds")
             }
@@ -166,7 +203,6 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=0.05)
     parser.add_argument("--resolution", type=int, default=16, help="pixels")
-    parser.add_argument("--calibration-images", type=int, default=256, help="for each network's norms")
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, mps or xpu")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
@@ -175,26 +211,28 @@ def main() -> None:
     tune_allocator()
     environment = describe_environment().plain()
     table = load_table(options.table)
-    settings = ("images", "batch_size", "learning_rate", "resolution", "calibration_images")
+    settings = ("images", "batch_size", "learning_rate", "resolution")
     outcome: dict[str, Any] = {
         "benchmark": "choice_gradients",
         "environment": environment,
         "table_sha256": hashlib.sha256(table.json_lines().encode()).hexdigest(),
         "settings": {
             "pretrain_epochs": PRETRAIN_EPOCHS,
-            "epochs": EPOCHS,
+            "ways": WAYS,
             **{name: getattr(options, name) for name in settings},
         },
         "random": {str(budget): at_random(table, budget) for budget in BUDGETS},
     }
-    searches: dict[str, dict[str, dict[str, Any]]] = {str(budget): {way: {} for way in EPOCHS} for budget in BUDGETS}
-    for seed in range(options.seeds):
-        for budget in BUDGETS:
-            for way in EPOCHS:
-                searches[str(budget)][way][str(seed)] = search(options, table, way, budget, seed)
-        outcome |= {"told": told(searches), "searches": searches}
-        if options.results:
-            write_json(options.results / "gradients.json", outcome)
+    problems = {seed: problem_of(options, "", seed) for seed in range(options.seeds)}
+    searches: dict[str, dict[str, dict[str, Any]]] = {str(budget): {way: {} for way in WAYS} for budget in BUDGETS}
+    for ways in (["mixture", "straight_through", "reinforce"], ["gdas"]):
+        for seed, problem in problems.items():
+            for budget in BUDGETS:
+                for way in ways:
+                    searches[str(budget)][way][str(seed)] = outcome_of(options, table, problem, way, budget)
+            outcome |= {"told": told(searches), "searches": searches}
+            if options.results:
+                write_json(options.results / "gradients.json", outcome)
     print(json.dumps(outcome))
 
 
