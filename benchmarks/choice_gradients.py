@@ -30,6 +30,7 @@ from supernet_options import problem_of
 from supernet_ranking import Numbers, option_rows
 
 from se_nas.cost.budget import Budget
+from se_nas.data.in_memory.parts import split_parts
 from se_nas.errors import SeNasError
 from se_nas.evidence.statistics import kendall, paired_difference
 from se_nas.hardware.allocator import tune_allocator
@@ -44,10 +45,10 @@ from se_nas.training.loop import StepContext
 
 PRETRAIN_EPOCHS = 8
 WAYS = {
-    "mixture": {"gradient": "mixture", "epochs": 5, "choice_every": 2},
-    "straight_through": {"gradient": "straight_through", "epochs": 5, "choice_every": 2},
-    "reinforce": {"gradient": "reinforce", "epochs": 7, "choice_every": 1},
-    "gdas": {"gradient": "gdas", "epochs": 6, "choice_every": 1},
+    "mixture": {"gradient": "mixture", "epochs": 3, "choice_every": 2},
+    "straight_through": {"gradient": "straight_through", "epochs": 3, "choice_every": 2},
+    "reinforce": {"gradient": "reinforce", "epochs": 4, "choice_every": 1},
+    "gdas": {"gradient": "gdas", "epochs": 4, "choice_every": 2},
 }
 """Of each way after pretraining, of about equal processor time."""
 RANDOM = 1000
@@ -223,7 +224,12 @@ def main() -> None:
         },
         "random": {str(budget): at_random(table, budget) for budget in BUDGETS},
     }
-    problems = {seed: problem_of(options, "", seed) for seed in range(options.seeds)}
+    problem = problem_of(options, "", 0)
+    shares = {name: len(indices) / len(problem.train) for name, indices in problem.parts.items()}
+    problems = {
+        seed: replace(problem, seed=seed, parts=split_parts(problem.train.labels, shares, seed))
+        for seed in range(options.seeds)
+    }
     searches: dict[str, dict[str, dict[str, Any]]] = {str(budget): {way: {} for way in WAYS} for budget in BUDGETS}
     for ways in (["mixture", "straight_through", "reinforce"], ["gdas"]):
         for seed, problem in problems.items():
