@@ -102,14 +102,8 @@ class SuperNet(nn.Module):
             x = elastic.run_sliced(x, block)
         return self.head.run_sliced(x, self._active.head)
 
-    def run_mixture(
-        self, x: Tensor, probabilities: Mapping[str, Tensor], only: Mapping[str, int] | None = None
-    ) -> Tensor:
-        """What `forward` returns after `mix`.
-
-        Args:
-            only: of choices among kinds of block, the number of the one option that is run.
-        """
+    def run_mixture(self, x: Tensor, probabilities: Mapping[str, Tensor]) -> Tensor:
+        """What `forward` returns after `mix`."""
         certain = next(self.parameters()).new_ones(1)
 
         def probability(axis: Axis) -> Tensor:
@@ -119,12 +113,8 @@ class SuperNet(nn.Module):
         for slot, ops in self._places():
             if slot.index == 0:
                 x, mixed = (x if mixed is None else mixed), None
-            if only is not None and len(ops) > 1:
-                number = only[slot.op.choice]
-                x = ops[number].run_mixed(x, probability) * probability(slot.op)[number]
-            else:
-                outputs = [op.run_mixed(x, probability) for op in ops]
-                x = outputs[0] if len(outputs) == 1 else _weighted_sum(outputs, probability(slot.op))
+            outputs = [op.run_mixed(x, probability) for op in ops]
+            x = outputs[0] if len(outputs) == 1 else _weighted_sum(outputs, probability(slot.op))
             if len(slot.depth.options) == 1:
                 mixed = x
             elif slot.index + 1 in slot.depth.options:

@@ -1,12 +1,11 @@
-"""What an estimate of the choices' gradient is of: REINFORCE's expectation is the gradient of the expected loss, and the
-straight-through estimate is autograd's of a certain choice that is taken back through its relaxation."""
+"""REINFORCE's expectation is the gradient of the expected loss; the straight-through estimate is autograd's of a certain
+choice that is taken back through its relaxation."""
 
 from __future__ import annotations
 
 import itertools
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -50,11 +49,8 @@ def test_the_straight_through_estimate_is_autograd_s_through_the_relaxation(
 ) -> None:
     problem = make_problem(tiny_space, tmp_path)
     search = _Search(problem, DifferentiableConfig(gradient="straight_through", pretrain_epochs=0, batch_size=20))
-    x, y = next(iter(search.choice_batches.parts(0, 0)))
-    seed = 3
-    torch.manual_seed(seed)
-    loss, found = search._path_gradient(x, y, np.random.default_rng(0), 0)
-    torch.manual_seed(seed)
+    ((loss, found),) = search._path_gradients(0, 3, 0)
+    ((_, x, y),) = search.parts_of(search.choice_batches, 0, 3)  # which seeds torch's generator anew
     soft = search.logits.relaxed(search.temperature(0), gumbel=True)
     certain = torch.zeros_like(soft).scatter_(1, soft.argmax(1, keepdim=True), 1.0)
     through = certain - soft.detach() + soft

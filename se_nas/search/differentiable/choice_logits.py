@@ -72,11 +72,6 @@ class ChoiceLogits(nn.Module):
             values = values - torch.log(-torch.log(torch.rand(values.shape).clamp_(1e-10, 1 - 1e-7)))
         return torch.softmax(values / temperature, 1)
 
-    @staticmethod
-    def hardened(relaxed: Tensor) -> Tensor:
-        """Certainty for the most probable option of every choice of a (choices, most options) matrix."""
-        return torch.zeros_like(relaxed).scatter_(1, relaxed.detach().argmax(1, keepdim=True), 1.0)
-
     @torch.no_grad()
     def tilt(self, direction: Tensor, length: float) -> None:
         """Multiply the probabilities by exp(length * direction), (choices, most options), and normalise them."""
@@ -119,3 +114,8 @@ class ChoiceLogits(nn.Module):
     def scores(self) -> dict[str, list[float]]:
         """The logits as plain numbers, for the decoder and for files."""
         return {name: row.tolist() for name, row in self.rows(self.logits).items()}
+
+
+def hardened(relaxed: Tensor) -> Tensor:
+    """Certainty for the most probable option of every choice of a (choices, most options) matrix."""
+    return torch.zeros_like(relaxed).scatter_(1, relaxed.detach().argmax(1, keepdim=True), 1.0)

@@ -27,6 +27,10 @@ class Baseline(nn.Module):
         self.register_buffer("value", torch.zeros(()))
         self.register_buffer("known", torch.tensor(False))
 
+    def above(self, losses: Tensor) -> Tensor:
+        """By how much (parts,) losses are above it; 0 while there is none."""
+        return losses - self.value if self.known else torch.zeros_like(losses)
+
     def update(self, loss: Tensor) -> None:
         """Take in the mean loss of a step; the first one is the average."""
         kept = MOMENTUM if self.known else 0.0

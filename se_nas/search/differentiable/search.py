@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,8 +33,8 @@ from se_nas.records.numbers import Count, CountFromZero
 from se_nas.search.budgets.decode import Decoder, check_feasible
 from se_nas.search.budgets.resolutions import decoded_at_each, resolutions_within, with_resolutions
 from se_nas.search.differentiable.budget_projection import BudgetProjection
-from se_nas.search.differentiable.choice_logits import ChoiceLogits
-from se_nas.search.differentiable.mixture_passes import Graphs, _without_gradients, choice_passes, weight_passes
+from se_nas.search.differentiable.choice_logits import ChoiceLogits, hardened
+from se_nas.search.differentiable.mixture_passes import Graphs, choice_passes, weight_passes
 from se_nas.search.differentiable.reinforce import Baseline, score_gradient
 from se_nas.search.differentiable.watchdog import warnings_of
 from se_nas.search.one_shot.inheritance import inherited_accuracy
@@ -64,9 +64,10 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
         choice_every: weight steps for each choice step.
         relaxation: "gumbel" mixes under Gumbel-softmax samples, "softmax" under the probabilities themselves.
         temperature: temperature of the relaxation in the first and in the last epoch; it falls geometrically between.
-        gradient: of the choices; "mixture" is that of the relaxed mixture's loss; "straight_through" that of the sampled
-            options' alone, taken back through the relaxation; "reinforce" is the score function's, of one sampled
-            architecture's loss.
+        gradient: of the choices' logits. "mixture" is that of the relaxed mixture's loss; "straight_through" that of
+            one drawn architecture's loss by its options' probabilities, taken back through the relaxation that they
+            were drawn by; "reinforce" the score function's, of one drawn architecture's loss, which no relaxation is
+            read for.
         weight_step: "sampled" trains the weights on whole architectures, "mixture" on the relaxed mixture.
         validate_every: epochs between two evaluations of the architecture that would be decoded now.
         compile: whether the mixture's steps are compiled by torch; see `Recipe`.
@@ -79,7 +80,7 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
     restarts: Count = 1
     choice_every: Count = 1
     choice_learning_rate: float = Field(0.05, gt=0)
-    gradient: Literal["mixture", "straight_through", "gdas", "reinforce"] = "mixture"
+    gradient: Literal["mixture", "straight_through", "reinforce"] = "mixture"
     relaxation: Literal["gumbel", "softmax"] = "gumbel"
     temperature: tuple[PositiveFloat, PositiveFloat] = (3.0, 0.5)
     weight_step: Literal["sampled", "mixture"] = "sampled"
@@ -94,6 +95,17 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
             return value
         value = by_present_names(value, {"warmup_epochs": "pretrain_epochs"}, "search")
         return value if value.get("weights") is None else slower(value, cls.model_fields["learning_rate"].default)
+
+    @model_validator(mode="after")
+    def _reads_what_is_given(self) -> DifferentiableConfig:
+        if self.gradient == "straight_through" and self.relaxation != "gumbel":
+            raise ValueError("relaxation must be gumbel with gradient straight_through, which draws by its noise")
+        if self.gradient == "reinforce" and self.weight_step == "sampled":
+            for name in ("relaxation", "temperature", "compile", "cuda_graphs"):
+                if getattr(self, name) not in (type(self).model_fields[name].default, False):
+                    what = "must be left out with gradient reinforce and weight_step sampled, which mix nothing"
+                    raise ValueError(f"{name} {what}")
+        return self
 
     @property
     def weight_rate(self) -> float:
@@ -201,12 +213,18 @@ class _Search(WeightTrainer):
         return {"loss": loss, "accuracy": accuracy, "lr": rate}
 
     def _sampled_passes(self, architecture: Architecture, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        loss, predicted = self._loss_of(architecture, x, y, self.criterion)
+        self._backward(loss)
+        return loss.detach(), (predicted.argmax(1) == y).float().mean()
+
+    def _loss_of(
+        self, architecture: Architecture, x: Tensor, y: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """One architecture's loss on images, and what it predicts."""
         self.supernet.activate(architecture)
         with autocast_for(self.problem.device):
             predicted = self.supernet(self.seen_by(architecture, x))
-            loss = self.criterion(predicted.float(), y)
-        self._backward(loss)
-        return loss.detach(), (predicted.argmax(1) == y).float().mean()
+            return criterion(predicted.float(), y), predicted
 
     def _backward(self, loss: Tensor) -> None:
         self.update.backward(loss / self.recipe.accumulate)
@@ -221,50 +239,41 @@ class _Search(WeightTrainer):
         before = (context.epoch - self.config.pretrain_epochs) * self.choice_steps_per_epoch
         batch = before + context.step_in_epoch // self.config.choice_every
         seed = part_seed(context.seed, "choice step")
-        losses, logits = [], self.logits.logits
+        logits = self.logits.logits
         logits.grad = torch.zeros_like(logits)
-        found = self._score_gradient if self.config.gradient == "reinforce" else self._path_gradient
-        for part, x, y in self.parts_of(self.choice_batches, batch, seed):
-            loss, gradient = found(x, y, np.random.default_rng([seed, part]), context.epoch)
+        gradients = self._score_gradients if self.config.gradient == "reinforce" else self._path_gradients
+        losses = []
+        for loss, gradient in gradients(batch, seed, context.epoch):
             logits.grad.add_(gradient, alpha=1 / self.recipe.accumulate)
             losses.append(loss)
         self.ranks.average_([logits.grad])
-        if self.config.gradient == "reinforce":
-            mean = torch.stack(losses).mean().float().cpu()
-            self.ranks.average_([mean])
-            self.baseline.update(mean)
         self.choice_optimizer.step()
         self.projection.project(self.logits, self.problem.tables)
         return {"choice_loss": torch.stack(losses).mean()}
 
-    def _path_gradient(self, x: Tensor, y: Tensor, rng: np.random.Generator, epoch: int) -> tuple[Tensor, Tensor]:
-        """The loss of a mixture and the gradient of the logits through its relaxation."""
-        x = at_side(x, self.logits.drawn_resolution(rng))
-        relaxed = self._relaxed(epoch)
-        run = relaxed.detach() if self.config.gradient == "mixture" else self.logits.hardened(relaxed)
-        if self.config.gradient == "gdas":
-            numbers = dict(zip([c.name for c in self.problem.space.choices], run.argmax(1).tolist()))
-            leaf = run.requires_grad_()
-            with _without_gradients(self.supernet):
-                loss = self.choice_criterion(self.supernet.run_mixture(x, self.logits.rows(leaf), numbers), y)
-            (of_run,) = torch.autograd.grad(loss, [leaf])
-            loss = loss.detach()
-        else:
-            loss, of_run = self._choice_passes(x, y, sent(run, self.problem.device))
-        (gradient,) = torch.autograd.grad(relaxed, [self.logits.logits], of_run.to(relaxed.device))
-        return loss, gradient
+    def _path_gradients(self, batch: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each part of a batch the mixture's loss, and the logits' gradient through their relaxation."""
+        for part, x, y in self.parts_of(self.choice_batches, batch, seed):
+            x = at_side(x, self.logits.drawn_resolution(np.random.default_rng([seed, part])))
+            relaxed = self._relaxed(epoch)
+            mixed = relaxed.detach() if self.config.gradient == "mixture" else hardened(relaxed)
+            loss, of_mixed = self._choice_passes(x, y, sent(mixed, self.problem.device))
+            (gradient,) = torch.autograd.grad(relaxed, [self.logits.logits], of_mixed.to(relaxed.device))
+            yield loss, gradient
 
-    @torch.no_grad()
-    def _score_gradient(self, x: Tensor, y: Tensor, rng: np.random.Generator, epoch: int) -> tuple[Tensor, Tensor]:
-        """The loss of a drawn architecture and REINFORCE's gradient of the logits."""
-        drawn = self.logits.draw(rng)
-        architecture = self.logits.architecture(drawn)
-        self.supernet.activate(architecture)
-        with autocast_for(self.problem.device):
-            predicted = self.supernet(self.seen_by(architecture, x))
-            loss = self.choice_criterion(predicted.float(), y)
-        above = (loss.cpu() - self.baseline.value) if self.baseline.known else torch.zeros(())
-        return loss, score_gradient(self.logits, drawn, above)
+    def _score_gradients(self, batch: int, seed: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
+        """Of each part of a batch a drawn architecture's loss, and REINFORCE's gradient of the logits."""
+        draws, losses = [], []
+        for part, x, y in self.parts_of(self.choice_batches, batch, seed):
+            drawn = self.logits.draw(np.random.default_rng([seed, part]))
+            with torch.no_grad():
+                losses.append(self._loss_of(self.logits.architecture(drawn), x, y, self.choice_criterion)[0])
+            draws.append(drawn)
+        told = torch.stack(losses).float().cpu()  # at once, as each look waits for the device
+        gradients = [score_gradient(self.logits, *each) for each in zip(draws, self.baseline.above(told), strict=True)]
+        self.ranks.average_([mean := told.mean()])
+        self.baseline.update(mean)
+        return list(zip(losses, gradients, strict=True))
 
     def _relaxed(self, epoch: int) -> Tensor:
         return self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel")
@@ -344,9 +353,10 @@ def search_differentiable(
     more: dict[str, Stateful] = {
         "logits": search.logits,
         "projection": search.projection,
-        "baseline": search.baseline,
         "choice_optimizer": search.choice_optimizer,
     }
+    if config.gradient == "reinforce":
+        more["baseline"] = search.baseline
     history, seconds, cpu_seconds = search.run(name, more)
     done, searched = len(history), max(0, len(history) - config.pretrain_epochs)
     images = search.batches.seen(done * search.batches.per_epoch)
