@@ -1,5 +1,5 @@
-"""REINFORCE's expectation is the gradient of the expected loss; the straight-through estimate is autograd's of a certain
-choice that is taken back through its relaxation."""
+"""REINFORCE's expectation is the gradient of the expected loss; the straight-through estimate is autograd's of a
+certain choice that is taken back through its relaxation."""
 
 from __future__ import annotations
 
