@@ -78,24 +78,14 @@ class ChoiceLogits(nn.Module):
         self.logits.add_(direction, alpha=length)
 
     @torch.no_grad()
-    def draw(self, rng: np.random.Generator) -> Tensor:
-        """(choices,) numbers of options, each drawn from its choice's probabilities."""
-        cumulative = torch.softmax((self.logits + self.mask).double(), 1).cumsum(1).numpy()
-        draws = rng.random(len(cumulative))
-        found = [
-            min(int(np.searchsorted(row, draw)), len(choice.options) - 1)
-            for choice, row, draw in zip(self.space.choices, cumulative, draws, strict=True)
-        ]
-        return torch.tensor(found)
-
-    def architecture(self, drawn: Tensor) -> Architecture:
-        """The architecture of (choices,) numbers of options."""
-        picks = zip(self.space.choices, drawn.tolist(), strict=True)
-        return self.space.architecture({choice.name: choice.options[number] for choice, number in picks})
-
     def sample(self, rng: np.random.Generator) -> Architecture:
         """An architecture with each choice drawn from its probabilities."""
-        return self.architecture(self.draw(rng))
+        cumulative = torch.softmax((self.logits + self.mask).double(), 1).cumsum(1).numpy()
+        draws = rng.random(len(cumulative))
+        picks = {}
+        for choice, row, draw in zip(self.space.choices, cumulative, draws, strict=True):
+            picks[choice.name] = choice.options[min(int(np.searchsorted(row, draw)), len(choice.options) - 1)]
+        return self.space.architecture(picks)
 
     def drawn_resolution(self, rng: np.random.Generator) -> int:
         """A resolution for a step of the mixture."""

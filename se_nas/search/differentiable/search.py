@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,7 +35,6 @@ from se_nas.search.budgets.resolutions import decoded_at_each, resolutions_withi
 from se_nas.search.differentiable.budget_projection import BudgetProjection
 from se_nas.search.differentiable.choice_logits import ChoiceLogits, hardened
 from se_nas.search.differentiable.mixture_passes import Graphs, choice_passes, weight_passes
-from se_nas.search.differentiable.reinforce import Baseline, score_gradient
 from se_nas.search.differentiable.watchdog import warnings_of
 from se_nas.search.one_shot.inheritance import inherited_accuracy
 from se_nas.search.one_shot.weight_training import WeightConfig, WeightTrainer
@@ -63,11 +62,10 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
             (runs/NOTES.md).
         choice_every: weight steps for each choice step.
         relaxation: "gumbel" mixes under Gumbel-softmax samples, "softmax" under the probabilities themselves.
+        gradient: "mixture" is that of the relaxed mixture's loss; "straight_through" that of one architecture's, of the
+            most probable options of the relaxation, taken back through it as if certainty were its probabilities
+            (arXiv 1611.01144, section 2.2). Every option is run for either.
         temperature: temperature of the relaxation in the first and in the last epoch; it falls geometrically between.
-        gradient: of the choices' logits. "mixture" is that of the relaxed mixture's loss; "straight_through" that of
-            one drawn architecture's loss by its options' probabilities, taken back through the relaxation that they
-            were drawn by; "reinforce" the score function's, of one drawn architecture's loss, which no relaxation is
-            read for.
         weight_step: "sampled" trains the weights on whole architectures, "mixture" on the relaxed mixture.
         validate_every: epochs between two evaluations of the architecture that would be decoded now.
         compile: whether the mixture's steps are compiled by torch; see `Recipe`.
@@ -80,8 +78,8 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
     restarts: Count = 1
     choice_every: Count = 1
     choice_learning_rate: float = Field(0.05, gt=0)
-    gradient: Literal["mixture", "straight_through", "reinforce"] = "mixture"
     relaxation: Literal["gumbel", "softmax"] = "gumbel"
+    gradient: Literal["mixture", "straight_through"] = "mixture"
     temperature: tuple[PositiveFloat, PositiveFloat] = (3.0, 0.5)
     weight_step: Literal["sampled", "mixture"] = "sampled"
     validate_every: Count = 1
@@ -97,14 +95,9 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
         return value if value.get("weights") is None else slower(value, cls.model_fields["learning_rate"].default)
 
     @model_validator(mode="after")
-    def _reads_what_is_given(self) -> DifferentiableConfig:
+    def _drawn_by_noise(self) -> DifferentiableConfig:
         if self.gradient == "straight_through" and self.relaxation != "gumbel":
             raise ValueError("relaxation must be gumbel with gradient straight_through, which draws by its noise")
-        if self.gradient == "reinforce" and self.weight_step == "sampled":
-            for name in ("relaxation", "temperature", "compile", "cuda_graphs"):
-                if getattr(self, name) not in (type(self).model_fields[name].default, False):
-                    what = "must be left out with gradient reinforce and weight_step sampled, which mix nothing"
-                    raise ValueError(f"{name} {what}")
         return self
 
     @property
@@ -155,7 +148,6 @@ class _Search(WeightTrainer):
         self.decoder = Decoder(problem.space, problem.tables, problem.budgets)
         self.logits = ChoiceLogits(problem.space, resolutions_within(self.decoder))
         self.projection = BudgetProjection(problem.budgets)
-        self.baseline = Baseline()
         # the first moment decays fast because each Gumbel sample points its own way (as in DARTS, section 3.1.1)
         self.choice_optimizer = torch.optim.Adam(self.logits.parameters(), config.choice_learning_rate, (0.5, 0.999))
         self.choice_batches = self.shared_out(problem.parts["choices"])
@@ -213,18 +205,12 @@ class _Search(WeightTrainer):
         return {"loss": loss, "accuracy": accuracy, "lr": rate}
 
     def _sampled_passes(self, architecture: Architecture, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        loss, predicted = self._loss_of(architecture, x, y, self.criterion)
-        self._backward(loss)
-        return loss.detach(), (predicted.argmax(1) == y).float().mean()
-
-    def _loss_of(
-        self, architecture: Architecture, x: Tensor, y: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """One architecture's loss on images, and what it predicts."""
         self.supernet.activate(architecture)
         with autocast_for(self.problem.device):
             predicted = self.supernet(self.seen_by(architecture, x))
-            return criterion(predicted.float(), y), predicted
+            loss = self.criterion(predicted.float(), y)
+        self._backward(loss)
+        return loss.detach(), (predicted.argmax(1) == y).float().mean()
 
     def _backward(self, loss: Tensor) -> None:
         self.update.backward(loss / self.recipe.accumulate)
@@ -239,41 +225,20 @@ class _Search(WeightTrainer):
         before = (context.epoch - self.config.pretrain_epochs) * self.choice_steps_per_epoch
         batch = before + context.step_in_epoch // self.config.choice_every
         seed = part_seed(context.seed, "choice step")
-        logits = self.logits.logits
+        losses, logits = [], self.logits.logits
         logits.grad = torch.zeros_like(logits)
-        gradients = self._score_gradients if self.config.gradient == "reinforce" else self._path_gradients
-        losses = []
-        for loss, gradient in gradients(batch, seed, context.epoch):
+        for part, x, y in self.parts_of(self.choice_batches, batch, seed):
+            x = at_side(x, self.logits.drawn_resolution(np.random.default_rng([seed, part])))
+            relaxed = self._relaxed(context.epoch)
+            mixed = relaxed.detach() if self.config.gradient == "mixture" else hardened(relaxed)
+            loss, of_mixed = self._choice_passes(x, y, sent(mixed, self.problem.device))
+            (gradient,) = torch.autograd.grad(relaxed, [logits], of_mixed.to(relaxed.device))
             logits.grad.add_(gradient, alpha=1 / self.recipe.accumulate)
             losses.append(loss)
         self.ranks.average_([logits.grad])
         self.choice_optimizer.step()
         self.projection.project(self.logits, self.problem.tables)
         return {"choice_loss": torch.stack(losses).mean()}
-
-    def _path_gradients(self, batch: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Of each part of a batch the mixture's loss, and the logits' gradient through their relaxation."""
-        for part, x, y in self.parts_of(self.choice_batches, batch, seed):
-            x = at_side(x, self.logits.drawn_resolution(np.random.default_rng([seed, part])))
-            relaxed = self._relaxed(epoch)
-            mixed = relaxed.detach() if self.config.gradient == "mixture" else hardened(relaxed)
-            loss, of_mixed = self._choice_passes(x, y, sent(mixed, self.problem.device))
-            (gradient,) = torch.autograd.grad(relaxed, [self.logits.logits], of_mixed.to(relaxed.device))
-            yield loss, gradient
-
-    def _score_gradients(self, batch: int, seed: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
-        """Of each part of a batch a drawn architecture's loss, and REINFORCE's gradient of the logits."""
-        draws, losses = [], []
-        for part, x, y in self.parts_of(self.choice_batches, batch, seed):
-            drawn = self.logits.draw(np.random.default_rng([seed, part]))
-            with torch.no_grad():
-                losses.append(self._loss_of(self.logits.architecture(drawn), x, y, self.choice_criterion)[0])
-            draws.append(drawn)
-        told = torch.stack(losses).float().cpu()  # at once, as each look waits for the device
-        gradients = [score_gradient(self.logits, *each) for each in zip(draws, self.baseline.above(told), strict=True)]
-        self.ranks.average_([mean := told.mean()])
-        self.baseline.update(mean)
-        return list(zip(losses, gradients, strict=True))
 
     def _relaxed(self, epoch: int) -> Tensor:
         return self.logits.relaxed(self.temperature(epoch), self.config.relaxation == "gumbel")
@@ -355,8 +320,6 @@ def search_differentiable(
         "projection": search.projection,
         "choice_optimizer": search.choice_optimizer,
     }
-    if config.gradient == "reinforce":
-        more["baseline"] = search.baseline
     history, seconds, cpu_seconds = search.run(name, more)
     done, searched = len(history), max(0, len(history) - config.pretrain_epochs)
     images = search.batches.seen(done * search.batches.per_epoch)
