@@ -1,9 +1,9 @@
 """Claim: the straight-through gradient of the choice logits ends at less regret than the mixture's.
 
-Differentiable searches of NAS-Bench-Macro under 40 and 60 MMACs on some of CIFAR-10's images, all of about equal
-processor time. A seed gives all ways the same pretrained supernet and the same images. An answer is judged by the published accuracies of 32x32
-pixels (regret and rank within the budget), and so is the sum of an architecture's learned logits over all that keep the
-budget (Kendall's tau). Beside them stand random networks at the budget: decodes of random logits.
+Differentiable searches of NAS-Bench-Macro under 40 and 60 MMACs on some of CIFAR-10's images, of equal processor time.
+A seed gives both ways the same pretrained supernet and the same images. An answer is judged by the published accuracies
+of 32x32 pixels (regret and rank within the budget), and so is the sum of a network's learned logits over all that keep
+the budget (tau). Beside them stand random networks at the budget: decodes of random logits.
 
 The table and CIFAR-10 are those of `supernet_ranking.py`. Run:
 python benchmarks/choice_gradients.py TABLE.json --data-dir DIR --work FOLDER [--results FOLDER].
