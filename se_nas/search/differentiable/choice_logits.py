@@ -104,8 +104,3 @@ class ChoiceLogits(nn.Module):
     def scores(self) -> dict[str, list[float]]:
         """The logits as plain numbers, for the decoder and for files."""
         return {name: row.tolist() for name, row in self.rows(self.logits).items()}
-
-
-def hardened(relaxed: Tensor) -> Tensor:
-    """Certainty for the most probable option of every choice of a (choices, most options) matrix."""
-    return torch.zeros_like(relaxed).scatter_(1, relaxed.detach().argmax(1, keepdim=True), 1.0)

@@ -33,7 +33,7 @@ from se_nas.records.numbers import Count, CountFromZero
 from se_nas.search.budgets.decode import Decoder, check_feasible
 from se_nas.search.budgets.resolutions import decoded_at_each, resolutions_within, with_resolutions
 from se_nas.search.differentiable.budget_projection import BudgetProjection
-from se_nas.search.differentiable.choice_logits import ChoiceLogits, hardened
+from se_nas.search.differentiable.choice_logits import ChoiceLogits
 from se_nas.search.differentiable.mixture_passes import Graphs, choice_passes, weight_passes
 from se_nas.search.differentiable.watchdog import warnings_of
 from se_nas.search.one_shot.inheritance import inherited_accuracy
@@ -62,9 +62,6 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
             (runs/NOTES.md).
         choice_every: weight steps for each choice step.
         relaxation: "gumbel" mixes under Gumbel-softmax samples, "softmax" under the probabilities themselves.
-        gradient: "mixture" is that of the relaxed mixture's loss; "straight_through" that of one architecture's, of the
-            most probable options of the relaxation, taken back through it as if certainty were its probabilities
-            (arXiv 1611.01144, section 2.2). Every option is run for either.
         temperature: temperature of the relaxation in the first and in the last epoch; it falls geometrically between.
         weight_step: "sampled" trains the weights on whole architectures, "mixture" on the relaxed mixture.
         validate_every: epochs between two evaluations of the architecture that would be decoded now.
@@ -79,7 +76,6 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
     choice_every: Count = 1
     choice_learning_rate: float = Field(0.05, gt=0)
     relaxation: Literal["gumbel", "softmax"] = "gumbel"
-    gradient: Literal["mixture", "straight_through"] = "mixture"
     temperature: tuple[PositiveFloat, PositiveFloat] = (3.0, 0.5)
     weight_step: Literal["sampled", "mixture"] = "sampled"
     validate_every: Count = 1
@@ -93,12 +89,6 @@ class DifferentiableConfig(StoppingConfig, StartingConfig, WeightConfig):
             return value
         value = by_present_names(value, {"warmup_epochs": "pretrain_epochs"}, "search")
         return value if value.get("weights") is None else slower(value, cls.model_fields["learning_rate"].default)
-
-    @model_validator(mode="after")
-    def _drawn_by_noise(self) -> DifferentiableConfig:
-        if self.gradient == "straight_through" and self.relaxation != "gumbel":
-            raise ValueError("relaxation must be gumbel with gradient straight_through, which draws by its noise")
-        return self
 
     @property
     def weight_rate(self) -> float:
@@ -230,9 +220,8 @@ class _Search(WeightTrainer):
         for part, x, y in self.parts_of(self.choice_batches, batch, seed):
             x = at_side(x, self.logits.drawn_resolution(np.random.default_rng([seed, part])))
             relaxed = self._relaxed(context.epoch)
-            mixed = relaxed.detach() if self.config.gradient == "mixture" else hardened(relaxed)
-            loss, of_mixed = self._choice_passes(x, y, sent(mixed, self.problem.device))
-            (gradient,) = torch.autograd.grad(relaxed, [logits], of_mixed.to(relaxed.device))
+            loss, of_relaxed = self._choice_passes(x, y, sent(relaxed.detach(), self.problem.device))
+            (gradient,) = torch.autograd.grad(relaxed, [logits], of_relaxed.to(relaxed.device))
             logits.grad.add_(gradient, alpha=1 / self.recipe.accumulate)
             losses.append(loss)
         self.ranks.average_([logits.grad])
