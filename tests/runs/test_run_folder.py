@@ -54,6 +54,7 @@ def test_of_two_searches_that_start_at_once_in_one_fresh_folder_one_is_refused_a
     tmp_path: Path,
 ) -> None:
     write_run(tmp_path)
+    cache_latency(tmp_path / "c", tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SE_NAS_CACHE": str(tmp_path / "c"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "se_nas", "search", "run.yaml", "--out", "out", "--quiet", "--seed"]
     started = [
