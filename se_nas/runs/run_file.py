@@ -298,14 +298,19 @@ def parse_run(
         raise ConfigError(source, [f"file: must be a mapping, but got {type(value).__name__}"])
     if isinstance(value.get("search"), str):
         value["search"] = {"strategy": value["search"]}  # so that changes find a mapping
+    changed: list[list[str]] = []
     for dotted, new in (changes or {}).items():
-        *parents, last = _steps(dotted)
+        *parents, last = steps = _steps(dotted)
         at = value
         for parent in parents:
             at = at.setdefault(parent, {})
             if not isinstance(at, dict):
                 raise ConfigError(source, [f"{dotted}: `{parent}` must be a mapping to set a value in it"])
+        for other in changed:  # of a mapping and of a value in it, one would win in silence
+            if other[: len(steps)] == steps or (steps[: len(other)] == other and last in at):
+                raise ConfigError(source, [f"{dotted}: must be given once, but {'.'.join(other)} gives it too"])
         at[last] = new
+        changed.append(steps)
     load_plugins(value.get("plugins"), source)
     if isinstance(named := value.get("plugins", []), list):  # else the model says so
         value["plugins"] = list(dict.fromkeys([*named, *plugins]))

@@ -350,6 +350,14 @@ WORDS: list[tuple[list[str], str]] = [
         "--set: budgets.macs: must be given once, but --budget gives it too",
     ),
     (
+        ["--set", "budgets={macs: 1M}", "--budget", "macs=2M"],
+        "run.yaml: budgets.macs: must be given once, but budgets gives it too",
+    ),
+    (
+        ["--set", "budgets.macs=1M", "--set", "budgets={macs: 2M}"],
+        "run.yaml: budgets: must be given once, but budgets.macs gives it too",
+    ),
+    (
         ["--set", "search={strategy: optuna, objectives: [macs]}"],
         "run.yaml: search: objectives must be distinct, accuracy first, but got {'objectives': ['macs']}",
     ),

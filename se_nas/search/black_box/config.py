@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, model_validator
 
 from se_nas.cost.metrics import METRICS
+from se_nas.errors import counted
 from se_nas.records.bounds import MOST_COUNT
 from se_nas.records.measure import Measure
 from se_nas.records.numbers import Count
@@ -115,8 +116,10 @@ class OptunaConfig(StoppingConfig, StartingConfig):
             raise ValueError("table must be given with evaluator table, and only then")
         if self.screen is not None and self.evaluator == "zero_cost":
             raise ValueError("screen must be left out with evaluator zero_cost, which judges by the same score")
-        if self.screen is not None and self.screen.kept > self.max_evaluations:
-            must = f"must be at most max_evaluations, {self.max_evaluations:,}, but got {self.screen.kept:,}"
+        room = self.max_evaluations - len(self.enqueue)  # what is enqueued comes before what is kept
+        if self.screen is not None and self.screen.kept > room:
+            less = f" less the {counted(len(self.enqueue), 'architecture')} of enqueue" if self.enqueue else ""
+            must = f"must be at most max_evaluations{less}, {room:,}, but got {self.screen.kept:,}"
             raise ValueError(f"screen.kept: {must}")
         if self.weights is not None and not EVALUATORS[self.evaluator].has_supernet:
             raise ValueError(f"weights must be left out with evaluator {self.evaluator}, which trains no supernet")

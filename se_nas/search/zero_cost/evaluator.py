@@ -29,15 +29,18 @@ class ZeroCostEvaluator:
 
     The images are of the `weights` part, without augmentation, resized to the network's resolution.
 
+    Args:
+        stands: where the configuration stands in a run file.
+
     Raises:
         ConfigError: the part has fewer images than a batch.
     """
 
-    def __init__(self, problem: SearchProblem, config: ZeroCostConfig) -> None:
+    def __init__(self, problem: SearchProblem, config: ZeroCostConfig, stands: str = "search.zero_cost") -> None:
         self._problem, part = problem, problem.parts["weights"]
         if config.images > len(part):
             must = f"must be at most {len(part):,}, as many images as weights are trained on, but got {config.images:,}"
-            raise ConfigError("search.zero_cost", [f"images: {must}"])
+            raise ConfigError(stands, [f"images: {must}"])
         self._chosen = part[epoch_order(len(part), problem.seed, 0)[: config.images]]
         self._batches: dict[int, Tensor] = {}
 

@@ -87,7 +87,7 @@ def screen(problem: SearchProblem, config: ScreenConfig, known: Collection[Archi
     if path.exists():
         return read_record(ScreenFile, path)
     began, cpu_began = time.monotonic(), time.process_time()
-    score = ZeroCostEvaluator(problem, config)
+    score = ZeroCostEvaluator(problem, config, "search.screen")
     repair = Repair(problem.space, problem.tables, problem.budgets)
     drawn = [a for a in drawn_by(repair, config.drawn, problem.seed) if known is None or a in known]
     shown = tracked(drawn, "first filter", len(drawn), wanted=problem.progress)

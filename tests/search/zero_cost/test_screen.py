@@ -58,6 +58,8 @@ def test_a_score_is_of_images_that_weights_are_trained_on_and_of_the_seed(proble
 def test_a_batch_of_more_images_than_there_are_is_refused(problem: SearchProblem) -> None:
     with pytest.raises(ConfigError, match=r"search\.zero_cost: images: must be at most 100, .* but got 101"):
         ZeroCostEvaluator(problem, ZeroCostConfig(images=101))
+    with pytest.raises(ConfigError, match=r"search\.screen: images: must be at most 100, .* but got 101"):
+        screen(problem, ScreenConfig(images=101), None)
 
 
 def test_a_search_by_the_score_answers_with_the_best_that_it_scored(problem: SearchProblem) -> None:
@@ -123,6 +125,10 @@ def test_what_the_evaluator_cannot_judge_is_not_kept(problem: SearchProblem) -> 
     [
         ({"screen": {"kept": 192}}, "kept: must be less than drawn, 192, but got 192"),
         ({"screen": {"kept": 9}}, "screen.kept: must be at most max_evaluations, 8, but got 9"),
+        (
+            {"screen": {"kept": 8}, "enqueue": ["no_se"]},
+            "screen.kept: must be at most max_evaluations less the 1 architecture of enqueue, 7, but got 8",
+        ),
         ({"evaluator": "zero_cost", "screen": {}}, "screen must be left out with evaluator zero_cost"),
         ({"evaluator": "zero_cost", "objectives": ["accuracy"]}, "objectives must be distinct, naswot first"),
         ({"zero_cost": {"images": 1}}, "greater than or equal to 2"),
