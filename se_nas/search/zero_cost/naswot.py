@@ -6,6 +6,8 @@ off for an image, all of a network's are a binary code of it, and of codes that 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -50,4 +52,7 @@ def naswot(network: Network, images: Tensor) -> float:
     for hook in hooks:
         hook.remove()
     kernel = torch.stack(agreeing).cpu().double().sum(0)  # not every device has float64
+    units = kernel[0, 0]
+    if int((kernel == units).sum()) > len(kernel):  # also beside the diagonal
+        return -math.inf  # where rounding might leave a finite logarithm
     return float(torch.linalg.slogdet(kernel).logabsdet)
