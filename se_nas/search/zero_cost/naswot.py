@@ -21,7 +21,7 @@ _SWITCHES = tuple(type(make()) for name, make in ACTIVATIONS.items() if name != 
 def untrained(spec: NetworkSpec, device: torch.device, seed: int) -> Network:
     """The network of a specification on a device, initialised from the seed; torch's generators stay as they were."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch's own seeds those of GPUs too
         network = build(spec)
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 

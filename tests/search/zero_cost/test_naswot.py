@@ -67,7 +67,10 @@ def test_images_that_a_network_cannot_tell_apart_have_no_finite_score() -> None:
     assert score(nn.Sequential(nn.Conv2d(3, 2, 3)), images[:2]) == -math.inf  # nothing switches
 
 
-def test_a_seed_gives_one_network_whatever_was_drawn_before_and_leaves_the_generator(tiny_space: SearchSpace) -> None:
+def test_a_seed_gives_one_network_whatever_was_drawn_before_and_leaves_the_generators(
+    tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("those of GPUs are not put back"))
     spec = tiny_space.resolve(tiny_space.sample(np.random.default_rng(0)))
     images = torch.randn(8, 1, 8, 8)
     before = torch.get_rng_state()
