@@ -38,7 +38,9 @@ from se_nas.evidence.pilot.regime import regime
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.records.files import write_json
 from se_nas.records.locks import locked
+from se_nas.records.models.environment import Environment
 from se_nas.records.models.evidence import LEAST_RATIO, EstimateEntry, TrainingRecord
+from se_nas.records.record import read_record
 from se_nas.runs.evidence.trainings import Task, Trainings
 from se_nas.runs.prepare import Setting, make_setting
 from se_nas.runs.run_file import load_run, used_metrics
@@ -142,6 +144,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if not options.finished_only:
         trainings.train(tasks, options.jobs, progress=True)
     found: dict[str, Any] = figures(setting, trainings, networks, tasks)
+    found["environment"] = read_record(Environment, options.out / "setting" / "environment.json").plain()
     write_json(options.out / "regime.json", found)
     noise, spread, ratio = (EstimateEntry.model_validate(found[name]) for name in ("noise", "spread", "ratio"))
     print(f"{found['trainings']} of {found['of']} trainings; in points, with 95 % intervals:")
@@ -162,6 +165,8 @@ def main() -> None:
     parser.add_argument("--finished-only", action="store_true", help="train nothing")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="a value of the run file; in a new folder")
     options = parser.parse_args()
+    if options.repeated > options.networks:
+        parser.error(f"--repeated: must be at most --networks, {options.networks}, but got {options.repeated}")
     torch.set_num_threads(options.jobs)
     tune_allocator()
     try:

@@ -33,7 +33,8 @@ class ZeroCostEvaluator:
         stands: where the configuration stands in a run file.
 
     Raises:
-        ConfigError: the part has fewer images than a batch.
+        ConfigError: the part has fewer images than a batch, or two of the batch are the same, which no network tells
+            apart.
     """
 
     def __init__(self, problem: SearchProblem, config: ZeroCostConfig, stands: str = "search.zero_cost") -> None:
@@ -43,6 +44,10 @@ class ZeroCostEvaluator:
             raise ConfigError(stands, [f"images: {must}"])
         self._chosen = part[epoch_order(len(part), problem.seed, 0)[: config.images]]
         self._batches: dict[int, Tensor] = {}
+        batch = self._batch(max(problem.space.resolutions))
+        if (different := len(torch.unique(batch.flatten(1).cpu(), dim=0))) < len(batch):
+            got = f"but {len(batch):,} drawn by seed {problem.seed} hold {different:,} different ones"
+            raise ConfigError(stands, [f"images: must differ from each other, {got}; take fewer, or another seed"])
 
     def __call__(self, architecture: Architecture) -> float:
         """The score, -inf where two images look the same to the network; ArchitectureError of another space."""

@@ -118,6 +118,14 @@ def test_a_run_without_evidence_says_how_to_compare_it_and_how_to_plan_a_claim(t
     assert not first_screen(tmp_path, None, 1, fake.SPEC, None, 1.0, retrained=False).next
 
 
+def test_where_the_ratio_may_be_below_its_bar_trainings_only_seem_to_tell_networks_apart(tmp_path: Path) -> None:
+    found = fake.planned(0.02, spread=0.02)
+    for low, words in ((3.5, "Trainings tell networks apart"), (1.9, "Trainings seem to tell networks apart")):
+        found["regime"]["ratio"]["low"] = low
+        (fact,) = [fact for fact in shown(tmp_path, found).facts if fact.about == "noise and spread"]
+        assert fact.said.strong == words
+
+
 @pytest.mark.parametrize(("spread", "warns"), [(0.02, False), (0.001, True)])
 def test_trainings_that_tell_networks_apart_hardly_are_a_warning(tmp_path: Path, spread: float, warns: bool) -> None:
     found = fake.planned(0.02, spread=spread)

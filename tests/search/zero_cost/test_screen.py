@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from se_nas.cost.latency.timing import latency_key
@@ -60,6 +61,13 @@ def test_a_batch_of_more_images_than_there_are_is_refused(problem: SearchProblem
         ZeroCostEvaluator(problem, ZeroCostConfig(images=101))
     with pytest.raises(ConfigError, match=r"search\.screen: images: must be at most 100, .* but got 101"):
         screen(problem, ScreenConfig(images=101), None)
+
+
+def test_a_batch_that_holds_an_image_twice_is_refused_as_no_network_tells_the_two_apart(problem: SearchProblem) -> None:
+    blank = dataclasses.replace(problem.train, images=torch.zeros_like(problem.train.images))
+    with pytest.raises(ConfigError, match=r"search\.screen: images: must differ .* but 16 drawn by seed 0 hold 1 "):
+        screen(dataclasses.replace(problem, train=blank), ScreenConfig(images=IMAGES), None)
+    assert not (problem.folder / "screen.json").exists()
 
 
 def test_a_search_by_the_score_answers_with_the_best_that_it_scored(problem: SearchProblem) -> None:

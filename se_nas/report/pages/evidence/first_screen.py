@@ -204,7 +204,8 @@ def _regime_fact(regime: Regime | None) -> Fact:
         f"{ratio.value:.1f} times as much ({ends})"
     )
     if regime.holds:
-        return Fact(about, Claim("Trainings tell networks apart", words))
+        sure = ratio.low is not None and ratio.low >= LEAST_RATIO
+        return Fact(about, Claim(f"Trainings {'' if sure else 'seem to '}tell networks apart", words))
     words += f", where it should be {LEAST_RATIO:g} times: longer trainings tell more"
     return Fact(about, Claim("Trainings hardly tell networks apart", words), warns=True)
 
