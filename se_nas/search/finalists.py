@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from se_nas.cost.latencies import Latencies
 from se_nas.errors import TrainingError, counted
 from se_nas.records.bounds import MOST_COUNT
+from se_nas.records.measure import SUPERNET_ACCURACY
 from se_nas.records.models.finalists import Finalist, FinalistsFile, Origin
 from se_nas.records.models.run_result import LedgerEntry
 from se_nas.records.record import Record, read_record, write_record
@@ -199,11 +200,11 @@ def _chosen(problem: SearchProblem, found: SearchResult, latencies: Latencies, c
 
 
 def _pool(problem: SearchProblem, found: SearchResult, first: Architecture) -> Iterator[tuple[Architecture, Origin]]:
-    """The answer, what else the search would name, and where it judges any network, neighbours and random ones."""
+    """The answer, what else the search would name, and where a supernet judges them, neighbours and random networks."""
     yield first, "answer"
     for other in found.others():
         yield other, "other"
-    if not found.measure.on_images:
+    if found.measure != SUPERNET_ACCURACY:  # a table does not know every network, and a short training takes its time
         return
     space, rng = problem.space, np.random.default_rng([problem.seed, 3])
     repair = Repair(space, problem.tables, problem.budgets)

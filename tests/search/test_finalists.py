@@ -20,6 +20,7 @@ from se_nas.records.models.finalists import FinalistsFile
 from se_nas.records.record import read_record
 from se_nas.search import finalists
 from se_nas.search.answer import answer
+from se_nas.search.black_box.evaluators.registry import EVALUATORS
 from se_nas.search.black_box.evaluators.stand_alone import StandAloneEvaluator
 from se_nas.search.finalists import FinalistsConfig, check_finalists, shortened, with_finalists
 from se_nas.search.problem import SearchProblem
@@ -28,7 +29,7 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.training.recipe import Distillation
 from se_nas.training.recipe_files import default_recipe
-from tests.search.known_worth import worth
+from tests.search.known_worth import feasible, worth
 from tests.search.problems import make_problem
 
 RECIPE = default_recipe().model_copy(update={"epochs": 4, "batch_size": 20, "warmup_epochs": 1.0})
@@ -104,6 +105,28 @@ def test_they_are_the_searchs_answer_and_the_best_that_differ(
     assert judged == [pytest.approx(worth(network)) for network in networks[1:]]
     differing = [finalists._differing(a, b) for a in networks for b in networks if a != b]
     assert min(differing) >= finalists.DIFFER
+
+
+def test_without_a_supernet_no_network_is_judged_that_the_search_did_not_evaluate(
+    problem: SearchProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StandAloneEvaluator, "evaluate", lambda self, architecture, on_epoch: 0.5)
+    judged: list[Architecture] = []
+    first = found_in(problem).answer(HERE).architecture
+    known = [first, *feasible(problem.space, problem.budgets)[:5]]
+
+    def short_training(network: Architecture) -> float:
+        judged.append(network)
+        return worth(network)
+
+    _, file = chosen(
+        problem,
+        measure=EVALUATORS["stand_alone"].measure,
+        accuracy=short_training,
+        others=lambda: known[1:],
+    )
+    assert set(judged) <= set(known)
+    assert {one.origin for one in file.finalists} == {"answer", "other"}
 
 
 def test_what_the_search_would_answer_beside_is_among_them(

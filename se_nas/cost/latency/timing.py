@@ -285,7 +285,7 @@ def _conditions(key: LatencyKey) -> Iterator[None]:
     torch.set_num_threads(key.threads)
     try:
         with torch.random.fork_rng(devices=[]), torch.inference_mode(), arithmetic(key.torch_device, tuned=False):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # torch's own seeds those of GPUs too
             yield
     finally:
         torch.set_num_threads(threads)

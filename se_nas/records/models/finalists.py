@@ -64,12 +64,14 @@ class FinalistsFile(Record):
         return sum(one.seconds for one in self.finalists)
 
     @property
-    def gain(self) -> float | None:
-        """What the best has more than the search's own answer, in the last round that both were in.
+    def gain(self) -> tuple[float, int] | None:
+        """What the best has more than the search's own answer in the last round that both were in, and its epochs.
 
         It is 0 where the answer is the best; None where they were in no round yet. By being the best it reads high.
         """
         own = next((one for one in self.finalists if one.origin == "answer"), None)
         best = self.finalists[0]
         last = 0 if own is None else min(len(own.accuracies), len(best.accuracies))
-        return None if own is None or not last else best.accuracies[last - 1] - own.accuracies[last - 1]
+        if own is None or not last:
+            return None
+        return best.accuracies[last - 1] - own.accuracies[last - 1], self.rounds[last - 1][1]

@@ -139,8 +139,14 @@ def test_trainings_that_tell_networks_apart_hardly_are_a_warning(tmp_path: Path,
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ((0.61, 0.70), "the best of 3 has 1.20 points more than the search's own answer on the validation images"),
-        ((0.58,), "the best of 3 has 2.00 points more than the search's own answer on the validation images"),
+        (
+            (0.61, 0.70),
+            "the best of 3 has 1.20 points more than the search's own answer on the validation images after 3 epochs",
+        ),
+        (
+            (0.58,),
+            "the best of 3 has 2.00 points more than the search's own answer on the validation images after 1 epoch,",
+        ),
         ((0.61, 0.75), "the best of 3 is the search's own answer, so that they changed nothing"),
     ],
 )

@@ -224,8 +224,11 @@ def _finalists_words(file: FinalistsFile, search_seconds: float) -> Claim:
         return Claim("", f"{among}; {cost}")
     if file.finalists[0].origin == "answer":
         return Claim("", f"{among} is the search's own answer, so that they changed nothing; {cost}")
-    gained = f"{100 * file.gain:.2f} points more than the search's own answer on the validation images"
-    return Claim("", f"{among} has {gained}, which reads high as they picked it; {cost}")
+    gain, epochs = file.gain
+    gained = f"{100 * gain:.2f} points more than the search's own answer on the validation images"
+    return Claim(
+        "", f"{among} has {gained} after {counted(epochs, 'epoch')}, which reads high as they picked it; {cost}"
+    )
 
 
 def _chip(block: BlockSpec) -> BlockSE:
