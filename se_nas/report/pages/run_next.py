@@ -46,12 +46,10 @@ _FILES: Mapping[str, str] = {
 @dataclass(frozen=True)
 class RunNext(Next):
     """Attributes:
-    compare: the command that compares the answer with others; None of a run without a retraining, which needs one.
     again: that makes the run again.
     pick: that takes an architecture of the front.
     """
 
-    compare: Markup | None
     again: Markup
     pick: Markup
 
@@ -71,18 +69,16 @@ def run_next(folder: Path, run: FinishedRun) -> RunNext:
         commands.insert(0, Command(export, command_line(folder, "export", "/retrain")))
         other = command_line(folder, "retrain --from", "/retrain", "--data folder --data-dir DIR")
         commands.insert(2, Command("take the trained network to other images", other))
-    compare = None
     if run.result.retrain is not None:
-        compare = command_line(folder, "evidence", more="--part controls")
+        compared = command_line(folder, "evidence", more="--part controls")
         commands += [
-            Command("compare it with random networks and with SE nowhere and everywhere", compare),
+            Command("compare it with random networks and with SE nowhere and everywhere", compared),
             Command("gather all the evidence", command_line(folder, "evidence")),
         ]
     commands.append(Command("write this page again", command_line(folder, "report")))
     return RunNext(
         commands,
         files_in(folder, {**_FILES, **_tables(run)}),
-        compare=compare,
         again=command_line(folder, "search", "/config.yaml", "--out NEW"),
         pick=command_line(folder, "decode", more="--pick NUMBER"),
     )

@@ -115,7 +115,9 @@ def test_a_run_without_evidence_says_how_to_compare_it_and_how_to_plan_a_claim(t
     assert said(first).startswith("This answer was compared with nothing: ")
     assert commands(first)[0] == "controls"
     assert "primary={against: random_best" in commands(first)[1]
-    assert not first_screen(tmp_path, None, 1, fake.SPEC, None, 1.0, retrained=False).next
+    without = first_screen(tmp_path, None, 1, fake.SPEC, None, 1.0, retrained=False)
+    assert not without.next
+    assert said(without).endswith(" needs a run whose run file has `retrain`.")
 
 
 def test_where_the_ratio_may_be_below_its_bar_trainings_only_seem_to_tell_networks_apart(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def first_screen(
     plan = read_record(EvidencePlan, path) if path.exists() else None
     trained = len(list((folder / "evidence" / "trainings").glob("*.json")))
     known = controls is not None or plan is not None or trained > 0
-    outcome, tone = _outcome(controls, plan, trained)
+    outcome, tone = _outcome(controls, plan, trained, retrained)
     facts = [] if plan is None else [Fact("planned", _plan_words(plan))]
     if controls is not None:
         facts.append(_regime_fact(controls.regime))
@@ -111,7 +111,9 @@ def first_screen(
 # ---- the claim
 
 
-def _outcome(controls: ControlsPart | None, plan: EvidencePlan | None, trained: int) -> tuple[Claim, str]:
+def _outcome(
+    controls: ControlsPart | None, plan: EvidencePlan | None, trained: int, retrained: bool
+) -> tuple[Claim, str]:
     if controls is None:
         begun = f" {counted(trained, 'training')} {'is' if trained == 1 else 'are'} done."
         if plan is not None:
@@ -120,6 +122,10 @@ def _outcome(controls: ControlsPart | None, plan: EvidencePlan | None, trained: 
         if trained:
             return Claim("Nothing is compared yet", f":{begun}"), "open"
         rest = ": whether a random network at the same budgets would do as well is not known."
+        if not retrained:
+            rest += (
+                " A comparison trains networks as the answer is trained, and needs a run whose run file has `retrain`."
+            )
         return Claim("This answer was compared with nothing", rest), "open"
     if plan is None:
         return _unplanned(controls), "open"
