@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from nas_bench_macro import BUDGETS, MacroTable, Numbers, distinct, load_table, summary
+from nas_bench_macro import BUDGETS, MacroTable, load_table
 from numpy.typing import NDArray
+from regret import Numbers, distinct, summary
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor

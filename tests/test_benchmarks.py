@@ -6,9 +6,7 @@ import argparse
 import itertools
 import json
 import lzma
-import math
-import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -21,9 +19,6 @@ import torch
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.errors import ConfigError
-from se_nas.records.locks import locked
-from se_nas.records.models.network_table import NetworkTable
-from se_nas.records.record import read_record
 from se_nas.search.black_box.evaluators.table import TableEvaluator
 from se_nas.search.one_shot.config import OneShotConfig
 from se_nas.search.one_shot.inheritance import inherited_accuracy
@@ -39,8 +34,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def macro() -> Iterator[ModuleType]:
-    yield from loaded("nas_bench_macro")
+def regret() -> Iterator[ModuleType]:
+    yield from loaded("regret")
+
+
+@pytest.fixture(scope="module")
+def macro(regret: ModuleType) -> Iterator[ModuleType]:
+    yield from loaded("nas_bench_macro")  # which imports `regret`
 
 
 @pytest.fixture(scope="module")
@@ -107,27 +107,29 @@ def test_a_table_of_other_networks_is_refused(
         macro.MacroTable(load_space(macro.SPACE), changed)
 
 
-def test_uniform_random_search_has_the_distribution_of_all_orders(macro: ModuleType) -> None:
+def test_uniform_random_search_has_the_distribution_of_all_orders(regret: ModuleType) -> None:
     accuracies = np.array([3.0, 9.0, 4.0, 7.0, 8.5])
     orders = np.array(list(itertools.permutations(accuracies)))
-    regrets, probabilities = macro.uniform_distribution(accuracies, 6)
+    regrets, probabilities = regret.uniform_distribution(accuracies, 6)
     for n in range(1, 7):
         best = 9.0 - orders[:, :n].max(axis=1)
         expected = [(best == regret).mean() for regret in regrets]
         np.testing.assert_allclose(probabilities[n - 1], expected, atol=1e-12)
-        told = macro.weighted_summary(regrets, probabilities[n - 1])
+        told = regret.weighted_summary(regrets, probabilities[n - 1])
         assert told["mean"] == pytest.approx(best.mean(), abs=1e-4)
         assert told["median"] == np.quantile(best, 0.5, method="inverted_cdf")
 
 
-def test_a_regret_is_that_of_what_looked_best(macro: ModuleType) -> None:
+def test_a_regret_is_that_of_what_looked_best(regret: ModuleType) -> None:
     seen, true = np.array([1.0, 3.0, 2.0, 3.0, 4.0]), np.array([2.0, 1.0, 5.0, 4.0, 3.0])
-    np.testing.assert_array_equal(macro.regrets_over(seen, true, 5.0), [3.0, 4.0, 4.0, 4.0, 2.0])
+    np.testing.assert_array_equal(regret.regrets_over(seen, true, 5.0), [3.0, 4.0, 4.0, 4.0, 2.0])
 
 
-def test_a_search_of_the_table_falls_to_no_regret(macro: ModuleType, published: dict[str, Any]) -> None:
+def test_a_search_of_the_table_falls_to_no_regret(
+    regret: ModuleType, macro: ModuleType, published: dict[str, Any]
+) -> None:
     table = macro.MacroTable(load_space(macro.SPACE), published)
-    regrets = macro.search_regrets(table, macro.DEFAULT, macro.BUDGETS[0], 0, max_evaluations=60)
+    regrets = regret.search_regrets(table, macro.DEFAULT, macro.BUDGETS[0], 0, max_evaluations=60)
     assert regrets.shape == (60,)
     assert (np.diff(regrets) <= 0).all()
     assert regrets[-1] < 0.5 * regrets[0]
@@ -311,143 +313,6 @@ def test_a_decode_is_timed_where_blocks_are_tied_and_every_bar_counts(decoding: 
     for part in ("decoder_seconds", "decoder_mb"):
         assert not decoding.holds(figures | {decoding.LARGE: figures[decoding.LARGE] | {part: 301.0}}, pairs)
     assert not decoding.holds(figures | {"200 blocks": {"repair_slowest": 1.1}}, pairs)
-
-
-@pytest.fixture(scope="module")
-def se_table() -> Iterator[ModuleType]:
-    yield from loaded("se_table")
-
-
-@pytest.fixture
-def small_table(se_table: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script on a space of two networks of 8x8 pixels, one epoch each."""
-    stage = {"width": 8, "stride": 2, "kernel": 3, "expansion": 4, "se": {"options": ["none", 4], "divisor": 1}}
-    space = {"name": "small", "resolution": 8, "stem": {"width": 8}, "stages": [stage]}
-    (tmp_path / "space.yaml").write_text(json.dumps(space))
-    monkeypatch.setattr(se_table, "SPACE", tmp_path / "space.yaml")
-    monkeypatch.setattr(se_table, "DATA", "synthetic")
-    monkeypatch.setattr(se_table, "CHANGES", {"epochs": 1, "batch_size": 500, "warmup_epochs": 0})
-    monkeypatch.setattr(se_table, "VISITS", 2)
-    monkeypatch.setattr(se_table, "ROUNDS", 1)
-    return se_table
-
-
-def test_a_table_of_placements_is_trained_once_timed_and_read_by_the_evaluator(
-    small_table: ModuleType, tmp_path: Path
-) -> None:
-    folder = tmp_path / "made"
-    options = argparse.Namespace(data_dir=None, seeds=[0, 1], pilot=False, only=(), set=None)
-    (folder / "work").mkdir(parents=True)
-    with locked(folder / "work" / "0-1.lock"):  # which another process is at
-        found = small_table.train(folder, options)
-    assert (found["trained"], found["networks"]) == (3, 2)
-    plan = json.loads((folder / "plan.json").read_text())
-    del plan["recipe"]["drop_path"]  # as a folder has it that was begun before there was this key
-    (folder / "plan.json").write_text(json.dumps(plan))
-    assert small_table.train(folder, options)["trained"] == 1
-    assert small_table.train(folder, options)["trained"] == 0
-    small_table.time_latencies(folder)
-    merged = small_table.merge(folder, tmp_path / "table.json")
-    assert (merged["networks"], merged["of"], merged["trainings"]) == (2, 2, 4)
-    space = load_space(small_table.SPACE)
-    table = TableEvaluator.load(
-        tmp_path / "table.json", space, ["params", "latency_ms.eager", "latency_ms.onnxruntime"]
-    )
-    stored = read_record(NetworkTable, tmp_path / "table.json")
-    for architecture, network in zip(space.enumerate(), stored.networks, strict=True):
-        assert sorted(network.accuracies) == ["0", "1"]
-        assert table(architecture) == pytest.approx(sum(network.accuracies.values()) / 2)
-    with pytest.raises(SystemExit, match="its recipe has another epochs"):
-        small_table.train(folder, argparse.Namespace(**{**vars(options), "set": ["epochs=2"]}))
-
-
-def test_a_part_of_the_placements_can_be_named(se_table: ModuleType) -> None:
-    space = load_space(se_table.SPACE)
-    named = list(se_table.jobs(space, [0, 3], False, ["00000", "12001"]))
-    assert [(se_table.key_of(space, network), seed) for network, seed in named] == [
-        ("00000", 0),
-        ("12001", 0),
-        ("00000", 3),
-        ("12001", 3),
-    ]
-    assert named[1][0]["stage3.block2.se"] == "r4"
-    assert len(set(se_table.jobs(space, [0, 1], False, ()))) == 2 * 243
-    with pytest.raises(SystemExit, match=r"--only: .* but got 90000"):
-        list(se_table.jobs(space, [0], False, ["90000"]))
-
-
-def test_noise_between_seeds_is_pooled_over_the_networks_that_have_several(se_table: ModuleType) -> None:
-    noise = se_table.noise_of([[0.50, 0.52], [0.60, 0.60, 0.66], [0.70]])
-    pooled = math.sqrt((2 * 0.01**2 + (2 * 0.02**2 + 0.04**2)) / 3)
-    assert noise.between_seeds == pytest.approx(100 * pooled, abs=1e-3)
-    assert noise.between_networks == pytest.approx(100 * statistics.stdev([0.51, 0.62, 0.70]), abs=1e-3)
-    assert se_table.noise_of([[0.5], [0.7]]).between_seeds is None
-
-
-@pytest.fixture(scope="module")
-def placements() -> Iterator[ModuleType]:
-    yield from loaded("se_table_answers")
-
-
-def made_up_table(worth: Callable[[tuple[int, ...]], float], noise: float) -> NetworkTable:
-    """All settings of three blocks, whose accuracies in points are given, and two trainings with noise of that sd."""
-    rng, options = np.random.default_rng(0), ("none", "r4", "r16")
-    networks = [
-        {
-            "picks": {f"block{i}.se": options[option] for i, option in enumerate(row)},
-            "accuracies": {str(s): 0.7 + worth(row) / 100 + rng.normal(0, noise) / 100 for s in range(2)},
-            "costs": {"params": 100 + sum((0, 4, 1)[option] for option in row)},
-            "cpu_seconds": 1.0,
-        }
-        for row in itertools.product(range(3), repeat=3)
-    ]
-    return NetworkTable.model_validate(
-        {
-            "space": {"name": "made up", "digest": "0"},
-            "data": "none",
-            "train_images": 1,
-            "test_images": 1,
-            "recipe": {},
-            "noise": {"between_seeds": noise, "between_networks": 1.0},
-            "cpu_seconds": 1.0,
-            "latency": {},
-            "environments": [],
-            "networks": networks,
-        }
-    )
-
-
-def test_effects_and_additivity_of_placements_are_found_again(placements: ModuleType) -> None:
-    def additive(row: tuple[int, ...]) -> float:
-        return (0.0, 2.0, 1.0)[row[0]] + (0.0, 0.5, 0.4)[row[1]]
-
-    found = placements.answers(placements.Placements(made_up_table(additive, 0.1)))
-    for block, option, worth in (("block0.se", "r4", 2), ("block0.se", "r16", 1), ("block2.se", "r4", 0)):
-        gain = found["effects"][block][option]
-        assert gain["low"] - 0.05 < worth < gain["high"] + 0.05
-        assert gain["high"] - gain["low"] < 0.3
-    assert found["additive"]["p"] > 0.01
-    together = placements.answers(placements.Placements(made_up_table(lambda row: 2.0 * (0 not in row[:2]), 0.1)))
-    assert together["additive"]["p"] < 0.001
-    assert together["with_pairs"]["p"] > 0.01
-    assert together["with_pairs"]["r2"] > together["additive"]["r2"]
-
-
-def test_one_ratio_everywhere_is_off_the_front_where_one_block_gains_all(placements: ModuleType) -> None:
-    table = placements.Placements(made_up_table(lambda row: 2.0 * (row[0] > 0), 0.001))
-    costs = placements.answers(table)["costs"]["params"]
-    assert not costs["r4 everywhere"]["on_the_front"]
-    assert costs["none everywhere"]["on_the_front"]
-    assert costs["none everywhere"]["gain_of_placing"] == 0
-    noisy = placements.Placements(made_up_table(lambda row: 0.0, 1.0))
-    gain = placements.gain_at_no_more_cost(noisy, noisy.costs["params"], noisy.everywhere("r4"))
-    assert gain < noisy.means.max() - noisy.means[noisy.everywhere("r4")]
-
-
-def test_a_table_that_lacks_a_placement_is_refused(placements: ModuleType) -> None:
-    whole = made_up_table(lambda row: 0.0, 0.1)
-    with pytest.raises(SystemExit, match="has 26 of 27"):
-        placements.Placements(whole.model_copy(update={"networks": whole.networks[1:]}))
 
 
 @pytest.fixture(scope="module")
