@@ -942,6 +942,15 @@ def test_a_search_is_among_what_its_table_holds_and_says_how_much_that_is(se_nas
     assert search["failed"] == 0
 
 
+def test_settings_of_another_evaluator_are_named_as_not_read(se_nas: Run, tmp_path: Path) -> None:
+    tabular = changed(changed(TABULAR, "budgets", {}), "search.supernet", {"epochs": 3})
+    write_tabular(tmp_path, changed(tabular, "search.stand_alone", {}))
+    code, errors, out = se_nas("search", "run.yaml", "--quiet")
+    assert (code, errors) == (0, [])
+    assert "search.supernet is not read: the evaluator is table" in out
+    assert "search.stand_alone" not in out  # which is as it is without
+
+
 def test_what_cannot_be_enqueued_is_refused_before_anything_is_left(
     se_nas: Run, finished: Path, tmp_path: Path
 ) -> None:
