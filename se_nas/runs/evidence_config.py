@@ -27,6 +27,8 @@ from se_nas.space.size import exact_size
 from se_nas.space.yaml.file import load_space
 
 FOLDER = "evidence"
+#: What stand-alone trainings are called in that folder and in the ledger's file.
+TRAININGS = "trainings"
 _CONFIG = "config.yaml"
 # what the evidence calls its own networks
 _TAKEN = re.compile(r"answer|best_of_random|(answer_)?(no_se|se_r[\d.e+]+)|(random|search)_\d+")
@@ -201,6 +203,7 @@ def _other(problem: Problem, path: Path, copies: dict[str, bytes]) -> str:
     if problems:
         raise ConfigError(str(path), problems)
     name = f"others/{path.resolve().name}"
-    for file in ("architecture.json", "result.json"):
-        copies[f"{name}/{file}"] = (path / file).read_bytes()
+    trained = sorted((path / FOLDER / TRAININGS).glob("*.json"))  # which need not be done again
+    for file in (path / "architecture.json", path / "result.json", *trained):
+        copies[f"{name}/{file.relative_to(path)}"] = file.read_bytes()
     return name

@@ -161,7 +161,8 @@ class EvidenceConfig(Record):
         best_of: random networks at the same budgets among which the supernet picks one.
         ratios: SE everywhere at each of these ratios, as large as the budgets allow.
         published: space files of one network each, made to fit the images and the budgets.
-        others: folders of other finished runs of the same space, data and budgets, whose answers join.
+        others: folders of other finished runs of the same space, data and budgets, whose answers join; what their
+            evidence has trained with the same settings is taken over.
         searches: seeds of further searches, which tell how stable the answer is.
         within, space: random networks at the budgets, and of the whole space, for the rank correlation; they are
             trained with the first seed, but those that are controls too with all.

@@ -102,7 +102,7 @@ class BlackBoxStrategy(Strategy[OptunaConfig]):
     def check(
         self, config: OptunaConfig, space: SearchSpace, files: Mapping[str, Path], say: Callable[[str], None]
     ) -> None:
-        """Refuse a table or an architecture of another space, or an unknown baseline; say which settings are not read."""
+        """Refuse a table or an architecture of another space, or an unknown baseline; name what is not read."""
         for name, field in type(config).model_fields.items():
             unread = name in EVALUATORS and name != config.evaluator and EVALUATORS[name].config is not None
             if unread and getattr(config, name) != field.get_default(call_default_factory=True):

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from se_nas.cost.metrics import METRICS
+from se_nas.errors import counted
 from se_nas.evidence.controls import Control, ControlKind, RandomFeasible, pinned_controls, repinned_controls
 from se_nas.records.models.evidence import NetworkCosts, TrainingRecord
 from se_nas.records.models.run_result import RetrainSummary, RunResult
@@ -26,7 +27,7 @@ from se_nas.runs.evidence.plan import plan_evidence
 from se_nas.runs.evidence.published_controls import published_control
 from se_nas.runs.evidence.supernet_scores import SupernetScores
 from se_nas.runs.evidence.trainings import COLUMNS, Task, Trainings
-from se_nas.runs.evidence_config import FOLDER
+from se_nas.runs.evidence_config import FOLDER, TRAININGS
 from se_nas.runs.prepare import Say, Setting
 from se_nas.runs.run_file import SEEDS, EvidenceConfig
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
@@ -38,8 +39,6 @@ from se_nas.supernet.supernet import SuperNet
 
 #: Random networks among the controls at least, however short the search was.
 FEWEST_RANDOM = 5
-#: What stand-alone trainings are called in the ledger's file.
-TRAININGS = "trainings"
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Gathering:
         self.measured_ms: dict[str, dict[str, float]] = {}  # by metric, of controls that no table knows
         self.random = RandomFeasible(self.space, self.tables, setting.budgets, setting.config.seed)
         self.trainings = Trainings(
-            self.folder / "trainings", setting.config.retrain, setting.options, setting.device.type
+            self.folder / TRAININGS, setting.config.retrain, setting.options, setting.device.type
         )
         device, environment = setting.config.device.partition(":")[0], self.result.environment
         if device == "auto":
@@ -190,9 +189,12 @@ class Gathering:
     # ---- trainings
 
     def train(self, networks: Sequence[Control], seeds: Sequence[int]) -> None:
-        """All networks with the first seed, then with the next."""
+        """All networks with the first seed, then with the next; what another run has trained is taken from it."""
+        tasks = [Task(network.spec, seed) for seed, network in product(seeds, networks)]
+        folders = [self.folder / word / FOLDER / TRAININGS for word in self.config.others]
+        if taken := self.trainings.take_over(tasks, folders):
+            self.say(f"{counted(taken, 'training')} with the same settings taken from those of `others`")
         if not self.conditions.finished_only:
-            tasks = [Task(network.spec, seed) for seed, network in product(seeds, networks)]
             with self.spending.of(TRAININGS):
                 self.trainings.train(tasks, self.conditions.jobs, self.conditions.progress)
 

@@ -39,8 +39,9 @@ from se_nas.records.models.evidence import (
 )
 from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import read_record
-from se_nas.runs.evidence.gathering import TRAININGS, Gathering
+from se_nas.runs.evidence.gathering import Gathering
 from se_nas.runs.evidence.ledger import Amount, run_entries, training_entry
+from se_nas.runs.evidence_config import TRAININGS
 from se_nas.runs.search import run_search
 from se_nas.search.finalists import with_recipe
 from se_nas.space.architecture import Architecture

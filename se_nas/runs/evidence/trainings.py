@@ -114,6 +114,27 @@ class Trainings:
         if self.record(task) is None:
             write_record(self._record_path(task), record)
 
+    def take_over(self, tasks: Sequence[Task], folders: Sequence[Path]) -> int:
+        """Take the records that other runs have of trainings with these very settings, where there is none yet.
+
+        Args:
+            folders: of their trainings.
+
+        Returns:
+            How many were taken.
+
+        Raises:
+            ConfigError: one is damaged.
+        """
+        taken = 0
+        for task in tasks:
+            own = self._record_path(task)
+            theirs = [folder / own.name for folder in folders if (folder / own.name).exists()]
+            if theirs and not own.exists():
+                write_record(own, read_record(TrainingRecord, theirs[0]))
+                taken += 1
+        return taken
+
     def train(self, tasks: Sequence[Task], jobs: int, progress: bool) -> None:
         """Do the trainings that are not done, in their order, `jobs` at a time.
 

@@ -271,6 +271,21 @@ def test_the_comparisons_follow_from_the_accuracies(done: Path) -> None:
         assert entry["p_holm"] == pytest.approx(least)
 
 
+def test_what_another_run_has_trained_with_the_same_settings_is_taken_over(
+    done: Path, finished: Path, tmp_path: Path, gather: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = Path(shutil.copytree(finished, tmp_path / "second"))
+    monkeypatch.setattr(trainings, "train_network", refuse)
+    kept = {name: SETTINGS[name] for name in ("seeds", "random", "best_of", "ratios")}
+    said = gather(second, "controls", **kept, others=[str(done)])
+    mine, theirs = networks_of(second), networks_of(done)
+    assert mine.keys() == theirs.keys() - {"plain", "other"}
+    assert all(mine[name]["accuracies"] == theirs[name]["accuracies"] for name in mine)
+    taken = len(records(second)) - 1  # its own retraining is its own
+    assert f"{taken} trainings with the same settings taken from those of `others`" in said
+    assert not any("with the same settings" in line for line in gather(second, "controls"))
+
+
 def test_the_runs_own_retraining_is_adopted_and_the_others_are_trainings_like_any(done: Path, tmp_path: Path) -> None:
     own = trainings_of(done).record(Task(answer_of(done), 0))
     assert own is not None
