@@ -84,34 +84,44 @@ def samples(table: MacroTable) -> dict[Budget | None, Rows]:
     return {budget: rows[: SAMPLES[budget]] for budget, rows in kept.items()}
 
 
-class ScoresFile:
-    """The scores so far, a JSON line each: `{network, seed, score, value, cpu_seconds}`, value null if not finite."""
+class LinesFile:
+    """What was found so far, a JSON line an entry, each known by some of its values."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, names: tuple[str, ...]) -> None:
+        self._path, self._names = path, names
         lines = path.read_text().splitlines() if path.exists() else []
-        self._found = {(e["network"], e["seed"], e["score"]): e for e in map(json.loads, lines)}
+        self.found = {tuple(entry[name] for name in names): entry for entry in map(json.loads, lines)}
 
-    def __contains__(self, key: tuple[int, int, str]) -> bool:
-        return key in self._found
-
-    def add(self, network: int, seed: int, score: str, value: float, cpu_seconds: float) -> None:
-        """Write a score down."""
-        entry = {"network": network, "seed": seed, "score": score, "value": value if np.isfinite(value) else None}
-        entry["cpu_seconds"] = round(cpu_seconds, 4)
+    def add(self, key: tuple[Any, ...], **values: Any) -> None:
+        """Write an entry down, whose values of the names are the key."""
+        entry = dict(zip(self._names, key, strict=True)) | values
         with self._path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
-        self._found[network, seed, score] = entry
+        self.found[key] = entry
+
+
+class Scores:
+    """The scores so far: a value, null if not finite, and CPU seconds, by network, seed and score."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = LinesFile(path, ("network", "seed", "score"))
+
+    def __contains__(self, key: tuple[int, int, str]) -> bool:
+        return key in self._file.found
+
+    def add(self, key: tuple[int, int, str], value: float, cpu_seconds: float) -> None:
+        """Write a score down."""
+        self._file.add(key, value=value if np.isfinite(value) else None, cpu_seconds=round(cpu_seconds, 4))
 
     def values(self, networks: Iterable[int], seed: int, score: str) -> Numbers:
         """(n,) scores; where one is not finite, less than all others."""
-        found = [self._found[int(network), seed, score]["value"] for network in networks]
+        found = [self._file.found[int(network), seed, score]["value"] for network in networks]
         least = min((value for value in found if value is not None), default=0.0)
         return np.array([least - 1 if value is None else value for value in found])
 
     def seconds(self, score: str) -> float:
         """Median processor seconds of one."""
-        return float(np.median([entry["cpu_seconds"] for key, entry in self._found.items() if key[2] == score]))
+        return float(np.median([entry["cpu_seconds"] for key, entry in self._file.found.items() if key[2] == score]))
 
 
 def batch(data_dir: Path, seed: int) -> tuple[Tensor, Tensor]:
@@ -122,7 +132,7 @@ def batch(data_dir: Path, seed: int) -> tuple[Tensor, Tensor]:
     return found
 
 
-def compute(table: MacroTable, jobs: Iterable[tuple[int, int, str]], file: ScoresFile, data_dir: Path) -> None:
+def compute(table: MacroTable, jobs: Iterable[tuple[int, int, str]], file: Scores, data_dir: Path) -> None:
     """Take the scores that are not in the file yet: (network, seed, score)."""
     missing = [job for job in jobs if job not in file]
     batches = {seed: batch(data_dir, seed) for seed in {seed for _, seed, _ in missing}}
@@ -132,7 +142,7 @@ def compute(table: MacroTable, jobs: Iterable[tuple[int, int, str]], file: Score
         fresh = untrained(spec, torch.device("cpu"), seed)
         torch.manual_seed(seed)  # of what a score draws itself
         value = SCORES[score](fresh, *batches[seed])
-        file.add(network, seed, score, value, time.process_time() - began)
+        file.add((network, seed, score), value, time.process_time() - began)
 
 
 def told(estimate: Estimate) -> dict[str, Any]:
@@ -140,7 +150,7 @@ def told(estimate: Estimate) -> dict[str, Any]:
     return {key: round(float(getattr(estimate, key)), 4) for key in ("value", "low", "high")}
 
 
-def ranking(table: MacroTable, rows: Rows, file: ScoresFile) -> dict[str, Any]:
+def ranking(table: MacroTable, rows: Rows, file: Scores) -> dict[str, Any]:
     """Taus of some networks' scores with their accuracies, beside those of their costs alone."""
     truth, macs = table.means[rows], table.costs["macs"][rows]
     scores = {
@@ -156,7 +166,7 @@ def ranking(table: MacroTable, rows: Rows, file: ScoresFile) -> dict[str, Any]:
     return {"networks": len(rows), **alone, "scores": scores}
 
 
-def every_network(table: MacroTable, budget: Budget, file: ScoresFile) -> dict[str, Any]:
+def every_network(table: MacroTable, budget: Budget, file: Scores) -> dict[str, Any]:
     """What is offered over all networks within a budget: its tau, and the regret of the best of its first k."""
     rows = table.within(budget)
     truth, macs, found = table.means[rows], table.costs["macs"][rows], file.values(rows, 0, OFFERED)
@@ -184,29 +194,19 @@ def search_regrets(table: MacroTable, sampler: str, budget: Budget, seed: int, f
     return np.asarray(table.means[table.within(budget)].max() - np.maximum.accumulate(found))
 
 
-class RegretsFile:
-    """The searches so far, a JSON line each: `{budget, sampler, filtered, seed, regrets}`, the last of MARKS."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self._found = {(e["budget"], e["sampler"], e["filtered"], e["seed"]): e for e in map(json.loads, lines)}
-
-    def regrets(self, table: MacroTable, sampler: str, budget: Budget, seed: int, first: list[int]) -> list[float]:
-        """Of the file, or of a search that is made now; see `search_regrets`."""
-        key = str(budget), sampler, bool(first), seed
-        if key not in self._found:
-            curve = search_regrets(table, sampler, budget, seed, first)
-            entry = dict(zip(("budget", "sampler", "filtered", "seed"), key, strict=True))
-            entry["regrets"] = [round(float(curve[mark - 1]), 4) for mark in MARKS]
-            with self._path.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-            self._found[key] = entry
-        return list(self._found[key]["regrets"])
+def regrets_of(
+    file: LinesFile, table: MacroTable, sampler: str, budget: Budget, seed: int, first: list[int]
+) -> list[float]:
+    """At MARKS; of the file, or of a search that is made now: see `search_regrets`."""
+    key = str(budget), sampler, bool(first), seed
+    if key not in file.found:
+        curve = search_regrets(table, sampler, budget, seed, first)
+        file.add(key, regrets=[round(float(curve[mark - 1]), 4) for mark in MARKS])
+    return list(file.found[key]["regrets"])
 
 
 def searches(
-    table: MacroTable, budget: Budget, scores: ScoresFile, file: RegretsFile, data_dir: Path, samplers: list[str]
+    table: MacroTable, budget: Budget, scores: Scores, file: LinesFile, data_dir: Path, samplers: list[str]
 ) -> dict[str, Any]:
     """Regrets with and without the first filter, of the same seeds."""
     repair, seeds = Repair(table.space, table.tables, [budget]), range(SEARCHES[budget])
@@ -219,7 +219,9 @@ def searches(
     outcome: dict[str, Any] = {}
     for sampler in samplers:
         for name, firsts in ((sampler, [[]] * len(seeds)), (f"{sampler}, filtered", kept)):
-            regrets = [file.regrets(table, sampler, budget, s, first) for s, first in zip(seeds, firsts, strict=True)]
+            regrets = [
+                regrets_of(file, table, sampler, budget, s, first) for s, first in zip(seeds, firsts, strict=True)
+            ]
             at_marks = np.array(regrets).T
             outcome[name] = {str(mark): summary(at) for mark, at in zip(MARKS, at_marks, strict=True)}
             print(budget, name, {mark: (at["median"], at["mean"]) for mark, at in outcome[name].items()}, flush=True)
@@ -238,14 +240,14 @@ def main() -> None:
     torch.set_num_threads(1)
     environment = describe_environment().plain()
     options.work.mkdir(parents=True, exist_ok=True)
-    table, file = load_table(options.table), ScoresFile(options.work / "scores.jsonl")
+    table, file = load_table(options.table), Scores(options.work / "scores.jsonl")
     drawn = samples(table)
     networks = sorted({int(network) for rows in drawn.values() for network in rows})
     compute(table, [(n, s, name) for name in SCORES for s in SEEDS[name] for n in networks], file, options.data_dir)
     compute(table, [(int(n), 0, OFFERED) for n in table.within(BUDGETS[0])], file, options.data_dir)
     ranked = {str(budget or "the whole space"): ranking(table, rows, file) for budget, rows in drawn.items()}
     samplers = [word for word in options.samplers.split(",") if word]
-    kept = RegretsFile(options.work / "regrets.jsonl")
+    kept = LinesFile(options.work / "regrets.jsonl", ("budget", "sampler", "filtered", "seed"))
     found = {
         "samples": ranked,
         f"every network, {BUDGETS[0]}": every_network(table, BUDGETS[0], file),
