@@ -7,44 +7,43 @@
   python benchmarks/se_table.py merge FOLDER --out runs/results/se_table/table.json
 
 Every network is trained by one recipe on all training images of CIFAR-10, with each of the --seeds, and looked at on
-the test images once. A training is one file in FOLDER/trainings, written when it is done, and a lock file while it goes
-on; one that was killed goes on from its last checkpoint. The networks come in a random order, the first seed of all
-before the second, so that a part of the table is a fair sample too. The folder keeps its recipe: --set of another one
-is refused. `merge` writes a `NetworkTable`, which `evaluator: table` of a run file reads. The last line is one JSON
-object.
+the test images once, as `se-nas evidence` trains its controls: a training is one file in FOLDER/trainings, and one that
+was killed goes on from its last checkpoint. The networks come in a random order, the first seed of all before the
+second, so that a part of the table is a fair sample too. The folder keeps its recipe: --set of another one is refused.
+`merge` writes a `NetworkTable`, which `evaluator: table` of a run file reads. The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from se_nas.cli.options import parse_changes
 from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.timing import latency_conditions, latency_key, measure_networks
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.sources import load_test, load_train
-from se_nas.errors import SeNasError
+from se_nas.errors import SeNasError, TrainingInterrupted
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
-from se_nas.records.fields import Amount, Metric, Seconds, Seed, Share
+from se_nas.records.fields import Amount, Metric
 from se_nas.records.locks import locked
 from se_nas.records.models.certificate import LatencyConditions
 from se_nas.records.models.environment import Environment
+from se_nas.records.models.evidence import TrainingRecord
 from se_nas.records.models.network_table import NetworkTable, TableNetwork, TableNoise, TableSpace
 from se_nas.records.record import Record, read_record, write_record
+from se_nas.runs.evidence.trainings import Task, Trainings
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import load_space
-from se_nas.training.in_memory import train_network
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import load_recipe, stored_recipe
 
@@ -78,25 +77,6 @@ class Plan(Record):
     space: TableSpace
     data: str
     recipe: dict[str, Any]
-
-
-class Training(Record):
-    """One training, when it is done.
-
-    Attributes:
-        accuracy: on the test images.
-        training_accuracy: on the training images as they were augmented, in the last epoch.
-    """
-
-    picks: dict[str, Any]
-    seed: Seed
-    accuracy: Share
-    training_accuracy: Share | None
-    train_images: int
-    test_images: int
-    seconds: Seconds
-    cpu_seconds: Seconds
-    environment: Environment
 
 
 class Latencies(Record):
@@ -156,60 +136,36 @@ def check_plan(folder: Path, space: SearchSpace, recipe: Recipe) -> None:
         raise SystemExit(f"{path}: must be the plan of these trainings, but {what}; choose another folder")
 
 
+def trainings_in(folder: Path, recipe: Recipe, data_dir: Path | None = None) -> Trainings:
+    """Those of a folder; `data_dir` is needed to train."""
+    return Trainings(folder / "trainings", recipe, DataOptions(DATA, data_dir, load_space(SPACE).resolutions[0]), "cpu")
+
+
 def train(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Train what nobody has trained or is training."""
+    """Train what nobody has trained or is training, and say what all of it tells."""
     space = load_space(SPACE)
     recipe = load_recipe("small-images", {**CHANGES, **parse_changes(options.set)})
     check_plan(folder, space, recipe)
-    places = {
-        (a, seed): f"{key_of(space, a)}-{seed}" for a, seed in jobs(space, options.seeds, options.pilot, options.only)
-    }
-    left = {job: name for job, name in places.items() if not (folder / "trainings" / f"{name}.json").exists()}
-    done = 0
-    if left:  # else the images are not read
-        images = DataOptions(DATA, options.data_dir, space.resolutions[0])
-        info, train_set = load_train(images)
-        test_set = load_test(images)
-    for (architecture, seed), name in left.items():
-        target, work = folder / "trainings" / f"{name}.json", folder / "work" / name
-        with locked(folder / "work" / f"{name}.lock", wait=False) as ours:
-            if not ours or target.exists():
-                continue
-            environment = describe_environment("cpu")
-            trained = train_network(
-                space.resolve(architecture),
-                recipe,
-                info,
-                train_set,
-                test_set,
-                device=torch.device("cpu"),
-                seed=seed,
-                folder=work,
-                resume=True,
-                progress=False,
-                console=Console(quiet=True),
-            )
-            training = Training(
-                picks=architecture.as_dict(),
-                seed=seed,
-                accuracy=trained.test_accuracy,
-                training_accuracy=trained.history[-1].accuracy,
-                train_images=len(train_set),
-                test_images=trained.test_images,
-                seconds=round(trained.seconds, 1),
-                cpu_seconds=round(trained.cpu_seconds, 1),
-                environment=environment,
-            )
-            write_record(target, training)
-            shutil.rmtree(work)
-            done += 1
-            print(f"{name}: {training.accuracy:.2%} of the test images, {training.seconds:.0f} s", flush=True)
-    return {"trained": done, **figures(read_trainings(folder))}
+    environment = describe_environment("cpu")
+    write_record(folder / "environments" / f"{environment.time}-{os.getpid()}.json", environment)
+    wanted = jobs(space, options.seeds, options.pilot, options.only)
+    tasks = [Task(space.resolve(architecture), seed) for architecture, seed in wanted]
+    trainings_in(folder, recipe, options.data_dir).train(tasks, options.jobs, progress=True)
+    return figures(read_trainings(folder))
 
 
-def read_trainings(folder: Path) -> list[Training]:
-    """All that are done."""
-    return [read_record(Training, path) for path in sorted((folder / "trainings").glob("*.json"))]
+def read_trainings(folder: Path) -> dict[Architecture, list[TrainingRecord]]:
+    """All that are done and did not diverge, by network, seed by seed."""
+    space, plan = load_space(SPACE), folder / "plan.json"
+    stored = trainings_in(folder, stored_recipe(plan, read_record(Plan, plan).recipe))
+    seeds = sorted({record.seed for record in stored.records()})
+    found: dict[Architecture, list[TrainingRecord]] = {}
+    for architecture in space.enumerate():
+        spec = space.resolve(architecture)
+        records = [record for seed in seeds if (record := stored.record(Task(spec, seed))) is not None]
+        if done := [record for record in records if record.test_accuracy is not None]:
+            found[architecture] = done
+    return found
 
 
 def noise_of(accuracies: Sequence[Sequence[float]]) -> TableNoise:
@@ -224,20 +180,19 @@ def noise_of(accuracies: Sequence[Sequence[float]]) -> TableNoise:
     )
 
 
-def figures(trainings: Sequence[Training]) -> dict[str, Any]:
+def figures(trainings: Mapping[Architecture, Sequence[TrainingRecord]]) -> dict[str, Any]:
     """What is known so far: how many trainings, their noise beside the spread of networks trained once, their cost."""
-    by_network: dict[str, dict[int, float]] = {}
-    for training in trainings:
-        by_network.setdefault(json.dumps(training.picks), {})[training.seed] = training.accuracy
-    repeated = [list(found.values()) for found in by_network.values() if len(found) > 1]
-    first = [[found[0]] for found in by_network.values() if 0 in found]
+    accuracies = {a: {one.seed: one.test_accuracy or 0.0 for one in found} for a, found in trainings.items()}
+    repeated = [list(found.values()) for found in accuracies.values() if len(found) > 1]
+    first = [[found[0]] for found in accuracies.values() if 0 in found]
+    whole = [one for found in trainings.values() for one in found]
     return {
-        "trainings": len(trainings),
-        "networks": len(by_network),
+        "trainings": len(whole),
+        "networks": len(trainings),
         "sd_between_seeds": noise_of(repeated).between_seeds if repeated else None,
         "sd_between_networks_of_seed_0": noise_of(first).between_networks if first else None,
-        "mean_accuracy": round(float(np.mean([t.accuracy for t in trainings])), 4) if trainings else None,
-        "cpu_seconds_a_training": round(float(np.mean([t.cpu_seconds for t in trainings])), 1) if trainings else None,
+        "mean_accuracy": round(float(np.mean([t.test_accuracy for t in whole])), 4) if whole else None,
+        "cpu_seconds_a_training": round(float(np.mean([t.cpu_seconds for t in whole])), 1) if whole else None,
     }
 
 
@@ -273,36 +228,33 @@ def merge(folder: Path, out: Path) -> dict[str, Any]:
     if not trainings:
         raise SystemExit(f"{folder}: must hold a finished training, but holds none")
     latency = read_record(Latencies, folder / "latency.json") if (folder / "latency.json").exists() else None
-    by_network: dict[Architecture, list[Training]] = {}
-    for training in sorted(trainings, key=lambda training: training.seed):
-        by_network.setdefault(space.architecture(training.picks), []).append(training)
     networks = []
     for i, architecture in enumerate(space.enumerate()):
-        if architecture not in by_network:
+        if architecture not in trainings:
             continue
         counts = network_counts(space.resolve(architecture))
         timed = {} if latency is None else {metric: ms[i] for metric, ms in latency.milliseconds.items()}
-        found = by_network[architecture]
+        found = trainings[architecture]
         networks.append(
             TableNetwork(
                 picks=architecture.as_dict(),
-                accuracies={str(training.seed): training.accuracy for training in found},
+                accuracies={str(one.seed): one.test_accuracy or 0.0 for one in found},
                 costs={"macs": counts.macs, "params": counts.params, **timed},
-                cpu_seconds=round(sum(training.cpu_seconds for training in found), 1),
+                cpu_seconds=round(sum(one.cpu_seconds or 0.0 for one in found), 1),
             )
         )
+    one = next(iter(trainings.values()))[0]
+    environments = [read_record(Environment, path) for path in sorted((folder / "environments").glob("*.json"))]
     table = NetworkTable(
         space=plan.space,
         data=plan.data,
-        train_images=trainings[0].train_images,
-        test_images=trainings[0].test_images,
+        train_images=(one.images or 0) // plan.recipe["epochs"],
+        test_images=one.test_images or 0,
         recipe=plan.recipe,
         noise=noise_of([list(network.accuracies.values()) for network in networks]),
         cpu_seconds=round(sum(network.cpu_seconds for network in networks), 1),
         latency={} if latency is None else latency.conditions,
-        environments=distinct(
-            [training.environment for training in trainings] + ([latency.environment] if latency else [])
-        ),
+        environments=distinct([*environments, *([latency.environment] if latency else [])]),
         networks=tuple(networks),
     )
     write_record(out, table)
@@ -325,6 +277,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data-dir", type=Path, help="of CIFAR-10, for `train`")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one a core")
     parser.add_argument("--pilot", action="store_true", help="train the pilot's networks alone")
     parser.add_argument(
         "--only", nargs="+", default=(), metavar="KEY", help="train these: a digit a block, 0 for no SE"
@@ -332,7 +285,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="a value of the recipe; in a new folder")
     parser.add_argument("--out", type=Path, help="file of the table, for `merge`")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.jobs)
     tune_allocator()
     try:
         if options.part == "train":
@@ -343,6 +296,9 @@ def main() -> None:
             found = merge(options.folder, options.out or options.folder / "table.json")
     except SeNasError as error:
         raise SystemExit(str(error)) from error
+    except TrainingInterrupted as stopped:
+        print(f"{stopped} (run the same command again)", file=sys.stderr)
+        raise SystemExit(128 + stopped.signal_number) from None
     print(json.dumps({"benchmark": "se_table", **found}))
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from se_nas.cost.counts import network_counts
-from se_nas.records.locks import locked
 from se_nas.records.models.network_table import NetworkTable
 from se_nas.records.record import read_record, write_record
 from se_nas.search.black_box.evaluators.table import TableEvaluator
@@ -43,19 +42,19 @@ def small_table(se_table: ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_table_of_placements_is_trained_once_timed_and_read_by_the_evaluator(
-    small_table: ModuleType, tmp_path: Path
+    small_table: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "made"
-    options = argparse.Namespace(data_dir=None, seeds=[0, 1], pilot=False, only=(), set=None)
-    (folder / "work").mkdir(parents=True)
-    with locked(folder / "work" / "0-1.lock"):  # which another process is at
-        found = small_table.train(folder, options)
-    assert (found["trained"], found["networks"]) == (3, 2)
+    options = argparse.Namespace(data_dir=None, seeds=[0], pilot=False, only=(), set=None, jobs=1)
+    found = small_table.train(folder, options)
+    assert (found["trainings"], found["networks"], found["sd_between_seeds"]) == (2, 2, None)
     plan = json.loads((folder / "plan.json").read_text())
     del plan["recipe"]["drop_path"]  # as a folder has it that was begun before there was this key
     (folder / "plan.json").write_text(json.dumps(plan))
-    assert small_table.train(folder, options)["trained"] == 1
-    assert small_table.train(folder, options)["trained"] == 0
+    options.seeds = [0, 1]
+    assert small_table.train(folder, options)["trainings"] == 4
+    monkeypatch.setattr("se_nas.runs.evidence.trainings.train_network", None)  # for what is done is not trained again
+    assert small_table.train(folder, options)["trainings"] == 4
     small_table.time_latencies(folder)
     merged = small_table.merge(folder, tmp_path / "table.json")
     assert (merged["networks"], merged["of"], merged["trainings"]) == (2, 2, 4)

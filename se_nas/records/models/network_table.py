@@ -63,6 +63,7 @@ class NetworkTable(Record):
     """A whole table.
 
     Attributes:
+        train_images: that a network sees in an epoch; those of an incomplete last batch are others each time.
         recipe: by which every network was trained, value by value.
         latency: how each latency in `costs` was measured, by metric; all in one process, in turns.
         environments: what the trainings ran with; of several that differ in nothing but load and time, the first.
