@@ -28,12 +28,13 @@ class DataSource:
     """How the two halves of a data set that fits the memory are loaded; each raises DataError where it cannot.
 
     `check_test` raises what `load_test` would, as far as can be told without reading an image; None where the test
-    images cannot be missing.
+    images cannot be missing. `fixed` says that the name and the options say which images these are, wherever they lie.
     """
 
     load_train: Callable[[DataOptions], tuple[DataInfo, ImageSet]]
     load_test: Callable[[DataOptions], ImageSet]
     check_test: Callable[[DataOptions], None] | None = None
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ def _on_disk(function: str) -> OnDiskSource:
     return OnDiskSource(lambda *words: imported(f"se_nas.data.on_disk.{function}")(*words))
 
 
-def _shipped(module: str, *, may_be_missing: bool = False) -> DataSource:
+def _shipped(module: str, *, may_be_missing: bool = False, fixed: bool = True) -> DataSource:
     """What a module of `in_memory` loads; it is imported when it is asked to, so that a help can list the names."""
 
     def of(name: str) -> Callable[[DataOptions], Any]:
         return lambda options: imported(f"se_nas.data.in_memory.{module}:{name}")(options)
 
-    return DataSource(of("load_train"), of("load_test"), of("check_test") if may_be_missing else None)
+    return DataSource(of("load_train"), of("load_test"), of("check_test") if may_be_missing else None, fixed)
 
 
 DATASETS: Registry[DataSource | OnDiskSource] = Registry(
@@ -68,13 +69,19 @@ DATASETS: Registry[DataSource | OnDiskSource] = Registry(
         "digits": _shipped("digits"),
         "cifar10": _shipped("cifar", may_be_missing=True),
         "cifar100": _shipped("cifar", may_be_missing=True),
-        "folder": _shipped("folder", may_be_missing=True),
+        "folder": _shipped("folder", may_be_missing=True, fixed=False),
         "synthetic": _shipped("synthetic"),
         "imagenet": _on_disk("encoded_images:open_encoded_images"),
         "shards": _on_disk("encoded_images:open_encoded_shards"),
         "folder_on_disk": _on_disk("image_folder:open_split_folder"),
     },
 )
+
+
+def is_fixed(name: str) -> bool:
+    """Whether two data sets of this name have the same images, if their options are the same."""
+    source = DATASETS.get(name)
+    return isinstance(source, DataSource) and source.fixed
 
 
 def stays_on_disk(name: str) -> bool:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from se_nas.cost.budget import Budget
+from se_nas.data.sources import is_fixed
 from se_nas.errors import ConfigError
 from se_nas.evidence.pilot.power import power_fault
 from se_nas.records.files import read_json, write_atomic
@@ -111,6 +112,11 @@ class Resolved:
     config: EvidenceConfig
     copies: Mapping[str, bytes]
 
+    @property
+    def trained_elsewhere(self) -> frozenset[str]:
+        """Names of the files of trainings that other runs have."""
+        return frozenset(Path(name).name for name in self.copies if Path(name).parent.name == TRAININGS)
+
     def keep(self, folder: Path) -> None:
         """Write it into the folder of the evidence, so that a part can be gathered again by its name."""
         for name, content in self.copies.items():
@@ -185,7 +191,10 @@ def _published(path: Path, copies: dict[str, bytes]) -> str:
 
 
 def _other(problem: Problem, path: Path, copies: dict[str, bytes]) -> str:
-    """The name of the copy of another run's answer, which must be of the same problem."""
+    """The name of the copies of another run's answer, which must be of the same problem, and of its trainings.
+
+    Of data sets whose name does not say which images they have, no training is copied.
+    """
     whole = read_json(path / "result.json")
     if isinstance(whole, dict) and "budgets" not in whole:
         raise ConfigError(str(path), ["must be the folder of a finished search, but its result.json has no budgets"])
@@ -203,7 +212,7 @@ def _other(problem: Problem, path: Path, copies: dict[str, bytes]) -> str:
     if problems:
         raise ConfigError(str(path), problems)
     name = f"others/{path.resolve().name}"
-    trained = sorted((path / FOLDER / TRAININGS).glob("*.json"))  # which need not be done again
+    trained = sorted((path / FOLDER / TRAININGS).glob("*.json")) if is_fixed(problem.data) else []
     for file in (path / "architecture.json", path / "result.json", *trained):
         copies[f"{name}/{file.relative_to(path)}"] = file.read_bytes()
     return name

@@ -77,4 +77,5 @@ def power_fault(primary: Primary, networks: int) -> str | None:
 
 def _power(difference: float, error: float, dof: float) -> float:
     ends, off = float(t.ppf((1 + COVERAGE) / 2, dof)), difference / error
-    return float(nct.sf(ends, dof, off) + nct.cdf(-ends, dof, off))
+    far = float(nct.cdf(-ends, dof, off))  # nan of scipy's where this tail is less than 1e-8
+    return float(nct.sf(ends, dof, off)) + (far if math.isfinite(far) else 0.0)

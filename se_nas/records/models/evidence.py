@@ -404,7 +404,10 @@ class TrainingRecord(Record):
     """A stand-alone training that is done: its accuracy, or why it diverged; see `runs.evidence.trainings`.
 
     One that diverged whatever was tried has beside `failed` its seed and the seconds of the call in which it was given
-    up; one that was adopted has None for `cpu_seconds`.
+    up; the run's own retraining, which is adopted, has None for `cpu_seconds`.
+
+    Attributes:
+        taken: whether another run has made it.
     """
 
     seed: Seed
@@ -416,6 +419,7 @@ class TrainingRecord(Record):
     images: Count | None = None
     commit: Commit | None = None
     failed: str | None = None
+    taken: bool = False
 
     @model_validator(mode="after")
     def _done(self) -> Self:

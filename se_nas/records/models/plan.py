@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from se_nas.errors import counted
 from se_nas.records.fields import Count, Seed, Share
 from se_nas.records.models.environment import Commit
 from se_nas.records.record import Record
@@ -43,6 +44,8 @@ class Primary(Record):
 class EvidencePlan(Record):
     """`plan.json`, written before the first training that the evidence asks for.
 
+    None of the answer is known then but its own retraining.
+
     Attributes:
         written: when, in UTC.
         commit: of the code.
@@ -50,6 +53,8 @@ class EvidencePlan(Record):
         seeds: with which every network is trained.
         power: that the comparison has with so many seeds.
         needed: seeds that reach the power asked for; None where no number does.
+        elsewhere: trainings of other runs with the same settings that were known then, the random networks' perhaps
+            among them.
     """
 
     format: Literal["se_nas plan"] = "se_nas plan"
@@ -61,3 +66,12 @@ class EvidencePlan(Record):
     seeds: tuple[Seed, ...]
     power: Share
     needed: Count | None
+    elsewhere: Count = 0
+
+    @property
+    def before(self) -> str:
+        """What it was written before, in words."""
+        if self.elsewhere == 0:
+            return "before the first training"
+        known = f"{counted(self.elsewhere, 'training')} of other runs {'was' if self.elsewhere == 1 else 'were'} known"
+        return f"before any training of the answer, while {known}"

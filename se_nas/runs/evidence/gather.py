@@ -63,7 +63,7 @@ def gather_evidence(
     with alone_in(folder):
         resolved = resolve_evidence(run, changes)
         setting = open_setting(folder, data_dir=data_dir, device=device)
-        gathering = Gathering(setting, resolved.config, conditions, say)
+        gathering = Gathering(setting, resolved.config, conditions, say, resolved.trained_elsewhere)
         resolved.keep(run / FOLDER)  # once nothing of it is refused
         began, used = run / FOLDER / "environment.json", setting.device.type
         for line in resumed_elsewhere(began if began.exists() else run / "environment.json", used):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,7 @@ from rich.progress import Progress
 from se_nas.cost.metrics import METRICS
 from se_nas.errors import counted
 from se_nas.evidence.controls import Control, ControlKind, RandomFeasible, pinned_controls, repinned_controls
+from se_nas.evidence.pilot.power import MOST_SEEDS
 from se_nas.records.models.evidence import NetworkCosts, TrainingRecord
 from se_nas.records.models.run_result import RetrainSummary, RunResult
 from se_nas.records.record import read_record
@@ -58,7 +59,15 @@ class Conditions:
 class Gathering:
     """The evidence of one run while it is gathered."""
 
-    def __init__(self, setting: Setting, config: EvidenceConfig, conditions: Conditions, say: Say) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        config: EvidenceConfig,
+        conditions: Conditions,
+        say: Say,
+        elsewhere: Collection[str] = (),
+    ) -> None:
+        """Plan it, or read its plan; `elsewhere` are the names of the files of trainings that other runs have."""
         assert setting.config.retrain is not None
         self.setting, self.config, self.conditions, self.say = setting, config, conditions, say
         self.run, self.space, self.tables = setting.run, setting.space, setting.tables
@@ -89,7 +98,9 @@ class Gathering:
 
         own = self.trainings.record(Task(self.answer.spec, setting.config.seed)) is not None
         trained = len(self.trainings.records()) - own
-        self.plan = plan_evidence(self.run, config, self.random_count, trained)
+        for seed in {*range(MOST_SEEDS), *(config.seeds or ())} - {setting.config.seed}:
+            trained += f"{self.trainings.key(Task(self.answer.spec, seed))}.json" in elsewhere
+        self.plan = plan_evidence(self.run, config, self.random_count, trained, len(elsewhere))
         self.seeds = self.plan.seeds if self.plan is not None else config.seeds or SEEDS
 
     # ---- what is compared
@@ -216,13 +227,13 @@ class Gathering:
 
     def costs(self, network: Control) -> NetworkCosts:
         """Counted, and predicted by the latency tables where there are some for the network."""
-        counted = {name: metric.of(network.spec) for name, metric in METRICS.items() if metric.counted}
+        counts = {name: metric.of(network.spec) for name, metric in METRICS.items() if metric.counted}
         tables = {metric: self.tables.get(metric) for metric in self.setting.latencies}
         predicted = {
             metric: table.cost(network.architecture) if table and network.architecture else None
             for metric, table in tables.items()
         }
-        return NetworkCosts.model_validate({**counted, **predicted})
+        return NetworkCosts.model_validate({**counts, **predicted})
 
     # ---- what the parts share
 

@@ -89,7 +89,7 @@ def run_entries(result: RunResult, prefix: str = "") -> list[SpentEntry]:
     ]
 
 
-def training_entry(records: Iterable[TrainingRecord], spent: Amount, on_cpu: bool) -> SpentEntry:
+def training_entry(records: Iterable[TrainingRecord], spent: Amount, on_cpu: bool, whose: str = "") -> SpentEntry:
     """The line of all stand-alone trainings together; their seconds are summed, though several ran at a time.
 
     Those that diverged count too, but for their images, which nobody counted. Device time off the CPU is the wall time
@@ -98,10 +98,11 @@ def training_entry(records: Iterable[TrainingRecord], spent: Amount, on_cpu: boo
 
     Args:
         spent: on all calls that trained.
+        whose: words for what other runs have made.
     """
     done = [(record, record.cpu_seconds) for record in records if record.cpu_seconds is not None]
     return SpentEntry(
-        part=f"{counted(len(done), 'stand-alone training')}, summed",
+        part=f"{counted(len(done), 'stand-alone training')}{whose}, summed",
         seconds=sum(record.seconds for record, _ in done),
         device_seconds=sum(cpu_seconds for _, cpu_seconds in done) if on_cpu else spent.device_seconds,
         images=sum(record.images or 0 for record, _ in done),

@@ -269,7 +269,11 @@ def ledger_part(gathering: Gathering) -> LedgerPart:
             entries += [line for line in lines if not line.part.endswith("latency table")]
     amounts = gathering.spending.amounts()
     on_cpu = gathering.setting.device.type == "cpu"
-    entries.append(training_entry(gathering.trainings.records(), amounts.pop(TRAININGS, Amount()), on_cpu))
+    records, spent = gathering.trainings.records(), amounts.pop(TRAININGS, Amount())
+    entries.append(training_entry([record for record in records if not record.taken], spent, on_cpu))
+    if taken := [record for record in records if record.taken]:
+        theirs = Amount(device_seconds=sum(record.seconds for record in taken))
+        entries.append(training_entry(taken, theirs, on_cpu, " of other runs"))
     entries += [
         SpentEntry(part=f"evidence: {part}", images=None, **asdict(amount))
         for part, amount in amounts.items()

@@ -12,12 +12,15 @@ from se_nas.runs.run_file import EvidenceConfig
 from se_nas.runs.run_folder import RunFolder
 
 
-def plan_evidence(run: RunFolder, config: EvidenceConfig, networks: int, trained: int) -> EvidencePlan | None:
+def plan_evidence(
+    run: RunFolder, config: EvidenceConfig, networks: int, trained: int, elsewhere: int
+) -> EvidencePlan | None:
     """The plan that the evidence was begun with, or one that is written now; None where nothing is the claim.
 
     Args:
         networks: random ones among the controls.
-        trained: trainings that the evidence has already, beside the run's own.
+        trained: trainings that the evidence has already, beside the run's own, or that other runs have of its answer.
+        elsewhere: trainings of other runs that may be taken over.
 
     Raises:
         ConfigError: the plan is another than that which was written, or comes after results.
@@ -46,6 +49,7 @@ def plan_evidence(run: RunFolder, config: EvidenceConfig, networks: int, trained
         seeds=seeds,
         power=power(len(seeds)) if len(seeds) > 1 else 0.0,
         needed=needed,
+        elsewhere=elsewhere,
     )
     write_record(path, plan)
     return plan
@@ -57,5 +61,5 @@ def _check_kept(plan: EvidencePlan, config: EvidenceConfig, networks: int, sourc
     kept = {"primary": plan.primary, "seeds": plan.seeds, "random": plan.networks}
     other = [name for name in kept if asked[name] != kept[name]]
     if other:
-        must = f"must be as planned on {plan.written}, before the first training; see {FOLDER}/plan.json"
+        must = f"must be as planned on {plan.written}, {plan.before}; see {FOLDER}/plan.json"
         raise ConfigError(source, [f"{', '.join(other)}: {must}"])

@@ -128,10 +128,11 @@ class Trainings:
         """
         taken = 0
         for task in tasks:
-            own = self._record_path(task)
-            theirs = [folder / own.name for folder in folders if (folder / own.name).exists()]
-            if theirs and not own.exists():
-                write_record(own, read_record(TrainingRecord, theirs[0]))
+            name = self._record_path(task).name
+            theirs = [folder / name for folder in folders if (folder / name).exists()]
+            if theirs and self.record(task) is None:
+                self.adopt(task, read_record(TrainingRecord, theirs[0]).model_copy(update={"taken": True}))
+                shutil.rmtree(self.folder / self.key(task), ignore_errors=True)  # half a training of our own
                 taken += 1
         return taken
 

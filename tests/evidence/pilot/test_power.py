@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from se_nas.evidence.pilot.power import MOST_SEEDS, power_against_mean, power_against_one, seeds_for
 from se_nas.evidence.statistics import crossed_difference, paired_difference
@@ -45,3 +47,17 @@ def test_the_fewest_seeds_reach_it_and_one_less_does_not() -> None:
 def test_where_networks_spread_more_than_the_difference_no_number_of_seeds_is_enough() -> None:
     assert power_against_mean(0.005, 0.005, 0.02, 5, MOST_SEEDS) < 0.2
     assert seeds_for(0.8, lambda n: power_against_mean(0.005, 0.005, 0.02, 5, n)) is None
+
+
+@given(
+    difference=st.floats(1e-4, 0.9),
+    noise=st.floats(1e-4, 0.2),
+    spread=st.floats(0, 0.2),
+    networks=st.integers(1, 60),
+    seeds=st.integers(2, 30),
+)
+def test_it_is_a_chance_that_grows_with_the_difference_however_large(
+    difference: float, noise: float, spread: float, networks: int, seeds: int
+) -> None:
+    found = [power_against_mean(times * difference, noise, spread, networks, seeds) for times in (1.0, 1.1)]
+    assert 0.05 - 1e-6 <= found[0] <= found[1] + 1e-6 <= 1 + 2e-6

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.timing import Measurement
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.sources import load_test, load_train
+from se_nas.data.sources import DATASETS, load_test, load_train
 from se_nas.errors import ConfigError, DeviceError
 from se_nas.evidence.controls import RandomFeasible
 from se_nas.evidence.pilot.regime import regime
@@ -42,8 +43,10 @@ from se_nas.runs.evidence.gathering import Conditions
 from se_nas.runs.evidence.ledger import Amount, training_entry
 from se_nas.runs.evidence.registry import PARTS
 from se_nas.runs.evidence.trainings import Task, Trainings
+from se_nas.runs.evidence_config import resolve_evidence
 from se_nas.runs.prepare import open_setting
 from se_nas.runs.run_file import load_run
+from se_nas.runs.run_folder import RunFolder
 from se_nas.runs.search import run_search
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.budgets.decode import least_cost
@@ -284,6 +287,27 @@ def test_what_another_run_has_trained_with_the_same_settings_is_taken_over(
     taken = len(records(second)) - 1  # its own retraining is its own
     assert f"{taken} trainings with the same settings taken from those of `others`" in said
     assert not any("with the same settings" in line for line in gather(second, "controls"))
+    gather(second, "ledger")
+    lines = [entry["part"] for entry in read_json(second / "evidence/ledger.json")["parts"]]
+    assert {"0 stand-alone trainings, summed", f"{taken} stand-alone trainings of other runs, summed"} <= set(lines)
+
+
+def test_no_plan_is_made_of_an_answer_that_another_run_has_trained(
+    done: Path, finished: Path, tmp_path: Path, gather: Callable[..., list[str]]
+) -> None:
+    second = Path(shutil.copytree(finished, tmp_path / "second"))
+    primary = {"against": "random_mean", "difference": 0.1, "noise": 0.01, "spread": 0.01}
+    with pytest.raises(ConfigError, match=r"planned before the first training, but the evidence has results of 1 "):
+        gather(second, "controls", primary=primary, seeds=[0, 1], random=3, others=[str(done)])
+
+
+def test_nothing_is_taken_over_where_the_datas_name_does_not_say_which_images_it_has(
+    done: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = Path(shutil.copytree(finished, tmp_path / "second"))
+    monkeypatch.setitem(DATASETS, "synthetic", replace(DATASETS["synthetic"], fixed=False))
+    copies = resolve_evidence(RunFolder(second), {"others": [str(done)]}).copies
+    assert set(copies) == {"others/done/architecture.json", "others/done/result.json"}
 
 
 def test_the_runs_own_retraining_is_adopted_and_the_others_are_trainings_like_any(done: Path, tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ def run(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path)
 
 
-def plan(run: RunFolder, networks: int = 10, trained: int = 0, **values: Any) -> EvidencePlan | None:
-    return plan_evidence(run, EvidenceConfig.model_validate(values), networks, trained)
+def plan(
+    run: RunFolder, networks: int = 10, trained: int = 0, elsewhere: int = 0, **values: Any
+) -> EvidencePlan | None:
+    return plan_evidence(run, EvidenceConfig.model_validate(values), networks, trained, elsewhere)
 
 
 def test_nothing_is_planned_where_nothing_is_the_claim(run: RunFolder) -> None:
@@ -48,6 +50,12 @@ def test_seeds_that_are_given_are_taken_and_their_power_is_told(run: RunFolder) 
     assert found is not None
     assert found.needed is not None
     assert (found.seeds, found.power < 0.8, found.needed > 2) == ((3, 5), True, True)
+
+
+def test_a_plan_says_how_much_of_other_runs_was_known(run: RunFolder) -> None:
+    found = plan(run, primary=PRIMARY, elsewhere=3)
+    assert found is not None
+    assert found.before == "before any training of the answer, while 3 trainings of other runs were known"
 
 
 def test_a_second_call_has_the_plan_of_the_first(run: RunFolder) -> None:

@@ -115,7 +115,7 @@ def _planned(found: ControlsPart) -> list[Claim]:
     networks = "" if primary.spread is None else f" and {100 * primary.spread:g} between networks"
     spread = f"{100 * primary.noise:g} between trainings{networks}"
     rest = (
-        f" on {plan.written}, before the first training, and is tested alone: the answer against {against} "
+        f" on {plan.written}, {plan.before}, and is tested alone: the answer against {against} "
         f"{plan.networks} random networks at the budgets, over {found_by} at a spread of {spread}. It came out: "
         f"{outcome[0] if outcome else 'not trained yet'}."
     )

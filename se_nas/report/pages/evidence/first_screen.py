@@ -185,7 +185,7 @@ def _plan_words(plan: EvidencePlan) -> Claim:
     points_asked = f"{100 * primary.difference:g} point{'' if primary.difference == 0.01 else 's'}"
     asked = "" if plan.power >= primary.power else f", where {primary.power:.2f} were asked for"
     words = (
-        f"on {plan.written[:10]}, before the first training: {counted(len(plan.seeds), 'seed')}, with power "
+        f"on {plan.written[:10]}, {plan.before}: {counted(len(plan.seeds), 'seed')}, with power "
         f"{plan.power:.2f} to find {points_asked} at a noise of {100 * primary.noise:g}{spread}{asked}"
     )
     return Claim("", words)
