@@ -15,7 +15,6 @@ JSON object.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import hashlib
 import json
@@ -25,18 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from regret import (
-    KnownTable,
-    Setup,
-    Study,
-    markdown,
-    noisy_uniform_row,
-    plot,
-    rows_of,
-    search_all,
-    uniform_row,
-    write_results,
-)
+from regret import KnownTable, Setup, Study, parser_of, plot, search_all, told, write_results
 
 from se_nas.cost.budget import Budget
 from se_nas.errors import SeNasError
@@ -110,13 +98,8 @@ def load_table(path: Path) -> MacroTable:
 
 def main() -> None:
     """Convert the table, or search it with every sampler; print tables for people and one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path, help="the published file, or that packed as .xz or .gz")
+    parser = parser_of(__doc__, "the published file, or that packed as .xz or .gz", SETUPS)
     parser.add_argument("--write-table", type=Path, metavar="FILE", help="convert the table, and end")
-    parser.add_argument("--results", type=Path, metavar="FOLDER", help="write regrets.json and regrets.png there")
-    parser.add_argument("--samplers", default=",".join(dict.fromkeys(s.sampler for s in SETUPS)), help="with commas")
-    parser.add_argument("--seeds", type=int, default=20, help="at most so many searches of each kind")
-    parser.add_argument("--processes", type=int, default=1, help="searches at a time")
     options = parser.parse_args()
     table = load_table(options.table)
     if options.write_table:
@@ -126,16 +109,8 @@ def main() -> None:
     environment = describe_environment().plain()  # of the code that is about to run, whatever is committed meanwhile
     samplers = options.samplers.split(",")
     curves, seconds = search_all(load_table, options.table, STUDY, samplers, options.seeds, options.processes)
-    budgets = {
-        str(b): {"networks": len(w := table.within(b)), "best_accuracy": round(float(table.means[w].max()), 4)}
-        for b in BUDGETS
-    }
-    plain = {"uniform random": uniform_row(table, STUDY), **rows_of(curves, seconds, STUDY, noisy=False)}
-    noisy = {"uniform random": noisy_uniform_row(table, STUDY), **rows_of(curves, seconds, STUDY, noisy=True)}
-    print("Median (mean) regret in points; what a search sees is the mean of three trainings:\n")
-    print("\n".join(markdown(plain, STUDY)))
-    print("\nThe same where it sees one training, judged by the mean of three:\n")
-    print("\n".join(markdown(noisy, STUDY)))
+    found = told(table, STUDY, curves, seconds)
+    plain = found["searches"]
     holds = DEFAULT.name in plain and all(
         plain[DEFAULT.name]["regret"][str(b)][str(BARS["at"])]["median"]
         <= BARS["default_share_of_uniform"] * plain["uniform random"]["regret"][str(b)][str(BARS["at"])]["median"]
@@ -146,12 +121,10 @@ def main() -> None:
         "environment": environment,
         "table_sha256": hashlib.sha256(table.json_lines().encode()).hexdigest(),
         "space": table.space.name,
-        "budgets": budgets,
         "population": OptunaConfig().population,
         "tournament": OptunaConfig().tournament,
         "evaluations": MOST,
-        "searches": plain,
-        "searches_seeing_one_training": noisy,
+        **found,
         "bars": BARS,
         "holds": holds,
     }

@@ -8,6 +8,7 @@ since its repaired proposals are not uniform.
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import re
@@ -233,13 +234,20 @@ def search_all(
         load: reads the table at `path`, in every process.
         seeds: at most so many searches of each kind.
     """
+    known = list(dict.fromkeys(setup.sampler for setup in study.setups))
+    if unknown := [name for name in samplers if name not in known]:
+        raise SystemExit(f"--samplers: must be of {', '.join(known)}, but got {unknown[0]!r}")
     setups = [setup for setup in study.setups if setup.sampler in samplers]
     jobs = [
         (setup, budget, seed) for setup in setups for budget in study.budgets for seed in range(min(seeds, setup.seeds))
     ]
-    with multiprocessing.get_context("spawn").Pool(processes, _start, (load, path)) as pool:
-        working = pool.imap_unordered(_work, jobs)
-        done = list(track(working, "searches", len(jobs), console=Console(stderr=True)))
+    console = Console(stderr=True)
+    if processes == 1:
+        _start(load, path)
+        done = list(track(map(_work, jobs), "searches", len(jobs), console=console))
+    else:
+        with multiprocessing.get_context("spawn").Pool(processes, _start, (load, path)) as pool:
+            done = list(track(pool.imap_unordered(_work, jobs), "searches", len(jobs), console=console))
     found = {job: (regrets, seconds) for job, regrets, seconds in done}
     curves: dict[tuple[Setup, Budget], list[Numbers]] = {}
     took: dict[Setup, list[float]] = {}
@@ -349,6 +357,39 @@ def markdown(rows: dict[str, dict[str, Any]], study: Study) -> list[str]:
         cells = ["" if at is None else f"{at['median']:.2f} ({at['mean']:.2f})" for at in found]
         lines.append(f"| {name} | {row['seeds']} | " + " | ".join(cells) + " |")
     return lines
+
+
+def told(table: KnownTable, study: Study, curves: Curves, seconds: dict[Setup, float]) -> dict[str, Any]:
+    """Print the tables for people; what the results say of the budgets and of the searches.
+
+    What a search that sees one training would hand back is judged by the mean of all, that one among them: where there
+    are few trainings, its regret is told too small.
+    """
+    budgets = {
+        str(b): {"networks": len(w := table.within(b)), "best_accuracy": round(float(table.means[w].max()), 4)}
+        for b in study.budgets
+    }
+    found: dict[str, Any] = {"budgets": budgets, "searches": {"uniform random": uniform_row(table, study)}}
+    found["searches"] |= rows_of(curves, seconds, study, noisy=False)
+    print("Median (mean) regret in points; what a search sees is the mean of a network's trainings:\n")
+    print("\n".join(markdown(found["searches"], study)))
+    if any(setup.noisy for setup in study.setups):
+        rows = {"uniform random": noisy_uniform_row(table, study), **rows_of(curves, seconds, study, noisy=True)}
+        found["searches_seeing_one_training"] = rows
+        print("\nThe same where it sees one training, judged by the mean of all:\n")
+        print("\n".join(markdown(rows, study)))
+    return found
+
+
+def parser_of(description: str | None, table: str, setups: Sequence[Setup]) -> argparse.ArgumentParser:
+    """What every benchmark of this kind is told; `table` is the help of its table."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path, help=table)
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="write regrets.json and regrets.png there")
+    parser.add_argument("--samplers", default=",".join(dict.fromkeys(s.sampler for s in setups)), help="with commas")
+    parser.add_argument("--seeds", type=int, default=20, help="at most so many searches of each kind")
+    parser.add_argument("--processes", type=int, default=1, help="searches at a time")
+    return parser
 
 
 def write_results(folder: Path, outcome: dict[str, Any], figure: Figure) -> None:

@@ -73,7 +73,7 @@ class Plan(Record):
     """What the trainings of a folder have in common."""
 
     format: Literal["se_nas table plan"] = "se_nas table plan"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     space: TableSpace
     data: str
     recipe: dict[str, Any]
@@ -142,30 +142,34 @@ def trainings_in(folder: Path, recipe: Recipe, data_dir: Path | None = None) -> 
 
 
 def train(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Train what nobody has trained or is training, and say what all of it tells."""
+    """Train what is not trained, wait for what other processes train, and say what all of it tells."""
     space = load_space(SPACE)
     recipe = load_recipe("small-images", {**CHANGES, **parse_changes(options.set)})
     check_plan(folder, space, recipe)
-    environment = describe_environment("cpu")
-    write_record(folder / "environments" / f"{environment.time}-{os.getpid()}.json", environment)
     wanted = jobs(space, options.seeds, options.pilot, options.only)
     tasks = [Task(space.resolve(architecture), seed) for architecture, seed in wanted]
-    trainings_in(folder, recipe, options.data_dir).train(tasks, options.jobs, progress=True)
-    return figures(read_trainings(folder))
+    trainings = trainings_in(folder, recipe, options.data_dir)
+    if any(trainings.record(task) is None for task in tasks):
+        environment = describe_environment("cpu")
+        write_record(folder / "environments" / f"{environment.time}-{os.getpid()}.json", environment)
+        trainings.train(tasks, options.jobs, progress=True)
+    return figures(*read_trainings(folder))
 
 
-def read_trainings(folder: Path) -> dict[Architecture, list[TrainingRecord]]:
-    """All that are done and did not diverge, by network, seed by seed."""
+def read_trainings(folder: Path) -> tuple[dict[Architecture, list[TrainingRecord]], int]:
+    """All that are done, by network, seed by seed, and how many diverged, which are not among them."""
     space, plan = load_space(SPACE), folder / "plan.json"
     stored = trainings_in(folder, stored_recipe(plan, read_record(Plan, plan).recipe))
     seeds = sorted({record.seed for record in stored.records()})
     found: dict[Architecture, list[TrainingRecord]] = {}
+    diverged = 0
     for architecture in space.enumerate():
         spec = space.resolve(architecture)
         records = [record for seed in seeds if (record := stored.record(Task(spec, seed))) is not None]
         if done := [record for record in records if record.test_accuracy is not None]:
             found[architecture] = done
-    return found
+        diverged += len(records) - len(done)
+    return found, diverged
 
 
 def noise_of(accuracies: Sequence[Sequence[float]]) -> TableNoise:
@@ -180,7 +184,7 @@ def noise_of(accuracies: Sequence[Sequence[float]]) -> TableNoise:
     )
 
 
-def figures(trainings: Mapping[Architecture, Sequence[TrainingRecord]]) -> dict[str, Any]:
+def figures(trainings: Mapping[Architecture, Sequence[TrainingRecord]], diverged: int) -> dict[str, Any]:
     """What is known so far: how many trainings, their noise beside the spread of networks trained once, their cost."""
     accuracies = {a: {one.seed: one.test_accuracy or 0.0 for one in found} for a, found in trainings.items()}
     repeated = [list(found.values()) for found in accuracies.values() if len(found) > 1]
@@ -188,6 +192,7 @@ def figures(trainings: Mapping[Architecture, Sequence[TrainingRecord]]) -> dict[
     whole = [one for found in trainings.values() for one in found]
     return {
         "trainings": len(whole),
+        "diverged": diverged,
         "networks": len(trainings),
         "sd_between_seeds": noise_of(repeated).between_seeds if repeated else None,
         "sd_between_networks_of_seed_0": noise_of(first).between_networks if first else None,
@@ -224,7 +229,7 @@ def time_latencies(folder: Path) -> dict[str, Any]:
 def merge(folder: Path, out: Path) -> dict[str, Any]:
     """One table of all that is done; networks without a training are left out and counted."""
     space, plan = load_space(SPACE), read_record(Plan, folder / "plan.json")
-    trainings = read_trainings(folder)
+    trainings, diverged = read_trainings(folder)
     if not trainings:
         raise SystemExit(f"{folder}: must hold a finished training, but holds none")
     latency = read_record(Latencies, folder / "latency.json") if (folder / "latency.json").exists() else None
@@ -258,7 +263,7 @@ def merge(folder: Path, out: Path) -> dict[str, Any]:
         networks=tuple(networks),
     )
     write_record(out, table)
-    return {"networks": len(networks), "of": space.size, "noise": table.noise.plain(), **figures(trainings)}
+    return {"networks": len(networks), "of": space.size, "noise": table.noise.plain(), **figures(trainings, diverged)}
 
 
 def distinct(environments: Sequence[Environment]) -> tuple[Environment, ...]:
@@ -277,7 +282,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data-dir", type=Path, help="of CIFAR-10, for `train`")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one a core")
+    parser.add_argument(
+        "--jobs", type=int, choices=range(1, 65), default=1, metavar="N", help="trainings at a time, one a core"
+    )
     parser.add_argument("--pilot", action="store_true", help="train the pilot's networks alone")
     parser.add_argument(
         "--only", nargs="+", default=(), metavar="KEY", help="train these: a digit a block, 0 for no SE"

@@ -5,10 +5,9 @@ that is trained uniformly, with whose weights every placement is judged, and a d
 decoded within the parameters of the paper's SE everywhere (ratio 16) and without a bound. Each score's Kendall tau
 with the trained accuracies stands beside that of parameters alone, and beside the mean tau of two trainings where the
 table has several seeds; of the first 1, 8 and 24 by a score the regret of the best is told beside that of as many
-random ones. The supernets learn from 90 % of the training images, and each differentiable search sees as many. Run:
+random ones. Run:
 python benchmarks/se_table_guides.py TABLE.json --data-dir DIR --work FOLDER [--results FOLDER].
-Every training goes on from what FOLDER holds; a seed takes some ten minutes of one core. The last line is one JSON
-object.
+Every training goes on from what FOLDER holds. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import time
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,10 @@ import numpy as np
 import torch
 from regret import KnownTable, Numbers
 from se_table_regret import load_table, study_of
-from supernet_ranking import PrefixTree, judged, option_rows
+from supernet_ranking import PrefixTree, digest_of, judged, make_problem, option_rows
 
 from se_nas.cost.budget import Budget
-from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.parts import split_parts
-from se_nas.data.sources import load_train
-from se_nas.errors import SeNasError
+from se_nas.errors import SeNasError, TrainingInterrupted
 from se_nas.evidence.statistics import kendall, random_top_k_regret, seed_ceiling, top_k_regret
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
@@ -43,28 +39,10 @@ from se_nas.search.one_shot.training import train_one_shot
 from se_nas.search.problem import SearchProblem
 from se_nas.search.zero_cost.evaluator import ZeroCostConfig, ZeroCostEvaluator
 
-PARTS = {"weights": 0.5, "choices": 0.4, "validation": 0.1}
 WEIGHTS: dict[str, Any] = {"batch_size": 128, "learning_rate": 0.2, "weight_decay": 3e-4}
 SUPERNET = OneShotConfig(**WEIGHTS, sampling="uniform", epochs=16, validate_every=16)
 DIFFERENTIABLE = DifferentiableConfig(**WEIGHTS, pretrain_epochs=4, epochs=12, choice_every=2, validate_every=12)
 TOP = (1, 8, 24)
-
-
-def problem_of(table: KnownTable, data_dir: Path, folder: Path, seed: int, budget: Budget | None) -> SearchProblem:
-    """CIFAR-10's training images; the seed says which are for what."""
-    info, train = load_train(DataOptions("cifar10", data_dir, table.space.resolutions[0]))
-    return SearchProblem(
-        space=table.space,
-        budgets=() if budget is None else (budget,),
-        tables=table.tables,
-        info=info,
-        train=train,
-        parts=split_parts(train.labels, PARTS, seed),
-        device=torch.device("cpu"),
-        seed=seed,
-        folder=folder,
-        resume=True,
-    )
 
 
 def zero_cost_scores(table: KnownTable, problem: SearchProblem) -> Numbers:
@@ -74,16 +52,15 @@ def zero_cost_scores(table: KnownTable, problem: SearchProblem) -> Numbers:
 
 
 def supernet_scores(table: KnownTable, problem: SearchProblem) -> tuple[Numbers, float]:
-    """(N,) accuracies with a supernet's weights, and CPU seconds of its training."""
+    """(N,) accuracies with a supernet's weights, and CPU seconds of its training alone."""
     trained = train_one_shot(problem, SUPERNET)
     images = problem.images()
     calibration = list(calibration_batches(images, problem, SUPERNET.calibration_images))
     validation = list(images.evaluate_batches(problem.parts["validation"], 500))
     tree = PrefixTree(trained.supernet, calibration, validation)
-    scores, _ = judged(
-        problem.folder / "accuracies.json", str(SUPERNET), tree, option_rows(table.space, table.architectures)
-    )
-    return scores, trained.cpu_seconds
+    key = f"{digest_of(trained.supernet)} {SUPERNET.calibration_images} {len(problem.parts['validation'])}"
+    rows = option_rows(table.space, table.architectures)
+    return judged(problem.folder / "accuracies.json", key, tree, rows)[0], trained.cpu_seconds
 
 
 def differentiable_answer(table: KnownTable, problem: SearchProblem, budget: Budget) -> dict[str, Any]:
@@ -126,17 +103,15 @@ def main() -> None:
     answers: dict[str, Any] = {str(budget): {} for budget in budgets}
     for seed in range(options.seeds):
         place = options.work / str(seed)
-        problem = problem_of(table, options.data_dir, place / "supernet", seed, None)
-        began = time.process_time()
-        scores = {"naswot": zero_cost_scores(table, problem)}
-        seconds = {"naswot": time.process_time() - began}
-        scores["supernet"], seconds["supernet"] = supernet_scores(table, problem)
-        for name, found in scores.items():
-            told = {**ranking(table, found, budgets), "cpu_seconds": round(seconds[name], 1)}
-            guides.setdefault(name, {})[str(seed)] = told
+        problem = make_problem(table.space, options.data_dir, place / "supernet", seed)
+        scores, training_seconds = supernet_scores(table, problem)
+        supernet = {**ranking(table, scores, budgets), "training_cpu_seconds": round(training_seconds, 1)}
+        guides.setdefault("supernet", {})[str(seed)] = supernet
+        guides.setdefault("naswot", {})[str(seed)] = ranking(table, zero_cost_scores(table, problem), budgets)
         for number, budget in enumerate(budgets):
-            bound = budget if budget.limit < table.costs[budget.metric].max() else None
-            searched = problem_of(table, options.data_dir, place / f"differentiable_{number}", seed, bound)
+            bound = [budget] if budget.limit < table.costs[budget.metric].max() else []
+            own = place / f"differentiable_{number}"
+            searched = make_problem(table.space, options.data_dir, own, seed, budgets=bound)
             answers[str(budget)][str(seed)] = differentiable_answer(table, searched, budget)
     several = table.accuracies.shape[1] > 1
     outcome = {
@@ -163,3 +138,6 @@ if __name__ == "__main__":
         main()
     except (SeNasError, OSError) as error:
         raise SystemExit(str(error)) from error
+    except TrainingInterrupted as stopped:
+        print(f"{stopped} (run the same command again)", file=sys.stderr)
+        raise SystemExit(128 + stopped.signal_number) from None

@@ -100,7 +100,7 @@ class PrefixTree:
     """Judges networks of a supernet as `search.one_shot.inheritance.inherited_accuracy` does, shared layers once.
 
     Args:
-        supernet: of a space of one choice a layer, the choice of its block, and no other.
+        supernet: of a space of one choice a layer, such as that of its block or of its SE, and no other.
         calibration: batches (B, C, H, W) that each network's batch norms are averaged over; with none, the networks
             keep the supernet's running statistics.
         validation: batches (B, C, H, W) with their classes (B,).
@@ -214,19 +214,20 @@ def epochs_of(sampling: str, subnet_epochs: int) -> int:
     return subnet_epochs // SUBNETS[sampling]
 
 
-def make_problem(options: argparse.Namespace, folder: Path) -> SearchProblem:
-    """CIFAR-10 at the size asked for, and the space at the same."""
-    info, train = load_train(DataOptions("cifar10", options.data_dir, options.resolution))
-    space = replace(load_space(SPACE), resolution=options.resolution)
+def make_problem(
+    space: SearchSpace, data_dir: Path, folder: Path, seed: int, device: str = "cpu", budgets: Sequence[Budget] = ()
+) -> SearchProblem:
+    """CIFAR-10's training images at the space's size; the seed says which of them are for what."""
+    info, train = load_train(DataOptions("cifar10", data_dir, space.resolutions[0]))
     return SearchProblem(
         space=space,
-        budgets=(),
+        budgets=tuple(budgets),
         tables=count_tables(space),
         info=info,
         train=train,
-        parts=split_parts(train.labels, PARTS, options.seed),
-        device=pick_device(options.device),
-        seed=options.seed,
+        parts=split_parts(train.labels, PARTS, seed),
+        device=pick_device(device),
+        seed=seed,
         folder=folder,
         resume=True,
     )
@@ -245,13 +246,14 @@ def supernet_accuracies(
     validation = list(images.evaluate_batches(problem.parts["validation"][:validation_images], 500))
     found = {}
     for name, batches in (("recalibrated", calibration), ("running", [])):
-        key = f"{_digest(supernet)} {sum(map(len, batches))} {validation_images}"
+        key = f"{digest_of(supernet)} {sum(map(len, batches))} {validation_images}"
         path = problem.folder / f"accuracies_{name}.json"
         found[name] = judged(path, key, PrefixTree(supernet, batches, validation), chosen[name])
     return found
 
 
-def _digest(supernet: SuperNet) -> str:
+def digest_of(supernet: SuperNet) -> str:
+    """Of its weights."""
     digest = hashlib.sha256()
     for name, tensor in supernet.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -495,10 +497,11 @@ def main() -> None:
     random = np.random.default_rng(options.seed).choice(len(rows), RANDOM_NETWORKS, replace=False)
     sets = {RANDOM: np.sort(random), WITHIN: table.within(BUDGET)}
     wanted = {"recalibrated": np.union1d(*sets.values()), "running": sets[RANDOM]}
+    space = replace(load_space(SPACE), resolution=options.resolution)
     supernets: dict[str, Any] = {}
     accuracies: dict[str, Numbers] = {}
     for sampling in samplings:
-        problem = make_problem(options, options.work / sampling)
+        problem = make_problem(space, options.data_dir, options.work / sampling, options.seed, options.device)
         epochs = epochs_of(sampling, options.subnet_epochs)
         config = OneShotConfig(
             sampling=sampling,

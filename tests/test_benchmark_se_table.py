@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 
 from se_nas.cost.counts import network_counts
+from se_nas.data.in_memory.options import DataOptions
+from se_nas.data.sources import load_train
+from se_nas.records.files import read_json
 from se_nas.records.models.network_table import NetworkTable
 from se_nas.records.record import read_record, write_record
 from se_nas.search.black_box.evaluators.table import TableEvaluator
@@ -49,7 +52,7 @@ def test_a_table_of_placements_is_trained_once_timed_and_read_by_the_evaluator(
     found = small_table.train(folder, options)
     assert (found["trainings"], found["networks"], found["sd_between_seeds"]) == (2, 2, None)
     plan = json.loads((folder / "plan.json").read_text())
-    del plan["recipe"]["drop_path"]  # as a folder has it that was begun before there was this key
+    del plan["recipe"]["class_weights"]  # as a folder has it that was begun before there was this key
     (folder / "plan.json").write_text(json.dumps(plan))
     options.seeds = [0, 1]
     assert small_table.train(folder, options)["trainings"] == 4
@@ -160,12 +163,12 @@ def test_a_table_that_lacks_a_placement_is_refused(placements: ModuleType) -> No
 
 
 @pytest.fixture(scope="module")
-def searched() -> Iterator[ModuleType]:
+def regret() -> Iterator[ModuleType]:
     yield from loaded("regret")
 
 
 @pytest.fixture(scope="module")
-def regret(searched: ModuleType) -> Iterator[ModuleType]:
+def table_regret(regret: ModuleType) -> Iterator[ModuleType]:
     yield from loaded("se_table_regret")  # which imports `regret`
 
 
@@ -186,27 +189,96 @@ def whole_table(space_file: Path, seeds: int) -> NetworkTable:
 
 
 def test_searches_of_the_placements_find_the_best_within_each_budget(
-    searched: ModuleType, regret: ModuleType, tmp_path: Path
+    regret: ModuleType, table_regret: ModuleType, tmp_path: Path
 ) -> None:
-    write_record(tmp_path / "table.json", whole_table(regret.SPACE, 1))
-    table = regret.load_table(tmp_path / "table.json")
-    study = regret.study_of(table)
+    write_record(tmp_path / "table.json", whole_table(table_regret.SPACE, 1))
+    table = table_regret.load_table(tmp_path / "table.json")
+    study = table_regret.study_of(table)
     assert not any(setup.noisy for setup in study.setups)
     small, whole = study.budgets
     assert len(table.within(whole)) == 243 > len(table.within(small)) > 1
     for budget in study.budgets:
-        found = searched.search_regrets(table, study.setups[0], budget, 0)
+        found = regret.search_regrets(table, study.setups[0], budget, 0)
         assert found.shape == (100,)
         assert (np.diff(found) <= 0).all()
         assert found[-1] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_table_of_one_seed_or_of_some_placements_is_searched_as_far_as_it_goes(
-    regret: ModuleType, tmp_path: Path
+    table_regret: ModuleType, tmp_path: Path
 ) -> None:
-    whole = whole_table(regret.SPACE, 2)
+    whole = whole_table(table_regret.SPACE, 2)
     write_record(tmp_path / "two.json", whole)
-    assert any(setup.noisy for setup in regret.study_of(regret.load_table(tmp_path / "two.json")).setups)
+    assert any(setup.noisy for setup in table_regret.study_of(table_regret.load_table(tmp_path / "two.json")).setups)
     write_record(tmp_path / "part.json", whole.model_copy(update={"networks": whole.networks[1:]}))
     with pytest.raises(SystemExit, match="must have every placement with one seed or more, but it has 242 of 243"):
-        regret.load_table(tmp_path / "part.json")
+        table_regret.load_table(tmp_path / "part.json")
+    other = whole.model_copy(update={"space": whole.space.model_copy(update={"digest": "0"})})
+    write_record(tmp_path / "other.json", other)
+    with pytest.raises(SystemExit, match="must be of the space se_table"):
+        table_regret.load_table(tmp_path / "other.json")
+
+
+def test_both_tables_of_regrets_and_their_figure_are_written(
+    table_regret: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(tmp_path / "table.json", whole_table(table_regret.SPACE, 2))
+    words = ["se_table_regret.py", str(tmp_path / "table.json"), "--results", str(tmp_path), "--seeds", "2"]
+    monkeypatch.setattr("sys.argv", [*words, "--samplers", "evolution"])
+    table_regret.main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    stored = json.loads((tmp_path / "regrets.json").read_text())
+    assert (told["trainings"], told["noise"]["between_seeds"]) == (2, 0)
+    for rows in (stored["searches"], stored["searches_seeing_one_training"]):
+        assert rows.keys() == {"uniform random", "evolution"}
+        regrets = [at["100"]["mean"] for at in rows["evolution"]["regret"].values()]
+        assert regrets == [0, 0]
+    assert (tmp_path / "regrets.png").stat().st_size > 0
+    monkeypatch.setattr("sys.argv", [*words, "--samplers", "evolutoin"])
+    with pytest.raises(SystemExit, match=r"--samplers: must be of evolution, .* but got 'evolutoin'"):
+        table_regret.main()
+
+
+@pytest.fixture(scope="module")
+def macro(regret: ModuleType) -> Iterator[ModuleType]:
+    yield from loaded("nas_bench_macro")
+
+
+@pytest.fixture(scope="module")
+def ranking(macro: ModuleType) -> Iterator[ModuleType]:
+    yield from loaded("supernet_ranking")
+
+
+@pytest.fixture(scope="module")
+def guides(table_regret: ModuleType, ranking: ModuleType) -> Iterator[ModuleType]:
+    yield from loaded("se_table_guides")  # which imports all of these
+
+
+def test_guides_are_judged_on_a_whole_table(
+    guides: ModuleType,
+    ranking: ModuleType,
+    table_regret: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images = DataOptions("synthetic", None, 32, size=400)
+    monkeypatch.setattr(ranking, "load_train", lambda _: load_train(images))
+    for name in ("SUPERNET", "DIFFERENTIABLE"):
+        short = {"epochs": 1, "validate_every": 1, "batch_size": 50, "calibration_images": 50}
+        monkeypatch.setattr(guides, name, getattr(guides, name).model_copy(update=short))
+    write_record(tmp_path / "table.json", whole_table(table_regret.SPACE, 2))
+    words = ["se_table_guides.py", str(tmp_path / "table.json"), "--data-dir", ".", "--work", str(tmp_path / "work")]
+    monkeypatch.setattr("sys.argv", [*words, "--results", str(tmp_path), "--seeds", "1"])
+    guides.main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told == read_json(tmp_path / "guides.json")
+    assert told["guides"].keys() == {"parameters", "supernet", "naswot"}
+    small, whole = told["regret_of_random"]
+    for budget in (small, whole):
+        answer = told["answers_of_the_differentiable_search"][budget]["0"]
+        assert answer["regret"] >= 0
+        assert (answer["regret"] == 0) == (answer["better"] == 0)
+    parameters = told["guides"]["parameters"]["alone"]
+    # the most parameters has ratio 4 everywhere: 0.2 points for the last block, and four times -0.1
+    assert parameters["regret_of_the_first"][whole]["1"] == pytest.approx(0.4 - (0.2 - 0.4))
