@@ -119,7 +119,7 @@ def test_one_that_diverges_is_recorded_and_left_out(tmp_path: Path) -> None:
     assert record is not None
     assert "rollbacks" in record.failed
     assert found.failure(TASKS[0]) == record.failed
-    assert record.plain().keys() == {"seed", "failed", "seconds", "cpu_seconds"}
+    assert record.plain().keys() == {"seed", "failed", "seconds", "cpu_seconds", "taken"}
     assert record.seconds > 0
     assert record.cpu_seconds > 0
     assert found.accuracy(TASKS[0]) is None
