@@ -98,8 +98,9 @@ class Gathering:
 
         own = self.trainings.record(Task(self.answer.spec, setting.config.seed)) is not None
         trained = len(self.trainings.records()) - own
-        for seed in {*range(MOST_SEEDS), *(config.seeds or ())} - {setting.config.seed}:
-            trained += f"{self.trainings.key(Task(self.answer.spec, seed))}.json" in elsewhere
+        if elsewhere and config.primary is not None:
+            seeds = {*range(MOST_SEEDS), *(config.seeds or ())} - {setting.config.seed}
+            trained += sum(f"{self.trainings.key(Task(self.answer.spec, seed))}.json" in elsewhere for seed in seeds)
         self.plan = plan_evidence(self.run, config, self.random_count, trained, len(elsewhere))
         self.seeds = self.plan.seeds if self.plan is not None else config.seeds or SEEDS
 
