@@ -72,16 +72,26 @@ class KnownTable:
         architectures: all of the space.
         accuracies: (N, trainings) test accuracies in per cent.
         costs: (N,) numbers by metric, as this package counts them.
+        judged: (N,) accuracies in per cent by which what a search hands back is judged where it saw one training.
+        by: what these are, in words.
     """
 
-    def __init__(self, space: SearchSpace, rows: NDArray[np.intp], accuracies: Numbers) -> None:
-        """`rows` are (N, choices) numbers of options."""
+    def __init__(
+        self,
+        space: SearchSpace,
+        rows: NDArray[np.intp],
+        accuracies: Numbers,
+        judged: Numbers | None = None,
+        by: str = "the mean of all",
+    ) -> None:
+        """`rows` are (N, choices) numbers of options; `judged` is the mean of the trainings if it is not given."""
         self.space, self.tables = space, count_tables(space)
         self.architectures = [
             space.architecture({c.name: c.options[i] for c, i in zip(space.choices, row, strict=True)}) for row in rows
         ]
         self.index = {architecture: i for i, architecture in enumerate(self.architectures)}
         self.accuracies = accuracies
+        self.judged, self.by = self.means if judged is None else judged, by
         self.costs = {metric: table.costs(rows) for metric, table in self.tables.items()}
 
     @property
@@ -168,11 +178,12 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
     return {key: round(value, 4) + 0.0 for key, value in values.items()}
 
 
-def search_regrets(table: KnownTable, setup: Setup, budget: Budget, seed: int, **changes: Any) -> Numbers:
-    """(evaluations,) regrets of one search; changes are of `OptunaConfig`."""
+def search_regrets(
+    table: KnownTable, setup: Setup, budget: Budget, seed: int, first: Sequence[int] = (), **changes: Any
+) -> Numbers:
+    """(evaluations,) regrets of one search, which evaluates the networks `first`; changes are of `OptunaConfig`."""
     training = int(np.random.default_rng(seed).integers(table.accuracies.shape[1]))
-    true = table.means
-    seen = table.accuracies[:, training] if setup.noisy else true
+    seen, true = (table.accuracies[:, training], table.judged) if setup.noisy else (table.means, table.means)
     config = OptunaConfig(
         **{"sampler": setup.sampler, "objectives": setup.objectives, "max_evaluations": setup.evaluations, **changes}
     )
@@ -180,7 +191,10 @@ def search_regrets(table: KnownTable, setup: Setup, budget: Budget, seed: int, *
     def evaluate(architecture: Architecture) -> float:
         return float(seen[table.index[architecture]]) / 100
 
-    result = search_architectures(table.space, [budget], evaluate, config=config, tables=table.tables, seed=seed)
+    enqueue = [table.architectures[network] for network in first]
+    result = search_architectures(
+        table.space, [budget], evaluate, config=config, tables=table.tables, seed=seed, enqueue=enqueue
+    )
     evaluated = distinct(result.evaluations)
     drawn_in_order = np.array([table.index[e.architecture] for e in evaluated])
     best = float(true[table.within(budget)].max())
@@ -197,12 +211,12 @@ def distinct(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 def noisy_uniform_regrets(table: KnownTable, budget: Budget, evaluations: int) -> Numbers:
     """(DRAWS, evaluations) regrets of uniform random searches that see one training of each network."""
     rng, within = np.random.default_rng(0), table.within(budget)
-    best = float(table.means[within].max())
+    best = float(table.judged[within].max())
     found = np.empty((DRAWS, evaluations))
     for row in found:
         order = rng.permutation(within)[:evaluations]
         regrets = regrets_over(
-            table.accuracies[order, rng.integers(table.accuracies.shape[1])], table.means[order], best
+            table.accuracies[order, rng.integers(table.accuracies.shape[1])], table.judged[order], best
         )
         row[:] = np.pad(regrets, (0, evaluations - len(regrets)), mode="edge")
     return found
@@ -362,8 +376,8 @@ def markdown(rows: dict[str, dict[str, Any]], study: Study) -> list[str]:
 def told(table: KnownTable, study: Study, curves: Curves, seconds: dict[Setup, float]) -> dict[str, Any]:
     """Print the tables for people; what the results say of the budgets and of the searches.
 
-    What a search that sees one training would hand back is judged by the mean of all, that one among them: where there
-    are few trainings, its regret is told too small.
+    Where the judge is the mean of all trainings, the one that a search saw is among them: where there are few, its
+    regret is told too small.
     """
     budgets = {
         str(b): {"networks": len(w := table.within(b)), "best_accuracy": round(float(table.means[w].max()), 4)}
@@ -376,7 +390,7 @@ def told(table: KnownTable, study: Study, curves: Curves, seconds: dict[Setup, f
     if any(setup.noisy for setup in study.setups):
         rows = {"uniform random": noisy_uniform_row(table, study), **rows_of(curves, seconds, study, noisy=True)}
         found["searches_seeing_one_training"] = rows
-        print("\nThe same where it sees one training, judged by the mean of all:\n")
+        print(f"\nThe same where it sees one training, judged by {table.by}:\n")
         print("\n".join(markdown(rows, study)))
     return found
 

@@ -1,11 +1,14 @@
 """Question: where does SE pay, is it additive over blocks, and is one ratio everywhere as good as any placement?
 
-Reads a whole table of placements as benchmarks/se_table.py merges it; every network must have been trained with two
-seeds or more. What a block's SE is worth is the mean over all settings of the other blocks. Whether effects add up is
-told by an F test of an additive model's lack of fit against the noise between seeds (Draper and Smith, Applied
-Regression Analysis, section 2.1). What a placement gains over one ratio everywhere at no more cost would be too good if
-the best was picked and judged by the same trainings: it is picked by all seeds but one, and judged by that one. Run:
-python benchmarks/se_table_answers.py TABLE.json. It takes a second. The last line is one JSON object.
+Reads a whole table of placements as benchmarks/se_table.py merges it: all networks have one seed or more in common, and
+some have several, which tell the noise. What a block's SE is worth is the mean over all settings of the other blocks.
+Whether effects add up is told by an F test of an additive model's lack of fit against that noise (Draper and Smith,
+Applied Regression Analysis, section 2.1); where they do not, the model has pairs of blocks too. What that adequate
+model leaves is noise as well, and pooled with it. What placing SE gains over one ratio everywhere at no more cost is
+told by the model, since the difference of two networks of the table is mostly noise. The best by a model that was
+fitted to the same trainings looks better than it is: this optimism is found and taken off by a parametric bootstrap, as
+is the interval (Efron and Tibshirani, An Introduction to the Bootstrap, chapters 10 and 17). Run: python
+benchmarks/se_table_answers.py TABLE.json [--results FOLDER]. It takes seconds. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -13,21 +16,36 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
+from se_nas.records.files import write_atomic, write_json
 from se_nas.records.models.network_table import NetworkTable
 from se_nas.records.record import read_record
+from se_nas.report.plots.figure import WIDTH, drawn, figure_png
+from se_nas.report.theme.palette import light, rank_tone
 
 Numbers = NDArray[np.float64]
+Places = NDArray[np.intp]
 OFF = "none"
+DRAWS = 4000
+"""Of the bootstrap."""
+LEVEL = 0.05
+"""Below this p an additive model is not taken."""
+SHOWN = {"params": "parameters (thousands)", "latency_ms.onnxruntime": "milliseconds in ONNX Runtime"}
+"""Costs of the figure, where the table has them."""
 
 
 class Placements:
@@ -37,6 +55,7 @@ class Placements:
         choices: names; options: of each choice, that without SE first.
         rows: (N, choices) numbers of the options of each network.
         accuracies: (N, seeds) in points, by the seeds that all networks have.
+        squares, freedom: sum of squares between seeds of all networks with several, and its degrees of freedom.
     """
 
     def __init__(self, table: NetworkTable) -> None:
@@ -48,10 +67,11 @@ class Placements:
         self.options = {name: list(options) for name, options in found.items()}
         whole = int(np.prod([len(options) for options in self.options.values()])) if self.choices else 0
         seeds = set.intersection(*(set(network.accuracies) for network in table.networks)) if table.networks else set()
-        if len(table.networks) < max(whole, 2) or len(seeds) < 2:
+        repeated = [100 * np.array(list(n.accuracies.values())) for n in table.networks if len(n.accuracies) > 1]
+        if len(table.networks) < max(whole, 2) or not seeds or not repeated:
             raise SystemExit(
-                f"the table must have every placement with two seeds or more, but it has {len(table.networks)} of "
-                f"{whole} and {len(seeds)} seeds that all have"
+                "the table must have every placement with one seed that all have, and some with several, but it has "
+                f"{len(table.networks)} of {whole}, {len(seeds)} seeds that all have, and {len(repeated)} with several"
             )
         self.rows = np.array(
             [
@@ -60,6 +80,8 @@ class Placements:
             ]
         )
         self.accuracies = 100 * np.array([[n.accuracies[seed] for seed in sorted(seeds)] for n in table.networks])
+        self.freedom = sum(len(values) - 1 for values in repeated)
+        self.squares = float(sum(((values - values.mean()) ** 2).sum() for values in repeated))
         self.costs = {
             metric: np.array([network.costs[metric] for network in table.networks], dtype=np.float64)
             for metric in table.networks[0].costs
@@ -70,67 +92,132 @@ class Placements:
         """(N,) over the seeds."""
         return np.asarray(self.accuracies.mean(axis=1))
 
-    @property
-    def noise(self) -> tuple[float, int]:
-        """Variance of one training between seeds, and its degrees of freedom."""
-        count, seeds = self.accuracies.shape
-        freedom = count * (seeds - 1)
-        return float(((self.accuracies - self.means[:, None]) ** 2).sum() / freedom), freedom
-
     def everywhere(self, option: str) -> int:
         """The network with this option in every block."""
         wanted = [self.options[name].index(option) for name in self.choices]
         return int(np.flatnonzero((self.rows == wanted).all(axis=1))[0])
 
+    def picks(self, network: int) -> dict[str, str]:
+        """The option of each choice."""
+        return {name: self.options[name][i] for name, i in zip(self.choices, self.rows[network].tolist(), strict=True)}
 
-def effects(table: Placements) -> dict[str, dict[str, dict[str, float]]]:
+
+def effects(table: Placements, noise: Noise) -> dict[str, dict[str, dict[str, float]]]:
     """Points that each option of each block gains over none there, the other blocks as they may be, with 95 %."""
-    variance, freedom = table.noise
-    seeds = table.accuracies.shape[1]
     found: dict[str, dict[str, dict[str, float]]] = {}
     for column, name in enumerate(table.choices):
         groups = [table.means[table.rows[:, column] == i] for i in range(len(table.options[name]))]
         for option, group in zip(table.options[name][1:], groups[1:], strict=True):
             gain = float(group.mean() - groups[0].mean())
-            error = np.sqrt(variance / seeds * (1 / len(group) + 1 / len(groups[0])))
-            half = float(t_distribution.ppf(0.975, freedom) * error)
+            error = np.sqrt(noise.variance_of_mean * (1 / len(group) + 1 / len(groups[0])))
+            half = float(t_distribution.ppf(0.975, noise.freedom) * error)
             found.setdefault(name, {})[option] = rounded({"points": gain, "low": gain - half, "high": gain + half})
     return found
 
 
-def design(table: Placements, pairs: bool) -> Numbers:
-    """(N, terms) indicators of the options, and of pairs of them."""
-    single = [
-        (table.rows[:, column] == i).astype(float)
-        for column, name in enumerate(table.choices)
-        for i in range(1, len(table.options[name]))
-    ]
-    blocks = [column for column, name in enumerate(table.choices) for _ in table.options[name][1:]]
-    terms = [np.ones(len(table.rows)), *single]
-    if pairs:
-        terms += [
-            single[i] * single[j]
-            for i in range(len(single))
-            for j in range(i + 1, len(single))
-            if blocks[i] != blocks[j]
-        ]
-    return np.stack(terms, axis=1)
+@dataclass(frozen=True)
+class Model:
+    """A linear model of the accuracies by the options of the blocks, fitted by least squares.
+
+    Attributes:
+        pairs: whether pairs of blocks have terms of their own.
+        terms: (N, terms) indicators of the options, and of such pairs.
+        coefficients: (terms,) in points; spread: (terms, terms) its square is the inverse of terms' product.
+    """
+
+    pairs: bool
+    terms: Numbers
+    coefficients: Numbers
+    spread: Numbers
+
+    @classmethod
+    def of(cls, table: Placements, pairs: bool) -> Model:
+        """Options alone, or pairs of blocks too."""
+        columns = [(c, i) for c, name in enumerate(table.choices) for i in range(1, len(table.options[name]))]
+        single = [(table.rows[:, column] == i).astype(float) for column, i in columns]
+        terms = [np.ones(len(table.rows)), *single]
+        if pairs:
+            terms += [
+                single[i] * single[j]
+                for i in range(len(single))
+                for j in range(i + 1, len(single))
+                if columns[i][0] != columns[j][0]
+            ]
+        stacked = np.stack(terms, axis=1)
+        coefficients = np.linalg.lstsq(stacked, table.means, rcond=None)[0]
+        return cls(pairs, stacked, coefficients, np.linalg.cholesky(np.linalg.inv(stacked.T @ stacked)))
+
+    @classmethod
+    def adequate(cls, table: Placements) -> Model:
+        """Options alone, if the noise may explain what these leave."""
+        additive = cls.of(table, pairs=False)
+        return additive if additive.lack_of_fit(table)["p"] >= LEVEL else cls.of(table, pairs=True)
+
+    @property
+    def fitted(self) -> Numbers:
+        """(N,) points."""
+        return np.asarray(self.terms @ self.coefficients)
+
+    def left(self, table: Placements) -> tuple[float, int]:
+        """Sum of squares of the means that is not explained, and its degrees of freedom."""
+        return float(((table.means - self.fitted) ** 2).sum()), len(self.terms) - self.terms.shape[1]
+
+    def lack_of_fit(self, table: Placements) -> dict[str, float]:
+        """How much of the variance between networks is explained, and whether more than noise is left."""
+        left, unexplained = self.left(table)
+        total = float(((table.means - table.means.mean()) ** 2).sum())
+        between_seeds = Noise.between_seeds(table).variance_of_mean
+        ratio = left / unexplained / between_seeds if between_seeds else float("inf")
+        return {
+            "r2": round(1 - left / total, 4),
+            "r2_if_the_rest_is_noise": round(1 - between_seeds * unexplained / total, 4),
+            "f": round(ratio, 3),
+            "p": round(float(f_distribution.sf(ratio, unexplained, table.freedom)), 4),
+        }
+
+    def best_of(self, table: Placements, noise: Noise, within: Places, network: int) -> dict[str, Any]:
+        """Which placement of some is best, and by how many points it is better than a network, with 95 %.
+
+        What is told is what it gains on average over trainings, that it was picked by these taken into account.
+        """
+        terms = self.terms[within] - self.terms[network]  # (placements, terms)
+        rng = np.random.default_rng(0)
+        scale = np.sqrt(noise.variance_of_mean * noise.freedom / rng.chisquare(noise.freedom, (DRAWS, 1)))
+        drawn_noise = scale * (rng.standard_normal((DRAWS, terms.shape[1])) @ self.spread.T)
+        seen = (self.coefficients + drawn_noise) @ terms.T  # (DRAWS, placements) gains, were it trained again
+        picked = seen.argmax(axis=1)
+        true = terms @ self.coefficients
+        excess = seen[np.arange(DRAWS), picked] - true[picked]
+        gain = float(true.max() - excess.mean())
+        low, high = np.quantile(excess - excess.mean(), (0.025, 0.975))
+        return {
+            "picks": table.picks(int(within[true.argmax()])),
+            **rounded({"points": gain, "low": gain - float(high), "high": gain - float(low)}),
+        }
 
 
-def lack_of_fit(table: Placements, pairs: bool) -> dict[str, float]:
-    """How much of the variance between networks a model explains, and whether more than noise is left."""
-    terms = design(table, pairs)
-    left = table.means - terms @ np.linalg.lstsq(terms, table.means, rcond=None)[0]
-    total = float(((table.means - table.means.mean()) ** 2).sum())
-    variance, freedom = table.noise
-    unexplained = len(left) - terms.shape[1]
-    ratio = float((left**2).sum()) * table.accuracies.shape[1] / unexplained / variance if variance else float("inf")
-    return {
-        "r2": round(1 - float((left**2).sum()) / total, 4),
-        "r2_if_the_rest_is_noise": round(1 - variance / table.accuracies.shape[1] * unexplained / total, 4),
-        "f": round(ratio, 3),
-        "p": round(float(f_distribution.sf(ratio, unexplained, freedom)), 4),
-    }
+@dataclass(frozen=True)
+class Noise:
+    """Variance of a network's mean over the seeds that all have, in points, and its degrees of freedom."""
+
+    variance_of_mean: float
+    freedom: int
+
+    @classmethod
+    def between_seeds(cls, table: Placements) -> Noise:
+        """Told by networks with several seeds alone."""
+        return cls(table.squares / table.freedom / table.accuracies.shape[1], table.freedom)
+
+    @classmethod
+    def pooled(cls, table: Placements, model: Model) -> Noise:
+        """Told by what an adequate model leaves too."""
+        (left, unexplained), seeds = model.left(table), table.accuracies.shape[1]
+        freedom = table.freedom + unexplained
+        return cls((table.squares / seeds + left) / freedom, freedom)
+
+    def points(self, seeds: int) -> float:
+        """Standard deviation of one training."""
+        return round(float(np.sqrt(self.variance_of_mean * seeds)), 3)
 
 
 def front(costs: Numbers, accuracies: Numbers) -> NDArray[np.bool_]:
@@ -140,19 +227,8 @@ def front(costs: Numbers, accuracies: Numbers) -> NDArray[np.bool_]:
     return ~(cheaper & better & strictly).any(axis=1)
 
 
-def gain_at_no_more_cost(table: Placements, costs: Numbers, network: int) -> float:
-    """Points by which the best within a network's cost is better than it, picked and judged by different seeds."""
-    within = np.flatnonzero(costs <= costs[network])
-    gains = []
-    for judge in range(table.accuracies.shape[1]):
-        seen = np.delete(table.accuracies, judge, axis=1).mean(axis=1)
-        picked = within[int(np.argmax(seen[within]))]
-        gains.append(table.accuracies[picked, judge] - table.accuracies[network, judge])
-    return float(np.mean(gains))
-
-
-def of_costs(table: Placements, uniform: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """For each cost whether one option everywhere is on its front, and what placing SE gains over it."""
+def of_costs(table: Placements, model: Model, noise: Noise, uniform: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """For each cost whether one option everywhere is on its front, and what placing SE gains over it at no more."""
     found = {}
     for metric, costs in table.costs.items():
         on = front(costs, table.means)
@@ -160,11 +236,12 @@ def of_costs(table: Placements, uniform: Sequence[str]) -> dict[str, dict[str, A
             "networks_on_the_front": int(on.sum()),
             **{
                 f"{option} everywhere": {
-                    "on_the_front": bool(on[table.everywhere(option)]),
-                    "accuracy": round(float(table.means[table.everywhere(option)]), 3),
-                    "gain_of_placing": round(gain_at_no_more_cost(table, costs, table.everywhere(option)), 3),
+                    "on_the_front": bool(on[place]),
+                    "cost": float(costs[place]),
+                    "placing_at_no_more": model.best_of(table, noise, np.flatnonzero(costs <= costs[place]), place),
                 }
                 for option in uniform
+                for place in [table.everywhere(option)]
             },
         }
     return found
@@ -178,36 +255,101 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 def answers(table: Placements) -> dict[str, Any]:
     """All that is told."""
     uniform = table.options[table.choices[0]]
-    best = int(np.argmax(table.means))
-    variance, _ = table.noise
+    model, every = Model.adequate(table), np.arange(len(table.rows))
+    between, noise = Noise.between_seeds(table), Noise.pooled(table, model)
+    seeds = table.accuracies.shape[1]
     return {
         "networks": len(table.rows),
-        "seeds": table.accuracies.shape[1],
-        "sd_between_seeds": round(float(np.sqrt(variance)), 3),
+        "seeds": seeds,
+        "sd_between_seeds": {"points": between.points(seeds), "degrees_of_freedom": between.freedom},
+        "sd_pooled": {"points": noise.points(seeds), "degrees_of_freedom": noise.freedom},
         "sd_between_networks": round(float(table.means.std(ddof=1)), 3),
-        "effects": effects(table),
-        "additive": lack_of_fit(table, pairs=False),
-        "with_pairs": lack_of_fit(table, pairs=True),
-        "best": {
-            "picks": {
-                name: table.options[name][i] for name, i in zip(table.choices, table.rows[best].tolist(), strict=True)
-            },
-            "accuracy": round(float(table.means[best]), 3),
+        "sd_by_the_model": round(float(model.fitted.std(ddof=1)), 3),
+        "effects": effects(table, noise),
+        "additive": Model.of(table, pairs=False).lack_of_fit(table),
+        "with_pairs": Model.of(table, pairs=True).lack_of_fit(table),
+        "model": "with_pairs" if model.pairs else "additive",
+        "everywhere": {
+            option: {
+                "accuracy": round(float(table.means[place]), 3),
+                "by_the_model": round(float(model.fitted[place]), 3),
+                "best_over_it": model.best_of(table, noise, every, place),
+            }
+            for option in uniform
+            for place in [table.everywhere(option)]
         },
-        "costs": of_costs(table, uniform),
+        "costs": of_costs(table, model, noise, uniform[1:]),
     }
+
+
+def plot(table: Placements, found: dict[str, Any]) -> Figure:
+    """What SE is worth in each block, and the networks by what they cost."""
+    uniform = table.options[table.choices[0]]
+    tones = {option: light(tone) for option, tone in zip(uniform[1:], ("orange", "blue", "green"), strict=False)}
+    count = (table.rows > 0).sum(axis=1)
+
+    def worth(axes: Axes) -> None:
+        for shift, option in enumerate(uniform[1:]):
+            for place, name in enumerate(table.choices):
+                gain = found["effects"][name][option]
+                y = place + 0.24 * (shift - (len(uniform) - 2) / 2)
+                axes.plot([gain["low"], gain["high"]], [y, y], color=tones[option])
+                axes.plot([gain["points"]], [y], "o", color=tones[option], markersize=4)
+        axes.axvline(0, color=light("muted"), linewidth=0.8)
+        axes.set_yticks(range(len(table.choices)), [name.removesuffix(".se") for name in table.choices])
+        axes.invert_yaxis()
+        axes.grid(True, axis="x")
+        axes.grid(False, axis="y")
+        axes.set_title("what SE is worth in a block")
+        axes.set_xlabel("points over none there (95 %)")
+        marks = [Line2D([], [], color=tone, marker="o", markersize=4, label=option) for option, tone in tones.items()]
+        axes.legend(handles=marks, loc="best")
+
+    def networks(axes: Axes, metric: str, label: str, title: str) -> None:
+        costs = table.costs[metric] / (1e3 if metric == "params" else 1)
+        for blocks in range(len(table.choices) + 1):
+            of = count == blocks
+            tone = light(rank_tone(blocks, len(table.choices) + 1))
+            axes.scatter(costs[of], table.means[of], color=tone, s=9, linewidths=0)
+        for option in uniform:
+            place = table.everywhere(option)
+            axes.plot([costs[place]], [table.means[place]], "D", color=light("red"), markersize=5)
+            axes.annotate(option, (costs[place], table.means[place]), (4, 4), textcoords="offset points")
+        axes.set_title(title)
+        axes.set_xlabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_ylabel("test accuracy (%)")
+        axes.grid(True, axis="both")
+
+    def make() -> Figure:
+        shown = {metric: label for metric, label in SHOWN.items() if metric in table.costs}
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        first, *others = figure.subplots(1, 1 + len(shown), squeeze=False)[0]
+        worth(first)
+        titles = ("darker: SE in more blocks", "red: the same everywhere")
+        for axes, (metric, label), title in zip(others, shown.items(), titles, strict=False):
+            networks(axes, metric, label, title)
+        return figure
+
+    return drawn(make)
 
 
 def main() -> None:
     """Print a table for people and one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path)
-    found = answers(Placements(read_record(NetworkTable, parser.parse_args().table)))
+    parser.add_argument("table", type=Path, help="what se_table.py merged")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="write answers.json and placements.png there")
+    options = parser.parse_args()
+    table = Placements(read_record(NetworkTable, options.table))
+    found = answers(table)
     shown = Table("block", "SE", "points over none", "95 %")
-    for block, options in found["effects"].items():
-        for option, gain in options.items():
+    for block, gains in found["effects"].items():
+        for option, gain in gains.items():
             shown.add_row(block, option, f"{gain['points']:+.2f}", f"{gain['low']:+.2f} to {gain['high']:+.2f}")
     Console(width=120).print(shown)
+    if options.results:
+        write_json(options.results / "answers.json", found)
+        write_atomic(options.results / "placements.png", figure_png(plot(table, found)))
     print(json.dumps({"benchmark": "se_table_answers", **found}))
 
 

@@ -2,9 +2,9 @@
 
 The table is what benchmarks/se_table.py merges: all 243 placements of SE in five blocks, each trained on CIFAR-10. A
 search sees the mean of a network's trainings; see `regret.py` for what its regret is. The best of a noisy table is the
-luckiest too, so that its regrets stand beside the table's noise. Where all networks have two
-seeds or more there is a second table: a search sees one training, as in life, and what it would hand back is judged by
-the mean. Networks are searched within the parameters of the paper's SE everywhere (ratio 16), and with no bound. Run:
+luckiest too, so that there is a second table: a search sees one training, as in life, and what it would hand back is
+judged by the linear model of the placements that se_table_answers.py finds adequate, which has little of the noise.
+Networks are searched within the parameters of the paper's SE everywhere (ratio 16), and with no bound. Run:
 python benchmarks/se_table_regret.py TABLE.json [--results FOLDER] [--processes 2]. The last line is one JSON object.
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from regret import KnownTable, Setup, Study, parser_of, plot, search_all, told, write_results
+from se_table_answers import Model, Placements
 
 from se_nas.cost.budget import Budget
 from se_nas.errors import SeNasError
@@ -47,17 +48,15 @@ NOISY = tuple(Setup(name, MOST, noisy=True) for name in ("evolution", "tpe", "pr
 
 
 def load_table(path: Path) -> KnownTable:
-    """Read a whole table, whose trainings are those of the seeds that all networks have."""
+    """Read a whole table, whose trainings are those of the seeds that all networks have; see `Placements`."""
     found, space = read_record(NetworkTable, path), load_space(SPACE)
     if found.space.digest != space.digest:
         raise SystemExit(f"{path}: must be of the space {space.name} as it is now, but it is of another")
-    of = {space.architecture(network.picks): network.accuracies for network in found.networks}
-    seeds = sorted(set.intersection(*map(set, of.values()))) if of else []
-    if len(of) < space.size or not seeds:
-        of_all = f"it has {len(of)} of {space.size} and {len(seeds)} seeds that all have"
-        raise SystemExit(f"{path}: must have every placement with one seed or more, but {of_all}")
-    rows = np.array([[c.options.index(a[c.name]) for c in space.choices] for a in of], dtype=np.intp)
-    return KnownTable(space, rows, 100 * np.array([[known[seed] for seed in seeds] for known in of.values()]))
+    placements = Placements(found)
+    networks = [space.architecture(network.picks) for network in found.networks]
+    rows = np.array([[c.options.index(a[c.name]) for c in space.choices] for a in networks], dtype=np.intp)
+    model = Model.adequate(placements)
+    return KnownTable(space, rows, placements.accuracies, model.fitted, "the linear model of the placements")
 
 
 def study_of(table: KnownTable) -> Study:
@@ -65,8 +64,7 @@ def study_of(table: KnownTable) -> Study:
     everywhere = table.space.architecture({choice.name: PAPERS for choice in table.space.choices})
     params = table.costs["params"]
     budgets = (Budget("params", float(params[table.index[everywhere]])), Budget("params", float(params.max())))
-    several = table.accuracies.shape[1] > 1
-    return Study(budgets, MARKS, PLAIN + (NOISY if several else ()), first=2, highest=1.5, tick=0.5)
+    return Study(budgets, MARKS, PLAIN + NOISY, first=2, highest=1.5, tick=0.5)
 
 
 def main() -> None:

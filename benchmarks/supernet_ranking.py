@@ -214,14 +214,12 @@ def epochs_of(sampling: str, subnet_epochs: int) -> int:
     return subnet_epochs // SUBNETS[sampling]
 
 
-def make_problem(
-    space: SearchSpace, data_dir: Path, folder: Path, seed: int, device: str = "cpu", budgets: Sequence[Budget] = ()
-) -> SearchProblem:
+def make_problem(space: SearchSpace, data_dir: Path, folder: Path, seed: int, device: str = "cpu") -> SearchProblem:
     """CIFAR-10's training images at the space's size; the seed says which of them are for what."""
     info, train = load_train(DataOptions("cifar10", data_dir, space.resolutions[0]))
     return SearchProblem(
         space=space,
-        budgets=tuple(budgets),
+        budgets=(),
         tables=count_tables(space),
         info=info,
         train=train,

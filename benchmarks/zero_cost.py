@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from nas_bench_macro import BUDGETS, MacroTable, load_table
 from numpy.typing import NDArray
-from regret import Numbers, distinct, summary
+from regret import Numbers, Setup, search_regrets, summary
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -45,8 +45,6 @@ from se_nas.evidence.statistics import Estimate, kendall, kendall_gain, top_k_re
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
 from se_nas.records.files import write_atomic
-from se_nas.search.black_box.config import OptunaConfig
-from se_nas.search.black_box.search import search_architectures
 from se_nas.search.budgets.repair import Repair
 from se_nas.search.zero_cost.evaluator import ZeroCostConfig
 from se_nas.search.zero_cost.naswot import naswot, untrained
@@ -179,28 +177,13 @@ def every_network(table: MacroTable, budget: Budget, file: Scores) -> dict[str, 
     }
 
 
-def search_regrets(table: MacroTable, sampler: str, budget: Budget, seed: int, first: Iterable[int]) -> Numbers:
-    """(evaluations,) regrets of a search that evaluates some networks first."""
-    config = OptunaConfig(sampler=sampler, max_evaluations=MARKS[-1])
-
-    def evaluate(architecture: Any) -> float:
-        return float(table.means[table.index[architecture]]) / 100
-
-    enqueue = [table.architectures[network] for network in first]
-    result = search_architectures(
-        table.space, [budget], evaluate, config=config, tables=table.tables, seed=seed, enqueue=enqueue
-    )
-    found = table.means[[table.index[e.architecture] for e in distinct(result.evaluations)]]
-    return np.asarray(table.means[table.within(budget)].max() - np.maximum.accumulate(found))
-
-
 def regrets_of(
     file: LinesFile, table: MacroTable, sampler: str, budget: Budget, seed: int, first: list[int]
 ) -> list[float]:
-    """At MARKS; of the file, or of a search that is made now: see `search_regrets`."""
+    """At MARKS, of a search that evaluates some networks first; of the file, or of one that is made now."""
     key = str(budget), sampler, bool(first), seed
     if key not in file.found:
-        curve = search_regrets(table, sampler, budget, seed, first)
+        curve = search_regrets(table, Setup(sampler, MARKS[-1]), budget, seed, first)
         file.add(key, regrets=[round(float(curve[mark - 1]), 4) for mark in MARKS])
     return list(file.found[key]["regrets"])
 
