@@ -1,13 +1,14 @@
 """Question: where does SE pay, is it additive over blocks, and is one ratio everywhere as good as any placement?
 
 Reads a whole table of placements as benchmarks/se_table.py merges it: all networks have one seed or more in common, and
-some have several, which tell the noise. What a block's SE is worth is the mean over all settings of the other blocks.
-Whether effects add up is told by an F test of an additive model's lack of fit against that noise (Draper and Smith,
-Applied Regression Analysis, section 2.1); where they do not, the model has pairs of blocks too. What that adequate
-model leaves is noise as well, and pooled with it. What placing SE gains over one ratio everywhere at no more cost is
-told by the model, since the difference of two networks of the table is mostly noise. The best by a model that was
-fitted to the same trainings looks better than it is: this optimism is found and taken off by a parametric bootstrap, as
-is the interval (Efron and Tibshirani, An Introduction to the Bootstrap, chapters 10 and 17). Run: python
+where it is one, some have several, which tell the noise. What a block's SE is worth is the mean over all settings of
+the other blocks. Whether effects add up is told by an F test of an additive model's lack of fit against that noise
+(Draper and Smith, Applied Regression Analysis, section 2.1); where they do not, the model has pairs of blocks too. What
+that model leaves is pooled with the noise. What placing SE gains over one ratio everywhere at no more cost, and which
+of these are on the front, is told by the model, since the difference of two networks of the table is mostly noise. The
+best by a model that was fitted to the same trainings looks better than it is: most of this optimism is found and taken
+off by a parametric bootstrap, which gives the interval too (Efron and Tibshirani, An Introduction to the Bootstrap,
+chapters 10 and 17); it is widened by what networks differ from the model beyond the noise. Run: python
 benchmarks/se_table_answers.py TABLE.json [--results FOLDER]. It takes seconds. The last line is one JSON object.
 """
 
@@ -43,7 +44,9 @@ OFF = "none"
 DRAWS = 4000
 """Of the bootstrap."""
 LEVEL = 0.05
-"""Below this p an additive model is not taken."""
+"""Below this p a model does not explain a table."""
+TINY = 1e-9
+"""Sums of squares below it are of rounding."""
 SHOWN = {"params": "parameters (thousands)", "latency_ms.onnxruntime": "milliseconds in ONNX Runtime"}
 """Costs of the figure, where the table has them."""
 
@@ -55,7 +58,8 @@ class Placements:
         choices: names; options: of each choice, that without SE first.
         rows: (N, choices) numbers of the options of each network.
         accuracies: (N, seeds) in points, by the seeds that all networks have.
-        squares, freedom: sum of squares between seeds of all networks with several, and its degrees of freedom.
+        squares, freedom: sum of squares between trainings of one network, less what a seed does to all networks where
+            all have several; and its degrees of freedom.
     """
 
     def __init__(self, table: NetworkTable) -> None:
@@ -80,8 +84,12 @@ class Placements:
             ]
         )
         self.accuracies = 100 * np.array([[n.accuracies[seed] for seed in sorted(seeds)] for n in table.networks])
-        self.freedom = sum(len(values) - 1 for values in repeated)
-        self.squares = float(sum(((values - values.mean()) ** 2).sum() for values in repeated))
+        if len(seeds) > 1:
+            apart = self.accuracies - self.means[:, None] - self.accuracies.mean(axis=0) + self.accuracies.mean()
+            self.squares, self.freedom = float((apart**2).sum()), (len(table.networks) - 1) * (len(seeds) - 1)
+        else:
+            self.squares = float(sum(((values - values.mean()) ** 2).sum() for values in repeated))
+            self.freedom = sum(len(values) - 1 for values in repeated)
         self.costs = {
             metric: np.array([network.costs[metric] for network in table.networks], dtype=np.float64)
             for metric in table.networks[0].costs
@@ -148,10 +156,10 @@ class Model:
         return cls(pairs, stacked, coefficients, np.linalg.cholesky(np.linalg.inv(stacked.T @ stacked)))
 
     @classmethod
-    def adequate(cls, table: Placements) -> Model:
-        """Options alone, if the noise may explain what these leave."""
+    def chosen(cls, table: Placements) -> Model:
+        """Options alone, if the noise may explain what these leave; else pairs too, whether it may or not."""
         additive = cls.of(table, pairs=False)
-        return additive if additive.lack_of_fit(table)["p"] >= LEVEL else cls.of(table, pairs=True)
+        return additive if additive.explains(table) else cls.of(table, pairs=True)
 
     @property
     def fitted(self) -> Numbers:
@@ -162,12 +170,17 @@ class Model:
         """Sum of squares of the means that is not explained, and its degrees of freedom."""
         return float(((table.means - self.fitted) ** 2).sum()), len(self.terms) - self.terms.shape[1]
 
-    def lack_of_fit(self, table: Placements) -> dict[str, float]:
-        """How much of the variance between networks is explained, and whether more than noise is left."""
+    def lack_of_fit(self, table: Placements) -> dict[str, float | None]:
+        """How much of the variance between networks is explained, and whether more than noise is left.
+
+        Where nothing is left there is no F; nor is there where something is, and trainings have no noise.
+        """
         left, unexplained = self.left(table)
         total = float(((table.means - table.means.mean()) ** 2).sum())
         between_seeds = Noise.between_seeds(table).variance_of_mean
-        ratio = left / unexplained / between_seeds if between_seeds else float("inf")
+        if left <= TINY or not between_seeds:
+            return {"r2": round(1 - left / total, 4) if total else None, "f": None, "p": float(left <= TINY)}
+        ratio = left / unexplained / between_seeds
         return {
             "r2": round(1 - left / total, 4),
             "r2_if_the_rest_is_noise": round(1 - between_seeds * unexplained / total, 4),
@@ -175,10 +188,15 @@ class Model:
             "p": round(float(f_distribution.sf(ratio, unexplained, table.freedom)), 4),
         }
 
+    def explains(self, table: Placements) -> bool:
+        """Whether the noise may explain what is left."""
+        return (self.lack_of_fit(table)["p"] or 0.0) >= LEVEL
+
     def best_of(self, table: Placements, noise: Noise, within: Places, network: int) -> dict[str, Any]:
         """Which placement of some is best, and by how many points it is better than a network, with 95 %.
 
-        What is told is what it gains on average over trainings, that it was picked by these taken into account.
+        What is told is what it gains on average over trainings, that it was picked by these taken into account. Beyond
+        the noise of the coefficients the interval has twice the variance by which a network differs from the model.
         """
         terms = self.terms[within] - self.terms[network]  # (placements, terms)
         rng = np.random.default_rng(0)
@@ -188,11 +206,16 @@ class Model:
         picked = seen.argmax(axis=1)
         true = terms @ self.coefficients
         excess = seen[np.arange(DRAWS), picked] - true[picked]
+        best = int(within[true.argmax()])
         gain = float(true.max() - excess.mean())
+        left, unexplained = self.left(table)
+        beyond = left / unexplained - Noise.between_seeds(table).variance_of_mean if unexplained else 0.0
+        apart = 0.0 if best == network else 1.96**2 * 2 * max(beyond, 0.0)
         low, high = np.quantile(excess - excess.mean(), (0.025, 0.975))
+        low, high = np.hypot(low, np.sqrt(apart)), np.hypot(high, np.sqrt(apart))
         return {
-            "picks": table.picks(int(within[true.argmax()])),
-            **rounded({"points": gain, "low": gain - float(high), "high": gain - float(low)}),
+            "picks": table.picks(best),
+            **rounded({"points": gain, "low": gain - float(high), "high": gain + float(low)}),
         }
 
 
@@ -228,10 +251,10 @@ def front(costs: Numbers, accuracies: Numbers) -> NDArray[np.bool_]:
 
 
 def of_costs(table: Placements, model: Model, noise: Noise, uniform: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """For each cost whether one option everywhere is on its front, and what placing SE gains over it at no more."""
+    """By the model, whether one option everywhere is on the front of each cost, and what placing gains at no more."""
     found = {}
     for metric, costs in table.costs.items():
-        on = front(costs, table.means)
+        on = front(costs, model.fitted.round(9))  # sums of the same effects in another order are the same
         found[metric] = {
             "networks_on_the_front": int(on.sum()),
             **{
@@ -255,7 +278,7 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 def answers(table: Placements) -> dict[str, Any]:
     """All that is told."""
     uniform = table.options[table.choices[0]]
-    model, every = Model.adequate(table), np.arange(len(table.rows))
+    model, every = Model.chosen(table), np.arange(len(table.rows))
     between, noise = Noise.between_seeds(table), Noise.pooled(table, model)
     seeds = table.accuracies.shape[1]
     return {
@@ -268,7 +291,7 @@ def answers(table: Placements) -> dict[str, Any]:
         "effects": effects(table, noise),
         "additive": Model.of(table, pairs=False).lack_of_fit(table),
         "with_pairs": Model.of(table, pairs=True).lack_of_fit(table),
-        "model": "with_pairs" if model.pairs else "additive",
+        "model": {"name": "with_pairs" if model.pairs else "additive", "explains": model.explains(table)},
         "everywhere": {
             option: {
                 "accuracy": round(float(table.means[place]), 3),

@@ -5,8 +5,10 @@ that is trained uniformly, with whose weights every placement is judged, and a d
 whose logits are decoded within the parameters of the paper's SE everywhere (ratio 16) and without a bound. Each score's
 Kendall tau with the trained accuracies stands beside that of parameters alone, and beside the mean tau of two trainings
 where the table has several seeds; a second tau is with the linear model of the placements that se_table_answers.py
-finds adequate, which has little of the noise. By this model the regret of the best of the first 1, 8 and 24 of a score
-is told beside that of as many random ones. Run:
+takes, which has less of the noise. These taus are of the whole space, so that they have no interval over networks; what
+other trainings would give, the seeds tell. By this model the regret of the best of the first 1, 8 and 24 of a score is
+told beside that of as many random ones.
+Run:
 python benchmarks/se_table_guides.py TABLE.json --data-dir DIR --work FOLDER [--results FOLDER].
 Every training goes on from what FOLDER holds. The last line is one JSON object.
 """
@@ -89,8 +91,8 @@ def ranking(table: KnownTable, scores: Numbers, budgets: tuple[Budget, ...]) -> 
         rows = table.within(budget)
         top[str(budget)] = {str(k): round(top_k_regret(scores[rows], table.judged[rows], k), 4) for k in TOP}
     return {
-        "kendall": kendall(scores, table.means).entry.plain(),
-        "kendall_with_the_model": kendall(scores, table.judged).entry.plain(),
+        "kendall": round(kendall(scores, table.means).value, 4),
+        "kendall_with_the_model": round(kendall(scores, table.judged).value, 4),
         "regret_of_the_first": top,
     }
 

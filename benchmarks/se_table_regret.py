@@ -3,8 +3,10 @@
 The table is what benchmarks/se_table.py merges: all 243 placements of SE in five blocks, each trained on CIFAR-10. A
 search sees the mean of a network's trainings; see `regret.py` for what its regret is. The best of a noisy table is the
 luckiest too, so that there is a second table: a search sees one training, as in life, and what it would hand back is
-judged by the linear model of the placements that se_table_answers.py finds adequate, which has little of the noise.
-Networks are searched within the parameters of the paper's SE everywhere (ratio 16), and with no bound. Run:
+judged by the linear model of the placements that se_table_answers.py takes, which has less of the noise: also by it
+regrets are told a little too large, the smaller all effects are the more. Networks are searched within the parameters
+of the paper's SE everywhere (ratio 16), and with no bound.
+Run:
 python benchmarks/se_table_regret.py TABLE.json [--results FOLDER] [--processes 2]. The last line is one JSON object.
 """
 
@@ -55,7 +57,7 @@ def load_table(path: Path) -> KnownTable:
     placements = Placements(found)
     networks = [space.architecture(network.picks) for network in found.networks]
     rows = np.array([[c.options.index(a[c.name]) for c in space.choices] for a in networks], dtype=np.intp)
-    model = Model.adequate(placements)
+    model = Model.chosen(placements)
     return KnownTable(space, rows, placements.accuracies, model.fitted, "the linear model of the placements")
 
 

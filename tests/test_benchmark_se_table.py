@@ -101,7 +101,7 @@ def placements() -> Iterator[ModuleType]:
     yield from loaded("se_table_answers")
 
 
-def made_up_table(worth: Callable[[tuple[int, ...]], float], noise: float, seed: int = 0) -> NetworkTable:
+def made_up_table(worth: Callable[[tuple[int, ...]], float], noise: float, seed: int = 2) -> NetworkTable:
     """All settings of three blocks, whose accuracies in points are given, and two trainings with noise of that sd."""
     rng, options = np.random.default_rng(seed), ("none", "r4", "r16")
     networks = [
@@ -143,7 +143,7 @@ def test_effects_and_additivity_of_placements_are_found_again(placements: Module
     together = placements.answers(placements.Placements(made_up_table(lambda row: 2.0 * (0 not in row[:2]), 0.1)))
     assert together["additive"]["p"] < 0.001
     assert together["with_pairs"]["p"] > 0.01
-    assert together["model"] == "with_pairs"
+    assert together["model"]["name"] == "with_pairs"
     assert together["with_pairs"]["r2"] > together["additive"]["r2"]
 
 
@@ -177,6 +177,44 @@ def test_the_gain_of_a_placement_that_was_picked_by_its_trainings_is_told_withou
     assert luck - known > 0.15  # what the model alone would say too much
     assert abs(told - known) < 0.08
     assert covered >= 0.9 * repeats
+
+
+def shifted(table: NetworkTable, points: float) -> NetworkTable:
+    """The same, where the second seed is better by so many points for every network."""
+    networks = [
+        network.model_copy(
+            update={"accuracies": {**network.accuracies, "1": network.accuracies["1"] + points / 100}},
+        )
+        for network in table.networks
+    ]
+    return table.model_copy(update={"networks": tuple(networks)})
+
+
+def test_what_a_seed_does_to_all_networks_is_no_noise_of_their_differences(placements: ModuleType) -> None:
+    table = made_up_table(lambda row: 1.0 * row[0], 0.3)
+    found = [placements.answers(placements.Placements(one)) for one in (table, shifted(table, 2.0))]
+    assert found[0]["effects"] == found[1]["effects"]
+    assert found[0]["sd_between_seeds"] == found[1]["sd_between_seeds"]
+    assert found[0]["sd_between_seeds"]["points"] == pytest.approx(0.3, abs=0.1)
+
+
+def test_an_interval_is_wider_where_networks_differ_from_the_model(placements: ModuleType) -> None:
+    def rugged(row: tuple[int, ...]) -> float:
+        return row[0] + 3.0 * math.sin(17 * row[0] * row[1] * row[2])
+
+    for worth, wide in ((lambda row: float(row[0]), False), (rugged, True)):
+        found = placements.answers(placements.Placements(made_up_table(worth, 0.1)))
+        assert found["model"] == {"name": "with_pairs" if wide else "additive", "explains": not wide}
+        over = found["everywhere"]["none"]["best_over_it"]
+        assert (over["high"] - over["low"] > 2) == wide
+
+
+@pytest.mark.parametrize("worth", [0.0, 1.0])
+def test_a_table_without_noise_has_answers(placements: ModuleType, worth: float) -> None:
+    found = placements.answers(placements.Placements(made_up_table(lambda row: worth * row[0], 0.0)))
+    assert found["model"] == {"name": "additive", "explains": True}
+    assert found["everywhere"]["none"]["best_over_it"]["points"] == pytest.approx(2 * worth)
+    json.dumps(found, allow_nan=False)
 
 
 def test_answers_and_their_figure_are_written_where_one_seed_is_common(
