@@ -29,9 +29,15 @@ from se_nas.space.attention import ATTENTION
 from se_nas.space.blocks import BLOCKS, shape
 from se_nas.space.yaml.model import SpaceModel
 from se_nas.training.recipe import Recipe
+from se_nas.training.recipe_files import DEFAULT, default_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADINGS = "Args|Attributes|Raises|Returns"
+OF_RECIPES = (
+    f"A key that is left out has the value of the recipe `base`, of which the table has `{DEFAULT}`'s; none must be "
+    "given. Where there is a `source` and no `base`, the recipe stands alone: then the defaults of its column hold, and "
+    "what has none must be given."
+)
 TAKEN_IN = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "runs/NOTES.md")
 
 #: The public names of the package, by heading.
@@ -95,8 +101,7 @@ def reference() -> dict[str, str]:
             "Recipe",
             Recipe,
             "What a recipe for `se-nas retrain --recipe NAME`, a run file's `retrain:` and `search.stand_alone:` hold. "
-            "The shipped ones are in `se_nas/training/recipes/`; `--set KEY=VALUE` replaces a value. Where `source` is "
-            "left out, the values are put upon those of a shipped recipe, `base: NAME`, by default `small-images`.",
+            "The shipped ones are in `se_nas/training/recipes/`; `--set KEY=VALUE` replaces a value.",
         ),
         "python": python_page(),
     }
@@ -136,7 +141,8 @@ def leaf_commands(command: Any, words: list[str]) -> Iterator[tuple[list[str], A
 
 def model_page(title: str, model: type[BaseModel], intro: str) -> str:
     """Every key that a file read by this model may have, the file's own first and then those of the parts in it."""
-    page = [f"# {title}", intro, "An unknown key is an error. A key without a default must be given."]
+    must = "" if model is Recipe else " A key without a default must be given."
+    page = [f"# {title}", intro, f"An unknown key is an error.{must}"]
     whole = model.model_json_schema()
     parts = {model.__name__: whole, **whole.get("$defs", {})}
     headings = headings_in(model.__name__, parts)
@@ -148,16 +154,22 @@ def model_page(title: str, model: type[BaseModel], intro: str) -> str:
 def keys_of(name: str, part: dict[str, Any], headings: dict[str, str]) -> tuple[str, str]:
     """A part's own text, and a table of its keys."""
     text, meanings = described(name, part.get("description", ""))
+    of_base = default_recipe().model_dump(mode="json") if name == Recipe.__name__ else None
     rows = [
         [
             f"`{key}`",
             type_text(value, headings),
             "" if key in part.get("required", ()) else default_text(value),
+            *([] if of_base is None else [f"`{in_yaml(of_base[key])}`"]),
             meanings.get(key, ""),
         ]
         for key, value in part["properties"].items()
     ]
-    return text, table(["key", "value", "default", "meaning"], rows)
+    if of_base is None:
+        return text, table(["key", "value", "default", "meaning"], rows)
+    base = ["`base`", "text", "", f"`{DEFAULT}`", "the shipped recipe whose values hold for the keys that are left out"]
+    heads = ["key", "value", "with a `source` of its own", f"in `{DEFAULT}`", "meaning"]
+    return f"{text}\n\n{OF_RECIPES}", table(heads, [base, *rows])
 
 
 def kinds() -> str:
@@ -251,7 +263,9 @@ def type_text(schema: dict[str, Any], names: dict[str, str]) -> str:
 
 def default_text(schema: dict[str, Any]) -> str:
     """A default as YAML has it; of a part with keys of its own, its own table says it."""
-    value = schema.get("default")
+    if "default" not in schema:  # it is made
+        return "its defaults"
+    value = schema["default"]
     if isinstance(value, dict) and value and "additionalProperties" not in schema:
         return "its defaults"
     return f"`{in_yaml(value)}`"

@@ -115,7 +115,9 @@ def _best_by_training(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """What random search by training hands back: (n,) accuracies of the best of k networks, chosen without looking.
 
     For each seed the best is that with the highest mean over the other seeds, so that the luck of a training that
-    made a network the best does not count in its favour; the mean is thus not biased upwards.
+    made a network the best does not count in its favour; the mean is thus not biased upwards. The choices share seeds,
+    so that an interval of the difference is a little too narrow where several networks are about as good (a nominal
+    95 % covers 90 to 93 %), and which networks were drawn is not in it.
 
     Args:
         rows: (k, n) accuracies, one row for each network, one column for each of at least two seeds.

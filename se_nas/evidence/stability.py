@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import f as f_distribution
 
 from se_nas.cost.table import CostTable
 from se_nas.evidence.choices_in_use import choices_in_use, se_places
@@ -126,7 +127,8 @@ def accuracy_spread(accuracies: Sequence[Mapping[int, float]]) -> AccuracySpread
 
     Returns:
         mean (of the networks' means), between_searches and between_trainings (standard deviations, in the unit of the
-        accuracies); None where there are too few networks or trainings to tell.
+        accuracies), and p of the F test of MS_networks / MS_residual, since an estimate that is cut at 0 is above it in
+        nearly half of all cases where networks are alike; None where there are too few networks or trainings to tell.
     """
     trained = [found for found in accuracies if found]
     groups = [np.array(list(found.values())) for found in trained]
@@ -134,20 +136,25 @@ def accuracy_spread(accuracies: Sequence[Mapping[int, float]]) -> AccuracySpread
     squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
     shared = [seed for seed in trained[0] if all(seed in found for found in trained)] if trained else []
     table = np.array([[found[seed] for seed in shared] for found in trained])
+    between, p = _between(table) if min(table.shape) > 1 else (None, None)
     return AccuracySpread(
         mean=float(np.mean([group.mean() for group in groups])) if groups else None,
-        between_searches=_between(table) if min(table.shape) > 1 else None,
+        between_searches=between,
         between_trainings=math.sqrt(squares / freedom) if freedom else None,
+        p=p,
     )
 
 
-def _between(table: NDArray[np.float64]) -> float:
-    """The standard deviation of what k networks are worth, from their (k, n) accuracies over n seeds."""
+def _between(table: NDArray[np.float64]) -> tuple[float, float]:
+    """The standard deviation of what k networks are worth, from their (k, n) accuracies over n seeds, and its p."""
     k, n = table.shape
     networks, seeds = table.mean(axis=1), table.mean(axis=0)
     residuals = table - networks[:, None] - seeds + table.mean()
-    residual = float((residuals**2).sum()) / ((k - 1) * (n - 1))
-    return math.sqrt(max(0.0, float(networks.var(ddof=1)) - residual / n))
+    freedom = (k - 1) * (n - 1)
+    residual = float((residuals**2).sum()) / freedom
+    variance = float(networks.var(ddof=1))
+    p = float(f_distribution.sf(n * variance / residual, k - 1, freedom)) if residual else float(variance == 0)
+    return math.sqrt(max(0.0, variance - residual / n)), p
 
 
 def _states(space: SearchSpace, architectures: Sequence[Architecture]) -> _States:

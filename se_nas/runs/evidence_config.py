@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from se_nas.cost.budget import Budget
 from se_nas.data.sources import is_fixed
 from se_nas.errors import ConfigError
-from se_nas.evidence.pilot.power import power_fault
+from se_nas.evidence.pilot.power import claim_fault
 from se_nas.records.files import read_json, write_atomic
 from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import parse_record, read_record
@@ -68,8 +68,8 @@ def check_evidence(run_file: Path, config: RunConfig, problem: Problem) -> None:
         return
     own = config.evidence
     fault = None
-    if own.primary is not None and own.seeds is None and own.random is not None:  # else the search's time says how many
-        fault = power_fault(own.primary, own.random)
+    if own.primary is not None and own.random is not None:  # else the search's time says how many
+        fault = claim_fault(own.primary, own.random, own.seeds)
     if fault is not None:
         raise ConfigError(str(run_file), [f"evidence.{fault}"])
     places = {"published": Path(), "others": Path()}

@@ -125,6 +125,15 @@ def test_a_seed_that_is_lucky_for_all_hides_no_spread_of_searches() -> None:
     assert found.between_searches == pytest.approx(0.01 / math.sqrt(2))
 
 
+def test_answers_that_are_alike_are_told_apart_as_often_as_the_level_says() -> None:
+    rng = np.random.default_rng(0)
+    found = [accuracy_spread([dict(enumerate(row)) for row in rng.normal(0.8, 0.01, (3, 5))]) for _ in range(1000)]
+    assert np.mean([one.between_searches > 0 for one in found]) > 0.3
+    assert 0.03 < np.mean([one.p < 0.05 for one in found]) < 0.07
+    assert accuracy_spread([{0: 0.5, 1: 0.9}, {0: 0.51, 1: 0.91}]).p == pytest.approx(0, abs=1e-9)
+    assert accuracy_spread([{0: 0.5, 1: 0.5}, {0: 0.5, 1: 0.5}]).p == 1
+
+
 def test_noise_of_trainings_alone_is_no_spread_of_searches() -> None:
     assert accuracy_spread([{0: 0.5, 1: 0.7}, {0: 0.7, 1: 0.5}]).between_searches == 0
     one = accuracy_spread([{0: 0.5, 1: 0.6, 2: 0.7}])

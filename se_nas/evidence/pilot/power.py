@@ -8,7 +8,7 @@ Behavioral Sciences, 2nd ed., 1988, chapter 2; the noncentral t law of scipy).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from scipy.stats import nct, t
@@ -66,12 +66,17 @@ def power_of(primary: Primary, networks: int) -> Callable[[int], float]:
     return partial(power_against_mean, primary.difference, primary.noise, primary.spread, networks)
 
 
-def power_fault(primary: Primary, networks: int) -> str | None:
-    """Why no number of seeds reaches the power that is asked for, if none does."""
+def claim_fault(primary: Primary, networks: int, seeds: Sequence[int] | None) -> str | None:
+    """Why a claim cannot be tested, or, where its power is to say the seeds, no number of them reaches it."""
+    if primary.against == "random_best" and (networks < 2 or (seeds is not None and len(seeds) < 2)):
+        least = "needs 2 or more random networks, and as many seeds, since the best is chosen by the others"
+        got = f"{networks} networks" + ("" if seeds is None else f" and seeds {list(seeds)}")
+        return f"primary.against: random_best {least}, but got {got}"
     power = power_of(primary, networks)
-    if seeds_for(primary.power, power) is not None:
+    if seeds is not None or seeds_for(primary.power, power) is not None:
         return None
-    must = f"must be {power(MOST_SEEDS):.2f} at most, or `random` more than {networks} networks"
+    more = "" if primary.spread is None else f", or `random` more than {networks} networks"
+    must = f"must be {power(MOST_SEEDS):.2f} at most{more}"
     return f"primary.power: {must}, as no number of seeds reaches it, but got {primary.power}"
 
 

@@ -256,11 +256,16 @@ class BlockAgreement(Record):
 
 
 class AccuracySpread(Record):
-    """Of the answers' accuracies."""
+    """Of the answers' accuracies.
+
+    Attributes:
+        p: of what is between searches, if the answers are worth the same; evidence of older versions lacks it.
+    """
 
     mean: Share | None = None
     between_searches: Number | None = None
     between_trainings: Number | None = None
+    p: Share | None = None
 
 
 class StabilityPart(Record):

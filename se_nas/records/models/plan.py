@@ -19,8 +19,8 @@ class Primary(Record):
     """The one comparison that is the claim; the others are beside it.
 
     Attributes:
-        against: "random_mean" is the average network that the budgets allow; "random_best" what random search hands
-            back, the best of as many as the search's time would have trained.
+        against: "random_mean" is the average network that the budgets allow; "random_best" the best of the random
+            networks, for each seed chosen by the trainings with the others.
         difference: of accuracies, as a share, that is to be found.
         noise: standard deviation of the accuracy of one network over trainings, as a share, from a pilot.
         spread: standard deviation of the accuracies of random networks at the budgets without the noise, as a share; of

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from se_nas.cost.metrics import METRICS
-from se_nas.errors import counted
+from se_nas.errors import counted, format_seconds
 from se_nas.evidence.controls import Control, ControlKind, RandomFeasible, pinned_controls, repinned_controls
 from se_nas.evidence.pilot.power import MOST_SEEDS
 from se_nas.records.models.evidence import NetworkCosts, TrainingRecord
@@ -101,7 +101,8 @@ class Gathering:
         if elsewhere and config.primary is not None:
             seeds = {*range(MOST_SEEDS), *(config.seeds or ())} - {setting.config.seed}
             trained += sum(f"{self.trainings.key(Task(self.answer.spec, seed))}.json" in elsewhere for seed in seeds)
-        self.plan = plan_evidence(self.run, config, self.random_count, trained, len(elsewhere))
+        drawn = len(self.random.distinct(self.random_count))
+        self.plan = plan_evidence(self.run, config, drawn, trained, len(elsewhere))
         self.seeds = self.plan.seeds if self.plan is not None else config.seeds or SEEDS
 
     # ---- what is compared
@@ -207,6 +208,10 @@ class Gathering:
         if taken := self.trainings.take_over(tasks, folders):
             self.say(f"{counted(taken, 'training')} with the same settings taken from those of `others`")
         if not self.conditions.finished_only:
+            if left := len(self.trainings.left(tasks)):
+                each = f"of about {format_seconds(self.retrained.seconds)} each, as long as the answer's own"
+                at_once = "" if self.conditions.jobs == 1 else f", {self.conditions.jobs} at a time"
+                self.say(f"{counted(left, 'training')} to do, {each}{at_once}")
             with self.spending.of(TRAININGS):
                 self.trainings.train(tasks, self.conditions.jobs, self.conditions.progress)
 

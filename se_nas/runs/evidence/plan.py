@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from se_nas.errors import ConfigError
-from se_nas.evidence.pilot.power import power_fault, power_of, seeds_for
+from se_nas.evidence.pilot.power import claim_fault, power_of, seeds_for
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.models.plan import EvidencePlan
 from se_nas.records.record import read_record, write_record
@@ -18,7 +18,7 @@ def plan_evidence(
     """The plan that the evidence was begun with, or one that is written now; None where nothing is the claim.
 
     Args:
-        networks: random ones among the controls.
+        networks: random ones among the controls, which a small space may have fewer of than were asked for.
         trained: trainings that the evidence has already, beside the run's own, or that other runs have of its answer.
         elsewhere: trainings of other runs that may be taken over.
 
@@ -37,7 +37,7 @@ def plan_evidence(
         raise ConfigError(str(run.path), [f"primary: {must} of {trained} already; plan it in a copy without evidence/"])
     power = power_of(config.primary, networks)
     needed = seeds_for(config.primary.power, power)
-    if config.seeds is None and (fault := power_fault(config.primary, networks)) is not None:
+    if (fault := claim_fault(config.primary, networks, config.seeds)) is not None:
         raise ConfigError(str(run.path), [fault])
     seeds = config.seeds or tuple(range(needed or 0))
     environment = describe_environment()

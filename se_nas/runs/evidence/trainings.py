@@ -136,6 +136,10 @@ class Trainings:
                 taken += 1
         return taken
 
+    def left(self, tasks: Sequence[Task]) -> list[Task]:
+        """Those that are not done, each once."""
+        return list({self.key(task): task for task in tasks if self.record(task) is None}.values())
+
     def train(self, tasks: Sequence[Task], jobs: int, progress: bool) -> None:
         """Do the trainings that are not done, in their order, `jobs` at a time.
 
@@ -143,7 +147,7 @@ class Trainings:
             SeNasError: what a user can mend, such as missing data; what is done stays.
             TrainingInterrupted: SIGINT or SIGTERM; the states are saved.
         """
-        left = list({self.key(task): task for task in tasks if self.record(task) is None}.values())
+        left = self.left(tasks)
         if not left:
             return
         console = Console(stderr=True)

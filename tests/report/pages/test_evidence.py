@@ -236,6 +236,13 @@ def test_searches_that_do_not_spread_beyond_the_noise_are_said_not_to_be_told_ap
     found["accuracy"]["between_searches"] = 0.0
     text = only(tmp_path, stability=found)
     assert "from search to search what varies is not told apart from the noise of training; from training to" in text
+    found["accuracy"] |= {"between_searches": 0.005, "p": 0.3}
+    text = only(tmp_path, stability=found)
+    assert "what varies is not told apart from the noise of training (p 0.300); from training to" in text
+    found["accuracy"]["p"] = 0.01
+    assert "varies by 0.50 points (standard deviation, the trainings' own noise taken out; p 0.010)" in only(
+        tmp_path, stability=found
+    )
 
 
 def test_a_supernet_that_tells_no_network_apart_has_no_order(tmp_path: Path) -> None:

@@ -86,6 +86,17 @@ def test_a_claim_that_is_not_tested_to_its_end_does_not_hold_yet(tmp_path: Path)
     assert "The claim holds" in said(shown(tmp_path, missing))
 
 
+def test_a_claim_says_how_many_of_the_planned_networks_it_was_tested_against(tmp_path: Path) -> None:
+    found = fake.planned(0.04)
+    (claim,) = (one for one in found["comparisons"] if one.get("primary"))
+    claim["networks"] = 6
+    assert said(shown(tmp_path, found)).startswith(
+        "The claim holds: this answer is better than the mean of 6 of the 8 random networks at the same budgets: "
+    )
+    claim["networks"] = 1  # whose comparison has no variance between networks
+    assert said(shown(tmp_path, found)).startswith("The claim is not tested to its end: ")
+
+
 def test_without_a_plan_no_comparison_stands_alone_and_a_new_run_can_plan_one(tmp_path: Path) -> None:
     first = shown(tmp_path, fake.controls())
     assert said(first).startswith("No claim was planned, so that none of 8 comparisons stands alone")

@@ -89,6 +89,19 @@ def test_a_power_that_no_number_of_seeds_reaches_is_refused(run: RunFolder) -> N
         plan(run, networks=5, primary={**PRIMARY, "spread": 0.03})
 
 
+@pytest.mark.parametrize("asked", [{"networks": 1}, {"networks": 8, "seeds": [3]}])
+def test_the_best_of_one_network_or_by_one_seed_is_no_claim(run: RunFolder, asked: dict[str, Any]) -> None:
+    best = {**PRIMARY, "against": "random_best", "spread": None}
+    with pytest.raises(ConfigError, match=r"primary.against: random_best needs 2 or more random networks, and as many"):
+        plan(run, primary=best, **asked)
+    assert not (run / "evidence/plan.json").exists()
+
+
+def test_more_networks_are_no_help_against_the_best_of_them(run: RunFolder) -> None:
+    with pytest.raises(ConfigError, match=r"primary.power: must be 0\.\d\d at most, as no number of seeds reaches it"):
+        plan(run, primary={**PRIMARY, "against": "random_best", "spread": None, "difference": 1e-4, "noise": 0.1})
+
+
 @pytest.mark.parametrize(
     "wrong", [{"against": "se_r4"}, {"difference": 0}, {"noise": -1}, {"power": 1}, {"power": 0.2}, {"spread": 2}]
 )

@@ -104,7 +104,13 @@ def _planned(found: ControlsPart) -> list[Claim]:
     primary = plan.primary
     against = {"random_mean": "the mean of", "random_best": "the best by training of"}[primary.against]
     outcome = [
-        verdict(one) + (f", p {p_words(one.p)}" if one.p is not None else "")
+        verdict(one)
+        + (f", p {p_words(one.p)}" if one.p is not None else "")
+        + (
+            f", with {one.networks} of them, as trainings of the others diverged"
+            if one.networks < plan.networks
+            else ""
+        )
         for one in found.comparisons
         if one.primary
     ]

@@ -129,12 +129,12 @@ def _outcome(
         return Claim("This answer was compared with nothing", rest), "open"
     if plan is None:
         return _unplanned(controls), "open"
-    against = _rival(plan.primary, plan.networks)
     one = next((one for one in controls.comparisons if one.primary), None)
     if one is None or one.value is None:
+        against = _rival(plan.primary, plan.networks)
         return Claim("The claim is not tested yet", f": that this answer is better than {against}."), "open"
-    numbers = _numbers(one)
-    if one.n < len(plan.seeds) or _untrained(controls, one):
+    against, numbers = _rival(plan.primary, plan.networks, one.networks), _numbers(one)
+    if one.n < len(plan.seeds) or _untrained(controls, one) or one.networks == 1 < plan.networks:
         rest = f": so far the difference from {against} is {numbers}, and the plan is not carried out."
         return Claim("The claim is not tested to its end", rest), "open"
     if not is_significant(one):
@@ -144,9 +144,10 @@ def _outcome(
     return Claim("The opposite of the claim holds", f": this answer is worse than {against}: {numbers}."), "bad"
 
 
-def _rival(primary: Primary, networks: int) -> str:
+def _rival(primary: Primary, planned: int, compared: int | None = None) -> str:
     which = {"random_mean": "the mean of", "random_best": "the best by training of"}[primary.against]
-    return f"{which} {networks} random networks at the same budgets"
+    fewer = f"{compared} of the " if compared is not None and compared < planned else ""
+    return f"{which} {fewer}{planned} random networks at the same budgets"
 
 
 def _numbers(one: ComparisonEntry) -> str:

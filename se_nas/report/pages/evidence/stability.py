@@ -5,8 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from se_nas.records.models.evidence import StabilityPart
-from se_nas.report.pages.evidence.words import Shown, Table, cost_cells, cost_heads, shown_metrics, trainings_words
+from se_nas.report.pages.evidence.words import (
+    Shown,
+    Table,
+    cost_cells,
+    cost_heads,
+    p_words,
+    shown_metrics,
+    trainings_words,
+)
 from se_nas.report.plots import stability
+from se_nas.report.plots.evidence import SIGNIFICANT
 from se_nas.report.theme.words import ABSENT, format_percent
 
 
@@ -43,11 +52,12 @@ def _lead(found: StabilityPart) -> str:
         )
     between, within = accuracy.between_searches, accuracy.between_trainings
     if accuracy.mean is not None and between is not None and within is not None:
-        varies = (
-            f"this varies by {100 * between:.2f} points (standard deviation, the trainings' own noise taken out)"
-            if between > 0
-            else "what varies is not told apart from the noise of training"
-        )
+        p = "" if accuracy.p is None else f"p {p_words(accuracy.p)}"
+        if between > 0 if accuracy.p is None else accuracy.p < SIGNIFICANT:
+            noise = "; ".join(filter(None, ("standard deviation, the trainings' own noise taken out", p)))
+            varies = f"this varies by {100 * between:.2f} points ({noise})"
+        else:
+            varies = f"what varies is not told apart from the noise of training{p and f' ({p})'}"
         lead += (
             f" Trained alone, the answers reach {format_percent(accuracy.mean, 2)} on average; from search to "
             f"search {varies}; from training to training of one answer it varies by {100 * within:.2f} points."
