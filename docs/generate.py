@@ -35,8 +35,8 @@ ROOT = Path(__file__).resolve().parents[1]
 HEADINGS = "Args|Attributes|Raises|Returns"
 OF_RECIPES = (
     f"A key that is left out has the value of the recipe `base`, of which the table has `{DEFAULT}`'s; none must be "
-    "given. Where there is a `source` and no `base`, the recipe stands alone: then the defaults of its column hold, and "
-    "what has none must be given."
+    "given. Where there is a `source` and no `base`, the recipe stands alone: then the defaults of its column hold, "
+    "and what has none must be given."
 )
 TAKEN_IN = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "runs/NOTES.md")
 

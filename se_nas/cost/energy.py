@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from se_nas.cost.latency.building import Say
 from se_nas.cost.latency.cache import build_latency_table
 from se_nas.cost.latency.folder import latency_folder
 from se_nas.cost.latency.key import LatencyKey
@@ -25,6 +24,7 @@ from se_nas.cost.latency.timing import Measurement, OnProgress, median_interval,
 from se_nas.cost.metrics import ENERGY
 from se_nas.errors import DeviceError
 from se_nas.hardware.energy import EnergyMeter
+from se_nas.hardware.lines import Say
 from se_nas.layers.network import Network
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import BlockSpec, NetworkSpec

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se_nas.errors import DataError, did_you_mean
+from se_nas.hardware.lines import Say
 from se_nas.records.registry import Registry, imported
 
 if TYPE_CHECKING:
@@ -118,9 +119,7 @@ def open_on_disk(
     return source.open(data_dir, files.reading(channels), files.val_labels)
 
 
-def load_searched(
-    options: DataOptions, workers: int, say: Callable[[str], None]
-) -> tuple[DataInfo, ImageSet | TrainingSet]:
+def load_searched(options: DataOptions, workers: int, say: Say) -> tuple[DataInfo, ImageSet | TrainingSet]:
     """The facts about a data set and its training images, in memory or on disk: all that a search may see.
 
     Args:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from se_nas.export.agreement import BATCHES, greatest_difference, latency_beside
 from se_nas.export.forms import FORMS, Subject
 from se_nas.export.record import ExportedForm, ExportedNetwork, ExportReport, Normalisation
 from se_nas.hardware.environment import describe_environment
+from se_nas.hardware.lines import Say
 from se_nas.layers.network import Network
 from se_nas.records.bounds import USUAL_OPSET
 from se_nas.records.models.environment import Environment
@@ -35,7 +36,7 @@ def export_network(
     out: Path,
     forms: Sequence[str],
     *,
-    say: Callable[[str], None] = print,
+    say: Say = print,
     normalisation: Normalisation | None = None,
     opset: int = USUAL_OPSET,
     int8_file: str | None = None,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from se_nas.errors import ConfigError, SeNasError
+from se_nas.hardware.lines import Say
 
 Asked = Literal["auto", True, False]
 """What a configuration says of compiling or capturing; "auto" is where it is known to pay, or should by calculation."""
@@ -106,7 +107,7 @@ class GraphStep:
         *,
         compiled: Compiled | None = None,
         captured: bool = False,
-        say: Callable[[str], None],
+        say: Say,
     ) -> None:
         self._work, self._module, self._say = work, module, say
         self._compiled, self._captured = compiled, captured

@@ -26,6 +26,7 @@ from se_nas.cost.metrics import ENERGY
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.sources import load_searched
 from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError, counted
+from se_nas.hardware.lines import Say, silent
 from se_nas.nni_bridge.experiment import addresses, manager, nni_calls
 from se_nas.nni_bridge.experiment import status as experiment_status
 from se_nas.nni_bridge.experiment.addresses import HOST, PORT
@@ -43,15 +44,7 @@ from se_nas.records.run_log import logging_to
 from se_nas.records.shipped import find_space
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.data_folder import with_data_folder
-from se_nas.runs.prepare import (
-    Say,
-    Setting,
-    check_space_channels,
-    counted_key,
-    latency_table_of,
-    make_setting,
-    open_setting,
-)
+from se_nas.runs.prepare import Setting, check_space_channels, counted_key, latency_table_of, make_setting, open_setting
 from se_nas.runs.run_file import NNIConfig, RunConfig, load_run
 from se_nas.runs.run_folder import alone_in
 from se_nas.runs.search import finish_run
@@ -177,7 +170,7 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
         return
     space_file = find_space(config.space, run_file.parent)
     space = load_space(space_file)
-    info, _ = load_searched(config.data.options(space, config.seed), config.data.workers, say=lambda line: None)
+    info, _ = load_searched(config.data.options(space, config.seed), config.data.workers, say=silent)
     check_space_channels(space_file, space, info)
     space = replace(space, classes=info.classes)
 
@@ -195,7 +188,7 @@ def _check_feasible(run_file: Path, config: RunConfig, progress: bool) -> None:
         # cached, for the run that begins with it
         energy = metric == ENERGY
         key = counted_key(run_file, f"nni.budgets: {ENERGY}", config) if energy else config.latency_key(metric)
-        latency = latency_table_of(run_file, config, metric, space, key, progress, lambda line: None)
+        latency = latency_table_of(run_file, config, metric, space, key, progress, silent)
         tables |= cost_tables({metric: latency})
         check(tables)
 

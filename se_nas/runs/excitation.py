@@ -12,9 +12,9 @@ from se_nas.evidence.excitation import Excitation, study_excitation
 from se_nas.evidence.gates import units_of
 from se_nas.hardware.device import pin_threads
 from se_nas.hardware.environment import describe_environment
+from se_nas.hardware.lines import Say
 from se_nas.report.pages.excitation.numbers import Studied
 from se_nas.report.pages.excitation.page import write_excitation
-from se_nas.runs.prepare import Say
 from se_nas.runs.run_folder import alone_in
 from se_nas.runs.shown_images import ImageRequest, shown_images, trained_network
 

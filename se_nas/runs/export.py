@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,12 @@ from se_nas.export.int8.words import int8_lines
 from se_nas.export.int8.write import CALIBRATED_ON, FILE, TESTED_ON, Int8Images, write_int8
 from se_nas.export.record import ExportReport, normalisation_of
 from se_nas.export.write import export_network
+from se_nas.hardware.lines import Say
 from se_nas.records.bounds import NEWEST_OPSET, OLDEST_OPSET, USUAL_OPSET
 from se_nas.runs.run_folder import RETRAINING, alone_in
 from se_nas.runs.shown_images import ImageRequest, shown_images
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.trained_network import TRAINED_ON, WEIGHTS, DataCard, load_trained
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ from se_nas.hardware.contention import crowd_warning
 from se_nas.hardware.device import pick_device, pin_threads
 from se_nas.hardware.distributed import Ranks
 from se_nas.hardware.environment import describe_environment, resumed_elsewhere
+from se_nas.hardware.lines import Say, silent
 from se_nas.hardware.memory import check_fits
 from se_nas.plugins import Plugin, check_plugins, load_plugins, plugin_records, write_plugins
 from se_nas.records.files import beside, write_atomic, write_json
@@ -56,8 +57,6 @@ from se_nas.space.size import rounded_size
 from se_nas.space.yaml.file import dump_space, load_space
 from se_nas.training.train import captures_steps
 from se_nas.training.trained_network import WEIGHTS
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,9 +302,7 @@ def open_setting(folder: Path, *, data_dir: Path | None = None, device: str | No
     if not path.exists():
         raise ConfigError(str(folder), ["must be the folder of a run, but it has no config.yaml"])
     config = load_run(path, {"data.dir": str(data_dir.resolve())} if data_dir else None)
-    return make_setting(
-        path, config, folder, resume=True, progress=False, say=lambda line: None, joins=True, device=device
-    )
+    return make_setting(path, config, folder, resume=True, progress=False, say=silent, joins=True, device=device)
 
 
 def _unused(run: RunFolder, config: RunConfig) -> str | None:

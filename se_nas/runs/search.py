@@ -17,6 +17,7 @@ from se_nas.cost.metrics import ENERGY, device_of
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import ConfigError, OutputError
 from se_nas.hardware.distributed import Ranks
+from se_nas.hardware.lines import Say
 from se_nas.records.files import write_json
 from se_nas.records.models.certificate import DecodeTry, SearchCertificate
 from se_nas.records.models.environment import Environment
@@ -25,7 +26,7 @@ from se_nas.records.models.stopped import Stopped, parse_stopped
 from se_nas.records.record import parse_record, read_record, read_value, write_record
 from se_nas.records.run_log import logging_to
 from se_nas.report.pages.run import write_report
-from se_nas.runs.prepare import Say, Setting, make_setting, open_setting
+from se_nas.runs.prepare import Setting, make_setting, open_setting
 from se_nas.runs.retraining.of_answer import Training, retrain_answer
 from se_nas.runs.run_file import RunConfig, load_run
 from se_nas.runs.run_folder import SEARCH, RunFolder, alone_in

@@ -22,11 +22,11 @@ from se_nas.data.sources import load_test, load_train, stays_on_disk
 from se_nas.errors import ConfigError
 from se_nas.evidence.gates import Batches
 from se_nas.hardware.device import pins
+from se_nas.hardware.lines import Say
 from se_nas.hardware.progress_bar import tracked
 from se_nas.layers.network import Network
 from se_nas.runs.data_folder import data_folder
 from se_nas.runs.networks.open_architecture import check_channels
-from se_nas.runs.prepare import Say
 from se_nas.runs.retraining.on_disk import images_for, recipe_of
 from se_nas.runs.run_folder import RETRAINING, RunFolder
 from se_nas.space.architecture_file import ArchitectureFile

@@ -20,6 +20,7 @@ from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError
 from se_nas.export.record import ExportReport
 from se_nas.hardware.device import pick_device
+from se_nas.hardware.lines import silent
 from se_nas.hardware.rank import check_processes
 from se_nas.records.models.certificate import SearchCertificate
 from se_nas.records.models.run_result import RunResult
@@ -118,7 +119,7 @@ def run(
             "retrain": None if retrain is None else dict(retrain),
         }
         config = parse_run(values, "run()")
-        run_search(Path("run()"), config, place, resume=resume, progress=progress, say=_silent)
+        run_search(Path("run()"), config, place, resume=resume, progress=progress, say=silent)
     return FinishedRun(
         folder=place,
         architecture=load_architecture(place / "architecture.json"),
@@ -198,7 +199,7 @@ def train(
             seed=seed,
             weights=Path(weights) if weights else None,
         )
-        trained = retrain_exported(job, pick_device(device), resume=resume, progress=progress, say=_silent)
+        trained = retrain_exported(job, pick_device(device), resume=resume, progress=progress, say=silent)
     if trained is None:
         raise ConfigError("train()", ["must be called by one process alone; for several there is `se-nas retrain`"])
     return trained
@@ -231,7 +232,7 @@ def evaluate(
         data=data,
         data_dir=Path(data_dir) if data_dir else None,
     )
-    return evaluate_shown(request, pick_device(device), progress=False, say=_silent)
+    return evaluate_shown(request, pick_device(device), progress=False, say=silent)
 
 
 def export_trained(
@@ -268,7 +269,7 @@ def export_trained(
         raise ConfigError("int8", ["must be true where int8_float_se or data_dir is given, but got false"])
     quantise = Int8Options(float_se=int8_float_se, data_dir=Path(data_dir) if data_dir else None) if int8 else None
     return export_retrained(
-        Path(source), Path(folder), forms, weights=start, average=average, opset=opset, int8=quantise, say=_silent
+        Path(source), Path(folder), forms, weights=start, average=average, opset=opset, int8=quantise, say=silent
     )
 
 
@@ -304,7 +305,3 @@ def certify(
     """
     key = latency_key(device, runtime, dtype, batch_size, threads)
     return certificate_of(network, budgets, {LATENCY: key}, None, {LATENCY: measure_network(network, key)})
-
-
-def _silent(line: str) -> None:
-    """A program reads what it wants to know from what is returned."""

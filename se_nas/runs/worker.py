@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from se_nas.cost.budget import parse_budgets
 from se_nas.errors import ConfigError
 from se_nas.hardware.allocator import tune_allocator
+from se_nas.hardware.lines import Say
 from se_nas.records.measure import ACCURACY
 from se_nas.records.models.certificate import SearchCertificate
 from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import read_record
 from se_nas.records.run_log import read_log
-from se_nas.runs.prepare import Say, Setting, open_setting
+from se_nas.runs.prepare import Setting, open_setting
 from se_nas.runs.run_file import load_run
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.evaluation import OnEpoch, evaluate_with, excess_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from se_nas.cost.budget import Budget
@@ -16,6 +16,7 @@ from se_nas.cost.latency.timing import Measurement, key_under, latency_condition
 from se_nas.cost.metrics import ENERGY, LATENCY, METRICS, is_latency
 from se_nas.errors import ConfigError, DeviceError, SeNasError
 from se_nas.hardware.environment import describe_environment
+from se_nas.hardware.lines import Say, silent
 from se_nas.layers.network import Network
 from se_nas.records.models.certificate import (
     BudgetEntry,
@@ -104,7 +105,7 @@ def extend_certificate(
     spec: NetworkSpec,
     device: str,
     trained: Mapping[str, object],
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = silent,
 ) -> Certificate:
     """The certificate of a retrained network: what its search certified, as it was, and what is known of it now.
 

@@ -8,7 +8,7 @@ best of some by short trainings, more and more of fewer and fewer, are successiv
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from se_nas.cost.latencies import Latencies
 from se_nas.errors import TrainingError, counted
+from se_nas.hardware.lines import Say
 from se_nas.records.bounds import MOST_COUNT
 from se_nas.records.measure import SUPERNET_ACCURACY
 from se_nas.records.models.finalists import Finalist, FinalistsFile, Origin
@@ -91,7 +92,7 @@ def with_finalists(
     latencies: Latencies,
     config: FinalistsConfig,
     folder: Path,
-    say: Callable[[str], None],
+    say: Say,
 ) -> SearchResult:
     """The same finding with the best of its finalists as the answer, and their time as the search's.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.latencies import Latencies
 from se_nas.cost.table import CostTable
 from se_nas.errors import ConfigError
+from se_nas.hardware.lines import Say
 from se_nas.records.record import read_record
 from se_nas.records.registry import Registry
 from se_nas.search.answer import Answer, answer, answer_among
@@ -99,9 +100,7 @@ class BlackBoxStrategy(Strategy[OptunaConfig]):
         words = tuple(places.get(word, word) for word in dict.fromkeys(config.enqueue))
         return config.model_copy(update={"table": table, "enqueue": words})
 
-    def check(
-        self, config: OptunaConfig, space: SearchSpace, files: Mapping[str, Path], say: Callable[[str], None]
-    ) -> None:
+    def check(self, config: OptunaConfig, space: SearchSpace, files: Mapping[str, Path], say: Say) -> None:
         """Refuse a table or an architecture of another space, or an unknown baseline; name what is not read."""
         for name, field in type(config).model_fields.items():
             unread = name in EVALUATORS and name != config.evaluator and EVALUATORS[name].config is not None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from se_nas.errors import ConfigError
+from se_nas.hardware.lines import Say
 from se_nas.records.files import beside
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.problem import SearchProblem
@@ -78,7 +79,7 @@ class Strategy(Generic[Config]):
         """The configuration with other words for files that it names, by the word that stands there."""
         return config
 
-    def check(self, config: Config, space: SearchSpace, files: Mapping[str, Path], say: Callable[[str], None]) -> None:
+    def check(self, config: Config, space: SearchSpace, files: Mapping[str, Path], say: Say) -> None:
         """Refuse what does not fit the space, before anything is written.
 
         Args:

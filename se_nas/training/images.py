@@ -8,7 +8,7 @@ with k parts sees.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -27,12 +27,11 @@ from se_nas.data.on_disk.transforms import MEAN, STD, EvalTransform, on_device
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pins
 from se_nas.hardware.distributed import Ranks
+from se_nas.hardware.lines import Say
 from se_nas.training.recipe import Recipe
 
 Batch = tuple[Tensor, Tensor]
 """Images (B, C, H, W) float32, normalised, and labels (B,) int64, on the device that trains."""
-
-Say = Callable[[str], None]
 
 
 def part_seed(seed: int, part: int | str) -> int:

@@ -10,7 +10,7 @@ what remains. Where a runtime times no block by itself, the blocks' times are th
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -36,10 +36,10 @@ from se_nas.cost.latency.visits import TIME_BLOCKS, TIME_NETWORKS, BlockTimer, N
 from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.cost.table import FloatArray
 from se_nas.errors import ConfigError
+from se_nas.hardware.lines import Say
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 
-Say = Callable[[str], None]
 Method = Literal["chains", "networks"]
 
 #: Networks to fit to: two numbers where blocks are timed by themselves, all blocks' times where they are not.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from se_nas.cost.latency.building import Say, time_latency_table
+from se_nas.cost.latency.building import time_latency_table
 from se_nas.cost.latency.folder import latency_folder
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes import RUNTIMES
@@ -28,6 +28,7 @@ from se_nas.cost.latency.visits import TIME_BLOCKS, TIME_NETWORKS, BlockTimer, N
 from se_nas.cost.metrics import LATENCY, METRICS
 from se_nas.errors import ConfigError, OutputError, counted
 from se_nas.hardware.environment import machine_digest
+from se_nas.hardware.lines import Say
 from se_nas.records.record import write_record
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace

@@ -8,7 +8,7 @@ run that was resumed. Repeated augmentation: https://arxiv.org/abs/1901.09335, a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from se_nas.data.on_disk.stream_workers import (
 )
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
 from se_nas.errors import DataError, counted
+from se_nas.hardware.lines import Say
 
 
 class TrainStream:
@@ -74,7 +75,7 @@ class TrainStream:
         balanced: bool = False,
         max_damaged: int = MAX_DAMAGED,
         pin_memory: bool = False,
-        say: Callable[[str], None] | None = None,
+        say: Say | None = None,
         damage: DamageLog | None = None,
     ) -> None:
         least = {"batch_size": batch_size, "ranks": ranks, "accumulate": accumulate, "repeats": repeats}
@@ -192,7 +193,7 @@ class EvaluationStream:
         workers: int = 0,
         max_damaged: int = MAX_DAMAGED,
         pin_memory: bool = False,
-        say: Callable[[str], None] | None = None,
+        say: Say | None = None,
         damage: DamageLog | None = None,
     ) -> None:
         _check_at_least(1, {"batch_size": batch_size, "ranks": ranks})

@@ -21,6 +21,7 @@ from se_nas.data.on_disk.transforms import Pixels
 from se_nas.data.pixels import Picture
 from se_nas.data.worker_processes import end_with_parent
 from se_nas.errors import DataError, counted
+from se_nas.hardware.lines import Say
 
 Batch = tuple[Tensor, Tensor]
 """(B, C, H, W) uint8, channels_last, and (B,) int64."""
@@ -88,7 +89,7 @@ class DamageLog:
         limit: so many images may be damaged.
     """
 
-    def __init__(self, limit: int, say: Callable[[str], None] | None) -> None:
+    def __init__(self, limit: int, say: Say | None) -> None:
         self.found: dict[str, str] = {}
         self.limit, self._say = limit, say
 

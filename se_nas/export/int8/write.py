@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from se_nas.export.onnx_file import nodes_of, run_onnx
 from se_nas.export.record import ExportReport
 from se_nas.export.write import REPORT
 from se_nas.hardware.environment import describe_environment
+from se_nas.hardware.lines import Say
 from se_nas.records.files import write_atomic
 from se_nas.records.models.int8 import Int8Export, QuantisedNetwork
 from se_nas.records.record import read_record, write_record
@@ -64,7 +65,7 @@ def write_int8(
     images: Int8Images,
     float_se: tuple[int, ...] = (),
     *,
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> ExportReport:
     """Quantise the ONNX form in `out` into FILE beside it, and note in its report what that costs.
 

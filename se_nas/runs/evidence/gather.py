@@ -12,13 +12,14 @@ from pathlib import Path
 from se_nas.data.sources import stays_on_disk
 from se_nas.errors import ConfigError, DeviceError
 from se_nas.hardware.environment import describe_environment, resumed_elsewhere
+from se_nas.hardware.lines import Say
 from se_nas.records.record import Record, write_record
 from se_nas.records.registry import imported
 from se_nas.report.pages.run import write_report
 from se_nas.runs.evidence.gathering import Conditions, Gathering
 from se_nas.runs.evidence.registry import PARTS
 from se_nas.runs.evidence_config import FOLDER, resolve_evidence
-from se_nas.runs.prepare import Say, open_setting
+from se_nas.runs.prepare import open_setting
 from se_nas.runs.run_folder import RunFolder, alone_in
 from se_nas.runs.shown import shown_configuration
 

@@ -20,6 +20,7 @@ from se_nas.cost.metrics import METRICS
 from se_nas.errors import counted, format_seconds
 from se_nas.evidence.controls import Control, ControlKind, RandomFeasible, pinned_controls, repinned_controls
 from se_nas.evidence.pilot.power import MOST_SEEDS
+from se_nas.hardware.lines import Say
 from se_nas.records.models.evidence import NetworkCosts, TrainingRecord
 from se_nas.records.models.run_result import RetrainSummary, RunResult
 from se_nas.records.record import read_record
@@ -29,7 +30,7 @@ from se_nas.runs.evidence.published_controls import published_control
 from se_nas.runs.evidence.supernet_scores import SupernetScores
 from se_nas.runs.evidence.trainings import COLUMNS, Task, Trainings
 from se_nas.runs.evidence_config import FOLDER, TRAININGS
-from se_nas.runs.prepare import Say, Setting
+from se_nas.runs.prepare import Setting
 from se_nas.runs.run_file import SEEDS, EvidenceConfig
 from se_nas.search.one_shot.inheritance import SupernetEvaluator
 from se_nas.search.problem import SearchProblem

@@ -22,6 +22,7 @@ from se_nas.evidence.ranking import Ranked, rank
 from se_nas.evidence.stability import SearchAnswer, stability
 from se_nas.evidence.statistics import spearman
 from se_nas.evidence.where_se_pays import where_se_pays
+from se_nas.hardware.lines import silent
 from se_nas.records.models.evidence import (
     ControlEntry,
     ControlsPart,
@@ -145,7 +146,7 @@ def stability_part(gathering: Gathering) -> StabilityPart | None:
             others = {"seed": seed, "retrain": None, "evidence": None, "finalists": finalists}
             config = own.model_copy(update=others)
             again, progress = gathering.run / "config.yaml", gathering.conditions.progress
-            run_search(again, config, folder, resume=True, progress=progress, say=lambda line: None)
+            run_search(again, config, folder, resume=True, progress=progress, say=silent)
         if (folder / "result.json").exists():
             label = f"the answer of a search with seed {seed}"
             answers[seed] = gathering.answer_in(folder, f"search_{seed}", "search_seed", label)

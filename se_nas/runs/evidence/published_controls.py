@@ -19,11 +19,12 @@ from se_nas.cost.metrics import ENERGY, LATENCY
 from se_nas.errors import DeviceError
 from se_nas.evidence.controls import Control
 from se_nas.evidence.published_networks import fitted, narrowed
+from se_nas.hardware.lines import Say
 from se_nas.records.fields import Amount
 from se_nas.records.files import write_json
 from se_nas.records.models.certificate import MillisecondsByLatency
 from se_nas.records.record import Record, read_value
-from se_nas.runs.prepare import Say, Setting
+from se_nas.runs.prepare import Setting
 from se_nas.space.architecture_file import load_architecture
 from se_nas.space.specs import NetworkSpec
 

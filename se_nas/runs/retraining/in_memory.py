@@ -17,13 +17,13 @@ from se_nas.data.sources import check_test, load_test, load_train
 from se_nas.hardware.device import pin_threads
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment, resumed_elsewhere
+from se_nas.hardware.lines import Say, silent
 from se_nas.records.models.environment import Environment
 from se_nas.records.models.history import HISTORY, write_history
 from se_nas.records.models.run_result import LedgerEntry, RetrainResult, RetrainSummary, TrainingPhase
 from se_nas.records.models.started_from import StartedFrom
 from se_nas.records.record import read_record, write_record
 from se_nas.runs.networks.open_architecture import check_channels, open_architecture
-from se_nas.runs.prepare import Say
 from se_nas.runs.retraining.extending import all_phases
 from se_nas.runs.retraining.job import Job
 from se_nas.runs.retraining.start import Start, open_start
@@ -58,7 +58,7 @@ def retrain(
     teacher: nn.Module | None = None,
     keep_every: int | None = None,
     initial: InitialWeights | None = None,
-    say: Say = lambda line: None,
+    say: Say = silent,
 ) -> Retrained:
     """Train the network of `file`, from scratch or from `initial`; `folder` gets what `load_trained` reads."""
     ranks = ranks or Ranks()
@@ -228,10 +228,6 @@ def resumes(run: RunFolder, resolved: dict[str, object], resume: bool, device: t
     if corrections:
         run.begin(resolved)
     return True
-
-
-def silent(line: str) -> None:
-    """For ranks that do not speak."""
 
 
 def spent(part: str, training: Outcome) -> LedgerEntry:

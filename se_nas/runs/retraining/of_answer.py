@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from se_nas.data.sources import stays_on_disk
 from se_nas.hardware.distributed import Ranks
+from se_nas.hardware.lines import Say
 from se_nas.records.models.run_result import ImageNetResult, LedgerEntry, RetrainSummary
 from se_nas.records.run_log import logging_to
-from se_nas.runs.prepare import Say, Setting
+from se_nas.runs.prepare import Setting
 from se_nas.runs.retraining.in_memory import retrain, retrained, spent
 from se_nas.runs.retraining.job import Job
 from se_nas.runs.retraining.on_disk import retrain_from_disk

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from se_nas.errors import ConfigError, counted
 from se_nas.hardware.device import pin_threads, pins
 from se_nas.hardware.distributed import Ranks, join_ranks
 from se_nas.hardware.environment import describe_environment
+from se_nas.hardware.lines import Say, silent
 from se_nas.hardware.progress_bar import tracked
 from se_nas.records.models.environment import Environment
 from se_nas.records.models.history import HISTORY, write_history
@@ -32,7 +32,7 @@ from se_nas.report.pages.retraining import write_retrain_report
 from se_nas.runs.data_folder import data_folder
 from se_nas.runs.networks.open_architecture import check_channels, open_architecture
 from se_nas.runs.retraining.extending import all_phases
-from se_nas.runs.retraining.in_memory import resumes, silent
+from se_nas.runs.retraining.in_memory import resumes
 from se_nas.runs.retraining.job import Job
 from se_nas.runs.retraining.start import Start, open_start
 from se_nas.runs.retraining.teacher import teacher_of_recipe
@@ -55,7 +55,7 @@ def retrain_from_disk(
     *,
     resume: bool,
     progress: bool,
-    say: Callable[[str], None],
+    say: Say,
     ranks: Ranks | None = None,
 ) -> ImageNetResult | None:
     """Do a job, on every rank that torchrun started; a job that it starts again, once begun, resumes.
@@ -133,7 +133,7 @@ class _Prepared:
     begun: bool
 
 
-def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Callable[[str], None]) -> _Prepared:
+def _prepare(job: Job, ranks: Ranks, device: torch.device, resume: bool, say: Say) -> _Prepared:
     """Read and check all that a training needs, and mark the folder as holding it."""
     recipe, options = job.read_recipe(ranks.size), job.data
     file = open_architecture(job.architecture, job.space)
@@ -211,7 +211,7 @@ def _conclude(
     training: Outcome,
     ranks: Ranks,
     device: torch.device,
-    say: Callable[[str], None],
+    say: Say,
 ) -> ImageNetResult:
     """Write history, certificate and result."""
     run, recipe, last = job.folder, prepared.recipe, training.history[-1]
@@ -253,7 +253,7 @@ def _conclude(
     return result
 
 
-def _report(folder: Path, say: Callable[[str], None]) -> None:
+def _report(folder: Path, say: Say) -> None:
     """Write the page of a training whose results are written: no fault in drawing may end that training as failed."""
     try:
         say(f"report: {write_retrain_report(folder)}")
@@ -285,7 +285,7 @@ def evaluate_from_disk(
     max_damaged: int = 100,
     val_labels: Path | None = None,
     progress: bool = True,
-    say: Callable[[str], None],
+    say: Say,
 ) -> OnDiskEvaluation | None:
     """The accuracy of a retraining on the held-out images, each counted once whatever the number of ranks.
 

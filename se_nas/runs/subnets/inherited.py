@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.data.on_disk.transforms import EvalTransform
 from se_nas.data.sources import load_test, stays_on_disk
 from se_nas.errors import ConfigError, OutputError
+from se_nas.hardware.lines import Say
 from se_nas.records.models.run_result import SubnetResult
 from se_nas.records.record import write_record
 from se_nas.runs.prepare import open_setting
@@ -22,8 +23,6 @@ from se_nas.search.result import load_supernet
 from se_nas.search.strategies import strategy_of
 from se_nas.training.evaluate import accuracy, top_accuracies
 from se_nas.training.trained_network import WEIGHTS, DataCard, save_weights
-
-Say = Callable[[str], None]
 
 
 def make_subnet(

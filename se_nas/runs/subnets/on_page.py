@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+from se_nas.hardware.lines import Say
 from se_nas.report.pages.run import write_report
 from se_nas.runs.run_folder import alone_in
 from se_nas.runs.shown import shown_configuration
 
 
-def show_on_page(folder: Path, say: Callable[[str], None]) -> None:
+def show_on_page(folder: Path, say: Say) -> None:
     """Write the page of the run again in which a folder of trained weights lies; nothing where it lies in none.
 
     No fault in drawing may end the training before it as failed.

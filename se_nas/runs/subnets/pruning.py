@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from se_nas.cost.latency.timing import latency_key, measure_network
 from se_nas.cost.metrics import LATENCY
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import ConfigError, OutputError, short
+from se_nas.hardware.lines import Say
 from se_nas.layers.network import Network
 from se_nas.records.models.run_result import SubnetResult
 from se_nas.records.record import write_record
@@ -34,8 +35,6 @@ from se_nas.supernet.warm_start.sorting import importance, mean_gates, sort_chan
 from se_nas.supernet.warm_start.taking import take
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.trained_network import ARCHITECTURE, WEIGHTS, DataCard, save_weights
-
-Say = Callable[[str], None]
 
 #: Training images over which norms are recalibrated, and mean gates are taken.
 _IMAGES = 2048

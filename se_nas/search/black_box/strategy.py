@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import replace
 from typing import Literal
 
 from se_nas.errors import ConfigError
+from se_nas.hardware.lines import Say
 from se_nas.records.files import write_json
 from se_nas.records.models.run_result import LedgerEntry
 from se_nas.records.models.stopped import Stopped
@@ -110,9 +111,7 @@ def prepare(problem: SearchProblem, config: OptunaConfig) -> LedgerEntry:
     return do(replace(problem, max_seconds=config.max_seconds), config.settings)
 
 
-def await_prepared(
-    problem: SearchProblem, config: OptunaConfig, study: ArchitectureStudy, say: Callable[[str], None]
-) -> bool:
+def await_prepared(problem: SearchProblem, config: OptunaConfig, study: ArchitectureStudy, say: Say) -> bool:
     """Wait for what the run's own process prepares; False where the study has all its evaluations first.
 
     Raises:

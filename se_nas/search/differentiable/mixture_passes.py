@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from se_nas.hardware.device import autocast_for
 from se_nas.hardware.graph_step import Compiled, GraphStep
+from se_nas.hardware.lines import Say
 from se_nas.search.differentiable.choice_logits import ChoiceLogits
 from se_nas.supernet.supernet import SuperNet
 
@@ -27,7 +28,7 @@ class Graphs:
 
     compiled: bool
     captured: bool
-    say: Callable[[str], None]
+    say: Say
 
 
 def weight_passes(

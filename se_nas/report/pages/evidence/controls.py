@@ -101,16 +101,12 @@ def _planned(found: ControlsPart) -> list[Claim]:
     plan = found.plan
     if plan is None:
         return []
-    primary = plan.primary
+    primary, planned = plan.primary, plan.networks
     against = {"random_mean": "the mean of", "random_best": "the best by training of"}[primary.against]
     outcome = [
         verdict(one)
         + (f", p {p_words(one.p)}" if one.p is not None else "")
-        + (
-            f", with {one.networks} of them, as trainings of the others diverged"
-            if one.networks < plan.networks
-            else ""
-        )
+        + (f", with {one.networks} of them, as others diverged" if (one.networks or planned) < planned else "")
         for one in found.comparisons
         if one.primary
     ]
@@ -122,7 +118,7 @@ def _planned(found: ControlsPart) -> list[Claim]:
     spread = f"{100 * primary.noise:g} between trainings{networks}"
     rest = (
         f" on {plan.written}, {plan.before}, and is tested alone: the answer against {against} "
-        f"{plan.networks} random networks at the budgets, over {found_by} at a spread of {spread}. It came out: "
+        f"{planned} random networks at the budgets, over {found_by} at a spread of {spread}. It came out: "
         f"{outcome[0] if outcome else 'not trained yet'}."
     )
     return [Claim("One comparison was planned", rest)]
