@@ -138,15 +138,10 @@ def build_table(
     metric: str,
     rest: float | Callable[[Sequence[ConvSpec], HeadSpec], float],
     block_cost: Callable[[BlockSpec], float],
-    parts: Parts = "sum",
 ) -> CostTable:
-    """The table of any metric that has a part of each block, and a constant one or one of the stem and the head.
-
-    Args:
-        parts: how they are joined.
-    """
+    """The table of any metric that is a sum of a part of each block, and a constant one or one of the stem and head."""
     known = {op: clocked_costs(op, block_cost) for op in _ops(space)}
-    return _table(space, metric, rest, known, parts)
+    return _table(space, metric, rest, known, "sum")
 
 
 def count_tables(space: SearchSpace) -> dict[str, CostTable]:

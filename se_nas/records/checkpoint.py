@@ -56,33 +56,33 @@ def save_checkpoint(path: str | os.PathLike[str], state: StateDict) -> None:
         raise OutputError(f"{target}: the output must be writable, but got: {error.strerror or error}") from error
 
 
-def load_checkpoint(path: str | os.PathLike[str], map_location: str | torch.device = "cpu") -> StateDict:
-    """The state that `save_checkpoint` wrote to `path`.
+def load_checkpoint(path: str | os.PathLike[str]) -> StateDict:
+    """The state that `save_checkpoint` wrote to `path`, on the CPU.
 
     Raises:
         CheckpointError: the file is missing, truncated, altered or foreign; the message says so if the
             previous checkpoint is whole.
     """
     try:
-        return _read(Path(path), map_location)
+        return _read(Path(path))
     except CheckpointError as error:
         if not _is_whole(previous_path(path)):
             raise
         raise CheckpointError(f"{error}; the previous one is whole: {previous_path(path)}") from error
 
 
-def load_latest(path: str | os.PathLike[str], map_location: str | torch.device = "cpu") -> tuple[StateDict, str | None]:
+def load_latest(path: str | os.PathLike[str]) -> tuple[StateDict, str | None]:
     """The state at `path`, or the previous one where that file is not whole, and then a warning line.
 
     Raises:
         CheckpointError: neither file is whole.
     """
     try:
-        return _read(Path(path), map_location), None
+        return _read(Path(path)), None
     except CheckpointError as error:
         if not previous_path(path).exists():
             raise
-        return _read(previous_path(path), map_location), f"{error}; reading the previous one instead"
+        return _read(previous_path(path)), f"{error}; reading the previous one instead"
 
 
 def has_checkpoint(path: str | os.PathLike[str]) -> bool:
@@ -108,13 +108,13 @@ def check_finite(weights: Mapping[str, Any]) -> None:
 
 def _is_whole(path: Path) -> bool:
     try:
-        _read(path, "cpu")
+        _read(path)
     except CheckpointError:
         return False
     return True
 
 
-def _read(path: Path, map_location: str | torch.device) -> StateDict:
+def _read(path: Path) -> StateDict:
     must = f"{path}: a checkpoint must be a whole file that se_nas wrote"
     if not path.is_file():
         raise CheckpointError(f"{must}, but there is no such file")
@@ -123,7 +123,7 @@ def _read(path: Path, map_location: str | torch.device) -> StateDict:
             fault = checksum_fault(file)
         if fault is not None:
             raise CheckpointError(f"{must}, but {fault}")
-        content = torch.load(path, map_location=map_location, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except Exception as error:  # a damaged archive fails in a dozen ways, none of them documented

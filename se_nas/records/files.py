@@ -71,9 +71,9 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes, *, private:
     return target
 
 
-def write_json(path: str | os.PathLike[str], value: Any, *, private: bool = False) -> Path:
+def write_json(path: str | os.PathLike[str], value: Any) -> Path:
     """Write `value` as indented JSON, atomically; see `write_atomic`."""
-    return write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n", private=private)
+    return write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def check_regular(path: Path) -> None:

@@ -69,6 +69,6 @@ def read_value(kind: Any, path: str | os.PathLike[str]) -> Any:
         raise ConfigError(str(path), validation_problems(error, kind)) from error
 
 
-def write_record(path: str | os.PathLike[str], record: Record, *, private: bool = False) -> Path:
+def write_record(path: str | os.PathLike[str], record: Record) -> Path:
     """Write a record as JSON, atomically; see `write_atomic`."""
-    return write_json(path, record.plain(), private=private)
+    return write_json(path, record.plain())

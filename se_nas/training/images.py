@@ -248,17 +248,21 @@ class GatheredTraining:
         """There is nothing to let go of."""
 
 
+#: Held-out images in one forward pass, as the validation of a search has them.
+_EVALUATED = 500
+
+
 class GatheredHeldOut:
     """Held-out images that lie on the device, as they are."""
 
     damaged: Mapping[str, str] = {}
 
-    def __init__(self, images: DeviceImages, ranks: Ranks, batch_size: int = 500) -> None:
-        self._images, self._batch_size = images, batch_size
+    def __init__(self, images: DeviceImages, ranks: Ranks) -> None:
+        self._images = images
         self._indices = torch.arange(ranks.rank, len(images), ranks.size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._images.evaluate_batches(self._indices, self._batch_size)
+        return self._images.evaluate_batches(self._indices, _EVALUATED)
 
 
 def images_in_memory(

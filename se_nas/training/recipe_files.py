@@ -80,7 +80,7 @@ def default_recipe(**changes: Any) -> Recipe:
     return Recipe.model_validate(whole_recipe(changes))
 
 
-def whole_recipe(value: Any, base: str = DEFAULT) -> Any:
+def whole_recipe(value: Any) -> Any:
     """Values with those of the recipe that they are put upon, where they have no source of their own.
 
     Raises:
@@ -94,7 +94,7 @@ def whole_recipe(value: Any, base: str = DEFAULT) -> Any:
         value["average_warmup"] = True  # as it was under its former name
     if "source" in value and "base" not in value:
         return value
-    named = value.pop("base", base)
+    named = value.pop("base", DEFAULT)
     if not isinstance(named, str) or named not in RECIPES:
         wanted = f"base: must be one of {', '.join(RECIPES)}, but got {str(named)[:80]!r}"
         raise ValueError(wanted + did_you_mean(str(named), RECIPES))

@@ -176,20 +176,16 @@ def load_trained(source: Path, weights: Path | None = None, *, average: bool | N
     if weights is None and not source.is_dir():
         raise CheckpointError(f"{source}: the file of its weights must be given too, with --weights, but got none")
     path = weights or folder / WEIGHTS
-    network, taken = _with_weights(file.network, path, average)
+    network, taken = network_with(file.network, path, average=average)
     return Trained(network, file, taken)
 
 
-def network_with(spec: NetworkSpec, path: Path, *, average: bool | None = None) -> Network:
-    """The network of a specification with the weights of a file, in evaluation mode on the CPU.
+def network_with(spec: NetworkSpec, path: Path, *, average: bool | None = None) -> tuple[Network, Taken]:
+    """The network of a specification with the weights of a file, in evaluation mode on the CPU, and which these are.
 
     Raises:
         CheckpointError: the weights are missing, damaged, of another architecture, or have no average.
     """
-    return _with_weights(spec, path, average)[0]
-
-
-def _with_weights(spec: NetworkSpec, path: Path, average: bool | None) -> tuple[Network, Taken]:
     network = Network(spec)
     state = load_checkpoint(path)
     taken = _taken(path, state, average)

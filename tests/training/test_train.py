@@ -518,7 +518,7 @@ def test_the_files_of_weights_hold_what_they_say(tmp_path: Path, images: Path) -
     _, held_out = open_encoded_images(images)
     for path, epoch in (("best.pt", best["epoch"]), ("network.pt", 3)):
         for average, kind in ((False, "network"), (True, "average")):
-            network = network_with(SPEC, job.folder / path, average=average)
+            network, _ = network_with(SPEC, job.folder / path, average=average)
             stream = EvaluationStream(held_out, recipe.eval_transform(16), batch_size=5)
             assert top_accuracies(network, StreamedHeldOut(stream, CPU), CPU).top1 == top1[epoch, kind]
 

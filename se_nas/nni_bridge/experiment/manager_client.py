@@ -71,15 +71,18 @@ class Metric:
     value: Any
 
 
+#: In which the manager answers whatever does not start something.
+SECONDS = 10.0
+
+
 class ManagerClient:
     """The REST interface of the manager at `url`, such as "http://127.0.0.1:8080".
 
-    Every method raises a LaunchError of one line where the manager does not answer within `timeout` seconds or refuses.
+    Every method raises a LaunchError of one line where the manager does not answer within `SECONDS` or refuses.
     """
 
-    def __init__(self, url: str, timeout: float = 10.0) -> None:
+    def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._timeout = timeout
 
     def state(self) -> ManagerState:
         """The state of the experiment; INITIALIZING while the manager is not ready to be told what to run."""
@@ -117,12 +120,12 @@ class ManagerClient:
         )
         return [Metric(row.trialJobId, row.type, row.sequence, _value(row.data, self.url)) for row in rows]
 
-    def _ask(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> Any:
+    def _ask(self, method: str, path: str, body: Any = None, timeout: float = SECONDS) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/api/v1/nni/{path}", data=data, method=method)
         request.add_header("Content-Type", "application/json")
         try:
-            with _OPENER.open(request, timeout=timeout or self._timeout) as response:
+            with _OPENER.open(request, timeout=timeout) as response:
                 text = response.read().decode(errors="replace")
         except urllib.error.HTTPError as error:
             with error:
