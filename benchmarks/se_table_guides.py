@@ -26,13 +26,14 @@ import numpy as np
 import torch
 from regret import KnownTable, Numbers
 from se_table_regret import load_table, study_of
-from supernet_ranking import PrefixTree, digest_of, judged, make_problem, option_rows
+from supernet_ranking import PrefixTree, judged, make_problem, option_rows
 
 from se_nas.cost.budget import Budget
 from se_nas.errors import SeNasError, TrainingInterrupted
 from se_nas.evidence.statistics import kendall, random_top_k_regret, seed_ceiling, top_k_regret
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
+from se_nas.records.checkpoint import weights_digest
 from se_nas.records.files import write_json
 from se_nas.search.budgets.decode import decode
 from se_nas.search.differentiable.search import DifferentiableConfig, search_differentiable
@@ -61,7 +62,8 @@ def supernet_scores(table: KnownTable, problem: SearchProblem) -> tuple[Numbers,
     calibration = list(calibration_batches(images, problem, SUPERNET.calibration_images))
     validation = list(images.evaluate_batches(problem.parts["validation"], 500))
     tree = PrefixTree(trained.supernet, calibration, validation)
-    key = f"{digest_of(trained.supernet)} {SUPERNET.calibration_images} {len(problem.parts['validation'])}"
+    digest = weights_digest(trained.supernet.state_dict())
+    key = f"{digest} {SUPERNET.calibration_images} {len(problem.parts['validation'])}"
     rows = option_rows(table.space, table.architectures)
     return judged(problem.folder / "accuracies.json", key, tree, rows)[0], trained.cpu_seconds
 

@@ -57,6 +57,7 @@ from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.device import autocast_for, pick_device
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
+from se_nas.records.checkpoint import weights_digest
 from se_nas.records.files import write_atomic
 from se_nas.report.plots.figure import WIDTH, drawn, figure_png
 from se_nas.report.theme.palette import RAMP_STEPS, light
@@ -244,18 +245,10 @@ def supernet_accuracies(
     validation = list(images.evaluate_batches(problem.parts["validation"][:validation_images], 500))
     found = {}
     for name, batches in (("recalibrated", calibration), ("running", [])):
-        key = f"{digest_of(supernet)} {sum(map(len, batches))} {validation_images}"
+        key = f"{weights_digest(supernet.state_dict())} {sum(map(len, batches))} {validation_images}"
         path = problem.folder / f"accuracies_{name}.json"
         found[name] = judged(path, key, PrefixTree(supernet, batches, validation), chosen[name])
     return found
-
-
-def digest_of(supernet: SuperNet) -> str:
-    """Of its weights."""
-    digest = hashlib.sha256()
-    for name, tensor in supernet.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 # ---- beside the published accuracies

@@ -57,6 +57,11 @@ def short(value: object) -> str:
     return cut(_SHORT.repr(value), MOST_SHOWN)
 
 
+def in_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def counted(count: int, thing: str, things: str | None = None) -> str:
     """A number of things in words: "1 image", "2,000 images"; a plural without an s is given as `things`."""
     return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from se_nas.errors import ExportError, cut
+from se_nas.errors import ExportError, cut, in_line
 from se_nas.export.agreement import Run
 from se_nas.export.torch_program import export_program, quiet
 from se_nas.layers.network import Network
@@ -41,7 +41,7 @@ def write_onnx(network: Network, notes: Mapping[str, str], folder: Path, opset: 
         model = _by_program(network, opset) if opset >= _OLDEST_OF_PROGRAMS else _by_trace(network, opset)
     except Exception as error:  # of torch's, whose kinds are as many as its versions
         must = "opset: must be one that this torch can write the network in"
-        raise ExportError(f"{must}, but {opset} gave: {_in_one_line(error)}") from error
+        raise ExportError(f"{must}, but {opset} gave: {cut(in_line(error))}") from error
     (got,) = [entry.version for entry in model.opset_import if not entry.domain]
     if got != opset:  # torch warns in its log alone
         raise ExportError(f"opset: must be one that this torch can write the network in, but {opset} came out as {got}")
@@ -92,10 +92,6 @@ def _by_trace(network: Network, opset: int) -> Any:
     return onnx.load_from_string(buffer.getvalue())
 
 
-def _in_one_line(error: Exception) -> str:
-    return cut(" ".join(str(error).split())) or type(error).__name__
-
-
 def nodes_of(model: bytes, module: str) -> set[str]:
     """The names of the nodes that a module of the network, such as "blocks.0.se", became by either exporter of torch.
 
@@ -127,7 +123,7 @@ def run_onnx(path: Path, threads: int = 1) -> Run:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own kinds have no common one
         must = "the ONNX file must be one that this onnxruntime can read"
-        raise ExportError(f"{must}, but got: {_in_one_line(error)}") from error
+        raise ExportError(f"{must}, but got: {cut(in_line(error))}") from error
 
     def run(images: Tensor) -> Tensor:
         (logits,) = session.run(["logits"], {"images": images.numpy()})

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from se_nas.errors import ExportError
 from se_nas.export import plain_blocks
@@ -131,13 +130,7 @@ def load_plain_module(folder: Path) -> Run:
     # run as it stands: an import would leave a cache of byte code in the folder
     names: dict[str, Any] = {"__name__": "network", "__file__": str(path)}
     exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
-    module = names["load"]()
-
-    def run(images: Tensor) -> Tensor:
-        with torch.inference_mode():
-            logits: Tensor = module(images)
-        return logits
-
+    run: Run = torch.inference_mode()(names["load"]())
     return run
 
 

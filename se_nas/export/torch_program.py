@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from se_nas.export.agreement import Run
@@ -42,13 +41,7 @@ def write_program(network: Network, notes: Mapping[str, str], folder: Path) -> N
 def load_program(folder: Path) -> Run:
     """The program in a folder, as a function."""
     with quiet():
-        module = torch.export.load(str(folder / FILE)).module()
-
-    def run(images: Tensor) -> Tensor:
-        with torch.inference_mode():
-            logits: Tensor = module(images)
-        return logits
-
+        run: Run = torch.inference_mode()(torch.export.load(str(folder / FILE)).module())
     return run
 
 

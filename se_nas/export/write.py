@@ -22,6 +22,7 @@ from se_nas.hardware.environment import describe_environment
 from se_nas.hardware.lines import Say
 from se_nas.layers.network import Network
 from se_nas.records.bounds import USUAL_OPSET
+from se_nas.records.checkpoint import weights_digest
 from se_nas.records.models.environment import Environment
 from se_nas.records.models.int8 import Int8Export
 from se_nas.records.record import read_record, write_record
@@ -116,10 +117,6 @@ def _check(forms: Sequence[str]) -> None:
 def _about(network: Network, file: ArchitectureFile) -> ExportedNetwork:
     spec = network.spec
     counts = network_counts(spec)
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.numpy().tobytes())
     return ExportedNetwork(
         space=file.space_name,
         resolution=spec.resolution,
@@ -127,7 +124,7 @@ def _about(network: Network, file: ArchitectureFile) -> ExportedNetwork:
         classes=spec.head.classes,
         params=counts.params,
         macs=counts.macs,
-        weights_sha256=digest.hexdigest(),
+        weights_sha256=weights_digest(network.state_dict()),
     )
 
 

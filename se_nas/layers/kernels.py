@@ -11,6 +11,8 @@ from types import ModuleType
 import torch
 from torch.nn import functional as F
 
+from se_nas.errors import in_line
+
 #: Set to 0, torch's own kernels are taken everywhere.
 SWITCH = "SE_NAS_TRITON"
 
@@ -31,7 +33,7 @@ def kernels_for(device: torch.device) -> ModuleType | None:
         with torch.random.fork_rng([device]), torch.autocast("cuda", enabled=False):
             fault = _fault_of(triton_excitation, device)
     except Exception as error:  # whatever Triton, its compiler or the driver raises
-        fault = " ".join(str(error).split())[:200]
+        fault = in_line(error)[:200]
     if fault is None:
         return triton_excitation
     warnings.warn(f"SE runs on torch's kernels, not on Triton's ({SWITCH}=0 leaves them out): {fault}", stacklevel=1)

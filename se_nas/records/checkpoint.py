@@ -6,6 +6,7 @@ all its bytes.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Mapping
@@ -97,6 +98,15 @@ def discard_checkpoint(path: str | os.PathLike[str]) -> None:
         previous_path(path).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: the output must be writable, but got: {error.strerror or error}") from error
+
+
+def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """The SHA-256 of weights, by their names and values."""
+    digest = hashlib.sha256()
+    for name, value in weights.items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check_finite(weights: Mapping[str, Any]) -> None:

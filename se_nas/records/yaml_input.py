@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from se_nas.errors import MOST_PROBLEMS, MOST_SHOWN, ConfigError, cut, did_you_mean, short
+from se_nas.errors import MOST_PROBLEMS, MOST_SHOWN, ConfigError, cut, did_you_mean, in_line, short
 from se_nas.records.files import MOST_DEPTH
 
 # for faults whose message in pydantic names its own classes or speaks of its workings
@@ -54,7 +54,7 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
     except OSError as error:
         raise ConfigError(str(path), [f"the file must be readable, but got: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(str(path), [f"the file must be YAML, but got: {_in_one_line(error)}"]) from error
+        raise ConfigError(str(path), [f"the file must be YAML, but got: {cut(in_line(error), MOST_SHOWN)}"]) from error
     return parse_yaml(text, str(path))
 
 
@@ -94,7 +94,10 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep=deep)
         except ValueError as error:  # such as the 45th of a month
             raise yaml.constructor.ConstructorError(
-                None, None, f"{_in_one_line(error)}, which {cut(short(node.value), 60)} is not", node.start_mark
+                None,
+                None,
+                f"{cut(in_line(error), MOST_SHOWN)}, which {cut(short(node.value), 60)} is not",
+                node.start_mark,
             ) from error
         except (KeyError, AttributeError, TypeError) as error:  # where a tag such as !!bool or !!timestamp says so
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
@@ -183,11 +186,7 @@ def _yaml_fault(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{cut(error.problem or '', MOST_SHOWN)} at line {mark.line + 1}, column {mark.column + 1}"
-    return _in_one_line(error)
-
-
-def _in_one_line(error: Exception) -> str:
-    return cut(" ".join(str(error).split()), MOST_SHOWN)
+    return cut(in_line(error), MOST_SHOWN)
 
 
 def unknown_keys(error: ValidationError, kind: Any) -> list[str]:

@@ -21,8 +21,9 @@ from se_nas.data.image_file import MAX_DAMAGED
 from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatches
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.pillow_images import PillowImages
+from se_nas.data.on_disk.encoded_images import StreamedImages
 from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
-from se_nas.data.on_disk.stream_workers import DamageLog, StreamedImages
+from se_nas.data.on_disk.stream_workers import DamageLog
 from se_nas.data.on_disk.transforms import MEAN, STD, EvalTransform, on_device
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pins

@@ -15,7 +15,7 @@ from se_nas.data.in_memory.images import DataInfo, ImageSet, check_room
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.pixels import Reading, pixels_of, planes_in
 from se_nas.data.split_folder import ClassFiles, test_files, train_files
-from se_nas.errors import DataError, DeviceError, counted, cut
+from se_nas.errors import DataError, DeviceError, counted, cut, in_line
 from se_nas.hardware.progress_bar import tracked
 
 _RESOLUTION = 32
@@ -114,4 +114,4 @@ def _decoded(path: Path, resolution: int, reading: Reading) -> NDArray[np.uint8]
     except MemoryError:
         raise
     except Exception as error:  # a damaged image raises nearly anything
-        return cut(" ".join(str(error).split())) or type(error).__name__
+        return cut(in_line(error))

@@ -10,7 +10,7 @@ from se_nas.data.pixels import Picture, picture_of
 
 
 class PillowImages:
-    """A set of images as `data.on_disk.stream.StreamedImages`.
+    """A set of images as `data.on_disk.encoded_images.StreamedImages`.
 
     Attributes:
         labels: (N,) the class of each image.

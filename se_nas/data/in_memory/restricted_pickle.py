@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from se_nas.errors import DataError
+from se_nas.errors import DataError, in_line
 
 
 class PickledArray:
@@ -149,7 +149,7 @@ def read_pickle(path: Path) -> dict[bytes, Any]:
     except _Refused as error:
         raise DataError(f"{path}: a pickle must name no global but numpy arrays, but got {error}") from None
     except Exception as error:  # a damaged pickle raises nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_line(error)
         raise DataError(f"{path}: the file must be a whole pickle, but got: {reason}") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: the pickle must hold a dictionary, but got {type(value).__name__}")

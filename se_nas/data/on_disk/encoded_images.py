@@ -15,21 +15,15 @@ from se_nas.data.pixels import RGB, Picture, Reading
 from se_nas.errors import DataError
 
 
-class EncodedImages(Protocol):
-    """N image files and their classes; picklable, so that worker processes may read them.
+class StreamedImages(Protocol):
+    """N images that are had one by one; picklable, so that worker processes may have them.
 
     Attributes:
-        classes: names, in the order of their numbers.
         labels: (N,) the class of each image.
         groups: (N,) the number of the file that holds each image, for a shuffle that reads few files at a time; None
             where every image has its own.
         channels: of every image, once it is decoded.
-        notes: a line for each kind of file that was passed over.
     """
-
-    @property
-    def classes(self) -> tuple[str, ...]:  # noqa: D102
-        ...
 
     @property
     def labels(self) -> NDArray[np.int64]:  # noqa: D102
@@ -43,14 +37,31 @@ class EncodedImages(Protocol):
     def channels(self) -> int:  # noqa: D102
         ...
 
-    @property
-    def notes(self) -> tuple[str, ...]:  # noqa: D102
-        ...
-
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """Where an image is, below the data set's folder."""
+        """What a person finds an image by, such as where it is below the data set's folder."""
+        ...
+
+    def image(self, index: int) -> Picture:
+        """The decoded image; nearly any exception where it is damaged."""
+        ...
+
+
+class EncodedImages(StreamedImages, Protocol):
+    """Those of files, with their classes.
+
+    Attributes:
+        classes: names, in the order of their numbers.
+        notes: a line for each kind of file that was passed over.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]:  # noqa: D102
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:  # noqa: D102
         ...
 
     def read(self, index: int) -> bytes:
@@ -59,10 +70,6 @@ class EncodedImages(Protocol):
 
     def stamp(self, index: int) -> str:
         """What changes where the bytes of an image do, without reading them; OSError where it cannot be told."""
-        ...
-
-    def image(self, index: int) -> Picture:
-        """The decoded image; nearly any exception where it is damaged."""
         ...
 
 

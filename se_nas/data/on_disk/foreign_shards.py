@@ -15,7 +15,7 @@ from typing import IO
 
 from se_nas.data.class_folders import PassedOver, printable
 from se_nas.data.image_file import IMAGE_SUFFIXES
-from se_nas.errors import DataError, cut
+from se_nas.errors import DataError, cut, in_line
 
 _LABELS = ("cls", "json", "txt")
 """Suffixes of what says a class; the earlier is believed where a sample has several."""
@@ -67,7 +67,7 @@ def scan(path: Path) -> ForeignShard:
                 if member.offset_data + member.size > size:
                     raise tarfile.ReadError(f"the file ends within {member.name}")
     except (tarfile.TarError, ValueError, OverflowError, OSError, RecursionError) as error:
-        got = cut(" ".join(str(error).split()))
+        got = cut(in_line(error))
         raise DataError(f"{path}: the file must be a whole WebDataset tar file, but got: {got}") from error
     return _samples(path.name, size, images, labels)
 

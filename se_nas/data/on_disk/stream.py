@@ -14,16 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from se_nas.data.image_file import MAX_DAMAGED
-from se_nas.data.on_disk.stream_workers import (
-    Batch,
-    DamageLog,
-    EvaluationReader,
-    Result,
-    StreamedImages,
-    Task,
-    TrainReader,
-    results_of,
-)
+from se_nas.data.on_disk.encoded_images import StreamedImages
+from se_nas.data.on_disk.stream_workers import Batch, DamageLog, EvaluationReader, Result, Task, TrainReader, results_of
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform
 from se_nas.errors import DataError, counted
 from se_nas.hardware.lines import Say

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,48 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from se_nas.data.on_disk.encoded_images import StreamedImages
 from se_nas.data.on_disk.generators import generators_restored, seed_generators
 from se_nas.data.on_disk.shuffle import shuffled_order
 from se_nas.data.on_disk.transforms import Pixels
-from se_nas.data.pixels import Picture
 from se_nas.data.worker_processes import end_with_parent
-from se_nas.errors import DataError, counted
+from se_nas.errors import DataError, counted, in_line
 from se_nas.hardware.lines import Say
 
 Batch = tuple[Tensor, Tensor]
 """(B, C, H, W) uint8, channels_last, and (B,) int64."""
-
-
-class StreamedImages(Protocol):
-    """N images that are had one by one, such as `EncodedImages`; picklable, so that worker processes may have them.
-
-    Attributes:
-        labels: (N,) the class of each image.
-        groups: see `EncodedImages`.
-        channels: of every image.
-    """
-
-    @property
-    def labels(self) -> NDArray[np.int64]:  # noqa: D102
-        ...
-
-    @property
-    def groups(self) -> NDArray[np.int64] | None:  # noqa: D102
-        ...
-
-    @property
-    def channels(self) -> int:  # noqa: D102
-        ...
-
-    def __len__(self) -> int: ...
-
-    def name(self, index: int) -> str:
-        """What a person finds an image by."""
-        ...
-
-    def image(self, index: int) -> Picture:
-        """The decoded image; nearly any exception where it is damaged."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -124,7 +92,7 @@ class Reader:
         except MemoryError:
             raise
         except Exception as error:  # a damaged image raises nearly anything
-            return " ".join(str(error).split()) or type(error).__name__
+            return in_line(error)
 
     def buffer(self, count: int) -> tuple[Tensor, Pixels]:
         """An empty (count, C, H, W) batch, channels_last, and the same memory as an array."""
@@ -168,7 +136,7 @@ def results_of(
         except (RuntimeError, OSError, EOFError) as error:  # the last two: a batch that a dead worker was to hand over
             if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
-            got = " ".join(str(error).split()) or type(error).__name__
+            got = in_line(error)
             raise DataError(
                 f"the workers that decode images must stay alive, but got: {got} (they may have run out of memory)"
             ) from error

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from se_nas.data.in_memory.images import DataInfo
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.on_disk.encoded_images import EncodedImages
+from se_nas.data.on_disk.encoded_images import EncodedImages, StreamedImages
 from se_nas.data.on_disk.normalisation import normalisation
-from se_nas.data.on_disk.stream_workers import DamageLog, StreamedImages
+from se_nas.data.on_disk.stream_workers import DamageLog
 from se_nas.data.pixels import Picture
 
 

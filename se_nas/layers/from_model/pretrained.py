@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from se_nas.errors import CheckpointError, ConfigError, cut, did_you_mean
+from se_nas.errors import CheckpointError, ConfigError, cut, did_you_mean, in_line
 from se_nas.layers.torchvision_guard import import_timm
 
 
@@ -33,7 +31,7 @@ def timm_model(name: str, source: str, *, pretrained: bool, classes: int | None 
     except Exception as error:  # whatever the hub's client raises: no network, no such file, a proxy's page
         if not pretrained:
             raise
-        first = cut(" ".join(str(error).split()), 200)
+        first = cut(in_line(error), 200)
         must = f"timm's weights of {name} must be on this machine, or within reach of it"
         raise CheckpointError(f"{must}, but got {type(error).__name__}: {first}") from error
     return model.eval()
@@ -44,12 +42,3 @@ def licence_of(model: nn.Module) -> str | None:
     found: Any = getattr(model, "pretrained_cfg", None) or {}
     licence = found.get("license")
     return str(licence) if licence else None
-
-
-def digest_of(state: Mapping[str, Tensor]) -> str:
-    """Sixteen hexadecimal digits of weights that are of no file: of their names and values."""
-    digest = hashlib.sha256()
-    for name, value in state.items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -18,24 +17,6 @@ from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import read_value
 
 
-@dataclass(frozen=True)
-class Amount:
-    """What something took. `joules` is None where the device keeps no counter that may be read."""
-
-    seconds: float = 0.0
-    device_seconds: float = 0.0
-    joules: float | None = None
-
-    def __add__(self, other: Amount) -> Amount:
-        known = [amount.joules for amount in (self, other) if amount.joules is not None]
-        joules = sum(known) if known else None
-        return Amount(self.seconds + other.seconds, self.device_seconds + other.device_seconds, joules)
-
-    def __sub__(self, other: Amount) -> Amount:
-        joules = None if self.joules is None else self.joules - (other.joules or 0.0)
-        return Amount(self.seconds - other.seconds, self.device_seconds - other.device_seconds, joules)
-
-
 class Spending:
     """Adds up what parts of the work take, over all calls, in a file. A part inside another one counts for itself.
 
@@ -44,13 +25,13 @@ class Spending:
 
     def __init__(self, path: Path, device: torch.device) -> None:
         self._path, self._device = path, device
-        self._inner = Amount()
+        self._inner = SpentAmount()
         self.energy_source = EnergyMeter(device).source
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
         """Count what happens inside, whether or not it comes to its end."""
-        outer, self._inner = self._inner, Amount()
+        outer, self._inner = self._inner, SpentAmount()
         started, cpu_started = time.monotonic(), time.process_time()
         meter = EnergyMeter(self._device)
         try:
@@ -59,18 +40,15 @@ class Spending:
         finally:
             seconds = time.monotonic() - started
             busy = time.process_time() - cpu_started if self._device.type == "cpu" else seconds
-            whole = Amount(seconds, busy, meter.joules)
+            whole = SpentAmount(seconds=seconds, device_seconds=busy, joules=meter.joules)
             amounts = self.amounts()
-            amounts[part] = amounts.get(part, Amount()) + (whole - self._inner)
-            write_json(self._path, {name: asdict(amount) for name, amount in amounts.items()})
+            amounts[part] = amounts.get(part, SpentAmount()) + whole.less(self._inner)
+            write_json(self._path, {name: amount.plain() for name, amount in amounts.items()})
             self._inner = outer + whole
 
-    def amounts(self) -> dict[str, Amount]:
+    def amounts(self) -> dict[str, SpentAmount]:
         """What was spent so far, by part."""
-        if not self._path.exists():
-            return {}
-        stored: dict[str, SpentAmount] = read_value(dict[str, SpentAmount], self._path)
-        return {part: Amount(amount.seconds, amount.device_seconds, amount.joules) for part, amount in stored.items()}
+        return read_value(dict[str, SpentAmount], self._path) if self._path.exists() else {}
 
 
 def run_entries(result: RunResult, prefix: str = "") -> list[SpentEntry]:
@@ -89,7 +67,7 @@ def run_entries(result: RunResult, prefix: str = "") -> list[SpentEntry]:
     ]
 
 
-def training_entry(records: Iterable[TrainingRecord], spent: Amount, on_cpu: bool, whose: str = "") -> SpentEntry:
+def training_entry(records: Iterable[TrainingRecord], spent: SpentAmount, on_cpu: bool, whose: str = "") -> SpentEntry:
     """The line of all stand-alone trainings together; their seconds are summed, though several ran at a time.
 
     Those that diverged count too, but for their images, which nobody counted. Device time off the CPU is the wall time

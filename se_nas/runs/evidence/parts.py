@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from se_nas.records.models.evidence import (
     LedgerPart,
     NetworkCosts,
     RankingPart,
+    SpentAmount,
     SpentEntry,
     StabilityPart,
     StandAloneGain,
@@ -41,7 +41,7 @@ from se_nas.records.models.evidence import (
 from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import read_record
 from se_nas.runs.evidence.gathering import Gathering
-from se_nas.runs.evidence.ledger import Amount, run_entries, training_entry
+from se_nas.runs.evidence.ledger import run_entries, training_entry
 from se_nas.runs.evidence_config import TRAININGS
 from se_nas.runs.search import run_search
 from se_nas.search.finalists import with_recipe
@@ -270,13 +270,13 @@ def ledger_part(gathering: Gathering) -> LedgerPart:
             entries += [line for line in lines if not line.part.endswith("latency table")]
     amounts = gathering.spending.amounts()
     on_cpu = gathering.setting.device.type == "cpu"
-    records, spent = gathering.trainings.records(), amounts.pop(TRAININGS, Amount())
+    records, spent = gathering.trainings.records(), amounts.pop(TRAININGS, SpentAmount())
     entries.append(training_entry([record for record in records if not record.taken], spent, on_cpu))
     if taken := [record for record in records if record.taken]:
-        theirs = Amount(device_seconds=sum(record.seconds for record in taken))
+        theirs = SpentAmount(device_seconds=sum(record.seconds for record in taken))
         entries.append(training_entry(taken, theirs, on_cpu, " of other runs"))
     entries += [
-        SpentEntry(part=f"evidence: {part}", images=None, **asdict(amount))
+        SpentEntry(part=f"evidence: {part}", images=None, **amount.plain())
         for part, amount in amounts.items()
         if part != "stability"  # its searches have lines of their own
     ]

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from se_nas.data.in_memory.images import DataInfo
 from se_nas.errors import CheckpointError, ConfigError, ModelError
-from se_nas.layers.from_model.pretrained import digest_of, licence_of, timm_model
+from se_nas.layers.from_model.pretrained import licence_of, timm_model
 from se_nas.layers.from_model.space import space_of
 from se_nas.layers.network import Network
 from se_nas.layers.pairing import CLASSIFIER, StateDictInOrder, paired_by_order, with_zeros_around
-from se_nas.records.checkpoint import check_finite
+from se_nas.records.checkpoint import check_finite, weights_digest
 from se_nas.records.files import beside
 from se_nas.records.models.starting_weights import StartingWeights, WeightsSource
 from se_nas.records.shipped import find_space
@@ -94,7 +94,9 @@ def _point(weights: str, architecture: str | None, space: SearchSpace) -> Traine
             raise ConfigError(_ARCHITECTURE, [f"must be left out where the weights are {weights}, but is given"])
         name = weights.removeprefix(TIMM)
         model = timm_model(name, f"{_WEIGHTS}: {weights}", pretrained=True)
-        source = WeightsSource(source=weights, digest=digest_of(model.state_dict()), licence=licence_of(model))
+        source = WeightsSource(
+            source=weights, digest=weights_digest(model.state_dict())[:16], licence=licence_of(model)
+        )
         return _of_model(model, source, space)
     path = Path(weights)
     state, digest, _ = read_state_dict(path)

@@ -24,7 +24,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from pydantic import NonNegativeInt
 
-from se_nas.errors import ConfigError, OutputError, StorageError, install
+from se_nas.errors import ConfigError, OutputError, StorageError, in_line, install
 from se_nas.records.files import check_regular
 from se_nas.records.locks import hold
 from se_nas.records.record import Record, read_record, write_record
@@ -223,7 +223,7 @@ def _explained(url: str) -> Iterator[None]:
             f"{shown}: a storage must be a URL such as postgresql+psycopg://user@host/name, but this is none"
         ) from error
     except RuntimeError as error:  # tables that another version of Optuna made
-        words = without_secrets(" ".join(str(error).split()), url)
+        words = without_secrets(in_line(error), url)
         raise StorageError(f"{shown}: the storage must be Optuna's, but got: {words}") from error
 
 

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from se_nas.data.in_memory.batches import at_side
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import autocast_for
-from se_nas.layers.from_model.pretrained import digest_of
 from se_nas.layers.network import Network
-from se_nas.records.checkpoint import StateDict
+from se_nas.records.checkpoint import StateDict, weights_digest
 from se_nas.records.models.history import History
 from se_nas.search.budgets.decode import greatest_cost, least_cost
 from se_nas.search.one_shot.config import ATTENTIVE, CANDIDATES, OneShotConfig
@@ -171,7 +170,7 @@ class _SameTeacher:
     """That a training which goes on has the teacher that it began with, as a part of its state."""
 
     def __init__(self, teacher: nn.Module) -> None:
-        self._digest = digest_of(teacher.state_dict())
+        self._digest = weights_digest(teacher.state_dict())[:16]
 
     def state_dict(self) -> StateDict:
         return {"digest": self._digest}

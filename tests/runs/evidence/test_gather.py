@@ -30,7 +30,7 @@ from se_nas.evidence.controls import RandomFeasible
 from se_nas.evidence.pilot.regime import regime
 from se_nas.evidence.published_networks import fitted
 from se_nas.records.files import write_json
-from se_nas.records.models.evidence import TrainingRecord
+from se_nas.records.models.evidence import SpentAmount, TrainingRecord
 from se_nas.records.record import write_record
 from se_nas.report.pages.evidence.controls import Controls
 from se_nas.report.pages.evidence.sections import evidence_sections
@@ -40,7 +40,7 @@ from se_nas.runs.evidence import parts as evidence_parts
 from se_nas.runs.evidence import trainings
 from se_nas.runs.evidence.gather import gather_evidence
 from se_nas.runs.evidence.gathering import Conditions
-from se_nas.runs.evidence.ledger import Amount, training_entry
+from se_nas.runs.evidence.ledger import training_entry
 from se_nas.runs.evidence.registry import PARTS
 from se_nas.runs.evidence.trainings import Task, Trainings
 from se_nas.runs.evidence_config import resolve_evidence
@@ -606,7 +606,7 @@ def test_trainings_at_a_time_share_a_device_that_is_no_cpu() -> None:
         TrainingRecord(seed=1, failed="it diverged", seconds=6.0, cpu_seconds=2.0),
         TrainingRecord(seed=2, test_accuracy=0.5, seconds=9.0, cpu_seconds=None, images=10),  # adopted
     ]
-    spent = Amount(seconds=7.0, device_seconds=7.0)
+    spent = SpentAmount(seconds=7.0, device_seconds=7.0)
     entries = [training_entry(records, spent, on_cpu) for on_cpu in (True, False)]
     assert [(e.seconds, e.device_seconds, e.images) for e in entries] == [(11, 6, 10), (11, 7, 10)]
 

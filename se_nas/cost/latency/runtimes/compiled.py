@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from se_nas.cost.latency.key import LatencyKey
 from se_nas.cost.latency.runtimes.clocks import by_torch_clock
 from se_nas.cost.latency.runtimes.runtime import Sampler
-from se_nas.errors import DeviceError
+from se_nas.errors import DeviceError, in_line
 
 
 def prepare(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sampler:
@@ -38,6 +38,6 @@ def prepare(module: nn.Module, inputs: Sequence[Tensor], key: LatencyKey) -> Sam
             for _ in range(3):
                 run()
     except Exception as error:  # whatever torch's compiler or its C++ compiler raises
-        words = " ".join(str(error).split())
+        words = in_line(error)
         raise DeviceError(f"runtime compiled must be able to compile the network, but got: {words:.200}") from error
     return by_torch_clock(run, key)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from se_nas.cost.latency.chains import Chain
 from se_nas.cost.latency.runtimes.quantise import IMAGES, quantised
-from se_nas.errors import DeviceError
+from se_nas.errors import DeviceError, in_line
 from se_nas.layers.blocks import Block
 from se_nas.space.specs import BlockSpec
 
@@ -75,7 +75,7 @@ def _exported(module: nn.Module, inputs: Sequence[Tensor], dtype: str) -> bytes:
                 dynamo=False,
             )
     except Exception as error:  # whatever the exporter raises of an operation of a user's own
-        words = " ".join(str(error).split())
+        words = in_line(error)
         raise DeviceError(
             "a network must be one that ONNX can hold, or be timed by `runtime: eager`, "
             f"but torch's exporter says: {words:.200}"
