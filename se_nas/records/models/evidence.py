@@ -397,38 +397,6 @@ class LedgerPart(Record):
     energy_source: str | None = None
 
 
-class SpentAmount(Record):
-    """What a part of the evidence took so far, as `spent.json` has it by part.
-
-    Attributes:
-        joules: None where the device keeps no counter that may be read.
-    """
-
-    seconds: Seconds = 0.0
-    device_seconds: Number = 0.0
-    joules: Number | None = None
-
-    def __add__(self, other: Self) -> Self:
-        known = [amount.joules for amount in (self, other) if amount.joules is not None]
-        return self.model_copy(
-            update={
-                "seconds": self.seconds + other.seconds,
-                "device_seconds": self.device_seconds + other.device_seconds,
-                "joules": sum(known) if known else None,
-            }
-        )
-
-    def less(self, inner: Self) -> Self:
-        """Without what a part inside it took."""
-        return self.model_copy(
-            update={
-                "seconds": max(0.0, self.seconds - inner.seconds),
-                "device_seconds": self.device_seconds - inner.device_seconds,
-                "joules": None if self.joules is None else self.joules - (inner.joules or 0.0),
-            }
-        )
-
-
 class TrainingRecord(Record):
     """A stand-alone training that is done: its accuracy, or why it diverged; see `runs.evidence.trainings`.
 

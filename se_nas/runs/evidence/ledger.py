@@ -6,15 +6,49 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import torch
 
 from se_nas.errors import counted
 from se_nas.hardware.energy import EnergyMeter
+from se_nas.records.fields import Number, Seconds
 from se_nas.records.files import write_json
-from se_nas.records.models.evidence import SpentAmount, SpentEntry, TrainingRecord
+from se_nas.records.models.evidence import SpentEntry, TrainingRecord
 from se_nas.records.models.run_result import RunResult
-from se_nas.records.record import read_value
+from se_nas.records.record import Record, read_value
+
+
+class SpentAmount(Record):
+    """What a part of the evidence took so far, as `spent.json` has it by part.
+
+    Attributes:
+        joules: None where the device keeps no counter that may be read.
+    """
+
+    seconds: Seconds = 0.0
+    device_seconds: Number = 0.0
+    joules: Number | None = None
+
+    def __add__(self, other: Self) -> Self:
+        known = [amount.joules for amount in (self, other) if amount.joules is not None]
+        return self.model_copy(
+            update={
+                "seconds": self.seconds + other.seconds,
+                "device_seconds": self.device_seconds + other.device_seconds,
+                "joules": sum(known) if known else None,
+            }
+        )
+
+    def less(self, inner: Self) -> Self:
+        """Without what a part inside it took."""
+        return self.model_copy(
+            update={
+                "seconds": max(0.0, self.seconds - inner.seconds),
+                "device_seconds": self.device_seconds - inner.device_seconds,
+                "joules": None if self.joules is None else self.joules - (inner.joules or 0.0),
+            }
+        )
 
 
 class Spending:

@@ -30,7 +30,6 @@ from se_nas.records.models.evidence import (
     LedgerPart,
     NetworkCosts,
     RankingPart,
-    SpentAmount,
     SpentEntry,
     StabilityPart,
     StandAloneGain,
@@ -41,7 +40,7 @@ from se_nas.records.models.evidence import (
 from se_nas.records.models.run_result import RunResult
 from se_nas.records.record import read_record
 from se_nas.runs.evidence.gathering import Gathering
-from se_nas.runs.evidence.ledger import run_entries, training_entry
+from se_nas.runs.evidence.ledger import SpentAmount, run_entries, training_entry
 from se_nas.runs.evidence_config import TRAININGS
 from se_nas.runs.search import run_search
 from se_nas.search.finalists import with_recipe

@@ -30,7 +30,7 @@ from se_nas.evidence.controls import RandomFeasible
 from se_nas.evidence.pilot.regime import regime
 from se_nas.evidence.published_networks import fitted
 from se_nas.records.files import write_json
-from se_nas.records.models.evidence import SpentAmount, TrainingRecord
+from se_nas.records.models.evidence import TrainingRecord
 from se_nas.records.record import write_record
 from se_nas.report.pages.evidence.controls import Controls
 from se_nas.report.pages.evidence.sections import evidence_sections
@@ -40,7 +40,7 @@ from se_nas.runs.evidence import parts as evidence_parts
 from se_nas.runs.evidence import trainings
 from se_nas.runs.evidence.gather import gather_evidence
 from se_nas.runs.evidence.gathering import Conditions
-from se_nas.runs.evidence.ledger import training_entry
+from se_nas.runs.evidence.ledger import SpentAmount, training_entry
 from se_nas.runs.evidence.registry import PARTS
 from se_nas.runs.evidence.trainings import Task, Trainings
 from se_nas.runs.evidence_config import resolve_evidence
