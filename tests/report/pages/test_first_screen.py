@@ -102,9 +102,24 @@ def test_without_a_plan_no_comparison_stands_alone_and_a_new_run_can_plan_one(tm
     assert said(first).startswith("No claim was planned, so that none of 8 comparisons stands alone")
     assert "Against the mean of 8 random networks at the same budgets: " in said(first)
     assert re.search(r"Holm's p (< )?0\.\d+, n = 3 seeds\.$", said(first))
-    assert [fact.about for fact in first.facts] == ["noise and spread"]
+    assert [fact.about for fact in first.facts] == ["noise and spread", "size"]
     assert "--finished-only" in commands(first)[0]
     assert "not reckoned" in said(first, "noise and spread")
+
+
+def test_an_answer_that_is_larger_than_the_random_networks_says_so(tmp_path: Path) -> None:
+    found = fake.planned(0.04)
+    answer, *others = found["networks"]
+    for number, network in enumerate(one for one in others if one["kind"] == "random"):
+        network["costs"] |= {"macs": 5.7e6 + 1e4 * number, "params": 6e4 + 1e3 * number}
+    answer["costs"] |= {"macs": 5.7e6, "params": 6.6e4}
+    assert said(shown(tmp_path, found), "size") == (
+        "of the budgets it uses 95 % in MACs, they 95 % to 96 %; 55 % in parameters, they 50 % to 56 %"
+    )
+    answer["costs"]["params"] = 1.2e5
+    (fact,) = [fact for fact in shown(tmp_path, found).facts if fact.about == "size"]
+    assert fact.warns
+    assert fact.said.strong.startswith("The answer is larger")
 
 
 def test_evidence_that_was_only_begun_says_how_far_it_is(tmp_path: Path) -> None:

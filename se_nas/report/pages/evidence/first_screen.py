@@ -7,9 +7,11 @@ makes it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from se_nas.errors import counted, format_seconds
 from se_nas.records.models.evidence import LEAST_RATIO, ComparisonEntry, ControlsPart, EstimateEntry, Regime
@@ -19,11 +21,14 @@ from se_nas.records.record import read_record
 from se_nas.report.pages.evidence.words import Claim, ends_words, p_words, verdict
 from se_nas.report.pages.what_next import Command, command_line
 from se_nas.report.plots.evidence import is_significant, points
+from se_nas.report.plots.figure import sentence_word
 from se_nas.report.theme.palette import attention_tone
 from se_nas.report.theme.words import format_percent
 from se_nas.space.specs import BlockSpec, NetworkSpec
 from se_nas.space.templates import NO_SE
 
+#: A cost so much above the median of the random networks is worth a warning, as a share of that.
+MUCH_LARGER = 0.2
 _EXAMPLE = "primary: {against: random_best, difference: 0.01, noise: 0.005}"
 
 
@@ -94,7 +99,7 @@ def first_screen(
     outcome, tone = _outcome(controls, plan, trained, retrained)
     facts = [] if plan is None else [Fact("planned", _plan_words(plan))]
     if controls is not None:
-        facts.append(_regime_fact(controls.regime))
+        facts += [_regime_fact(controls.regime), *_size_facts(controls)]
     if finalists is not None:
         facts.append(Fact("finalists", _finalists_words(finalists, search_seconds)))
     return FirstScreen(
@@ -215,6 +220,28 @@ def _regime_fact(regime: Regime | None) -> Fact:
         return Fact(about, Claim(f"Trainings {'' if sure else 'seem to '}tell networks apart", words))
     words += f", where it should be {LEAST_RATIO:g} times: longer trainings tell more"
     return Fact(about, Claim("Trainings hardly tell networks apart", words), warns=True)
+
+
+def _size_facts(controls: ControlsPart) -> Iterator[Fact]:
+    """How much of each budget the answer uses, and the random networks, which need fill one budget alone."""
+    answer, *others = controls.networks
+    random = [network for network in others if network.kind == "random"]
+    said, larger = [], False
+    for metric, limit in (controls.budgets or {}).items():
+        ours, theirs = answer.costs.of(metric), [cost for one in random if (cost := one.costs.of(metric)) is not None]
+        if ours is None or not theirs:
+            continue
+        larger |= ours > (1 + MUCH_LARGER) * float(np.median(theirs))
+        ends = f"{format_percent(min(theirs) / limit, 0)} to {format_percent(max(theirs) / limit, 0)}"
+        said.append(f"{format_percent(ours / limit, 0)} in {sentence_word(metric)}, they {ends}")
+    if said:
+        begin = "The answer is larger than the random networks" if larger else ""
+        rest = ", so that some of what it gains may be its size" if larger else ""
+        yield Fact(
+            "size",
+            Claim(begin, f"{': ' if larger else ''}of the budgets it uses {'; '.join(said)}{rest}"),
+            warns=larger,
+        )
 
 
 def _deviation(found: EstimateEntry) -> str:
