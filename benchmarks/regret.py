@@ -273,6 +273,7 @@ def search_all(
     return {key: np.stack(values) for key, values in curves.items()}, means
 
 
+@drawn
 def plot(found: Curves, table: KnownTable, study: Study) -> Figure:
     """Median regret and its quartiles over the evaluations: a row a budget, a column a sampler."""
     samplers = list(dict.fromkeys(setup.sampler for setup, _ in found if not setup.noisy))
@@ -283,38 +284,33 @@ def plot(found: Curves, table: KnownTable, study: Study) -> Figure:
         axes.fill_between(x, low, high, color=light(tone), alpha=0.16, linewidth=0)
         axes.plot(x, middle, color=light(tone), label=label)
 
-    def make() -> Figure:
-        figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
-        grid = figure.subplots(len(study.budgets), len(samplers), sharex=True, sharey=True, squeeze=False)
-        for row, budget in zip(grid, study.budgets, strict=True):
-            regrets, probabilities = uniform_distribution(table.means[table.within(budget)], study.evaluations)
-            each = [weighted_summary(regrets, p) for p in probabilities]
-            uniform = np.array([[values[key] for values in each] for key in ("q1", "median", "q3")])
-            for axes, sampler in zip(row, samplers, strict=True):
-                line(axes, uniform, "muted", "uniform random")
-                for (setup, kept), got in found.items():
-                    if setup.sampler == sampler and kept == budget and not setup.noisy:
-                        tone, label = ("orange" if len(setup.objectives) > 1 else "blue", ", ".join(setup.objectives))
-                        line(axes, np.quantile(got, (0.25, 0.5, 0.75), axis=0), tone, f"[{label}]")
-                axes.set_xscale("log")
-                axes.set_xlim(study.first, study.evaluations)
-                axes.set_ylim(0, study.highest)
-                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                axes.set_xticks([study.first, *study.marks])
-                axes.xaxis.set_minor_locator(NullLocator())
-                axes.yaxis.set_major_locator(MultipleLocator(study.tick))
-            row[0].set_ylabel(f"regret (points)\n{budget}")
-        for axes, sampler in zip(grid[0], samplers, strict=True):
-            axes.set_title(sampler)
-        for axes in grid[-1]:
-            axes.set_xlabel("evaluations")
-        lines = {
-            text: handle for axes in grid[0] for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
-        }
-        figure.legend(lines.values(), lines.keys(), loc="outside upper right", ncols=len(lines))
-        return figure
-
-    return drawn(make)
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    grid = figure.subplots(len(study.budgets), len(samplers), sharex=True, sharey=True, squeeze=False)
+    for row, budget in zip(grid, study.budgets, strict=True):
+        regrets, probabilities = uniform_distribution(table.means[table.within(budget)], study.evaluations)
+        each = [weighted_summary(regrets, p) for p in probabilities]
+        uniform = np.array([[values[key] for values in each] for key in ("q1", "median", "q3")])
+        for axes, sampler in zip(row, samplers, strict=True):
+            line(axes, uniform, "muted", "uniform random")
+            for (setup, kept), got in found.items():
+                if setup.sampler == sampler and kept == budget and not setup.noisy:
+                    tone, label = ("orange" if len(setup.objectives) > 1 else "blue", ", ".join(setup.objectives))
+                    line(axes, np.quantile(got, (0.25, 0.5, 0.75), axis=0), tone, f"[{label}]")
+            axes.set_xscale("log")
+            axes.set_xlim(study.first, study.evaluations)
+            axes.set_ylim(0, study.highest)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.set_xticks([study.first, *study.marks])
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_major_locator(MultipleLocator(study.tick))
+        row[0].set_ylabel(f"regret (points)\n{budget}")
+    for axes, sampler in zip(grid[0], samplers, strict=True):
+        axes.set_title(sampler)
+    for axes in grid[-1]:
+        axes.set_xlabel("evaluations")
+    lines = {text: handle for axes in grid[0] for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(lines.values(), lines.keys(), loc="outside upper right", ncols=len(lines))
+    return figure
 
 
 def at_marks(curve: Numbers, study: Study) -> dict[str, dict[str, float]]:

@@ -305,6 +305,7 @@ def answers(table: Placements) -> dict[str, Any]:
     }
 
 
+@drawn
 def plot(table: Placements, found: dict[str, Any]) -> Figure:
     """What SE is worth in each block, and the networks by what they cost."""
     uniform = table.options[table.choices[0]]
@@ -344,17 +345,14 @@ def plot(table: Placements, found: dict[str, Any]) -> Figure:
         axes.set_ylabel("test accuracy (%)")
         axes.grid(True, axis="both")
 
-    def make() -> Figure:
-        shown = {metric: label for metric, label in SHOWN.items() if metric in table.costs}
-        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-        first, *others = figure.subplots(1, 1 + len(shown), squeeze=False)[0]
-        worth(first)
-        titles = ("darker: SE in more blocks", "red: the same everywhere")
-        for axes, (metric, label), title in zip(others, shown.items(), titles, strict=False):
-            networks(axes, metric, label, title)
-        return figure
-
-    return drawn(make)
+    shown = {metric: label for metric, label in SHOWN.items() if metric in table.costs}
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    first, *others = figure.subplots(1, 1 + len(shown), squeeze=False)[0]
+    worth(first)
+    titles = ("darker: SE in more blocks", "red: the same everywhere")
+    for axes, (metric, label), title in zip(others, shown.items(), titles, strict=False):
+        networks(axes, metric, label, title)
+    return figure
 
 
 def main() -> None:

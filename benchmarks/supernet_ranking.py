@@ -356,6 +356,7 @@ def described(
 # ---- shown
 
 
+@drawn
 def plot(
     outcome: Mapping[str, Any], table: MacroTable, sets: Mapping[str, Rows], accuracies: Mapping[str, Numbers]
 ) -> Figure:
@@ -406,21 +407,18 @@ def plot(
         axes.set_title(f"{name} ({known['networks']:,} networks)" if name == WITHIN else f"{name} networks")
         axes.set_xlabel("Kendall tau; dashed: one training beside another")
 
-    def make() -> Figure:
-        samplings = list(outcome["supernets"])
-        figure = Figure(figsize=(WIDTH, 6.6), layout="constrained")
-        rows = figure.add_gridspec(2, 1)
-        above, below = figure.add_subfigure(rows[0]), figure.add_subfigure(rows[1])
-        panels = above.subplots(1, len(samplings), sharey=True, squeeze=False)[0]
-        for axes, sampling in zip(panels, samplings, strict=True):
-            dots = scatter(axes, sampling)
-        panels[0].set_ylabel("published accuracy (%)")
-        above.colorbar(dots, ax=panels, label="MMACs", pad=0.01).outline.set_visible(False)
-        for axes, name in zip(below.subplots(1, 2), sets, strict=True):
-            bars(axes, name)
-        return figure
-
-    return drawn(make)
+    samplings = list(outcome["supernets"])
+    figure = Figure(figsize=(WIDTH, 6.6), layout="constrained")
+    rows = figure.add_gridspec(2, 1)
+    above, below = figure.add_subfigure(rows[0]), figure.add_subfigure(rows[1])
+    panels = above.subplots(1, len(samplings), sharey=True, squeeze=False)[0]
+    for axes, sampling in zip(panels, samplings, strict=True):
+        dots = scatter(axes, sampling)
+    panels[0].set_ylabel("published accuracy (%)")
+    above.colorbar(dots, ax=panels, label="MMACs", pad=0.01).outline.set_visible(False)
+    for axes, name in zip(below.subplots(1, 2), sets, strict=True):
+        bars(axes, name)
+    return figure
 
 
 def _told(estimate: Mapping[str, Any] | None) -> str:

@@ -45,32 +45,29 @@ class SearchedRun:
     worth: Callable[[float], float]
 
 
+@drawn
 def compared_fronts(runs: Sequence[SearchedRun], metrics: Sequence[str], measure: Measure) -> Plot:
     """What was measured against each cost, one panel each: a line is the front of a search, a mark its answer."""
-
-    def make() -> Plot:
-        panels = []
-        keys: dict[str, Artist] = {}
-        for metric in metrics:
-            figure, axes = panel(3.3)
-            for number, run in enumerate(runs):
-                _draw(axes, run, metric, number, measure)
-            axes.set_title(f"{measure.name}, as each search judged it")
-            axes.set_xlabel(metric_title(metric))
-            axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
-            axes.xaxis.set_major_formatter(FuncFormatter(tick))
-            axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
-            axes.grid(True, axis="both")
-            if not measure.raised:
-                axes.invert_yaxis()
-            if measure.share:
-                axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
-            handles, labels = axes.get_legend_handles_labels()
-            keys |= dict(zip(labels, handles, strict=True))
-            panels.append(figure)
-        return Plot(panels, list(keys.values()))
-
-    return drawn(make)
+    panels = []
+    keys: dict[str, Artist] = {}
+    for metric in metrics:
+        figure, axes = panel(3.3)
+        for number, run in enumerate(runs):
+            _draw(axes, run, metric, number, measure)
+        axes.set_title(f"{measure.name}, as each search judged it")
+        axes.set_xlabel(metric_title(metric))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
+        axes.xaxis.set_major_formatter(FuncFormatter(tick))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
+        axes.grid(True, axis="both")
+        if not measure.raised:
+            axes.invert_yaxis()
+        if measure.share:
+            axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
+        handles, labels = axes.get_legend_handles_labels()
+        keys |= dict(zip(labels, handles, strict=True))
+        panels.append(figure)
+    return Plot(panels, list(keys.values()))
 
 
 def _draw(axes: Axes, run: SearchedRun, metric: str, number: int, measure: Measure) -> None:

@@ -38,25 +38,23 @@ _KINDS = {  # words, colour, marker, its size, filled
 }
 
 
+@drawn
 def controls(found: ControlsPart) -> Plot:
     """Each control's difference from the answer with its interval, beside the accuracy of every network over its MACs.
 
     Args:
         found: `controls.json` with at least one comparison.
     """
-
-    def make() -> Plot:
-        height = max(3.6, 0.47 * len(found.comparisons) + 1.0)
-        forest, left = panel(height, width=1.2 * PANEL)
-        plane, right = panel(min(height, 4.4), width=1.2 * PANEL)
-        _forest(left, found)
-        _against_macs(right, found)
-        keys = [_kind_key(kind) for kind in _KINDS if any(one.kind == kind for one in found.networks)]
-        return Plot([forest, plane], keys, columns=2)
-
-    return drawn(make)
+    height = max(3.6, 0.47 * len(found.comparisons) + 1.0)
+    forest, left = panel(height, width=1.2 * PANEL)
+    plane, right = panel(min(height, 4.4), width=1.2 * PANEL)
+    _forest(left, found)
+    _against_macs(right, found)
+    keys = [_kind_key(kind) for kind in _KINDS if any(one.kind == kind for one in found.networks)]
+    return Plot([forest, plane], keys, columns=2)
 
 
+@drawn
 def trainings(found: ControlsPart) -> Plot | None:
     """Every training of the answer and of the random networks on one axis, over the noise and the spread of these.
 
@@ -67,17 +65,12 @@ def trainings(found: ControlsPart) -> Plot | None:
     if not compared:
         return None
 
-    def make() -> Plot:
-        shown = next((one for one in compared if one.primary), compared[0])
-        trained = [(trained_accuracy(one), one) for one in found.networks if one.kind == "random"]
-        networks = [
-            one for mean, one in sorted((pair for pair in trained if pair[0]), key=lambda pair: -(pair[0] or 0))
-        ]
-        figure, axes = panel(1.45 + min(0.12 * len(networks), 1.6), width=PANEL)
-        _trainings(axes, found, shown, networks)
-        return Plot([figure], columns=1)
-
-    return drawn(make)
+    shown = next((one for one in compared if one.primary), compared[0])
+    trained = [(trained_accuracy(one), one) for one in found.networks if one.kind == "random"]
+    networks = [one for mean, one in sorted((pair for pair in trained if pair[0]), key=lambda pair: -(pair[0] or 0))]
+    figure, axes = panel(1.45 + min(0.12 * len(networks), 1.6), width=PANEL)
+    _trainings(axes, found, shown, networks)
+    return Plot([figure], columns=1)
 
 
 def _trainings(axes: Axes, found: ControlsPart, shown: ComparisonEntry, networks: Sequence[ControlEntry]) -> None:

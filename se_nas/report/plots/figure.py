@@ -11,7 +11,8 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
@@ -136,15 +137,21 @@ class Plot:
         return [axes for panel in self.panels for axes in panel.axes]
 
 
-_D = TypeVar("_D", Figure, Plot)
+_P = ParamSpec("_P")
+_D = TypeVar("_D")
 
 
-def drawn(make: Callable[[], _D]) -> _D:
-    """Call a function that makes a figure or a plot, in the house style whatever the process has set."""
-    with mpl.rc_context(), any_script():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        return make()
+def drawn(make: Callable[_P, _D]) -> Callable[_P, _D]:
+    """Let a function make its figure or plot in the house style, whatever the process has set."""
+
+    @wraps(make)
+    def in_style(*args: _P.args, **values: _P.kwargs) -> _D:
+        with mpl.rc_context(), any_script():
+            mpl.rcdefaults()
+            mpl.rcParams.update(_STYLE)
+            return make(*args, **values)
+
+    return in_style
 
 
 def panel(height: float = 2.6, width: float = PANEL) -> tuple[Figure, Axes]:
@@ -236,15 +243,12 @@ def _svg(figure: Figure, name: str) -> Markup:
     return Markup(themed(text))  # matplotlib escapes its words
 
 
+@drawn
 def _mark(key: Artist) -> Figure:
     """The mark of a key alone; its words are the page's, which wraps them."""
-
-    def make() -> Figure:
-        figure = Figure(figsize=(0.3, 0.15))
-        figure.legend([key], [""], loc="center", handlelength=1.6, handletextpad=0, borderpad=0, borderaxespad=0)
-        return figure
-
-    return drawn(make)
+    figure = Figure(figsize=(0.3, 0.15))
+    figure.legend([key], [""], loc="center", handlelength=1.6, handletextpad=0, borderpad=0, borderaxespad=0)
+    return figure
 
 
 def figure_png(drawing: Figure | Plot) -> bytes:
@@ -264,15 +268,14 @@ def _rows(plot: Plot) -> list[np.ndarray]:
         some = panels[start : start + plot.columns]
         height = max(pixels.shape[0] for pixels in some)
         rows.append(np.concatenate([_padded(pixels, height=height) for pixels in some], axis=1))
-    if not plot.keys:
-        return rows
+    return [_pixels(_keys_row(plot.keys, max(row.shape[1] for row in rows))), *rows] if plot.keys else rows
 
-    def make() -> Figure:
-        figure = Figure(figsize=(max(row.shape[1] for row in rows) / 160, 0.45))
-        figure.legend(handles=plot.keys, loc="center left", ncols=len(plot.keys), handletextpad=0.4, columnspacing=1.6)
-        return figure
 
-    return [_pixels(drawn(make)), *rows]
+@drawn
+def _keys_row(keys: Sequence[Artist], width: int) -> Figure:
+    figure = Figure(figsize=(width / 160, 0.45))
+    figure.legend(handles=keys, loc="center left", ncols=len(keys), handletextpad=0.4, columnspacing=1.6)
+    return figure
 
 
 def _pixels(figure: Figure) -> np.ndarray:

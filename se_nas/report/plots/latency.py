@@ -16,18 +16,15 @@ from se_nas.report.plots.figure import TICK_STEPS, Plot, drawn, panel, say_on_ho
 from se_nas.report.theme.palette import light
 
 
+@drawn
 def latency_check(found: LatencyPart) -> Plot:
     """Predicted against measured latency of each set of networks, and the error of each prediction; 5 % is shaded.
 
     Args:
         found: `latency_check.json` with at least one network of some device.
     """
-
-    def make() -> Plot:
-        plots = [_of_device(device_of(metric), check) for metric, check in found.devices.items() if check.sets]
-        return Plot([part for plot in plots for part in plot.panels], plots[0].keys, columns=2)
-
-    return drawn(make)
+    plots = [_of_device(device_of(metric), check) for metric, check in found.devices.items() if check.sets]
+    return Plot([part for plot in plots for part in plot.panels], plots[0].keys, columns=2)
 
 
 def _of_device(device: str | None, check: LatencyCheck) -> Plot:

@@ -54,6 +54,7 @@ def _probabilities(history: History, choice: str, count: int) -> tuple[np.ndarra
     return epochs, np.array([p for _, p in rows], dtype=float).reshape(len(rows), count)
 
 
+@drawn
 def se_probabilities(history: History, choices: Choices, picks: Picks) -> Plot:
     """Stacked probabilities of every SE choice over the epochs, one panel a block, the picked option marked.
 
@@ -62,21 +63,17 @@ def se_probabilities(history: History, choices: Choices, picks: Picks) -> Plot:
         choices: options by choice name, in order of depth; those that are not of SE are left out.
         picks: the decoded option by choice name.
     """
-
-    def make() -> Plot:
-        places = {name: place for name in choices if (place := Place.named(name)).part == "se"}
-        seen = dict.fromkeys(str(option) for name in places for option in choices[name])
-        ratios = sorted((option for option in seen if se_ratio(option)), key=se_ratio, reverse=True)
-        kinds = dict.fromkeys(found[0] for option in seen if not se_ratio(option) and (found := kind_of_option(option)))
-        keys = [("no SE", "none"), *((f"r = {option[1:]}", attention_tone(option)) for option in ratios)]
-        keys += [(kind.title, attention_tone(kind.label(1))) for kind in kinds]
-        return Plot(
-            [_se_panel(history, name, place, choices[name], picks) for name, place in places.items()],
-            keys=[Patch(color=light(tone), label=label) for label, tone in keys],
-            columns=5,
-        )
-
-    return drawn(make)
+    places = {name: place for name in choices if (place := Place.named(name)).part == "se"}
+    seen = dict.fromkeys(str(option) for name in places for option in choices[name])
+    ratios = sorted((option for option in seen if se_ratio(option)), key=se_ratio, reverse=True)
+    kinds = dict.fromkeys(found[0] for option in seen if not se_ratio(option) and (found := kind_of_option(option)))
+    keys = [("no SE", "none"), *((f"r = {option[1:]}", attention_tone(option)) for option in ratios)]
+    keys += [(kind.title, attention_tone(kind.label(1))) for kind in kinds]
+    return Plot(
+        [_se_panel(history, name, place, choices[name], picks) for name, place in places.items()],
+        keys=[Patch(color=light(tone), label=label) for label, tone in keys],
+        columns=5,
+    )
 
 
 def _se_panel(history: History, name: str, place: Place, options: Sequence[Option], picks: Picks) -> Figure:
@@ -131,6 +128,7 @@ def _mark_pick(axes: Axes, shares: np.ndarray, pick: int, label: str) -> None:
     axes.set_title(f"{label} {100 * float(shares[pick]):.0f} %", loc="right", fontsize=8, fontweight="bold", pad=4)
 
 
+@drawn
 def other_probabilities(history: History, choices: Choices, picks: Picks) -> Figure:
     """The choices beside SE as one compact table: a row a kind, a column a block, a cell the stack over the epochs.
 
@@ -139,47 +137,43 @@ def other_probabilities(history: History, choices: Choices, picks: Picks) -> Fig
         choices: options by choice name, in order of depth; those of SE are left out.
         picks: the decoded option by choice name, printed under its cell.
     """
-
-    def make() -> Figure:
-        places = {name: place for name in choices if (place := Place.named(name)).part != "se"}
-        stages = list(dict.fromkeys(place.stage_words for place in places.values()))
-        columns: list[tuple[str, int | None]] = []
-        for stage in stages:
-            blocks = dict.fromkeys(p.block for p in places.values() if p.stage_words == stage and p.block)
-            columns += [(stage, block) for block in blocks] or [(stage, None)]
-        lefts = {key: i + 0.35 * stages.index(key[0]) for i, key in enumerate(columns)}
-        rows: dict[str, list[str]] = {}  # a block's own choices first, then those of whole stages
-        for name in sorted(places, key=lambda name: places[name].block is None):
-            rows.setdefault(part_words(places[name]), []).append(name)
-        labels = {part: _option_labels(choices[name] for name in names) for part, names in rows.items()}
-        notes = [
-            f"{part} {letter} is {option}"
-            for part, letters in labels.items()
-            for option, letter in letters.items()
-            if letter != str(option)
-        ]
-        height = 0.86 * len(rows) + 0.42 + 0.2 * bool(notes)
-        figure = Figure(figsize=(WIDTH, height))
-        total = max(lefts.values()) + 1
-        axes = figure.add_axes((0.085, 0.02, 0.905, 0.96))
-        axes.set_xlim(0, total)
-        axes.set_ylim(-1.42 * len(rows) + 0.1 - 0.36 * bool(notes), 0.62)
-        axes.axis("off")
-        for stage in stages:
-            mine = [left for key, left in lefts.items() if key[0] == stage]
-            axes.text((min(mine) + max(mine) + 0.9) / 2, 0.30, stage, ha="center", fontsize=8, color=light("muted"))
-        for row, (part, names) in enumerate(rows.items()):
-            base = -1.42 * row - 1.0
-            _row_key(axes, part, base, labels[part])
-            for name in names:
-                place = places[name]
-                spanned = [x for key, x in lefts.items() if key == (place.stage_words, place.block or key[1])]
-                box = (min(spanned), base, max(spanned) + 0.9 - min(spanned), 1.0)
-                _cell(axes, history, name, choices[name], labels=labels[part], picks=picks, box=box)
-        axes.text(0, -1.42 * len(rows) + 0.02, ";  ".join(notes), fontsize=8, color=light("muted"), va="top")
-        return figure
-
-    return drawn(make)
+    places = {name: place for name in choices if (place := Place.named(name)).part != "se"}
+    stages = list(dict.fromkeys(place.stage_words for place in places.values()))
+    columns: list[tuple[str, int | None]] = []
+    for stage in stages:
+        blocks = dict.fromkeys(p.block for p in places.values() if p.stage_words == stage and p.block)
+        columns += [(stage, block) for block in blocks] or [(stage, None)]
+    lefts = {key: i + 0.35 * stages.index(key[0]) for i, key in enumerate(columns)}
+    rows: dict[str, list[str]] = {}  # a block's own choices first, then those of whole stages
+    for name in sorted(places, key=lambda name: places[name].block is None):
+        rows.setdefault(part_words(places[name]), []).append(name)
+    labels = {part: _option_labels(choices[name] for name in names) for part, names in rows.items()}
+    notes = [
+        f"{part} {letter} is {option}"
+        for part, letters in labels.items()
+        for option, letter in letters.items()
+        if letter != str(option)
+    ]
+    height = 0.86 * len(rows) + 0.42 + 0.2 * bool(notes)
+    figure = Figure(figsize=(WIDTH, height))
+    total = max(lefts.values()) + 1
+    axes = figure.add_axes((0.085, 0.02, 0.905, 0.96))
+    axes.set_xlim(0, total)
+    axes.set_ylim(-1.42 * len(rows) + 0.1 - 0.36 * bool(notes), 0.62)
+    axes.axis("off")
+    for stage in stages:
+        mine = [left for key, left in lefts.items() if key[0] == stage]
+        axes.text((min(mine) + max(mine) + 0.9) / 2, 0.30, stage, ha="center", fontsize=8, color=light("muted"))
+    for row, (part, names) in enumerate(rows.items()):
+        base = -1.42 * row - 1.0
+        _row_key(axes, part, base, labels[part])
+        for name in names:
+            place = places[name]
+            spanned = [x for key, x in lefts.items() if key == (place.stage_words, place.block or key[1])]
+            box = (min(spanned), base, max(spanned) + 0.9 - min(spanned), 1.0)
+            _cell(axes, history, name, choices[name], labels=labels[part], picks=picks, box=box)
+    axes.text(0, -1.42 * len(rows) + 0.02, ";  ".join(notes), fontsize=8, color=light("muted"), va="top")
+    return figure
 
 
 def _option_labels(option_lists: Iterable[Sequence[Option]]) -> dict[Option, str]:
@@ -244,6 +238,7 @@ def _cell(
         axes.text(left + width / 2, base - 0.09, ABSENT, ha="center", va="top", fontsize=8, color=light("muted"))
 
 
+@drawn
 def decisiveness(history: History) -> Plot:
     """How decided the search is: entropy of the choices, temperature, and the budgets' multipliers."""
     panels: list[tuple[History, Panel]] = []
@@ -270,4 +265,4 @@ def decisiveness(history: History) -> Plot:
                 ),
             )
         )
-    return drawn(lambda: line_panels(panels, 2.4))
+    return line_panels(panels, 2.4)

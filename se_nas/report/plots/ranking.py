@@ -28,24 +28,21 @@ SCORE_WORDS = {
 """What networks are ranked by, and the correlation that is left when networks of equal MACs are compared."""
 
 
+@drawn
 def ranking(sets: Sequence[RankingSet]) -> Plot:
     """For each set of networks, trained accuracy over the supernet's, and how far each score ranks them as trained.
 
     Args:
         sets: those of `ranking.json` that have correlations, at least one.
     """
-
-    def make() -> Plot:
-        panels = []
-        for one in sets:
-            scatter, left = panel(3.3)
-            _supernet_scatter(scatter, left, one)
-            bars, right = panel(3.3)
-            _correlation_bars(right, one)
-            panels += [scatter, bars]
-        return Plot(panels, columns=2)
-
-    return drawn(make)
+    panels = []
+    for one in sets:
+        scatter, left = panel(3.3)
+        _supernet_scatter(scatter, left, one)
+        bars, right = panel(3.3)
+        _correlation_bars(right, one)
+        panels += [scatter, bars]
+    return Plot(panels, columns=2)
 
 
 def _supernet_scatter(figure: Figure, axes: Axes, one: RankingSet) -> None:

@@ -90,6 +90,7 @@ def _epoch_axis(axes: Axes, history: History) -> None:
 # ---- the figures
 
 
+@drawn
 def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[str, float]) -> Plot:
     """Expected cost over the epochs, with its limit as a line and the decoded network as a point.
 
@@ -98,17 +99,13 @@ def expected_cost(history: History, limits: Mapping[str, float], final: Mapping[
         limits: budgets by metric.
         final: the certified costs of the decoded network by metric.
     """
-
-    def make() -> Plot:
-        known = dict.fromkeys(key for row in history for key in row.expected or {})
-        metrics = sorted(known, key=lambda metric: metric not in limits)
-        keys = _pretraining_key(history)
-        if set(metrics) & set(final):
-            keys.append(Line2D([], [], marker="o", linestyle="", color=light("orange"), label="the final network"))
-        panels = [_expected_panel(history, metric, limits.get(metric), final.get(metric)) for metric in metrics]
-        return Plot(panels, keys)
-
-    return drawn(make)
+    known = dict.fromkeys(key for row in history for key in row.expected or {})
+    metrics = sorted(known, key=lambda metric: metric not in limits)
+    keys = _pretraining_key(history)
+    if set(metrics) & set(final):
+        keys.append(Line2D([], [], marker="o", linestyle="", color=light("orange"), label="the final network"))
+    panels = [_expected_panel(history, metric, limits.get(metric), final.get(metric)) for metric in metrics]
+    return Plot(panels, keys)
 
 
 def _expected_panel(history: History, metric: str, limit: float | None, final: float | None) -> Figure:
@@ -183,6 +180,7 @@ def _saying(label: str, shown: Callable[[float], str]) -> Callable[[float, float
     return lambda epoch, value: f"{label}, epoch {epoch:.0f}: {shown(float(f'{value:.4g}'))}"
 
 
+@drawn
 def learning_curves(search: History, retrain: History) -> Plot:
     """Loss and accuracy of the search, or of its supernet alone, and, where it is not empty, of the retraining."""
     panels: list[tuple[History, Panel]] = []
@@ -239,9 +237,10 @@ def learning_curves(search: History, retrain: History) -> Plot:
                 ),
             ),
         ]
-    return drawn(lambda: line_panels(panels, 2.6, columns=2))
+    return line_panels(panels, 2.6, columns=2)
 
 
+@drawn
 def retraining_curves(history: History) -> Plot:
     """Loss, top-1 and top-5 accuracy, and learning rate of a retraining on ImageNet over its epochs."""
     accuracies = (
@@ -258,37 +257,32 @@ def retraining_curves(history: History) -> Plot:
         Panel("Top-1 accuracy", (("train", "blue", True, ("accuracy",)), *top1), True),
         Panel("Top-5 accuracy", top5, True),
     ]
-    return drawn(lambda: line_panels([(history, lines) for lines in panels], 2.6, columns=2))
+    return line_panels([(history, lines) for lines in panels], 2.6, columns=2)
 
 
+@drawn
 def latency_agreement(predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> Figure:
     """Predicted against measured latency of held-out networks, with the bands of 5 and 10 %."""
-
-    def make() -> Figure:
-        figure = Figure(figsize=(4.4, 3.9), layout="constrained")
-        axes = figure.subplots()
-        low = 0.94 * min(*predicted_ms, *measured_ms)
-        high = 1.06 * max(*predicted_ms, *measured_ms)
-        line = np.array([low, high])
-        axes.fill_between(line, 0.90 * line, 1.10 * line, color=light("rule"), alpha=0.45, linewidth=0, label="± 10 %")
-        axes.fill_between(line, 0.95 * line, 1.05 * line, color=light("rule"), alpha=0.95, linewidth=0, label="± 5 %")
-        axes.plot(line, line, color=light("muted"), linewidth=0.9)
-        (points,) = axes.plot(
-            measured_ms, predicted_ms, "o", color=light("blue"), markersize=4.5, markeredgecolor=light("paper"),
-            markeredgewidth=0.5,
-        )  # fmt: skip
-        pairs = zip(measured_ms, predicted_ms, strict=True)
-        say_on_hover(
-            points, [f"measured {a:.4g} ms, predicted {b:.4g} ms ({100 * (b / a - 1):+.1f} %)" for a, b in pairs]
-        )
-        axes.set_xlim(low, high)
-        axes.set_ylim(low, high)
-        axes.set_aspect("equal")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel("measured (ms)")
-        axes.set_ylabel("predicted (ms)")
-        axes.legend(loc="upper left")
-        return figure
-
-    return drawn(make)
+    figure = Figure(figsize=(4.4, 3.9), layout="constrained")
+    axes = figure.subplots()
+    low = 0.94 * min(*predicted_ms, *measured_ms)
+    high = 1.06 * max(*predicted_ms, *measured_ms)
+    line = np.array([low, high])
+    axes.fill_between(line, 0.90 * line, 1.10 * line, color=light("rule"), alpha=0.45, linewidth=0, label="± 10 %")
+    axes.fill_between(line, 0.95 * line, 1.05 * line, color=light("rule"), alpha=0.95, linewidth=0, label="± 5 %")
+    axes.plot(line, line, color=light("muted"), linewidth=0.9)
+    (points,) = axes.plot(
+        measured_ms, predicted_ms, "o", color=light("blue"), markersize=4.5, markeredgecolor=light("paper"),
+        markeredgewidth=0.5,
+    )  # fmt: skip
+    pairs = zip(measured_ms, predicted_ms, strict=True)
+    say_on_hover(points, [f"measured {a:.4g} ms, predicted {b:.4g} ms ({100 * (b / a - 1):+.1f} %)" for a, b in pairs])
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, high)
+    axes.set_aspect("equal")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel("measured (ms)")
+    axes.set_ylabel("predicted (ms)")
+    axes.legend(loc="upper left")
+    return figure

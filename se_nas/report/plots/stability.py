@@ -16,34 +16,31 @@ from se_nas.report.theme.palette import attention_tone, light
 from se_nas.report.theme.words import ABSENT
 
 
+@drawn
 def stability(found: StabilityPart) -> Plot:
     """What each search chose for each block, and how often two searches agree beside two random networks.
 
     Args:
         found: `stability.json` with at least one answer and one block.
     """
-
-    def make() -> Plot:
-        blocks, answers = found.blocks, found.answers
-        rows = len(blocks) + 1.4
-        panels = []
-        for title in ("", "Two searches agree: SE or none", "Two searches agree: ratio"):
-            figure, axes = panel(0.27 * rows + 0.75)
-            if not title:
-                _choices_of_searches(axes, found)
-            else:
-                _agreement(axes, found, "ratio" if title.endswith("ratio") else "on_off")
-                axes.set_title(title)
-            axes.set_ylim(rows, -0.1)
-            panels.append(figure)
-        count = len(answers) * (len(answers) - 1) // 2
-        pairs = f"{count} pair{'s' * (count != 1)} of {len(answers)} search{'es' * (len(answers) != 1)}"
-        keys = [Patch(color=light("rank-6"), label=pairs),
-                Line2D([], [], color=light("ink"), marker="|", linestyle="", markersize=9, markeredgewidth=1.6,
-                       label="pairs of random networks")]  # fmt: skip
-        return Plot(panels, keys)
-
-    return drawn(make)
+    blocks, answers = found.blocks, found.answers
+    rows = len(blocks) + 1.4
+    panels = []
+    for title in ("", "Two searches agree: SE or none", "Two searches agree: ratio"):
+        figure, axes = panel(0.27 * rows + 0.75)
+        if not title:
+            _choices_of_searches(axes, found)
+        else:
+            _agreement(axes, found, "ratio" if title.endswith("ratio") else "on_off")
+            axes.set_title(title)
+        axes.set_ylim(rows, -0.1)
+        panels.append(figure)
+    count = len(answers) * (len(answers) - 1) // 2
+    pairs = f"{count} pair{'s' * (count != 1)} of {len(answers)} search{'es' * (len(answers) != 1)}"
+    keys = [Patch(color=light("rank-6"), label=pairs),
+            Line2D([], [], color=light("ink"), marker="|", linestyle="", markersize=9, markeredgewidth=1.6,
+                   label="pairs of random networks")]  # fmt: skip
+    return Plot(panels, keys)
 
 
 def _choices_of_searches(axes: Axes, found: StabilityPart) -> None:

@@ -65,6 +65,7 @@ def evaluated(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 # ---- accuracy against cost
 
 
+@drawn
 def pareto_fronts(
     evaluations: Sequence[Evaluation],
     objectives: Sequence[str],
@@ -84,37 +85,33 @@ def pareto_fronts(
         limits: budgets by metric.
         chosen: is marked in every panel, if it was evaluated.
     """
-
-    def make() -> Plot:
-        entries = [entry for entry in evaluated(evaluations) if entry.complete]
-        marked = [entry for entry in entries if entry.architecture == chosen]
-        metrics = panel_metrics(objectives, limits)
-        front = front_in(entries, objectives, list(limits))
-        tips = _evaluation_words(entries, front, measure)
-        panels = []
-        for metric in metrics:
-            figure, axes = panel(3.3)
-            _dots(axes, entries, metric, tips)
-            limit = limits.get(metric)
-            shown = drawn_limit(limit, [entry.costs[metric] for entry in entries])
-            _front_line(axes, front_of(entries, ("accuracy", metric)), metric, shown)
-            _of_front(axes, front, metric, tips)
-            for entry in marked:
-                (point,) = axes.plot(
-                    [entry.costs[metric]], [_accuracy(entry)], "o", color=light("orange"), markersize=8.5, **_HALO
-                )
-                say_on_hover(point, [f"chosen: {tips[entry.number]}"])
-            axes.set_xlabel(limited_title(metric, limit, shown))
-            axes.set_title(measure.name)
-            axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
-            axes.xaxis.set_major_formatter(FuncFormatter(tick))
-            axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
-            axes.yaxis.set_major_formatter(_worth_tick(measure))
-            axes.grid(True, axis="both")
-            panels.append(figure)
-        return Plot(panels, _front_keys(entries, bool(marked), bool(front)))
-
-    return drawn(make)
+    entries = [entry for entry in evaluated(evaluations) if entry.complete]
+    marked = [entry for entry in entries if entry.architecture == chosen]
+    metrics = panel_metrics(objectives, limits)
+    front = front_in(entries, objectives, list(limits))
+    tips = _evaluation_words(entries, front, measure)
+    panels = []
+    for metric in metrics:
+        figure, axes = panel(3.3)
+        _dots(axes, entries, metric, tips)
+        limit = limits.get(metric)
+        shown = drawn_limit(limit, [entry.costs[metric] for entry in entries])
+        _front_line(axes, front_of(entries, ("accuracy", metric)), metric, shown)
+        _of_front(axes, front, metric, tips)
+        for entry in marked:
+            (point,) = axes.plot(
+                [entry.costs[metric]], [_accuracy(entry)], "o", color=light("orange"), markersize=8.5, **_HALO
+            )
+            say_on_hover(point, [f"chosen: {tips[entry.number]}"])
+        axes.set_xlabel(limited_title(metric, limit, shown))
+        axes.set_title(measure.name)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
+        axes.xaxis.set_major_formatter(FuncFormatter(tick))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
+        axes.yaxis.set_major_formatter(_worth_tick(measure))
+        axes.grid(True, axis="both")
+        panels.append(figure)
+    return Plot(panels, _front_keys(entries, bool(marked), bool(front)))
 
 
 def _evaluation_words(entries: Sequence[Evaluation], front: Sequence[Evaluation], measure: Measure) -> dict[int, str]:
@@ -226,6 +223,7 @@ def _front_keys(entries: Sequence[Evaluation], chosen: bool, front: bool) -> lis
 # ---- progress
 
 
+@drawn
 def progress(evaluations: Sequence[Evaluation], shares: np.ndarray | None, measure: Measure = ACCURACY) -> Plot:
     """Best feasible accuracy so far over the evaluations and, where there is one, the hypervolume of the front.
 
@@ -233,36 +231,32 @@ def progress(evaluations: Sequence[Evaluation], shares: np.ndarray | None, measu
         evaluations: at least one that ended and is no repetition.
         shares: what `hypervolume_shares` says of them.
     """
-
-    def make() -> Plot:
-        entries = evaluated(evaluations)
-        best, axes = panel(2.9)
-        _best_so_far(axes, entries, measure)
-        panels = [best]
-        if shares is not None:
-            figure, axes = panel(2.9)
-            places = range(1, len(entries) + 1)
-            axes.plot(places, shares, color=light("blue"), drawstyle="steps-post")
-            say_along(axes, places, shares.tolist(), lambda place, share: f"after {place:.0f} evaluations: {share:.1%}")
-            axes.set_ylim(0, 1.08 * float(shares[-1]) or 1)
-            axes.set_title("Hypervolume of the front")
-            panels.append(figure)
-        for figure, formatter in zip(panels, (_worth_tick(measure), FuncFormatter(percent_tick)), strict=False):
-            axes = figure.axes[0]
-            axes.set_xlim(0.5, len(entries) + 0.5)
-            axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-            axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
-            axes.yaxis.set_major_formatter(formatter)
-            axes.set_xlabel("evaluation")
-        keys: list[Artist] = []
-        if any(entry.complete and not entry.feasible for entry in entries):
-            keys.append(
-                Line2D([], [], marker="o", linestyle="", markersize=4, markerfacecolor="none",
-                       markeredgecolor=light("muted"), label="breaks a budget")
-            )  # fmt: skip
-        return Plot(panels, keys, columns=2)
-
-    return drawn(make)
+    entries = evaluated(evaluations)
+    best, axes = panel(2.9)
+    _best_so_far(axes, entries, measure)
+    panels = [best]
+    if shares is not None:
+        figure, axes = panel(2.9)
+        places = range(1, len(entries) + 1)
+        axes.plot(places, shares, color=light("blue"), drawstyle="steps-post")
+        say_along(axes, places, shares.tolist(), lambda place, share: f"after {place:.0f} evaluations: {share:.1%}")
+        axes.set_ylim(0, 1.08 * float(shares[-1]) or 1)
+        axes.set_title("Hypervolume of the front")
+        panels.append(figure)
+    for figure, formatter in zip(panels, (_worth_tick(measure), FuncFormatter(percent_tick)), strict=False):
+        axes = figure.axes[0]
+        axes.set_xlim(0.5, len(entries) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
+        axes.yaxis.set_major_formatter(formatter)
+        axes.set_xlabel("evaluation")
+    keys: list[Artist] = []
+    if any(entry.complete and not entry.feasible for entry in entries):
+        keys.append(
+            Line2D([], [], marker="o", linestyle="", markersize=4, markerfacecolor="none",
+                   markeredgecolor=light("muted"), label="breaks a budget")
+        )  # fmt: skip
+    return Plot(panels, keys, columns=2)
 
 
 def hypervolume_shares(
@@ -343,33 +337,30 @@ def _of_se(choice: str) -> bool:
     return Place.named(choice).part in SE_PARTS
 
 
+@drawn
 def importance(shares: Mapping[str, float]) -> Plot:
     """How much each choice matters, the greatest `SHOWN_CHOICES` as bars, and the sum for each kind of choice.
 
     Args:
         shares: at least one, by choice name.
     """
-
-    def make() -> Plot:
-        ranked = sorted(shares.items(), key=lambda item: -item[1])
-        shown = ranked[:SHOWN_CHOICES]
-        kinds: dict[str, float] = {}
-        for name, share in ranked:
-            kind = _part(replace(Place.named(name), op=None).name)
-            kinds[kind] = kinds.get(kind, 0.0) + share
-        rest = ranked[SHOWN_CHOICES:]
-        title = "Each choice"
-        if rest:
-            title += f" ({len(rest)} more: {100 * sum(share for _, share in rest):.1f} %)"
-        each = _bars(title, [(choice_words(name), share, _of_se(name)) for name, share in shown])
-        ordered = sorted(kinds, key=lambda kind: -kinds[kind])
-        sums = _bars("All choices of a kind together", [(kind, kinds[kind], kind.startswith("SE")) for kind in ordered])
-        keys: list[Artist] = []
-        if any(map(_of_se, shares)) and not all(map(_of_se, shares)):
-            keys = [Patch(color=light("orange"), label="SE"), Patch(color=light("blue"), label="other")]
-        return Plot([each, sums], keys, columns=2)
-
-    return drawn(make)
+    ranked = sorted(shares.items(), key=lambda item: -item[1])
+    shown = ranked[:SHOWN_CHOICES]
+    kinds: dict[str, float] = {}
+    for name, share in ranked:
+        kind = _part(replace(Place.named(name), op=None).name)
+        kinds[kind] = kinds.get(kind, 0.0) + share
+    rest = ranked[SHOWN_CHOICES:]
+    title = "Each choice"
+    if rest:
+        title += f" ({len(rest)} more: {100 * sum(share for _, share in rest):.1f} %)"
+    each = _bars(title, [(choice_words(name), share, _of_se(name)) for name, share in shown])
+    ordered = sorted(kinds, key=lambda kind: -kinds[kind])
+    sums = _bars("All choices of a kind together", [(kind, kinds[kind], kind.startswith("SE")) for kind in ordered])
+    keys: list[Artist] = []
+    if any(map(_of_se, shares)) and not all(map(_of_se, shares)):
+        keys = [Patch(color=light("orange"), label="SE"), Patch(color=light("blue"), label="other")]
+    return Plot([each, sums], keys, columns=2)
 
 
 def _bars(title: str, bars: Sequence[tuple[str, float, bool]]) -> Figure:
@@ -394,6 +385,7 @@ def _bars(title: str, bars: Sequence[tuple[str, float, bool]]) -> Figure:
 # ---- stand-alone trainings
 
 
+@drawn
 def intermediate_accuracy(
     evaluations: Sequence[Evaluation], chosen: Architecture | None, measure: Measure = ACCURACY
 ) -> Figure:
@@ -403,38 +395,34 @@ def intermediate_accuracy(
         evaluations: at least one with a curve.
         chosen: its curve is drawn strongest, if it was evaluated.
     """
-
-    def make() -> Figure:
-        entries = [entry for entry in evaluated(evaluations) if entry.curve]
-        figure, axes = panel(3.2, width=1.5 * PANEL)
-        drawn_as = {
-            "ended early": ([e for e in entries if not e.complete], "none", 0.9, 2),
-            "complete": ([e for e in entries if e.complete and e.architecture != chosen], "blue", 1.0, 3),
-            "chosen network": ([e for e in entries if e.complete and e.architecture == chosen], "orange", 2.2, 4),
-        }
-        keys = []
-        for words, (some, tone, width, order) in drawn_as.items():
-            for entry in some:
-                epochs, values = zip(*((epoch + 1, accuracy) for epoch, accuracy in entry.curve), strict=True)
-                marker = "o" if len(entry.curve) == 1 else ""
-                quiet = 0.55 if words == "complete" else 1.0
-                axes.plot(
-                    epochs, values, color=light(tone), linewidth=width, marker=marker, markersize=3, alpha=quiet,
-                    zorder=order,
-                )  # fmt: skip
-                if not entry.complete:
-                    axes.plot(epochs[-1:], values[-1:], "x", color=light("muted"), markersize=4, zorder=order)
-            if some:
-                label = words if words == "chosen network" else f"{words} ({len(some)})"
-                keys.append(Line2D([], [], color=light(tone), linewidth=max(width, 1.4), label=label))
-        last = max(epoch + 1 for entry in entries for epoch, _ in entry.curve)
-        axes.set_xlim(1 - 0.012 * last, last + 0.012 * last)
-        axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
-        axes.set_xlabel("epoch")
-        axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
-        axes.yaxis.set_major_formatter(_worth_tick(measure))
-        axes.set_title(f"Validation {measure.name}")
-        figure.legend(handles=keys, loc="outside upper right", ncols=len(keys))
-        return figure
-
-    return drawn(make)
+    entries = [entry for entry in evaluated(evaluations) if entry.curve]
+    figure, axes = panel(3.2, width=1.5 * PANEL)
+    drawn_as = {
+        "ended early": ([e for e in entries if not e.complete], "none", 0.9, 2),
+        "complete": ([e for e in entries if e.complete and e.architecture != chosen], "blue", 1.0, 3),
+        "chosen network": ([e for e in entries if e.complete and e.architecture == chosen], "orange", 2.2, 4),
+    }
+    keys = []
+    for words, (some, tone, width, order) in drawn_as.items():
+        for entry in some:
+            epochs, values = zip(*((epoch + 1, accuracy) for epoch, accuracy in entry.curve), strict=True)
+            marker = "o" if len(entry.curve) == 1 else ""
+            quiet = 0.55 if words == "complete" else 1.0
+            axes.plot(
+                epochs, values, color=light(tone), linewidth=width, marker=marker, markersize=3, alpha=quiet,
+                zorder=order,
+            )  # fmt: skip
+            if not entry.complete:
+                axes.plot(epochs[-1:], values[-1:], "x", color=light("muted"), markersize=4, zorder=order)
+        if some:
+            label = words if words == "chosen network" else f"{words} ({len(some)})"
+            keys.append(Line2D([], [], color=light(tone), linewidth=max(width, 1.4), label=label))
+    last = max(epoch + 1 for entry in entries for epoch, _ in entry.curve)
+    axes.set_xlim(1 - 0.012 * last, last + 0.012 * last)
+    axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
+    axes.set_xlabel("epoch")
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
+    axes.yaxis.set_major_formatter(_worth_tick(measure))
+    axes.set_title(f"Validation {measure.name}")
+    figure.legend(handles=keys, loc="outside upper right", ncols=len(keys))
+    return figure

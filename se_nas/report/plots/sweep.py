@@ -14,27 +14,24 @@ from se_nas.report.theme.palette import light
 _PART_WORDS = {"se": "SE ratio"}
 
 
+@drawn
 def sweep_plot(sweep: Sweep, measured: MeasuredSweep | None) -> Figure:
     """One panel a cost, one bar an option; latency with its 95 % interval, where it was measured."""
-
-    def make() -> Figure:
-        figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
-        panels = figure.subplots(1, 2 if measured is None else 3)
-        options = [point.option for point in sweep.points]
-        for axes, metric in zip(panels, ("params", "macs", "latency_ms"), strict=False):
-            axes.set_title(metric_title(metric))
-            axes.set_xlabel(_PART_WORDS.get(sweep.part, sweep.part))
-            axes.yaxis.set_major_formatter(FuncFormatter(tick))
-            axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
-        _bars(panels[0], options, [point.counts.params for point in sweep.points], "orange")
-        _bars(panels[1], options, [point.counts.macs for point in sweep.points], "block")
-        if measured is not None:
-            _latency_bars(panels[2], options, measured)
-            figure.supxlabel(measured.conditions, x=0.995, ha="right", fontsize=7, color=light("muted"))
-        figure.suptitle(sweep.space, x=0.005, ha="left", fontsize=9.5)
-        return figure
-
-    return drawn(make)
+    figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+    panels = figure.subplots(1, 2 if measured is None else 3)
+    options = [point.option for point in sweep.points]
+    for axes, metric in zip(panels, ("params", "macs", "latency_ms"), strict=False):
+        axes.set_title(metric_title(metric))
+        axes.set_xlabel(_PART_WORDS.get(sweep.part, sweep.part))
+        axes.yaxis.set_major_formatter(FuncFormatter(tick))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
+    _bars(panels[0], options, [point.counts.params for point in sweep.points], "orange")
+    _bars(panels[1], options, [point.counts.macs for point in sweep.points], "block")
+    if measured is not None:
+        _latency_bars(panels[2], options, measured)
+        figure.supxlabel(measured.conditions, x=0.995, ha="right", fontsize=7, color=light("muted"))
+    figure.suptitle(sweep.space, x=0.005, ha="left", fontsize=9.5)
+    return figure
 
 
 def _bars(axes: Axes, options: list[str], counts: list[int], tone: str) -> None:

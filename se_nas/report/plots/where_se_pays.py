@@ -21,39 +21,34 @@ from se_nas.report.theme.palette import RAMP_STEPS as SHADES
 from se_nas.report.theme.palette import attention_tone, light
 
 
+@drawn
 def where_se_pays(blocks: Sequence[BlockGains]) -> Figure:
     """SE's gain in accuracy for each option and block in order of depth, above what each option costs there.
 
     Args:
         blocks: those of `where_se_pays.json` that have an option, at least one.
     """
-
-    def make() -> Figure:
-        options = offered_options(blocks)
-        references = {block.reference for block in blocks}
-        rows = sorted({*options, *references}, key=_weakest_last)
-        metrics = [
-            metric
-            for metric in METRICS.listed(
-                name for block in blocks for option in block.options for name in option.plain()
-            )
-            if not is_aside(metric)
-            and any(added(option, metric) is not None for block in blocks for option in block.options)
-        ]
-        heights = [0.32 * len(rows), *[0.95] * len(metrics)]
-        figure = Figure(figsize=(WIDTH, sum(heights) + 0.42 * len(metrics) + 1.35), layout="constrained")
-        panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
-        _gain_cells(figure, panels[0], blocks, rows)
-        for axes, metric in zip(panels[1:], metrics, strict=True):
-            _option_costs(axes, blocks, options, metric)
-        panels[-1].set_xticks(range(len(blocks)), _column_words(blocks), fontsize=8, color=light("ink"))
-        panels[-1].set_xlim(-0.5, len(blocks) - 0.5)
-        keys = [Patch(color=light(attention_tone(option)), label=option) for option in options]
-        figure.legend(handles=keys, loc="outside lower left", ncols=len(keys), handlelength=1.0, handleheight=0.9,
-                      columnspacing=1.2)  # fmt: skip
-        return figure
-
-    return drawn(make)
+    options = offered_options(blocks)
+    references = {block.reference for block in blocks}
+    rows = sorted({*options, *references}, key=_weakest_last)
+    metrics = [
+        metric
+        for metric in METRICS.listed(name for block in blocks for option in block.options for name in option.plain())
+        if not is_aside(metric)
+        and any(added(option, metric) is not None for block in blocks for option in block.options)
+    ]
+    heights = [0.32 * len(rows), *[0.95] * len(metrics)]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.42 * len(metrics) + 1.35), layout="constrained")
+    panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    _gain_cells(figure, panels[0], blocks, rows)
+    for axes, metric in zip(panels[1:], metrics, strict=True):
+        _option_costs(axes, blocks, options, metric)
+    panels[-1].set_xticks(range(len(blocks)), _column_words(blocks), fontsize=8, color=light("ink"))
+    panels[-1].set_xlim(-0.5, len(blocks) - 0.5)
+    keys = [Patch(color=light(attention_tone(option)), label=option) for option in options]
+    figure.legend(handles=keys, loc="outside lower left", ncols=len(keys), handlelength=1.0, handleheight=0.9,
+                  columnspacing=1.2)  # fmt: skip
+    return figure
 
 
 def offered_options(blocks: Sequence[BlockGains]) -> list[str]:

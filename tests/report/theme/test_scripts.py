@@ -16,17 +16,15 @@ from se_nas.report.theme.scripts import name_in_plot
 _NAMES = ("$10_$20", "$x", "猫", "собака", "कुत्ता", "_hidden", "a<b>&", r"caf\xe9", "x" * 255)
 
 
+@drawn
 def _figure() -> Figure:
-    def make() -> Figure:
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        axes = figure.subplots()
-        for number in range(len(_NAMES)):
-            axes.plot([0, 1], [number, number])
-        figure.legend(axes.lines, list(map(name_in_plot, _NAMES)), loc="outside upper left")
-        axes.set_yticks(range(len(_NAMES)), list(map(name_in_plot, _NAMES)))
-        return figure
-
-    return drawn(make)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for number in range(len(_NAMES)):
+        axes.plot([0, 1], [number, number])
+    figure.legend(axes.lines, list(map(name_in_plot, _NAMES)), loc="outside upper left")
+    axes.set_yticks(range(len(_NAMES)), list(map(name_in_plot, _NAMES)))
+    return figure
 
 
 def test_every_name_is_in_the_page_as_it_is() -> None:
@@ -42,13 +40,14 @@ def test_no_letter_is_drawn_as_a_box(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no font of the machine has it, it stands as an escape, which is another image than a box."""
     monkeypatch.setattr("se_nas.report.theme.scripts._family_with", lambda letter: None)
 
-    def image(name: str) -> np.ndarray:
-        def make() -> Figure:
-            figure = Figure(figsize=(3, 1))
-            figure.text(0.1, 0.5, name)
-            return figure
+    @drawn
+    def figure_of(name: str) -> Figure:
+        figure = Figure(figsize=(3, 1))
+        figure.text(0.1, 0.5, name)
+        return figure
 
-        return np.asarray(Image.open(io.BytesIO(figure_png(drawn(make)))))
+    def image(name: str) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(figure_png(figure_of(name)))))
 
     np.testing.assert_array_equal(image("猫 1"), image(r"\u732b 1"))
     assert (image("猫") != image("狗")).any()
