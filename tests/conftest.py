@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -75,9 +76,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def figures() -> Iterator[None]:
-    """Figures are not rendered; tests of what they look like say `rendered()`."""
-    with unrendered():
+def figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures are not rendered but in files that say `RENDERED = True`, or where a test says `rendered()`."""
+    with nullcontext() if getattr(request.module, "RENDERED", False) else unrendered():
         yield
 
 

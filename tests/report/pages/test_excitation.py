@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from se_nas.report.plots import excitation as excitation_plots
 from se_nas.space.yaml.file import parse_space
 from tests.evidence.test_excitation import CLASSES, batches, images, network_with_se
 from tests.export.trained import trained
-from tests.helpers.figures import rendered
 from tests.report.fake_run import ENVIRONMENT
 from tests.report.pages.test_retraining import rows_of
 from tests.report.pages.test_run import Page
@@ -33,11 +31,8 @@ STUDIED = Studied("some_space", "cifar10", 900, Environment(**ENVIRONMENT))
 IMAGES = 10_000
 
 
-@pytest.fixture(scope="module", autouse=True)
-def figures() -> Iterator[None]:
-    """What is tested here is how pages look."""
-    with rendered():
-        yield
+#: What is tested here is how pages look: see `figures` of conftest.
+RENDERED = True
 
 
 @pytest.fixture(scope="module")

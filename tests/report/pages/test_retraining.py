@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from se_nas.space.yaml.file import load_space
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import load_recipe
 from tests.helpers.command_lines import parse
-from tests.helpers.figures import rendered
 from tests.helpers.tiny_imagenet import write_job
 from tests.report.fake_run import ENVIRONMENT, KEY, SPACES, cost_entries, make_fake_run
 from tests.report.pages.test_run import Page, change, commands
@@ -132,11 +130,8 @@ def se_nas(*words: object) -> str:
     return done.output
 
 
-@pytest.fixture(scope="module", autouse=True)
-def figures() -> Iterator[None]:
-    """What is tested here is how pages look."""
-    with rendered():
-        yield
+#: What is tested here is how pages look: see `figures` of conftest.
+RENDERED = True
 
 
 @pytest.fixture(scope="module")

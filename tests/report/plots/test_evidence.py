@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,17 +17,13 @@ from se_nas.report.plots import figure as plots_figure
 from se_nas.report.plots.figure import Plot
 from se_nas.report.theme.palette import RAMP_STEPS, light
 from se_nas.report.theme.words import ABSENT
-from tests.helpers.figures import rendered
 from tests.report import fake_evidence as fake
 
 Json = dict[str, Any]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def figures() -> Iterator[None]:
-    """What is tested here is how pages look."""
-    with rendered():
-        yield
+#: What is tested here is how pages look: see `figures` of conftest.
+RENDERED = True
 
 
 def texts(figure: Figure | Plot) -> list[str]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,15 +14,10 @@ from se_nas.report.plots import figure as plots_figure
 from se_nas.report.plots import probabilities
 from se_nas.report.plots import search as plots
 from se_nas.space.yaml.file import load_space
-from tests.helpers.figures import rendered
 from tests.report.fake_run import LIMITS, SPACES, pick_within, search_history
 
-
-@pytest.fixture(scope="module", autouse=True)
-def figures() -> Iterator[None]:
-    """What is tested here is how pages look."""
-    with rendered():
-        yield
+#: What is tested here is how pages look: see `figures` of conftest.
+RENDERED = True
 
 
 @pytest.fixture(scope="module")

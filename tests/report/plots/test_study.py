@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,15 +17,10 @@ from se_nas.report.theme.palette import light
 from se_nas.search.black_box.evaluation import Evaluation
 from se_nas.space.architecture import Architecture
 from se_nas.space.yaml.file import load_space
-from tests.helpers.figures import rendered
 from tests.report.fake_run import SPACES, fake_evaluations
 
-
-@pytest.fixture(scope="module", autouse=True)
-def figures() -> Iterator[None]:
-    """What is tested here is how pages look."""
-    with rendered():
-        yield
+#: What is tested here is how pages look: see `figures` of conftest.
+RENDERED = True
 
 
 BUDGETS = (Budget("macs", 400e3), Budget("params", 30e3))
