@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ends import one_line_errors
 from regret import KnownTable, Setup, Study, parser_of, plot, search_all, told, write_results
 
 from se_nas.cost.budget import Budget
-from se_nas.errors import SeNasError
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.files import write_atomic
 from se_nas.search.black_box.config import OptunaConfig
@@ -96,6 +96,7 @@ def load_table(path: Path) -> MacroTable:
     return MacroTable(load_space(SPACE), json.loads(unpack(content)))
 
 
+@one_line_errors()
 def main() -> None:
     """Convert the table, or search it with every sampler; print tables for people and one JSON object."""
     parser = parser_of(__doc__, "the published file, or that packed as .xz or .gz", SETUPS)
@@ -134,7 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (SeNasError, OSError) as error:
-        raise SystemExit(str(error)) from error
+    main()

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -26,13 +25,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from ends import one_line_errors
 
 from se_nas.cli.options import parse_changes
 from se_nas.cost.budget import parse_budgets
 from se_nas.cost.counts import network_counts
 from se_nas.cost.metrics import is_latency
 from se_nas.data.sources import stays_on_disk
-from se_nas.errors import ConfigError, SeNasError, TrainingInterrupted
+from se_nas.errors import ConfigError
 from se_nas.evidence.controls import RandomFeasible
 from se_nas.evidence.pilot.regime import regime
 from se_nas.hardware.allocator import tune_allocator
@@ -152,6 +152,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+@one_line_errors()
 def main() -> None:
     """Train, and print lines for people and one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -169,14 +170,7 @@ def main() -> None:
         parser.error(f"--repeated: must be at most --networks, {options.networks}, but got {options.repeated}")
     torch.set_num_threads(options.jobs)
     tune_allocator()
-    try:
-        found = measure(options)
-    except SeNasError as error:
-        raise SystemExit(f"error: {error}") from None
-    except TrainingInterrupted as stopped:
-        print(f"{stopped} (run the same command again)", file=sys.stderr)
-        raise SystemExit(128 + stopped.signal_number) from None
-    print(json.dumps(found))
+    print(json.dumps(measure(options)))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class KnownTable:
     """The trained networks of a whole space.
 
     Attributes:
-        architectures: all of the space.
+        architectures: all of the space; rows: (N, choices) their options' numbers.
         accuracies: (N, trainings) test accuracies in per cent.
         costs: (N,) numbers by metric, as this package counts them.
         judged: (N,) accuracies in per cent by which what a search hands back is judged where it saw one training.
@@ -84,8 +84,8 @@ class KnownTable:
         judged: Numbers | None = None,
         by: str = "the mean of all",
     ) -> None:
-        """`rows` are (N, choices) numbers of options; `judged` is the mean of the trainings if it is not given."""
-        self.space, self.tables = space, count_tables(space)
+        """`judged` is the mean of the trainings if it is not given."""
+        self.space, self.tables, self.rows = space, count_tables(space), rows
         self.architectures = [
             space.architecture({c.name: c.options[i] for c, i in zip(space.choices, row, strict=True)}) for row in rows
         ]
@@ -402,9 +402,9 @@ def parser_of(description: str | None, table: str, setups: Sequence[Setup]) -> a
     return parser
 
 
-def write_results(folder: Path, outcome: dict[str, Any], figure: Figure) -> None:
-    """Write regrets.json, whose lists of numbers take a line each, and regrets.png."""
+def write_results(folder: Path, outcome: dict[str, Any], figure: Figure, name: str = "regrets") -> None:
+    """Write NAME.json, whose lists of numbers take a line each, and NAME.png."""
     number_lists = re.compile(r"\[[\s\d.,e-]+\]")
     text = number_lists.sub(lambda match: " ".join(match[0].split()), json.dumps(outcome, indent=2))
-    write_atomic(folder / "regrets.json", text + "\n")
-    write_atomic(folder / "regrets.png", figure_png(figure))
+    write_atomic(folder / f"{name}.json", text + "\n")
+    write_atomic(folder / f"{name}.png", figure_png(figure))

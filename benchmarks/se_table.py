@@ -18,19 +18,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from ends import one_line_errors
 
 from se_nas.cli.options import parse_changes
 from se_nas.cost.counts import network_counts
 from se_nas.cost.latency.timing import latency_conditions, latency_key, measure_networks
 from se_nas.data.in_memory.options import DataOptions
-from se_nas.errors import SeNasError, TrainingInterrupted
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.fields import Amount, Metric
@@ -275,6 +274,7 @@ def distinct(environments: Sequence[Environment]) -> tuple[Environment, ...]:
     return tuple(found.values())
 
 
+@one_line_errors()
 def main() -> None:
     """Do a part of the work; print lines for people and one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -294,18 +294,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.jobs)
     tune_allocator()
-    try:
-        if options.part == "train":
-            found = train(options.folder, options)
-        elif options.part == "time":
-            found = time_latencies(options.folder)
-        else:
-            found = merge(options.folder, options.out or options.folder / "table.json")
-    except SeNasError as error:
-        raise SystemExit(str(error)) from error
-    except TrainingInterrupted as stopped:
-        print(f"{stopped} (run the same command again)", file=sys.stderr)
-        raise SystemExit(128 + stopped.signal_number) from None
+    if options.part == "train":
+        found = train(options.folder, options)
+    elif options.part == "time":
+        found = time_latencies(options.folder)
+    else:
+        found = merge(options.folder, options.out or options.folder / "table.json")
     print(json.dumps({"benchmark": "se_table", **found}))
 
 

@@ -18,18 +18,18 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from ends import one_line_errors
 from regret import KnownTable, Numbers
 from se_table_regret import load_table, study_of
-from supernet_ranking import PrefixTree, judged, make_problem, option_rows
+from supernet_ranking import PrefixTree, judged, make_problem
 
 from se_nas.cost.budget import Budget
-from se_nas.errors import SeNasError, TrainingInterrupted
 from se_nas.evidence.statistics import kendall, random_top_k_regret, seed_ceiling, top_k_regret
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.environment import describe_environment
@@ -64,8 +64,7 @@ def supernet_scores(table: KnownTable, problem: SearchProblem) -> tuple[Numbers,
     tree = PrefixTree(trained.supernet, calibration, validation)
     digest = weights_digest(trained.supernet.state_dict())
     key = f"{digest} {SUPERNET.calibration_images} {len(problem.parts['validation'])}"
-    rows = option_rows(table.space, table.architectures)
-    return judged(problem.folder / "accuracies.json", key, tree, rows)[0], trained.cpu_seconds
+    return judged(problem.folder / "accuracies.json", key, tree, table.rows)[0], trained.cpu_seconds
 
 
 def differentiable_answers(
@@ -86,6 +85,12 @@ def differentiable_answers(
     return answers
 
 
+def tau(scores: Numbers, truth: Numbers) -> float | None:
+    """Kendall's; None where all scores are equal."""
+    found = kendall(scores, truth).value
+    return round(found, 4) if math.isfinite(found) else None
+
+
 def ranking(table: KnownTable, scores: Numbers, budgets: tuple[Budget, ...]) -> dict[str, Any]:
     """The taus of a score over all placements, and within each budget the regret of the best of its first."""
     top: dict[str, Any] = {}
@@ -93,12 +98,13 @@ def ranking(table: KnownTable, scores: Numbers, budgets: tuple[Budget, ...]) -> 
         rows = table.within(budget)
         top[str(budget)] = {str(k): round(top_k_regret(scores[rows], table.judged[rows], k), 4) for k in TOP}
     return {
-        "kendall": round(kendall(scores, table.means).value, 4),
-        "kendall_with_the_model": round(kendall(scores, table.judged).value, 4),
+        "kendall": tau(scores, table.means),
+        "kendall_with_the_model": tau(scores, table.judged),
         "regret_of_the_first": top,
     }
 
 
+@one_line_errors()
 def main() -> None:
     """Train, judge, and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,10 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (SeNasError, OSError) as error:
-        raise SystemExit(str(error)) from error
-    except TrainingInterrupted as stopped:
-        print(f"{stopped} (run the same command again)", file=sys.stderr)
-        raise SystemExit(128 + stopped.signal_number) from None
+    main()

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ends import one_line_errors
 from regret import KnownTable, Setup, Study, parser_of, plot, search_all, told, write_results
 from se_table_answers import Model, Placements
 
 from se_nas.cost.budget import Budget
-from se_nas.errors import SeNasError
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.models.network_table import NetworkTable
 from se_nas.records.record import read_record
@@ -69,6 +69,7 @@ def study_of(table: KnownTable) -> Study:
     return Study(budgets, MARKS, PLAIN + NOISY, first=2, highest=1.5, tick=0.5)
 
 
+@one_line_errors()
 def main() -> None:
     """Search the table with every sampler; print tables for people and one JSON object."""
     options = parser_of(__doc__, "what se_table.py merged", PLAIN).parse_args()
@@ -90,7 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (SeNasError, OSError) as error:
-        raise SystemExit(str(error)) from error
+    main()

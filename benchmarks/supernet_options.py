@@ -26,17 +26,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from ends import one_line_errors
 from nas_bench_macro import SPACE, MacroTable, load_table
-from supernet_ranking import Numbers, PrefixTree, Rows, judged, option_rows
+from supernet_ranking import Numbers, PrefixTree, Rows, judged, make_problem
 
-from se_nas.cost.table import count_tables
-from se_nas.data.in_memory.options import DataOptions
-from se_nas.data.in_memory.parts import split_parts
-from se_nas.data.sources import load_train
-from se_nas.errors import SeNasError
 from se_nas.evidence.statistics import kendall, kendall_gain, paired_difference
 from se_nas.hardware.allocator import tune_allocator
-from se_nas.hardware.device import pick_device
 from se_nas.hardware.environment import describe_environment
 from se_nas.records.checkpoint import load_checkpoint
 from se_nas.records.files import write_json
@@ -80,22 +75,11 @@ TRAINING_IMAGES = 50_000
 
 def problem_of(options: argparse.Namespace, way: str, seed: int) -> SearchProblem:
     """Some of CIFAR-10's images at 16x16 pixels; the seed says which."""
-    info, train = load_train(DataOptions("cifar10", options.data_dir, options.resolution))
     share, held_out = options.images / 2 / TRAINING_IMAGES, VALIDATION / TRAINING_IMAGES
     parts = {"weights": share, "choices": share, "validation": held_out, "unused": 1 - 2 * share - held_out}
     space = replace(load_space(SPACE), resolution=options.resolution)
-    return SearchProblem(
-        space=space,
-        budgets=(),
-        tables=count_tables(space),
-        info=info,
-        train=train,
-        parts=split_parts(train.labels, parts, seed),
-        device=pick_device(options.device),
-        seed=seed,
-        folder=options.work / way.replace(", ", "_") / str(seed),
-        resume=True,
-    )
+    folder = options.work / way.replace(", ", "_") / str(seed)
+    return make_problem(space, options.data_dir, folder, seed, options.device, parts)
 
 
 def last_supernet(problem: SearchProblem) -> SuperNet:
@@ -236,6 +220,7 @@ def outcome_of(
     }
 
 
+@one_line_errors()
 def main() -> None:
     """Train the supernets, seed by seed, and print tables for people and one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -259,7 +244,7 @@ def main() -> None:
     tune_allocator()
     environment = describe_environment().plain()
     table = load_table(options.table)
-    rows = option_rows(table.space, table.architectures)
+    rows = table.rows
     of = np.sort(np.random.default_rng(0).choice(len(rows), options.networks, replace=False))
     supernets: dict[str, Any] = {name: {} for name in WAYS}
     outcome: dict[str, Any] = {}
@@ -275,7 +260,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (SeNasError, OSError) as error:
-        raise SystemExit(str(error)) from error
+    main()

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -31,11 +30,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from ends import one_line_errors
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from nas_bench_macro import SPACE, MacroTable, load_table
 from numpy.typing import NDArray
+from regret import write_results
 from torch import Tensor, nn
 
 from se_nas.cost.budget import Budget
@@ -44,7 +45,6 @@ from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.in_memory.parts import split_parts
 from se_nas.data.sources import load_train
-from se_nas.errors import SeNasError
 from se_nas.evidence.statistics import (
     kendall,
     kendall_gain,
@@ -59,7 +59,7 @@ from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
 from se_nas.records.checkpoint import weights_digest
 from se_nas.records.files import write_atomic
-from se_nas.report.plots.figure import WIDTH, drawn, figure_png
+from se_nas.report.plots.figure import WIDTH, drawn
 from se_nas.report.theme.palette import RAMP_STEPS, light
 from se_nas.search.black_box.config import OptunaConfig
 from se_nas.search.black_box.search import search_architectures
@@ -67,7 +67,6 @@ from se_nas.search.one_shot.config import OneShotConfig
 from se_nas.search.one_shot.inheritance import calibration_batches
 from se_nas.search.one_shot.training import OneShotResult, train_one_shot
 from se_nas.search.problem import SearchProblem
-from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.yaml.file import load_space
 from se_nas.supernet.calibration import recalibrate
@@ -165,15 +164,6 @@ class PrefixTree:
         return correct / sum(len(y) for y in self._labels)
 
 
-def option_rows(space: SearchSpace, architectures: Sequence[Architecture]) -> Rows:
-    """(N, choices) option indices."""
-    found = []
-    for architecture in architectures:
-        picks = architecture.as_dict()
-        found.append([choice.index(picks[choice.name]) for choice in space.choices])
-    return np.array(found, dtype=np.intp)
-
-
 def judged(path: Path, key: str, tree: PrefixTree, rows: Rows) -> tuple[Numbers, float]:
     """Accuracies (N,) of the networks and the seconds that judging took, added up; goes on from the file at `path`.
 
@@ -215,7 +205,14 @@ def epochs_of(sampling: str, subnet_epochs: int) -> int:
     return subnet_epochs // SUBNETS[sampling]
 
 
-def make_problem(space: SearchSpace, data_dir: Path, folder: Path, seed: int, device: str = "cpu") -> SearchProblem:
+def make_problem(
+    space: SearchSpace,
+    data_dir: Path,
+    folder: Path,
+    seed: int,
+    device: str = "cpu",
+    parts: Mapping[str, float] = PARTS,
+) -> SearchProblem:
     """CIFAR-10's training images at the space's size; the seed says which of them are for what."""
     info, train = load_train(DataOptions("cifar10", data_dir, space.resolutions[0]))
     return SearchProblem(
@@ -224,7 +221,7 @@ def make_problem(space: SearchSpace, data_dir: Path, folder: Path, seed: int, de
         tables=count_tables(space),
         info=info,
         train=train,
-        parts=split_parts(train.labels, PARTS, seed),
+        parts=split_parts(train.labels, parts, seed),
         device=pick_device(device),
         seed=seed,
         folder=folder,
@@ -456,6 +453,7 @@ def markdown(outcome: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+@one_line_errors()
 def main() -> None:
     """Train the supernets, judge the networks, print tables for people and one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -482,7 +480,7 @@ def main() -> None:
     tune_allocator()
     environment = describe_environment().plain()  # of the code that is about to run, whatever is committed meanwhile
     table = load_table(options.table)
-    rows = option_rows(table.space, table.architectures)
+    rows = table.rows
     random = np.random.default_rng(options.seed).choice(len(rows), RANDOM_NETWORKS, replace=False)
     sets = {RANDOM: np.sort(random), WITHIN: table.within(BUDGET)}
     wanted = {"recalibrated": np.union1d(*sets.values()), "running": sets[RANDOM]}
@@ -541,15 +539,9 @@ def main() -> None:
     }
     print("\n".join(markdown(outcome)))
     if options.results:
-        number_lists = re.compile(r"\[[\s\d.,e-]+\]")
-        text = number_lists.sub(lambda match: " ".join(match[0].split()), json.dumps(outcome, indent=2))
-        write_atomic(options.results / "ranking.json", text + "\n")
-        write_atomic(options.results / "ranking.png", figure_png(plot(outcome, table, sets, accuracies)))
+        write_results(options.results, outcome, plot(outcome, table, sets, accuracies), "ranking")
     print(json.dumps(outcome))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (SeNasError, OSError) as error:
-        raise SystemExit(str(error)) from error
+    main()

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ends import one_line_errors
 from nas_bench_macro import BUDGETS, MacroTable, load_table
 from numpy.typing import NDArray
 from regret import Numbers, Setup, search_regrets, summary
@@ -40,7 +41,6 @@ from se_nas.cost.budget import Budget
 from se_nas.data.in_memory.batches import DeviceImages
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.sources import load_train
-from se_nas.errors import SeNasError
 from se_nas.evidence.statistics import Estimate, kendall, kendall_gain, top_k_regret
 from se_nas.hardware.environment import describe_environment
 from se_nas.layers.network import Network
@@ -211,6 +211,7 @@ def searches(
     return {"seeds": len(seeds), "regret": outcome}
 
 
+@one_line_errors()
 def main() -> None:
     """Take the scores, rank by them, search with them, and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -255,7 +256,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (SeNasError, OSError) as error:
-        raise SystemExit(str(error)) from error
+    main()

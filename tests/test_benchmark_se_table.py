@@ -7,12 +7,18 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import regret
+import se_table
+import se_table_answers as placements
+import se_table_guides as guides
+import se_table_regret as table_regret
+import supernet_ranking as ranking
 
 from se_nas.cost.counts import network_counts
 from se_nas.data.in_memory.options import DataOptions
@@ -22,16 +28,10 @@ from se_nas.records.models.network_table import NetworkTable
 from se_nas.records.record import read_record, write_record
 from se_nas.search.black_box.evaluators.table import TableEvaluator
 from se_nas.space.yaml.file import load_space
-from tests.helpers.benchmarks import loaded
-
-
-@pytest.fixture(scope="module")
-def se_table() -> Iterator[ModuleType]:
-    yield from loaded("se_table")
 
 
 @pytest.fixture
-def small_table(se_table: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def small_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script on a space of two networks of 8x8 pixels, one epoch each."""
     stage = {"width": 8, "stride": 2, "kernel": 3, "expansion": 4, "se": {"options": ["none", 4], "divisor": 1}}
     space = {"name": "small", "resolution": 8, "stem": {"width": 8}, "stages": [stage]}
@@ -73,7 +73,7 @@ def test_a_table_of_placements_is_trained_once_timed_and_read_by_the_evaluator(
         small_table.train(folder, argparse.Namespace(**{**vars(options), "set": ["epochs=2"]}))
 
 
-def test_a_part_of_the_placements_can_be_named(se_table: ModuleType) -> None:
+def test_a_part_of_the_placements_can_be_named() -> None:
     space = load_space(se_table.SPACE)
     named = list(se_table.jobs(space, [0, 3], False, ["00000", "12001"]))
     assert [(se_table.key_of(space, network), seed) for network, seed in named] == [
@@ -88,17 +88,12 @@ def test_a_part_of_the_placements_can_be_named(se_table: ModuleType) -> None:
         list(se_table.jobs(space, [0], False, ["90000"]))
 
 
-def test_noise_between_seeds_is_pooled_over_the_networks_that_have_several(se_table: ModuleType) -> None:
+def test_noise_between_seeds_is_pooled_over_the_networks_that_have_several() -> None:
     noise = se_table.noise_of([[0.50, 0.52], [0.60, 0.60, 0.66], [0.70]])
     pooled = math.sqrt((2 * 0.01**2 + (2 * 0.02**2 + 0.04**2)) / 3)
     assert noise.between_seeds == pytest.approx(100 * pooled, abs=1e-3)
     assert noise.between_networks == pytest.approx(100 * statistics.stdev([0.51, 0.62, 0.70]), abs=1e-3)
     assert se_table.noise_of([[0.5], [0.7]]).between_seeds is None
-
-
-@pytest.fixture(scope="module")
-def placements() -> Iterator[ModuleType]:
-    yield from loaded("se_table_answers")
 
 
 def made_up_table(worth: Callable[[tuple[int, ...]], float], noise: float, seed: int = 2) -> NetworkTable:
@@ -129,7 +124,7 @@ def made_up_table(worth: Callable[[tuple[int, ...]], float], noise: float, seed:
     )
 
 
-def test_effects_and_additivity_of_placements_are_found_again(placements: ModuleType) -> None:
+def test_effects_and_additivity_of_placements_are_found_again() -> None:
     def additive(row: tuple[int, ...]) -> float:
         return (0.0, 2.0, 1.0)[row[0]] + (0.0, 0.5, 0.4)[row[1]]
 
@@ -147,7 +142,7 @@ def test_effects_and_additivity_of_placements_are_found_again(placements: Module
     assert together["with_pairs"]["r2"] > together["additive"]["r2"]
 
 
-def test_one_ratio_everywhere_is_off_the_front_where_one_block_gains_all(placements: ModuleType) -> None:
+def test_one_ratio_everywhere_is_off_the_front_where_one_block_gains_all() -> None:
     table = placements.Placements(made_up_table(lambda row: 2.0 * (row[0] == 2), 0.01))
     costs = placements.answers(table)["costs"]["params"]
     assert not costs["r4 everywhere"]["on_the_front"]
@@ -160,7 +155,7 @@ def test_one_ratio_everywhere_is_off_the_front_where_one_block_gains_all(placeme
 
 
 def test_the_gain_of_a_placement_that_was_picked_by_its_trainings_is_told_without_its_luck(
-    placements: ModuleType, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(placements, "DRAWS", 500)
     worths = (0.0, 0.0, 0.3)
@@ -190,7 +185,7 @@ def shifted(table: NetworkTable, points: float) -> NetworkTable:
     return table.model_copy(update={"networks": tuple(networks)})
 
 
-def test_what_a_seed_does_to_all_networks_is_no_noise_of_their_differences(placements: ModuleType) -> None:
+def test_what_a_seed_does_to_all_networks_is_no_noise_of_their_differences() -> None:
     table = made_up_table(lambda row: 1.0 * row[0], 0.3)
     found = [placements.answers(placements.Placements(one)) for one in (table, shifted(table, 2.0))]
     assert found[0]["effects"] == found[1]["effects"]
@@ -198,7 +193,7 @@ def test_what_a_seed_does_to_all_networks_is_no_noise_of_their_differences(place
     assert found[0]["sd_between_seeds"]["points"] == pytest.approx(0.3, abs=0.1)
 
 
-def test_an_interval_is_wider_where_networks_differ_from_the_model(placements: ModuleType) -> None:
+def test_an_interval_is_wider_where_networks_differ_from_the_model() -> None:
     def rugged(row: tuple[int, ...]) -> float:
         return row[0] + 3.0 * math.sin(17 * row[0] * row[1] * row[2])
 
@@ -210,7 +205,7 @@ def test_an_interval_is_wider_where_networks_differ_from_the_model(placements: M
 
 
 @pytest.mark.parametrize("worth", [0.0, 1.0])
-def test_a_table_without_noise_has_answers(placements: ModuleType, worth: float) -> None:
+def test_a_table_without_noise_has_answers(worth: float) -> None:
     found = placements.answers(placements.Placements(made_up_table(lambda row: worth * row[0], 0.0)))
     assert found["model"] == {"name": "additive", "explains": True}
     assert found["everywhere"]["none"]["best_over_it"]["points"] == pytest.approx(2 * worth)
@@ -218,7 +213,7 @@ def test_a_table_without_noise_has_answers(placements: ModuleType, worth: float)
 
 
 def test_answers_and_their_figure_are_written_where_one_seed_is_common(
-    placements: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = made_up_table(lambda row: 0.3 * row[0], 0.1)
     first, *others = whole.networks
@@ -237,16 +232,6 @@ def test_answers_and_their_figure_are_written_where_one_seed_is_common(
         placements.main()
 
 
-@pytest.fixture(scope="module")
-def regret() -> Iterator[ModuleType]:
-    yield from loaded("regret")
-
-
-@pytest.fixture(scope="module")
-def table_regret(regret: ModuleType) -> Iterator[ModuleType]:
-    yield from loaded("se_table_regret")  # which imports `regret`
-
-
 def whole_table(space_file: Path, seeds: int) -> NetworkTable:
     """All networks of the space, of which the one with most SE in its last block and none elsewhere is best."""
     space = load_space(space_file)
@@ -263,9 +248,7 @@ def whole_table(space_file: Path, seeds: int) -> NetworkTable:
     )
 
 
-def test_searches_of_the_placements_find_the_best_within_each_budget(
-    regret: ModuleType, table_regret: ModuleType, tmp_path: Path
-) -> None:
+def test_searches_of_the_placements_find_the_best_within_each_budget(tmp_path: Path) -> None:
     write_record(tmp_path / "table.json", whole_table(table_regret.SPACE, 2))
     table = table_regret.load_table(tmp_path / "table.json")
     study = table_regret.study_of(table)
@@ -278,9 +261,7 @@ def test_searches_of_the_placements_find_the_best_within_each_budget(
         assert found[-1] == pytest.approx(0, abs=1e-9)
 
 
-def test_a_table_of_other_placements_or_without_repeated_trainings_is_not_searched(
-    table_regret: ModuleType, tmp_path: Path
-) -> None:
+def test_a_table_of_other_placements_or_without_repeated_trainings_is_not_searched(tmp_path: Path) -> None:
     write_record(tmp_path / "once.json", whole_table(table_regret.SPACE, 1))
     with pytest.raises(SystemExit, match=r"must have every placement .*, but it has 243 of 243, .* and 0 with several"):
         table_regret.load_table(tmp_path / "once.json")
@@ -295,7 +276,7 @@ def test_a_table_of_other_placements_or_without_repeated_trainings_is_not_search
 
 
 def test_both_tables_of_regrets_and_their_figure_are_written(
-    table_regret: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_record(tmp_path / "table.json", whole_table(table_regret.SPACE, 2))
     words = ["se_table_regret.py", str(tmp_path / "table.json"), "--results", str(tmp_path), "--seeds", "2"]
@@ -314,25 +295,7 @@ def test_both_tables_of_regrets_and_their_figure_are_written(
         table_regret.main()
 
 
-@pytest.fixture(scope="module")
-def macro(regret: ModuleType) -> Iterator[ModuleType]:
-    yield from loaded("nas_bench_macro")
-
-
-@pytest.fixture(scope="module")
-def ranking(macro: ModuleType) -> Iterator[ModuleType]:
-    yield from loaded("supernet_ranking")
-
-
-@pytest.fixture(scope="module")
-def guides(table_regret: ModuleType, ranking: ModuleType) -> Iterator[ModuleType]:
-    yield from loaded("se_table_guides")  # which imports all of these
-
-
 def test_guides_are_judged_on_a_whole_table(
-    guides: ModuleType,
-    ranking: ModuleType,
-    table_regret: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

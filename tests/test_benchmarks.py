@@ -6,15 +6,21 @@ import argparse
 import itertools
 import json
 import lzma
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import decode as decoding
+import nas_bench_macro as macro
 import numpy as np
 import pytest
+import regime
+import regret
+import supernet_options as options
+import supernet_ranking as ranking
+import supernet_step
 import torch
+import train_step
 
 from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.batches import DeviceImages
@@ -26,46 +32,10 @@ from se_nas.search.one_shot.training import train_one_shot
 from se_nas.space.blocks import BLOCKS
 from se_nas.space.yaml.file import load_space, parse_space
 from se_nas.training.evaluate import accuracy
-from tests.helpers.benchmarks import loaded
 from tests.helpers.tiny_imagenet import tiny_network
 from tests.search.problems import make_problem
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def regret() -> Iterator[ModuleType]:
-    yield from loaded("regret")
-
-
-@pytest.fixture(scope="module")
-def macro(regret: ModuleType) -> Iterator[ModuleType]:
-    yield from loaded("nas_bench_macro")  # which imports `regret`
-
-
-@pytest.fixture(scope="module")
-def ranking(macro: ModuleType) -> Iterator[ModuleType]:
-    yield from loaded("supernet_ranking")  # which imports `nas_bench_macro`
-
-
-@pytest.fixture(scope="module")
-def options(ranking: ModuleType) -> Iterator[ModuleType]:
-    yield from loaded("supernet_options")  # which imports both
-
-
-@pytest.fixture(scope="module")
-def train_step() -> Iterator[ModuleType]:
-    yield from loaded("train_step")
-
-
-@pytest.fixture(scope="module")
-def decoding() -> Iterator[ModuleType]:
-    yield from loaded("decode")
-
-
-@pytest.fixture(scope="module")
-def supernet_step() -> Iterator[ModuleType]:
-    yield from loaded("supernet_step")
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +54,7 @@ def published() -> dict[str, Any]:
     }
 
 
-def test_the_published_table_becomes_one_that_a_run_file_can_name(
-    macro: ModuleType, published: dict[str, Any], tmp_path: Path
-) -> None:
+def test_the_published_table_becomes_one_that_a_run_file_can_name(published: dict[str, Any], tmp_path: Path) -> None:
     source, target = tmp_path / "table.json.xz", tmp_path / "table.jsonl"
     source.write_bytes(lzma.compress(json.dumps(published).encode(), preset=0))
     table = macro.load_table(source)
@@ -99,15 +67,13 @@ def test_the_published_table_becomes_one_that_a_run_file_can_name(
 
 
 @pytest.mark.parametrize(("key", "entry"), [("00000000", {"flops": 1}), ("12012012", {"params": 2}), ("3", {})])
-def test_a_table_of_other_networks_is_refused(
-    macro: ModuleType, published: dict[str, Any], key: str, entry: dict[str, int]
-) -> None:
+def test_a_table_of_other_networks_is_refused(published: dict[str, Any], key: str, entry: dict[str, int]) -> None:
     changed = {**published, key: {**published["00000000"], **entry}}
     with pytest.raises(SystemExit, match="the table"):
         macro.MacroTable(load_space(macro.SPACE), changed)
 
 
-def test_uniform_random_search_has_the_distribution_of_all_orders(regret: ModuleType) -> None:
+def test_uniform_random_search_has_the_distribution_of_all_orders() -> None:
     accuracies = np.array([3.0, 9.0, 4.0, 7.0, 8.5])
     orders = np.array(list(itertools.permutations(accuracies)))
     regrets, probabilities = regret.uniform_distribution(accuracies, 6)
@@ -120,14 +86,12 @@ def test_uniform_random_search_has_the_distribution_of_all_orders(regret: Module
         assert told["median"] == np.quantile(best, 0.5, method="inverted_cdf")
 
 
-def test_a_regret_is_that_of_what_looked_best(regret: ModuleType) -> None:
+def test_a_regret_is_that_of_what_looked_best() -> None:
     seen, true = np.array([1.0, 3.0, 2.0, 3.0, 4.0]), np.array([2.0, 1.0, 5.0, 4.0, 3.0])
     np.testing.assert_array_equal(regret.regrets_over(seen, true, 5.0), [3.0, 4.0, 4.0, 4.0, 2.0])
 
 
-def test_a_search_of_the_table_falls_to_no_regret(
-    regret: ModuleType, macro: ModuleType, published: dict[str, Any]
-) -> None:
+def test_a_search_of_the_table_falls_to_no_regret(published: dict[str, Any]) -> None:
     table = macro.MacroTable(load_space(macro.SPACE), published)
     regrets = regret.search_regrets(table, macro.DEFAULT, macro.BUDGETS[0], 0, max_evaluations=60)
     assert regrets.shape == (60,)
@@ -135,7 +99,7 @@ def test_a_search_of_the_table_falls_to_no_regret(
     assert regrets[-1] < 0.5 * regrets[0]
 
 
-def test_networks_judged_on_a_tree_are_as_accurate_as_each_judged_alone(ranking: ModuleType, tmp_path: Path) -> None:
+def test_networks_judged_on_a_tree_are_as_accurate_as_each_judged_alone(tmp_path: Path) -> None:
     layer = [{"kind": "identity"}, {"kind": "mbconv", "kernel": 3, "expansion": 2}]
     stages = [{"width": 8, "stride": 2, "depth": 2, "blocks": layer}, {"width": 12, "depth": 2, "blocks": layer}]
     values = {"name": "layers", "resolution": 8, "stem": {"width": 8}, "stages": stages, "head": {"width": 16}}
@@ -144,7 +108,7 @@ def test_networks_judged_on_a_tree_are_as_accurate_as_each_judged_alone(ranking:
     supernet = train_one_shot(problem, training).supernet
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
     architectures = list(problem.space.enumerate())
-    rows = ranking.option_rows(problem.space, architectures)
+    rows = np.array([[choice.index(a[choice.name]) for choice in problem.space.choices] for a in architectures])
     found = ranking.supernet_accuracies(supernet, problem, 64, 1000, {"recalibrated": rows, "running": rows[5:]})
     images = DeviceImages(problem.info, problem.train, problem.device)
     recalibrated = [inherited_accuracy(supernet, a, images, problem, 64) for a in architectures]
@@ -155,9 +119,7 @@ def test_networks_judged_on_a_tree_are_as_accurate_as_each_judged_alone(ranking:
     assert all(torch.equal(tensor, before[name]) for name, tensor in supernet.state_dict().items())
 
 
-def test_judging_goes_on_from_what_a_kill_left(
-    ranking: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_judging_goes_on_from_what_a_kill_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, path = np.array([[0, 1], [1, 0], [1, 1], [2, 1]]), tmp_path / "accuracies.json"
 
     class Tree:
@@ -183,7 +145,7 @@ def test_judging_goes_on_from_what_a_kill_left(
     assert tree.asked == rows.tolist()
 
 
-def test_a_supernet_that_knew_the_truth_would_meet_the_bars(ranking: ModuleType, published: dict[str, Any]) -> None:
+def test_a_supernet_that_knew_the_truth_would_meet_the_bars(published: dict[str, Any]) -> None:
     table = ranking.MacroTable(load_space(ranking.SPACE), published)
     sets = {ranking.RANDOM: np.arange(0, 6561, 41), ranking.WITHIN: table.within(ranking.BUDGET)[::9]}
     other = np.full(len(table.means), 0.3)
@@ -209,7 +171,7 @@ def test_a_supernet_that_knew_the_truth_would_meet_the_bars(ranking: ModuleType,
     assert {"sandwich", "uniform", "200 random networks"} <= set(titles)
 
 
-def test_samplings_are_compared_over_as_many_subnets(ranking: ModuleType) -> None:
+def test_samplings_are_compared_over_as_many_subnets() -> None:
     assert {name: ranking.epochs_of(name, 9) * subnets for name, subnets in ranking.SUBNETS.items()} == {
         "uniform": 9,
         "strict_fairness": 9,
@@ -219,7 +181,7 @@ def test_samplings_are_compared_over_as_many_subnets(ranking: ModuleType) -> Non
         ranking.epochs_of("sandwich", 4)
 
 
-def test_options_are_compared_at_equal_work(options: ModuleType) -> None:
+def test_options_are_compared_at_equal_work() -> None:
     """A subnet that is trained counts 1, a candidate that is looked at a third, in as many passes over the images."""
     for changes, work in options.WAYS.values():
         config = OneShotConfig(**changes, random_subnets=1)
@@ -229,7 +191,7 @@ def test_options_are_compared_at_equal_work(options: ModuleType) -> None:
         assert round(options.WORK / work) * work == pytest.approx(options.WORK)
 
 
-def test_an_option_gains_what_its_way_has_over_its_baseline(options: ModuleType) -> None:
+def test_an_option_gains_what_its_way_has_over_its_baseline() -> None:
     true, rng = np.arange(30.0), np.random.default_rng(0)
     known = {"uniform": 0.0, "sandwich, labels": 30.0, "sandwich, kl": 3.0}  # the noise of their accuracies
     supernets = {
@@ -253,7 +215,7 @@ def test_an_option_gains_what_its_way_has_over_its_baseline(options: ModuleType)
 
 @pytest.mark.parametrize("recipe", ["mobile-150", "mobile-600"])
 def test_our_loop_and_timms_train_alike_and_are_timed_over_the_same_steps(
-    train_step: ModuleType, monkeypatch: pytest.MonkeyPatch, recipe: str
+    monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     monkeypatch.setattr(train_step, "ROUND", 4)
     without_chance = {"dropout": 0.0, "drop_path": 0.0, "random_erasing": 0.0}
@@ -271,16 +233,16 @@ def test_our_loop_and_timms_train_alike_and_are_timed_over_the_same_steps(
     assert train_step.by_round([9.0, 9.0, 1.0, 2.0, 3.0, 4.0], 2) == [3.0, 7.0]
 
 
-def test_a_recipe_that_timms_loader_would_mix_is_not_timed(train_step: ModuleType) -> None:
+def test_a_recipe_that_timms_loader_would_mix_is_not_timed() -> None:
     with pytest.raises(SystemExit, match="without mixing"):
         train_step.one_epoch("a2", 8, "float32")
 
 
-def test_every_kind_of_block_is_in_a_family_whose_two_steps_are_compared(supernet_step: ModuleType) -> None:
+def test_every_kind_of_block_is_in_a_family_whose_two_steps_are_compared() -> None:
     assert {family["kind"] for family in supernet_step.FAMILIES.values()} == set(BLOCKS) - {"identity"}
 
 
-def test_a_family_is_mixed_over_every_part_that_it_has(supernet_step: ModuleType) -> None:
+def test_a_family_is_mixed_over_every_part_that_it_has() -> None:
     for family, block in supernet_step.FAMILIES.items():
         parts = {choice.name.rpartition(".")[2] for choice in supernet_step.family_space(family).choices}
         # the channels of ShuffleNet's groups are no prefix of more of them
@@ -288,7 +250,7 @@ def test_a_family_is_mixed_over_every_part_that_it_has(supernet_step: ModuleType
         assert parts == {"depth", "se", "kernel", *(["expansion"] if has_expansion else [])}, family
 
 
-def test_the_two_steps_of_a_family_are_timed_in_turn(supernet_step: ModuleType) -> None:
+def test_the_two_steps_of_a_family_are_timed_in_turn() -> None:
     space = replace(supernet_step.family_space("separable"), resolution=8)
     x, y = supernet_step.images(space, 2, torch.device("cpu"))
     times = supernet_step.in_turn(
@@ -300,7 +262,7 @@ def test_the_two_steps_of_a_family_are_timed_in_turn(supernet_step: ModuleType) 
     assert supernet_step.ratio({"a": [2.0, 6.0, 4.0], "b": [1.0, 2.0, 4.0]}, "a", "b") == (2.0, [1.0, 3.0])
 
 
-def test_a_decode_is_timed_where_blocks_are_tied_and_every_bar_counts(decoding: ModuleType) -> None:
+def test_a_decode_is_timed_where_blocks_are_tied_and_every_bar_counts() -> None:
     space = decoding.generated(blocks=4, stages=2)
     tables = decoding.with_latency(space, count_tables(space), tied=True)
     ties = {term.choices for term in tables["latency_ms"].terms} - {term.choices for term in tables["macs"].terms}
@@ -315,12 +277,7 @@ def test_a_decode_is_timed_where_blocks_are_tied_and_every_bar_counts(decoding: 
     assert not decoding.holds(figures | {"200 blocks": {"repair_slowest": 1.1}}, pairs)
 
 
-@pytest.fixture(scope="module")
-def regime() -> Iterator[ModuleType]:
-    yield from loaded("regime")
-
-
-def test_the_regime_is_measured_once_and_by_the_recipe_that_it_began_with(regime: ModuleType, tmp_path: Path) -> None:
+def test_the_regime_is_measured_once_and_by_the_recipe_that_it_began_with(tmp_path: Path) -> None:
     stage = {"width": 8, "stride": 2, "kernel": 3, "expansion": 4, "se": {"options": ["none", 2, 4], "divisor": 1}}
     space = {"name": "small", "resolution": 8, "stem": {"width": 8}, "stages": [stage]}
     (tmp_path / "space.yaml").write_text(json.dumps(space))

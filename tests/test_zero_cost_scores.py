@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+import zero_cost_scores as scores
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from tests.helpers.benchmarks import loaded
-
-
-@pytest.fixture(scope="module")
-def scores() -> Iterator[ModuleType]:
-    yield from loaded("zero_cost_scores")
 
 
 def softmax_gradient(weight: Tensor, x: Tensor, labels: Tensor) -> np.ndarray:
@@ -28,7 +20,7 @@ def softmax_gradient(weight: Tensor, x: Tensor, labels: Tensor) -> np.ndarray:
     return np.asarray(p.T @ x.double().numpy() / len(x))
 
 
-def test_gradient_scores_are_what_their_formulas_say_of_a_linear_classifier(scores: ModuleType) -> None:
+def test_gradient_scores_are_what_their_formulas_say_of_a_linear_classifier() -> None:
     torch.manual_seed(0)
     linear, images, labels = nn.Linear(12, 3, bias=False), torch.randn(6, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1, 1])
     network, x = nn.Sequential(nn.Flatten(), linear), images.flatten(1)
@@ -41,7 +33,7 @@ def test_gradient_scores_are_what_their_formulas_say_of_a_linear_classifier(scor
     assert scores.zico(network, images, labels) == pytest.approx(math.log(ratios.sum()), rel=1e-4)
 
 
-def test_synflow_of_a_chain_is_its_flow_once_for_each_layer_whatever_the_images(scores: ModuleType) -> None:
+def test_synflow_of_a_chain_is_its_flow_once_for_each_layer_whatever_the_images() -> None:
     torch.manual_seed(0)
     first, second = nn.Linear(8, 5, bias=False), nn.Linear(5, 4, bias=False)
     norm = nn.BatchNorm2d(2)
@@ -68,7 +60,7 @@ class Head(nn.Module):
         return x
 
 
-def test_zen_is_the_log_of_the_change_and_of_the_deviations_that_norms_took_away(scores: ModuleType) -> None:
+def test_zen_is_the_log_of_the_change_and_of_the_deviations_that_norms_took_away() -> None:
     network, images = OneLayer(), torch.zeros(5, 2, 6, 6)
     torch.manual_seed(7)
     found = scores.zen(network, images, torch.zeros(5))

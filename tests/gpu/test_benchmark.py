@@ -7,26 +7,19 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
+import gpu
 import pytest
 import torch
 
-from tests.helpers.benchmarks import loaded
 from tests.simulated_cuda.build import why_not
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def gpu() -> Iterator[ModuleType]:
-    yield from loaded("gpu")
-
-
 def test_a_part_that_fails_or_hangs_or_has_no_time_is_named_and_the_others_go_on(
-    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def part(text: str, seconds: float = 30, **more: object) -> object:
         return gpu.Part(("-S", "-c", text), seconds, **more)
@@ -55,7 +48,7 @@ def test_a_part_that_fails_or_hangs_or_has_no_time_is_named_and_the_others_go_on
     assert [line.split(":")[0] for line in said if ": " in line] == list(chosen)
 
 
-def test_pytests_summary_becomes_what_passed_and_what_failed(gpu: ModuleType) -> None:
+def test_pytests_summary_becomes_what_passed_and_what_failed() -> None:
     found = gpu.tested(
         "..F\nFAILED tests/a.py::b[1] - assert 1 == 2\nSKIPPED [1] x\n1 failed, 7 passed, 2 skipped in 1s\n"
     )
@@ -67,7 +60,7 @@ def test_pytests_summary_becomes_what_passed_and_what_failed(gpu: ModuleType) ->
 
 
 def test_what_the_package_needs_and_is_missing_is_one_line_with_the_command(
-    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     version = importlib.metadata.version
 
@@ -86,9 +79,7 @@ def test_what_the_package_needs_and_is_missing_is_one_line_with_the_command(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_gpu_it_is_one_line(
-    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_gpu_it_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu.py"])
     with pytest.raises(SystemExit) as ended:
         gpu.main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import importlib.util
 import os
 import pickle
 import subprocess
@@ -14,9 +13,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import se_op as benchmark
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -372,15 +371,7 @@ def test_can_be_copied_and_pickled() -> None:
     assert "hard_swish" in repr(module)
 
 
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("se_op", ROOT / "benchmarks" / "se_op.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_makes_the_least_passes_over_its_map(benchmark: ModuleType) -> None:
+def test_makes_the_least_passes_over_its_map() -> None:
     x, grad = (torch.randn(32, 32, 24, 24).to(memory_format=torch.channels_last) for _ in range(2))
     x.requires_grad_()
     theirs, ours = benchmark.pair(32, 8)
