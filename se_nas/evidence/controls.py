@@ -64,6 +64,7 @@ class RandomFeasible:
     ) -> None:
         self.space, self.tables, self.budgets, self.seed = space, tables, tuple(budgets), seed
         self._repair = Repair(space, tables, budgets)
+        self._drawn: list[Architecture] = []  # by `distinct`, which several parts of the evidence ask
 
     def draw(self, i: int) -> Architecture:
         """The i-th network, a function of the seed and `i` alone; two may be equal.
@@ -101,7 +102,9 @@ class RandomFeasible:
         for i in range(20 * (count + 1)):
             if len(found) == wanted:
                 break
-            found.setdefault(self.draw(i))
+            if i == len(self._drawn):
+                self._drawn.append(self.draw(i))
+            found.setdefault(self._drawn[i])
         return list(found)
 
 
