@@ -12,6 +12,7 @@ import yaml
 
 from tests.bad_inputs.attempts import Attempt
 from tests.bad_inputs.made import DIFFERENTIABLE, TABULAR
+from tests.helpers.nested import places_in
 from tests.helpers.tiny_runs import SPACE, write_yaml
 
 SHOW = ("space", "show", "space.yaml")
@@ -140,7 +141,7 @@ def spaces(rng: random.Random) -> Iterator[Attempt]:
 
 def _changes(value: dict[str, Any], rng: random.Random, each: int) -> Iterator[tuple[str, Any]]:
     """The value with one part of it another, removed, or with a neighbour that nobody knows."""
-    for path in _paths(value):
+    for path in places_in(value):
         where = ".".join(map(str, path))
         for other in rng.sample(VALUES, min(each, len(VALUES))):
             yield f"{where}: {other!r:.60}", _with(value, path, other)
@@ -160,14 +161,6 @@ def _with(value: Any, path: tuple[Any, ...], other: Any, remove: bool = False) -
     else:
         at[last] = other
     return value
-
-
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    if path:
-        yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield from _paths(item, (*path, key))
 
 
 def _bytes(file: str, content: bytes) -> Any:

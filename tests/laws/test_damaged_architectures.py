@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,11 @@ from se_nas.space.network_faults import network_faults
 from se_nas.space.scaling import resolve_scaled
 from se_nas.space.specs import NetworkSpec
 from se_nas.space.yaml.file import load_space
+from tests.helpers.nested import places_in
 from tests.laws.families import FAMILIES, family_space
 from tests.laws.shipped import BASELINES, SHIPPED
 
 DAMAGES: tuple[Any, ...] = (-1, 0, 2, 10**12, 10**300, 1.5, 1e300, "x", "", True, None, [], {}, [[]] * 3)
-
-
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    if path:
-        yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield from _paths(item, (*path, key))
 
 
 def _nested(depth: int) -> Any:
@@ -53,7 +45,7 @@ def _file(family: str) -> ArchitectureFile:
 def test_a_file_with_one_value_changed_is_refused_or_runs(family: str, tmp_path: Path, data: st.DataObject) -> None:
     path = save_architecture(tmp_path / "architecture.json", _file(family))
     value = json.loads(path.read_text())
-    *parents, last = data.draw(st.sampled_from([p for p in _paths(value) if p[0] != "blocks"]))
+    *parents, last = data.draw(st.sampled_from([p for p in places_in(value) if p[0] != "blocks"]))
     at = value
     for key in parents:
         at = at[key]
