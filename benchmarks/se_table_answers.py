@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ends import one_line_errors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -244,7 +245,7 @@ class Noise:
 
 
 def front(costs: Numbers, accuracies: Numbers) -> NDArray[np.bool_]:
-    """(N,) which networks no other one beats in one of both and equals in the other."""
+    """(N,) which networks no other one beats in one of both and is no worse in the other."""
     cheaper, better = costs[None, :] <= costs[:, None], accuracies[None, :] >= accuracies[:, None]
     strictly = (costs[None, :] < costs[:, None]) | (accuracies[None, :] > accuracies[:, None])
     return ~(cheaper & better & strictly).any(axis=1)
@@ -355,6 +356,7 @@ def plot(table: Placements, found: dict[str, Any]) -> Figure:
     return figure
 
 
+@one_line_errors()
 def main() -> None:
     """Print a table for people and one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

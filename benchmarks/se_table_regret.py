@@ -54,6 +54,9 @@ def load_table(path: Path) -> KnownTable:
     found, space = read_record(NetworkTable, path), load_space(SPACE)
     if found.space.digest != space.digest:
         raise SystemExit(f"{path}: must be of the space {space.name} as it is now, but it is of another")
+    if len(found.networks) < space.size:
+        has = f"it has {len(found.networks)} of {space.size}"
+        raise SystemExit(f"{path}: must have every placement of {space.name}, but {has}")
     placements = Placements(found)
     networks = [space.architecture(network.picks) for network in found.networks]
     rows = np.array([[c.options.index(a[c.name]) for c in space.choices] for a in networks], dtype=np.intp)

@@ -34,9 +34,9 @@ from se_nas.training.recipe_files import DEFAULT, default_recipe
 ROOT = Path(__file__).resolve().parents[1]
 HEADINGS = "Args|Attributes|Raises|Returns"
 OF_RECIPES = (
-    f"A key that is left out has the value of the recipe `base`, of which the table has `{DEFAULT}`'s; none must be "
-    "given. Where there is a `source` and no `base`, the recipe stands alone: then the defaults of its column hold, "
-    "and what has none must be given."
+    f"No key must be given. What is left out is as in the recipe `base`, for which the table shows `{DEFAULT}`; only "
+    "`search.stand_alone` has 5 `epochs` and an `evaluate_every` of 1. Where there is a `source` and no `base`, the "
+    "recipe stands alone: then the defaults of its column hold, and what has none must be given."
 )
 TAKEN_IN = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "runs/NOTES.md")
 

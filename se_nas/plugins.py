@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from se_nas.errors import ConfigError, in_line
+from se_nas.errors import ConfigError
 from se_nas.records.files import from_home, write_atomic
 from se_nas.records.record import Record, read_record, write_record
 from se_nas.records.registry import adding
@@ -248,7 +248,7 @@ def _raised(error: BaseException) -> str:
     where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "it"
     if isinstance(error, SyntaxError):
         where = f"{error.filename}, line {error.lineno}"
-    words = in_line(error)
+    words = " ".join(str(error).split())
     return f"must be a plugin that can be imported, but {where} raised {type(error).__name__}: {words:.200}"
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from se_nas.errors import ConfigError, SeNasError
+from se_nas.errors import ConfigError, SeNasError, in_line
 from se_nas.hardware.lines import Say
 
 Asked = Literal["auto", True, False]
@@ -198,4 +198,4 @@ class _Captured:
 
 
 def _words(error: Exception) -> str:
-    return f"{' '.join(str(error).split()):.200}"
+    return f"{in_line(error):.200}"

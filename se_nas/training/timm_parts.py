@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from se_nas.data.on_disk.transforms import MEAN, STD
-from se_nas.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from se_nas.errors import CheckpointError, ConfigError, DataError, did_you_mean, in_line
 from se_nas.hardware.device import pins, sent
 from se_nas.layers.torchvision_guard import import_timm
 from se_nas.records.checkpoint import StateDict, check_finite
@@ -79,7 +79,7 @@ def _faults_of_making(recipe: Recipe) -> list[str]:
     try:
         make_timm_optimizer(nn.Linear(1, 1), recipe, recipe.peak_learning_rate)
     except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
-        return [f"optimizer: must be one that can be made, but got: {' '.join(str(error).split())}"]
+        return [f"optimizer: must be one that can be made, but got: {in_line(error)}"]
     return []
 
 

@@ -20,6 +20,7 @@ from se_nas.records.shipped import run_files, spaces
 from se_nas.records.yaml_input import read_yaml
 from se_nas.runs.run_file import parse_run
 from se_nas.space.yaml.file import parse_space
+from tests.helpers.nested import places_in
 
 VALUES: list[Any] = [
     *(None, True, False, "", [], {}, [[]], {"a": 1}, [None], -1, 0, 1, 2, 3, 1.5, 101, [1, 2], [3, 3], ["a", 1]),
@@ -34,11 +35,6 @@ FILES: dict[str, tuple[Path, Callable[[Any, str], object]]] = {
     **{name: (path, parse_space) for name, path in spaces().items()},
     **{f"run {name}": (path, parse_run) for name, path in run_files().items()},
 }
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [found for key, part in inside for found in ((*path, key), *places(part, (*path, key)))]
 
 
 def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
@@ -63,7 +59,7 @@ def try_all(name: str, changes: list[tuple[tuple[Any, ...], Any]]) -> None:
 
 
 def some_changes(name: str, count: int) -> list[tuple[tuple[Any, ...], Any]]:
-    every = [(place, new) for place in places(read_yaml(FILES[name][0])) for new in VALUES]
+    every = [(place, new) for place in places_in(read_yaml(FILES[name][0])) for new in VALUES]
     return random.Random(f"{name} {count}").sample(every, min(count, len(every)))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from se_nas.errors import DataError
+from se_nas.errors import DataError, in_line
 
 _BLOCK = 1 << 18
 _TIMEOUT = 60  # seconds without an answer
@@ -72,7 +72,7 @@ def _blocks(url: str) -> Iterator[bytes]:
 
 
 def _failed(url: str, error: Exception) -> DataError:
-    return DataError(f"{url}: the download must succeed, but got: {' '.join(str(error).split())}")
+    return DataError(f"{url}: the download must succeed, but got: {in_line(error)}")
 
 
 def _unpack(archive: Path, source: str, folder: str, names: Iterable[str], target: Path) -> None:

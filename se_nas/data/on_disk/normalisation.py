@@ -9,7 +9,7 @@ import numpy as np
 from se_nas.data.on_disk.encoded_images import EncodedImages
 from se_nas.data.on_disk.transforms import MEAN, STD
 from se_nas.data.pixels import pixels_of, planes_in
-from se_nas.errors import DataError
+from se_nas.errors import DataError, in_line
 
 _SAMPLE = 256
 
@@ -48,5 +48,5 @@ def _why(train: EncodedImages) -> str:
     try:
         train.image(0)
     except Exception as error:  # see above
-        return f"{train.name(0)} is not: {' '.join(str(error).split())}"
+        return f"{train.name(0)} is not: {in_line(error)}"
     return "none is"

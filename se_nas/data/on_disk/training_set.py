@@ -20,7 +20,7 @@ from se_nas.data.pixels import Picture
 
 
 class PartOfImages:
-    """Some of a set's images, as `stream_workers.StreamedImages`; only numbers are held."""
+    """Some of a set's images, as `encoded_images.StreamedImages`; only numbers are held."""
 
     def __init__(self, images: StreamedImages, indices: Tensor) -> None:
         self._images = images

@@ -13,6 +13,7 @@ from functools import partial
 
 from scipy.stats import nct, t
 
+from se_nas.errors import counted
 from se_nas.evidence.statistics import COVERAGE, crossed_variance
 from se_nas.records.models.plan import Primary
 
@@ -68,10 +69,10 @@ def power_of(primary: Primary, networks: int) -> Callable[[int], float]:
 
 def claim_fault(primary: Primary, networks: int, seeds: Sequence[int] | None) -> str | None:
     """Why a claim cannot be tested, or, where its power is to say the seeds, no number of them reaches it."""
-    if primary.against == "random_best" and (networks < 2 or (seeds is not None and len(seeds) < 2)):
-        least = "needs 2 or more random networks, and as many seeds, since the best is chosen by the others"
-        got = f"{networks} networks" + ("" if seeds is None else f" and seeds {list(seeds)}")
-        return f"primary.against: random_best {least}, but got {got}"
+    if networks < 2 or (seeds is not None and len(seeds) < 2):
+        least = "needs 2 or more random networks and 2 or more seeds, to tell networks and trainings apart"
+        got = counted(networks, "network") + ("" if seeds is None else f" and seeds {list(seeds)}")
+        return f"primary: a claim {least}, but got {got}"
     power = power_of(primary, networks)
     if seeds is not None or seeds_for(primary.power, power) is not None:
         return None

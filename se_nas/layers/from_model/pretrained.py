@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from se_nas.errors import CheckpointError, ConfigError, cut, did_you_mean, in_line
+from se_nas.errors import CheckpointError, ConfigError, cut, did_you_mean
 from se_nas.layers.torchvision_guard import import_timm
 
 
@@ -31,7 +31,7 @@ def timm_model(name: str, source: str, *, pretrained: bool, classes: int | None 
     except Exception as error:  # whatever the hub's client raises: no network, no such file, a proxy's page
         if not pretrained:
             raise
-        first = cut(in_line(error), 200)
+        first = cut(" ".join(str(error).split()), 200)
         must = f"timm's weights of {name} must be on this machine, or within reach of it"
         raise CheckpointError(f"{must}, but got {type(error).__name__}: {first}") from error
     return model.eval()

@@ -1,4 +1,4 @@
-"""What the files of a run's `evidence/` hold, a model each; `runs.evidence` writes them, the report shows them."""
+"""What the files of a run's `evidence/` hold that the report shows, a model each; `runs.evidence` writes them."""
 
 from __future__ import annotations
 

@@ -102,8 +102,7 @@ class Gathering:
         if elsewhere and config.primary is not None:
             seeds = {*range(MOST_SEEDS), *(config.seeds or ())} - {setting.config.seed}
             trained += sum(f"{self.trainings.key(Task(self.answer.spec, seed))}.json" in elsewhere for seed in seeds)
-        drawn = len(self.random.distinct(self.random_count))
-        self.plan = plan_evidence(self.run, config, drawn, trained, len(elsewhere))
+        self.plan = plan_evidence(self.run, config, self.random_count, trained, len(elsewhere))
         self.seeds = self.plan.seeds if self.plan is not None else config.seeds or SEEDS
 
     # ---- what is compared
@@ -210,9 +209,9 @@ class Gathering:
             self.say(f"{counted(taken, 'training')} with the same settings taken from those of `others`")
         if not self.conditions.finished_only:
             if left := len(self.trainings.left(tasks)):
-                each = f"of about {format_seconds(self.retrained.seconds)} each, as long as the answer's own"
                 at_once = "" if self.conditions.jobs == 1 else f", {self.conditions.jobs} at a time"
-                self.say(f"{counted(left, 'training')} to do, {each}{at_once}")
+                own = format_seconds(self.retrained.seconds)
+                self.say(f"{counted(left, 'training')} to do{at_once}; that of the answer took {own}")
             with self.spending.of(TRAININGS):
                 self.trainings.train(tasks, self.conditions.jobs, self.conditions.progress)
 

@@ -18,7 +18,7 @@ def plan_evidence(
     """The plan that the evidence was begun with, or one that is written now; None where nothing is the claim.
 
     Args:
-        networks: random ones among the controls, which a small space may have fewer of than were asked for.
+        networks: random ones among the controls.
         trained: trainings that the evidence has already, beside the run's own, or that other runs have of its answer.
         elsewhere: trainings of other runs that may be taken over.
 

@@ -114,7 +114,8 @@ def test_an_answer_that_is_larger_than_the_random_networks_says_so(tmp_path: Pat
         network["costs"] |= {"macs": 5.7e6 + 1e4 * number, "params": 6e4 + 1e3 * number}
     answer["costs"] |= {"macs": 5.7e6, "params": 6.6e4}
     assert said(shown(tmp_path, found), "size") == (
-        "of the budgets it uses 95 % in MACs, they 95 % to 96 %; 55 % in parameters, they 50 % to 56 %"
+        "of the budgets the answer uses 95 % in MACs, the random networks 95 % to 96 %; 55 % in parameters, the random "
+        "networks 50 % to 56 %"
     )
     answer["costs"]["params"] = 1.2e5
     (fact,) = [fact for fact in shown(tmp_path, found).facts if fact.about == "size"]

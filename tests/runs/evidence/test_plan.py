@@ -90,10 +90,12 @@ def test_a_power_that_no_number_of_seeds_reaches_is_refused(run: RunFolder) -> N
 
 
 @pytest.mark.parametrize("asked", [{"networks": 1}, {"networks": 8, "seeds": [3]}])
-def test_the_best_of_one_network_or_by_one_seed_is_no_claim(run: RunFolder, asked: dict[str, Any]) -> None:
-    best = {**PRIMARY, "against": "random_best", "spread": None}
-    with pytest.raises(ConfigError, match=r"primary.against: random_best needs 2 or more random networks, and as many"):
-        plan(run, primary=best, **asked)
+@pytest.mark.parametrize("rival", [{}, {"against": "random_best", "spread": None}])
+def test_against_one_network_or_by_one_seed_there_is_no_claim(
+    run: RunFolder, asked: dict[str, Any], rival: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=r"primary: a claim needs 2 or more random networks and 2 or more seeds, "):
+        plan(run, primary={**PRIMARY, **rival}, **asked)
     assert not (run / "evidence/plan.json").exists()
 
 

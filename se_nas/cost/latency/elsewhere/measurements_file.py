@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from se_nas.cost.latency.table import Timed
-from se_nas.errors import ArchitectureError, ConfigError, OutputError, short
+from se_nas.errors import ArchitectureError, ConfigError, OutputError, in_line, short
 from se_nas.records.bounds import LEAST_MS, MOST_MS
 from se_nas.records.files import MOST_BYTES, beside, write_atomic
 from se_nas.space.architecture import Architecture
@@ -52,7 +52,7 @@ def read_measurements(path: Path, space: SearchSpace, batch_size: int = 1) -> li
         try:
             architecture, unit, ms = _measurement(entry, space, path, batch_size)
         except (ValueError, ArchitectureError, ConfigError) as error:
-            problems.append(f"line {number}: {' '.join(str(error).split())}")
+            problems.append(f"line {number}: {in_line(error)}")
             continue
         units.setdefault(unit, number)
         if architecture in found:

@@ -106,7 +106,7 @@ def _planned(found: ControlsPart) -> list[Claim]:
     outcome = [
         verdict(one)
         + (f", p {p_words(one.p)}" if one.p is not None else "")
-        + (f", with {one.networks} of them, as others diverged" if (one.networks or planned) < planned else "")
+        + (f", with {one.networks} of them" if (one.networks or planned) < planned else "")
         for one in found.comparisons
         if one.primary
     ]

@@ -224,8 +224,10 @@ def _regime_fact(regime: Regime | None) -> Fact:
 
 def _size_facts(controls: ControlsPart) -> Iterator[Fact]:
     """How much of each budget the answer uses, and the random networks, which need fill one budget alone."""
-    answer, *others = controls.networks
-    random = [network for network in others if network.kind == "random"]
+    answer = next((network for network in controls.networks if network.kind == "answer"), None)
+    random = [network for network in controls.networks if network.kind == "random"]
+    if answer is None:
+        return
     said, larger = [], False
     for metric, limit in (controls.budgets or {}).items():
         ours, theirs = answer.costs.of(metric), [cost for one in random if (cost := one.costs.of(metric)) is not None]
@@ -233,15 +235,13 @@ def _size_facts(controls: ControlsPart) -> Iterator[Fact]:
             continue
         larger |= ours > (1 + MUCH_LARGER) * float(np.median(theirs))
         ends = f"{format_percent(min(theirs) / limit, 0)} to {format_percent(max(theirs) / limit, 0)}"
-        said.append(f"{format_percent(ours / limit, 0)} in {sentence_word(metric)}, they {ends}")
-    if said:
-        begin = "The answer is larger than the random networks" if larger else ""
-        rest = ", so that some of what it gains may be its size" if larger else ""
-        yield Fact(
-            "size",
-            Claim(begin, f"{': ' if larger else ''}of the budgets it uses {'; '.join(said)}{rest}"),
-            warns=larger,
-        )
+        said.append(f"{format_percent(ours / limit, 0)} in {sentence_word(metric)}, the random networks {ends}")
+    uses = f"uses {'; '.join(said)}"
+    if said and larger:
+        rest = f": of the budgets it {uses}, so that some of what it gains may be its size"
+        yield Fact("size", Claim("The answer is larger than the random networks", rest), warns=True)
+    elif said:
+        yield Fact("size", Claim("", f"of the budgets the answer {uses}"))
 
 
 def _deviation(found: EstimateEntry) -> str:
