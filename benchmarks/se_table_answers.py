@@ -189,6 +189,16 @@ class Model:
             "p": round(float(f_distribution.sf(ratio, unexplained, table.freedom)), 4),
         }
 
+    def any_effect(self, table: Placements) -> dict[str, float | None]:
+        """Whether the options that the model has change anything: an F test against what it leaves and the noise."""
+        left, _ = self.left(table)
+        explained, noise = float(((table.means - table.means.mean()) ** 2).sum()) - left, Noise.pooled(table, self)
+        if noise.variance_of_mean <= TINY:
+            return {"f": None, "p": float(explained <= TINY)}
+        effects = self.terms.shape[1] - 1
+        ratio = explained / effects / noise.variance_of_mean
+        return {"f": round(ratio, 3), "p": round(float(f_distribution.sf(ratio, effects, noise.freedom)), 4)}
+
     def explains(self, table: Placements) -> bool:
         """Whether the noise may explain what is left."""
         return (self.lack_of_fit(table)["p"] or 0.0) >= LEVEL
@@ -290,6 +300,7 @@ def answers(table: Placements) -> dict[str, Any]:
         "sd_between_networks": round(float(table.means.std(ddof=1)), 3),
         "sd_by_the_model": round(float(model.fitted.std(ddof=1)), 3),
         "effects": effects(table, noise),
+        "any_effect": model.any_effect(table),
         "additive": Model.of(table, pairs=False).lack_of_fit(table),
         "with_pairs": Model.of(table, pairs=True).lack_of_fit(table),
         "model": {"name": "with_pairs" if model.pairs else "additive", "explains": model.explains(table)},

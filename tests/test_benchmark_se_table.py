@@ -134,6 +134,8 @@ def test_effects_and_additivity_of_placements_are_found_again() -> None:
         assert gain["low"] - 0.05 < worth < gain["high"] + 0.05
         assert gain["high"] - gain["low"] < 0.3
     assert found["additive"]["p"] > 0.01
+    assert found["any_effect"]["p"] < 0.001
+    assert placements.answers(placements.Placements(made_up_table(lambda row: 0.0, 0.1)))["any_effect"]["p"] > 0.01
     assert found["everywhere"]["none"]["best_over_it"]["points"] == pytest.approx(2.5, abs=0.2)
     together = placements.answers(placements.Placements(made_up_table(lambda row: 2.0 * (0 not in row[:2]), 0.1)))
     assert together["additive"]["p"] < 0.001
