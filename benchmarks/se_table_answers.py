@@ -101,6 +101,11 @@ class Placements:
         """(N,) over the seeds."""
         return np.asarray(self.accuracies.mean(axis=1))
 
+    @property
+    def total(self) -> float:
+        """Sum of squares of the means about theirs."""
+        return float(((self.means - self.means.mean()) ** 2).sum())
+
     def everywhere(self, option: str) -> int:
         """The network with this option in every block."""
         wanted = [self.options[name].index(option) for name in self.choices]
@@ -177,8 +182,7 @@ class Model:
         Where nothing is left there is no F; nor is there where something is, and trainings have no noise.
         """
         left, unexplained = self.left(table)
-        total = float(((table.means - table.means.mean()) ** 2).sum())
-        between_seeds = Noise.between_seeds(table).variance_of_mean
+        total, between_seeds = table.total, Noise.between_seeds(table).variance_of_mean
         if left <= TINY or not between_seeds:
             return {"r2": round(1 - left / total, 4) if total else None, "f": None, "p": float(left <= TINY)}
         ratio = left / unexplained / between_seeds
@@ -192,7 +196,7 @@ class Model:
     def any_effect(self, table: Placements) -> dict[str, float | None]:
         """Whether the options that the model has change anything: an F test against what it leaves and the noise."""
         left, _ = self.left(table)
-        explained, noise = float(((table.means - table.means.mean()) ** 2).sum()) - left, Noise.pooled(table, self)
+        explained, noise = table.total - left, Noise.pooled(table, self)
         if noise.variance_of_mean <= TINY:
             return {"f": None, "p": float(explained <= TINY)}
         effects = self.terms.shape[1] - 1

@@ -9,6 +9,7 @@ from se_nas.evidence.controls import FULL, OF_ANSWER
 from se_nas.records.fields import Metric
 from se_nas.records.models.evidence import ComparisonEntry, ControlEntry, ControlsPart
 from se_nas.report.pages.evidence.words import (
+    RIVALS,
     Claim,
     Shown,
     Table,
@@ -102,7 +103,7 @@ def _planned(found: ControlsPart) -> list[Claim]:
     if plan is None:
         return []
     primary, planned = plan.primary, plan.networks
-    against = {"random_mean": "the mean of", "random_best": "the best by training of"}[primary.against]
+    against = RIVALS[primary.against]
     outcome = [
         verdict(one)
         + (f", p {p_words(one.p)}" if one.p is not None else "")

@@ -18,7 +18,7 @@ from se_nas.records.models.evidence import LEAST_RATIO, ComparisonEntry, Control
 from se_nas.records.models.finalists import FinalistsFile
 from se_nas.records.models.plan import EvidencePlan, Primary
 from se_nas.records.record import read_record
-from se_nas.report.pages.evidence.words import Claim, ends_words, p_words, verdict
+from se_nas.report.pages.evidence.words import RIVALS, Claim, ends_words, p_words, verdict
 from se_nas.report.pages.what_next import Command, command_line
 from se_nas.report.plots.evidence import is_significant, points
 from se_nas.report.plots.figure import sentence_word
@@ -150,7 +150,7 @@ def _outcome(
 
 
 def _rival(primary: Primary, planned: int, compared: int | None = None) -> str:
-    which = {"random_mean": "the mean of", "random_best": "the best by training of"}[primary.against]
+    which = RIVALS[primary.against]
     fewer = f"{compared} of the " if compared is not None and compared < planned else ""
     return f"{which} {fewer}{planned} random networks at the same budgets"
 

@@ -12,6 +12,7 @@ from se_nas.cost.budget import format_cost
 from se_nas.cost.metrics import METRICS, is_aside
 from se_nas.records.fields import Metric
 from se_nas.records.models.evidence import ComparisonEntry, ControlEntry, EstimateEntry, NetworkCosts, SearchAnswerEntry
+from se_nas.records.models.plan import Rival
 from se_nas.report.plots.evidence import block_words, is_significant, points
 from se_nas.report.plots.figure import Plot, metric_title
 from se_nas.report.theme.words import ABSENT
@@ -52,6 +53,10 @@ def tau_words(estimate: EstimateEntry | None) -> str:
         return ABSENT
     interval = "" if estimate.low is None else f" ({ends_words(estimate.low, estimate.high, '{:.2f}'.format)})"
     return f"{estimate.value:.2f}{interval}"
+
+
+#: What a claim may be against, before the number of random networks.
+RIVALS: Mapping[Rival, str] = {"random_mean": "the mean of", "random_best": "the best by training of"}
 
 
 def p_words(value: float | None) -> str:
