@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import f as f_distribution
-from scipy.stats import t as t_distribution
 
+from se_nas.evidence.statistics import student_interval
 from se_nas.records.files import write_atomic, write_json
 from se_nas.records.models.network_table import NetworkTable
 from se_nas.records.record import read_record
@@ -123,9 +124,9 @@ def effects(table: Placements, noise: Noise) -> dict[str, dict[str, dict[str, fl
         groups = [table.means[table.rows[:, column] == i] for i in range(len(table.options[name]))]
         for option, group in zip(table.options[name][1:], groups[1:], strict=True):
             gain = float(group.mean() - groups[0].mean())
-            error = np.sqrt(noise.variance_of_mean * (1 / len(group) + 1 / len(groups[0])))
-            half = float(t_distribution.ppf(0.975, noise.freedom) * error)
-            found.setdefault(name, {})[option] = rounded({"points": gain, "low": gain - half, "high": gain + half})
+            error = math.sqrt(noise.variance_of_mean * (1 / len(group) + 1 / len(groups[0])))
+            low, high, _ = student_interval(gain, error, noise.freedom)
+            found.setdefault(name, {})[option] = rounded({"points": gain, "low": low, "high": high})
     return found
 
 

@@ -94,7 +94,7 @@ def paired_difference(ours: npt.ArrayLike, theirs: npt.ArrayLike, *, resolution:
         return Estimate(float(differences.mean()) if n else math.nan, None, None, n, method)
     least = resolution**2 / 6 if differences.any() else 0.0
     mean, variance = float(differences.mean()), max(float(differences.var(ddof=1)), least)
-    low, high, p = _student(mean, math.sqrt(variance / n), n - 1)
+    low, high, p = student_interval(mean, math.sqrt(variance / n), n - 1)
     return Estimate(mean, low, high, n, method, p)
 
 
@@ -134,7 +134,7 @@ def crossed_difference(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Estimate:
     ms_b = k * float(seeds.var(ddof=1))
     ms_e = float((residuals**2).sum()) / ((k - 1) * (n - 1))
     total, dof = crossed_variance(ms_a, ms_b, ms_e, k, n)
-    low, high, p = _student(mean, math.sqrt(total / (k * n)), dof)
+    low, high, p = student_interval(mean, math.sqrt(total / (k * n)), dof)
     return Estimate(mean, low, high, n, method, p)
 
 
@@ -315,7 +315,7 @@ def _finite(values: npt.ArrayLike, dimensions: int, like: tuple[int, ...] | None
     return array
 
 
-def _student(value: float, error: float, dof: float) -> tuple[float, float, float]:
+def student_interval(value: float, error: float, dof: float) -> tuple[float, float, float]:
     """Ends of Student's t interval, and p; without any spread the interval is the value alone."""
     half = float(t.ppf((1 + COVERAGE) / 2, dof)) * error
     p = float(2 * t.sf(abs(value) / error, dof)) if error > 0 else float(value == 0)
@@ -372,7 +372,7 @@ def _interval(statistic: tuple[float, Array], n: int, method: str, scale: _Fishe
         middle = float(scale.z(np.array(value), n))
         if perfect:
             middle, error = math.copysign(math.atanh(1 - scale.step(n)), value), math.sqrt(scale.variance(n))
-    low, high, p = _student(middle, error, n - 1)
+    low, high, p = student_interval(middle, error, n - 1)
     if scale is not None:
         low, high = math.tanh(low), math.tanh(high)
     if perfect:
