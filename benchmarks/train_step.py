@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from se_nas.data.training_batches import StreamedBatches
 from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.device import PRECISIONS, autocast_dtype, pick_device
 from se_nas.hardware.environment import describe_environment
@@ -40,7 +41,7 @@ from se_nas.layers.torchvision_guard import import_timm
 from se_nas.runs.networks.open_architecture import open_architecture
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.guard import GuardConfig
-from se_nas.training.images import StreamedHeldOut, StreamedTraining
+from se_nas.training.images import StreamedHeldOut
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import load_recipe
 from se_nas.training.timm_parts import make_timm_optimizer
@@ -237,7 +238,7 @@ def measure(
         training = train(
             spec,
             recipe,
-            StreamedTraining(stream, recipe.batch_size, device),
+            StreamedBatches(stream, recipe.batch_size, device),
             HeldOut(StreamedHeldOut(stream, device), {"top1": "val_top1"}),
             device=device,
             seed=SEED,

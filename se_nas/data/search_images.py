@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from se_nas.data.in_memory.batches import Augmentation, DeviceImages
@@ -16,36 +14,9 @@ from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
 from se_nas.data.on_disk.training_set import TrainingSet
 from se_nas.data.on_disk.transforms import EvalTransform, TrainTransform, on_device
+from se_nas.data.training_batches import Batch, StreamedBatches, TrainingBatches
 from se_nas.hardware.device import pins
 from se_nas.hardware.distributed import Ranks
-
-Batch = tuple[Tensor, Tensor]
-"""Images (B, C, H, W) float32, channels_last, normalised, and labels (B,) int64, on the device of the search."""
-
-
-class TrainingBatches(Protocol):
-    """One rank's share of augmented batches of some images, numbered over a whole training; each pass over the images
-    has an order of its own.
-
-    Attributes:
-        per_epoch: batches in a pass.
-        labels: (n,) the class of each of the images.
-    """
-
-    per_epoch: int
-    labels: NDArray[np.int64]
-
-    def parts(self, number: int, seed: int) -> Iterable[Batch]:
-        """This rank's parts of a batch.
-
-        Args:
-            seed: of what is drawn for the whole batch; another one after a rollback.
-        """
-        ...
-
-    def seen(self, batches: int) -> int:
-        """How many images so many batches have, over all ranks."""
-        ...
 
 
 class SearchImages(Protocol):
@@ -114,7 +85,7 @@ class DecodedImages:
 
     def __init__(self, info: DataInfo, train: TrainingSet, device: torch.device) -> None:
         self._info, self._train, self._side = info, train, info.resolution
-        self._opened: list[DecodedBatches] = []
+        self._opened: list[StreamedBatches] = []
         self.device = device
 
     def at(self, side: int) -> DecodedImages:
@@ -132,7 +103,7 @@ class DecodedImages:
         balanced: bool = False,
         ranks: Ranks | None = None,
         accumulate: int = 1,
-    ) -> DecodedBatches:
+    ) -> StreamedBatches:
         """See `SearchImages`; the crops, mirrored or not, depend on the seed and the batch's number alone."""
         train, ranks = self._train, ranks or Ranks()
         stream = TrainStream(
@@ -148,7 +119,8 @@ class DecodedImages:
             pin_memory=pins(self.device),
             damage=train.damage,
         )
-        batches = DecodedBatches(stream, min(batch_size, len(indices)), self._info, self.device)
+        size = min(batch_size, len(indices))
+        batches = StreamedBatches(stream, size, self.device, self._info.mean, self._info.std)
         self._opened.append(batches)
         return batches
 
@@ -174,24 +146,3 @@ class DecodedImages:
         """End the worker processes."""
         for batches in self._opened:
             batches.close()
-
-
-class DecodedBatches:
-    """Training batches of a stream, as `TrainingBatches`: those that follow each other are decoded ahead."""
-
-    def __init__(self, stream: TrainStream, batch_size: int, info: DataInfo, device: torch.device) -> None:
-        self._stream, self._size, self._info, self._device = stream, batch_size, info, device
-        self.per_epoch, self.labels = stream.steps_per_epoch, stream.labels
-
-    def parts(self, number: int, seed: int) -> Iterator[Batch]:
-        """See `TrainingBatches`; the stream draws by its own seed, the pass and the place in it."""
-        for batch in self._stream.micro_batches(*divmod(number, self.per_epoch)):
-            yield on_device(batch, self._device, self._info.mean, self._info.std)
-
-    def seen(self, batches: int) -> int:
-        """How many images so many batches have, over all ranks."""
-        return batches * self._size
-
-    def close(self) -> None:
-        """End the workers."""
-        self._stream.close()

@@ -1,38 +1,28 @@
-"""What a training asks of its images, and images in memory or on disk behind it.
-
-A step's batch is cut into ranks * accumulate parts: image i of the batch is of part i modulo their number. What happens
-to an image at random is a function of the seed, the step and its place in the batch, so that k ranks see what one rank
-with k parts sees.
-"""
+"""The images of a training by a recipe: batches to learn from, and images to look at, in memory or on disk."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from se_nas.data.image_file import MAX_DAMAGED
-from se_nas.data.in_memory.batches import Augmentation, DeviceImages, EpochBatches
+from se_nas.data.in_memory.batches import Augmentation, DeviceImages
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.pillow_images import PillowImages
 from se_nas.data.on_disk.encoded_images import StreamedImages
 from se_nas.data.on_disk.stream import EvaluationStream, TrainStream
 from se_nas.data.on_disk.stream_workers import DamageLog
 from se_nas.data.on_disk.transforms import MEAN, STD, EvalTransform, on_device
+from se_nas.data.training_batches import Batch, StreamedBatches, TrainingBatches
 from se_nas.errors import ConfigError
 from se_nas.hardware.device import pins
 from se_nas.hardware.distributed import Ranks
 from se_nas.hardware.lines import Say
 from se_nas.training.recipe import Recipe
-
-Batch = tuple[Tensor, Tensor]
-"""Images (B, C, H, W) float32, normalised, and labels (B,) int64, on the device that trains."""
 
 
 def part_seed(seed: int, part: int | str) -> int:
@@ -40,51 +30,11 @@ def part_seed(seed: int, part: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed} {part}".encode(), digest_size=8).digest(), "little") >> 1
 
 
-class TrainingImages(Protocol):
-    """The training images of one rank.
-
-    Attributes:
-        steps_per_epoch: batches in an epoch.
-        images_per_step: in a batch, over all ranks and parts.
-        damaged: name and reason of each image that this rank met and could not decode.
-        labels: (N,) the classes of all training images.
-    """
-
-    @property
-    def labels(self) -> NDArray[np.int64]:  # noqa: D102
-        ...
-
-    @property
-    def steps_per_epoch(self) -> int:  # noqa: D102
-        ...
-
-    @property
-    def images_per_step(self) -> int:  # noqa: D102
-        ...
-
-    @property
-    def damaged(self) -> Mapping[str, str]:  # noqa: D102
-        ...
-
-    def parts(self, epoch: int, step: int, seed: int) -> Iterable[Batch]:
-        """This rank's parts of a step's batch, which may be changed in place.
-
-        Args:
-            step: within the epoch.
-            seed: of what is drawn for the whole batch; another one after a rollback.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of worker processes."""
-        ...
-
-
 class HeldOutImages(Protocol):
     """One rank's share of images that are looked at and never learned from; may be iterated again and again.
 
     Attributes:
-        damaged: as of `TrainingImages`.
+        damaged: as of `TrainingBatches`.
     """
 
     @property
@@ -95,35 +45,6 @@ class HeldOutImages(Protocol):
 
 
 # --- as they come from a stream -----------------------------------------------------------------
-
-
-class StreamedTraining:
-    """Training images that worker processes decode or augment one by one."""
-
-    def __init__(
-        self,
-        stream: TrainStream,
-        images_per_step: int,
-        device: torch.device,
-        mean: tuple[float, ...] = MEAN,
-        std: tuple[float, ...] = STD,
-    ) -> None:
-        self._stream, self._device, self._mean, self._std = stream, device, mean, std
-        self.labels = stream.labels
-        self.steps_per_epoch, self.images_per_step = stream.steps_per_epoch, images_per_step
-
-    @property
-    def damaged(self) -> Mapping[str, str]:  # noqa: D102
-        return self._stream.damaged
-
-    def parts(self, epoch: int, step: int, seed: int) -> Iterator[Batch]:
-        """See `TrainingImages`; the stream draws by its own seed, the epoch and the place in it."""
-        for batch in self._stream.micro_batches(epoch, step):
-            yield on_device(batch, self._device, self._mean, self._std)
-
-    def close(self) -> None:
-        """End the workers."""
-        self._stream.close()
 
 
 class StreamedHeldOut:
@@ -180,7 +101,7 @@ def images_on_disk(
     damage: DamageLog | None = None,
     mean: tuple[float, ...] = MEAN,
     std: tuple[float, ...] = STD,
-) -> tuple[StreamedTraining, StreamedHeldOut]:
+) -> tuple[StreamedBatches, StreamedHeldOut]:
     """Training and held-out images that are decoded as they are needed.
 
     Args:
@@ -224,29 +145,11 @@ def images_on_disk(
         say=say,
         damage=damage,
     )
-    training = StreamedTraining(stream, recipe.batch_size, device, mean, std)
+    training = StreamedBatches(stream, recipe.batch_size, device, mean, std)
     return training, StreamedHeldOut(looked_at, device, mean, std)
 
 
 # --- in memory ----------------------------------------------------------------------------------
-
-
-class GatheredTraining:
-    """Training images that lie on the device: a batch is one gather, with the crop and the mirror image in it."""
-
-    damaged: Mapping[str, str] = {}
-
-    def __init__(self, batches: EpochBatches) -> None:
-        self._batches = batches
-        self.labels = batches.labels
-        self.steps_per_epoch, self.images_per_step = batches.per_epoch, batches.seen(1)
-
-    def parts(self, epoch: int, step: int, seed: int) -> Iterator[Batch]:
-        """See `TrainingImages`."""
-        return self._batches.parts(epoch * self.steps_per_epoch + step, seed)
-
-    def close(self) -> None:
-        """There is nothing to let go of."""
 
 
 #: Held-out images in one forward pass, as the validation of a search has them.
@@ -276,7 +179,7 @@ def images_in_memory(
     device: torch.device,
     seed: int,
     workers: int = 0,
-) -> tuple[TrainingImages, HeldOutImages]:
+) -> tuple[TrainingBatches, HeldOutImages]:
     """Training and held-out images of a set that fits the memory.
 
     They are gathered on the device where the recipe asks for no more than a padded crop and a mirror image, and tests
@@ -292,13 +195,13 @@ def images_in_memory(
     recipe.micro_batch(ranks.size)
     flip = recipe.flip if recipe.flip is not None else 0.5 * info.flip
     check_colours(recipe, info.channels)
-    training: TrainingImages
+    training: TrainingBatches
     if _can_gather(recipe, flip):
         if recipe.batch_size > len(train) and (recipe.mixes or ranks.size * recipe.accumulate > 1):
             what = f"must be at most the number of training images, {len(train)}, to be mixed or divided"
             raise ConfigError("recipe", [f"batch_size: {what}, but got {recipe.batch_size}"])
         images = DeviceImages(info, train, device, Augmentation(flip > 0, info.crop_padding))
-        batches = images.training_batches(
+        training = images.training_batches(
             torch.arange(len(train)),
             recipe.batch_size,
             seed,
@@ -306,7 +209,6 @@ def images_in_memory(
             ranks=ranks,
             accumulate=recipe.accumulate,
         )
-        training = GatheredTraining(batches)
     else:
         transform = replace(
             recipe.train_transform(info.resolution),
@@ -326,7 +228,7 @@ def images_in_memory(
             balanced=recipe.balanced_sampling,
             pin_memory=pins(device),
         )
-        training = StreamedTraining(stream, recipe.batch_size, device, info.mean, info.std)
+        training = StreamedBatches(stream, recipe.batch_size, device, info.mean, info.std)
     return training, _held_out_in_memory(recipe, info, held_out, ranks, device, workers)
 
 

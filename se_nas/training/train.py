@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from se_nas.cost.memory import least_training_bytes
 from se_nas.data.balance import balanced_weights
+from se_nas.data.training_batches import TrainingBatches
 from se_nas.errors import CheckpointError
 from se_nas.hardware.device import arithmetic, autocast_dtype, autocast_for
 from se_nas.hardware.distributed import Ranks
@@ -37,7 +38,7 @@ from se_nas.records.run_log import RunLog, SilentLog
 from se_nas.space.specs import NetworkSpec
 from se_nas.training.evaluate import top_accuracies
 from se_nas.training.guard import GuardConfig, Stateful
-from se_nas.training.images import HeldOutImages, TrainingImages, part_seed
+from se_nas.training.images import HeldOutImages, part_seed
 from se_nas.training.initial_weights import InitialWeights
 from se_nas.training.loop import Loop, StepContext
 from se_nas.training.metrics import print_line
@@ -127,7 +128,7 @@ class _Best:
 def train(
     spec: NetworkSpec,
     recipe: Recipe,
-    images: TrainingImages,
+    images: TrainingBatches,
     held_out: HeldOut,
     *,
     device: torch.device,
@@ -165,13 +166,13 @@ def train(
     frozen = freeze(network, recipe.freeze)
     kept = {buffer for module in frozen for buffer in module.buffers()}
     running = [buffer for buffer in network.buffers() if buffer not in kept]
-    steps = recipe.epochs * images.steps_per_epoch
+    steps = recipe.epochs * images.per_epoch
     compiled = Compiled(network) if compiles(recipe.compile, device, steps) else None
     wrapped = ranks.wrapped(compiled or network, device)
 
     halves = autocast_dtype(device, recipe.precision) == torch.float16
     captured = captures_steps(recipe, device, ranks.size, steps)
-    update = WeightUpdate(network, recipe, images.steps_per_epoch, device=device, scaled=halves)
+    update = WeightUpdate(network, recipe, images.per_epoch, device=device, scaled=halves)
     weights_of_classes = None
     if recipe.class_weights is not None:
         weights_of_classes = torch.from_numpy(balanced_weights(images.labels, spec.head.classes)).to(device)
@@ -206,7 +207,7 @@ def train(
             module.eval()
         found = []
         mixing = mixup if recipe.mixes_in(context.epoch) else None
-        for number, (x, y) in enumerate(images.parts(context.epoch, context.step_in_epoch, context.seed)):
+        for number, (x, y) in enumerate(images.parts(context.step, context.seed)):
             own_seed = part_seed(context.seed, number * ranks.size + ranks.rank)
             target = y
             if mixing is not None:
@@ -269,7 +270,7 @@ def train(
             loop = Loop(
                 name=name,
                 epochs=recipe.epochs,
-                steps_per_epoch=images.steps_per_epoch,
+                steps_per_epoch=images.per_epoch,
                 step=step,
                 end_epoch=end_epoch,
                 state=state,
@@ -293,7 +294,7 @@ def train(
         best=best.found if held_out.keep_best else None,
         seconds=loop.seconds,
         cpu_seconds=loop.cpu_seconds,
-        images=recipe.epochs * images.steps_per_epoch * images.images_per_step,
+        images=recipe.epochs * images.per_epoch * images.images_per_batch,
         damaged=damaged(),
     )
 

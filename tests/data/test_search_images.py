@@ -65,11 +65,11 @@ def test_batches_hold_the_images_of_their_part_alone_each_once_a_pass(root: Path
     of_two = torch.isin(train.labels, torch.tensor([1, 2])).nonzero().flatten()
     batches = images.training_batches(of_two, 8, seed=0)
     assert batches.per_epoch == 4
-    assert batches.seen(batches.per_epoch) == len(of_two)
+    assert batches.per_epoch * batches.images_per_batch == len(of_two)
     labels = torch.cat([one(batches, number)[1] for number in range(4)])
     assert labels.bincount().tolist() == [0, 16, 16]
     few = images.training_batches(of_two[:5], 8, seed=0)
-    assert (few.per_epoch, few.seen(1), len(one(few, 0)[1])) == (1, 5, 5)  # as in memory
+    assert (few.per_epoch, few.images_per_batch, len(one(few, 0)[1])) == (1, 5, 5)  # as in memory
 
 
 def test_evaluation_has_the_images_in_the_order_asked_for_at_the_side_asked_for(root: Path) -> None:

@@ -28,7 +28,10 @@ TABULAR = {
     "objectives": ["accuracy", "macs"],
 }
 PRIMARY = "primary={against: random_mean, difference: 0.01, noise: 0.01, spread: 0.01}"
-SETTINGS = (PRIMARY, "random=2", "best_of=2", "ratios=[]", "seeds=[3, 4]", "within=2", "space=3", "contexts=1", "timed=2")
+SETTINGS = (
+    *(PRIMARY, "random=2", "seeds=[3, 4]", "best_of=2", "ratios=[]"),
+    *("within=2", "space=3", "contexts=1", "timed=2"),
+)
 
 
 @dataclass(frozen=True)

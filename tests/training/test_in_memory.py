@@ -239,10 +239,10 @@ def test_what_a_gather_cannot_do_is_done_to_each_image_and_says_so_in_the_pixels
     for more in ({}, {"flip": 0.49999}, changes):
         recipe = default_recipe(batch_size=20, **more)
         images, _ = images_in_memory(recipe, *train, held_out, ranks=Ranks(), device=torch.device("cpu"), seed=0)
-        ((x, y),) = images.parts(0, 0, 5)
+        ((x, y),) = images.parts(0, 5)
         batches.append((type(images).__name__, x, y))
         images.close()
-    assert [name for name, *_ in batches] == ["GatheredTraining", "StreamedTraining", "StreamedTraining"]
+    assert [name for name, *_ in batches] == ["EpochBatches", "StreamedBatches", "StreamedBatches"]
     (_, gathered, _), (_, streamed, labels), (_, other, _) = batches
     assert gathered.shape == streamed.shape == other.shape
     info, images_of = train

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,8 +170,7 @@ class EpochBatches:
         accumulate: parts that each rank takes its share in. Image i of a batch is of part i modulo their number.
 
     Attributes:
-        per_epoch: batches in a pass.
-        labels: (n,) the class of each image.
+        per_epoch, images_per_batch, labels: see `TrainingBatches`.
     """
 
     def __init__(
@@ -186,6 +185,8 @@ class EpochBatches:
         accumulate: int = 1,
     ) -> None:
         self._images, self._indices, self._size, self._seed = images, indices, batch_size, seed
+        self.images_per_batch = min(batch_size, len(indices))
+        self.damaged: Mapping[str, str] = {}
         self.labels: NDArray[np.int64] = images.labels.cpu()[indices.cpu()].numpy()
         self._balanced = balanced
         self.per_epoch = batches_per_epoch(len(indices), batch_size)
@@ -199,9 +200,8 @@ class EpochBatches:
         for part in self._parts:
             yield self._images.batch(self._at(number), torch.Generator().manual_seed(seed), part)
 
-    def seen(self, batches: int) -> int:
-        """How many images so many batches have."""
-        return batches * min(self._size, len(self._indices))
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
     def _at(self, number: int) -> Tensor:
         turn, place = divmod(number, self.per_epoch)

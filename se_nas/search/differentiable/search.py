@@ -311,8 +311,8 @@ def search_differentiable(
     }
     history, seconds, cpu_seconds = search.run(name, more)
     done, searched = len(history), max(0, len(history) - config.pretrain_epochs)
-    images = search.batches.seen(done * search.batches.per_epoch)
-    images += search.choice_batches.seen(searched * search.choice_steps_per_epoch)
+    images = done * search.batches.per_epoch * search.batches.images_per_batch
+    images += searched * search.choice_steps_per_epoch * search.choice_batches.images_per_batch
     scores, stopped, judged = search.logits.scores(), None, history[-1]
     rule = config.rule_that_stops(seconds, since_better(_validated(history)))
     if done < search.total_epochs and rule is not None:

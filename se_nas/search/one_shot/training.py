@@ -196,5 +196,5 @@ def train_one_shot(problem: SearchProblem, config: OneShotConfig) -> OneShotResu
         training = _OneShot(problem, config)
     more = {} if training.teacher is None else {"teacher": _SameTeacher(training.teacher)}
     history, seconds, cpu_seconds = training.run("supernet", more)
-    images = training.batches.seen(len(history) * training.batches.per_epoch)
+    images = len(history) * training.batches.per_epoch * training.batches.images_per_batch
     return OneShotResult(training.trained, history, seconds, cpu_seconds, images)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from se_nas.data.balance import balanced_weights
 from se_nas.data.in_memory.batches import at_side
-from se_nas.data.search_images import TrainingBatches
+from se_nas.data.training_batches import TrainingBatches
 from se_nas.errors import ConfigError
 from se_nas.records.former_names import without_constants
 from se_nas.records.models.history import History

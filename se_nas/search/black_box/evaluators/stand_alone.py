@@ -14,6 +14,7 @@ from rich.console import Console
 
 from se_nas.data.in_memory.images import ImageSet, at_resolution
 from se_nas.data.on_disk.training_set import TrainingSet
+from se_nas.data.training_batches import TrainingBatches
 from se_nas.errors import ConfigError
 from se_nas.hardware.distributed import Ranks
 from se_nas.records.locks import locked
@@ -21,7 +22,7 @@ from se_nas.records.run_log import read_log, without_services
 from se_nas.search.black_box.evaluation import OnEpoch, Pruned
 from se_nas.search.problem import SearchProblem
 from se_nas.space.architecture import Architecture
-from se_nas.training.images import HeldOutImages, TrainingImages, check_for_disk, images_in_memory, images_on_disk
+from se_nas.training.images import HeldOutImages, check_for_disk, images_in_memory, images_on_disk
 from se_nas.training.recipe import Recipe
 from se_nas.training.recipe_files import checked_recipe, whole_recipe
 from se_nas.training.train import HeldOut, train
@@ -134,7 +135,7 @@ class StandAloneEvaluator:
 
 def _candidate_images(
     problem: SearchProblem, recipe: Recipe, learned: torch.Tensor, validation: torch.Tensor
-) -> Callable[[int], tuple[TrainingImages, HeldOutImages]]:
+) -> Callable[[int], tuple[TrainingBatches, HeldOutImages]]:
     """What makes the images of a short training of a network of some resolution, as of the retraining of an answer."""
     train, info = problem.train, problem.info
     if isinstance(train, TrainingSet):
@@ -157,7 +158,7 @@ def _candidate_images(
         )
     halves = _subset(train, learned), _subset(train, validation)
 
-    def in_memory(resolution: int) -> tuple[TrainingImages, HeldOutImages]:
+    def in_memory(resolution: int) -> tuple[TrainingBatches, HeldOutImages]:
         (resized, train_set), (_, validation_set) = (at_resolution(info, half, resolution) for half in halves)
         return images_in_memory(
             recipe, resized, train_set, validation_set, ranks=Ranks(), device=problem.device, seed=problem.seed
