@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from se_nas.cli.options import ImageFiles, Quiet
-from se_nas.cli.screen import bar, say
+from se_nas.cli.screen import say
 from se_nas.errors import counted
 from se_nas.records.bounds import MOST_CHANNELS, MOST_COUNT, MOST_PIXELS, MOST_SEED, MOST_WORKERS
 
@@ -49,9 +49,10 @@ def shard(
     If a call is cut off, give it again to finish it.
     """
     from se_nas.data.on_disk.shard_writing import write_shards
+    from se_nas.hardware.progress_bar import counted_up
 
     chosen = files.chosen()
-    with bar("writing shards", quiet) as progress:
+    with counted_up("writing shards", wanted=not quiet) as progress:
         summary = write_shards(
             root,
             output,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from se_nas.cli.options import Plugins, Quiet, SpaceFile, TimingConditions
-from se_nas.cli.screen import bar, say, show, tune_allocator
+from se_nas.cli.screen import say, show, tune_allocator
 from se_nas.errors import ConfigError, counted
 from se_nas.records.bounds import MOST_COUNT
 from se_nas.records.shipped import SPACE_FOLDER
@@ -157,6 +157,7 @@ def sweep(
     """
     from se_nas.cost.latency.timing import measure_networks
     from se_nas.evidence.sweep import MeasuredSweep, parse_sweep, sweep_space
+    from se_nas.hardware.progress_bar import counted_up
     from se_nas.space.yaml.file import load_space
 
     if len(change) > 1:
@@ -167,7 +168,7 @@ def sweep(
     if rounds:
         tune_allocator()
         key = conditions.key()
-        with bar("timing networks", quiet) as progress:
+        with counted_up("timing networks", wanted=not quiet) as progress:
             latencies = measure_networks([point.network for point in swept.points], key, progress, rounds=rounds)
         measured = MeasuredSweep(key, tuple(latencies))
     _print_sweep(swept, measured)

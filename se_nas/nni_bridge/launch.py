@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from se_nas.cost.latencies import cost_tables, latency_file
 from se_nas.cost.metrics import ENERGY
@@ -27,6 +25,7 @@ from se_nas.cost.table import CostTable, count_tables
 from se_nas.data.sources import load_searched
 from se_nas.errors import ConfigError, InfeasibleBudgetError, LaunchError, OutputError, counted
 from se_nas.hardware.lines import Say, silent
+from se_nas.hardware.progress_bar import counted_up
 from se_nas.nni_bridge.experiment import addresses, manager, nni_calls
 from se_nas.nni_bridge.experiment import status as experiment_status
 from se_nas.nni_bridge.experiment.addresses import HOST, PORT
@@ -319,8 +318,13 @@ def _go_on(folder: Path, detach: bool, progress: bool, say: Say) -> None:
     if detach:
         say(f"the experiment goes on without this terminal; se-nas resume {folder} watches it to its end")
         return
+    total = _trials(load_run(folder / "config.yaml"))
     try:
-        with _Bar(folder, progress) as show:
+        with counted_up("trials", wanted=progress, lines=True) as count:
+
+            def show(status: Status) -> None:
+                count(status.finished, total, status.state.lower())
+
             status = experiment_status.wait_until_done(folder, show)
     except KeyboardInterrupt:
         say(f"the experiment goes on; se-nas resume {folder} watches it, se-nas stop {folder} stops it")
@@ -399,35 +403,3 @@ def _finish_grid(setting: Setting, jobs: list[TrialJob], say: Say) -> None:
         came = row.status.lower() if row.accuracy is None else f"{row.accuracy:.2%} on validation"
         words = " ".join(f"{name}={value}" for name, value in row.parameters.items())
         say(f"{words}: {came}" + (f", {setting.run / row.folder}" if row.folder is not None else ""))
-
-
-class _Bar:
-    """Trials that have ended, as a bar on a terminal, else a line for each change."""
-
-    def __init__(self, folder: Path, progress: bool) -> None:
-        config = load_run(folder / "config.yaml")
-        self._total = _trials(config)
-        self._console = Console(stderr=True)
-        self._progress: Progress | None = None
-        self._say = progress and not self._console.is_terminal
-        self._shown = -1
-        if progress and self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=self._console)
-            self._task = self._progress.add_task("trials", total=self._total)
-
-    def __enter__(self) -> _Bar:
-        if self._progress is not None:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def __call__(self, status: Status) -> None:
-        if self._progress is not None:
-            self._progress.update(self._task, completed=status.finished, description=f"trials ({status.state.lower()})")
-        elif self._say and status.finished != self._shown:
-            self._shown = status.finished
-            self._console.print(f"trials: {status.finished}/{self._total}", highlight=False)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -13,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import JsonValue
-from rich.console import Console
-from rich.progress import Progress
 
 from se_nas.cost.metrics import METRICS
 from se_nas.errors import counted, format_seconds
@@ -28,7 +25,7 @@ from se_nas.runs.evidence.ledger import Spending
 from se_nas.runs.evidence.plan import plan_evidence
 from se_nas.runs.evidence.published_controls import published_control
 from se_nas.runs.evidence.supernet_scores import SupernetScores
-from se_nas.runs.evidence.trainings import COLUMNS, Task, Trainings
+from se_nas.runs.evidence.trainings import Task, Trainings
 from se_nas.runs.evidence_config import FOLDER, TRAININGS
 from se_nas.runs.prepare import Setting
 from se_nas.runs.run_file import SEEDS, EvidenceConfig
@@ -263,12 +260,3 @@ class Gathering:
     def search_folder(self, seed: int) -> Path:
         """Where a further search from this seed has its run."""
         return self.folder / "searches" / f"seed_{seed}"
-
-    @contextmanager
-    def bar(self, words: str) -> Iterator[Callable[[int, int], None]]:
-        """A progress bar where somebody watches; call what it gives with what is done and the total."""
-        console = Console(stderr=True)
-        shown = self.conditions.progress and console.is_terminal
-        with Progress(*COLUMNS, console=console, transient=True, disable=not shown) as bar:
-            task = bar.add_task(words, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -22,6 +22,7 @@ from se_nas.evidence.stability import SearchAnswer, stability
 from se_nas.evidence.statistics import spearman
 from se_nas.evidence.where_se_pays import where_se_pays
 from se_nas.hardware.lines import silent
+from se_nas.hardware.progress_bar import counted_up
 from se_nas.records.models.evidence import (
     ControlEntry,
     ControlsPart,
@@ -166,7 +167,7 @@ def where_part(gathering: Gathering) -> WherePart | None:
     if gathering.supernet is None:
         return None
     assert gathering.answer.architecture is not None
-    with gathering.bar("switching SE with the supernet's weights") as progress:
+    with counted_up("switching SE with the supernet's weights", wanted=gathering.conditions.progress) as progress:
         found = where_se_pays(
             gathering.problem,
             gathering.supernet,

@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from se_nas.data.in_memory.images import DataInfo, ImageSet
 from se_nas.data.in_memory.options import DataOptions
@@ -30,6 +29,7 @@ from se_nas.hardware.allocator import tune_allocator
 from se_nas.hardware.device import take_turn
 from se_nas.hardware.environment import describe_environment
 from se_nas.hardware.interrupt import signals_to
+from se_nas.hardware.progress_bar import counted_up
 from se_nas.plugins import Plugin, load_again, loaded_plugins
 from se_nas.records.locks import locked
 from se_nas.records.models.evidence import TrainingRecord
@@ -38,14 +38,6 @@ from se_nas.space.specs import NetworkSpec
 from se_nas.training.in_memory import train_network
 from se_nas.training.recipe import Recipe
 
-#: Of a progress bar on work of minutes to hours.
-COLUMNS = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-    TimeRemainingColumn(),
-)
 _LOOK_EVERY = 1.0  # seconds
 
 
@@ -150,14 +142,11 @@ class Trainings:
         left = self.left(tasks)
         if not left:
             return
-        console = Console(stderr=True)
-        bar = Progress(*COLUMNS, console=console, transient=True, disable=not progress or not console.is_terminal)
-        with bar:
-            shown = bar.add_task("stand-alone trainings", total=len(left))
+        with counted_up("stand-alone trainings", wanted=progress) as count:
 
             def show() -> int:
                 done = sum(self._record_path(task).exists() for task in left)
-                bar.update(shown, completed=done)
+                count(done, len(left))
                 return done
 
             if jobs == 1:

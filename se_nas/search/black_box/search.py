@@ -18,13 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable, count_tables
 from se_nas.errors import ConfigError, TrainingError, TrainingInterrupted
 from se_nas.hardware.interrupt import signals_to
+from se_nas.hardware.progress_bar import counted_up
 from se_nas.records.models.stopped import Rule, Stopped
 from se_nas.search.black_box.candidate import Candidate, EnoughProposed, SpaceExhausted
 from se_nas.search.black_box.config import OptunaConfig
@@ -168,12 +166,13 @@ def work(
     """
     failures, unjudged, evaluated, exhausted = 0, 0, 0, False
     clock = _Clock(study, spent)
-    with stoppable(study), _Bar(study, max_evaluations, progress) as show:
+    with stoppable(study), counted_up("evaluations", wanted=progress, lines=True) as count:
         while True:
             candidate = None
             with study.look():
                 study.reap()
-                show()
+                if progress:
+                    count(study.count(), max_evaluations, _best(study))
                 room = max_evaluations - study.count() - (len(study.running()) - study.left)
                 more = (room > 0 and not exhausted) or study.waiting or study.left
                 rule = clock.rule() if more else None
@@ -261,42 +260,7 @@ def _evaluate(study: ArchitectureStudy, evaluate: Evaluate | EvaluatorWithEpochs
     return True
 
 
-class _Bar:
-    """A progress bar with the best accuracy so far, on a terminal; else a line now and then."""
-
-    def __init__(self, study: ArchitectureStudy, total: int, progress: bool) -> None:
-        self._study, self._total = study, total
-        self._console = Console(stderr=True)
-        self._say = progress and not self._console.is_terminal
-        self._shown = -1
-        self._progress: Progress | None = None
-        if progress and self._console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[best]}"),
-            )
-            self._progress = Progress(*columns, console=self._console)
-            self._task = self._progress.add_task("evaluations", total=total, best="")
-
-    def __enter__(self) -> _Bar:
-        if self._progress is not None:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def __call__(self) -> None:
-        if self._progress is None and not self._say:
-            return
-        done, best, measure = self._study.count(), self._study.best_accuracy(), self._study.config.measure
-        words = "" if best is None else f"best {measure.show(measure.worth(best))}"
-        if self._progress is not None:
-            self._progress.update(self._task, completed=done, best=words)
-        elif done // max(1, self._total // 20) > self._shown // max(1, self._total // 20):
-            self._console.print(f"evaluations: {done}/{self._total} {words}".rstrip(), highlight=False)
-            self._shown = done
+def _best(study: ArchitectureStudy) -> str:
+    """The best so far, in words."""
+    best, measure = study.best_accuracy(), study.config.measure
+    return "" if best is None else f"best {measure.show(measure.worth(best))}"
