@@ -163,7 +163,7 @@ def test_the_best_random_network_is_told_beside_the_answers_place(tmp_path: Path
     row = rf"the best of 8 random networks by training [^\d%]* {100 * best:.2f} ± \d\.\d\d % \(n = 3\)"
     assert re.search(row, text)
     assert "Intervals cover other seeds of training, on these test images and for this one answer." in text
-    assert "use at least 90 % of one" in text
+    assert "how much of each they use stands above" in text
 
 
 def test_a_diverged_training_is_named_and_a_waiting_one_is_not_called_diverged(tmp_path: Path) -> None:

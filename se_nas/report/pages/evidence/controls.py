@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from se_nas.evidence.controls import FULL, OF_ANSWER
+from se_nas.evidence.controls import OF_ANSWER
 from se_nas.records.fields import Metric
 from se_nas.records.models.evidence import ComparisonEntry, ControlEntry, ControlsPart
 from se_nas.report.pages.evidence.words import (
@@ -211,8 +211,8 @@ def _notes(found: ControlsPart, networks: Networks) -> list[str]:
     ]
     if found.budgets and any(network.kind == "random" for network in networks.values()):
         notes.append(
-            f"Random networks keep every budget and use at least {format_percent(FULL, 0)} of one, or as much as could "
-            "be found. Against the mean of several, the interval is over other such networks too."
+            "Random networks keep every budget; how much of each they use stands above, beside the answer's. Against "
+            "the mean of several, the interval is over other such networks too."
         )
     return notes + _left_out(found.comparisons, networks)
 
