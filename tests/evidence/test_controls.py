@@ -43,14 +43,15 @@ def test_a_random_control_keeps_the_budgets_and_is_full_where_any_network_is(spa
     assert [again.draw(i) for i in reversed(range(5))] == drawn[::-1]
 
 
-def test_where_nothing_is_full_the_fullest_is_drawn(tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_budget_that_none_uses_up_the_largest_that_come_are_drawn(
+    tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tables = count_tables(tiny_space)
     most = max(tables["macs"].cost(a) for a in tiny_space.enumerate())
     monkeypatch.setattr(controls, "REDRAWS", 5)
     random = RandomFeasible(tiny_space, tables, [Budget("macs", 2 * most)], 0)
     sampled = np.mean([random.fullness(tiny_space.sample(np.random.default_rng(i))) for i in range(50)])
     drawn = [random.fullness(random.draw(i)) for i in range(50)]
-    assert max(drawn) <= 1
     assert np.mean(drawn) > sampled + 0.05
 
 

@@ -47,9 +47,8 @@ def test_the_terminal_says_where_the_page_is_and_how_to_go_on(black_box: Told) -
     assert any(f"go on: se-nas resume {black_box.folder}" in line for line in said["stop"].out)
     assert any(line.startswith("stopped (") for line in said["stop"].out)
     assert f"NNI page: {black_box.url} (until se-nas stop {black_box.folder})" in said["resume"].out
-    assert [line for line in said["resume"].errors if line.startswith("trials: ")][-1].startswith(
-        f"trials: {TRIALS}/{TRIALS} "
-    )
+    trials = [line for line in said["resume"].errors if line.startswith("trials: ")]
+    assert trials[-1].startswith(f"trials: {TRIALS}/{TRIALS} ")
     assert all(step.code == 0 for name, step in said.items() if not name.startswith("view"))
 
 
