@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -17,7 +16,6 @@ from se_nas.cost.budget import Budget
 from se_nas.cost.table import CostTable
 from se_nas.errors import InfeasibleBudgetError
 from se_nas.search.budgets.baselines import WITHOUT_SE, baseline, known_baselines, repinned
-from se_nas.search.budgets.decode import greatest_cost
 from se_nas.search.budgets.repair import Repair
 from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
@@ -25,9 +23,8 @@ from se_nas.space.specs import NetworkSpec
 
 ControlKind = Literal["answer", "other_answer", "random", "best_of_random", "baseline", "published", "search_seed"]
 
-#: Share that a random control uses of the most that any network uses of a budget, for every budget.
+#: Share of at least one of its budgets that a random control uses.
 FULL = 0.9
-_GAP = 1e-2  # by which the most of a budget may fall short; see `greatest_cost`
 #: Begins the names of controls that are the answer's own network with another SE.
 OF_ANSWER = "answer_"
 #: How often a cheap random network is drawn again.
@@ -52,7 +49,7 @@ class Control:
 
 
 class RandomFeasible:
-    """Random networks that keep the budgets and nearly use each of them up.
+    """Random networks that keep the budgets and nearly use them up.
 
     Args:
         seed: of all draws; 0 or more.
@@ -72,8 +69,8 @@ class RandomFeasible:
     def draw(self, i: int) -> Architecture:
         """The i-th network, a function of the seed and `i` alone; two may be equal.
 
-        Picks drawn uniformly and repaired to keep the budgets, drawn again while one is not used to `FULL`; after
-        `REDRAWS` the fullest of those seen. Without budgets, uniform picks.
+        Picks drawn uniformly and repaired to keep the budgets, drawn again while no budget is used to `FULL` of it;
+        after `REDRAWS` the fullest of those seen. Without budgets, uniform picks.
         """
         rng = np.random.default_rng([self.seed, i])
         fullest, most = self.space.sample(rng), -1.0
@@ -91,19 +88,9 @@ class RandomFeasible:
         return fullest
 
     def fullness(self, architecture: Architecture) -> float:
-        """The least share that it uses of the most that a network in the budgets can use of each; 0 without any.
-
-        So a budget that the others leave no use for does not matter.
-        """
-        return min((self.tables[name].cost(architecture) / most for name, most in self._most.items()), default=0.0)
-
-    @cached_property
-    def _most(self) -> dict[str, float]:
-        """By budgeted metric the greatest cost of a network that keeps all budgets."""
-        return {
-            b.metric: greatest_cost(self.space, self.tables, b.metric, self.budgets, gap=_GAP).costs[b.metric]
-            for b in self.budgets
-        }
+        """The greatest share of a budget that an architecture uses: at most 1 where it keeps them; 0 without any."""
+        shares = (self.tables[budget.metric].cost(architecture) / budget.limit for budget in self.budgets)
+        return max(shares, default=0.0)
 
     def distinct(self, count: int) -> list[Architecture]:
         """The first `count` different ones of `draw(0)`, `draw(1)` and so on.

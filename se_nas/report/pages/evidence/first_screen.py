@@ -223,7 +223,7 @@ def _regime_fact(regime: Regime | None) -> Fact:
 
 
 def _size_facts(controls: ControlsPart) -> Iterator[Fact]:
-    """How much of each budget the answer uses, and the random networks."""
+    """How much of each budget the answer uses, and the random networks, which need fill one budget alone."""
     answer = next((network for network in controls.networks if network.kind == "answer"), None)
     random = [network for network in controls.networks if network.kind == "random"]
     if answer is None:
