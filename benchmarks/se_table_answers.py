@@ -60,6 +60,7 @@ class Placements:
         choices: names; options: of each choice, that without SE first.
         rows: (N, choices) numbers of the options of each network.
         accuracies: (N, seeds) in points, by the seeds that all networks have.
+        every_training: of each network all that it has, in points.
         squares, freedom: sum of squares between trainings of one network, less what a seed does to all networks where
             all have several; and its degrees of freedom.
     """
@@ -92,6 +93,7 @@ class Placements:
         else:
             self.squares = float(sum(((values - values.mean()) ** 2).sum() for values in repeated))
             self.freedom = sum(len(values) - 1 for values in repeated)
+        self.every_training = [100 * np.array(list(n.accuracies.values())) for n in table.networks]
         self.costs = {
             metric: np.array([network.costs[metric] for network in table.networks], dtype=np.float64)
             for metric in table.networks[0].costs
@@ -125,9 +127,21 @@ def effects(table: Placements, noise: Noise) -> dict[str, dict[str, dict[str, fl
         for option, group in zip(table.options[name][1:], groups[1:], strict=True):
             gain = float(group.mean() - groups[0].mean())
             error = math.sqrt(noise.variance_of_mean * (1 / len(group) + 1 / len(groups[0])))
-            low, high, _ = student_interval(gain, error, noise.freedom)
-            found.setdefault(name, {})[option] = rounded({"points": gain, "low": low, "high": high})
+            found.setdefault(name, {})[option] = interval(gain, error, noise.freedom)
     return found
+
+
+def interval(points: float, error: float, freedom: int) -> dict[str, float]:
+    """A difference with its 95 %."""
+    low, high, _ = student_interval(points, error, freedom)
+    return rounded({"points": points, "low": low, "high": high})
+
+
+def trained_gain(table: Placements, network: int, over: int) -> dict[str, float]:
+    """Points of one network over another by all trainings of both, with 95 % by the noise between seeds."""
+    ours, theirs = table.every_training[network], table.every_training[over]
+    error = math.sqrt(table.squares / table.freedom * (1 / len(ours) + 1 / len(theirs)))
+    return interval(float(ours.mean() - theirs.mean()), error, table.freedom)
 
 
 @dataclass(frozen=True)
@@ -207,6 +221,12 @@ class Model:
     def explains(self, table: Placements) -> bool:
         """Whether the noise may explain what is left."""
         return (self.lack_of_fit(table)["p"] or 0.0) >= LEVEL
+
+    def gain(self, noise: Noise, network: int, over: int) -> dict[str, float]:
+        """Points of one network over another by the model alone, with 95 %."""
+        terms = self.terms[network] - self.terms[over]
+        error = math.sqrt(noise.variance_of_mean) * float(np.linalg.norm(terms @ self.spread))
+        return interval(float(terms @ self.coefficients), error, noise.freedom)
 
     def best_of(self, table: Placements, noise: Noise, within: Places, network: int) -> dict[str, Any]:
         """Which placement of some is best, and by how many points it is better than a network, with 95 %.
@@ -296,7 +316,7 @@ def answers(table: Placements) -> dict[str, Any]:
     uniform = table.options[table.choices[0]]
     model, every = Model.chosen(table), np.arange(len(table.rows))
     between, noise = Noise.between_seeds(table), Noise.pooled(table, model)
-    seeds = table.accuracies.shape[1]
+    seeds, bare = table.accuracies.shape[1], table.everywhere(OFF)
     return {
         "networks": len(table.rows),
         "seeds": seeds,
@@ -314,6 +334,14 @@ def answers(table: Placements) -> dict[str, Any]:
                 "accuracy": round(float(table.means[place]), 3),
                 "by_the_model": round(float(model.fitted[place]), 3),
                 "best_over_it": model.best_of(table, noise, every, place),
+                **(
+                    {}
+                    if place == bare
+                    else {
+                        "over_none": model.gain(noise, place, bare),
+                        "over_none_by_its_trainings": trained_gain(table, place, bare),
+                    }
+                ),
             }
             for option in uniform
             for place in [table.everywhere(option)]

@@ -137,6 +137,13 @@ def test_effects_and_additivity_of_placements_are_found_again() -> None:
     assert found["any_effect"]["p"] < 0.001
     assert placements.answers(placements.Placements(made_up_table(lambda row: 0.0, 0.1)))["any_effect"]["p"] > 0.01
     assert found["everywhere"]["none"]["best_over_it"]["points"] == pytest.approx(2.5, abs=0.2)
+    over_none = found["everywhere"]["r16"]["over_none"]
+    sums = sum(gains["r16"]["points"] for gains in found["effects"].values())
+    assert over_none["points"] == pytest.approx(sums, abs=1e-3)
+    assert 1.3 < over_none["low"] < 1.4 + 0.1 < over_none["high"] < 1.7
+    by_two = found["everywhere"]["r16"]["over_none_by_its_trainings"]
+    assert by_two["points"] == pytest.approx(1.4, abs=0.3)
+    assert by_two["high"] - by_two["low"] > over_none["high"] - over_none["low"]
     together = placements.answers(placements.Placements(made_up_table(lambda row: 2.0 * (0 not in row[:2]), 0.1)))
     assert together["additive"]["p"] < 0.001
     assert together["with_pairs"]["p"] > 0.01
