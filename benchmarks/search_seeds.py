@@ -220,6 +220,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
                 "seconds": round(run.result.search.seconds, 1),
                 "costs": run.result.search.decodes[0].costs,
                 "picks": run.answer.architecture.as_dict(),
+                "blocks": len(run.answer.network.blocks),
+                "with_se": sum(block.se is not None for block in run.answer.network.blocks),
                 "accuracies": row.tolist(),
                 "commit": run.result.environment.commit and run.result.environment.commit.hash,
                 "time": run.result.environment.time,

@@ -16,6 +16,8 @@ from scipy.stats import linregress
 from se_nas.evidence.statistics import holm, student_interval
 
 Numbers = NDArray[np.float64]
+AS_MANY = (2, 4, 6, 10)
+"""Random networks that are trained once each, to take the best."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,22 @@ class Line:
         return {"networks": len(self.x), "of_a_doubling": slope, "r2": float(self.fit.rvalue) ** 2}
 
 
+def best_of_by_one_training(random: Networks, k: int) -> float:
+    """What the best of k random networks by one training is worth over their mean, by its other trainings.
+
+    The mean over the seeds of that training, and over all ways to draw k of the networks: the i-th best of n is the
+    best of those drawn with chance C(n - i, k - 1) / C(n, k).
+    """
+    n, seeds = random.accuracies.shape
+    chances = np.array([math.comb(n - i, k - 1) / math.comb(n, k) for i in range(1, n + 1)])
+    gains = []
+    for seed in range(seeds):
+        others = np.delete(random.accuracies, seed, axis=1).mean(axis=1)
+        order = np.argsort(-random.accuracies[:, seed], kind="stable")
+        gains.append(float(chances @ others[order] - others.mean()))
+    return float(np.mean(gains))
+
+
 def answers_noise(searches: Mapping[str, Networks]) -> tuple[float, int]:
     """Variance of one training of an answer, and its degrees of freedom."""
     found = [answers.noise for answers in searches.values()]
@@ -130,6 +148,9 @@ def told_apart(searches: Mapping[str, Networks], random: Mapping[str, Networks])
                 "mean": float(some.worth.mean()),
                 "sd_of_means": float(some.worth.std(ddof=1)),
                 "noise": math.sqrt(some.noise[0]),
+                "best_by_one_training_over_their_mean": {
+                    k: best_of_by_one_training(some, k) for k in AS_MANY if k <= len(some.worth)
+                },
             }
             for name, some in random.items()
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import search_seeds
 from scipy.stats import f_oneway, linregress, ttest_ind
-from search_seeds_told import Networks, told_apart
+from search_seeds_told import Networks, best_of_by_one_training, told_apart
 
 from se_nas.cost.counts import network_counts
 from se_nas.errors import ConfigError
@@ -56,6 +57,19 @@ def test_intervals_hold_what_they_are_of_as_often_as_they_say(slope: float) -> N
     if not slope:
         assert 0.92 < np.mean([one["low"] <= 0.02 <= one["high"] for one in mean]) < 0.99
         assert np.mean([one["high"] - one["low"] for one in mean]) < 0.03
+
+
+def test_the_best_of_some_by_one_training_is_judged_by_the_others() -> None:
+    rng = np.random.default_rng(4)
+    random = Networks(rng.normal(0.7, 0.02, (5, 3)), np.ones(5))
+    gains = [
+        np.delete(row, seed).mean() - np.delete(random.accuracies, seed, axis=1).mean()
+        for seed in range(3)
+        for drawn in itertools.combinations(range(5), 2)
+        for row in [max((random.accuracies[i] for i in drawn), key=lambda row: row[seed])]
+    ]
+    assert best_of_by_one_training(random, 2) == pytest.approx(np.mean(gains))
+    assert best_of_by_one_training(random, 1) == pytest.approx(0)
 
 
 def test_answers_that_differ_by_noise_alone_are_seldom_told_apart() -> None:
