@@ -53,8 +53,7 @@ def counted_up(words: str, *, wanted: bool = True, lines: bool = False) -> Itera
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        *(TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left")),
         TextColumn("{task.fields[state]}"),
     )
     told = -1
