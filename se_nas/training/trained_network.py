@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import ConfigDict, FiniteFloat, PositiveInt
+from pydantic import FiniteFloat, PositiveInt
 from torch import Tensor
 
 from se_nas.data.on_disk.transforms import EvalTransform
@@ -23,8 +23,8 @@ from se_nas.layers.network import Network
 from se_nas.records.checkpoint import StateDict, check_finite, load_checkpoint, save_checkpoint
 from se_nas.records.fields import Share
 from se_nas.records.files import write_json
-from se_nas.records.models.run_result import WhichWeights
-from se_nas.records.record import Record, read_record, read_value
+from se_nas.records.models.run_result import AnyRetrained, WhichWeights
+from se_nas.records.record import read_record, read_value
 from se_nas.space.architecture_file import ArchitectureFile, load_architecture
 from se_nas.space.specs import NetworkSpec
 
@@ -204,33 +204,15 @@ def better_kind(state: Mapping[str, Any]) -> WhichWeights:
     return "network" if state.get("weights") == "network" else "average"  # "weights": of a `best.pt` from before
 
 
-class _Summary(Record):
-    """The accuracies that a `result.json` has of the last epoch: of a retraining on disk, or in memory."""
-
-    model_config = ConfigDict(extra="ignore")
-    top1: Share | None = None
-    ema_top1: Share | None = None
-    test_accuracy: Share | None = None
-    ema_test_accuracy: Share | None = None
-
-
-class _Result(Record):
-    model_config = ConfigDict(extra="ignore")
-    retrain: _Summary | None = None
-
-
 def _told(path: Path) -> Accuracies:
     """What `result.json` says of the file `network.pt` beside it, or in a folder of the run whose it is."""
     results = [folder / "result.json" for folder in (path.parent, path.parent.parent)]
     found = next((result for result in results if result.exists()), None)
-    summary = read_record(_Result, found).retrain if found is not None and path.name == WEIGHTS else None
+    summary = read_record(AnyRetrained, found).retrain if found is not None and path.name == WEIGHTS else None
     if summary is None:
         return {}
-    of_disk = summary.top1 is not None
-    return {
-        "network": summary.top1 if of_disk else summary.test_accuracy,
-        "average": summary.ema_top1 if of_disk else summary.ema_test_accuracy,
-    }
+    network, average = summary.accuracies
+    return {"network": network, "average": average}
 
 
 def _taken(path: Path, state: Mapping[str, Any], average: bool | None) -> Taken:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from se_nas.records.fields import Count, Digits, Metric, Number, Seconds, Seed, Share
 from se_nas.records.former_names import by_present_names
@@ -209,3 +209,31 @@ class ImageNetResult(Record):
     retrain: ImageNetSummary
     ledger: ImageNetLedger
     environment: Environment
+
+
+class AnyRetraining(Record):
+    """What `result.json` says of the training of a network in memory, or on disk, where its cost is in a ledger."""
+
+    model_config = ConfigDict(extra="ignore")
+    seconds: Seconds | None = None
+    images: Count | None = None
+    test_accuracy: Share | None = None
+    ema_test_accuracy: Share | None = None
+    top1: Share | None = None
+    ema_top1: Share | None = None
+    phases: tuple[TrainingPhase, ...] | None = None
+
+    @property
+    def accuracies(self) -> tuple[Share | None, Share | None]:
+        """Of the last epoch on the held-out images: of the network, and of the average of its weights."""
+        if self.top1 is not None:
+            return self.top1, self.ema_top1
+        return self.test_accuracy, self.ema_test_accuracy
+
+
+class AnyRetrained(Record):
+    """A `result.json` with a training or without one."""
+
+    model_config = ConfigDict(extra="ignore")
+    retrain: AnyRetraining | None = None
+    ledger: ImageNetLedger | None = None

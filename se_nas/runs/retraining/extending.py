@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
-
 from se_nas.data.file_options import FileOptions
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.errors import ConfigError, counted
-from se_nas.records.fields import Count, Seconds, Share
-from se_nas.records.models.run_result import ImageNetLedger, TrainingPhase
-from se_nas.records.record import Record, read_record
+from se_nas.records.models.run_result import AnyRetrained, AnyRetraining, ImageNetLedger, TrainingPhase
+from se_nas.records.record import read_record
 from se_nas.runs.data_folder import data_folder
 from se_nas.runs.networks.teacher import Teacher
 from se_nas.runs.run_folder import RETRAINING, RunFolder
@@ -80,25 +77,6 @@ class Extension(TrainedOn):
         )
 
 
-class _Summary(Record):
-    model_config = ConfigDict(extra="ignore")
-    seconds: Seconds | None = None
-    images: Count | None = None
-    test_accuracy: Share | None = None
-    ema_test_accuracy: Share | None = None
-    top1: Share | None = None
-    ema_top1: Share | None = None
-    phases: tuple[TrainingPhase, ...] | None = None
-
-
-class _Result(Record):
-    """Of any finished training; what it took is in a ledger of those on disk."""
-
-    model_config = ConfigDict(extra="ignore")
-    retrain: _Summary
-    ledger: ImageNetLedger | None = None
-
-
 def open_extension(source: Path, epochs: int, changes: Mapping[str, Any], data_dir: Path | None) -> Extension:
     """The finished training in a folder, and how it goes on.
 
@@ -117,11 +95,13 @@ def open_extension(source: Path, epochs: int, changes: Mapping[str, Any], data_d
         got = f"has no {lacking}" if lacking else "has no result.json (--resume ends a training that was cut off)"
         raise ConfigError(str(source), [f"must be the folder of a finished retraining for --extend, but {got}"])
     config, file = home.config, home / "config.yaml"
-    result = read_record(_Result, home / "result.json")
+    result = read_record(AnyRetrained, home / "result.json")
+    if result.retrain is None:
+        raise ConfigError(str(source), ["must be the folder of a finished retraining for --extend, but has none"])
     of_run = "search" in config
     recipe = stored_recipe(file, config.get(RETRAINING if of_run else "recipe"))
     seed = config.get("seed", 0)
-    phases = result.retrain.phases or (_first_phase(recipe, result),)
+    phases = result.retrain.phases or (_first_phase(recipe, result.retrain, result.ledger or result.retrain),)
     teacher = config.get("teacher")
     return Extension(
         folder=folder,
@@ -205,15 +185,14 @@ def all_phases(
     return (*before, phase_of(recipe, training)) if before else None
 
 
-def _first_phase(recipe: Recipe, result: _Result) -> TrainingPhase:
-    told, on_disk = result.retrain, result.retrain.top1 is not None
-    spent = result.ledger if result.ledger is not None else told
+def _first_phase(recipe: Recipe, told: AnyRetraining, spent: ImageNetLedger | AnyRetraining) -> TrainingPhase:
+    accuracy, ema_accuracy = told.accuracies
     return TrainingPhase(
         epochs=recipe.epochs,
         learning_rate=recipe.peak_learning_rate,
         min_learning_rate=recipe.min_learning_rate * recipe.batch_scale,
         seconds=spent.seconds,
         images=spent.images,
-        accuracy=told.top1 if on_disk else told.test_accuracy,
-        ema_accuracy=told.ema_top1 if on_disk else told.ema_test_accuracy,
+        accuracy=accuracy,
+        ema_accuracy=ema_accuracy,
     )
