@@ -26,7 +26,7 @@ ControlKind = Literal["answer", "other_answer", "random", "best_of_random", "bas
 #: Share of at least one of its budgets that a random control uses.
 FULL = 0.9
 #: Begins the names of controls that are the answer's own network with another SE.
-OF_ANSWER = "answer_"
+ANSWER_PREFIX = "answer_"
 #: How often a cheap random network is drawn again.
 REDRAWS = 200
 
@@ -152,7 +152,7 @@ def repinned_controls(
     def make(name: str, label: str) -> Control:
         architecture = repinned(name, space, tables, budgets, answer)
         spec = space.resolve(architecture)
-        return Control(f"{OF_ANSWER}{name}", "baseline", f"the answer's network with {label}", architecture, spec)
+        return Control(f"{ANSWER_PREFIX}{name}", "baseline", f"the answer's network with {label}", architecture, spec)
 
     return _pinned(space, ratios, make)
 

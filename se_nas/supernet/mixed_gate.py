@@ -89,7 +89,7 @@ class Activation:
         return averaged
 
 
-class Given(NamedTuple):
+class GateTensors(NamedTuple):
     """The tensors of a mixed gate: weights of options, a mask (C,), and what the gates of each kind depend on."""
 
     none: Tensor | None
@@ -116,9 +116,9 @@ class _Kept(NamedTuple):
 class MixedGate(HandWrittenGate):
     """The weighted sum of the gates of every option that scales channels alone.
 
-    It is of squeezed channels z (..., C), see `UnitFunctions.squeeze`, and of the tensors that `Given` names, as far as
-    there are any, in that order. The scale is of the widest dtype that is given, also under autocast: vectors are
-    cheap.
+    It is of squeezed channels z (..., C), see `UnitFunctions.squeeze`, and of the tensors that `GateTensors` names, as
+    far as there are any, in that order. The scale is of the widest dtype that is given, also under autocast: vectors
+    are cheap.
 
     Attributes:
         none: whether there is "no attention", whose gate is 1.
@@ -175,7 +175,7 @@ class MixedGate(HandWrittenGate):
             found = (of_z.view(z.shape), of_none, of_mask, of_squeezes, activation.of_weights, of_gates, of_weights)
             return [t for t in (*found, *of_tensors) if t is not None]
 
-    def _read(self, z: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, Given]:
+    def _read(self, z: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, GateTensors]:
         """All of the widest dtype."""
         dtypes = {z.dtype, *(t.dtype for t in tensors)}
         if len(dtypes) > 1:
@@ -185,7 +185,7 @@ class MixedGate(HandWrittenGate):
         several = (len(names) > 1 for names in self.functions)
         own = [next(left) if there else None for there in (self.none, self.mask, *several)]
         weights, parts = next(left), [tuple(islice(left, part.count)) for part in self.parts]
-        return z, Given(*own, weights, parts)  # type: ignore[arg-type, call-arg]  # the five that may be None
+        return z, GateTensors(*own, weights, parts)  # type: ignore[arg-type, call-arg]  # the five that may be None
 
 
 def _averaged_squeeze(names: Sequence[str], z: Tensor, weights: Tensor) -> Tensor:

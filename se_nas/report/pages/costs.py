@@ -28,14 +28,14 @@ class CostRow:
 
 
 @dataclass(frozen=True)
-class CostTable:
+class CostRows:
     """A row a metric, with its budget where it has one; `limited` where the network may have had budgets."""
 
     rows: Sequence[CostRow]
     limited: bool
 
 
-def cost_table(costs: Sequence[CostEntry], budgets: Sequence[BudgetEntry] | None) -> CostTable:
+def cost_table(costs: Sequence[CostEntry], budgets: Sequence[BudgetEntry] | None) -> CostRows:
     """The metrics with budgets, then the others."""
     bound = {entry.metric: entry for entry in budgets or ()}
     metrics = dict.fromkeys([*bound, *(entry.metric for entry in costs)])
@@ -44,7 +44,7 @@ def cost_table(costs: Sequence[CostEntry], budgets: Sequence[BudgetEntry] | None
         budget = bound.get(metric)
         others = [e for e in costs if e.metric == metric and (budget is None or e.how != budget.how)]
         rows.append(_cost_row([*([budget] if budget else []), *_surest_first(others)], budget))
-    return CostTable(rows, limited=budgets is not None)
+    return CostRows(rows, limited=budgets is not None)
 
 
 def _surest_first(entries: Sequence[CostEntry]) -> list[CostEntry]:

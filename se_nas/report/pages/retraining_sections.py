@@ -18,7 +18,7 @@ from se_nas.records.models.run_result import ImageNetResult
 from se_nas.records.models.started_from import StartedFrom
 from se_nas.records.record import Record
 from se_nas.report.pages.class_accuracy import ClassTable
-from se_nas.report.pages.costs import CostTable, architecture_words, cost_checks, cost_table, named_cost
+from se_nas.report.pages.costs import CostRows, architecture_words, cost_checks, cost_table, named_cost
 from se_nas.report.pages.rows import Rows, environment_rows, plain, record_rows, spaced
 from se_nas.report.plots.figure import metric_word
 from se_nas.report.theme.words import ABSENT, TIMES, format_percent
@@ -74,7 +74,7 @@ class FinishedRetraining:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredShare:
     """An accuracy and its interval."""
 
     share: str
@@ -86,15 +86,15 @@ class AccuracyRow:
     """Of some weights; None where it was not measured."""
 
     weights: str
-    top1: Measured | None
-    top5: Measured | None
+    top1: MeasuredShare | None
+    top5: MeasuredShare | None
 
 
 @dataclass(frozen=True)
 class Searched:
     """What the search of the network certified, at the size that it was for."""
 
-    costs: CostTable
+    costs: CostRows
     conditions: Sequence[tuple[str, Rows]]
 
 
@@ -122,7 +122,7 @@ class RetrainingSections:
     architecture: str
     curves: str
     certificate: str
-    costs: CostTable
+    costs: CostRows
     checks: list[tuple[str, Rows]]
     searched: Searched | None
     took: Rows
@@ -211,8 +211,8 @@ def _accuracies(run: FinishedRetraining) -> list[AccuracyRow]:
     return [AccuracyRow(words, _measured(top1, images), _measured(top5, images)) for words, top1, top5 in rows]
 
 
-def _measured(share: float | None, images: int) -> Measured | None:
-    return None if share is None else Measured(format_percent(share, 2), accuracy_interval(share, images))
+def _measured(share: float | None, images: int) -> MeasuredShare | None:
+    return None if share is None else MeasuredShare(format_percent(share, 2), accuracy_interval(share, images))
 
 
 def _curve_words(run: FinishedRetraining) -> str:

@@ -17,7 +17,7 @@ from se_nas.report.pages.int8.section import int8_section
 from se_nas.report.pages.render import render
 from se_nas.report.pages.run_headline import headline
 from se_nas.report.pages.run_next import run_next
-from se_nas.report.pages.run_reading import FinishedRun, Study, read_run
+from se_nas.report.pages.run_reading import RunFiles, Study, read_run
 from se_nas.report.pages.run_sections import latency_figure, run_sections
 from se_nas.report.pages.what_next import named
 from se_nas.report.plots import figure as plots_figure
@@ -80,7 +80,7 @@ def write_report(run_folder: Path, configuration: str = "") -> Path:
     return write_atomic(folder / "report.html", page)
 
 
-def _figures(run: FinishedRun) -> dict[str, Figure | Plot]:
+def _figures(run: RunFiles) -> dict[str, Figure | Plot]:
     """Every plot that the run has the numbers for, by the name of its file."""
     picks = run.architecture.architecture.as_dict()
     recorded = {name for row in run.search for name in row.probabilities or {}}

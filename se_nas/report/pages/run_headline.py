@@ -13,7 +13,7 @@ from se_nas.records.models.certificate import BudgetEntry
 from se_nas.report.pages.costs import cost, named_cost
 from se_nas.report.pages.evidence.words import Claim
 from se_nas.report.pages.rows import Rows
-from se_nas.report.pages.run_reading import FinishedRun
+from se_nas.report.pages.run_reading import RunFiles
 from se_nas.report.theme.words import ABSENT, format_percent, format_size
 from se_nas.search.black_box.evaluators.registry import EVALUATORS
 from se_nas.space.size import read_size
@@ -61,7 +61,7 @@ class Headline:
     facts: Rows
 
 
-def headline(run: FinishedRun, compared: Sequence[Claim]) -> Headline:
+def headline(run: RunFiles, compared: Sequence[Claim]) -> Headline:
     """The top of the page of a run.
 
     Args:
@@ -77,7 +77,7 @@ def headline(run: FinishedRun, compared: Sequence[Claim]) -> Headline:
     )
 
 
-def _verdict(run: FinishedRun, compared: Sequence[Claim]) -> Verdict:
+def _verdict(run: RunFiles, compared: Sequence[Claim]) -> Verdict:
     budgets = run.certificate.budgets
     return Verdict(all(entry.holds for entry in budgets), _budget_words(budgets), _accuracy_words(run), compared)
 
@@ -98,7 +98,7 @@ def _budget_words(budgets: Sequence[BudgetEntry]) -> Claim:
     return Claim(strong, f": {', '.join(said)}.")
 
 
-def _accuracy_words(run: FinishedRun) -> str:
+def _accuracy_words(run: RunFiles) -> str:
     retrain, measured = run.result.retrain, _validation_accuracy(run)
     if retrain is not None:
         images = retrain.test_images
@@ -113,7 +113,7 @@ def _accuracy_words(run: FinishedRun) -> str:
     )
 
 
-def _accuracy(run: FinishedRun) -> Accuracy:
+def _accuracy(run: RunFiles) -> Accuracy:
     retrain, search = run.result.retrain, run.result.search
     if retrain is not None:
         images = retrain.test_images
@@ -139,7 +139,7 @@ def _accuracy(run: FinishedRun) -> Accuracy:
     )
 
 
-def _validation_accuracy(run: FinishedRun) -> float | None:
+def _validation_accuracy(run: RunFiles) -> float | None:
     """Of the chosen network, before any retraining."""
     measured = run.result.search.validation_accuracy
     if measured is None and run.study is not None:
@@ -149,7 +149,7 @@ def _validation_accuracy(run: FinishedRun) -> float | None:
     return measured
 
 
-def _measure(run: FinishedRun) -> Measure:
+def _measure(run: RunFiles) -> Measure:
     """What the search measured of an architecture; a run of before it was written down has an evaluator at most."""
     search = run.result.search
     return search.measure or EVALUATORS[search.evaluator or "supernet"].measure
@@ -167,7 +167,7 @@ def _budget(entry: BudgetEntry) -> BudgetBar:
     )
 
 
-def resolution_rows(run: FinishedRun) -> Rows:
+def resolution_rows(run: RunFiles) -> Rows:
     """Which resolution the network has where there were several, and how those did whose best was looked at."""
     if "resolution" not in run.choices:
         return []
@@ -181,7 +181,7 @@ def resolution_rows(run: FinishedRun) -> Rows:
     return found
 
 
-def _facts(run: FinishedRun) -> Rows:
+def _facts(run: RunFiles) -> Rows:
     search, retrain = run.result.search, run.result.retrain
     blocks = run.architecture.network.blocks
     limited = {budget.metric for budget in run.certificate.budgets}

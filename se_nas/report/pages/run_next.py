@@ -12,7 +12,7 @@ from markupsafe import Markup
 from se_nas.cost.budget import format_cost
 from se_nas.cost.latencies import latency_file
 from se_nas.cost.metrics import ENERGY, device_of
-from se_nas.report.pages.run_reading import FinishedRun
+from se_nas.report.pages.run_reading import RunFiles
 from se_nas.report.pages.what_next import Command, Next, command_line, files_in
 from se_nas.training.trained_network import WEIGHTS
 
@@ -54,7 +54,7 @@ class RunNext(Next):
     pick: Markup
 
 
-def run_next(folder: Path, run: FinishedRun) -> RunNext:
+def run_next(folder: Path, run: RunFiles) -> RunNext:
     """The commands that fit a run, with its folder as the process that writes the page names it, and its files."""
     data = shlex.quote(run.result.data.name)
     retraining = f"--data {data} --epochs {_longer(run)}"
@@ -84,7 +84,7 @@ def run_next(folder: Path, run: FinishedRun) -> RunNext:
     )
 
 
-def _tables(run: FinishedRun) -> dict[str, str]:
+def _tables(run: RunFiles) -> dict[str, str]:
     """The files of tables that were measured, and what they hold."""
     devices = ((metric, device_of(metric)) for metric in run.latencies)
     latencies = {
@@ -93,11 +93,11 @@ def _tables(run: FinishedRun) -> dict[str, str]:
     return {**latencies, latency_file(ENERGY): "the energy table"}
 
 
-def _longer(run: FinishedRun) -> int:
+def _longer(run: RunFiles) -> int:
     return 2 * run.result.retrain.epochs if run.result.retrain is not None else 100
 
 
-def _decodes(folder: Path, run: FinishedRun) -> list[Command]:
+def _decodes(folder: Path, run: RunFiles) -> list[Command]:
     """Another answer of the same search: a point of its front, or one under tighter budgets."""
     found = []
     if run.study is not None:

@@ -60,7 +60,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class FinishedRun:
+class RunFiles:
     """What a run's folder holds; what is missing is empty. Latency tables are there by metric."""
 
     result: RunResult
@@ -78,14 +78,14 @@ class FinishedRun:
     finalists: FinalistsFile | None
 
 
-def read_run(folder: Path, configuration: str) -> FinishedRun:
+def read_run(folder: Path, configuration: str) -> RunFiles:
     """The run in a folder; see `run.write_report`."""
     architecture = load_architecture(folder / "architecture.json")  # first: it names plugins that the rest speaks of
     result = read_record(RunResult, folder / "result.json")
     certificate = read_record(SearchCertificate, folder / "certificate.json")
     search = read_history(folder / "search" / "history.json")
     retrain = read_history(folder / "retrain" / "history.json")
-    return FinishedRun(
+    return RunFiles(
         result=result,
         architecture=architecture,
         choices=_choices(folder, architecture.architecture, search),

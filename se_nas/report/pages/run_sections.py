@@ -17,9 +17,9 @@ from se_nas.records.measure import Measure
 from se_nas.records.models.certificate import DecodeTry
 from se_nas.records.models.finalists import Finalist, FinalistsFile, Origin
 from se_nas.report.pages.class_accuracy import ClassTable
-from se_nas.report.pages.costs import CostTable, architecture_words, cost, cost_checks, cost_table, named_cost
+from se_nas.report.pages.costs import CostRows, architecture_words, cost, cost_checks, cost_table, named_cost
 from se_nas.report.pages.rows import Rows, environment_rows, record_rows, spaced
-from se_nas.report.pages.run_reading import FinishedRun, Study
+from se_nas.report.pages.run_reading import RunFiles, Study
 from se_nas.report.plots import figure as plots_figure
 from se_nas.report.plots import study as study_plots
 from se_nas.report.theme.words import ABSENT, format_percent
@@ -135,14 +135,14 @@ class RunSections:
     classes: ClassTable | None
     latencies: Sequence[PredictedLatency]
     se_by_device: Sequence[str]
-    costs: CostTable
+    costs: CostRows
     checks: list[tuple[str, Rows]]
     decodes: Sequence[Decode]
     watchdog: Watchdog | None
     provenance: Provenance
 
 
-def run_sections(run: FinishedRun) -> RunSections:
+def run_sections(run: RunFiles) -> RunSections:
     """What the page of a run says below its headline."""
     certificate, decodes = run.certificate, run.result.search.decodes
     return RunSections(
@@ -171,7 +171,7 @@ _ORIGINS: Mapping[Origin, str] = {
 }
 
 
-def _finalists(run: FinishedRun, file: FinalistsFile) -> Finalists:
+def _finalists(run: RunFiles, file: FinalistsFile) -> Finalists:
     rounds = [f"{networks} for {counted(epochs, 'epoch')}" for networks, epochs in file.rounds]
     trained = format_seconds(file.seconds)
     words = (
@@ -357,7 +357,7 @@ def _amounts(amounts: Mapping[Metric, float]) -> str:
 # ---- how it went
 
 
-def _watchdog(run: FinishedRun) -> Watchdog | None:
+def _watchdog(run: RunFiles) -> Watchdog | None:
     """None where no watchdog looked on."""
     if all(row.warnings is None for row in run.search):
         return None
@@ -377,7 +377,7 @@ def _epochs(epochs: list[int]) -> str:
     return ", ".join(spans)
 
 
-def _provenance(run: FinishedRun) -> Provenance:
+def _provenance(run: RunFiles) -> Provenance:
     result = run.result
     worth = result.search.validation_accuracy
     measured = ["validation_accuracy"] if result.search.measure else []

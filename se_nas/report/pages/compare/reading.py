@@ -12,7 +12,7 @@ from typing import Any
 from se_nas.errors import ConfigError
 from se_nas.records.models.certificate import CostEntry
 from se_nas.records.yaml_input import read_yaml
-from se_nas.report.pages.run_reading import FinishedRun, read_run
+from se_nas.report.pages.run_reading import RunFiles, read_run
 from se_nas.search.strategies import DEFAULT
 
 #: Keys of a run file in which two runs of one setting may differ.
@@ -32,7 +32,7 @@ class ComparedRun:
 
     label: str
     settings: Mapping[str, Any]
-    finished: FinishedRun | None
+    finished: RunFiles | None
     parts: str | None
 
     def setting(self, dotted: str) -> Any:

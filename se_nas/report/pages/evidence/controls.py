@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from se_nas.evidence.controls import OF_ANSWER
+from se_nas.evidence.controls import ANSWER_PREFIX
 from se_nas.records.fields import Metric
 from se_nas.records.models.evidence import ComparisonEntry, ControlEntry, ControlsPart
 from se_nas.report.pages.evidence.words import (
@@ -138,7 +138,7 @@ def _in_short(found: ControlsPart, networks: Networks) -> list[Claim]:
         if all(network.kind == "random" for network in theirs):
             if found.plan is not None and not one.primary and not one.selected:
                 claims.append(_random_claim(one))
-        elif all(network.kind == "baseline" and not network.name.startswith(OF_ANSWER) for network in theirs):
+        elif all(network.kind == "baseline" and not network.name.startswith(ANSWER_PREFIX) for network in theirs):
             claims.append(Claim("", f"Against {one.label}: {verdict(one)}."))
     return claims
 

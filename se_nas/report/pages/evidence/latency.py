@@ -18,14 +18,14 @@ _HEADS = ("networks", "n", "mean absolute error", "bias", "within 5 %", "within 
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatencyCheck(Shown):
+class ShownLatency(Shown):
     """The values of `latency_check.html`; the conditions stand each under what they are of."""
 
     sets: Table
     conditions: Sequence[tuple[str, Rows]]
 
 
-def show_latency(found: LatencyPart) -> LatencyCheck:
+def show_latency(found: LatencyPart) -> ShownLatency:
     """What `latency_check.json` says."""
     several = len(found.devices) > 1
     rows = [
@@ -42,7 +42,7 @@ def show_latency(found: LatencyPart) -> LatencyCheck:
         for metric, check in found.devices.items()
         for one in check.sets
     ]
-    return LatencyCheck(
+    return ShownLatency(
         figure=latency.latency_check(found) if any(c.sets for c in found.devices.values()) else None,
         sets=Table((*(["device"] if several else []), *_HEADS), rows, range(1 + several, 7 + several)),
         conditions=conditions_of_each({metric: check.conditions for metric, check in found.devices.items()}),
