@@ -11,10 +11,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from se_nas.evidence.controls import Control
+from se_nas.evidence.controls import Control, ControlKind
 from se_nas.evidence.statistics import Estimate, crossed_difference, holm, paired_difference
 from se_nas.records.models.evidence import ComparisonEntry
 from se_nas.records.models.plan import Rival
+
+#: Kinds of networks that are compared with by their mean, and what they are called, one or several.
+GROUPS: Mapping[ControlKind, str] = {"random": "{}", "of_size": "{} of its size"}
 
 #: Accuracies, from 0 to 1, by network's name and seed; a training that is not done or diverged is absent.
 Accuracies = Mapping[str, Mapping[int, float]]
@@ -31,8 +34,8 @@ def compare(
 
     The random networks are compared with in two ways, and before the others: as a sample of what the budgets allow
     (see `crossed_difference`), and, where two of them have two seeds, by the best of them (see `_best_by_training`).
-    Both take the networks and seeds of `_full_table`, and name under "left_out" the networks that are not in it. A
-    comparison with one network takes the seeds that both have.
+    Those of the answer's size are a sample too. All take the networks and seeds of `_full_table`, and name under
+    "left_out" the networks that are not in it. A comparison with one network takes the seeds that both have.
 
     Args:
         controls: the answer first.
@@ -42,25 +45,27 @@ def compare(
     """
     answer, *others = controls
     entries: list[tuple[dict[str, object], Estimate, dict[str, float]]] = []
-    drawn = [control.name for control in others if control.kind == "random"]
-    if drawn:
+    for kind, what in GROUPS.items():
+        drawn = [control.name for control in others if control.kind == kind]
+        if not drawn:
+            continue
         names, shared = _full_table(answer.name, drawn, accuracies, seeds)
         sides = {"theirs": names, "networks": len(names), "left_out": [name for name in drawn if name not in names]}
         mine = _table([answer.name], shared, accuracies)[0]
         rows = _table(names, shared, accuracies)
-        label = "one random network" if len(names) == 1 else f"the mean of {len(names)} random networks"
+        one, several = f"one {what.format('random network')}", what.format(f"{len(names)} random networks")
+        label = one if len(names) == 1 else f"the mean of {several}"
         estimate = difference(answer.name, names, accuracies, shared, test_images)
-        about = {"label": label, **sides, **_claimed(claim, "random_mean")}
+        about = {"label": label, **sides, **_claimed(claim, f"{kind}_mean")}
         entries.append((about, estimate, _by_seed(shared, mine - rows.mean(axis=0))))
-        if len(names) > 1 and len(shared) > 1:
+        if kind == "random" and len(names) > 1 and len(shared) > 1:
             best = _best_by_training(rows)
             estimate = paired_difference(mine, best, resolution=1 / test_images)
             estimate = replace(estimate, method=f"{estimate.method}; the best chosen by the mean of the other seeds")
-            label = f"the best of {len(names)} random networks by training"
-            about = {"label": label, **sides, "selected": True, **_claimed(claim, "random_best")}
-            entries.append((about, estimate, _by_seed(shared, mine - best)))
+            about = {"label": f"the best of {several} by training", **sides, "selected": True}
+            entries.append((about | _claimed(claim, "random_best"), estimate, _by_seed(shared, mine - best)))
     for control in others:
-        if control.kind != "random":
+        if control.kind not in GROUPS:
             shared = _shared([answer.name, control.name], accuracies, seeds)
             mine, theirs = _table([answer.name, control.name], shared, accuracies)
             about = {"label": control.label, "theirs": [control.name], "networks": 1}
@@ -73,7 +78,7 @@ def compare(
     ]
 
 
-def _claimed(claim: Rival | None, this: Rival) -> dict[str, object]:
+def _claimed(claim: Rival | None, this: str) -> dict[str, object]:
     return {"primary": True} if claim == this else {}
 
 

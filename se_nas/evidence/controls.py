@@ -6,6 +6,7 @@ arXiv 1912.12522). A network far below the budgets would be an easy one, so chea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,12 +22,18 @@ from se_nas.space.architecture import Architecture
 from se_nas.space.search_space import SearchSpace
 from se_nas.space.specs import NetworkSpec
 
-ControlKind = Literal["answer", "other_answer", "random", "best_of_random", "baseline", "published", "search_seed"]
+ControlKind = Literal[
+    "answer", "other_answer", "random", "of_size", "best_of_random", "baseline", "published", "search_seed"
+]
 
 #: Share of at least one of its budgets that a random control uses.
 FULL = 0.9
 #: Begins the names of controls that are the answer's own network with another SE.
 ANSWER_PREFIX = "answer_"
+#: Share by which the costs of a random network of the answer's size may differ from the answer's.
+SIZE = 0.1
+#: Random networks in a row, none of them a new one of the answer's size, after which no more are looked at.
+IN_VAIN = 500
 #: How often a cheap random network is drawn again.
 REDRAWS = 200
 
@@ -91,6 +98,28 @@ class RandomFeasible:
         """The greatest share of a budget that an architecture uses: at most 1 where it keeps them; 0 without any."""
         shares = (self.tables[budget.metric].cost(architecture) / budget.limit for budget in self.budgets)
         return max(shares, default=0.0)
+
+    def of_size(self, architecture: Architecture, count: int) -> list[Architecture]:
+        """Different networks other than this one, each of whose costs that has a budget is within `SIZE` of its own.
+
+        Without budgets these are multiply-accumulates and parameters. Picks drawn uniformly are repaired to keep the
+        greatest such costs; fewer than asked for where `IN_VAIN` in a row bring no new one.
+        """
+        limits = {budget.metric: budget.limit for budget in self.budgets} or {"macs": math.inf, "params": math.inf}
+        costs = {metric: self.tables[metric].cost(architecture) for metric in limits}
+        near = [Budget(metric, min((1 + SIZE) * cost, limits[metric])) for metric, cost in costs.items()]
+        repair, rng = Repair(self.space, self.tables, near), np.random.default_rng(self.seed)
+        found: dict[Architecture, None] = {}
+        in_vain = 0
+        while len(found) < count and in_vain < IN_VAIN:
+            in_vain += 1
+            drawn = repair.nearest(self.space.sample(rng).as_dict(), rng)
+            if drawn != architecture and all(
+                self.tables[metric].cost(drawn) >= (1 - SIZE) * cost for metric, cost in costs.items()
+            ):
+                in_vain = in_vain if drawn in found else 0
+                found.setdefault(drawn)
+        return list(found)
 
     def distinct(self, count: int) -> list[Architecture]:
         """The first `count` different ones of `draw(0)`, `draw(1)` and so on.

@@ -32,7 +32,7 @@ FOLDER = "evidence"
 TRAININGS = "trainings"
 _CONFIG = "config.yaml"
 # what the evidence calls its own networks
-_TAKEN = re.compile(r"answer|best_of_random|(answer_)?(no_se|se_r[\d.e+]+)|(random|search)_\d+")
+_TAKEN = re.compile(r"answer|best_of_random|(answer_)?(no_se|se_r[\d.e+]+)|(random|of_size|search)_\d+")
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,10 @@ def check_evidence(run_file: Path, config: RunConfig, problem: Problem) -> None:
         return
     own = config.evidence
     fault = None
-    if own.primary is not None and own.random is not None:  # else the search's time says how many
-        fault = claim_fault(own.primary, own.random, own.seeds)
+    if own.primary is not None:
+        networks = getattr(own, own.primary.counted_by)
+        if networks is not None:  # else the search's time says how many
+            fault = claim_fault(own.primary, networks, own.seeds)
     if fault is not None:
         raise ConfigError(str(run_file), [f"evidence.{fault}"])
     places = {"published": Path(), "others": Path()}

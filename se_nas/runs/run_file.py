@@ -158,6 +158,8 @@ class EvidenceConfig(Record):
             many as the plan of `primary` needs, and 0, 1 and 2 without one.
         random: random networks at the same budgets; null for as many as could be trained in the time that the search
             took, and 5 at least.
+        of_size: random networks whose costs in the budgets are within 10 % of the answer's, so that its size explains
+            nothing.
         best_of: random networks at the same budgets among which the supernet picks one.
         ratios: SE everywhere at each of these ratios, as large as the budgets allow.
         published: space files of one network each, made to fit the images and the budgets.
@@ -174,6 +176,7 @@ class EvidenceConfig(Record):
     primary: Primary | None = None
     seeds: Annotated[Seeds, AfterValidator(not_empty)] | None = None
     random: Count | None = None
+    of_size: CountFromZero = 0
     best_of: Count = 50
     ratios: Annotated[tuple[Annotated[float, Field(ge=1)], ...], AfterValidator(_distinct)] = (4, 16)
     published: tuple[PathText, ...] = ()

@@ -81,12 +81,26 @@ def test_random_networks_are_one_comparison_and_the_first(spec: NetworkSpec) -> 
         assert np.mean(list(entry.by_seed.values())) == pytest.approx(entry.value)
 
 
-@pytest.mark.parametrize("claim", ["random_mean", "random_best"])
+def test_random_networks_of_the_answers_size_are_a_sample_of_their_own(spec: NetworkSpec) -> None:
+    kinds: dict[str, ControlKind] = {"answer": "answer", "random_1": "random", "of_size_1": "of_size"}
+    kinds |= {"of_size_2": "of_size", "of_size_3": "of_size"}
+    accuracies = {name: noisy(0.75, i, 0.01) for i, name in enumerate(kinds)}
+    del accuracies["of_size_2"]
+    one, alike = compare(named(spec, **kinds), accuracies, SEEDS, 10_000)
+    assert (one.label, alike.label) == ("one random network", "the mean of 2 random networks of its size")
+    assert (alike.theirs, alike.left_out) == (("of_size_1", "of_size_3"), ("of_size_2",))
+    rows = np.array([list(accuracies[name].values()) for name in alike.theirs])
+    assert alike.value == crossed_difference(list(accuracies["answer"].values()), rows).value
+
+
+@pytest.mark.parametrize("claim", ["random_mean", "random_best", "of_size_mean"])
 def test_the_planned_comparison_is_tested_alone_and_the_others_together(spec: NetworkSpec, claim: Rival) -> None:
-    accuracies = {name: noisy(0.75, i, 0.01) for i, name in enumerate(("answer", "random_1", "random_2", "plain"))}
-    controls = named(spec, answer="answer", random_1="random", random_2="random", plain="baseline")
+    kinds: dict[str, ControlKind] = {"answer": "answer", "random_1": "random", "random_2": "random"}
+    kinds |= {"of_size_1": "of_size", "of_size_2": "of_size", "plain": "baseline"}
+    accuracies = {name: noisy(0.75, i, 0.01) for i, name in enumerate(kinds)}
+    controls = named(spec, **kinds)
     entries = compare(controls, accuracies, SEEDS, 10_000, claim)
-    planned = entries[["random_mean", "random_best"].index(claim)]
+    planned = entries[["random_mean", "random_best", "of_size_mean"].index(claim)]
     others = [entry for entry in entries if entry is not planned]
     assert [entry.primary for entry in entries].count(True) == 1
     assert planned.primary

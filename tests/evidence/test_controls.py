@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -40,6 +41,35 @@ def test_a_random_control_keeps_the_budgets_and_is_full_where_any_network_is(spa
         assert set(drawn) <= full
     again = RandomFeasible(space, tables, budgets, seed)
     assert [again.draw(i) for i in reversed(range(5))] == drawn[::-1]
+
+
+@given(spaces(most_picks=200), st.integers(0, 2**16))
+def test_random_networks_of_a_size_cost_about_as_much_and_are_found_where_there_are_any(
+    space: SearchSpace, seed: int
+) -> None:
+    rng, tables = np.random.default_rng(seed), count_tables(space)
+    every = list(space.enumerate())
+    answer = every[rng.integers(len(every))]
+    metrics = ("macs", "params")
+    budgets = [Budget(metric, tables[metric].cost(answer) * (1 + 0.5 * rng.random())) for metric in metrics]
+    given_budgets = budgets[: rng.integers(3)]
+    limits = {budget.metric: budget.limit for budget in given_budgets}
+    random = RandomFeasible(space, tables, given_budgets, seed)
+    within = {
+        a
+        for a in every
+        if a != answer
+        and all(tables[m].cost(a) <= limits.get(m, math.inf) for m in metrics)
+        and all(abs(tables[m].cost(a) / tables[m].cost(answer) - 1) <= 0.1 + 1e-9 for m in limits or metrics)
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(controls, "IN_VAIN", 100)
+        found = random.of_size(answer, 2)
+        assert random.of_size(answer, 2) == found
+    assert set(found) <= within
+    assert len(found) == len(set(found)) <= 2
+    assert found or len(within) < len(every) / 20
+    assert random.of_size(answer, 0) == []
 
 
 def test_where_nothing_is_full_the_fullest_is_drawn(tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,13 +70,14 @@ def power_of(primary: Primary, networks: int) -> Callable[[int], float]:
 def claim_fault(primary: Primary, networks: int, seeds: Sequence[int] | None) -> str | None:
     """Why a claim cannot be tested, or, where its power is to say the seeds, no number of them reaches it."""
     if networks < 2 or (seeds is not None and len(seeds) < 2):
-        least = "needs 2 or more random networks and 2 or more seeds, to tell networks and trainings apart"
+        what = "random networks" if primary.counted_by == "random" else "random networks of the answer's size (of_size)"
+        least = f"needs 2 or more {what} and 2 or more seeds, to tell networks and trainings apart"
         got = counted(networks, "network") + ("" if seeds is None else f" and seeds {list(seeds)}")
         return f"primary: a claim {least}, but got {got}"
     power = power_of(primary, networks)
     if seeds is not None or seeds_for(primary.power, power) is not None:
         return None
-    more = "" if primary.spread is None else f", or `random` more than {networks} networks"
+    more = "" if primary.spread is None else f", or `{primary.counted_by}` more than {networks} networks"
     must = f"must be {power(MOST_SEEDS):.2f} at most{more}"
     return f"primary.power: {must}, as no number of seeds reaches it, but got {primary.power}"
 

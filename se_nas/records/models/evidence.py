@@ -82,7 +82,9 @@ class ControlEntry(Record):
     """A network that is compared, and its test accuracies by seed."""
 
     name: str
-    kind: Literal["answer", "other_answer", "search_seed", "random", "best_of_random", "baseline", "published"]
+    kind: Literal[
+        "answer", "other_answer", "search_seed", "random", "of_size", "best_of_random", "baseline", "published"
+    ]
     label: str
     costs: NetworkCosts
     supernet_accuracy: Share | None = None

@@ -11,8 +11,9 @@ from se_nas.records.fields import Count, Seed, Share
 from se_nas.records.models.environment import Commit
 from se_nas.records.record import Record
 
-#: What the answer's claim is against: the mean of the random networks at the budgets, or the best of them by training.
-Rival = Literal["random_mean", "random_best"]
+#: What the answer's claim is against: the mean of the random networks at the budgets, the best of them by training, or
+#: the mean of random networks of the answer's size.
+Rival = Literal["random_mean", "random_best", "of_size_mean"]
 
 
 class Primary(Record):
@@ -20,11 +21,12 @@ class Primary(Record):
 
     Attributes:
         against: "random_mean" is the average network that the budgets allow; "random_best" the best of the random
-            networks, for each seed chosen by the trainings with the others.
+            networks, for each seed chosen by the trainings with the others; "of_size_mean" the average of those that
+            are of the answer's size.
         difference: of accuracies, as a share, that is to be found.
         noise: standard deviation of the accuracy of one network over trainings, as a share, from a pilot.
-        spread: standard deviation of the accuracies of random networks at the budgets without the noise, as a share; of
-            "random_mean" alone.
+        spread: standard deviation of the accuracies of such random networks without the noise, as a share; of a mean
+            alone.
         power: the chance to find a difference so large, if there is one.
     """
 
@@ -36,9 +38,14 @@ class Primary(Record):
 
     @model_validator(mode="after")
     def _spread_of_a_mean(self) -> Self:
-        if (self.spread is None) == (self.against == "random_mean"):
-            raise ValueError("spread must be given with against random_mean, and only then")
+        if (self.spread is None) == self.against.endswith("_mean"):
+            raise ValueError("spread must be given with against random_mean or of_size_mean, and only then")
         return self
+
+    @property
+    def counted_by(self) -> Literal["random", "of_size"]:
+        """The key of an evidence section that says how many networks the claim is against."""
+        return "of_size" if self.against == "of_size_mean" else "random"
 
 
 class EvidencePlan(Record):
@@ -49,7 +56,7 @@ class EvidencePlan(Record):
     Attributes:
         written: when, in UTC.
         commit: of the code.
-        networks: how many random ones there are.
+        networks: how many random ones of the claim there are.
         seeds: with which every network is trained.
         power: that the comparison has with so many seeds.
         needed: seeds that reach the power asked for; None where no number does.

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from se_nas.cost.budget import format_cost
+from se_nas.evidence.comparisons import GROUPS
 from se_nas.records.models.evidence import ComparisonEntry, ControlEntry, ControlsPart
 from se_nas.report.plots.evidence import _DASHES, is_significant, points, seed_differences, trained_accuracy
 from se_nas.report.plots.figure import (
@@ -33,6 +34,7 @@ _KINDS = {  # words, colour, marker, its size, filled
     "search_seed": ("same search, other seeds", "orange", "o", 5.5, False),
     "best_of_random": ("best random by the supernet", "ink", "*", 9.5, True),
     "random": ("random", "muted", "o", 4.5, True),
+    "of_size": ("random of the answer's size", "muted", "D", 4.0, False),
     "baseline": ("no SE, or one ratio", "blue", "s", 5.5, True),
     "published": ("published", "green", "^", 6.5, True),
 }
@@ -61,12 +63,13 @@ def trainings(found: ControlsPart) -> Plot | None:
     None where there is no comparison of both yet.
     """
     kinds = {network.name: network.kind for network in found.networks}
-    compared = [one for one in found.comparisons if one.value is not None and kinds[one.theirs[0]] == "random"]
+    compared = [one for one in found.comparisons if one.value is not None and kinds[one.theirs[0]] in GROUPS]
     if not compared:
         return None
 
     shown = next((one for one in compared if one.primary), compared[0])
-    trained = [(trained_accuracy(one), one) for one in found.networks if one.kind == "random"]
+    drawn_as = kinds[shown.theirs[0]]
+    trained = [(trained_accuracy(one), one) for one in found.networks if one.kind == drawn_as]
     networks = [one for mean, one in sorted((pair for pair in trained if pair[0]), key=lambda pair: -(pair[0] or 0))]
     figure, axes = panel(1.45 + min(0.12 * len(networks), 1.6), width=PANEL)
     _trainings(axes, found, shown, networks)

@@ -99,7 +99,9 @@ class Gathering:
         if elsewhere and config.primary is not None:
             seeds = {*range(MOST_SEEDS), *(config.seeds or ())} - {setting.config.seed}
             trained += sum(f"{self.trainings.key(Task(self.answer.spec, seed))}.json" in elsewhere for seed in seeds)
-        self.plan = plan_evidence(self.run, config, self.random_count, trained, len(elsewhere))
+        of_size = config.primary is not None and config.primary.counted_by == "of_size"
+        networks = len(self.controls_of_size) if of_size else self.random_count
+        self.plan = plan_evidence(self.run, config, networks, trained, len(elsewhere))
         self.seeds = self.plan.seeds if self.plan is not None else config.seeds or SEEDS
 
     # ---- what is compared
@@ -147,7 +149,10 @@ class Gathering:
                 found.append(control)
                 if measured:
                     self.measured_ms[control.name] = measured
-        return found + self.random_controls(self.random_count)
+        if len(self.controls_of_size) < self.config.of_size:
+            asked = f"{self.config.of_size} random networks of the answer's size were asked for"
+            self.say(f"left out: {asked}, but only {len(self.controls_of_size)} were drawn")
+        return found + self.random_controls(self.random_count) + self.controls_of_size
 
     @property
     def random_count(self) -> int:
@@ -161,6 +166,17 @@ class Gathering:
         return [
             Control(f"random_{i + 1}", "random", f"random network {i + 1}", a, self.space.resolve(a))
             for i, a in enumerate(self.random.distinct(count))
+        ]
+
+    @cached_property
+    def controls_of_size(self) -> list[Control]:
+        """Random networks of the answer's size."""
+        assert self.answer.architecture is not None
+        drawn = self.random.of_size(self.answer.architecture, self.config.of_size)
+        label = "random network of the answer's size"
+        return [
+            Control(f"of_size_{i + 1}", "of_size", f"{label} {i + 1}", a, self.space.resolve(a))
+            for i, a in enumerate(drawn)
         ]
 
     # ---- the supernet

@@ -18,7 +18,7 @@ def plan_evidence(
     """The plan that the evidence was begun with, or one that is written now; None where nothing is the claim.
 
     Args:
-        networks: random ones among the controls.
+        networks: random ones of the claim.
         trained: trainings that the evidence has already, beside the run's own, or that other runs have of its answer.
         elsewhere: trainings of other runs that may be taken over.
 
@@ -35,10 +35,10 @@ def plan_evidence(
     if trained:
         must = "must be planned before the first training, but the evidence has results"
         raise ConfigError(str(run.path), [f"primary: {must} of {trained} already; plan it in a copy without evidence/"])
-    power = power_of(config.primary, networks)
-    needed = seeds_for(config.primary.power, power)
     if (fault := claim_fault(config.primary, networks, config.seeds)) is not None:
         raise ConfigError(str(run.path), [fault])
+    power = power_of(config.primary, networks)
+    needed = seeds_for(config.primary.power, power)
     seeds = config.seeds or tuple(range(needed or 0))
     environment = describe_environment()
     plan = EvidencePlan(
@@ -57,8 +57,9 @@ def plan_evidence(
 
 def _check_kept(plan: EvidencePlan, config: EvidenceConfig, networks: int, source: str) -> None:
     """What was planned stays: a claim that is chosen, or ended, by its results is none."""
-    asked = {"primary": config.primary, "seeds": config.seeds or plan.seeds, "random": networks}
-    kept = {"primary": plan.primary, "seeds": plan.seeds, "random": plan.networks}
+    of = plan.primary.counted_by
+    asked = {"primary": config.primary, "seeds": config.seeds or plan.seeds, of: networks}
+    kept = {"primary": plan.primary, "seeds": plan.seeds, of: plan.networks}
     other = [name for name in kept if asked[name] != kept[name]]
     if other:
         must = f"must be as planned on {plan.written}, {plan.before}; see {FOLDER}/plan.json"

@@ -26,6 +26,7 @@ from se_nas.cost.table import count_tables
 from se_nas.data.in_memory.options import DataOptions
 from se_nas.data.sources import DATASETS, load_test, load_train
 from se_nas.errors import ConfigError, DeviceError
+from se_nas.evidence import controls as evidence_controls
 from se_nas.evidence.controls import RandomFeasible
 from se_nas.evidence.pilot.regime import regime
 from se_nas.evidence.published_networks import fitted
@@ -559,6 +560,25 @@ def test_a_claim_is_planned_before_anything_is_trained_and_cannot_be_chosen_late
     later = Path(shutil.copytree(done, tmp_path / "later"))
     with pytest.raises(ConfigError, match="primary: must be planned before the first training"):
         gather(later, "controls", primary=primary)
+
+
+def test_a_claim_may_be_against_random_networks_of_the_answers_size(
+    finished: Path, tmp_path: Path, gather: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "copy"))
+    primary = {"against": "of_size_mean", "difference": 0.05, "noise": 0.02, "spread": 0.01}
+    monkeypatch.setattr(trainings, "train_network", refuse)
+    monkeypatch.setattr(evidence_controls, "IN_VAIN", 20)
+    said = "".join(gather(copy, "controls", finished_only=True, primary=primary, of_size=1000, **SETTINGS))
+    part, networks = read_json(copy / "evidence/controls.json"), networks_of(copy)
+    alike = [entry for entry in networks.values() if entry["kind"] == "of_size"]
+    for metric, limit in (("macs", 90e3), ("params", 3e3)):
+        ours = networks["answer"]["costs"][metric]
+        assert all(0.9 * ours <= entry["costs"][metric] <= min(limit, 1.1 * ours) for entry in alike)
+    assert 2 <= len(alike) == part["plan"]["networks"] < 1000
+    assert f"1000 random networks of the answer's size were asked for, but only {len(alike)} were drawn" in said
+    (claim,) = (entry for entry in part["comparisons"] if entry.get("primary"))
+    assert claim["label"] == f"the mean of {len(alike)} random networks of its size"
 
 
 def test_the_search_can_be_resumed_after_its_evidence(home: Path, copy: Path, gather: Callable[..., list[str]]) -> None:

@@ -70,6 +70,7 @@ def test_a_second_call_has_the_plan_of_the_first(run: RunFolder) -> None:
         ({}, "primary: "),
         ({"primary": PRIMARY, "seeds": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}, "seeds: "),
         ({"primary": PRIMARY, "networks": 11}, "random: "),
+        ({"primary": {**PRIMARY, "against": "of_size_mean"}}, "primary: "),
     ],
 )
 def test_what_was_planned_stays(run: RunFolder, then: dict[str, Any], named: str) -> None:
@@ -112,7 +113,20 @@ def test_values_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
         EvidenceConfig.model_validate({"primary": {**PRIMARY, **wrong}})
 
 
+def test_a_claim_against_networks_of_the_answers_size_is_planned_by_their_number(run: RunFolder) -> None:
+    claim = {**PRIMARY, "against": "of_size_mean"}
+    with pytest.raises(ConfigError, match=r"2 or more random networks of the answer's size \(of_size\) and 2 or more"):
+        plan(run, networks=0, primary=claim)
+    with pytest.raises(ConfigError, match=r"primary.power: must be 0\.\d\d at most, or `of_size` more than 5 networks"):
+        plan(run, networks=5, primary={**claim, "spread": 0.03})
+    alike = plan(run, primary=claim)
+    assert alike is not None
+    assert alike.power == power_against_mean(0.01, 0.005, 0.006, 10, len(alike.seeds))
+    with pytest.raises(ConfigError, match=r"of_size: must be as planned on 20\d\d-"):
+        plan(run, networks=11, primary=claim)
+
+
 @pytest.mark.parametrize("wrong", [{"spread": None}, {"against": "random_best"}])
 def test_the_spread_of_networks_is_of_their_mean_alone(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="spread must be given with against random_mean, and only then"):
+    with pytest.raises(ValidationError, match="spread must be given with against random_mean or of_size_mean, and"):
         EvidenceConfig.model_validate({"primary": {**PRIMARY, **wrong}})

@@ -103,7 +103,6 @@ def _planned(found: ControlsPart) -> list[Claim]:
     if plan is None:
         return []
     primary, planned = plan.primary, plan.networks
-    against = RIVALS[primary.against]
     outcome = [
         verdict(one)
         + (f", p {p_words(one.p)}" if one.p is not None else "")
@@ -118,8 +117,8 @@ def _planned(found: ControlsPart) -> list[Claim]:
     networks = "" if primary.spread is None else f" and {100 * primary.spread:g} between networks"
     spread = f"{100 * primary.noise:g} between trainings{networks}"
     rest = (
-        f" on {plan.written}, {plan.before}, and is tested alone: the answer against {against} "
-        f"{planned} random networks at the budgets, over {found_by} at a spread of {spread}. It came out: "
+        f" on {plan.written}, {plan.before}, and is tested alone: the answer against "
+        f"{RIVALS[primary.against].format(planned)}, over {found_by} at a spread of {spread}. It came out: "
         f"{outcome[0] if outcome else 'not trained yet'}."
     )
     return [Claim("One comparison was planned", rest)]
@@ -138,6 +137,8 @@ def _in_short(found: ControlsPart, networks: Networks) -> list[Claim]:
         if all(network.kind == "random" for network in theirs):
             if found.plan is not None and not one.primary and not one.selected:
                 claims.append(_random_claim(one))
+        elif theirs[0].kind == "of_size" and not one.primary:
+            claims.append(Claim("", f"Against {one.label}, with costs within 10 % of its own: {verdict(one)}."))
         elif all(network.kind == "baseline" and not network.name.startswith(ANSWER_PREFIX) for network in theirs):
             claims.append(Claim("", f"Against {one.label}: {verdict(one)}."))
     return claims

@@ -150,9 +150,8 @@ def _outcome(
 
 
 def _rival(primary: Primary, planned: int, compared: int | None = None) -> str:
-    which = RIVALS[primary.against]
     fewer = f"{compared} of the " if compared is not None and compared < planned else ""
-    return f"{which} {fewer}{planned} random networks at the same budgets"
+    return RIVALS[primary.against].format(f"{fewer}{planned}")
 
 
 def _numbers(one: ComparisonEntry) -> str:
@@ -238,8 +237,14 @@ def _size_facts(controls: ControlsPart) -> Iterator[Fact]:
         said.append(f"{format_percent(ours / limit, 0)} in {sentence_word(metric)}, the random networks {ends}")
     uses = f"uses {'; '.join(said)}"
     if said and larger:
-        rest = f": of the budgets it {uses}, so that some of what it gains may be its size"
-        yield Fact("size", Claim("The answer is larger than the random networks", rest), warns=True)
+        alike = sum(network.kind == "of_size" for network in controls.networks)
+        rest = (
+            f"; {counted(alike, 'random network')} of its size stand beside them"
+            if alike
+            else ", so that some of what it gains may be its size: --set of_size=10 compares it with networks as large"
+        )
+        claim = Claim("The answer is larger than the random networks", f": of the budgets it {uses}{rest}")
+        yield Fact("size", claim, warns=not alike)
     elif said:
         yield Fact("size", Claim("", f"of the budgets the answer {uses}"))
 

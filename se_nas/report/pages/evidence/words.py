@@ -55,8 +55,12 @@ def tau_words(estimate: EstimateEntry | None) -> str:
     return f"{estimate.value:.2f}{interval}"
 
 
-#: What a claim may be against, before the number of random networks.
-RIVALS: Mapping[Rival, str] = {"random_mean": "the mean of", "random_best": "the best by training of"}
+#: What a claim may be against, of so many random networks.
+RIVALS: Mapping[Rival, str] = {
+    "random_mean": "the mean of {} random networks at the same budgets",
+    "random_best": "the best by training of {} random networks at the same budgets",
+    "of_size_mean": "the mean of {} random networks of its size",
+}
 
 
 def p_words(value: float | None) -> str:
