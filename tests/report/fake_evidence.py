@@ -97,11 +97,13 @@ def planned(lead: float, spread: float = 0.01, claim: Rival = "random_mean", see
     found["networks"][0]["accuracies"] = accuracies(rng, 0.7 + lead, shifts)
     for network, place in zip(random, places, strict=True):
         network["accuracies"] = accuracies(rng, 0.7 + spread * place, shifts)
+        if claim == "of_size_mean":
+            network["kind"] = "of_size"
     primary = {"against": claim, "difference": 0.01, "noise": 0.0015}
     plan = {
         "written": "2026-11-28T09:10:11+00:00",
         "commit": None,
-        "primary": {**primary, **({"spread": 0.01} if claim == "random_mean" else {})},
+        "primary": {**primary, **({} if claim == "random_best" else {"spread": 0.01})},
         "networks": len(random),
         "seeds": found["seeds"],
         "power": 0.84,

@@ -73,6 +73,24 @@ def test_a_claim_against_the_best_says_so(tmp_path: Path) -> None:
     )
 
 
+def test_a_claim_against_networks_of_its_size_says_so_and_nothing_warns_of_its_size(tmp_path: Path) -> None:
+    found = fake.planned(0.04, claim="of_size_mean")
+    found["networks"][0]["costs"]["params"] = 1.2e5
+    random = {**found["networks"][-3], "name": "small", "kind": "random", "costs": {"macs": 5.9e6, "params": 6e4}}
+    first = shown(tmp_path, {**found, "networks": [*found["networks"], random]})
+    assert said(first).startswith(
+        "The claim holds: this answer is better than the mean of 8 random networks of its size"
+    )
+    (size,) = (fact for fact in first.facts if fact.about == "size")
+    assert not size.warns
+    assert said(first, "size").endswith("; 8 random networks of its size stand beside them")
+    alone = [network for network in found["networks"] if network["kind"] != "of_size"]
+    small = {**found, "plan": None, "networks": [*alone, random], "comparisons": []}
+    (size,) = (fact for fact in shown(tmp_path / "other", small).facts if fact.about == "size")
+    assert size.warns
+    assert size.said.rest.endswith("--set of_size=10 compares it with networks as large")
+
+
 def test_a_claim_that_is_not_tested_to_its_end_does_not_hold_yet(tmp_path: Path) -> None:
     first = shown(tmp_path, fake.planned(0.04, done=3))
     assert said(first).startswith("The claim is not tested to its end: so far the difference from the mean of 8 random")
