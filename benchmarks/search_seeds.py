@@ -274,7 +274,7 @@ def plot(searches: Mapping[str, Networks], random: Mapping[str, Networks]) -> Fi
     axes.set_xlabel("parameters (thousands)")
     axes.set_ylabel("test accuracy (%), mean over seeds")
     axes.grid(True, axis="both")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside right upper")
     return figure
 
 

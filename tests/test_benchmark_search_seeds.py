@@ -112,6 +112,22 @@ def test_published_runs_are_read_without_any_training(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("trainings/*.json"))
 
 
+def test_the_published_figures_follow_from_the_published_files(tmp_path: Path) -> None:
+    published = RESULTS / "cifar10_tiny_seeds"
+    shutil.copytree(published / "trainings", tmp_path / "trainings")
+    runs = [*(RESULTS / name for name in NAMES), *sorted(published.glob("*_2"))]
+    found = search_seeds.compare(options(runs, tmp_path, seeds=2, full=8))
+    stored = read_json(published / "search_seeds.json")
+    differing = {"environment"}
+    assert {key for key in stored if key not in differing} == {key for key in found if key not in differing}
+    for key in ("runs", "networks"):
+        assert found[key] == stored[key]
+    for group in ("full", "of the evidence"):
+        ours, theirs = (one["random"][group]["answers_over_their_mean"] for one in (found, stored))
+        assert ours == {name: pytest.approx(one) for name, one in theirs.items()}
+    assert found["pairs"] == {name: pytest.approx(one) for name, one in stored["pairs"].items()}
+
+
 def test_full_networks_use_up_every_budget() -> None:
     config = search_seeds.Run.load(RESULTS / NAMES[0]).config
     found = search_seeds.full_networks(config, load_space(search_seeds.SPACE), 2)
