@@ -304,6 +304,7 @@ def test_both_tables_of_regrets_and_their_figure_are_written(
         table_regret.main()
 
 
+@pytest.mark.slow
 def test_guides_are_judged_on_a_whole_table(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -145,6 +145,7 @@ def test_judging_goes_on_from_what_a_kill_left(tmp_path: Path, monkeypatch: pyte
     assert tree.asked == rows.tolist()
 
 
+@pytest.mark.slow
 def test_a_supernet_that_knew_the_truth_would_meet_the_bars(published: dict[str, Any]) -> None:
     table = ranking.MacroTable(load_space(ranking.SPACE), published)
     sets = {ranking.RANDOM: np.arange(0, 6561, 41), ranking.WITHIN: table.within(ranking.BUDGET)[::9]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import shutil
 import socket
 import stat
@@ -63,6 +64,8 @@ def ssh(tmp_path: Path) -> Iterator[str]:
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path / 'host'}\nAuthorizedKeysFile {tmp_path / 'keys'}\n"
         f"StrictModes no\nUsePAM no\nPasswordAuthentication no\nPidFile none\nPermitRootLogin yes\n"
     )
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(parents=True, exist_ok=True)  # as its service does; without it sshd does not start
     process = subprocess.Popen([server, "-D", "-e", "-f", str(config)], stderr=subprocess.PIPE, text=True)
     options = f"-F none -p {port} -i {tmp_path / 'user'} -l {getpass.getuser()} -o StrictHostKeyChecking=no"
     words = f"ssh {options} -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
@@ -79,7 +82,7 @@ def ssh(tmp_path: Path) -> Iterator[str]:
         yield words
     finally:
         process.terminate()
-        process.communicate()
+        process.wait()
 
 
 def test_a_network_is_timed_over_ssh_to_this_machine(ssh: str) -> None:

@@ -148,6 +148,7 @@ def test_a_run_killed_in_each_of_its_stages_ends_as_one_never_stopped(short: Pla
     assert numbers(out) == whole
 
 
+@pytest.mark.slow
 def test_a_run_asked_to_stop_says_how_to_go_on_and_does(short: Place, whole: dict[str, Any]) -> None:
     out = short.folder / "stopped"
     process = short.start(out)

@@ -288,6 +288,7 @@ def test_a_storages_password_is_in_no_file_word_or_process_list_of_any_command(
     assert files_with(run_file.parent, server.password) == []
 
 
+@pytest.mark.slow
 def test_a_killed_leader_goes_on_with_the_same_study(
     run_file: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:

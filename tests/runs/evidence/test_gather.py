@@ -193,7 +193,7 @@ def test_every_part_is_there_and_in_the_report(done: Path) -> None:
             assert f"--part {part}" in page
     stored = yaml.safe_load((done / "evidence/config.yaml").read_text())
     copied = {"published": ["published/plain.yaml"], "others": ["others/twin", "others/other"]}
-    assert stored == {**SETTINGS, **copied, "primary": None}
+    assert stored == {**SETTINGS, **copied, "primary": None, "of_size": 0}
 
 
 def test_the_controls_keep_the_budgets_and_are_trained_with_every_seed(done: Path) -> None:
