@@ -82,7 +82,8 @@ def ssh(tmp_path: Path) -> Iterator[str]:
         yield words
     finally:
         process.terminate()
-        process.wait()
+        with process:  # which waits for it and closes its pipe
+            pass
 
 
 def test_a_network_is_timed_over_ssh_to_this_machine(ssh: str) -> None:
